@@ -1,0 +1,6 @@
+//! A model of the world around targetgate, in memory and scriptable. Never shipped.
+//!
+//! It runs in two ways. *Simulated*: one current-thread runtime with tokio's time paused, no
+//! socket, thread or process. *Real*: sockets and processes, time never paused.
+
+pub mod clock;
