@@ -1,0 +1,4 @@
+//! The hooks: reviews in, answers out.
+
+pub mod answer;
+pub mod review;

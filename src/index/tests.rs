@@ -1,0 +1,1 @@
+//! Fed with objects, asked for what they leave.

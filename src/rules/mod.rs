@@ -1,0 +1,5 @@
+//! Pure decisions on plain data: no client, clock, log or metric.
+
+pub mod gates;
+pub mod patch;
+pub mod selector;
