@@ -70,7 +70,8 @@ fn a_group_knows_its_bindings_wherever_they_are() {
     let mut index = bound([binding("web"), binding("api")]);
     index.apply_binding(&"other".into(), binding("web"));
     let keys = |index: &Index| -> Vec<String> {
-        let bindings = index.bindings_of_group(&arn("web"));
+        let group = arn("web");
+        let bindings = index.bindings_of_group(&group);
         bindings.map(|(key, _)| key.object.to_string()).collect()
     };
     assert_eq!(keys(&index), ["other/web", "shop/web"]);
