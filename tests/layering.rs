@@ -18,7 +18,15 @@ const OUTSIDE: [&str; 9] = [
 
 /// The modules in the order of the law: each may use those after it.
 const LAYERS: [&[&str]; 4] = [
-    &["admission", "app", "args", "cluster", "elb", "health", "serve"],
+    &[
+        "admission",
+        "app",
+        "args",
+        "cluster",
+        "elb",
+        "health",
+        "serve",
+    ],
     &["index"],
     &["rules"],
     &["model", "names"],
