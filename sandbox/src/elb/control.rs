@@ -125,13 +125,7 @@ impl Elb {
     /// # Errors
     ///
     /// When the group does not exist.
-    pub fn script(
-        &self,
-        arn: &str,
-        ip: IpAddr,
-        port: u16,
-        health: Health,
-    ) -> Result<(), NotFound> {
+    pub fn script(&self, arn: &str, ip: IpAddr, port: u16, health: Health) -> Result<(), NotFound> {
         self.with_group(arn, |model, now| {
             model.script(arn, SocketAddr::new(ip, port), Some(health), now);
         })

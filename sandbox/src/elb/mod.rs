@@ -22,6 +22,7 @@ pub mod log;
 mod model;
 mod random;
 mod sdk;
+mod serve;
 pub mod wire;
 
 use std::fmt;

@@ -19,9 +19,7 @@ const TARGET_QUOTA: usize = 1_000;
 impl Elb {
     pub(super) fn perform(&self, action: Action) -> Result<Answer, ApiError> {
         match action {
-            Action::DescribeTargetHealth { arn, targets } => {
-                self.describe_health(&arn, &targets)
-            }
+            Action::DescribeTargetHealth { arn, targets } => self.describe_health(&arn, &targets),
             Action::DescribeTargetGroups { filter, page } => {
                 self.with_model(|model, _| describe_groups(model, &filter, &page))
             }
@@ -159,7 +157,10 @@ fn describe_groups(model: &Model, filter: &Filter, page: &Page) -> Result<Answer
 }
 
 fn distinct(names: &[String]) -> usize {
-    names.iter().collect::<std::collections::BTreeSet<_>>().len()
+    names
+        .iter()
+        .collect::<std::collections::BTreeSet<_>>()
+        .len()
 }
 
 /// All or nothing, as at AWS: one bad target fails the call.

@@ -49,7 +49,10 @@ impl ApiError {
     }
 
     pub(super) fn missing_action() -> Self {
-        Self::bad_request("MissingAction", "The request must contain the parameter Action")
+        Self::bad_request(
+            "MissingAction",
+            "The request must contain the parameter Action",
+        )
     }
 
     pub(super) fn malformed(message: impl Into<String>) -> Self {

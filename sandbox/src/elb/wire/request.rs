@@ -19,26 +19,12 @@ const MAX_TARGETS: usize = 1_000;
 /// A call that can be carried out.
 #[derive(Debug, PartialEq)]
 pub(super) enum Action {
-    DescribeTargetHealth {
-        arn: String,
-        targets: Vec<TargetId>,
-    },
-    DescribeTargetGroups {
-        filter: Filter,
-        page: Page,
-    },
-    RegisterTargets {
-        arn: String,
-        targets: Vec<TargetId>,
-    },
-    DeregisterTargets {
-        arn: String,
-        targets: Vec<TargetId>,
-    },
+    DescribeTargetHealth { arn: String, targets: Vec<TargetId> },
+    DescribeTargetGroups { filter: Filter, page: Page },
+    RegisterTargets { arn: String, targets: Vec<TargetId> },
+    DeregisterTargets { arn: String, targets: Vec<TargetId> },
     CreateTargetGroup(Box<TargetGroupSpec>),
-    DeleteTargetGroup {
-        arn: String,
-    },
+    DeleteTargetGroup { arn: String },
 }
 
 /// A target as a caller names it; without a port it has the group's.
@@ -80,7 +66,11 @@ impl Form {
 
     /// The target groups that the call names by ARN, well-formed or not.
     pub(super) fn arns(&self) -> Vec<String> {
-        let mut arns: Vec<String> = self.text("TargetGroupArn").map(str::to_owned).into_iter().collect();
+        let mut arns: Vec<String> = self
+            .text("TargetGroupArn")
+            .map(str::to_owned)
+            .into_iter()
+            .collect();
         arns.extend(self.list("TargetGroupArns").map(str::to_owned));
         arns
     }
@@ -120,9 +110,9 @@ impl Form {
             if targets.len() == MAX_TARGETS {
                 return Err(ApiError::too_many_targets(MAX_TARGETS));
             }
-            let ip = id.parse().map_err(|_| {
-                ApiError::validation(format!("The IP address '{id}' is not valid"))
-            })?;
+            let ip = id
+                .parse()
+                .map_err(|_| ApiError::validation(format!("The IP address '{id}' is not valid")))?;
             let port: Option<u16> = self.parsed(&format!("{prefix}.Port"))?;
             if port == Some(0) {
                 return Err(ApiError::validation(
@@ -268,11 +258,7 @@ fn health_check(form: &Form, kind: LoadBalancerKind) -> Result<HealthCheck, ApiE
     }
 }
 
-fn group_delays(
-    form: &Form,
-    kind: LoadBalancerKind,
-    alb: &Delays,
-) -> Result<Delays, ApiError> {
+fn group_delays(form: &Form, kind: LoadBalancerKind, alb: &Delays) -> Result<Delays, ApiError> {
     let mut delays = match kind {
         LoadBalancerKind::Application => alb.clone(),
         LoadBalancerKind::Network => Delays::nlb(),

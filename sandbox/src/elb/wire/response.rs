@@ -63,19 +63,23 @@ pub(super) fn failure(error: &ApiError, request_id: &str) -> String {
 }
 
 fn target_health(xml: &mut Xml, targets: &BTreeMap<SocketAddr, Health>) {
-    xml.list("TargetHealthDescriptions", targets, |xml, (target, health)| {
-        let port = target.port().to_string();
-        xml.element("Target", |xml| {
-            xml.text("Id", &target.ip().to_string());
-            xml.text("Port", &port);
-        });
-        xml.text("HealthCheckPort", &port);
-        xml.element("TargetHealth", |xml| {
-            xml.text("State", health.state.as_str());
-            xml.optional("Reason", health.reason.as_deref());
-            xml.optional("Description", health.description.as_deref());
-        });
-    });
+    xml.list(
+        "TargetHealthDescriptions",
+        targets,
+        |xml, (target, health)| {
+            let port = target.port().to_string();
+            xml.element("Target", |xml| {
+                xml.text("Id", &target.ip().to_string());
+                xml.text("Port", &port);
+            });
+            xml.text("HealthCheckPort", &port);
+            xml.element("TargetHealth", |xml| {
+                xml.text("State", health.state.as_str());
+                xml.optional("Reason", health.reason.as_deref());
+                xml.optional("Description", health.description.as_deref());
+            });
+        },
+    );
 }
 
 fn target_group(xml: &mut Xml, group: &GroupView) {
@@ -110,7 +114,10 @@ fn target_group(xml: &mut Xml, group: &GroupView) {
         "HealthCheckTimeoutSeconds",
         &whole_seconds(delays.health_check_timeout),
     );
-    xml.text("HealthyThresholdCount", &delays.healthy_threshold.to_string());
+    xml.text(
+        "HealthyThresholdCount",
+        &delays.healthy_threshold.to_string(),
+    );
     xml.text(
         "UnhealthyThresholdCount",
         &delays.unhealthy_threshold.to_string(),
