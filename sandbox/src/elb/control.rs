@@ -174,6 +174,10 @@ impl Elb {
         self.inner.model_changed.subscribe()
     }
 
+    pub(super) fn load_balancer_kind(&self, arn: &str) -> Result<LoadBalancerKind, NotFound> {
+        self.with_model(|model, _| model.balancer_kind(arn).ok_or_else(|| no_balancer(arn)))
+    }
+
     pub(super) fn begin_checks(&self) -> Vec<Check> {
         self.with_model(|model, now| model.begin_checks(now))
     }
@@ -227,8 +231,12 @@ fn no_group(arn: &str) -> NotFound {
 
 fn expect_balancer(model: &Model, arn: &str) -> Result<(), NotFound> {
     let found = model.has_balancer(arn);
-    found.then_some(()).ok_or_else(|| NotFound {
+    found.then_some(()).ok_or_else(|| no_balancer(arn))
+}
+
+fn no_balancer(arn: &str) -> NotFound {
+    NotFound {
         kind: "load balancer",
         arn: arn.to_owned(),
-    })
+    }
 }

@@ -57,13 +57,13 @@ impl On {
 /// The faults in force; see [`super::Elb::faults`].
 #[derive(Debug)]
 pub struct Faults {
-    state: Mutex<State>,
+    state: Mutex<InForce>,
     /// Counts releases of hung calls.
     released: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct InForce {
     bucket: Option<Bucket>,
     hangs: Vec<On>,
     failures: Vec<Failure>,
@@ -171,7 +171,7 @@ impl Faults {
     }
 }
 
-impl State {
+impl InForce {
     fn next_failure(&mut self, action: &str, arns: &[String]) -> Result<(), ApiError> {
         let matching = self
             .failures

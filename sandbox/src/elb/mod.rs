@@ -12,6 +12,7 @@
 //! In a simulation use a [`check::ScriptedProbe`] and none of the sockets; then everything works
 //! with tokio's time paused.
 
+mod balance;
 pub mod check;
 mod control;
 pub mod delays;

@@ -4,6 +4,8 @@
 //! [`Model::next_event`] says when something will happen by itself. What changed is handed out by
 //! [`Model::take_changes`].
 
+mod balancer;
+mod group;
 mod target;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,11 +13,13 @@ use std::net::{IpAddr, SocketAddr};
 
 use tokio::time::Instant;
 
-use self::target::{Phase, Rules, Target, Unused};
+use self::balancer::{Attachment, LoadBalancer};
+pub(super) use self::group::{Group, Pick};
+use self::target::{Phase, Rules, Target};
 use super::check::{Check, CheckOutcome};
 use super::delays::Delays;
 use super::group::{LoadBalancerKind, TargetGroupSpec};
-use super::health::{Health, State};
+use super::health::Health;
 use super::random::Random;
 
 /// All load balancers, groups and targets.
@@ -30,36 +34,6 @@ pub(super) struct Model {
     random: Random,
 }
 
-/// One target group.
-#[derive(Debug)]
-pub(super) struct Group {
-    pub(super) spec: TargetGroupSpec,
-    pub(super) delays: Delays,
-    targets: BTreeMap<SocketAddr, Target>,
-    scripts: BTreeMap<SocketAddr, Health>,
-    attachment: Attachment,
-    /// Where the round robin stands.
-    last_picked: Option<SocketAddr>,
-}
-
-/// Which zones the group's load balancers have enabled.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-enum Attachment {
-    #[default]
-    None,
-    AllZones,
-    Zones(BTreeSet<String>),
-}
-
-#[derive(Debug)]
-struct LoadBalancer {
-    kind: LoadBalancerKind,
-    /// Empty: every zone.
-    zones: BTreeSet<String>,
-    /// Group ARN and weight.
-    listener: Option<Vec<(String, u32)>>,
-}
-
 /// A target whose health is another than before. `None` is: not registered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Change {
@@ -68,14 +42,6 @@ pub(super) struct Change {
     pub(super) target: SocketAddr,
     pub(super) from: Option<Health>,
     pub(super) to: Option<Health>,
-}
-
-/// A target that the data plane chose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Pick {
-    pub(super) target: SocketAddr,
-    /// It was out of service when it was chosen: fail open.
-    pub(super) out_of_service: bool,
 }
 
 impl Model {
@@ -92,15 +58,7 @@ impl Model {
     }
 
     pub(super) fn add_group(&mut self, arn: String, spec: TargetGroupSpec, delays: Delays) {
-        let group = Group {
-            spec,
-            delays,
-            targets: BTreeMap::new(),
-            scripts: BTreeMap::new(),
-            attachment: Attachment::None,
-            last_picked: None,
-        };
-        self.groups.insert(arn, group);
+        self.groups.insert(arn, Group::new(spec, delays));
     }
 
     /// Removes a group, its targets, and its place in listeners.
@@ -124,12 +82,14 @@ impl Model {
         kind: LoadBalancerKind,
         zones: BTreeSet<String>,
     ) {
-        let balancer = LoadBalancer {
-            kind,
-            zones,
-            listener: None,
-        };
-        self.balancers.insert(arn, balancer);
+        self.balancers.insert(
+            arn,
+            LoadBalancer {
+                kind,
+                zones,
+                listener: None,
+            },
+        );
     }
 
     pub(super) fn has_balancer(&self, arn: &str) -> bool {
@@ -335,21 +295,16 @@ impl Model {
 
     /// The group for the next request, by the weights of the listener.
     fn pick_group(&mut self, balancer: &str) -> Option<String> {
-        let forward = self.balancers.get(balancer)?.listener.as_ref()?;
-        let total: u64 = forward.iter().map(|(_, weight)| u64::from(*weight)).sum();
-        let mut ticket = self.random.next().checked_rem(total)?;
-        for (arn, weight) in forward {
-            match ticket.checked_sub(u64::from(*weight)) {
-                Some(rest) => ticket = rest,
-                None => return Some(arn.clone()),
-            }
-        }
-        None
+        let ticket = self.random.next();
+        self.balancers
+            .get(balancer)?
+            .group_for(ticket)
+            .map(str::to_owned)
     }
 
     /// After a change of listeners: unused targets start, or used ones become unused.
     fn refresh_use(&mut self, arn: &str, at: Instant) {
-        let attachment = self.attachment(arn);
+        let attachment = Attachment::of(arn, self.balancers.values());
         let zones = &self.zones;
         let Some(group) = self.groups.get_mut(arn) else {
             return;
@@ -373,18 +328,6 @@ impl Model {
         for (target, phase) in next {
             self.enter(arn, target, Some(phase), at);
         }
-    }
-
-    fn attachment(&self, arn: &str) -> Attachment {
-        let mut attachment = Attachment::None;
-        for balancer in self.balancers.values().filter(|b| b.forwards_to(arn)) {
-            attachment = match attachment {
-                _ if balancer.zones.is_empty() => return Attachment::AllZones,
-                Attachment::Zones(zones) => Attachment::Zones(&zones | &balancer.zones),
-                _ => Attachment::Zones(balancer.zones.clone()),
-            };
-        }
-        attachment
     }
 
     fn deadlines(&self) -> impl Iterator<Item = (Instant, &str, SocketAddr)> {
@@ -459,109 +402,6 @@ impl Model {
                 to,
             });
         }
-    }
-}
-
-impl Group {
-    /// What DescribeTargetHealth says of one target; none when it is not registered.
-    pub(super) fn health(&self, target: SocketAddr) -> Option<Health> {
-        let scripted = self.scripts.get(&target).cloned();
-        scripted.or_else(|| self.modelled(target))
-    }
-
-    /// All targets with their health, in order of address and port.
-    pub(super) fn all_health(&self) -> BTreeMap<SocketAddr, Health> {
-        let kind = self.spec.kind();
-        let modelled = self
-            .targets
-            .iter()
-            .map(|(address, target)| (*address, target.phase.health(kind)));
-        let scripted = self
-            .scripts
-            .iter()
-            .map(|(address, health)| (*address, health.clone()));
-        modelled.chain(scripted).collect()
-    }
-
-    /// How many targets are registered, draining ones not counted.
-    pub(super) fn registered(&self) -> usize {
-        self.targets
-            .values()
-            .filter(|target| !matches!(target.phase, Phase::Draining { .. }))
-            .count()
-    }
-
-    /// Whether the address and port are not registered, or on their way out.
-    pub(super) fn is_free(&self, target: &SocketAddr) -> bool {
-        let state = self.targets.get(target);
-        state.is_none_or(|target| matches!(target.phase, Phase::Draining { .. }))
-    }
-
-    /// The targets of an address, on whatever port.
-    pub(super) fn at_address(&self, ip: IpAddr) -> Vec<SocketAddr> {
-        let addresses = self.targets.keys().copied();
-        addresses.filter(|target| target.ip() == ip).collect()
-    }
-
-    fn modelled(&self, target: SocketAddr) -> Option<Health> {
-        let target = self.targets.get(&target)?;
-        Some(target.phase.health(self.spec.kind()))
-    }
-
-    fn first_phase(&self, zone: Option<&str>, at: Instant) -> Phase {
-        match (&self.attachment, zone) {
-            (Attachment::None, _) => Phase::Unused(Unused::NoListener),
-            (Attachment::Zones(zones), Some(zone)) if !zones.contains(zone) => {
-                Phase::Unused(Unused::ZoneNotEnabled)
-            }
-            _ => Phase::Registering {
-                until: at + self.delays.registration,
-            },
-        }
-    }
-
-    /// Round robin over the targets in service; when there is none, over all registered ones that
-    /// the load balancer knows: fail open. One that is still being registered is not known yet,
-    /// so a group with only such targets has none.
-    fn pick(&mut self, at: Instant) -> Option<Pick> {
-        let in_service: Vec<SocketAddr> = self.addresses(|phase, state| match phase {
-            Phase::Draining { routed_until, .. } => *routed_until > at,
-            _ => *state == State::Healthy,
-        });
-        let out_of_service = in_service.is_empty();
-        let candidates = if out_of_service {
-            self.addresses(|phase, _| phase.is_checked())
-        } else {
-            in_service
-        };
-        let after_last = candidates
-            .iter()
-            .find(|candidate| Some(**candidate) > self.last_picked);
-        let target = *after_last.or(candidates.first())?;
-        self.last_picked = Some(target);
-        Some(Pick {
-            target,
-            out_of_service,
-        })
-    }
-
-    fn addresses(&self, wanted: impl Fn(&Phase, &State) -> bool) -> Vec<SocketAddr> {
-        let kind = self.spec.kind();
-        self.targets
-            .iter()
-            .filter(|(address, target)| match self.scripts.get(address) {
-                Some(script) => wanted(&target.phase, &script.state),
-                None => wanted(&target.phase, &target.phase.health(kind).state),
-            })
-            .map(|(address, _)| *address)
-            .collect()
-    }
-}
-
-impl LoadBalancer {
-    fn forwards_to(&self, arn: &str) -> bool {
-        let forward = self.listener.iter().flatten();
-        forward.into_iter().any(|(group, _)| group == arn)
     }
 }
 
