@@ -1,5 +1,7 @@
 //! The crate's law, edges → index → rules → model → names, held against its source.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
