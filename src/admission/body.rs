@@ -55,10 +55,7 @@ pub(super) struct Intake {
 #[derive(Debug)]
 pub(super) enum Received<'a> {
     /// The whole body, and its place among the reviews in progress.
-    Whole(
-        Bytes,
-        #[expect(dead_code, reason = "held until dropped")] Place<'a>,
-    ),
+    Whole(Bytes, Place<'a>),
     /// There was no place: only the body's first bytes.
     Shed(Bytes),
 }

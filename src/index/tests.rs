@@ -156,33 +156,25 @@ fn a_namespace_that_is_not_listed_loses_its_opt_in_but_not_its_content() {
     );
 }
 
-#[test]
-fn a_list_of_one_namespace_leaves_the_others_alone() {
-    let mut index = Index::default();
-    for namespace in ["shop", "bank"] {
-        let namespace: Arc<str> = namespace.into();
-        index.apply_binding(&namespace, binding("web"));
-        index.apply_namespace(&namespace, Namespace { opted_in: true });
-    }
-    let of_shop = Listing {
-        namespace: Some("shop".into()),
-        ..Listing::default()
-    };
-    index.retain_bindings(BindingApi::Elbv2, &of_shop);
-    index.retain_namespaces(&of_shop);
-    assert!(index.namespace("shop").is_none());
-    let bank = index.namespace("bank").unwrap();
-    assert_eq!(
-        (bank.namespace.opted_in, bank.bindings().count()),
-        (true, 1)
-    );
-}
-
+/// A list of the whole cluster.
 fn listing(keys: &[ObjectKey]) -> Listing {
     Listing {
         namespace: None,
         keys: keys.iter().cloned().collect(),
     }
+}
+
+#[test]
+fn a_list_of_one_namespace_says_nothing_of_others() {
+    let mut index = Index::default();
+    index.apply_service(&key("web"), service());
+    index.apply_service(&ObjectKey::new("other", "web"), service());
+    index.retain_services(&Listing {
+        namespace: Some("shop".into()),
+        keys: BTreeSet::new(),
+    });
+    assert!(index.service("shop", "web").is_none());
+    assert!(index.service("other", "web").is_some());
 }
 
 fn occupants(index: &Index, pod: &Pod) -> Vec<String> {

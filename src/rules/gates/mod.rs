@@ -181,3 +181,6 @@ fn add_gate(add: &mut Vec<GateName>, present: &[&str], gate: GateName) -> Reason
     }
     Reason::Injected
 }
+
+#[cfg(test)]
+mod tests;

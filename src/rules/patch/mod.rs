@@ -46,3 +46,6 @@ pub fn add(path: &[&str], value: Value) -> PatchOperation {
 fn pointer(path: &[&str]) -> PointerBuf {
     PointerBuf::from_tokens(path.iter().copied())
 }
+
+#[cfg(test)]
+mod tests;

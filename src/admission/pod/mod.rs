@@ -3,18 +3,21 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::de::IgnoredAny;
 
 use crate::admission::answer::Answer;
 use crate::admission::refusal::Refusal;
 use crate::admission::review::{self, Object, Request, Review};
 use crate::cluster::cache::{Cache, FirstLook, Watched};
 use crate::index::NamespaceView;
-use crate::names::GATE_ANNOTATION;
 use crate::rules::gates::{self, Decision, GatePolicy, NewPod, Reason};
 use crate::rules::patch;
-use crate::rules::selector::LabelSet;
+
+mod object;
+#[cfg(test)]
+mod tests;
+
+use object::{GateAnnotation, LabelList, Metadata, Pod, Spec};
 
 /// The longest `bindings` annotation, in bytes.
 const MAX_AUDIT: usize = 1024;
@@ -158,7 +161,8 @@ fn decided(
     let Some(Object(pod)) = &request.object else {
         return bad("there is none");
     };
-    if pod.kind != "Pod" {
+    // The resource tells what it is; a kind only may contradict it.
+    if !matches!(&*pod.kind, "Pod" | "") {
         return bad("it is not of kind Pod");
     }
     // The patch is made under spec: the API server would refuse the pod over a patch that fails.
@@ -237,113 +241,3 @@ fn by_binding(decision: &Decision<'_>) -> String {
     }
     text
 }
-
-/// What decides of a Pod's raw object.
-#[derive(Deserialize)]
-struct Pod<'a> {
-    #[serde(borrow, default)]
-    kind: Cow<'a, str>,
-    #[serde(borrow)]
-    metadata: Option<Object<Metadata<'a>>>,
-    #[serde(borrow)]
-    spec: Option<Object<Spec<'a>>>,
-}
-
-#[derive(Deserialize)]
-struct Metadata<'a> {
-    #[serde(borrow)]
-    labels: Option<LabelList<'a>>,
-    annotations: Option<GateAnnotation>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Spec<'a> {
-    #[serde(borrow)]
-    readiness_gates: Option<Vec<Object<Gate<'a>>>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Gate<'a> {
-    #[serde(borrow)]
-    condition_type: Cow<'a, str>,
-}
-
-/// A string that borrows inside of lists and maps, where serde's own `Cow` is always owned.
-#[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-/// `metadata.labels`. Pods have few: looking through them costs less than a map.
-#[derive(Default)]
-struct LabelList<'a>(Vec<(Text<'a>, Text<'a>)>);
-
-impl LabelSet for LabelList<'_> {
-    fn value(&self, key: &str) -> Option<&str> {
-        // Of a key that stands twice, the API server takes the last.
-        let mut pairs = self.0.iter().rev();
-        pairs.find(|(Text(k), _)| k == key).map(|(_, Text(v))| &**v)
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for LabelList<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Labels;
-
-        impl<'de> Visitor<'de> for Labels {
-            type Value = LabelList<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of labels")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut labels = Vec::with_capacity(16);
-                while let Some(pair) = map.next_entry()? {
-                    labels.push(pair);
-                }
-                Ok(LabelList(labels))
-            }
-        }
-
-        deserializer.deserialize_map(Labels)
-    }
-}
-
-/// The one annotation that is read of `metadata.annotations`.
-#[derive(Default)]
-struct GateAnnotation {
-    opted_out: bool,
-}
-
-impl<'de> Deserialize<'de> for GateAnnotation {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Annotations;
-
-        impl<'de> Visitor<'de> for Annotations {
-            type Value = GateAnnotation;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of annotations")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut read = GateAnnotation::default();
-                while let Some(Text(key)) = map.next_key()? {
-                    if key == GATE_ANNOTATION {
-                        let Text(value) = map.next_value()?;
-                        read.opted_out = value == "false";
-                    } else {
-                        map.next_value::<IgnoredAny>()?;
-                    }
-                }
-                Ok(read)
-            }
-        }
-
-        deserializer.deserialize_map(Annotations)
-    }
-}
-
-#[cfg(test)]
-mod tests;
