@@ -69,8 +69,11 @@ impl World {
     }
 
     fn bindings(&self) -> usize {
-        self.cache
-            .read(|index| index.namespace("shop").map_or(0, |view| view.bindings().count()))
+        self.cache.read(|index| {
+            index
+                .namespace("shop")
+                .map_or(0, |view| view.bindings().count())
+        })
     }
 
     fn look(&self, watched: Watched) -> FirstLook {
@@ -107,7 +110,13 @@ async fn what_is_listed_and_then_changed_is_in_the_index() {
         "metadata": { "resourceVersion": "20" } });
     world
         .api
-        .answer(SERVICES, Answer::Json(200, page(&[object("a", "1"), object("b", "2")], "9", "more")))
+        .answer(
+            SERVICES,
+            Answer::Json(
+                200,
+                page(&[object("a", "1"), object("b", "2")], "9", "more"),
+            ),
+        )
         .answer(SERVICES, Answer::Json(200, list(&[object("c", "3")], "9")))
         .answer(
             SERVICES_WATCH,
@@ -122,12 +131,24 @@ async fn what_is_listed_and_then_changed_is_in_the_index() {
     until("resumed", || world.api.seen(SERVICES_WATCH).len() == 2).await;
 
     let lists = world.api.seen(SERVICES);
-    assert_eq!(lists.len(), 2, "an ended watch is resumed, not listed again");
+    assert_eq!(
+        lists.len(),
+        2,
+        "an ended watch is resumed, not listed again"
+    );
     assert!(lists[0].uri.contains("limit=2"), "{}", lists[0].uri);
     assert!(lists[1].uri.contains("continue=more"), "{}", lists[1].uri);
     let watches = world.api.seen(SERVICES_WATCH);
-    assert!(watches[0].uri.contains("resourceVersion=9"), "{}", watches[0].uri);
-    assert!(watches[1].uri.contains("resourceVersion=20"), "{}", watches[1].uri);
+    assert!(
+        watches[0].uri.contains("resourceVersion=9"),
+        "{}",
+        watches[0].uri
+    );
+    assert!(
+        watches[1].uri.contains("resourceVersion=20"),
+        "{}",
+        watches[1].uri
+    );
     assert_eq!(world.restarts("services"), 0);
     until("all listed", || world.cache.pending().is_empty()).await;
 }
@@ -137,14 +158,19 @@ async fn nothing_is_ready_before_the_last_page() {
     let world = world();
     world
         .api
-        .answer(SERVICES, Answer::Json(200, page(&[object("a", "1")], "9", "more")))
+        .answer(
+            SERVICES,
+            Answer::Json(200, page(&[object("a", "1")], "9", "more")),
+        )
         .answer(SERVICES, Answer::Silence);
     let world = world.watched();
     until("the rest", || world.cache.pending() == [Watched::Services]).await;
     assert_eq!(world.service_names("shop"), ["a"]);
     assert_eq!(world.look(Watched::Services), FirstLook::Pending);
     // A page that does not come is asked for again, from the first one.
-    world.api.answer(SERVICES, Answer::Json(200, list(&[object("b", "1")], "9")));
+    world
+        .api
+        .answer(SERVICES, Answer::Json(200, list(&[object("b", "1")], "9")));
     world.until_services(&["b"]).await;
     assert_eq!(world.look(Watched::Services), FirstLook::Listed);
 }
@@ -177,12 +203,19 @@ async fn a_watch_that_cannot_start_is_tried_again_from_where_it_was(#[case] answ
         .api
         .answer(SERVICES, Answer::Json(200, list(&[object("a", "1")], "7")))
         .answer(SERVICES_WATCH, answer)
-        .answer(SERVICES_WATCH, Answer::Events(vec![event("ADDED", object("b", "8"))]));
+        .answer(
+            SERVICES_WATCH,
+            Answer::Events(vec![event("ADDED", object("b", "8"))]),
+        );
     let world = world.watched();
     world.until_services(&["a", "b"]).await;
     assert_eq!(world.api.seen(SERVICES).len(), 1);
     let watches = world.api.seen(SERVICES_WATCH);
-    assert!(watches[1].uri.contains("resourceVersion=7"), "{}", watches[1].uri);
+    assert!(
+        watches[1].uri.contains("resourceVersion=7"),
+        "{}",
+        watches[1].uri
+    );
     assert_eq!(world.restarts("services"), 1);
 }
 
@@ -192,20 +225,30 @@ async fn an_api_server_that_is_away_at_start_is_waited_for() {
     for _ in 0..30 {
         world.api.answer(SERVICES, Answer::Refused);
     }
-    world.api.answer(SERVICES, Answer::Json(200, list(&[object("a", "1")], "1")));
+    world
+        .api
+        .answer(SERVICES, Answer::Json(200, list(&[object("a", "1")], "1")));
     let world = world.watched();
     let started = Instant::now();
     world.until_services(&["a"]).await;
     assert_eq!(world.restarts("services"), 30);
     let took = started.elapsed();
     assert!(took > Duration::from_secs(100), "no pauses: {took:?}");
-    assert!(took < Duration::from_secs(300), "pauses beyond ten seconds: {took:?}");
+    assert!(
+        took < Duration::from_secs(300),
+        "pauses beyond ten seconds: {took:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_missing_right_is_asked_for_until_it_is_given() {
     let world = world();
-    let forbidden = status(403, "Forbidden", "services is forbidden", json!({ "kind": "services" }));
+    let forbidden = status(
+        403,
+        "Forbidden",
+        "services is forbidden",
+        json!({ "kind": "services" }),
+    );
     world
         .api
         .answer(SERVICES, Answer::Json(403, forbidden))
@@ -218,7 +261,10 @@ async fn a_missing_right_is_asked_for_until_it_is_given() {
 #[tokio::test(start_paused = true)]
 async fn a_watch_that_says_nothing_is_resumed() {
     let world = world().watched();
-    until("a second watch", || world.api.seen(SERVICES_WATCH).len() == 2).await;
+    until("a second watch", || {
+        world.api.seen(SERVICES_WATCH).len() == 2
+    })
+    .await;
     assert_eq!(world.api.seen(SERVICES).len(), 1);
     assert_eq!(world.restarts("services"), 0);
 }
@@ -227,12 +273,21 @@ async fn a_watch_that_says_nothing_is_resumed() {
 async fn a_watch_that_ends_at_once_is_not_started_in_a_loop() {
     let world = world();
     for _ in 0..10 {
-        world.api.answer(SERVICES_WATCH, Answer::EventsThenEnd(vec![]));
+        world
+            .api
+            .answer(SERVICES_WATCH, Answer::EventsThenEnd(vec![]));
     }
     let world = world.watched();
     let started = Instant::now();
-    until("the eleventh", || world.api.seen(SERVICES_WATCH).len() == 11).await;
-    assert!(started.elapsed() > Duration::from_secs(20), "{:?}", started.elapsed());
+    until("the eleventh", || {
+        world.api.seen(SERVICES_WATCH).len() == 11
+    })
+    .await;
+    assert!(
+        started.elapsed() > Duration::from_secs(20),
+        "{:?}",
+        started.elapsed()
+    );
 }
 
 #[rstest]
@@ -247,11 +302,18 @@ async fn a_crd_that_is_absent_is_no_error_and_may_appear(#[case] answer: Answer)
     let world = world.watched();
     until("all looked at", || world.cache.pending().is_empty()).await;
     assert_eq!(world.look(elbv2), FirstLook::NotServed);
-    world.api.answer(BINDINGS, Answer::Json(200, list(&[object("web", "1")], "1")));
+    world.api.answer(
+        BINDINGS,
+        Answer::Json(200, list(&[object("web", "1")], "1")),
+    );
 
     let absent = Instant::now();
     until("listed", || world.look(elbv2) == FirstLook::Listed).await;
-    assert!(absent.elapsed() <= Duration::from_secs(10), "{:?}", absent.elapsed());
+    assert!(
+        absent.elapsed() <= Duration::from_secs(10),
+        "{:?}",
+        absent.elapsed()
+    );
     assert_eq!(world.bindings(), 1);
     assert_eq!(world.restarts(elbv2.as_str()), 0);
 }
@@ -261,7 +323,10 @@ async fn a_crd_that_goes_leaves_its_bindings_in_doubt_until_it_is_back() {
     let world = world();
     world
         .api
-        .answer(BINDINGS, Answer::Json(200, list(&[object("a", "1"), object("b", "2")], "2")))
+        .answer(
+            BINDINGS,
+            Answer::Json(200, list(&[object("a", "1"), object("b", "2")], "2")),
+        )
         .answer(
             BINDINGS_WATCH,
             Answer::EventsThenEnd(vec![event("DELETED", object("a", "3"))]),
@@ -282,10 +347,16 @@ async fn a_bad_object_is_passed_over_and_the_rest_is_read() {
         "spec": { "selector": ["no", "selector"] } });
     world
         .api
-        .answer(SERVICES, Answer::Json(200, list(&[object("a", "1"), bad.clone()], "2")))
+        .answer(
+            SERVICES,
+            Answer::Json(200, list(&[object("a", "1"), bad.clone()], "2")),
+        )
         .answer(
             SERVICES_WATCH,
-            Answer::Events(vec![event("MODIFIED", bad), event("ADDED", object("b", "3"))]),
+            Answer::Events(vec![
+                event("MODIFIED", bad),
+                event("ADDED", object("b", "3")),
+            ]),
         );
     let world = world.watched();
     world.until_services(&["a", "b"]).await;
@@ -304,9 +375,16 @@ async fn of_some_namespaces_nothing_else_is_asked_for() {
         .answer(&of("bank"), Answer::Silence)
         .answer(&of("bank"), Answer::Json(200, bank));
     let world = world.watched_in(&["shop", "bank"]);
-    until("all but one", || world.cache.pending() == [Watched::Services]).await;
+    until("all but one", || {
+        world.cache.pending() == [Watched::Services]
+    })
+    .await;
     until("all", || world.cache.pending().is_empty()).await;
-    assert_eq!(world.service_names("shop"), ["a"], "a list of bank is no list of shop");
+    assert_eq!(
+        world.service_names("shop"),
+        ["a"],
+        "a list of bank is no list of shop"
+    );
     assert_eq!(world.service_names("bank"), ["b"]);
     assert!(world.api.seen(SERVICES).is_empty());
     let named: Vec<bool> = world
@@ -330,11 +408,20 @@ async fn pods_and_namespaces_are_watched_too() {
         "labels": { "elbv2.k8s.aws/pod-readiness-gate-inject": "enabled" } } });
     world
         .api
-        .answer("/api/v1/pods?watch", Answer::Events(vec![event("ADDED", pod)]))
-        .answer("/api/v1/namespaces?watch", Answer::Events(vec![event("ADDED", namespace)]));
+        .answer(
+            "/api/v1/pods?watch",
+            Answer::Events(vec![event("ADDED", pod)]),
+        )
+        .answer(
+            "/api/v1/namespaces?watch",
+            Answer::Events(vec![event("ADDED", namespace)]),
+        );
     let world = world.watched();
     let key = ObjectKey::new("shop", "web-1");
-    until("the pod", || world.cache.read(|index| index.pod(&key).is_some())).await;
+    until("the pod", || {
+        world.cache.read(|index| index.pod(&key).is_some())
+    })
+    .await;
     until("the namespace", || {
         world.cache.read(|index| {
             let view = index.namespace("shop");
