@@ -6,6 +6,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 use targetgate::admission::{MUTATE_BINDING_PATH, POD_PATH};
 
+use crate::bindings::{denying, fixture_with};
 use crate::fixture::{Fixture, UID, answer, pod, pod_with, refusal, review};
 
 /// A text that no answer may repeat.
@@ -132,8 +133,7 @@ async fn what_has_no_uid_is_refused_with_a_sentence(
     #[case] body: String,
     #[values(POD_PATH, MUTATE_BINDING_PATH)] path: &str,
 ) {
-    let mut fixture = Fixture::default();
-    fixture.bindings = Some(crate::bindings::denying());
+    let fixture = fixture_with(denying());
     let (status, text) = refusal(&fixture.post(path, body).await);
     assert_eq!(status, 400);
     assert!(

@@ -39,7 +39,8 @@ fn telling() -> BindingHooks {
     }
 }
 
-fn fixture(hooks: BindingHooks) -> Fixture {
+/// A small cluster with these hooks for bindings.
+pub(crate) fn fixture_with(hooks: BindingHooks) -> Fixture {
     Fixture {
         bindings: Some(hooks),
         ..Fixture::default()
@@ -55,7 +56,7 @@ async fn a_hook_is_given_the_objects_as_they_were_written(
     #[case] name: &str,
     #[case] label: &str,
 ) {
-    let fixture = fixture(telling());
+    let fixture = fixture_with(telling());
     let body = review(json!("NEW")).to_string();
     let body = body.replace(r#""NEW""#, r#"{ "spec":1.0 }"#);
     let body = body.replace(r#""oldObject":null"#, r#""oldObject":{"spec" :2}"#);
@@ -73,7 +74,7 @@ async fn a_hook_is_given_the_objects_as_they_were_written(
 #[tokio::test]
 async fn a_null_object_is_none() {
     let answer = answer(
-        &fixture(telling())
+        &fixture_with(telling())
             .post(VALIDATE_BINDING_PATH, review(Value::Null).to_string())
             .await,
     );
@@ -82,7 +83,7 @@ async fn a_null_object_is_none() {
 
 #[tokio::test]
 async fn a_hook_that_panics_answers_500_and_the_next_is_answered() {
-    let fixture = fixture(BindingHooks {
+    let fixture = fixture_with(BindingHooks {
         mutate: hook(|_, _| panic!("as a bug would")),
         ..denying()
     });
@@ -98,7 +99,7 @@ async fn a_hook_that_panics_answers_500_and_the_next_is_answered() {
 async fn a_review_of_another_version_is_refused_not_let_through() {
     let mut review = review(json!({}));
     review["apiVersion"] = json!("admission.k8s.io/v1beta1");
-    let response = fixture(denying())
+    let response = fixture_with(denying())
         .post(VALIDATE_BINDING_PATH, review.to_string())
         .await;
     assert_eq!(refusal(&response).0, 400);
