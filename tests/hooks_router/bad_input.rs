@@ -1,5 +1,7 @@
 //! What is no review of a pod: each gets the right status, or is allowed with a warning.
 
+use std::sync::{Arc, Mutex};
+
 use axum::body::Body;
 use http::Request;
 use rstest::rstest;
@@ -63,6 +65,42 @@ async fn an_object_that_is_no_pod_is_allowed_with_a_warning(
     });
     assert_eq!(answer, golden);
     fixture.assert_measured(r#"targetgate_admissions_total{hook="pod",reason="BadObject"} 1"#);
+}
+
+/// Collects what is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[rstest]
+#[case::an_object(review(json!({ "kind": "Pod", "spec": [SECRET] })).to_string(), "BadObject")]
+#[case::a_review(cut_off_at_the_object(), "BadReview")]
+#[case::no_review(json!({ "a": SECRET }).to_string(), "400")]
+#[tokio::test]
+async fn trouble_is_one_log_line_without_the_content(#[case] body: String, #[case] word: &str) {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    Fixture::default().post(POD_PATH, body).await;
+
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.contains("WARN") && text.contains(word), "{text}");
+    assert!(!text.contains("s3cret"), "{text}");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 use targetgate::admission::answer::Answer;
 use targetgate::admission::{
-    BindingHook, BindingHooks, MUTATE_BINDING_PATH, VALIDATE_BINDING_PATH,
+    BindingHook, BindingRoutes, MUTATE_BINDING_PATH, VALIDATE_BINDING_PATH,
 };
 
 use crate::fixture::{Fixture, UID, answer, refusal, review};
@@ -22,25 +22,25 @@ fn hook(said: impl Fn(&str, &str) -> Answer + Send + Sync + 'static) -> BindingH
 }
 
 /// Hooks that deny whatever they are asked.
-pub(crate) fn denying() -> BindingHooks {
+pub(crate) fn denying() -> BindingRoutes {
     let deny = || hook(|_, _| Answer::denied("Denied", "no"));
-    BindingHooks {
+    BindingRoutes {
         mutate: deny(),
         validate: deny(),
     }
 }
 
 /// Hooks that deny with the name of the hook and the objects as they were given.
-fn telling() -> BindingHooks {
+fn telling() -> BindingRoutes {
     let tell = |name| hook(move |new, old| Answer::denied("Denied", format!("{name} {new} {old}")));
-    BindingHooks {
+    BindingRoutes {
         mutate: tell("mutate"),
         validate: tell("validate"),
     }
 }
 
 /// A small cluster with these hooks for bindings.
-pub(crate) fn fixture_with(hooks: BindingHooks) -> Fixture {
+pub(crate) fn fixture_with(hooks: BindingRoutes) -> Fixture {
     Fixture {
         bindings: Some(hooks),
         ..Fixture::default()
@@ -83,7 +83,7 @@ async fn a_null_object_is_none() {
 
 #[tokio::test]
 async fn a_hook_that_panics_answers_500_and_the_next_is_answered() {
-    let fixture = fixture_with(BindingHooks {
+    let fixture = fixture_with(BindingRoutes {
         mutate: hook(|_, _| panic!("as a bug would")),
         ..denying()
     });
