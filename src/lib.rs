@@ -15,6 +15,7 @@ pub mod admission;
 pub mod clock;
 pub mod cluster;
 pub mod crd;
+pub mod elb;
 pub mod index;
 pub mod metrics;
 pub mod model;
