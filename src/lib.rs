@@ -14,6 +14,7 @@
 pub mod admission;
 pub mod clock;
 pub mod cluster;
+pub mod crd;
 pub mod elb;
 pub mod health;
 pub mod index;
