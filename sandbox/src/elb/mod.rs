@@ -86,7 +86,7 @@ struct Inner {
     faults: Faults,
     /// Counts changes of targets, groups and listeners.
     model_changed: watch::Sender<u64>,
-    /// Counts those, and API calls and their answers.
+    /// Counts those, API calls, their answers, and traffic.
     anything_changed: watch::Sender<u64>,
 }
 
@@ -164,10 +164,14 @@ impl Elb {
         self.inner.state.lock().traffic
     }
 
-    /// Marked changed when a target's state changes, a call comes in, or one is answered: for
-    /// waiting until something is so.
-    pub fn subscribe(&self) -> watch::Receiver<u64> {
-        self.inner.anything_changed.subscribe()
+    /// Waits until something is so. It is looked at again whenever a target's state changes, a
+    /// call comes in or is answered, or the data plane counts something.
+    pub async fn until(&self, so: impl Fn(&Self) -> bool) {
+        let mut changes = self.inner.anything_changed.subscribe();
+        while !so(self) {
+            // The sender lives in `self`, so waiting cannot fail.
+            let _ = changes.changed().await;
+        }
     }
 
     fn options(&self) -> &Options {

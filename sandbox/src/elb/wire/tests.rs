@@ -362,7 +362,6 @@ async fn a_hung_call_goes_on_when_it_is_released() {
     let elb = simulated();
     let (client, arn) = (client(&elb), attached(&elb, "web"));
     elb.faults().hang(On::arn(&arn));
-    let mut changes = elb.subscribe();
     let call = tokio::spawn(
         client
             .describe_target_health()
@@ -374,7 +373,7 @@ async fn a_hung_call_goes_on_when_it_is_released() {
             .iter()
             .any(|call| call.outcome == CallOutcome::Pending)
     };
-    changes.wait_for(|_| pending(&elb)).await.unwrap();
+    elb.until(pending).await;
     tokio::time::sleep(Duration::from_secs(3_600)).await;
     assert!(!call.is_finished());
     elb.faults().release(&On::arn(&arn));
