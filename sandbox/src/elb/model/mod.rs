@@ -122,11 +122,13 @@ impl Model {
         forward: Option<Vec<(String, u32)>>,
         at: Instant,
     ) {
-        if let Some(balancer) = self.balancers.get_mut(balancer) {
-            balancer.listener = forward;
-        }
-        let arns: Vec<String> = self.groups.keys().cloned().collect();
-        for arn in arns {
+        let Some(balancer) = self.balancers.get_mut(balancer) else {
+            return;
+        };
+        let before = std::mem::replace(&mut balancer.listener, forward);
+        let groups = before.iter().chain(&balancer.listener).flatten();
+        let affected: BTreeSet<String> = groups.map(|(arn, _)| arn.clone()).collect();
+        for arn in affected {
             self.refresh_use(&arn, at);
         }
     }
