@@ -242,3 +242,15 @@ async fn with_no_target_in_service_the_registered_ones_answer() {
     assert_eq!((answer.status, answer.body.as_deref()), (503, Some("busy")));
     assert_eq!(answer.cause, None, "the target's own 503");
 }
+
+#[tokio::test]
+async fn a_target_that_speaks_http_1_0_does_not_end_the_connection_of_the_client() {
+    let world = alb().await;
+    let old = "HTTP/1.0 200 OK\r\ncontent-length: 3\r\n\r\nold";
+    world.in_service(target(Behaviour::Breaks(old)).await);
+    let mut client = connect(&world).await;
+    for _ in 0..2 {
+        let answer = ask(&mut client, get()).await;
+        assert_eq!(answer.body.as_deref(), Some("old"));
+    }
+}

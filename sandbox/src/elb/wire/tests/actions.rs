@@ -1,5 +1,7 @@
 //! What the actions do and answer.
 
+use aws_sdk_elasticloadbalancingv2::types::Matcher;
+
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -231,4 +233,62 @@ async fn a_group_is_created_once_used_and_deleted_when_no_listener_has_it() {
         code(&delete().await.unwrap_err()),
         Some("TargetGroupNotFound")
     );
+}
+
+#[rstest]
+#[case::alb("HTTP", None, None, "HTTP", Some("200"), 15)]
+#[case::nlb("TCP", None, None, "TCP", None, 10)]
+#[case::nlb_with_http_checks("TCP", Some("HTTP"), None, "HTTP", Some("200-399"), 10)]
+#[case::own_codes("HTTP", None, Some("200,204"), "HTTP", Some("200,204"), 15)]
+#[tokio::test(start_paused = true)]
+async fn a_new_group_has_the_defaults_of_its_kind(
+    #[case] protocol: &str,
+    #[case] check: Option<&str>,
+    #[case] codes: Option<&str>,
+    #[case] expected_check: &str,
+    #[case] expected_codes: Option<&str>,
+    #[case] expected_interval: i32,
+) {
+    let create = client(&simulated()).create_target_group().name("web");
+    let create = create.protocol(protocol.into()).port(80).vpc_id("vpc-1");
+    let matcher = codes.map(|codes| Matcher::builder().http_code(codes).build());
+    let created = create
+        .set_health_check_protocol(check.map(Into::into))
+        .set_matcher(matcher)
+        .send()
+        .await
+        .unwrap();
+    let group = &created.target_groups()[0];
+    let codes = group.matcher().and_then(|matcher| matcher.http_code());
+    assert_eq!(
+        group.health_check_protocol().unwrap().as_str(),
+        expected_check
+    );
+    assert_eq!(codes, expected_codes);
+    assert_eq!(
+        group.health_check_interval_seconds(),
+        Some(expected_interval)
+    );
+}
+
+#[rstest]
+#[case::interval("HealthCheckIntervalSeconds=4")]
+#[case::timeout("HealthCheckTimeoutSeconds=121")]
+#[case::healthy("HealthyThresholdCount=1")]
+#[case::unhealthy("UnhealthyThresholdCount=11")]
+#[case::codes("Matcher.HttpCode=ok")]
+#[case::check("HealthCheckProtocol=GENEVE")]
+#[case::name("Name=-web")]
+#[case::long_name("Name=a-name-of-more-than-32-characters")]
+#[case::port("Port=eighty")]
+#[tokio::test(start_paused = true)]
+async fn a_group_that_aws_would_not_make_is_refused(#[case] setting: &str) {
+    let form =
+        format!("Action=CreateTargetGroup&Name=web&Protocol=HTTP&Port=80&VpcId=vpc-1&{setting}");
+    let request = Request::post("/").body(Full::<Bytes>::from(form)).unwrap();
+    let elb = simulated();
+    let response = elb.service().answer(request).await;
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+    let refused = CallOutcome::Error("ValidationError".to_owned());
+    assert_eq!(elb.calls()[0].outcome, refused);
 }
