@@ -16,6 +16,8 @@ pub mod args;
 pub mod clock;
 pub mod cluster;
 pub mod dev_certs;
+pub mod elb;
+pub mod health;
 pub mod index;
 pub mod logging;
 pub mod metrics;

@@ -57,6 +57,27 @@ impl NamespaceView {
     }
 }
 
+/// What a list named, of the whole cluster or of one namespace. Namespaces' own keys have no namespace.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// The one namespace that was listed; `None` where all were.
+    pub namespace: Option<Arc<str>>,
+    /// What the list named.
+    pub keys: BTreeSet<ObjectKey>,
+}
+
+impl Listing {
+    /// Whether the list would have named an object of this key, and did not.
+    fn lacks(&self, key: &ObjectKey) -> bool {
+        let of = match &*key.namespace {
+            "" => &key.name,
+            _ => &key.namespace,
+        };
+        let covered = self.namespace.as_ref().is_none_or(|listed| listed == of);
+        covered && !self.keys.contains(key)
+    }
+}
+
 /// What is known of the cluster.
 ///
 /// Each change marks the pods that it may concern; [`Index::take_dirty`] hands them over. The marks
@@ -201,23 +222,23 @@ impl Index {
         }
     }
 
-    /// A list named all Namespaces there are (their keys have no namespace): others are gone.
-    pub fn retain_namespaces(&mut self, listed: &BTreeSet<ObjectKey>) {
-        let gone = |name: &&Arc<str>| !listed.contains(&ObjectKey::new("", (*name).clone()));
+    /// Namespaces were listed: those that the list does not name are gone.
+    pub fn retain_namespaces(&mut self, listing: &Listing) {
+        let gone = |name: &&Arc<str>| listing.lacks(&ObjectKey::new("", (*name).clone()));
         let gone: Vec<Arc<str>> = self.namespaces.keys().filter(gone).cloned().collect();
         gone.iter().for_each(|name| self.delete_namespace(name));
     }
 
-    /// A list named all Services there are: others are gone.
-    pub fn retain_services(&mut self, listed: &BTreeSet<ObjectKey>) {
-        for key in self.unlisted(listed, |view| view.services.keys().collect()) {
+    /// Services were listed: those that the list does not name are gone.
+    pub fn retain_services(&mut self, listing: &Listing) {
+        for key in self.unlisted(listing, |view| view.services.keys().collect()) {
             self.delete_service(&key);
         }
     }
 
-    /// A list named all bindings of one API group there are: others are gone.
-    pub fn retain_bindings(&mut self, api: BindingApi, listed: &BTreeSet<ObjectKey>) {
-        for object in self.unlisted(listed, |view| {
+    /// The bindings of one API group were listed: those that the list does not name are gone.
+    pub fn retain_bindings(&mut self, api: BindingApi, listing: &Listing) {
+        for object in self.unlisted(listing, |view| {
             let of_api = view.bindings.keys().filter(|(_, of)| *of == api);
             of_api.map(|(name, _)| name).collect()
         }) {
@@ -225,23 +246,23 @@ impl Index {
         }
     }
 
-    /// A list named all pods there are: others are gone.
-    pub fn retain_pods(&mut self, listed: &BTreeSet<ObjectKey>) {
-        for key in self.unlisted(listed, |view| view.pods.keys().collect()) {
+    /// Pods were listed: those that the list does not name are gone.
+    pub fn retain_pods(&mut self, listing: &Listing) {
+        for key in self.unlisted(listing, |view| view.pods.keys().collect()) {
             self.delete_pod(&key);
         }
     }
 
     fn unlisted(
         &self,
-        listed: &BTreeSet<ObjectKey>,
+        listing: &Listing,
         names: impl Fn(&NamespaceView) -> Vec<&Arc<str>>,
     ) -> Vec<ObjectKey> {
         let known = self.namespaces.iter().flat_map(|(namespace, view)| {
             let names = names(view).into_iter();
             names.map(|name| ObjectKey::new(namespace.clone(), name.clone()))
         });
-        known.filter(|key| !listed.contains(key)).collect()
+        known.filter(|key| listing.lacks(key)).collect()
     }
 
     fn entry(&mut self, namespace: &Arc<str>) -> &mut NamespaceView {

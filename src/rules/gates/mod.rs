@@ -92,11 +92,11 @@ pub struct NewPod<'a, L> {
 
 /// What is to be done with a new pod's gates.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Decision {
+pub struct Decision<'a> {
     /// The admission's own reason.
     pub reason: Reason,
     /// The reason for each binding of the namespace, in the order of their names.
-    pub bindings: Vec<(Arc<str>, Reason)>,
+    pub bindings: Vec<(&'a str, Reason)>,
     /// Gates to add, in the order of the bindings' names.
     pub add: Vec<GateName>,
     /// Positions in the pod's gates of the legacy ones to remove, ascending.
@@ -112,7 +112,7 @@ pub fn decide<'a, L: LabelSet>(
     bindings: impl Iterator<Item = &'a Binding>,
     services: &BTreeMap<Arc<str>, Service>,
     policy: &GatePolicy,
-) -> Decision {
+) -> Decision<'a> {
     let mut decision = Decision {
         reason: Reason::NoBinding,
         bindings: Vec::new(),
@@ -128,7 +128,7 @@ pub fn decide<'a, L: LabelSet>(
                 policy.prefix.gate(&binding.name),
             ),
         };
-        decision.bindings.push((binding.name.clone(), reason));
+        decision.bindings.push((&*binding.name, reason));
     }
     let reasons = decision.bindings.iter().map(|(_, reason)| *reason);
     decision.reason = reasons.min().unwrap_or(Reason::NoBinding);
@@ -181,3 +181,6 @@ fn add_gate(add: &mut Vec<GateName>, present: &[&str], gate: GateName) -> Reason
     }
     Reason::Injected
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use crate::rules::gates::Decision;
 /// `listed` tells whether the pod has a list at `spec.readinessGates` to add to: an absent list and
 /// an explicit `null` are replaced by one. Fields that we do not own are not touched.
 /// Source: RFC 6902.
-pub fn of_pod(decision: &Decision, listed: bool) -> Patch {
+pub fn of_pod(decision: &Decision<'_>, listed: bool) -> Patch {
     let gate = |name: &str| json!({ "conditionType": name });
     if !listed {
         let gates: Vec<Value> = decision.add.iter().map(|g| gate(g.as_str())).collect();
@@ -46,3 +46,6 @@ pub fn add(path: &[&str], value: Value) -> PatchOperation {
 fn pointer(path: &[&str]) -> PointerBuf {
     PointerBuf::from_tokens(path.iter().copied())
 }
+
+#[cfg(test)]
+mod tests;

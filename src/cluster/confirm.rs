@@ -1,0 +1,214 @@
+//! Reading past the cache what a gate stands for, before something is taken to be gone (contract 5.5).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use kube::Client;
+use kube::api::{Api, ListParams};
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+use tokio::time::timeout;
+
+use crate::cluster::cache::Watched;
+use crate::cluster::objects::{
+    BindingObject, Object, ServiceObject, Unreadable, api_resource, binding, service,
+};
+use crate::cluster::{CALL_TIMEOUT, why};
+use crate::model::{Binding, Service};
+use crate::names::{BindingApi, GateName};
+
+/// Bindings in one page of a list.
+const PAGE_SIZE: u32 = 100;
+/// Pages that are read: a namespace with more bindings than this makes leaves the answer open.
+const MAX_PAGES: usize = 50;
+
+/// What the API server has of a gate, this moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Confirmed {
+    /// The bindings of the gate's name, in all API groups asked.
+    pub bindings: Vec<Binding>,
+    /// The Services that they name, as far as these exist.
+    pub services: BTreeMap<Arc<str>, Service>,
+    /// API groups that are not served: whether they have a binding of the name is unknown. A CRD may
+    /// be absent on purpose, or on its way back.
+    pub not_served: BTreeSet<BindingApi>,
+}
+
+/// Why nothing is known for sure.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ConfirmError {
+    /// A call failed.
+    #[error("cannot {verb} {what} in namespace {namespace}: {why}")]
+    Failed {
+        /// `get` or `list`.
+        verb: &'static str,
+        /// Resource, and name where there is one.
+        what: String,
+        /// The namespace.
+        namespace: String,
+        /// What went wrong.
+        why: String,
+    },
+    /// What was read makes no sense.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+}
+
+/// Reads the bindings that a gate stands for, and their Services, from the API server itself.
+///
+/// A gate of a name that may be shortened stands for any binding whose name shortens to it, so that
+/// those are listed.
+///
+/// # Errors
+///
+/// Where any call fails, takes longer than ten seconds, or returns what cannot be read: then nothing
+/// is confirmed.
+pub async fn read(
+    client: &Client,
+    namespace: &str,
+    gate: &GateName,
+    apis: &[BindingApi],
+) -> Result<Confirmed, ConfirmError> {
+    let reader = Reader { client, namespace };
+    let mut confirmed = Confirmed::default();
+    for api in apis {
+        match reader.bindings(gate, *api).await? {
+            Some(bindings) => confirmed.bindings.extend(bindings),
+            None => {
+                confirmed.not_served.insert(*api);
+            }
+        }
+    }
+    let named: BTreeSet<Arc<str>> = confirmed
+        .bindings
+        .iter()
+        .map(|b| b.service.clone())
+        .collect();
+    for name in named.into_iter().filter(|name| !name.is_empty()) {
+        if let Answer::Found(object) = reader
+            .one::<ServiceObject>(Watched::Services, &name)
+            .await?
+        {
+            confirmed.services.insert(name, service(object)?.1);
+        }
+    }
+    Ok(confirmed)
+}
+
+/// What became of one object.
+enum Answer<T> {
+    Found(T),
+    Absent,
+    NotServed,
+}
+
+struct Reader<'a> {
+    client: &'a Client,
+    namespace: &'a str,
+}
+
+impl Reader<'_> {
+    /// The bindings of a gate in one API group; `None` where it is not served.
+    async fn bindings(
+        &self,
+        gate: &GateName,
+        api: BindingApi,
+    ) -> Result<Option<Vec<Binding>>, ConfirmError> {
+        let objects = if gate.may_be_shortened() {
+            self.all(Watched::Bindings(api)).await?
+        } else {
+            match self.one(Watched::Bindings(api), gate.name()).await? {
+                Answer::Found(object) => Some(vec![object]),
+                Answer::Absent => Some(vec![]),
+                Answer::NotServed => None,
+            }
+        };
+        let Some(objects) = objects else {
+            return Ok(None);
+        };
+        let of_gate = objects
+            .into_iter()
+            .filter(|o: &BindingObject| gate.is_of(&o.key().name));
+        let bindings = of_gate.map(|object| Ok(binding(object, api)?.1));
+        bindings.collect::<Result<_, ConfirmError>>().map(Some)
+    }
+
+    async fn one<O: Read>(&self, watched: Watched, name: &str) -> Result<Answer<O>, ConfirmError> {
+        let what = || format!("{} {name}", watched.as_str());
+        let api = O::api(self.client, self.namespace, watched);
+        match timeout(CALL_TIMEOUT, api.get(name)).await {
+            Ok(Ok(object)) => Ok(Answer::Found(object)),
+            Ok(Err(error)) if is_absence(&error) => Ok(Answer::Absent),
+            Ok(Err(error)) if is_not_found(&error) => Ok(Answer::NotServed),
+            Ok(Err(error)) => Err(self.failed("get", what(), why(&error))),
+            Err(_) => Err(self.timed_out("get", what())),
+        }
+    }
+
+    /// All objects of the namespace; `None` where the resource is not served.
+    async fn all<O: Read>(&self, watched: Watched) -> Result<Option<Vec<O>>, ConfirmError> {
+        let what = || watched.as_str().to_owned();
+        let api = O::api(self.client, self.namespace, watched);
+        let mut params = ListParams::default().limit(PAGE_SIZE);
+        let mut all = vec![];
+        for _ in 0..MAX_PAGES {
+            let page = match timeout(CALL_TIMEOUT, api.list(&params)).await {
+                Ok(Ok(page)) => page,
+                Ok(Err(error)) if is_not_found(&error) => return Ok(None),
+                Ok(Err(error)) => return Err(self.failed("list", what(), why(&error))),
+                Err(_) => return Err(self.timed_out("list", what())),
+            };
+            all.extend(page.items);
+            params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+            if params.continue_token.is_none() {
+                return Ok(Some(all));
+            }
+        }
+        Err(self.failed("list", what(), format!("more than {MAX_PAGES} pages")))
+    }
+
+    fn timed_out(&self, verb: &'static str, what: String) -> ConfirmError {
+        self.failed(verb, what, format!("no answer within {CALL_TIMEOUT:?}"))
+    }
+
+    fn failed(&self, verb: &'static str, what: String, why: String) -> ConfirmError {
+        ConfirmError::Failed {
+            verb,
+            what,
+            namespace: self.namespace.to_owned(),
+            why,
+        }
+    }
+}
+
+/// An object that can be asked for.
+trait Read: Clone + Debug + DeserializeOwned + Sized {
+    fn api(client: &Client, namespace: &str, watched: Watched) -> Api<Self>;
+}
+
+impl<S, T> Read for Object<S, T>
+where
+    Self: Clone + Debug + DeserializeOwned,
+{
+    fn api(client: &Client, namespace: &str, watched: Watched) -> Api<Self> {
+        Api::namespaced_with(client.clone(), namespace, &api_resource(watched))
+    }
+}
+
+/// A 404 that names the object: the resource is served, and this object is not there.
+fn is_absence(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else {
+        return false;
+    };
+    let named = status
+        .details
+        .as_ref()
+        .is_some_and(|details| !details.name.is_empty());
+    status.code == 404 && named
+}
+
+/// Any other 404 is about the path: nothing is served there.
+fn is_not_found(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404)
+}

@@ -1,0 +1,514 @@
+//! Kubernetes objects as the API server writes them, read down to the few fields that decide
+//! something. What is not of the shape that its API promises makes one object unreadable, never a list.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::Resource;
+use kube::api::{ApiResource, ObjectMeta};
+use kube::core::DynamicResourceScope;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
+use thiserror::Error;
+
+use crate::cluster::cache::Watched;
+use crate::model::{
+    Binding, Condition, IpFamily, Labels, Namespace, Pod, PortRef, Service, ServicePort, TargetType,
+};
+use crate::names::{
+    AssumedRole, BindingApi, ConditionPrefix, GATE_ANNOTATION, GateName, INJECT_ENABLED,
+    INJECT_LABEL, ObjectKey,
+};
+
+#[cfg(test)]
+mod tests;
+
+/// Annotations under this prefix are ours; the others are not kept.
+const OWN_ANNOTATIONS: &str = "targetgate.dev/";
+
+/// A Namespace, of which only the labels count.
+pub type NamespaceObject = Object<IgnoredAny, IgnoredAny>;
+/// A Service.
+pub type ServiceObject = Object<ServiceSpec, IgnoredAny>;
+/// A Pod.
+pub type PodObject = Object<PodSpec, PodStatus>;
+/// A `TargetGroupBinding` of either API group.
+pub type BindingObject = Object<BindingSpec, IgnoredAny>;
+
+/// An object of the Kubernetes API, slim: of its metadata the name, UID, version, labels, times and
+/// our own annotations; of its spec and status what `S` and `T` name.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(bound = "S: Deserialize<'de>, T: Deserialize<'de>")]
+pub struct Object<S, T> {
+    #[serde(default, deserialize_with = "slim")]
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: Part<S>,
+    #[serde(default)]
+    status: Part<T>,
+}
+
+impl<S, T> Object<S, T> {
+    /// Namespace (empty where the kind has none) and name.
+    pub fn key(&self) -> ObjectKey {
+        let namespace = self.metadata.namespace.as_deref().unwrap_or("");
+        ObjectKey::new(namespace, self.metadata.name.as_deref().unwrap_or(""))
+    }
+
+    fn opted_out(&self) -> bool {
+        let annotations = self.metadata.annotations.as_ref();
+        annotations
+            .and_then(|a| a.get(GATE_ANNOTATION))
+            .map(String::as_str)
+            == Some("false")
+    }
+
+    fn labels(&mut self) -> Labels {
+        labels(self.metadata.labels.take())
+    }
+
+    fn unreadable(&self, part: &'static str) -> Unreadable {
+        Unreadable {
+            object: self.key(),
+            part,
+        }
+    }
+
+    fn take_spec(&mut self) -> Result<S, Unreadable>
+    where
+        S: Default,
+    {
+        std::mem::take(&mut self.spec)
+            .read()
+            .ok_or_else(|| self.unreadable("spec"))
+    }
+}
+
+/// The kinds are told apart when they are asked for, not by their Rust types: a binding's API group
+/// is a matter of settings.
+impl<S, T> Resource for Object<S, T> {
+    type DynamicType = ApiResource;
+    type Scope = DynamicResourceScope;
+
+    fn kind(api: &ApiResource) -> Cow<'_, str> {
+        api.kind.as_str().into()
+    }
+
+    fn group(api: &ApiResource) -> Cow<'_, str> {
+        api.group.as_str().into()
+    }
+
+    fn version(api: &ApiResource) -> Cow<'_, str> {
+        api.version.as_str().into()
+    }
+
+    fn plural(api: &ApiResource) -> Cow<'_, str> {
+        api.plural.as_str().into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+/// An object that is not of the shape that its API promises. Its content is not repeated.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{object} is passed over: its {part} is not of the shape that its API promises")]
+pub struct Unreadable {
+    object: ObjectKey,
+    part: &'static str,
+}
+
+/// Where a watched resource is served.
+pub fn api_resource(watched: Watched) -> ApiResource {
+    let (group, version, kind, plural) = match watched {
+        Watched::Namespaces => ("", "v1", "Namespace", "namespaces"),
+        Watched::Services => ("", "v1", "Service", "services"),
+        Watched::Pods => ("", "v1", "Pod", "pods"),
+        Watched::Bindings(api) => (
+            api.group(),
+            api.version(),
+            "TargetGroupBinding",
+            "targetgroupbindings",
+        ),
+    };
+    let api_version = if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    };
+    ApiResource {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        api_version,
+        kind: kind.to_owned(),
+        plural: plural.to_owned(),
+    }
+}
+
+/// What a Namespace object says.
+pub fn namespace(mut object: NamespaceObject) -> Result<(Arc<str>, Namespace), Unreadable> {
+    let key = readable_key(&object)?;
+    let label = object.labels().remove(INJECT_LABEL);
+    let opted_in = label.as_deref() == Some(INJECT_ENABLED);
+    Ok((key.name, Namespace { opted_in }))
+}
+
+/// What a Service object says. Ports that are none are left out.
+pub fn service(mut object: ServiceObject) -> Result<(ObjectKey, Service), Unreadable> {
+    let key = readable_key(&object)?;
+    let spec = object.take_spec()?;
+    let ports = spec.ports.into_iter().flatten();
+    let service = Service {
+        selector: labels(spec.selector),
+        external_name: spec.kind.as_deref() == Some("ExternalName"),
+        ports: ports
+            .filter_map(|port| service_port(port.read()?))
+            .collect(),
+        opted_out: object.opted_out(),
+    };
+    Ok((key, service))
+}
+
+/// What a binding object says, and its namespace.
+pub fn binding(
+    mut object: BindingObject,
+    api: BindingApi,
+) -> Result<(Arc<str>, Binding), Unreadable> {
+    let key = readable_key(&object)?;
+    let spec = object.take_spec()?;
+    let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let role = filled(spec.iam_role_arn_to_assume).map(|arn| AssumedRole {
+        arn: arn.into(),
+        external_id: filled(spec.assume_role_external_id).map(Arc::from),
+    });
+    let service_ref = spec.service_ref.unwrap_or_default();
+    let binding = Binding {
+        api,
+        name: key.name,
+        arn: spec.target_group_arn.and_then(|arn| arn.parse().ok()),
+        target_type: match spec.target_type.as_deref() {
+            Some("ip") => Some(TargetType::Ip),
+            Some("instance") => Some(TargetType::Instance),
+            _ => None,
+        },
+        family: match spec.ip_address_type.as_deref() {
+            Some("ipv6") => IpFamily::V6,
+            _ => IpFamily::V4,
+        },
+        service: service_ref.name.unwrap_or_default().into(),
+        port: service_ref.port.and_then(port_ref),
+        role,
+        multi_cluster: spec.multi_cluster_target_group.unwrap_or(false),
+        opted_out: object.opted_out(),
+    };
+    Ok((key.namespace, binding))
+}
+
+/// What a Pod object says. Its gates are those under `prefixes`.
+pub fn pod(mut object: PodObject, prefixes: &[ConditionPrefix]) -> Result<Pod, Unreadable> {
+    let key = readable_key(&object)?;
+    let spec = object.take_spec()?;
+    let status = std::mem::take(&mut object.status).read();
+    let status = status.ok_or_else(|| object.unreadable("status"))?;
+    let created = object
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .map(|time| time.0);
+    let text = |text: Option<String>| Arc::from(text.unwrap_or_default());
+    Ok(Pod {
+        key,
+        opted_out: object.opted_out(),
+        labels: object.labels(),
+        gates: gates(&spec, &status, prefixes),
+        ips: status.ips(),
+        containers_ready: status.containers_ready(created),
+        finished: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
+        ports: named_ports(spec),
+        terminating: object.metadata.deletion_timestamp.is_some(),
+        uid: text(object.metadata.uid),
+        resource_version: text(object.metadata.resource_version),
+    })
+}
+
+fn readable_key<S, T>(object: &Object<S, T>) -> Result<ObjectKey, Unreadable> {
+    let key = object.key();
+    if key.name.is_empty() {
+        return Err(object.unreadable("metadata"));
+    }
+    Ok(key)
+}
+
+fn gates(
+    spec: &PodSpec,
+    status: &PodStatus,
+    prefixes: &[ConditionPrefix],
+) -> Vec<(GateName, Option<Condition>)> {
+    let mut gates: Vec<(GateName, Option<Condition>)> = vec![];
+    for gate in spec.readiness_gates.iter().flatten() {
+        let Some(name) = GateName::under(prefixes, &gate.condition_type) else {
+            continue;
+        };
+        // The API server accepts the same gate twice.
+        if gates.iter().all(|(known, _)| *known != name) {
+            let condition = status.condition(name.as_str()).map(StatusCondition::model);
+            gates.push((name, condition));
+        }
+    }
+    gates
+}
+
+/// Only init containers that restart go on running beside the others (sidecars).
+fn named_ports(spec: PodSpec) -> Vec<(Arc<str>, u16)> {
+    let sidecars = spec.init_containers.into_iter().flatten();
+    let sidecars = sidecars.filter(|init| init.restart_policy.as_deref() == Some("Always"));
+    let containers = spec.containers.into_iter().flatten().chain(sidecars);
+    let ports = containers.flat_map(|container| container.ports.into_iter().flatten());
+    ports
+        .filter_map(|port| Some((port.name?.into(), number(port.container_port)?)))
+        .collect()
+}
+
+fn service_port(port: ServicePortSpec) -> Option<ServicePort> {
+    Some(ServicePort {
+        name: port.name.map(Arc::from),
+        port: number(port.port)?,
+        target_port: match port.target_port {
+            // A Service without a `targetPort` may carry 0 or "": the port itself.
+            None | Some(IntOrString::Number(0)) => None,
+            Some(IntOrString::Text(name)) if name.is_empty() => None,
+            Some(port) => Some(port_ref(port)?),
+        },
+    })
+}
+
+fn port_ref(port: IntOrString) -> Option<PortRef> {
+    match port {
+        IntOrString::Number(port) => number(port).map(PortRef::Number),
+        IntOrString::Text(name) => (!name.is_empty()).then(|| PortRef::Name(name.into())),
+    }
+}
+
+fn number(port: i64) -> Option<u16> {
+    u16::try_from(port).ok().filter(|port| *port > 0)
+}
+
+fn labels(labels: Option<BTreeMap<String, String>>) -> Labels {
+    let labels = labels.into_iter().flatten();
+    labels.map(|(k, v)| (k.into(), v.into())).collect()
+}
+
+/// A part of an object, which is `null`, absent, or not what it should be.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+enum Part<T> {
+    Read(Option<T>),
+    Unreadable(IgnoredAny),
+}
+
+impl<T> Default for Part<T> {
+    fn default() -> Self {
+        Self::Read(None)
+    }
+}
+
+impl<T: Default> Part<T> {
+    fn read(self) -> Option<T> {
+        match self {
+            Self::Read(part) => Some(part.unwrap_or_default()),
+            Self::Unreadable(_) => None,
+        }
+    }
+}
+
+/// Metadata that cannot be read leaves the object without a name.
+fn slim<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+    let meta = Part::<Meta>::deserialize(deserializer)?;
+    let meta = meta.read().unwrap_or_default();
+    let time = |text: Option<String>| text?.parse::<Timestamp>().ok().map(Time);
+    let own = meta.annotations.map(|mut annotations| {
+        annotations.retain(|name, _| name.starts_with(OWN_ANNOTATIONS));
+        annotations
+    });
+    Ok(ObjectMeta {
+        name: meta.name,
+        namespace: meta.namespace,
+        uid: meta.uid,
+        resource_version: meta.resource_version,
+        labels: meta.labels,
+        annotations: own,
+        creation_timestamp: time(meta.creation_timestamp),
+        deletion_timestamp: time(meta.deletion_timestamp),
+        ..ObjectMeta::default()
+    })
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Meta {
+    name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    labels: Option<BTreeMap<String, String>>,
+    annotations: Option<BTreeMap<String, String>>,
+    creation_timestamp: Option<String>,
+    deletion_timestamp: Option<String>,
+}
+
+/// `spec` of a Service, slim.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct ServiceSpec {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    selector: Option<BTreeMap<String, String>>,
+    ports: Option<Vec<Part<ServicePortSpec>>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ServicePortSpec {
+    name: Option<String>,
+    port: i64,
+    target_port: Option<IntOrString>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+enum IntOrString {
+    Number(i64),
+    Text(String),
+}
+
+/// `spec` of a `TargetGroupBinding`, slim.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct BindingSpec {
+    #[serde(rename = "targetGroupARN")]
+    target_group_arn: Option<String>,
+    target_type: Option<String>,
+    ip_address_type: Option<String>,
+    service_ref: Option<ServiceRef>,
+    iam_role_arn_to_assume: Option<String>,
+    assume_role_external_id: Option<String>,
+    multi_cluster_target_group: Option<bool>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct ServiceRef {
+    name: Option<String>,
+    port: Option<IntOrString>,
+}
+
+/// `spec` of a Pod, slim.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct PodSpec {
+    readiness_gates: Option<Vec<ReadinessGate>>,
+    containers: Option<Vec<Container>>,
+    init_containers: Option<Vec<Container>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ReadinessGate {
+    condition_type: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Container {
+    restart_policy: Option<String>,
+    ports: Option<Vec<ContainerPort>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ContainerPort {
+    name: Option<String>,
+    container_port: i64,
+}
+
+/// `status` of a Pod, slim.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct PodStatus {
+    phase: Option<String>,
+    #[serde(rename = "podIP")]
+    pod_ip: Option<String>,
+    #[serde(rename = "podIPs")]
+    pod_ips: Option<Vec<PodIp>>,
+    conditions: Option<Vec<StatusCondition>>,
+}
+
+impl PodStatus {
+    fn condition(&self, kind: &str) -> Option<&StatusCondition> {
+        self.conditions.iter().flatten().find(|c| c.kind == kind)
+    }
+
+    fn ips(&self) -> Vec<IpAddr> {
+        let all: Vec<IpAddr> = self
+            .pod_ips
+            .iter()
+            .flatten()
+            .filter_map(|i| i.ip.parse().ok())
+            .collect();
+        if all.is_empty() {
+            return self
+                .pod_ip
+                .iter()
+                .filter_map(|ip| ip.parse().ok())
+                .collect();
+        }
+        all
+    }
+
+    /// A condition without a time was true for as long as the pod can have been.
+    fn containers_ready(&self, created: Option<Timestamp>) -> Option<Timestamp> {
+        let condition = self.condition("ContainersReady")?;
+        if condition.status != "True" {
+            return None;
+        }
+        let time = condition.last_transition_time.as_ref();
+        let time = time.and_then(|time| time.parse().ok());
+        Some(time.or(created).unwrap_or(Timestamp::UNIX_EPOCH))
+    }
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct PodIp {
+    ip: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct StatusCondition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+    reason: Option<String>,
+    message: Option<String>,
+    last_transition_time: Option<String>,
+}
+
+impl StatusCondition {
+    fn model(&self) -> Condition {
+        Condition {
+            status: self.status == "True",
+            reason: self.reason.as_deref().unwrap_or("").into(),
+            message: self.message.as_deref().unwrap_or("").into(),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! As a real API server writes them.

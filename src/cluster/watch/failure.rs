@@ -1,0 +1,66 @@
+//! Why a watch does not go on.
+
+use std::time::Duration;
+
+use kube::core::Status;
+use thiserror::Error;
+
+use crate::cluster::why;
+
+/// Why a watch does not go on, and what follows from it.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The CRD is absent, or not established yet.
+    #[error("the API server does not serve it")]
+    NotServed,
+    /// The API server no longer knows what changed since our last event, or where our list stood.
+    #[error("its last seen version is too old for the API server (410 Gone): it is listed again")]
+    Expired,
+    #[error(
+        "RBAC does not allow us to {verb} it ({why}): give our ServiceAccount the verbs list and watch"
+    )]
+    Forbidden { verb: &'static str, why: String },
+    #[error("cannot {verb} it: {why}")]
+    Refused { verb: &'static str, why: String },
+    #[error("cannot {verb} it: no answer within {within:?}")]
+    Timeout {
+        verb: &'static str,
+        within: Duration,
+    },
+    #[error("the API server sent an event that cannot be read ({why}): it is listed again")]
+    Garbled { why: String },
+    #[error("the watch ends as soon as it is started")]
+    EndedAtOnce,
+}
+
+impl Failure {
+    /// What an error in a call with this verb means.
+    pub(super) fn of(verb: &'static str, error: &kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) => Self::of_status(verb, status, || why(error)),
+            kube::Error::SerdeError(error) => Self::Garbled {
+                // Its text could repeat what was read.
+                why: format!("line {}, column {}", error.line(), error.column()),
+            },
+            other => Self::Refused {
+                verb,
+                why: why(other),
+            },
+        }
+    }
+
+    /// What an answer of the API server means.
+    pub(super) fn of_status(verb: &'static str, status: &Status, why: impl Fn() -> String) -> Self {
+        match status.code {
+            404 => Self::NotServed,
+            410 => Self::Expired,
+            403 => Self::Forbidden { verb, why: why() },
+            _ => Self::Refused { verb, why: why() },
+        }
+    }
+
+    /// Whether to go on from a new list, because the last seen version is of no use any more.
+    pub(super) fn lists_again(&self) -> bool {
+        matches!(self, Self::NotServed | Self::Expired | Self::Garbled { .. })
+    }
+}

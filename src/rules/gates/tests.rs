@@ -1,0 +1,188 @@
+//! The decision about a new pod's gates, by tables.
+
+use rstest::rstest;
+
+use super::*;
+use crate::model::{IpFamily, Labels};
+
+fn labels(pairs: &[(&str, &str)]) -> Labels {
+    let pairs = pairs.iter();
+    pairs.map(|(k, v)| (Arc::from(*k), Arc::from(*v))).collect()
+}
+
+/// A Service that selects `app=web`.
+fn service() -> Service {
+    Service {
+        selector: labels(&[("app", "web")]),
+        external_name: false,
+        ports: vec![],
+        opted_out: false,
+    }
+}
+
+/// A binding of pods to the Service `web`.
+fn binding(name: &str) -> Binding {
+    Binding {
+        api: BindingApi::Elbv2,
+        name: name.into(),
+        arn: None,
+        target_type: Some(TargetType::Ip),
+        family: IpFamily::V4,
+        service: "web".into(),
+        port: None,
+        role: None,
+        multi_cluster: false,
+        opted_out: false,
+    }
+}
+
+/// A pod `app=web`, its gates, the bindings of its namespace and the Service `web`.
+struct Case<'a> {
+    gates: &'a [&'a str],
+    labels: Labels,
+    opted_out: bool,
+    bindings: Vec<Binding>,
+    service: Option<Service>,
+    policy: GatePolicy,
+}
+
+impl Default for Case<'_> {
+    fn default() -> Self {
+        Self {
+            gates: &[],
+            labels: labels(&[("app", "web"), ("tier", "front")]),
+            opted_out: false,
+            bindings: vec![binding("a")],
+            service: Some(service()),
+            policy: GatePolicy::default(),
+        }
+    }
+}
+
+impl Case<'_> {
+    fn decide(&self) -> Decision<'_> {
+        let pod = NewPod {
+            labels: &self.labels,
+            gates: self.gates,
+            opted_out: self.opted_out,
+        };
+        let services = self.service.iter().cloned();
+        let services = services.map(|s| ("web".into(), s)).collect();
+        decide(&pod, self.bindings.iter(), &services, &self.policy)
+    }
+
+    fn with(change: impl FnOnce(&mut Self)) -> Self {
+        let mut case = Self::default();
+        change(&mut case);
+        case
+    }
+
+    fn with_binding(change: impl FnOnce(&mut Binding)) -> Self {
+        Self::with(|case| change(&mut case.bindings[0]))
+    }
+
+    fn with_service(change: impl FnMut(&mut Service)) -> Self {
+        Self::with(|case| case.service.iter_mut().for_each(change))
+    }
+}
+
+const A: &str = "target-health.elbv2.k8s.aws/a";
+const B: &str = "target-health.elbv2.k8s.aws/b";
+const LEGACY: &str = "target-health.alb.ingress.k8s.aws/web_a_80";
+
+fn added<'a>(decision: &'a Decision<'_>) -> Vec<&'a str> {
+    decision.add.iter().map(GateName::as_str).collect()
+}
+
+#[test]
+fn a_selected_pod_gets_the_gate_of_its_binding() {
+    let case = Case::default();
+    let decision = case.decide();
+    assert_eq!(decision.reason, Reason::Injected);
+    assert_eq!(decision.bindings, [("a", Reason::Injected)]);
+    assert_eq!(added(&decision), [A]);
+}
+
+#[rstest]
+#[case::no_binding(Case::with(|c| c.bindings.clear()), Reason::NoBinding)]
+#[case::the_pod_opted_out(Case::with(|c| c.opted_out = true), Reason::OptedOut)]
+#[case::the_service_opted_out(Case::with_service(|s| s.opted_out = true), Reason::OptedOut)]
+#[case::the_binding_opted_out(Case::with_binding(|b| b.opted_out = true), Reason::OptedOut)]
+#[case::not_selected(Case::with(|c| c.labels = labels(&[("app", "api")])), Reason::SelectorMismatch)]
+#[case::no_labels(Case::with(|c| c.labels.clear()), Reason::SelectorMismatch)]
+#[case::no_service(Case::with(|c| c.service = None), Reason::ServiceMissing)]
+#[case::external_name(Case::with_service(|s| s.external_name = true), Reason::ServiceExternalName)]
+#[case::no_selector(Case::with_service(|s| s.selector.clear()), Reason::ServiceWithoutSelector)]
+#[case::no_target_type(Case::with_binding(|b| b.target_type = None), Reason::TargetTypeUnknown)]
+#[case::nodes(Case::with_binding(|b| b.target_type = Some(TargetType::Instance)), Reason::TargetTypeInstance)]
+#[case::auto_mode(Case::with_binding(|b| b.api = BindingApi::Eks), Reason::ApiNotGated)]
+fn a_pod_that_is_not_due_a_gate_is_left_alone(#[case] mut case: Case<'_>, #[case] reason: Reason) {
+    case.gates = &[LEGACY, "example.com/mine"];
+    let decision = case.decide();
+    assert_eq!(decision.reason, reason);
+    assert_eq!(added(&decision), [""; 0]);
+    assert_eq!(decision.remove, [0; 0]);
+}
+
+#[test]
+fn gates_are_added_in_the_order_of_the_bindings() {
+    let case = Case::with(|c| c.bindings = vec![binding("a"), binding("b")]);
+    assert_eq!(added(&case.decide()), [A, B]);
+}
+
+#[test]
+fn a_gate_that_the_pod_has_is_not_added_again() {
+    let case = Case::with(|c| {
+        c.bindings = vec![binding("a"), binding("b")];
+        c.gates = &[A];
+    });
+    let decision = case.decide();
+    assert_eq!(decision.reason, Reason::Injected);
+    assert_eq!(
+        decision.bindings,
+        [("a", Reason::AlreadyInjected), ("b", Reason::Injected)]
+    );
+    assert_eq!(added(&decision), [B]);
+}
+
+#[test]
+fn bindings_of_one_name_in_both_api_groups_share_a_gate() {
+    let case = Case::with(|c| {
+        let mut eks = binding("a");
+        eks.api = BindingApi::Eks;
+        c.bindings.push(eks);
+        c.policy.apis = BindingApi::ALL.to_vec();
+    });
+    let decision = case.decide();
+    assert_eq!(added(&decision), [A]);
+    assert_eq!(decision.bindings.len(), 2);
+}
+
+#[rstest]
+#[case::a_gate_is_added(&["x.example/y", LEGACY, LEGACY], &[1, 2])]
+#[case::a_gate_is_there(&[LEGACY, A], &[0])]
+fn legacy_gates_go_once_a_gate_is_due(#[case] gates: &[&str], #[case] removed: &[usize]) {
+    let case = Case {
+        gates,
+        ..Case::default()
+    };
+    assert_eq!(case.decide().remove, removed);
+}
+
+#[test]
+fn the_configured_prefix_names_the_gate() {
+    let case = Case::with(|c| c.policy.prefix = "target-health.targetgate.dev".parse().unwrap());
+    assert_eq!(added(&case.decide()), ["target-health.targetgate.dev/a"]);
+}
+
+#[test]
+fn an_admission_takes_the_strongest_reason_of_its_bindings() {
+    let case = Case::with(|c| {
+        let mut nodes = binding("nodes");
+        nodes.target_type = Some(TargetType::Instance);
+        let mut gone = binding("orphan");
+        gone.service = "gone".into();
+        c.bindings = vec![gone, nodes];
+    });
+    assert_eq!(case.decide().reason, Reason::ServiceMissing);
+}

@@ -1,0 +1,162 @@
+//! Golden reviews of the pod hook.
+
+use rstest::rstest;
+use serde_json::{Value, json};
+use targetgate::cluster::cache::{FirstLook, Watched};
+use targetgate::model::TargetType;
+
+use crate::fixture::{Fixture, UID, patch, pod, pod_with, review};
+
+#[tokio::test]
+async fn a_selected_pod_gets_its_gate() {
+    let fixture = Fixture::default();
+    let answer = fixture.pod(&review(pod())).await;
+    let gate = json!({ "conditionType": "target-health.elbv2.k8s.aws/web" });
+    let add = json!([{ "op": "add", "path": "/spec/readinessGates", "value": [gate] }]);
+    assert_eq!(patch(&answer), add);
+    let rest = json!({
+        "uid": UID,
+        "allowed": true,
+        "patchType": "JSONPatch",
+        "patch": answer["patch"],
+        "auditAnnotations": { "decision": "Injected", "bindings": "web=Injected" },
+    });
+    assert_eq!(answer, rest);
+    fixture.assert_measured(r#"targetgate_admissions_total{hook="pod",reason="Injected"} 1"#);
+    fixture.assert_measured(r#"targetgate_admission_seconds_count{hook="pod"} 1"#);
+}
+
+#[tokio::test]
+async fn the_answer_patched_in_and_asked_again_has_no_patch() {
+    let fixture = Fixture::default();
+    fixture.add_binding("api", Some(TargetType::Ip));
+    let mut gated = pod_with(
+        "/spec",
+        "readinessGates",
+        json!([
+            { "conditionType": "target-health.alb.ingress.k8s.aws/web_web_80" },
+            { "conditionType": "example.com/warm", "unknown": 1 },
+        ]),
+    );
+    let first = fixture.pod(&review(gated.clone())).await;
+    json_patch::patch(
+        &mut gated,
+        &serde_json::from_value::<json_patch::Patch>(patch(&first)).unwrap(),
+    )
+    .unwrap();
+    let gates = json!([
+        { "conditionType": "example.com/warm", "unknown": 1 },
+        { "conditionType": "target-health.elbv2.k8s.aws/api" },
+        { "conditionType": "target-health.elbv2.k8s.aws/web" },
+    ]);
+    assert_eq!(gated["spec"]["readinessGates"], gates);
+
+    let second = fixture.pod(&review(gated)).await;
+    let audit = json!({
+        "decision": "AlreadyInjected",
+        "bindings": "api=AlreadyInjected,web=AlreadyInjected",
+    });
+    assert_eq!(
+        second,
+        json!({ "uid": UID, "allowed": true, "auditAnnotations": audit })
+    );
+}
+
+#[rstest]
+#[case::labels_with_escapes(pod_with("/metadata/labels", "app", json!("w\u{1}b")), "SelectorMismatch")]
+#[case::no_metadata(json!({ "kind": "Pod", "spec": {} }), "SelectorMismatch")]
+#[case::no_labels(pod_with("/metadata", "labels", Value::Null), "SelectorMismatch")]
+#[case::opted_out(
+    pod_with("/metadata", "annotations", json!({ "targetgate.dev/gate": "false" })),
+    "OptedOut"
+)]
+#[tokio::test]
+async fn a_pod_that_is_due_no_gate_is_left_as_it_is(#[case] pod: Value, #[case] reason: &str) {
+    let answer = Fixture::default().pod(&review(pod)).await;
+    let audit = json!({ "decision": reason, "bindings": format!("web={reason}") });
+    assert_eq!(
+        answer,
+        json!({ "uid": UID, "allowed": true, "auditAnnotations": audit })
+    );
+}
+
+#[rstest]
+#[case::an_escaped_label("/metadata/labels", "app", r#""\u0077eb""#)]
+#[case::a_null_list("/spec", "readinessGates", "null")]
+#[case::a_deep_field_that_nobody_reads("/spec", "x", &format!("{}{}", "[".repeat(10_000), "]".repeat(10_000)))]
+#[tokio::test]
+async fn a_pod_that_is_written_in_an_odd_way_gets_its_gate(
+    #[case] parent: &str,
+    #[case] field: &str,
+    #[case] json: &str,
+) {
+    let review = review(pod_with(parent, field, json!("HERE"))).to_string();
+    let body = review.replace(r#""HERE""#, json);
+    let fixture = Fixture::default();
+    let response = fixture.post(targetgate::admission::POD_PATH, body).await;
+    let answer = crate::fixture::answer(&response);
+    assert_eq!(patch(&answer)[0]["path"], "/spec/readinessGates");
+    assert_eq!(answer.get("warnings"), None);
+}
+
+#[rstest]
+#[case::an_update("operation", json!("UPDATE"))]
+#[case::a_subresource("subResource", json!("status"))]
+#[case::another_resource("resource", json!({ "group": "", "version": "v1", "resource": "services" }))]
+#[case::another_group("resource", json!({ "group": "x.io", "version": "v1", "resource": "pods" }))]
+#[case::another_version("resource", json!({ "group": "", "version": "v2", "resource": "pods" }))]
+#[tokio::test]
+async fn what_creates_no_v1_pod_is_allowed_untouched(
+    #[case] field: &str,
+    #[case] value: Value,
+    // The second is no Pod: what it holds must not matter either.
+    #[values(pod(), pod_with("/spec", "readinessGates", json!("none")))] object: Value,
+) {
+    let mut review = review(object);
+    review["request"][field] = value;
+    let answer = Fixture::default().pod(&review).await;
+    let audit = json!({ "decision": "NotPodCreate" });
+    assert_eq!(
+        answer,
+        json!({ "uid": UID, "allowed": true, "auditAnnotations": audit })
+    );
+}
+
+#[tokio::test]
+async fn a_deleted_pod_is_allowed_untouched() {
+    let mut review = review(Value::Null);
+    review["request"]["operation"] = json!("DELETE");
+    review["request"]["oldObject"] = pod();
+    let answer = Fixture::default().pod(&review).await;
+    assert_eq!(answer["auditAnnotations"]["decision"], "NotPodCreate");
+}
+
+#[tokio::test]
+async fn the_namespace_is_the_requests() {
+    let mut review = review(pod_with("/metadata", "namespace", json!("shop")));
+    review["request"]["namespace"] = json!("elsewhere");
+    let answer = Fixture::default().pod(&review).await;
+    assert_eq!(
+        answer["auditAnnotations"],
+        json!({ "decision": "NoBinding" })
+    );
+}
+
+#[tokio::test]
+async fn before_the_services_are_listed_a_pod_is_allowed_with_a_warning() {
+    let fixture = Fixture::default();
+    fixture.cache.looked(Watched::Services, FirstLook::Pending);
+    let answer = fixture.pod(&review(pod())).await;
+    assert_eq!(answer["allowed"], true);
+    assert_eq!(answer.get("patch"), None);
+    assert_eq!(
+        answer["auditAnnotations"],
+        json!({ "decision": "NotReady" })
+    );
+    let warning = answer["warnings"][0].as_str().unwrap();
+    assert!(
+        warning.contains("does not know the bindings and Services yet"),
+        "{warning}"
+    );
+    fixture.assert_measured(r#"targetgate_admissions_total{hook="pod",reason="NotReady"} 1"#);
+}
