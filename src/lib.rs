@@ -16,6 +16,7 @@ pub mod args;
 pub mod clock;
 pub mod cluster;
 pub mod dev_certs;
+pub mod crd;
 pub mod elb;
 pub mod health;
 pub mod index;
