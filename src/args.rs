@@ -28,6 +28,8 @@ pub enum Command {
     /// AWS credentials, Region and endpoint come from the AWS SDK's own environment
     /// (AWS_REGION, AWS_PROFILE, AWS_WEB_IDENTITY_TOKEN_FILE, AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2, ...).
     Serve(Box<Settings>),
+    /// Print the CustomResourceDefinition of TargetGroupBinding as YAML.
+    Crd,
     /// Make certificates.
     #[command(subcommand)]
     Certs(CertsCommand),
@@ -47,7 +49,7 @@ pub struct DevCerts {
     #[arg(long, value_name = "FOLDER", default_value = "certs")]
     pub out: PathBuf,
     /// Namespace of the Service `targetgate`, whose names the certificate gets.
-    #[arg(long, value_name = "NAME", default_value = "targetgate", value_parser = namespace)]
+    #[arg(long, value_name = "NAME", default_value = "targetgate-system", value_parser = namespace)]
     pub namespace: String,
     /// A further DNS name or IP address; may be repeated.
     #[arg(long = "san", value_name = "NAME")]

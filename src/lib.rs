@@ -12,11 +12,12 @@
 //! - [`app`] puts them together; [`args`] is the command line; [`crd`] the binding's own type.
 
 pub mod admission;
+pub mod app;
 pub mod args;
 pub mod clock;
 pub mod cluster;
-pub mod dev_certs;
 pub mod crd;
+pub mod dev_certs;
 pub mod elb;
 pub mod health;
 pub mod index;
