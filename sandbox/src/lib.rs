@@ -4,3 +4,5 @@
 //! socket, thread or process. *Real*: sockets and processes, time never paused.
 
 pub mod clock;
+pub mod kubelet;
+mod watched;
