@@ -5,6 +5,7 @@
 
 mod binding;
 pub mod clock;
+pub mod elb;
 pub mod kubelet;
 pub mod registrar;
 pub mod rollout;

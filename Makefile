@@ -1,0 +1,40 @@
+# The commands of this repository. `make` alone lists them.
+.DEFAULT_GOAL := help
+ARGS ?=
+
+.PHONY: help
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+
+.PHONY: fetch
+fetch: # The one step that reaches the registries
+	cargo fetch --locked
+
+.PHONY: demo
+demo: fetch ## Watch rolling updates lose requests, and stop losing them: no cluster, no AWS account
+	cargo build --offline --locked --workspace --bins
+	target/debug/targetgate-sandbox demo --targetgate target/debug/targetgate $(ARGS)
+
+.PHONY: test
+test: fetch ## Run all tests; after the fetch they use nothing but loopback
+	cargo test --offline --locked --workspace --doc
+	cargo test --offline --locked --workspace --lib --tests
+
+.PHONY: lint
+lint: fetch ## Check format, lints, documentation and dependencies
+	cargo fmt --all --check
+	cargo clippy --offline --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --offline --locked --workspace --no-deps --document-private-items
+	cargo deny --offline --locked check bans licenses sources
+
+.PHONY: bench
+bench: fetch ## Compare the pod hook's cost with a route that does nothing
+	cargo bench --offline --locked --bench admission $(ARGS)
+
+.PHONY: crd
+crd: fetch ## Write deploy/base/crd.yaml anew from the Rust type
+	cargo run --offline --locked --quiet --bin targetgate -- crd > deploy/base/crd.yaml
+
+.PHONY: mutants
+mutants: fetch ## Change the rules and the index on purpose, and see that a test notices (needs cargo-mutants)
+	cargo mutants --package targetgate --file 'src/rules/*.rs' --file 'src/index/*.rs' --file src/names.rs $(ARGS) -- --lib

@@ -1,0 +1,106 @@
+//! What a hook answers, and its form on the wire.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use json_patch::Patch;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// What a hook decided about one request.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// Why the request is denied; `None` allows it.
+    pub denied: Option<String>,
+    /// Changes to the raw object; empty for none.
+    pub patch: Patch,
+    /// Shown to whoever made the request, as `Warning` headers.
+    pub warnings: Vec<String>,
+    /// Written into the API server's audit log, under the webhook's name.
+    pub audit: BTreeMap<&'static str, String>,
+    /// The reason that labels the metric: from a bounded set.
+    pub reason: &'static str,
+}
+
+impl Answer {
+    /// Allows the request as it is.
+    pub fn allowed(reason: &'static str) -> Self {
+        Self {
+            reason,
+            ..Self::default()
+        }
+    }
+
+    /// Denies the request; `message` tells its author why and what to do.
+    pub fn denied(reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            denied: Some(message.into()),
+            ..Self::allowed(reason)
+        }
+    }
+
+    /// Adds a warning for whoever made the request.
+    #[must_use]
+    pub fn warn(mut self, warning: impl Into<String>) -> Self {
+        self.warnings.push(warning.into());
+        self
+    }
+
+    /// The `AdmissionReview` to send back, for the request of this `uid`.
+    ///
+    /// kube's own response type writes `patch` as an array of numbers where the API server expects
+    /// base64 (kube-rs #1781), hence this one.
+    /// Source: <https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#response>
+    pub fn to_json(&self, uid: &str) -> Vec<u8> {
+        let patch = (!self.patch.is_empty())
+            .then(|| serde_json::to_vec(&self.patch).map(|json| STANDARD.encode(json)));
+        let review = Review {
+            api_version: "admission.k8s.io/v1",
+            kind: "AdmissionReview",
+            response: Response {
+                uid,
+                allowed: self.denied.is_none(),
+                status: self
+                    .denied
+                    .as_deref()
+                    .map(|message| Status { code: 403, message }),
+                patch_type: patch.is_some().then_some("JSONPatch"),
+                // A patch is made of strings and numbers: it always has a JSON form.
+                patch: patch.and_then(Result::ok),
+                warnings: &self.warnings,
+                audit_annotations: &self.audit,
+            },
+        };
+        serde_json::to_vec(&review).unwrap_or_default()
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Review<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    response: Response<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Response<'a> {
+    uid: &'a str,
+    allowed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<Status<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch: Option<String>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    warnings: &'a [String],
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    audit_annotations: &'a BTreeMap<&'static str, String>,
+}
+
+#[derive(Serialize)]
+struct Status<'a> {
+    code: u16,
+    message: &'a str,
+}

@@ -1,0 +1,138 @@
+//! Reads the bodies of reviews, within bounds of size, time, number and memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use http_body_util::BodyExt as _;
+use hyper::body::Body as _;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
+
+use crate::admission::refusal::Refusal;
+
+/// How much of a review is kept where it is not read: kube-apiserver writes `kind`, `apiVersion` and
+/// `request.uid` first.
+const START: usize = 4096;
+
+/// What the hooks take at most.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Reviews in progress, for the pod hook and for the binding hooks each.
+    pub reviews: usize,
+    /// Bytes of one body. An `UPDATE` may carry two objects of 1.5 MiB, escaped, and an envelope.
+    pub body: usize,
+    /// Bytes of all bodies that are held at once.
+    pub bodies: usize,
+    /// Time from a request's head to its body's last byte.
+    pub deadline: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            reviews: 256,
+            body: 7 << 20,
+            bodies: 256 << 20,
+            deadline: Duration::from_secs(8),
+        }
+    }
+}
+
+/// Takes in the reviews of one kind of hook.
+#[derive(Debug)]
+pub(super) struct Intake {
+    limits: Limits,
+    reviews: Semaphore,
+    memory: Arc<Semaphore>,
+}
+
+/// What came in.
+#[derive(Debug)]
+pub(super) enum Received<'a> {
+    /// The whole body, and its place among the reviews in progress.
+    Whole(
+        Bytes,
+        #[expect(dead_code, reason = "held until dropped")] Place<'a>,
+    ),
+    /// There was no place: only the body's first bytes.
+    Shed(Bytes),
+}
+
+/// A place among the reviews in progress and in the memory for bodies.
+type Place<'a> = (SemaphorePermit<'a>, SemaphorePermit<'a>);
+
+impl Intake {
+    /// An intake of its own that shares the memory for bodies with others.
+    pub(super) fn new(limits: &Limits, memory: &Arc<Semaphore>) -> Self {
+        Self {
+            reviews: Semaphore::new(limits.reviews),
+            memory: memory.clone(),
+            limits: limits.clone(),
+        }
+    }
+
+    /// Reads a request's body to its end. Past the bounds of number and memory it keeps the start.
+    pub(super) async fn receive(&self, request: Request) -> Result<Received<'_>, Refusal> {
+        if !is_json(request.headers()) {
+            return Err(Refusal::ContentType);
+        }
+        let limit = self.limits.body;
+        let body = request.into_body();
+        // A body of unknown length may fill the limit, so that much is set aside for it.
+        let length = body.size_hint().exact();
+        let length = length.map_or(limit, |n| usize::try_from(n).unwrap_or(usize::MAX));
+        if length > limit {
+            return Err(Refusal::TooLarge { limit });
+        }
+        let place = self.place(length);
+        let keep = if place.is_some() { length } else { START };
+        let read = timeout(self.limits.deadline, read(body, keep, limit)).await;
+        let seconds = self.limits.deadline.as_secs();
+        let kept = read.map_err(|_| Refusal::TooSlow { seconds })??;
+        Ok(match place {
+            Some(place) => Received::Whole(kept, place),
+            None => Received::Shed(kept),
+        })
+    }
+
+    fn place(&self, bytes: usize) -> Option<Place<'_>> {
+        let bytes = u32::try_from(bytes).ok()?;
+        let review = self.reviews.try_acquire().ok()?;
+        Some((review, self.memory.try_acquire_many(bytes).ok()?))
+    }
+}
+
+/// Reads a body to its end and keeps its first `keep` bytes.
+async fn read(mut body: Body, keep: usize, limit: usize) -> Result<Bytes, Refusal> {
+    let mut kept = Vec::new();
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Refusal::CutOff)?;
+        let Ok(mut data) = frame.into_data() else {
+            continue;
+        };
+        length += data.len();
+        if length > limit {
+            return Err(Refusal::TooLarge { limit });
+        }
+        data.truncate(keep - kept.len());
+        // Most bodies are one frame, which need not be copied.
+        if body.is_end_stream() && kept.is_empty() {
+            return Ok(data);
+        }
+        kept.reserve_exact(keep - kept.len());
+        kept.extend_from_slice(&data);
+    }
+    Ok(kept.into())
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok());
+    let media_type = value.and_then(|v| v.split(';').next());
+    media_type.is_some_and(|m| m.trim().eq_ignore_ascii_case("application/json"))
+}

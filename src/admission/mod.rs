@@ -1,0 +1,205 @@
+//! The hooks: reviews in, answers out.
+//!
+//! [`router`] serves them: one path for new pods, two for bindings. A hook's answer is always a whole
+//! `AdmissionReview` with status 200; what is no review is refused with a status and a sentence.
+
+pub mod answer;
+pub mod body;
+pub mod pod;
+pub mod refusal;
+pub mod review;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request as HttpRequest, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use http::header::CONTENT_TYPE;
+use serde_json::value::RawValue;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use crate::admission::answer::Answer;
+use crate::admission::body::{Intake, Limits, Received};
+use crate::admission::pod::Undecided;
+use crate::admission::refusal::Refusal;
+use crate::admission::review::Request;
+use crate::cluster::cache::Cache;
+use crate::metrics::Metrics;
+use crate::rules::gates::GatePolicy;
+
+/// Path of the pod hook.
+pub const POD_PATH: &str = "/mutate-v1-pod";
+/// Path of the hook that fills in bindings.
+pub const MUTATE_BINDING_PATH: &str = "/mutate-elbv2-k8s-aws-v1beta1-targetgroupbinding";
+/// Path of the hook that checks bindings.
+pub const VALIDATE_BINDING_PATH: &str = "/validate-elbv2-k8s-aws-v1beta1-targetgroupbinding";
+
+/// A hook for bindings: answers one request, whose objects it is given as they were written.
+pub type BindingHook = Arc<
+    dyn for<'a> Fn(&'a Request<'a, &'a RawValue>) -> BoxFuture<'a, Answer> + Send + Sync + 'static,
+>;
+
+/// What the hooks work with.
+#[derive(Clone)]
+pub struct Hooks {
+    /// What is known of the cluster.
+    pub cache: Arc<Cache>,
+    /// What is gated, and how gates are named.
+    pub policy: GatePolicy,
+    /// Where each answer is counted.
+    pub metrics: Arc<Metrics>,
+    /// The hooks for bindings; their paths answer 404 without.
+    pub bindings: Option<BindingHooks>,
+    /// What is taken at most.
+    pub limits: Limits,
+}
+
+/// The two hooks for bindings (contract 3 and 4).
+#[derive(Clone)]
+pub struct BindingHooks {
+    /// Fills in what AWS knows.
+    pub mutate: BindingHook,
+    /// Checks what was written.
+    pub validate: BindingHook,
+}
+
+/// The routes of the hooks.
+pub fn router(hooks: Hooks) -> Router {
+    let memory = Arc::new(Semaphore::new(hooks.limits.bodies));
+    let shared = Arc::new(Shared {
+        pods: Intake::new(&hooks.limits, &memory),
+        bindings: Intake::new(&hooks.limits, &memory),
+        hooks,
+    });
+    Router::new()
+        .route(POD_PATH, post(pod))
+        .route(MUTATE_BINDING_PATH, post(mutate_binding))
+        .route(VALIDATE_BINDING_PATH, post(validate_binding))
+        .fallback(|State(shared): State<Arc<Shared>>| async move {
+            shared.refuse("none", Refusal::Path)
+        })
+        .method_not_allowed_fallback(|State(shared): State<Arc<Shared>>| async move {
+            shared.refuse("none", Refusal::Method)
+        })
+        .with_state(shared)
+}
+
+/// The hooks, and the bounds of each kind: bindings that wait for AWS take no place from pods.
+struct Shared {
+    hooks: Hooks,
+    pods: Intake,
+    bindings: Intake,
+}
+
+async fn pod(State(shared): State<Arc<Shared>>, request: HttpRequest) -> Response {
+    const HOOK: &str = "pod";
+    let received = match shared.pods.receive(request).await {
+        Ok(received) => received,
+        Err(refusal) => return shared.refuse(HOOK, refusal),
+    };
+    let start = Instant::now();
+    let Hooks { cache, policy, .. } = &shared.hooks;
+    let reply = match &received {
+        Received::Whole(body, _) => {
+            // Whatever fails inside must not cost the pod its admission.
+            catch_unwind(AssertUnwindSafe(|| pod::reply(body, cache, policy)))
+                .unwrap_or_else(|_| pod::shed(body, Undecided::Internal))
+        }
+        Received::Shed(start) => pod::shed(start, Undecided::Overloaded),
+    };
+    match reply {
+        Ok(reply) => shared.answer(HOOK, &reply.uid, &reply.namespace, &reply.answer, start),
+        Err(refusal) => shared.refuse(HOOK, refusal),
+    }
+}
+
+async fn mutate_binding(State(shared): State<Arc<Shared>>, request: HttpRequest) -> Response {
+    let hooks = shared.hooks.bindings.as_ref();
+    binding(&shared, "binding-mutate", hooks.map(|h| &h.mutate), request).await
+}
+
+async fn validate_binding(State(shared): State<Arc<Shared>>, request: HttpRequest) -> Response {
+    let hooks = shared.hooks.bindings.as_ref();
+    binding(
+        &shared,
+        "binding-validate",
+        hooks.map(|h| &h.validate),
+        request,
+    )
+    .await
+}
+
+/// Unlike a pod, a binding that cannot be looked at is not let through: nobody would check it later.
+async fn binding(
+    shared: &Shared,
+    name: &'static str,
+    hook: Option<&BindingHook>,
+    request: HttpRequest,
+) -> Response {
+    let Some(hook) = hook else {
+        return shared.refuse(name, Refusal::NotServed);
+    };
+    let (body, _place) = match shared.bindings.receive(request).await {
+        Ok(Received::Whole(body, place)) => (body, place),
+        Ok(Received::Shed(_)) => return shared.refuse(name, Refusal::Overloaded),
+        Err(refusal) => return shared.refuse(name, refusal),
+    };
+    let start = Instant::now();
+    let request = match binding_request(&body) {
+        Ok(request) => request,
+        Err(refusal) => return shared.refuse(name, refusal),
+    };
+    let answer = AssertUnwindSafe(async { hook(&request).await });
+    match answer.catch_unwind().await {
+        Ok(answer) => shared.answer(name, &request.uid, &request.namespace, &answer, start),
+        Err(_) => shared.refuse(name, Refusal::Internal),
+    }
+}
+
+fn binding_request(body: &[u8]) -> Result<Request<'_, &RawValue>, Refusal> {
+    let no_review = |problem| Refusal::NoReview { problem };
+    let read = review::decode(body).map_err(|error| no_review(review::problem(&error)))?;
+    if read.kind != review::KIND || read.api_version != review::API_VERSION {
+        let problem = format!("it is no {} of {}", review::KIND, review::API_VERSION);
+        return Err(no_review(problem));
+    }
+    let request = read
+        .request
+        .filter(|request: &Request<'_, _>| !request.uid.is_empty());
+    request.ok_or_else(|| no_review("it has no request with a uid".to_owned()))
+}
+
+impl Shared {
+    /// Sends, counts and logs an answer, never with anything of the object.
+    fn answer(
+        &self,
+        hook: &'static str,
+        uid: &str,
+        namespace: &str,
+        answer: &Answer,
+        start: Instant,
+    ) -> Response {
+        let body = answer.to_json(uid);
+        let took: Duration = start.elapsed();
+        self.hooks.metrics.admission(hook, answer.reason, took);
+        let (reason, denied) = (answer.reason, answer.denied.is_some());
+        match answer.warnings.first() {
+            Some(warning) => warn!(hook, uid, namespace, reason, denied, warning, "answered"),
+            None => debug!(hook, uid, namespace, reason, denied, ?took, "answered"),
+        }
+        ([(CONTENT_TYPE, "application/json")], body).into_response()
+    }
+
+    fn refuse(&self, hook: &'static str, refusal: Refusal) -> Response {
+        self.hooks.metrics.refusal(refusal.cause());
+        warn!(hook, status = refusal.status().as_u16(), %refusal, "refused");
+        refusal.into_response()
+    }
+}

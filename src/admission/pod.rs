@@ -1,0 +1,349 @@
+//! The pod hook: gives a new pod its gates, from memory, and never stands in its way (contract 2).
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use crate::admission::answer::Answer;
+use crate::admission::refusal::Refusal;
+use crate::admission::review::{self, Object, Request, Review};
+use crate::cluster::cache::{Cache, FirstLook, Watched};
+use crate::index::NamespaceView;
+use crate::names::GATE_ANNOTATION;
+use crate::rules::gates::{self, Decision, GatePolicy, NewPod, Reason};
+use crate::rules::patch;
+use crate::rules::selector::LabelSet;
+
+/// The longest `bindings` annotation, in bytes.
+const MAX_AUDIT: usize = 1024;
+const CUT: char = '…';
+
+/// Why the pod hook answered without deciding about gates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Undecided {
+    /// The review is about something else than the creation of a v1 Pod.
+    NotPodCreate,
+    /// Bindings or Services are not known yet.
+    NotReady,
+    /// The envelope cannot be read, or is of another version.
+    BadReview,
+    /// The object cannot be read as a Pod.
+    BadObject,
+    /// Too many reviews were in progress.
+    Overloaded,
+    /// The hook failed inside.
+    Internal,
+}
+
+impl Undecided {
+    /// The word in `auditAnnotations` and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotPodCreate => "NotPodCreate",
+            Self::NotReady => "NotReady",
+            Self::BadReview => "BadReview",
+            Self::BadObject => "BadObject",
+            Self::Overloaded => "Overloaded",
+            Self::Internal => "Internal",
+        }
+    }
+
+    /// Lets the pod pass without gates, and says why to whoever created it.
+    fn allow(self, why: fmt::Arguments<'_>) -> Answer {
+        let gateless = "the pod was admitted without readiness gates of targetgate";
+        audited(self.as_str()).warn(format!("{gateless}: {why}"))
+    }
+}
+
+/// An answer, and the uid of the request that it answers.
+#[derive(Debug)]
+pub struct Reply<'a> {
+    /// `request.uid`.
+    pub uid: Cow<'a, str>,
+    /// The namespace of the request, for the log; empty where it was not read.
+    pub namespace: Cow<'a, str>,
+    /// The answer: always allowed.
+    pub answer: Answer,
+}
+
+/// Answers a review of the pod hook.
+///
+/// # Errors
+/// Only where the body has no uid to answer to.
+pub fn reply<'a>(body: &'a [u8], cache: &Cache, policy: &GatePolicy) -> Result<Reply<'a>, Refusal> {
+    // What a review of another object holds where a Pod has its fields decides nothing.
+    match review::decode::<Object<Pod<'a>>, IgnoredAny>(body) {
+        Ok(review) => of_review(review, |request| decided(request, cache, policy)),
+        Err(error) => unread(body, &error),
+    }
+}
+
+/// Answers a review that was not looked at, from the start of its body.
+///
+/// # Errors
+/// Where the start has no uid to answer to.
+pub fn shed(start: &[u8], why: Undecided) -> Result<Reply<'static>, Refusal> {
+    let (without_uid, said) = match why {
+        Undecided::Overloaded => (Refusal::Overloaded, "targetgate is overloaded"),
+        _ => (Refusal::Internal, "targetgate failed inside"),
+    };
+    let uid = review::uid(start).ok_or(without_uid)?;
+    Ok(Reply {
+        uid: uid.into(),
+        namespace: Cow::Borrowed(""),
+        answer: why.allow(format_args!("{said}")),
+    })
+}
+
+/// Checks the envelope, and answers with `decide` where the request creates a v1 Pod.
+fn of_review<'a, O>(
+    review: Review<'a, O, IgnoredAny>,
+    decide: impl FnOnce(&Request<'a, O, IgnoredAny>) -> Answer,
+) -> Result<Reply<'a>, Refusal> {
+    let request = review.request.filter(|request| !request.uid.is_empty());
+    let Some(request) = request else {
+        let problem = "it has no request with a uid".to_owned();
+        return Err(Refusal::NoReview { problem });
+    };
+    let answer = if review.kind != review::KIND || review.api_version != review::API_VERSION {
+        Undecided::BadReview.allow(format_args!(
+            "the request is no {} of {}",
+            review::KIND,
+            review::API_VERSION
+        ))
+    } else if creates_pod(&request) {
+        decide(&request)
+    } else {
+        audited(Undecided::NotPodCreate.as_str())
+    };
+    Ok(Reply {
+        uid: request.uid,
+        namespace: request.namespace,
+        answer,
+    })
+}
+
+/// Answers a body that is not the review of a Pod: it may be of something else, or broken.
+fn unread<'a>(body: &'a [u8], error: &serde_json::Error) -> Result<Reply<'a>, Refusal> {
+    let problem = review::problem(error);
+    if let Ok(review) = review::decode::<IgnoredAny, IgnoredAny>(body) {
+        let object = |_: &_| Undecided::BadObject.allow(format_args!("its object: {problem}"));
+        return of_review(review, object);
+    }
+    let Some(uid) = review::uid(body) else {
+        return Err(Refusal::NoReview { problem });
+    };
+    Ok(Reply {
+        uid: uid.into(),
+        namespace: Cow::Borrowed(""),
+        answer: Undecided::BadReview.allow(format_args!("the review: {problem}")),
+    })
+}
+
+fn creates_pod<O, Old>(request: &Request<'_, O, Old>) -> bool {
+    let resource = &request.resource;
+    request.operation == "CREATE"
+        && request.sub_resource.is_empty()
+        && (&*resource.group, &*resource.version, &*resource.resource) == ("", "v1", "pods")
+}
+
+fn decided(
+    request: &Request<'_, Object<Pod<'_>>, IgnoredAny>,
+    cache: &Cache,
+    policy: &GatePolicy,
+) -> Answer {
+    let bad = |what| Undecided::BadObject.allow(format_args!("its object: {what}"));
+    let Some(Object(pod)) = &request.object else {
+        return bad("there is none");
+    };
+    if pod.kind != "Pod" {
+        return bad("it is not of kind Pod");
+    }
+    // The patch is made under spec: the API server would refuse the pod over a patch that fails.
+    let Some(Object(spec)) = &pod.spec else {
+        return bad("it has no spec");
+    };
+    if !knows_what_decides(cache, policy) {
+        return Undecided::NotReady.allow(format_args!(
+            "targetgate has just started and does not know the bindings and Services yet"
+        ));
+    }
+    cache.read(|index| {
+        let view = index.namespace(&request.namespace);
+        in_namespace(pod.metadata.as_ref(), spec, view, policy)
+    })
+}
+
+/// Whether the Services and the bindings that give gates were listed.
+fn knows_what_decides(cache: &Cache, policy: &GatePolicy) -> bool {
+    let known = |watched| cache.look(watched) != FirstLook::Pending;
+    let mut apis = policy.apis.iter();
+    known(Watched::Services) && apis.all(|api| known(Watched::Bindings(*api)))
+}
+
+fn in_namespace(
+    metadata: Option<&Object<Metadata<'_>>>,
+    spec: &Spec<'_>,
+    view: Option<&NamespaceView>,
+    policy: &GatePolicy,
+) -> Answer {
+    let Some(view) = view else {
+        return audited(Reason::NoBinding.as_str());
+    };
+    let (none, never) = (LabelList::default(), GateAnnotation::default());
+    let metadata = metadata.map(|Object(metadata)| metadata);
+    let gates = spec.readiness_gates.as_deref().unwrap_or_default();
+    let gates: Vec<&str> = gates.iter().map(|Object(g)| &*g.condition_type).collect();
+    let pod = NewPod {
+        labels: metadata.and_then(|m| m.labels.as_ref()).unwrap_or(&none),
+        gates: &gates,
+        opted_out: metadata
+            .and_then(|m| m.annotations.as_ref())
+            .unwrap_or(&never)
+            .opted_out,
+    };
+    let decision = gates::decide(&pod, view.bindings(), &view.services, policy);
+    let mut answer = audited(decision.reason.as_str());
+    answer.patch = patch::of_pod(&decision, spec.readiness_gates.is_some());
+    if !decision.bindings.is_empty() {
+        answer.audit.insert("bindings", by_binding(&decision));
+    }
+    answer
+}
+
+fn audited(reason: &'static str) -> Answer {
+    let mut answer = Answer::allowed(reason);
+    answer.audit.insert("decision", reason.to_owned());
+    answer
+}
+
+/// `name=Reason`, joined by commas: the injected ones first, so that the cap spares them.
+fn by_binding(decision: &Decision<'_>) -> String {
+    let injected = |(_, reason): &&(&str, Reason)| *reason == Reason::Injected;
+    let first = decision.bindings.iter().filter(injected);
+    let rest = decision.bindings.iter().filter(|b| !injected(b));
+    let mut text = String::with_capacity(MAX_AUDIT);
+    for (name, reason) in first.chain(rest) {
+        let comma = if text.is_empty() { "" } else { "," };
+        let parts = [comma, name, "=", reason.as_str()];
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        if text.len() + length > MAX_AUDIT - CUT.len_utf8() {
+            text.push(CUT);
+            break;
+        }
+        text.extend(parts);
+    }
+    text
+}
+
+/// What decides of a Pod's raw object.
+#[derive(Deserialize)]
+struct Pod<'a> {
+    #[serde(borrow, default)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    metadata: Option<Object<Metadata<'a>>>,
+    #[serde(borrow)]
+    spec: Option<Object<Spec<'a>>>,
+}
+
+#[derive(Deserialize)]
+struct Metadata<'a> {
+    #[serde(borrow)]
+    labels: Option<LabelList<'a>>,
+    annotations: Option<GateAnnotation>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec<'a> {
+    #[serde(borrow)]
+    readiness_gates: Option<Vec<Object<Gate<'a>>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Gate<'a> {
+    #[serde(borrow)]
+    condition_type: Cow<'a, str>,
+}
+
+/// A string that borrows inside of lists and maps, where serde's own `Cow` is always owned.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// `metadata.labels`. Pods have few: looking through them costs less than a map.
+#[derive(Default)]
+struct LabelList<'a>(Vec<(Text<'a>, Text<'a>)>);
+
+impl LabelSet for LabelList<'_> {
+    fn value(&self, key: &str) -> Option<&str> {
+        // Of a key that stands twice, the API server takes the last.
+        let mut pairs = self.0.iter().rev();
+        pairs.find(|(Text(k), _)| k == key).map(|(_, Text(v))| &**v)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for LabelList<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Labels;
+
+        impl<'de> Visitor<'de> for Labels {
+            type Value = LabelList<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of labels")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut labels = Vec::with_capacity(16);
+                while let Some(pair) = map.next_entry()? {
+                    labels.push(pair);
+                }
+                Ok(LabelList(labels))
+            }
+        }
+
+        deserializer.deserialize_map(Labels)
+    }
+}
+
+/// The one annotation that is read of `metadata.annotations`.
+#[derive(Default)]
+struct GateAnnotation {
+    opted_out: bool,
+}
+
+impl<'de> Deserialize<'de> for GateAnnotation {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Annotations;
+
+        impl<'de> Visitor<'de> for Annotations {
+            type Value = GateAnnotation;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of annotations")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut read = GateAnnotation::default();
+                while let Some(Text(key)) = map.next_key()? {
+                    if key == GATE_ANNOTATION {
+                        let Text(value) = map.next_value()?;
+                        read.opted_out = value == "false";
+                    } else {
+                        map.next_value::<IgnoredAny>()?;
+                    }
+                }
+                Ok(read)
+            }
+        }
+
+        deserializer.deserialize_map(Annotations)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,89 @@
+//! HTTP requests that are no review: refused with a status and one sentence.
+
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use thiserror::Error;
+
+/// Why an HTTP request gets no `AdmissionReview` back.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// The path is no hook's.
+    #[error("there is no hook at this path")]
+    Path,
+    /// Hooks are called by `POST`.
+    #[error("a hook is called by POST")]
+    Method,
+    /// The body does not say that it is JSON.
+    #[error("a review is sent as Content-Type application/json")]
+    ContentType,
+    /// The body is longer than a review can be.
+    #[error("the body is longer than {limit} bytes, which no review is")]
+    TooLarge {
+        /// The bound, in bytes.
+        limit: usize,
+    },
+    /// The body did not arrive within its deadline.
+    #[error("the body did not arrive within {seconds} s")]
+    TooSlow {
+        /// The deadline, in seconds.
+        seconds: u64,
+    },
+    /// The connection failed before the body's end.
+    #[error("the body ended before its end")]
+    CutOff,
+    /// There is no uid to answer to, or the hook must not answer a request that it cannot read.
+    #[error("this is no AdmissionReview that can be answered: {problem}")]
+    NoReview {
+        /// What is wrong with it, without its content.
+        problem: String,
+    },
+    /// Too much is in progress, and no answer can be given without looking.
+    #[error("targetgate is overloaded, try again")]
+    Overloaded,
+    /// The hook failed inside.
+    #[error("targetgate failed inside on this review; its log says where")]
+    Internal,
+    /// The hooks of this path are not served by this process.
+    #[error("this targetgate does not serve the hooks of bindings")]
+    NotServed,
+}
+
+impl Refusal {
+    /// The HTTP status.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Path | Self::NotServed => StatusCode::NOT_FOUND,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::CutOff | Self::NoReview { .. } => StatusCode::BAD_REQUEST,
+            Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The label value in metrics.
+    pub fn cause(&self) -> &'static str {
+        match self {
+            Self::Path => "Path",
+            Self::Method => "Method",
+            Self::ContentType => "ContentType",
+            Self::TooLarge { .. } => "TooLarge",
+            Self::TooSlow { .. } => "TooSlow",
+            Self::CutOff => "CutOff",
+            Self::NoReview { .. } => "NoReview",
+            Self::Overloaded => "Overloaded",
+            Self::Internal => "Internal",
+            Self::NotServed => "NotServed",
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let text = [(CONTENT_TYPE, "text/plain; charset=utf-8")];
+        (self.status(), text, format!("{self}\n")).into_response()
+    }
+}

@@ -1,0 +1,14 @@
+//! The wall clock, passed in: what is written into objects and read from certificates must be the
+//! same in a test as in a cluster. Monotonic time is tokio's.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+/// Answers what time it is.
+pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// The machine's own clock.
+pub fn system() -> Now {
+    Arc::new(Timestamp::now)
+}

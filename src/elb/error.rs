@@ -1,0 +1,193 @@
+//! Why a call of the ELBv2 API failed, in words that may be logged and shown.
+
+use std::error::Error;
+
+use aws_sdk_elasticloadbalancingv2::error::{ProvideErrorMetadata, SdkError};
+use thiserror::Error;
+
+/// Characters of a foreign message that are kept.
+const MAX_MESSAGE: usize = 300;
+/// Links of a chain of causes that are kept.
+const MAX_CAUSES: usize = 6;
+
+/// A call that got no answer, or an answer that is an error.
+///
+/// Nothing in it holds a credential: of what AWS says only the first line is kept, because the
+/// further lines of `SignatureDoesNotMatch` repeat the request with its session token.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{action} for {about} failed: {code}: {message}{}", kind.remedy())]
+pub struct ElbError {
+    /// The API action.
+    pub action: &'static str,
+    /// What was asked about: an ARN, a name, or how many of them.
+    pub about: String,
+    /// What sort of failure it is.
+    pub kind: ElbErrorKind,
+    /// AWS's error code, or where AWS gave none: `Timeout`, `Unreachable`, `NoCredentials`,
+    /// `NoRegion`, `InvalidResponse`, `InvalidRequest`.
+    pub code: String,
+    /// What AWS or the SDK says, at most 300 characters.
+    pub message: String,
+}
+
+/// What sort of failure an [`ElbError`] is, and so what can be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ElbErrorKind {
+    /// A target group does not exist.
+    GroupNotFound,
+    /// Too many calls in this account and Region.
+    Throttled,
+    /// The credentials are missing, expired or not allowed to.
+    Denied,
+    /// No answer in time.
+    Timeout,
+    /// No connection, or one that broke.
+    Unreachable,
+    /// The request is wrong: a malformed id, another account's ARN, a target that cannot be.
+    Invalid,
+    /// Anything else, such as an internal error of AWS.
+    Other,
+}
+
+impl ElbErrorKind {
+    /// Source of the codes: <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/CommonErrors.html>
+    fn of(code: &str) -> Self {
+        match code {
+            "TargetGroupNotFound" | "TargetGroupNotFoundException" => Self::GroupNotFound,
+            "Throttling"
+            | "ThrottlingException"
+            | "ThrottledException"
+            | "RequestLimitExceeded"
+            | "RequestThrottled"
+            | "TooManyRequestsException" => Self::Throttled,
+            "AccessDenied"
+            | "AccessDeniedException"
+            | "ExpiredToken"
+            | "ExpiredTokenException"
+            | "IncompleteSignature"
+            | "InvalidClientTokenId"
+            | "MissingAuthenticationToken"
+            | "NotAuthorized"
+            | "OptInRequired"
+            | "RequestExpired"
+            | "SignatureDoesNotMatch"
+            | "UnauthorizedOperation"
+            | "UnrecognizedClientException" => Self::Denied,
+            "ValidationError"
+            | "InvalidTarget"
+            | "InvalidParameterValue"
+            | "InvalidParameterCombination"
+            | "MissingParameter" => Self::Invalid,
+            _ => Self::Other,
+        }
+    }
+
+    /// What the reader can do about it; empty where the message says it all.
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::GroupNotFound => {
+                "; check that the target group exists in the ARN's account and Region"
+            }
+            Self::Throttled => {
+                "; the account's quota is shared by all callers in the Region: lower --elb-rate or ask AWS for more"
+            }
+            Self::Denied => {
+                "; check the credentials, and that their role allows elasticloadbalancing:DescribeTargetHealth and elasticloadbalancing:DescribeTargetGroups on * (and sts:AssumeRole where a role is assumed)"
+            }
+            Self::Timeout | Self::Unreachable => {
+                "; check the network path to the Region's elasticloadbalancing endpoint (DNS, NAT or VPC endpoint, proxy)"
+            }
+            Self::Invalid => "; check the ARN, its account and the targets",
+            Self::Other => "",
+        }
+    }
+}
+
+impl ElbError {
+    /// AWS's error code, or the one that stands in for it: see the field of this name.
+    pub fn code(&self) -> &str {
+        &self.code
+    }
+
+    /// The call was given up after its time.
+    pub(crate) fn timeout(action: &'static str, about: String, limit: std::time::Duration) -> Self {
+        Self {
+            action,
+            about,
+            kind: ElbErrorKind::Timeout,
+            code: "Timeout".to_owned(),
+            message: format!("no answer within {limit:?}"),
+        }
+    }
+
+    /// Nobody said which Region to ask.
+    pub(crate) fn no_region(action: &'static str, about: String) -> Self {
+        Self {
+            action,
+            about,
+            kind: ElbErrorKind::Invalid,
+            code: "NoRegion".to_owned(),
+            message: "no Region is known; set AWS_REGION".to_owned(),
+        }
+    }
+
+    /// The SDK's error in these words.
+    pub(crate) fn of_sdk<E>(action: &'static str, about: String, error: &SdkError<E>) -> Self
+    where
+        E: ProvideErrorMetadata + Error + 'static,
+    {
+        let (kind, code, message) = match error {
+            SdkError::ServiceError(service) => {
+                let code = service.err().code().unwrap_or("InvalidResponse");
+                let message = service.err().message().unwrap_or("no message");
+                (ElbErrorKind::of(code), code, bounded(message))
+            }
+            SdkError::TimeoutError(_) => (ElbErrorKind::Timeout, "Timeout", causes(error)),
+            SdkError::DispatchFailure(failure) if failure.is_timeout() => {
+                (ElbErrorKind::Timeout, "Timeout", causes(error))
+            }
+            _ if lacks_credentials(error) => (ElbErrorKind::Denied, "NoCredentials", causes(error)),
+            SdkError::DispatchFailure(_) => {
+                (ElbErrorKind::Unreachable, "Unreachable", causes(error))
+            }
+            SdkError::ConstructionFailure(_) => {
+                (ElbErrorKind::Invalid, "InvalidRequest", causes(error))
+            }
+            _ => (ElbErrorKind::Other, "InvalidResponse", causes(error)),
+        };
+        let code = code.chars().take(64).collect();
+        Self {
+            action,
+            about,
+            kind,
+            code,
+            message,
+        }
+    }
+}
+
+/// Whether the call failed because no credentials could be had: none configured, or a role that
+/// could not be assumed.
+fn lacks_credentials(error: &(dyn Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |&error| error.source())
+        .any(|error| error.is::<aws_credential_types::provider::error::CredentialsError>())
+}
+
+/// An error's causes in one line: the SDK's own outermost words say only which step failed.
+fn causes(error: &dyn Error) -> String {
+    let chain: Vec<String> = std::iter::successors(error.source(), |&error| error.source())
+        .take(MAX_CAUSES)
+        .map(|error| bounded(&error.to_string()))
+        .collect();
+    if chain.is_empty() {
+        bounded(&error.to_string())
+    } else {
+        bounded(&chain.join(": "))
+    }
+}
+
+/// The first line of a foreign text, cut.
+fn bounded(text: &str) -> String {
+    let line = text.trim().lines().next().unwrap_or("");
+    line.chars().take(MAX_MESSAGE).collect()
+}

@@ -1,0 +1,361 @@
+//! One gate of one pod, from its first sight to its opening.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::health::rounds::backoff;
+use crate::health::tracker::{Action, GateId, Settings, Write, WriteOutcome};
+use crate::model::{Condition, Pod, TargetHealth, TargetState};
+use crate::names::{GateName, Group};
+use crate::rules::condition;
+use crate::rules::outlook::{Absence, Ask, Outlook};
+use crate::rules::trust::{Sight, Trust, trust};
+
+/// How long something must be absent before its absence is confirmed: watches have no order among
+/// each other, so a pod may be seen before the binding under which it was admitted.
+const ABSENT_FOR: Duration = Duration::from_secs(30);
+/// Between two attempts to confirm an absence where the first could not be carried out.
+const CONFIRM_AGAIN: Duration = Duration::from_secs(10);
+
+/// What ELB answered about one group, by target.
+pub(super) type Answer<'a> = BTreeMap<(IpAddr, u16), &'a TargetHealth>;
+
+/// A gate that is not `True`, or not yet seen to be.
+#[derive(Debug)]
+pub(super) struct Gate {
+    /// The pod as it was last seen.
+    pub(super) pod: Arc<Pod>,
+    /// Our first sight of the pod with its containers ready and an address.
+    pub(super) due: Option<Instant>,
+    /// Whether a binding for this gate was ever seen.
+    bound: bool,
+    current: Option<Condition>,
+    /// The pod's `resourceVersion` after our last write: what the watch says of an earlier one is old.
+    written: Option<Arc<str>>,
+    asked: Vec<Asked>,
+    closed: Option<Condition>,
+    unknown: bool,
+    absent: Option<Absent>,
+    writing: Option<Condition>,
+    retry_at: Option<Instant>,
+    failures: u32,
+}
+
+/// A question for ELB, and what was heard.
+#[derive(Debug)]
+struct Asked {
+    ask: Ask,
+    suspect: bool,
+    seen_otherwise: bool,
+    answer: Option<Condition>,
+}
+
+/// Something that is not there, and how sure that is.
+#[derive(Debug)]
+struct Absent {
+    absence: Absence,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// To be confirmed then.
+    Doubted(Instant),
+    Confirming,
+    Confirmed,
+}
+
+impl Gate {
+    pub(super) fn new(pod: Arc<Pod>) -> Self {
+        Self {
+            pod,
+            due: None,
+            bound: false,
+            current: None,
+            written: None,
+            asked: vec![],
+            closed: None,
+            unknown: false,
+            absent: None,
+            writing: None,
+            retry_at: None,
+            failures: 0,
+        }
+    }
+
+    pub(super) fn id(&self, name: &GateName) -> GateId {
+        GateId {
+            pod: self.pod.key.clone(),
+            uid: self.pod.uid.clone(),
+            gate: name.clone(),
+        }
+    }
+
+    /// Whether a pod seen now leaves anything to wait for: its gate is not `True`, or what was seen
+    /// is older than what we wrote.
+    pub(super) fn still_waits(&self, pod: &Pod, name: &GateName) -> bool {
+        let condition = condition_of(pod, name);
+        condition.is_some_and(|condition| !is_true(condition) || self.is_ahead_of(pod))
+    }
+
+    /// Whether its condition is `True`, as last seen or written.
+    pub(super) fn is_open(&self) -> bool {
+        is_true(self.current.as_ref())
+    }
+
+    /// Whether there is anything to do about it.
+    pub(super) fn waits(&self) -> bool {
+        self.due.is_some() && !self.is_open()
+    }
+
+    /// The groups to ask, while it waits.
+    pub(super) fn groups(&self) -> impl Iterator<Item = &Group> {
+        self.asked.iter().map(|asked| &asked.ask.group)
+    }
+
+    /// The binding that makes it ask about this group.
+    pub(super) fn ask(&self, group: &Group) -> Option<&Ask> {
+        let mut asks = self.asked.iter().map(|asked| &asked.ask);
+        asks.find(|ask| ask.group == *group)
+    }
+
+    /// The pod was seen, and this is now its outlook. `suspect` tells whether a target may be
+    /// another pod's.
+    pub(super) fn see(
+        &mut self,
+        pod: &Arc<Pod>,
+        name: &GateName,
+        outlook: Outlook,
+        suspect: impl Fn(&Ask) -> bool,
+        settings: &Settings,
+        now: Instant,
+    ) {
+        if !self.is_ahead_of(pod) {
+            self.current = condition_of(pod, name).flatten().cloned();
+            self.written = None;
+        }
+        self.pod = pod.clone();
+        let due = pod.is_due().then(|| self.due.unwrap_or(now));
+        let mut former = std::mem::take(&mut self.asked);
+        if due != self.due {
+            former.clear();
+        }
+        self.due = due;
+        let keep = |ask: Ask| match former.iter().position(|asked| asked.ask == ask) {
+            Some(at) => former.swap_remove(at),
+            None => Asked {
+                suspect: suspect(&ask),
+                ask,
+                seen_otherwise: false,
+                answer: None,
+            },
+        };
+        self.asked = outlook.asks.into_iter().map(keep).collect();
+        self.closed = outlook.closed;
+        self.unknown = outlook.unknown;
+        self.bound |= outlook.absence != Some(Absence::BindingGone);
+        self.doubt(outlook.absence, settings, now);
+    }
+
+    fn doubt(&mut self, absence: Option<Absence>, settings: &Settings, now: Instant) {
+        let known = self
+            .absent
+            .take()
+            .filter(|a| Some(&a.absence) == absence.as_ref());
+        self.absent = absence.map(|absence| {
+            let orphan = absence == Absence::BindingGone && !self.bound;
+            let wait = if orphan {
+                settings.orphan_after
+            } else {
+                ABSENT_FOR
+            };
+            known.unwrap_or(Absent {
+                absence,
+                stage: Stage::Doubted(now + wait),
+            })
+        });
+    }
+
+    /// ELB answered about a group. Returns whether the group's proving time is needed to go on.
+    pub(super) fn hear(
+        &mut self,
+        group: &Group,
+        answer: &Answer<'_>,
+        requested: Instant,
+        proving_time: Option<Duration>,
+    ) -> bool {
+        let Some(due) = self.due else {
+            return false;
+        };
+        let mut unproven = false;
+        for asked in self
+            .asked
+            .iter_mut()
+            .filter(|asked| asked.ask.group == *group)
+        {
+            let health = answer.get(&asked.ask.target).copied();
+            let condition = condition::of_health(health);
+            let sight = Sight {
+                requested_after: requested.checked_duration_since(due),
+                suspect: asked.suspect,
+                seen_otherwise: asked.seen_otherwise,
+                proving_time,
+            };
+            match trust(sight) {
+                Trust::Stale => asked.suspect |= health.is_some_and(is_registered),
+                _ if !condition.status => {
+                    asked.seen_otherwise = true;
+                    asked.answer = Some(condition);
+                }
+                Trust::Trusted => asked.answer = Some(condition),
+                Trust::Suspect => {}
+                Trust::SuspectForUnknownTime => unproven = true,
+            }
+        }
+        unproven
+    }
+
+    /// AWS does not know a group.
+    pub(super) fn hear_missing(&mut self, group: &Group, requested: Instant) {
+        if self.due.is_none_or(|due| requested < due) {
+            return;
+        }
+        for asked in self
+            .asked
+            .iter_mut()
+            .filter(|asked| asked.ask.group == *group)
+        {
+            asked.seen_otherwise = true;
+            asked.answer = Some(condition::of_missing_group(&group.arn));
+        }
+    }
+
+    /// An absence was looked up past the cache; `None` where that could not be done or told nothing.
+    pub(super) fn confirm(&mut self, fresh: Option<&Outlook>, settings: &Settings, now: Instant) {
+        let Some(absent) = &mut self.absent else {
+            return;
+        };
+        if absent.stage != Stage::Confirming {
+            return;
+        }
+        absent.stage = match fresh {
+            None => Stage::Doubted(now + CONFIRM_AGAIN),
+            Some(fresh) if fresh.absence.as_ref() == Some(&absent.absence) => Stage::Confirmed,
+            Some(fresh) => {
+                self.bound |= fresh.absence != Some(Absence::BindingGone);
+                Stage::Doubted(now + ABSENT_FOR.min(settings.orphan_after))
+            }
+        };
+    }
+
+    /// A write ended.
+    pub(super) fn written(&mut self, outcome: WriteOutcome, now: Instant) {
+        let written = self.writing.take();
+        let retry_after = match outcome {
+            WriteOutcome::Written(version) => {
+                self.current = written;
+                self.written = Some(version);
+                self.failures = 0;
+                return;
+            }
+            WriteOutcome::Failed { retry_after } => retry_after,
+            WriteOutcome::Gone | WriteOutcome::Conflict => None,
+        };
+        // What ELB said may be old by the time of another attempt: it is asked again.
+        self.asked.iter_mut().for_each(|asked| asked.answer = None);
+        self.failures = self.failures.saturating_add(1);
+        self.retry_at = Some(now + retry_after.unwrap_or(backoff(self.failures)));
+    }
+
+    /// When time alone will give it something to do.
+    pub(super) fn wake(&self) -> Option<Instant> {
+        if self.writing.is_some() || !self.waits() {
+            return None;
+        }
+        let doubted = self.absent.as_ref().and_then(|absent| match absent.stage {
+            Stage::Doubted(until) => Some(until),
+            Stage::Confirming | Stage::Confirmed => None,
+        });
+        self.retry_at.into_iter().chain(doubted).min()
+    }
+
+    /// What is to be done now.
+    pub(super) fn step(&mut self, name: &GateName, now: Instant) -> Option<Action> {
+        if self.writing.is_some() || !self.waits() || self.retry_at.is_some_and(|at| now < at) {
+            return None;
+        }
+        self.retry_at = None;
+        if let Some(absent) = &mut self.absent
+            && matches!(absent.stage, Stage::Doubted(until) if until <= now)
+        {
+            absent.stage = Stage::Confirming;
+            return Some(Action::Confirm(self.id(name)));
+        }
+        let (condition, reason) = self.wanted()?;
+        if self.current.as_ref() == Some(&condition) {
+            return None;
+        }
+        self.writing = Some(condition.clone());
+        Some(Action::Write(Write {
+            id: self.id(name),
+            transition: self.current.as_ref().map(|c| c.status) != Some(condition.status),
+            condition,
+            reason,
+            containers_ready: self.pod.containers_ready,
+        }))
+    }
+
+    /// The condition that is due, and why; `None` while nobody can tell.
+    fn wanted(&self) -> Option<(Condition, &'static str)> {
+        if let Some(closed) = &self.closed {
+            return Some((closed.clone(), "Closed"));
+        }
+        let answers = || self.asked.iter().map(|asked| asked.answer.as_ref());
+        if let Some(not_healthy) = answers().flatten().find(|answer| !answer.status) {
+            return Some((not_healthy.clone(), "NotHealthy"));
+        }
+        let unsure = matches!(&self.absent, Some(absent) if absent.stage != Stage::Confirmed);
+        if self.unknown || unsure || answers().any(|answer| answer.is_none()) {
+            return None;
+        }
+        match (answers().flatten().next(), &self.absent) {
+            (Some(healthy), _) => Some((healthy.clone(), "Healthy")),
+            (None, Some(Absent { absence, .. })) => {
+                Some((condition::of_absence(absence), absence.reason()))
+            }
+            (None, None) => None,
+        }
+    }
+
+    fn is_ahead_of(&self, pod: &Pod) -> bool {
+        let written = self.written.as_ref();
+        written.is_some_and(|written| is_older(&pod.resource_version, written))
+    }
+}
+
+/// Whether a version came before another. Versions of one object are numbers that grow.
+/// Source: <https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>
+fn is_older(version: &str, than: &str) -> bool {
+    match (version.parse::<u64>(), than.parse::<u64>()) {
+        (Ok(version), Ok(than)) => version < than,
+        _ => false,
+    }
+}
+
+fn is_true(condition: Option<&Condition>) -> bool {
+    condition.is_some_and(|condition| condition.status)
+}
+
+/// The condition of a pod's gate; `None` where it has no such gate.
+fn condition_of<'a>(pod: &'a Pod, name: &GateName) -> Option<Option<&'a Condition>> {
+    let mut gates = pod.gates.iter();
+    gates.find_map(|(known, condition)| (known == name).then_some(condition.as_ref()))
+}
+
+fn is_registered(health: &TargetHealth) -> bool {
+    health.state != TargetState::Unused
+}

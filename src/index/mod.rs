@@ -1,0 +1,280 @@
+//! What is known of the cluster, in memory: fed with objects, asked by rules. No I/O, no clock.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::mem;
+use std::sync::Arc;
+
+use crate::model::{Binding, Namespace, Pod, Service};
+use crate::names::{BindingApi, GateName, ObjectKey, TargetGroupArn};
+
+mod addresses;
+#[cfg(test)]
+mod tests;
+
+use addresses::Addresses;
+
+/// A binding's address: two API groups can serve the same namespace and name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BindingKey {
+    /// Namespace and name.
+    pub object: ObjectKey,
+    /// The API group.
+    pub api: BindingApi,
+}
+
+/// What is known of one namespace.
+#[derive(Debug, Default)]
+pub struct NamespaceView {
+    /// The Namespace object's own say.
+    pub namespace: Namespace,
+    /// Its Services, by name.
+    pub services: BTreeMap<Arc<str>, Service>,
+    bindings: BTreeMap<(Arc<str>, BindingApi), Binding>,
+    pods: BTreeMap<Arc<str>, Arc<Pod>>,
+}
+
+impl NamespaceView {
+    /// Its bindings, in the order of their names.
+    pub fn bindings(&self) -> impl Iterator<Item = &Binding> {
+        self.bindings.values()
+    }
+
+    /// The bindings that a gate stands for: of one name, in either API group.
+    pub fn bindings_of(&self, gate: &GateName) -> Vec<&Binding> {
+        if gate.may_be_shortened() {
+            return self.bindings().filter(|b| gate.is_of(&b.name)).collect();
+        }
+        let name: Arc<str> = gate.name().into();
+        let both = BindingApi::ALL.map(|api| self.bindings.get(&(name.clone(), api)));
+        both.into_iter().flatten().collect()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.namespace == Namespace::default()
+            && self.services.is_empty()
+            && self.bindings.is_empty()
+            && self.pods.is_empty()
+    }
+}
+
+/// What is known of the cluster.
+///
+/// Each change marks the pods that it may concern; [`Index::take_dirty`] hands them over. The marks
+/// are a set, so they never outnumber the pods.
+#[derive(Debug, Default)]
+pub struct Index {
+    namespaces: HashMap<Arc<str>, NamespaceView>,
+    by_arn: HashMap<TargetGroupArn, BTreeSet<BindingKey>>,
+    addresses: Addresses,
+    dirty: BTreeSet<ObjectKey>,
+}
+
+impl Index {
+    /// What is known of a namespace; `None` where nothing is.
+    pub fn namespace(&self, name: &str) -> Option<&NamespaceView> {
+        self.namespaces.get(name)
+    }
+
+    /// A Service.
+    pub fn service(&self, namespace: &str, name: &str) -> Option<&Service> {
+        self.namespace(namespace)?.services.get(name)
+    }
+
+    /// A pod that carries a gate of ours.
+    pub fn pod(&self, key: &ObjectKey) -> Option<&Arc<Pod>> {
+        self.namespace(&key.namespace)?.pods.get(&key.name)
+    }
+
+    /// Every binding of a target group, in either API group and any namespace.
+    pub fn bindings_of_group(
+        &self,
+        arn: &TargetGroupArn,
+    ) -> impl Iterator<Item = (&BindingKey, &Binding)> {
+        let keys = self.by_arn.get(arn).into_iter().flatten();
+        keys.filter_map(|key| Some((key, self.binding(key)?)))
+    }
+
+    /// A binding.
+    pub fn binding(&self, key: &BindingKey) -> Option<&Binding> {
+        self.namespace(&key.object.namespace)?
+            .bindings
+            .get(&(key.object.name.clone(), key.api))
+    }
+
+    /// Other pods, living or gone, that are known to have had one of this pod's addresses.
+    pub fn former_occupants<'a>(&'a self, pod: &'a Pod) -> impl Iterator<Item = &'a Arc<Pod>> {
+        self.addresses.others(pod)
+    }
+
+    /// The pods that a change since the last call may concern.
+    pub fn take_dirty(&mut self) -> BTreeSet<ObjectKey> {
+        mem::take(&mut self.dirty)
+    }
+
+    /// Whether [`Self::take_dirty`] would hand over anything.
+    pub fn has_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// A Namespace was created or changed.
+    pub fn apply_namespace(&mut self, name: &Arc<str>, namespace: Namespace) {
+        self.entry(name).namespace = namespace;
+        self.forget_if_empty(name);
+    }
+
+    /// A Namespace is gone.
+    pub fn delete_namespace(&mut self, name: &Arc<str>) {
+        self.apply_namespace(name, Namespace::default());
+    }
+
+    /// A Service was created or changed.
+    pub fn apply_service(&mut self, key: &ObjectKey, service: Service) {
+        let services = &mut self.entry(&key.namespace).services;
+        let before = services.insert(key.name.clone(), service);
+        if before.as_ref() != self.service(&key.namespace, &key.name) {
+            self.mark_namespace(&key.namespace);
+        }
+    }
+
+    /// A Service is gone.
+    pub fn delete_service(&mut self, key: &ObjectKey) {
+        if let Some(view) = self.namespaces.get_mut(&key.namespace) {
+            view.services.remove(&key.name);
+            self.mark_namespace(&key.namespace);
+            self.forget_if_empty(&key.namespace);
+        }
+    }
+
+    /// A binding was created or changed.
+    pub fn apply_binding(&mut self, namespace: &Arc<str>, binding: Binding) {
+        let key = BindingKey {
+            object: ObjectKey::new(namespace.clone(), binding.name.clone()),
+            api: binding.api,
+        };
+        if self.binding(&key) == Some(&binding) {
+            return;
+        }
+        self.unlink_group(&key);
+        if let Some(arn) = binding.arn.clone() {
+            self.by_arn.entry(arn).or_default().insert(key.clone());
+        }
+        let view = self.entry(namespace);
+        view.bindings.insert((key.object.name, key.api), binding);
+        self.mark_namespace(namespace);
+    }
+
+    /// A binding is gone.
+    pub fn delete_binding(&mut self, key: &BindingKey) {
+        self.unlink_group(key);
+        if let Some(view) = self.namespaces.get_mut(&key.object.namespace) {
+            view.bindings.remove(&(key.object.name.clone(), key.api));
+            self.mark_namespace(&key.object.namespace);
+            self.forget_if_empty(&key.object.namespace);
+        }
+    }
+
+    /// A pod was created or changed. Pods without a gate of ours are not kept.
+    pub fn apply_pod(&mut self, pod: Pod) {
+        if pod.gates.is_empty() {
+            return self.delete_pod(&pod.key);
+        }
+        let pod = Arc::new(pod);
+        self.addresses.apply(&pod);
+        let pods = &mut self.entry(&pod.key.namespace).pods;
+        let before = pods.insert(pod.key.name.clone(), pod.clone());
+        // Replaced under its name while no watch of ours was looking: the former is another pod.
+        if let Some(former) = before.filter(|former| former.uid != pod.uid) {
+            self.addresses.depart(&former);
+        }
+        self.dirty.insert(pod.key.clone());
+    }
+
+    /// A pod is gone.
+    pub fn delete_pod(&mut self, key: &ObjectKey) {
+        let Some(view) = self.namespaces.get_mut(&key.namespace) else {
+            return;
+        };
+        if let Some(pod) = view.pods.remove(&key.name) {
+            self.addresses.depart(&pod);
+            self.dirty.insert(key.clone());
+            self.forget_if_empty(&key.namespace);
+        }
+    }
+
+    /// A list named all Namespaces there are (their keys have no namespace): others are gone.
+    pub fn retain_namespaces(&mut self, listed: &BTreeSet<ObjectKey>) {
+        let gone = |name: &&Arc<str>| !listed.contains(&ObjectKey::new("", (*name).clone()));
+        let gone: Vec<Arc<str>> = self.namespaces.keys().filter(gone).cloned().collect();
+        gone.iter().for_each(|name| self.delete_namespace(name));
+    }
+
+    /// A list named all Services there are: others are gone.
+    pub fn retain_services(&mut self, listed: &BTreeSet<ObjectKey>) {
+        for key in self.unlisted(listed, |view| view.services.keys().collect()) {
+            self.delete_service(&key);
+        }
+    }
+
+    /// A list named all bindings of one API group there are: others are gone.
+    pub fn retain_bindings(&mut self, api: BindingApi, listed: &BTreeSet<ObjectKey>) {
+        for object in self.unlisted(listed, |view| {
+            let of_api = view.bindings.keys().filter(|(_, of)| *of == api);
+            of_api.map(|(name, _)| name).collect()
+        }) {
+            self.delete_binding(&BindingKey { object, api });
+        }
+    }
+
+    /// A list named all pods there are: others are gone.
+    pub fn retain_pods(&mut self, listed: &BTreeSet<ObjectKey>) {
+        for key in self.unlisted(listed, |view| view.pods.keys().collect()) {
+            self.delete_pod(&key);
+        }
+    }
+
+    fn unlisted(
+        &self,
+        listed: &BTreeSet<ObjectKey>,
+        names: impl Fn(&NamespaceView) -> Vec<&Arc<str>>,
+    ) -> Vec<ObjectKey> {
+        let known = self.namespaces.iter().flat_map(|(namespace, view)| {
+            let names = names(view).into_iter();
+            names.map(|name| ObjectKey::new(namespace.clone(), name.clone()))
+        });
+        known.filter(|key| !listed.contains(key)).collect()
+    }
+
+    fn entry(&mut self, namespace: &Arc<str>) -> &mut NamespaceView {
+        self.namespaces.entry(namespace.clone()).or_default()
+    }
+
+    fn forget_if_empty(&mut self, namespace: &Arc<str>) {
+        if self
+            .namespaces
+            .get(namespace)
+            .is_some_and(NamespaceView::is_empty)
+        {
+            self.namespaces.remove(namespace);
+        }
+    }
+
+    fn unlink_group(&mut self, key: &BindingKey) {
+        let Some(arn) = self.binding(key).and_then(|binding| binding.arn.clone()) else {
+            return;
+        };
+        if let Some(keys) = self.by_arn.get_mut(&arn) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.by_arn.remove(&arn);
+            }
+        }
+    }
+
+    /// A Service or binding changed: any pod of its namespace that waits may be concerned.
+    fn mark_namespace(&mut self, namespace: &str) {
+        if let Some(view) = self.namespaces.get(namespace) {
+            self.dirty
+                .extend(view.pods.values().map(|pod| pod.key.clone()));
+        }
+    }
+}

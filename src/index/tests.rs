@@ -1,0 +1,257 @@
+//! Fed with objects, asked for what they leave.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::names::ConditionPrefix;
+use crate::rules::fixtures::{arn, binding, pod, service};
+
+fn key(name: &str) -> ObjectKey {
+    ObjectKey::new("shop", name)
+}
+
+fn binding_key(name: &str) -> BindingKey {
+    BindingKey {
+        object: key(name),
+        api: BindingApi::Elbv2,
+    }
+}
+
+fn gate(name: &str) -> GateName {
+    ConditionPrefix::default().gate(name)
+}
+
+fn names(bindings: &[&Binding]) -> Vec<String> {
+    bindings.iter().map(|b| b.name.to_string()).collect()
+}
+
+/// An index of namespace `shop` with these bindings.
+fn bound(bindings: impl IntoIterator<Item = Binding>) -> Index {
+    let mut index = Index::default();
+    let shop: Arc<str> = "shop".into();
+    bindings
+        .into_iter()
+        .for_each(|b| index.apply_binding(&shop, b));
+    index
+}
+
+#[test]
+fn bindings_come_in_the_order_of_their_names() {
+    let index = bound(["web", "api", "mail"].map(binding));
+    let listed: Vec<&Binding> = index.namespace("shop").unwrap().bindings().collect();
+    assert_eq!(names(&listed), ["api", "mail", "web"]);
+}
+
+#[test]
+fn a_gate_stands_for_the_bindings_of_its_name_in_both_apis() {
+    let index = bound([
+        binding("web"),
+        binding("web").of_api(BindingApi::Eks),
+        binding("web2"),
+    ]);
+    let view = index.namespace("shop").unwrap();
+    assert_eq!(names(&view.bindings_of(&gate("web"))), ["web", "web"]);
+    assert!(view.bindings_of(&gate("we")).is_empty());
+}
+
+#[test]
+fn a_shortened_gate_finds_its_binding_by_the_hash() {
+    let (long, other) = ("a".repeat(100), "a".repeat(101));
+    let index = bound([binding(&long), binding(&other)]);
+    let view = index.namespace("shop").unwrap();
+    assert_eq!(names(&view.bindings_of(&gate(&long))), [long]);
+}
+
+#[test]
+fn a_group_knows_its_bindings_wherever_they_are() {
+    let mut index = bound([binding("web"), binding("api")]);
+    index.apply_binding(&"other".into(), binding("web"));
+    let keys = |index: &Index| -> Vec<String> {
+        let group = arn("web");
+        let bindings = index.bindings_of_group(&group);
+        bindings.map(|(key, _)| key.object.to_string()).collect()
+    };
+    assert_eq!(keys(&index), ["other/web", "shop/web"]);
+    index.apply_binding(&"shop".into(), binding("web").of_group("moved"));
+    assert_eq!(keys(&index), ["other/web"]);
+    index.delete_binding(&BindingKey {
+        object: ObjectKey::new("other", "web"),
+        api: BindingApi::Elbv2,
+    });
+    assert!(keys(&index).is_empty());
+}
+
+#[test]
+fn a_change_of_service_or_binding_concerns_the_gated_pods_of_its_namespace() {
+    let mut index = Index::default();
+    index.apply_pod(pod("web-1").gate("web"));
+    index.apply_pod(pod("plain"));
+    let concerned = BTreeSet::from([key("web-1")]);
+    assert_eq!(index.take_dirty(), concerned);
+    index.apply_service(&key("web"), service());
+    assert_eq!(index.take_dirty(), concerned);
+    index.apply_service(&key("web"), service());
+    assert!(!index.has_dirty(), "nothing changed");
+    index.apply_binding(&"shop".into(), binding("web"));
+    assert_eq!(index.take_dirty(), concerned);
+    index.apply_binding(&"shop".into(), binding("web"));
+    assert!(!index.has_dirty(), "nothing changed");
+    index.delete_service(&key("web"));
+    assert_eq!(index.take_dirty(), concerned);
+    index.delete_binding(&binding_key("web"));
+    assert_eq!(index.take_dirty(), concerned);
+    index.apply_binding(&"other".into(), binding("web"));
+    assert!(!index.has_dirty(), "another namespace");
+}
+
+#[test]
+fn a_pod_without_our_gates_is_not_kept() {
+    let mut index = Index::default();
+    index.apply_pod(pod("web-1"));
+    assert!(index.pod(&key("web-1")).is_none() && index.namespace("shop").is_none());
+}
+
+#[test]
+fn what_a_new_list_leaves_out_is_gone() {
+    let mut index = bound(["web", "api"].map(binding));
+    index.apply_binding(&"shop".into(), binding("web").of_api(BindingApi::Eks));
+    index.apply_service(&key("web"), service());
+    index.apply_service(&key("api"), service());
+    index.apply_pod(pod("web-1").gate("web"));
+    index.apply_pod(pod("web-2").gate("web"));
+    index.take_dirty();
+
+    index.retain_bindings(BindingApi::Elbv2, &[key("api")].into());
+    index.retain_services(&[key("api")].into());
+    index.retain_pods(&[key("web-2")].into());
+
+    let view = index.namespace("shop").unwrap();
+    let left: Vec<&Binding> = view.bindings().collect();
+    assert_eq!(
+        names(&left),
+        ["api", "web"],
+        "the web of the other API stays"
+    );
+    assert!(index.service("shop", "web").is_none() && index.service("shop", "api").is_some());
+    assert!(index.pod(&key("web-1")).is_none() && index.pod(&key("web-2")).is_some());
+    assert_eq!(index.take_dirty(), [key("web-1"), key("web-2")].into());
+}
+
+#[test]
+fn a_namespace_that_is_not_listed_loses_its_opt_in_but_not_its_content() {
+    let mut index = bound([binding("web")]);
+    let shop: Arc<str> = "shop".into();
+    let opted_in = Namespace { opted_in: true };
+    index.apply_namespace(&shop, opted_in);
+    index.retain_namespaces(&[ObjectKey::new("", "shop")].into());
+    assert_eq!(index.namespace("shop").unwrap().namespace, opted_in);
+    index.retain_namespaces(&BTreeSet::new());
+    let view = index.namespace("shop").unwrap();
+    assert_eq!(
+        (view.namespace.opted_in, view.bindings().count()),
+        (false, 1)
+    );
+}
+
+fn occupants(index: &Index, pod: &Pod) -> Vec<String> {
+    let occupants = index.former_occupants(pod);
+    occupants.map(|other| other.uid.to_string()).collect()
+}
+
+#[test]
+fn an_address_remembers_who_had_it() {
+    let mut index = Index::default();
+    index.apply_pod(pod("web-1").gate("web").ip("10.0.0.1"));
+    index.delete_pod(&key("web-1"));
+    index.apply_pod(pod("web-2").gate("web").ip("10.0.0.1"));
+    let newcomer = pod("web-2").ip("10.0.0.1");
+    assert_eq!(occupants(&index, &newcomer), ["uid-web-1"]);
+    assert!(occupants(&index, &pod("web-3").ip("10.0.0.2")).is_empty());
+}
+
+#[test]
+fn a_pod_replaced_under_its_name_leaves_its_address_behind() {
+    let mut index = Index::default();
+    index.apply_pod(pod("web-0").uid("first").gate("web").ip("10.0.0.1"));
+    let second = pod("web-0").uid("second").gate("web").ip("10.0.0.1");
+    index.apply_pod(second.clone());
+    assert_eq!(occupants(&index, &second), ["first"]);
+}
+
+#[test]
+fn a_pod_that_changes_is_remembered_once() {
+    let mut index = Index::default();
+    for version in ["1", "2", "3"] {
+        index.apply_pod(pod("web-1").version(version).gate("web").ip("10.0.0.1"));
+    }
+    assert_eq!(occupants(&index, &pod("web-2").ip("10.0.0.1")).len(), 1);
+}
+
+/// One thing that a watch may tell of.
+#[derive(Debug, Clone)]
+enum Told {
+    Pod(u8, bool),
+    NoPod(u8),
+    Service(u8),
+    NoService(u8),
+    Binding(u8, u8),
+    NoBinding(u8),
+}
+
+fn told() -> impl Strategy<Value = Told> {
+    prop_oneof![
+        (0..4_u8, any::<bool>()).prop_map(|(n, gated)| Told::Pod(n, gated)),
+        (0..4_u8).prop_map(Told::NoPod),
+        (0..3_u8).prop_map(Told::Service),
+        (0..3_u8).prop_map(Told::NoService),
+        (0..3_u8, 0..3_u8).prop_map(|(n, group)| Told::Binding(n, group)),
+        (0..3_u8).prop_map(Told::NoBinding),
+    ]
+}
+
+fn tell(index: &mut Index, told: &Told) {
+    match told {
+        Told::Pod(n, gated) => {
+            let pod = pod(&n.to_string()).ip("10.0.0.1");
+            index.apply_pod(if *gated { pod.gate("web") } else { pod });
+        }
+        Told::NoPod(n) => index.delete_pod(&key(&n.to_string())),
+        Told::Service(n) => index.apply_service(&key(&n.to_string()), service()),
+        Told::NoService(n) => index.delete_service(&key(&n.to_string())),
+        Told::Binding(n, group) => {
+            let binding = binding(&n.to_string()).of_group(&group.to_string());
+            index.apply_binding(&"shop".into(), binding);
+        }
+        Told::NoBinding(n) => index.delete_binding(&binding_key(&n.to_string())),
+    }
+}
+
+proptest! {
+    /// Groups and bindings always agree, and what is empty is not kept.
+    #[test]
+    fn no_order_of_news_leaves_the_index_at_odds_with_itself(
+        news in prop::collection::vec(told(), 0..60),
+    ) {
+        let mut index = Index::default();
+        news.iter().for_each(|told| tell(&mut index, told));
+        let bindings: Vec<&Binding> = index
+            .namespace("shop")
+            .map(|view| view.bindings().collect())
+            .unwrap_or_default();
+        for group in 0..3_u8 {
+            let of_group = arn(&group.to_string());
+            let expected = bindings.iter().filter(|b| b.arn.as_ref() == Some(&of_group));
+            prop_assert_eq!(index.bindings_of_group(&of_group).count(), expected.count());
+        }
+        let everything: Vec<ObjectKey> = (0..4_u8).map(|n| key(&n.to_string())).collect();
+        for key in &everything {
+            index.delete_pod(key);
+            index.delete_service(key);
+            index.delete_binding(&binding_key(&key.name));
+        }
+        prop_assert!(index.namespace("shop").is_none());
+    }
+}

@@ -1,0 +1,284 @@
+//! What is measured, as OpenMetrics. Every label value comes from a bounded set.
+//!
+//! Source of the format: <https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md>
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+/// The content type of [`Metrics::encode`]'s text.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// AWS error codes that get a label value of their own; any other counts as `Other`.
+const ELB_CODES: [&str; 12] = [
+    "OK",
+    "Timeout",
+    "Unreachable",
+    "Throttling",
+    "ThrottlingException",
+    "RequestLimitExceeded",
+    "AccessDenied",
+    "ExpiredToken",
+    "TargetGroupNotFound",
+    "ValidationError",
+    "InvalidTarget",
+    "HealthUnavailable",
+];
+
+/// Label names and their values.
+type Labels<const N: usize> = [(&'static str, &'static str); N];
+type Counted<const N: usize> = Family<Labels<N>, Counter>;
+type Timed = Family<Labels<1>, Histogram, fn() -> Histogram>;
+
+/// All that the process measures; cheap to share behind an `Arc`.
+pub struct Metrics {
+    registry: Registry,
+    admissions: Counted<2>,
+    admission_seconds: Timed,
+    refusals: Counted<1>,
+    pending: Gauge,
+    oldest_pending: Gauge<f64, AtomicU64>,
+    ungated: Gauge,
+    condition_writes: Counted<1>,
+    flips: Counted<1>,
+    open_seconds: Histogram,
+    elb_calls: Counted<2>,
+    elb_seconds: Timed,
+    budget_seconds: Timed,
+    groups_not_found: Counter,
+    watch_restarts: Counted<1>,
+    tls_failures: Counted<1>,
+    certificate_expiry: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let fast: fn() -> Histogram = || Histogram::new(exponential_buckets(0.000_05, 4.0, 9));
+        let slow: fn() -> Histogram = || Histogram::new(exponential_buckets(0.01, 2.0, 12));
+        let mut metrics = Self {
+            registry: Registry::with_prefix("targetgate"),
+            admissions: Family::default(),
+            admission_seconds: Family::new_with_constructor(fast),
+            refusals: Family::default(),
+            pending: Gauge::default(),
+            oldest_pending: Gauge::default(),
+            ungated: Gauge::default(),
+            condition_writes: Family::default(),
+            flips: Family::default(),
+            open_seconds: Histogram::new(exponential_buckets(0.5, 2.0, 12)),
+            elb_calls: Family::default(),
+            elb_seconds: Family::new_with_constructor(slow),
+            budget_seconds: Family::new_with_constructor(slow),
+            groups_not_found: Counter::default(),
+            watch_restarts: Family::default(),
+            tls_failures: Family::default(),
+            certificate_expiry: Gauge::default(),
+        };
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        r.register("build", "This binary", build);
+        r.register(
+            "admissions",
+            "Reviews answered, by hook and reason",
+            self.admissions.clone(),
+        );
+        r.register(
+            "admission_seconds",
+            "Time from a review's last byte to its answer, by hook",
+            self.admission_seconds.clone(),
+        );
+        r.register(
+            "refusals",
+            "HTTP requests refused, by cause",
+            self.refusals.clone(),
+        );
+        r.register(
+            "gates_pending",
+            "Gates of live pods that are not True",
+            self.pending.clone(),
+        );
+        r.register(
+            "gates_oldest_pending_seconds",
+            "Age of the oldest pending gate, from its pod's containers being ready",
+            self.oldest_pending.clone(),
+        );
+        r.register(
+            "pods_ungated",
+            "Live pods of opted-in namespaces behind a binding whose gate they lack",
+            self.ungated.clone(),
+        );
+        r.register(
+            "condition_writes",
+            "Writes of pod conditions, by result",
+            self.condition_writes.clone(),
+        );
+        r.register("flips", "Gates opened, by reason", self.flips.clone());
+        r.register(
+            "open_seconds",
+            "Time from a pod's containers being ready to its gate being True",
+            self.open_seconds.clone(),
+        );
+        r.register(
+            "elb_calls",
+            "Calls of the ELBv2 API on the wire, by action and code",
+            self.elb_calls.clone(),
+        );
+        r.register(
+            "elb_call_seconds",
+            "Duration of calls of the ELBv2 API, by action",
+            self.elb_seconds.clone(),
+        );
+        r.register(
+            "elb_budget_wait_seconds",
+            "Time that a call waited for the budget, by who asked",
+            self.budget_seconds.clone(),
+        );
+        r.register(
+            "target_groups_not_found",
+            "Answers that a bound target group does not exist",
+            self.groups_not_found.clone(),
+        );
+        r.register(
+            "watch_restarts",
+            "Watches that failed and were started again, by resource",
+            self.watch_restarts.clone(),
+        );
+        r.register(
+            "tls_failures",
+            "Connections that never became TLS, by cause",
+            self.tls_failures.clone(),
+        );
+        r.register(
+            "certificate_expiry_timestamp_seconds",
+            "When the served certificate expires, in Unix time",
+            self.certificate_expiry.clone(),
+        );
+    }
+
+    /// The whole of it as OpenMetrics text.
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        // Writing into a String does not fail.
+        let _ = text::encode(&mut text, &self.registry);
+        text
+    }
+
+    /// A review was answered.
+    pub fn admission(&self, hook: &'static str, reason: &'static str, took: Duration) {
+        self.admissions
+            .get_or_create(&[("hook", hook), ("reason", reason)])
+            .inc();
+        self.admission_seconds
+            .get_or_create(&[("hook", hook)])
+            .observe(took.as_secs_f64());
+    }
+
+    /// An HTTP request was refused before it was a review.
+    pub fn refusal(&self, cause: &'static str) {
+        self.refusals.get_or_create(&[("cause", cause)]).inc();
+    }
+
+    /// How many gates wait, and how long the oldest has.
+    pub fn pending(&self, gates: usize, oldest: Duration) {
+        self.pending.set(i64::try_from(gates).unwrap_or(i64::MAX));
+        self.oldest_pending.set(oldest.as_secs_f64());
+    }
+
+    /// How many pods slipped past the pod hook.
+    pub fn ungated(&self, pods: usize) {
+        self.ungated.set(i64::try_from(pods).unwrap_or(i64::MAX));
+    }
+
+    /// A condition was written, or was not.
+    pub fn condition_write(&self, result: &'static str) {
+        self.condition_writes
+            .get_or_create(&[("result", result)])
+            .inc();
+    }
+
+    /// A gate opened, `waited` after its pod's containers were ready.
+    pub fn flip(&self, reason: &'static str, waited: Duration) {
+        self.flips.get_or_create(&[("reason", reason)]).inc();
+        self.open_seconds.observe(waited.as_secs_f64());
+    }
+
+    /// A call of the ELBv2 API ended with this AWS error code, or `OK`.
+    pub fn elb_call(&self, action: &'static str, code: &str, took: Duration) {
+        let code = ELB_CODES.into_iter().find(|known| *known == code);
+        let code = code.unwrap_or("Other");
+        self.elb_calls
+            .get_or_create(&[("action", action), ("code", code)])
+            .inc();
+        self.elb_seconds
+            .get_or_create(&[("action", action)])
+            .observe(took.as_secs_f64());
+    }
+
+    /// A call waited for the budget.
+    pub fn budget_wait(&self, asker: &'static str, waited: Duration) {
+        self.budget_seconds
+            .get_or_create(&[("asker", asker)])
+            .observe(waited.as_secs_f64());
+    }
+
+    /// AWS said that a bound group does not exist.
+    pub fn group_not_found(&self) {
+        self.groups_not_found.inc();
+    }
+
+    /// A watch of this resource failed and starts again.
+    pub fn watch_restart(&self, resource: &'static str) {
+        self.watch_restarts
+            .get_or_create(&[("resource", resource)])
+            .inc();
+    }
+
+    /// A connection never became TLS.
+    pub fn tls_failure(&self, cause: &'static str) {
+        self.tls_failures.get_or_create(&[("cause", cause)]).inc();
+    }
+
+    /// The served certificate expires then.
+    pub fn certificate_expiry(&self, at: Timestamp) {
+        self.certificate_expiry.set(at.as_second());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_is_openmetrics_and_ends_so() {
+        let metrics = Metrics::default();
+        metrics.admission("pod", "Injected", Duration::from_micros(80));
+        let text = metrics.encode();
+        assert!(text.contains(r#"targetgate_admissions_total{hook="pod",reason="Injected"} 1"#));
+        assert!(text.contains("targetgate_build_info{version="));
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn an_aws_code_that_nobody_knows_shares_one_label_value() {
+        let metrics = Metrics::default();
+        metrics.elb_call("DescribeTargetHealth", "SomethingNew", Duration::ZERO);
+        metrics.elb_call("DescribeTargetHealth", "SomethingElse", Duration::ZERO);
+        let both = r#"targetgate_elb_calls_total{action="DescribeTargetHealth",code="Other"} 2"#;
+        assert!(metrics.encode().contains(both), "{}", metrics.encode());
+    }
+}

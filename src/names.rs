@@ -1,0 +1,392 @@
+//! The words of the field, parsed once into types that cannot be wrong.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+/// Condition prefix of the incumbent, AWS Load Balancer Controller, and our default.
+pub const DEFAULT_CONDITION_PREFIX: &str = "target-health.elbv2.k8s.aws";
+/// Condition prefix to use beside a running incumbent that rewrites its own.
+pub const OWN_CONDITION_PREFIX: &str = "target-health.targetgate.dev";
+/// Condition prefix of the incumbent's first generation; gates under it are replaced.
+pub const LEGACY_CONDITION_PREFIX: &str = "target-health.alb.ingress.k8s.aws";
+/// The namespace label (and pod label, where the deployed `objectSelector` asks for it) that opts in.
+pub const INJECT_LABEL: &str = "elbv2.k8s.aws/pod-readiness-gate-inject";
+/// The value of [`INJECT_LABEL`] that opts in.
+pub const INJECT_ENABLED: &str = "enabled";
+/// Annotation on a Pod, Service or binding; the value `"false"` opts that one out.
+pub const GATE_ANNOTATION: &str = "targetgate.dev/gate";
+
+/// Kubernetes limits the name part of a qualified name, such as a condition type, to 63 characters.
+const MAX_NAME_PART: usize = 63;
+/// Characters of a long binding name that stay readable; `-` and 8 hex digits follow.
+const KEPT_OF_LONG_NAME: usize = 54;
+
+/// A text that is not what it should be.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("{value:?} is not {expected}")]
+pub struct NameError {
+    value: String,
+    expected: &'static str,
+}
+
+impl NameError {
+    fn new(value: &str, expected: &'static str) -> Self {
+        Self {
+            value: value.chars().take(300).collect(),
+            expected,
+        }
+    }
+}
+
+/// The part of a condition type before the `/`: a DNS subdomain.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConditionPrefix(Arc<str>);
+
+impl ConditionPrefix {
+    /// The gate for the binding of this name.
+    ///
+    /// A binding's name may be 253 characters long, the name part of a condition type 63. A longer
+    /// name is cut to 54 characters plus `-` and the first 8 hex digits of its SHA-256.
+    pub fn gate(&self, binding: &str) -> GateName {
+        GateName(format!("{}/{}", self.0, name_part(binding)).into())
+    }
+
+    /// The prefix as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for ConditionPrefix {
+    fn default() -> Self {
+        Self(DEFAULT_CONDITION_PREFIX.into())
+    }
+}
+
+impl FromStr for ConditionPrefix {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let label = |label: &str| {
+            !label.is_empty()
+                && label.len() <= 63
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        };
+        if text.len() <= 253 && text.split('.').all(label) {
+            Ok(Self(text.into()))
+        } else {
+            Err(NameError::new(
+                text,
+                "a DNS subdomain, such as target-health.elbv2.k8s.aws",
+            ))
+        }
+    }
+}
+
+impl fmt::Display for ConditionPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The name part of the gate for a binding: the binding's name, shortened where it is too long.
+fn name_part(binding: &str) -> String {
+    if binding.len() <= MAX_NAME_PART {
+        return binding.to_owned();
+    }
+    let kept: String = binding.chars().take(KEPT_OF_LONG_NAME).collect();
+    let hash = Sha256::digest(binding.as_bytes());
+    let hex: String = hash.iter().take(4).map(|b| format!("{b:02x}")).collect();
+    format!("{kept}-{hex}")
+}
+
+/// The condition type of one gate, `<prefix>/<binding name>`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GateName(Arc<str>);
+
+impl GateName {
+    /// Reads a condition type that stands under one of `prefixes`; `None` where it stands elsewhere.
+    pub fn under(prefixes: &[ConditionPrefix], condition_type: &str) -> Option<Self> {
+        let (prefix, name) = condition_type.split_once('/')?;
+        let known = prefixes.iter().any(|known| known.as_str() == prefix);
+        (known && !name.is_empty()).then(|| Self(condition_type.into()))
+    }
+
+    /// The whole condition type.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether a binding of this name has this gate, under whatever prefix.
+    pub fn is_of(&self, binding: &str) -> bool {
+        self.name() == name_part(binding)
+    }
+
+    /// The part after the prefix: a binding's name, possibly shortened.
+    pub fn name(&self) -> &str {
+        self.0.split_once('/').map_or("", |(_, name)| name)
+    }
+
+    /// Whether [`Self::name`] may be a shortened name, so that the binding's own cannot be told from it.
+    pub fn may_be_shortened(&self) -> bool {
+        self.name().len() == MAX_NAME_PART
+    }
+}
+
+impl fmt::Display for GateName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whether a condition type is a gate of the incumbent's first generation.
+pub fn is_legacy_gate(condition_type: &str) -> bool {
+    condition_type.starts_with(LEGACY_CONDITION_PREFIX)
+}
+
+/// `arn:PARTITION:elasticloadbalancing:REGION:ACCOUNT:targetgroup/NAME/ID`.
+///
+/// Any partition `aws[-a-z]*` is taken: new ones appear without notice.
+/// Source: <https://docs.aws.amazon.com/service-authorization/latest/reference/list_awselasticloadbalancingv2.html>
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TargetGroupArn(Arc<str>);
+
+impl TargetGroupArn {
+    /// The whole ARN.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The Region to ask about this group: the SDK does not take it from the ARN.
+    pub fn region(&self) -> &str {
+        self.field(3)
+    }
+
+    /// The account that owns the group.
+    pub fn account(&self) -> &str {
+        self.field(4)
+    }
+
+    /// The group's name.
+    pub fn name(&self) -> &str {
+        self.0.split('/').nth(1).unwrap_or("")
+    }
+
+    fn field(&self, position: usize) -> &str {
+        self.0.split(':').nth(position).unwrap_or("")
+    }
+}
+
+impl FromStr for TargetGroupArn {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let partition = |p: &str| {
+            p.strip_prefix("aws")
+                .is_some_and(|rest| rest.bytes().all(|b| b == b'-' || b.is_ascii_lowercase()))
+        };
+        let word =
+            |w: &str| !w.is_empty() && w.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        let fields: Vec<&str> = text.split(':').collect();
+        let valid = match fields[..] {
+            ["arn", p, "elasticloadbalancing", region, account, resource] => {
+                let parts: Vec<&str> = resource.split('/').collect();
+                partition(p)
+                    && word(region)
+                    && account.len() == 12
+                    && account.bytes().all(|b| b.is_ascii_digit())
+                    && matches!(parts[..], ["targetgroup", name, id] if word(name) && word(id))
+            }
+            _ => false,
+        };
+        if valid {
+            Ok(Self(text.into()))
+        } else {
+            Err(NameError::new(
+                text,
+                "a target group ARN, arn:aws:elasticloadbalancing:REGION:ACCOUNT:targetgroup/NAME/ID",
+            ))
+        }
+    }
+}
+
+impl fmt::Display for TargetGroupArn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A role to assume for calls about a group of another account (`spec.iamRoleArnToAssume`,
+/// `spec.assumeRoleExternalId`).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AssumedRole {
+    /// ARN of the role.
+    pub arn: Arc<str>,
+    /// External id that the role's trust policy may ask for.
+    pub external_id: Option<Arc<str>>,
+}
+
+/// A target group and whose credentials ask about it: what one call is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Group {
+    /// The group.
+    pub arn: TargetGroupArn,
+    /// The role to assume, where a binding names one.
+    pub role: Option<AssumedRole>,
+}
+
+/// The two API groups that serve the kind `TargetGroupBinding`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum BindingApi {
+    /// `elbv2.k8s.aws/v1beta1`: the incumbent's and ours.
+    Elbv2,
+    /// `eks.amazonaws.com/v1`: EKS Auto Mode's.
+    Eks,
+}
+
+impl BindingApi {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::Elbv2, Self::Eks];
+
+    /// The API group.
+    pub fn group(self) -> &'static str {
+        match self {
+            Self::Elbv2 => "elbv2.k8s.aws",
+            Self::Eks => "eks.amazonaws.com",
+        }
+    }
+
+    /// The version that is read.
+    pub fn version(self) -> &'static str {
+        match self {
+            Self::Elbv2 => "v1beta1",
+            Self::Eks => "v1",
+        }
+    }
+}
+
+impl FromStr for BindingApi {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        Self::ALL
+            .into_iter()
+            .find(|api| api.group() == text)
+            .ok_or_else(|| NameError::new(text, "one of elbv2.k8s.aws, eks.amazonaws.com"))
+    }
+}
+
+impl fmt::Display for BindingApi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.group())
+    }
+}
+
+/// A namespaced object's address.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey {
+    /// `metadata.namespace`.
+    pub namespace: Arc<str>,
+    /// `metadata.name`.
+    pub name: Arc<str>,
+}
+
+impl ObjectKey {
+    /// A key of these two words.
+    pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[test]
+    fn a_binding_name_of_63_characters_stays_whole() {
+        let name = "a".repeat(63);
+        let gate = ConditionPrefix::default().gate(&name);
+        assert_eq!(gate.name(), name);
+        assert!(gate.is_of(&name));
+    }
+
+    #[test]
+    fn a_binding_name_of_64_characters_is_cut_and_hashed() {
+        let name = "a".repeat(64);
+        let gate = ConditionPrefix::default().gate(&name);
+        // The digits are those of `printf 'a%.0s' {1..64} | sha256sum`.
+        assert_eq!(gate.name(), format!("{}-ffe054fe", "a".repeat(54)));
+        assert!(gate.may_be_shortened());
+        assert!(gate.is_of(&name));
+        assert!(!gate.is_of(&"a".repeat(65)));
+    }
+
+    #[test]
+    fn a_gate_is_known_by_its_prefix() {
+        let prefixes = [ConditionPrefix::default()];
+        assert!(GateName::under(&prefixes, "target-health.elbv2.k8s.aws/web").is_some());
+        assert!(GateName::under(&prefixes, "target-health.elbv2.k8s.aws/").is_none());
+        assert!(GateName::under(&prefixes, "target-health.elbv2.k8s.awsx/web").is_none());
+        assert!(GateName::under(&prefixes, "Ready").is_none());
+    }
+
+    #[rstest]
+    #[case("arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0123456789abcdef")]
+    #[case("arn:aws-cn:elasticloadbalancing:cn-north-1:123456789012:targetgroup/k8s-web-1/0f")]
+    #[case("arn:aws-iso-b:elasticloadbalancing:us-isob-east-1:123456789012:targetgroup/a/b")]
+    #[case("arn:aws-eusc:elasticloadbalancing:eusc-de-east-1:123456789012:targetgroup/a/b")]
+    fn arns_of_every_partition_are_taken(#[case] text: &str) {
+        let arn: TargetGroupArn = text.parse().unwrap();
+        assert_eq!(arn.as_str(), text);
+        assert_eq!(arn.region(), text.split(':').nth(3).unwrap());
+        assert_eq!(arn.account(), "123456789012");
+        assert_eq!(arn.name(), text.split('/').nth(1).unwrap());
+    }
+
+    #[rstest]
+    #[case("")]
+    #[case("arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/app/web/0f")]
+    #[case("arn:aws:elasticloadbalancing::123456789012:targetgroup/web/0f")]
+    #[case("arn:aws:elasticloadbalancing:eu-west-1:1234:targetgroup/web/0f")]
+    #[case("arn:aws:elasticloadbalancing:eu-west-1:12345678901x:targetgroup/web/0f")]
+    #[case("arn:AWS:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0f")]
+    #[case("arn:awsX:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0f")]
+    #[case("arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web")]
+    #[case("arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0f/extra")]
+    #[case("arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/w b/0f")]
+    fn what_is_no_target_group_arn_is_refused(#[case] text: &str) {
+        assert!(text.parse::<TargetGroupArn>().is_err());
+    }
+
+    #[rstest]
+    #[case("target-health.targetgate.dev", true)]
+    #[case("a", true)]
+    #[case("", false)]
+    #[case("Upper.case", false)]
+    #[case("-a.b", false)]
+    #[case("a-.b", false)]
+    #[case("a..b", false)]
+    #[case("a/b", false)]
+    fn a_condition_prefix_is_a_dns_subdomain(#[case] text: &str, #[case] valid: bool) {
+        assert_eq!(text.parse::<ConditionPrefix>().is_ok(), valid);
+    }
+}

@@ -1,0 +1,11 @@
+//! Pure decisions on plain data: no client, clock, log or metric.
+
+pub mod condition;
+#[cfg(test)]
+pub(crate) mod fixtures;
+pub mod gates;
+pub mod outlook;
+pub mod patch;
+pub mod selector;
+pub mod target;
+pub mod trust;

@@ -1,0 +1,79 @@
+//! Whether ELB's word about a target is about *this* pod (contract 5.4).
+
+use std::time::Duration;
+
+/// How an answer of ELB stands to the pod that it may be about. Durations are counted from the
+/// moment that the pod became due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sight {
+    /// When the answer was *requested*; `None` where that was before the pod was due.
+    pub requested_after: Option<Duration>,
+    /// Whether the target may be another pod's: its address was another's, or it was registered
+    /// before this pod was due.
+    pub suspect: bool,
+    /// Whether an answer requested since then has shown the target absent or not healthy.
+    pub seen_otherwise: bool,
+    /// The group's health check interval times its healthy threshold, where it is known.
+    pub proving_time: Option<Duration>,
+}
+
+/// What a `healthy` is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// It is about this pod: the gate may open.
+    Trusted,
+    /// It was asked for too early; a later answer may do.
+    Stale,
+    /// It may be another pod's health; only what is seen later, or the proving time, tells.
+    Suspect,
+    /// As [`Trust::Suspect`], and the proving time has to be asked for.
+    SuspectForUnknownTime,
+}
+
+/// Weighs a `healthy` answer.
+pub fn trust(sight: Sight) -> Trust {
+    let Some(requested_after) = sight.requested_after else {
+        return Trust::Stale;
+    };
+    if !sight.suspect || sight.seen_otherwise {
+        return Trust::Trusted;
+    }
+    match sight.proving_time {
+        Some(time) if requested_after >= time => Trust::Trusted,
+        Some(_) => Trust::Suspect,
+        None => Trust::SuspectForUnknownTime,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    #[rstest]
+    #[case::asked_before_due(None, false, false, None, Trust::Stale)]
+    #[case::asked_before_due_though_long_proven(None, true, true, Some(S), Trust::Stale)]
+    #[case::asked_when_due(Some(0 * S), false, false, None, Trust::Trusted)]
+    #[case::a_used_address(Some(9 * S), true, false, None, Trust::SuspectForUnknownTime)]
+    #[case::before_it_could_be_proven(Some(9 * S), true, false, Some(10 * S), Trust::Suspect)]
+    #[case::once_it_is_proven(Some(10 * S), true, false, Some(10 * S), Trust::Trusted)]
+    #[case::once_seen_not_healthy(Some(S), true, true, Some(10 * S), Trust::Trusted)]
+    fn a_healthy_answer_is_weighed(
+        #[case] requested_after: Option<Duration>,
+        #[case] suspect: bool,
+        #[case] seen_otherwise: bool,
+        #[case] proving_time: Option<Duration>,
+        #[case] expected: Trust,
+    ) {
+        let sight = Sight {
+            requested_after,
+            suspect,
+            seen_otherwise,
+            proving_time,
+        };
+        assert_eq!(trust(sight), expected);
+    }
+}
