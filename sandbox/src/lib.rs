@@ -4,3 +4,4 @@
 //! socket, thread or process. *Real*: sockets and processes, time never paused.
 
 pub mod clock;
+pub mod elb;

@@ -1,0 +1,90 @@
+//! The data plane: traffic from a loopback port to targets.
+//!
+//! Requests (ALB) or connections (NLB) go to the targets in service in turn. When there is none
+//! they go to all registered ones that the load balancer knows, as AWS documents it: fail open.
+//! A deregistered target still gets new traffic for [`super::Delays::propagation_lag`]; what it
+//! has begun by then it may finish.
+
+mod application;
+mod network;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+
+use super::log::Cause;
+use super::model::Pick;
+use super::{Elb, LoadBalancerKind, NotFound};
+
+/// How long a connection to a target may take to open, as at AWS.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where the next request or connection goes.
+#[derive(Clone, Debug)]
+struct Route {
+    arn: String,
+    pick: Pick,
+    idle_timeout: Duration,
+}
+
+impl Route {
+    fn target(&self) -> SocketAddr {
+        self.pick.target
+    }
+}
+
+impl Elb {
+    /// Carries the traffic of a load balancer from this port to its targets until `shutdown`.
+    ///
+    /// An Application Load Balancer proxies HTTP/1.1 and answers 502, 503 or 504 itself when no
+    /// target did, with the cause in the header `x-sandbox-cause`: `refused`, `reset`, `no-target`
+    /// or `timeout`. A Network Load Balancer hands over connections, and resets those that it
+    /// cannot.
+    ///
+    /// # Errors
+    ///
+    /// When the load balancer does not exist.
+    pub async fn balance(
+        self,
+        load_balancer: impl Into<String>,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), NotFound> {
+        let load_balancer = load_balancer.into();
+        match self.load_balancer_kind(&load_balancer)? {
+            LoadBalancerKind::Application => {
+                application::balance(self, load_balancer, listener, shutdown).await;
+            }
+            LoadBalancerKind::Network => {
+                network::balance(self, load_balancer, listener, shutdown).await;
+            }
+        }
+        Ok(())
+    }
+
+    fn route(&self, load_balancer: &str) -> Option<Route> {
+        self.with_model(|model, now| {
+            let (arn, pick) = model.pick(load_balancer, now)?;
+            let idle_timeout = model.groups.get(&arn)?.delays.idle_timeout;
+            Some(Route {
+                arn,
+                pick,
+                idle_timeout,
+            })
+        })
+    }
+
+    fn keeps_connection(&self, route: &Route) -> bool {
+        self.with_model(|model, _| model.keeps_connection(&route.arn, route.pick))
+    }
+
+    /// Counts a request or a connection: lost for this cause, or answered.
+    fn count(&self, cause: Option<Cause>) {
+        self.inner.state.lock().traffic.count(cause);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+//! The data plane over real sockets on loopback.
+
+mod application;
+mod network;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use crate::elb::log::Traffic;
+use crate::elb::{Delays, Elb, Health, LoadBalancerKind, Options, TargetGroupSpec};
+
+/// Longer than anything here takes.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A load balancer with one group, on a port of its own.
+struct World {
+    elb: Elb,
+    arn: String,
+    address: SocketAddr,
+}
+
+impl World {
+    async fn new(kind: LoadBalancerKind, spec: TargetGroupSpec, delays: Delays) -> Self {
+        let elb = Elb::new(Options::default());
+        let arn = elb.create_target_group(spec.delays(delays));
+        let balancer = elb.create_load_balancer("lb", kind, &[]);
+        elb.add_listener(&balancer, &[(&arn, 1)]).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let forever = std::future::pending();
+        tokio::spawn(elb.clone().balance(balancer, listener, forever));
+        tokio::spawn(elb.run());
+        Self { elb, arn, address }
+    }
+
+    /// Registers a target that is in service, whatever its checks say.
+    fn in_service(&self, target: SocketAddr) {
+        self.register(target);
+        let healthy = Health::healthy();
+        let (ip, port) = (target.ip(), target.port());
+        self.elb.script(&self.arn, ip, port, healthy).unwrap();
+    }
+
+    fn register(&self, target: SocketAddr) {
+        let (ip, port) = (target.ip(), target.port());
+        self.elb.register(&self.arn, ip, port).unwrap();
+    }
+
+    fn deregister(&self, target: SocketAddr) {
+        let (ip, port) = (target.ip(), target.port());
+        self.elb.unscript(&self.arn, ip, port).unwrap();
+        self.elb.deregister(&self.arn, ip, port).unwrap();
+    }
+
+    /// Waits until what ELB says of the target is so.
+    async fn until(&self, target: SocketAddr, wanted: impl Fn(Option<Health>) -> bool) {
+        let mut changes = self.elb.subscribe();
+        let so = |_: &u64| wanted(self.elb.health(&self.arn, target.ip(), target.port()));
+        within(changes.wait_for(so)).await.unwrap();
+    }
+
+    /// Waits until the traffic is as given.
+    async fn until_traffic(&self, wanted: Traffic) {
+        let poll = async {
+            while self.elb.traffic() != wanted {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        if tokio::time::timeout(DEADLINE, poll).await.is_err() {
+            assert_eq!(self.elb.traffic(), wanted);
+        }
+    }
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, future)
+        .await
+        .expect("this takes far less than the deadline")
+}
+
+/// How a target behaves on a connection, once it has read something.
+#[derive(Clone)]
+enum Behaviour {
+    /// Answers each request with these bytes.
+    Answers(String),
+    /// Answers each request with its own head.
+    Echoes,
+    /// Answers with these bytes once it is told to.
+    AnswersLate(String, Arc<Notify>),
+    /// Closes the connection after these bytes.
+    Breaks(&'static str),
+    /// Reads and says nothing.
+    Silent,
+}
+
+fn ok(body: &str) -> String {
+    format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// A target that listens.
+async fn target(behaviour: Behaviour) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(behave(stream, behaviour.clone()));
+        }
+    });
+    address
+}
+
+/// An address where nobody listens.
+async fn nobody() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listener.local_addr().unwrap()
+}
+
+async fn behave(mut stream: TcpStream, behaviour: Behaviour) {
+    let mut buffer = vec![0; 4_096];
+    while let Ok(length @ 1..) = stream.read(&mut buffer).await {
+        let answer = match &behaviour {
+            Behaviour::Answers(answer) => answer.clone(),
+            Behaviour::Echoes => ok(&String::from_utf8_lossy(&buffer[..length])),
+            Behaviour::AnswersLate(answer, told) => {
+                told.notified().await;
+                answer.clone()
+            }
+            Behaviour::Breaks(last) => {
+                let _ = stream.write_all(last.as_bytes()).await;
+                return;
+            }
+            Behaviour::Silent => continue,
+        };
+        if stream.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn spawn<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    tokio::spawn(future)
+}

@@ -1,0 +1,165 @@
+//! Health checks: what a check asks, who asks it, and the loop that keeps them going.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use http_body_util::Empty;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::Elb;
+use super::group::HealthCheck;
+use super::health::CheckFailure;
+
+/// One health check to be made.
+#[derive(Clone, Debug)]
+pub struct Check {
+    /// The target group.
+    pub arn: String,
+    /// The target.
+    pub target: SocketAddr,
+    /// What to ask.
+    pub how: HealthCheck,
+    /// How long the answer may take; the loop sees to it.
+    pub timeout: Duration,
+    /// Which registration of the target this check belongs to.
+    pub(super) generation: u64,
+}
+
+/// What a health check found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckOutcome {
+    /// The target answered as it should.
+    Passed,
+    /// It did not.
+    Failed(CheckFailure),
+}
+
+/// Makes health checks: [`HttpProbe`] over sockets, [`ScriptedProbe`] in a simulation.
+pub trait Probe: Send + Sync {
+    /// Makes one check. The caller ends it after [`Check::timeout`].
+    fn check(&self, check: &Check) -> BoxFuture<'static, CheckOutcome>;
+}
+
+/// Asks the target itself, by a connection of its own for each check, as ELB does.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HttpProbe;
+
+impl Probe for HttpProbe {
+    fn check(&self, check: &Check) -> BoxFuture<'static, CheckOutcome> {
+        let target = check.target;
+        let how = check.how.clone();
+        Box::pin(async move {
+            let outcome = match &how {
+                HealthCheck::Tcp => TcpStream::connect(target).await.map(|_| 200).ok(),
+                HealthCheck::Http { path, .. } => status_of(target, path).await,
+            };
+            match (outcome, how) {
+                (None, _) => CheckOutcome::Failed(CheckFailure::Connection),
+                (Some(status), HealthCheck::Http { matcher, .. }) if !matcher.accepts(status) => {
+                    CheckOutcome::Failed(CheckFailure::Status(status))
+                }
+                (Some(_), _) => CheckOutcome::Passed,
+            }
+        })
+    }
+}
+
+/// The status of `GET path`; none when the target refused, reset, or did not speak HTTP.
+async fn status_of(target: SocketAddr, path: &str) -> Option<u16> {
+    let stream = TcpStream::connect(target).await.ok()?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .ok()?;
+    let request = http::Request::get(path)
+        .header(http::header::HOST, target.to_string())
+        .header(http::header::USER_AGENT, "ELB-HealthChecker/2.0")
+        .header(http::header::CONNECTION, "close")
+        .body(Empty::<bytes::Bytes>::new())
+        .ok()?;
+    let answer = sender.send_request(request);
+    tokio::pin!(connection, answer);
+    tokio::select! {
+        biased;
+        answer = &mut answer => answer.ok().map(|response| response.status().as_u16()),
+        // The connection may end just after it brought the answer.
+        _ = &mut connection => answer.await.ok().map(|response| response.status().as_u16()),
+    }
+}
+
+/// Answers from memory, without a socket: for simulations with paused time.
+#[derive(Clone, Debug)]
+pub struct ScriptedProbe {
+    answers: Arc<Mutex<BTreeMap<SocketAddr, Option<CheckOutcome>>>>,
+    otherwise: CheckOutcome,
+}
+
+impl ScriptedProbe {
+    /// Every check finds `otherwise`, until [`ScriptedProbe::answer`] says something else.
+    pub fn new(otherwise: CheckOutcome) -> Self {
+        Self {
+            answers: Arc::default(),
+            otherwise,
+        }
+    }
+
+    /// From now on checks of this target find `outcome`; `None` never answers.
+    pub fn answer(&self, target: SocketAddr, outcome: Option<CheckOutcome>) {
+        self.answers.lock().insert(target, outcome);
+    }
+}
+
+impl Probe for ScriptedProbe {
+    fn check(&self, check: &Check) -> BoxFuture<'static, CheckOutcome> {
+        let answers = self.answers.lock();
+        match answers.get(&check.target).copied() {
+            None => Box::pin(std::future::ready(self.otherwise)),
+            Some(Some(outcome)) => Box::pin(std::future::ready(outcome)),
+            Some(None) => Box::pin(std::future::pending()),
+        }
+    }
+}
+
+/// Starts each check when it is due and lets deadlines pass, until it is dropped.
+///
+/// Targets are checked independently of each other: a slow one delays no other. A target has at
+/// most one check under way, so there are never more than targets.
+pub(super) async fn drive(elb: Elb) {
+    let mut changed = elb.model_changes();
+    let mut running: JoinSet<(Check, CheckOutcome)> = JoinSet::new();
+    loop {
+        changed.mark_unchanged();
+        for check in elb.begin_checks() {
+            let answer = elb.probe().check(&check);
+            running.spawn(async move {
+                let outcome = tokio::time::timeout(check.timeout, answer)
+                    .await
+                    .unwrap_or(CheckOutcome::Failed(CheckFailure::Timeout));
+                (check, outcome)
+            });
+        }
+        let next = elb.next_event();
+        tokio::select! {
+            Some(done) = running.join_next() => match done {
+                Ok((check, outcome)) => elb.finish_check(&check, outcome),
+                Err(failure) => std::panic::resume_unwind(failure.into_panic()),
+            },
+            () = sleep_until(next) => {}
+            // The sender lives in `elb`, which this loop holds.
+            Ok(()) = changed.changed() => {}
+        }
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

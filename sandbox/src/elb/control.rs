@@ -1,0 +1,242 @@
+//! What a test or a demo does to the model without going through the API.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::check::{Check, CheckOutcome, Probe};
+use super::group::{LoadBalancerKind, TargetGroupSpec};
+use super::health::Health;
+use super::model::Model;
+use super::{Elb, NotFound};
+
+impl Elb {
+    /// Makes a target group and returns its ARN. It is not in use until a listener sends to it.
+    pub fn create_target_group(&self, spec: TargetGroupSpec) -> String {
+        let delays = spec
+            .delays
+            .clone()
+            .unwrap_or_else(|| self.options().delays.clone());
+        self.with_model(|model, _| {
+            let arn = self.arn(&format!("targetgroup/{}", spec.name), model);
+            model.add_group(arn.clone(), spec, delays);
+            arn
+        })
+    }
+
+    /// Makes a load balancer and returns its ARN. `zones` are those that are enabled for it; none
+    /// given means all.
+    pub fn create_load_balancer(
+        &self,
+        name: &str,
+        kind: LoadBalancerKind,
+        zones: &[&str],
+    ) -> String {
+        let zones = zones.iter().map(|&zone| zone.to_owned()).collect();
+        self.with_model(|model, _| {
+            let resource = format!("loadbalancer/{}/{name}", kind.arn_word());
+            let arn = self.arn(&resource, model);
+            model.add_balancer(arn.clone(), kind, zones);
+            arn
+        })
+    }
+
+    /// Gives a load balancer its listener, which sends to these groups by weight. A load balancer
+    /// has one listener here: adding again replaces the groups and weights. A group of weight 0
+    /// gets no traffic, and is in use all the same.
+    ///
+    /// # Errors
+    ///
+    /// When the load balancer or a group does not exist.
+    pub fn add_listener(
+        &self,
+        load_balancer: &str,
+        groups: &[(&str, u32)],
+    ) -> Result<(), NotFound> {
+        let forward = groups
+            .iter()
+            .map(|&(arn, weight)| (arn.to_owned(), weight))
+            .collect();
+        self.with_model(|model, now| {
+            expect_balancer(model, load_balancer)?;
+            for (arn, _) in groups {
+                expect_group(model, arn)?;
+            }
+            model.set_listener(load_balancer, Some(forward), now);
+            Ok(())
+        })
+    }
+
+    /// Takes a load balancer's listener away: groups without another one are no longer in use.
+    ///
+    /// # Errors
+    ///
+    /// When the load balancer does not exist.
+    pub fn remove_listener(&self, load_balancer: &str) -> Result<(), NotFound> {
+        self.with_model(|model, now| {
+            expect_balancer(model, load_balancer)?;
+            model.set_listener(load_balancer, None, now);
+            Ok(())
+        })
+    }
+
+    /// Says in which zone an address lies; an address without a zone lies in an enabled one. It
+    /// counts for registrations from then on.
+    pub fn place(&self, ip: IpAddr, zone: &str) {
+        self.with_model(|model, _| model.place(ip, zone.to_owned()));
+    }
+
+    /// Registers a target, as RegisterTargets does. One that is registered stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// When the group does not exist.
+    pub fn register(&self, arn: &str, ip: IpAddr, port: u16) -> Result<(), NotFound> {
+        self.with_group(arn, |model, now| {
+            model.register(arn, SocketAddr::new(ip, port), now);
+        })
+    }
+
+    /// Deregisters a target, as DeregisterTargets does. One that is not registered is no error.
+    ///
+    /// # Errors
+    ///
+    /// When the group does not exist.
+    pub fn deregister(&self, arn: &str, ip: IpAddr, port: u16) -> Result<(), NotFound> {
+        self.with_group(arn, |model, now| {
+            model.deregister(arn, SocketAddr::new(ip, port), now);
+        })
+    }
+
+    /// Removes a group and its targets at once, whether or not a listener sends to it.
+    ///
+    /// # Errors
+    ///
+    /// When the group does not exist.
+    pub fn remove_target_group(&self, arn: &str) -> Result<(), NotFound> {
+        self.with_group(arn, |model, now| model.remove_group(arn, now))
+    }
+
+    /// From now on DescribeTargetHealth says `health` of this target, registered or not, whatever
+    /// its checks find. Traffic follows it for registered targets.
+    ///
+    /// # Errors
+    ///
+    /// When the group does not exist.
+    pub fn script(&self, arn: &str, ip: IpAddr, port: u16, health: Health) -> Result<(), NotFound> {
+        self.with_group(arn, |model, now| {
+            model.script(arn, SocketAddr::new(ip, port), Some(health), now);
+        })
+    }
+
+    /// Ends [`Elb::script`] for a target.
+    ///
+    /// # Errors
+    ///
+    /// When the group does not exist.
+    pub fn unscript(&self, arn: &str, ip: IpAddr, port: u16) -> Result<(), NotFound> {
+        self.with_group(arn, |model, now| {
+            model.script(arn, SocketAddr::new(ip, port), None, now);
+        })
+    }
+
+    /// What DescribeTargetHealth would say of a target now; none when it is not in the group, or
+    /// the group does not exist.
+    pub fn health(&self, arn: &str, ip: IpAddr, port: u16) -> Option<Health> {
+        self.with_model(|model, _| model.groups.get(arn)?.health(SocketAddr::new(ip, port)))
+    }
+
+    /// From now on DescribeTargetHealth answers for this group as it would at this moment, until
+    /// [`super::faults::Faults::thaw`]: an answer from the past.
+    ///
+    /// # Errors
+    ///
+    /// When the group does not exist.
+    pub fn freeze(&self, arn: &str) -> Result<(), NotFound> {
+        let answer = self.with_model(|model, _| {
+            let group = model.groups.get(arn);
+            group
+                .map(|group| group.all_health())
+                .ok_or_else(|| no_group(arn))
+        })?;
+        self.faults().freeze(arn, answer);
+        Ok(())
+    }
+
+    pub(super) fn probe(&self) -> &Arc<dyn Probe> {
+        &self.options().probe
+    }
+
+    /// Marked changed when a target, a group or a listener changes.
+    pub(super) fn model_changes(&self) -> watch::Receiver<u64> {
+        self.inner.model_changed.subscribe()
+    }
+
+    pub(super) fn load_balancer_kind(&self, arn: &str) -> Result<LoadBalancerKind, NotFound> {
+        self.with_model(|model, _| model.balancer_kind(arn).ok_or_else(|| no_balancer(arn)))
+    }
+
+    pub(super) fn begin_checks(&self) -> Vec<Check> {
+        self.with_model(|model, now| model.begin_checks(now))
+    }
+
+    pub(super) fn finish_check(&self, check: &Check, outcome: CheckOutcome) {
+        self.with_model(|model, now| model.finish_check(check, outcome, now));
+    }
+
+    pub(super) fn next_event(&self) -> Option<Instant> {
+        self.with_model(|model, _| model.next_event())
+    }
+
+    fn with_group<T>(
+        &self,
+        arn: &str,
+        act: impl FnOnce(&mut Model, Instant) -> T,
+    ) -> Result<T, NotFound> {
+        self.with_model(|model, now| {
+            expect_group(model, arn)?;
+            Ok(act(model, now))
+        })
+    }
+
+    fn arn(&self, resource: &str, model: &mut Model) -> String {
+        format!("{}{resource}/{:016x}", self.arn_prefix(), model.random())
+    }
+
+    /// `arn:PARTITION:elasticloadbalancing:REGION:ACCOUNT:`
+    pub(super) fn arn_prefix(&self) -> String {
+        let (region, account) = (&self.options().region, &self.options().account);
+        let partition = match region {
+            region if region.starts_with("cn-") => "aws-cn",
+            region if region.starts_with("us-gov-") => "aws-us-gov",
+            _ => "aws",
+        };
+        format!("arn:{partition}:elasticloadbalancing:{region}:{account}:")
+    }
+}
+
+fn expect_group(model: &Model, arn: &str) -> Result<(), NotFound> {
+    let found = model.groups.contains_key(arn);
+    found.then_some(()).ok_or_else(|| no_group(arn))
+}
+
+fn no_group(arn: &str) -> NotFound {
+    NotFound {
+        kind: "target group",
+        arn: arn.to_owned(),
+    }
+}
+
+fn expect_balancer(model: &Model, arn: &str) -> Result<(), NotFound> {
+    let found = model.has_balancer(arn);
+    found.then_some(()).ok_or_else(|| no_balancer(arn))
+}
+
+fn no_balancer(arn: &str) -> NotFound {
+    NotFound {
+        kind: "load balancer",
+        arn: arn.to_owned(),
+    }
+}

@@ -1,0 +1,251 @@
+//! Trouble on request: throttling, hangs, errors, slow answers, answers from the past.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::StatusCode;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::health::Health;
+use super::wire::ApiError;
+
+/// Which calls a fault is for. An absent part matches every call.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct On {
+    action: Option<String>,
+    arn: Option<String>,
+}
+
+impl On {
+    /// Every call.
+    pub fn any() -> Self {
+        Self::default()
+    }
+
+    /// Calls of one action, such as `DescribeTargetHealth`.
+    pub fn action(action: impl Into<String>) -> Self {
+        Self {
+            action: Some(action.into()),
+            arn: None,
+        }
+    }
+
+    /// Calls that name this target group by ARN.
+    pub fn arn(arn: impl Into<String>) -> Self {
+        Self {
+            action: None,
+            arn: Some(arn.into()),
+        }
+    }
+
+    /// The same, for this action only.
+    #[must_use]
+    pub fn and_action(mut self, action: impl Into<String>) -> Self {
+        self.action = Some(action.into());
+        self
+    }
+
+    fn matches(&self, action: &str, arns: &[String]) -> bool {
+        self.action.as_deref().is_none_or(|wanted| wanted == action)
+            && self.arn.as_ref().is_none_or(|wanted| arns.contains(wanted))
+    }
+}
+
+/// The faults in force; see [`super::Elb::faults`].
+#[derive(Debug)]
+pub struct Faults {
+    state: Mutex<InForce>,
+    /// Counts releases of hung calls.
+    released: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct InForce {
+    bucket: Option<Bucket>,
+    hangs: Vec<On>,
+    failures: Vec<Failure>,
+    delay: Duration,
+    frozen: BTreeMap<String, BTreeMap<SocketAddr, Health>>,
+}
+
+#[derive(Debug)]
+struct Failure {
+    on: On,
+    error: ApiError,
+    /// None: until [`Faults::clear_failures`].
+    left: Option<u32>,
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self {
+            state: Mutex::default(),
+            released: watch::Sender::new(0),
+        }
+    }
+}
+
+impl Faults {
+    /// Answers `Throttling` to calls past a token bucket: `rate` calls a second, `burst` at once.
+    /// One bucket for the account, whoever calls.
+    pub fn throttle(&self, rate: f64, burst: u32) {
+        self.state.lock().bucket = Some(Bucket::full(rate, burst, Instant::now()));
+    }
+
+    /// Ends throttling.
+    pub fn unthrottle(&self) {
+        self.state.lock().bucket = None;
+    }
+
+    /// Matching calls get no answer until [`Faults::release`].
+    pub fn hang(&self, on: On) {
+        self.state.lock().hangs.push(on);
+    }
+
+    /// Ends all hangs that were asked for with exactly this `on`; waiting calls go on.
+    pub fn release(&self, on: &On) {
+        self.state.lock().hangs.retain(|hang| hang != on);
+        self.released.send_modify(|count| *count += 1);
+    }
+
+    /// The next `times` matching calls are answered with this error; `None`: all of them, until
+    /// [`Faults::clear_failures`].
+    pub fn fail(&self, on: On, code: &str, status: StatusCode, times: Option<u32>) {
+        let error = ApiError::new(status, code, format!("{code}, on the sandbox's request"));
+        let left = times;
+        self.state.lock().failures.push(Failure { on, error, left });
+    }
+
+    /// Ends all failures that were asked for.
+    pub fn clear_failures(&self) {
+        self.state.lock().failures.clear();
+    }
+
+    /// Every answer takes at least this long.
+    pub fn delay(&self, delay: Duration) {
+        self.state.lock().delay = delay;
+    }
+
+    /// Ends answers from the past for a group; see [`super::Elb::freeze`].
+    pub fn thaw(&self, arn: &str) {
+        self.state.lock().frozen.remove(arn);
+    }
+
+    pub(super) fn freeze(&self, arn: &str, answer: BTreeMap<SocketAddr, Health>) {
+        self.state.lock().frozen.insert(arn.to_owned(), answer);
+    }
+
+    pub(super) fn frozen(&self, arn: &str) -> Option<BTreeMap<SocketAddr, Health>> {
+        self.state.lock().frozen.get(arn).cloned()
+    }
+
+    /// What happens to a call before it is carried out: as at AWS, throttling comes first.
+    pub(super) async fn apply(&self, action: &str, arns: &[String]) -> Result<(), ApiError> {
+        let delay = {
+            let mut state = self.state.lock();
+            if let Some(bucket) = &mut state.bucket
+                && !bucket.take(Instant::now())
+            {
+                return Err(ApiError::throttled());
+            }
+            state.delay
+        };
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        self.wait_while_hung(action, arns).await;
+        self.state.lock().next_failure(action, arns)
+    }
+
+    async fn wait_while_hung(&self, action: &str, arns: &[String]) {
+        let mut released = self.released.subscribe();
+        let hung = |_: &u64| {
+            let state = self.state.lock();
+            state.hangs.iter().any(|on| on.matches(action, arns))
+        };
+        // The sender lives in `self`, so waiting cannot fail.
+        let _ = released.wait_for(|count| !hung(count)).await;
+    }
+}
+
+impl InForce {
+    fn next_failure(&mut self, action: &str, arns: &[String]) -> Result<(), ApiError> {
+        let matching = self
+            .failures
+            .iter_mut()
+            .find(|failure| failure.left != Some(0) && failure.on.matches(action, arns));
+        let Some(failure) = matching else {
+            return Ok(());
+        };
+        failure.left = failure.left.map(|left| left - 1);
+        Err(failure.error.clone())
+    }
+}
+
+/// A token bucket on tokio's clock.
+#[derive(Debug)]
+struct Bucket {
+    rate: f64,
+    burst: f64,
+    tokens: f64,
+    filled: Instant,
+}
+
+impl Bucket {
+    fn full(rate: f64, burst: u32, at: Instant) -> Self {
+        let burst = f64::from(burst);
+        Self {
+            rate,
+            burst,
+            tokens: burst,
+            filled: at,
+        }
+    }
+
+    fn take(&mut self, at: Instant) -> bool {
+        let grown = self.rate * at.duration_since(self.filled).as_secs_f64();
+        self.tokens = (self.tokens + grown).min(self.burst);
+        self.filled = at;
+        let granted = self.tokens >= 1.0;
+        if granted {
+            self.tokens -= 1.0;
+        }
+        granted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bucket_grants_its_burst_and_then_its_rate() {
+        let start = Instant::now();
+        let mut bucket = Bucket::full(10.0, 4, start);
+        let granted = |bucket: &mut Bucket, after: u64| {
+            let at = start + Duration::from_millis(after);
+            (0..100).filter(|_| bucket.take(at)).count()
+        };
+        assert_eq!(granted(&mut bucket, 0), 4);
+        assert_eq!(granted(&mut bucket, 250), 2);
+        assert_eq!(granted(&mut bucket, 10_000), 4);
+    }
+
+    #[test]
+    fn a_failure_hits_matching_calls_as_often_as_asked() {
+        let faults = Faults::default();
+        let on = On::arn("a").and_action("DescribeTargetHealth");
+        faults.fail(on, "AccessDenied", StatusCode::FORBIDDEN, Some(1));
+        let call = |action: &str, arn: &str| {
+            let arns = [arn.to_owned()];
+            faults.state.lock().next_failure(action, &arns).is_err()
+        };
+        assert!(!call("RegisterTargets", "a"));
+        assert!(!call("DescribeTargetHealth", "b"));
+        assert!(call("DescribeTargetHealth", "a"));
+        assert!(!call("DescribeTargetHealth", "a"));
+    }
+}

@@ -1,0 +1,198 @@
+//! What a target group and a load balancer are made from.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use super::delays::Delays;
+
+/// The two kinds of load balancer that take ip targets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoadBalancerKind {
+    /// ALB: a proxy for HTTP.
+    Application,
+    /// NLB: hands over TCP connections.
+    Network,
+}
+
+impl LoadBalancerKind {
+    /// The word in a load balancer's ARN.
+    pub(super) fn arn_word(self) -> &'static str {
+        match self {
+            Self::Application => "app",
+            Self::Network => "net",
+        }
+    }
+}
+
+/// What a target group is made from; [`TargetGroupSpec::http`] and [`TargetGroupSpec::tcp`] give
+/// the usual ones.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TargetGroupSpec {
+    /// Unique in the account and Region, at most 32 characters.
+    pub name: String,
+    /// `HTTP`, `HTTPS`, `TCP`, `TLS`, `UDP`, `TCP_UDP`…; decides the kind of load balancer.
+    pub protocol: String,
+    /// The port that targets registered without one get.
+    pub port: u16,
+    /// `ip`, `instance`, `lambda` or `alb`; only `ip` groups take targets here.
+    pub target_type: String,
+    /// `ipv4` or `ipv6`. None leaves it out of answers, as AWS does for old groups.
+    pub ip_address_type: Option<String>,
+    /// The group's VPC.
+    pub vpc_id: String,
+    /// How targets are checked.
+    pub health_check: HealthCheck,
+    /// This group's own times; none takes those of the [`super::Options`].
+    pub delays: Option<Delays>,
+}
+
+impl TargetGroupSpec {
+    /// A group of ip targets for an Application Load Balancer, checked by `GET /`.
+    pub fn http(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            protocol: "HTTP".to_owned(),
+            port: 80,
+            target_type: "ip".to_owned(),
+            ip_address_type: Some("ipv4".to_owned()),
+            vpc_id: "vpc-0123456789abcdef0".to_owned(),
+            health_check: HealthCheck::http("/"),
+            delays: None,
+        }
+    }
+
+    /// A group of ip targets for a Network Load Balancer, checked by a TCP connection, with the
+    /// times of [`Delays::nlb`].
+    pub fn tcp(name: impl Into<String>) -> Self {
+        Self {
+            protocol: "TCP".to_owned(),
+            health_check: HealthCheck::Tcp,
+            delays: Some(Delays::nlb()),
+            ..Self::http(name)
+        }
+    }
+
+    /// The same with its own times.
+    #[must_use]
+    pub fn delays(mut self, delays: Delays) -> Self {
+        self.delays = Some(delays);
+        self
+    }
+
+    /// The same with its own health check.
+    #[must_use]
+    pub fn health_check(mut self, health_check: HealthCheck) -> Self {
+        self.health_check = health_check;
+        self
+    }
+
+    /// The kind of load balancer that serves this protocol.
+    pub fn kind(&self) -> LoadBalancerKind {
+        match self.protocol.as_str() {
+            "HTTP" | "HTTPS" => LoadBalancerKind::Application,
+            _ => LoadBalancerKind::Network,
+        }
+    }
+}
+
+/// How the targets of a group are checked, always on their traffic port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HealthCheck {
+    /// `GET path` passes when the status matches.
+    Http {
+        /// Path and query, beginning with `/`.
+        path: String,
+        /// The statuses that pass.
+        matcher: Matcher,
+    },
+    /// A connection that opens passes.
+    Tcp,
+}
+
+impl HealthCheck {
+    /// `GET path`, which passes on 200.
+    pub fn http(path: impl Into<String>) -> Self {
+        Self::Http {
+            path: path.into(),
+            matcher: Matcher::default(),
+        }
+    }
+}
+
+/// The HTTP statuses that pass a health check: `200`, `200,202` or `200-299`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Matcher(Vec<RangeInclusive<u16>>);
+
+impl Matcher {
+    /// Whether `status` passes.
+    pub fn accepts(&self, status: u16) -> bool {
+        self.0.iter().any(|range| range.contains(&status))
+    }
+}
+
+impl Default for Matcher {
+    fn default() -> Self {
+        Self(vec![200..=200])
+    }
+}
+
+/// A matcher that cannot be read.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("'{0}' is not a list of HTTP codes such as 200, 200,202 or 200-299")]
+pub struct InvalidMatcher(String);
+
+impl FromStr for Matcher {
+    type Err = InvalidMatcher;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let range = |part: &str| {
+            let (low, high) = part.split_once('-').unwrap_or((part, part));
+            let (low, high) = (low.trim().parse().ok()?, high.trim().parse().ok()?);
+            (low <= high && (200..=599).contains(&low) && high <= 599).then_some(low..=high)
+        };
+        text.split(',')
+            .map(range)
+            .collect::<Option<_>>()
+            .map(Self)
+            .ok_or_else(|| InvalidMatcher(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Matcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, range) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            if range.start() == range.end() {
+                write!(f, "{comma}{}", range.start())?;
+            } else {
+                write!(f, "{comma}{}-{}", range.start(), range.end())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_matcher_takes_codes_and_ranges() {
+        let matcher: Matcher = "200-202,301".parse().unwrap();
+        let accepted: Vec<u16> = (200..600).filter(|code| matcher.accepts(*code)).collect();
+        assert_eq!(accepted, [200, 201, 202, 301]);
+        assert_eq!(matcher.to_string(), "200-202,301");
+    }
+
+    #[test]
+    fn a_matcher_that_is_no_list_of_codes_is_refused() {
+        for text in ["", "abc", "200-", "299-200", "99", "200,,201", "200-600"] {
+            assert_eq!(
+                text.parse::<Matcher>(),
+                Err(InvalidMatcher(text.to_owned())),
+                "{text}"
+            );
+        }
+    }
+}

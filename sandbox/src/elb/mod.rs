@@ -1,0 +1,271 @@
+//! A model of Elastic Load Balancing v2: its states, its Query API, and its data plane.
+//!
+//! - `model` is pure: registrations, listeners, health checks and deadlines go in, target states
+//!   come out.
+//! - [`check`] makes the health checks, over sockets or from a script.
+//! - [`wire`] speaks the Query protocol, in process ([`Elb::service`], [`Elb::http_client`]) or on
+//!   a socket ([`Elb::serve`]). Signatures are not checked.
+//! - `balance` carries traffic ([`Elb::balance`]): requests as an Application Load Balancer,
+//!   connections as a Network Load Balancer.
+//! - [`faults`] make the API slow, throttled, failing, or out of date.
+//!
+//! In a simulation use a [`check::ScriptedProbe`] and none of the sockets; then everything works
+//! with tokio's time paused.
+
+mod balance;
+pub mod check;
+mod control;
+pub mod delays;
+pub mod faults;
+pub mod group;
+pub mod health;
+pub mod log;
+mod model;
+mod random;
+mod sdk;
+mod serve;
+pub mod wire;
+
+use std::fmt;
+use std::sync::Arc;
+
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use self::check::{HttpProbe, Probe};
+pub use self::delays::Delays;
+use self::faults::Faults;
+pub use self::group::{HealthCheck, LoadBalancerKind, TargetGroupSpec};
+pub use self::health::{Health, State};
+use self::log::{Bounded, Call, CallOutcome, Traffic, Transition};
+use self::model::{Change, Model};
+use crate::clock::{self, Now};
+
+/// What the model is made with.
+#[derive(Clone)]
+pub struct Options {
+    /// The wall clock of logs; timers are tokio's.
+    pub now: Now,
+    /// Makes the health checks.
+    pub probe: Arc<dyn Probe>,
+    /// For groups that have no times of their own.
+    pub delays: Delays,
+    /// The AWS Region in ARNs.
+    pub region: String,
+    /// The AWS account in ARNs, 12 digits.
+    pub account: String,
+    /// Decides identifiers, the rhythm of health checks, and weighted choices.
+    pub seed: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            now: clock::system(),
+            probe: Arc::new(HttpProbe),
+            delays: Delays::alb(),
+            region: "eu-west-1".to_owned(),
+            account: "123456789012".to_owned(),
+            seed: 1,
+        }
+    }
+}
+
+/// One account's load balancers in one Region. Clones share their state.
+#[derive(Clone)]
+pub struct Elb {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    options: Options,
+    state: Mutex<Records>,
+    faults: Faults,
+    /// Counts changes of targets, groups and listeners.
+    model_changed: watch::Sender<u64>,
+    /// Counts those, and API calls and their answers.
+    anything_changed: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Records {
+    model: Model,
+    transitions: Bounded<Transition>,
+    calls: Bounded<Call>,
+    traffic: Traffic,
+}
+
+/// A target group or load balancer that does not exist.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("there is no {kind} with the ARN '{arn}' here; create it first")]
+pub struct NotFound {
+    kind: &'static str,
+    arn: String,
+}
+
+impl Elb {
+    /// An account without anything in it. Nothing is checked until [`Elb::run`] is polled.
+    pub fn new(options: Options) -> Self {
+        let records = Records {
+            model: Model::new(options.seed),
+            ..Records::default()
+        };
+        Self {
+            inner: Arc::new(Inner {
+                options,
+                state: Mutex::new(records),
+                faults: Faults::default(),
+                model_changed: watch::Sender::new(0),
+                anything_changed: watch::Sender::new(0),
+            }),
+        }
+    }
+
+    /// Makes health checks and lets deadlines pass, until it is dropped.
+    ///
+    /// Without it targets are still registered and drained in time, as seen by who asks, but no
+    /// target is ever checked.
+    pub fn run(&self) -> impl Future<Output = ()> + Send + 'static {
+        check::drive(self.clone())
+    }
+
+    /// The Query API as a service, without a socket.
+    pub fn service(&self) -> wire::QueryApi {
+        wire::QueryApi::new(self.clone())
+    }
+
+    /// An HTTP client for the AWS SDK that calls [`Elb::service`] in process. Every endpoint URL
+    /// leads here.
+    pub fn http_client(&self) -> SharedHttpClient {
+        sdk::http_client(self.service())
+    }
+
+    /// Trouble on request.
+    pub fn faults(&self) -> &Faults {
+        &self.inner.faults
+    }
+
+    /// Every change of a target's state so far, in order; the last [`log::LOG_LENGTH`] of them.
+    pub fn log(&self) -> Vec<Transition> {
+        self.with_model(|_, _| ());
+        self.inner.state.lock().transitions.to_vec()
+    }
+
+    /// Every call of the API so far, in order of arrival; the last [`log::LOG_LENGTH`] of them.
+    pub fn calls(&self) -> Vec<Call> {
+        self.inner.state.lock().calls.to_vec()
+    }
+
+    /// What became of the data plane's requests and connections so far.
+    pub fn traffic(&self) -> Traffic {
+        self.inner.state.lock().traffic
+    }
+
+    /// Marked changed when a target's state changes, a call comes in, or one is answered: for
+    /// waiting until something is so.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.inner.anything_changed.subscribe()
+    }
+
+    fn options(&self) -> &Options {
+        &self.inner.options
+    }
+
+    /// Reads or changes the model as it is now, and logs what changed.
+    fn with_model<T>(&self, act: impl FnOnce(&mut Model, Instant) -> T) -> T {
+        let mut state = self.inner.state.lock();
+        let now = Instant::now();
+        state.model.advance(now);
+        let result = act(&mut state.model, now);
+        let changes = state.model.take_changes();
+        if changes.is_empty() {
+            return result;
+        }
+        let wall_clock = (self.options().now)();
+        for change in changes {
+            let ago = now.saturating_duration_since(change.at);
+            state.transitions.push(transition(change, wall_clock - ago));
+        }
+        drop(state);
+        self.model_has_changed();
+        result
+    }
+
+    /// Wakes whoever waits for the model: the health checks need a new plan.
+    fn model_has_changed(&self) {
+        self.inner.model_changed.send_modify(|count| *count += 1);
+        self.something_has_changed();
+    }
+
+    fn something_has_changed(&self) {
+        self.inner.anything_changed.send_modify(|count| *count += 1);
+    }
+
+    /// Notes a call that came in. The guard notes what becomes of it.
+    fn call_began(&self, action: &str, arns: Vec<String>) -> CallGuard {
+        let call = Call {
+            at: (self.options().now)(),
+            action: action.to_owned(),
+            arns,
+            outcome: CallOutcome::Pending,
+        };
+        let number = self.inner.state.lock().calls.push(call);
+        self.something_has_changed();
+        CallGuard {
+            elb: self.clone(),
+            number,
+            outcome: CallOutcome::Abandoned,
+        }
+    }
+}
+
+/// Notes a call's outcome when it is dropped, which is also when its caller goes away.
+struct CallGuard {
+    elb: Elb,
+    number: usize,
+    outcome: CallOutcome,
+}
+
+impl CallGuard {
+    fn finish(mut self, outcome: CallOutcome) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for CallGuard {
+    fn drop(&mut self) {
+        let outcome = std::mem::replace(&mut self.outcome, CallOutcome::Pending);
+        let mut state = self.elb.inner.state.lock();
+        if let Some(call) = state.calls.entry_mut(self.number) {
+            call.outcome = outcome;
+        }
+        drop(state);
+        self.elb.something_has_changed();
+    }
+}
+
+fn transition(change: Change, at: Timestamp) -> Transition {
+    Transition {
+        at,
+        arn: change.arn,
+        ip: change.target.ip(),
+        port: change.target.port(),
+        from: change.from.map(|health| health.state),
+        reason: change
+            .to
+            .as_ref()
+            .and_then(|health| health.reason.as_ref())
+            .map(|reason| reason.to_string()),
+        to: change.to.map(|health| health.state),
+    }
+}
+
+impl fmt::Debug for Elb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let options = self.options();
+        write!(f, "Elb({} in {})", options.account, options.region)
+    }
+}

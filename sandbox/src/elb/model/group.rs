@@ -1,0 +1,140 @@
+//! One target group: its targets, what is said of them, and which gets the next request.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use tokio::time::Instant;
+
+use super::balancer::Attachment;
+use super::target::{Phase, Target, Unused};
+use crate::elb::delays::Delays;
+use crate::elb::group::TargetGroupSpec;
+use crate::elb::health::{Health, State};
+
+/// One target group.
+#[derive(Debug)]
+pub(in crate::elb) struct Group {
+    pub(in crate::elb) spec: TargetGroupSpec,
+    pub(in crate::elb) delays: Delays,
+    pub(super) targets: BTreeMap<SocketAddr, Target>,
+    pub(super) scripts: BTreeMap<SocketAddr, Health>,
+    pub(super) attachment: Attachment,
+    /// Where the round robin stands.
+    last_picked: Option<SocketAddr>,
+}
+
+/// A target that the data plane chose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::elb) struct Pick {
+    pub(in crate::elb) target: SocketAddr,
+    /// It was out of service when it was chosen: fail open.
+    pub(in crate::elb) out_of_service: bool,
+}
+
+impl Group {
+    /// An empty group that no listener sends to.
+    pub(super) fn new(spec: TargetGroupSpec, delays: Delays) -> Self {
+        Self {
+            spec,
+            delays,
+            targets: BTreeMap::new(),
+            scripts: BTreeMap::new(),
+            attachment: Attachment::None,
+            last_picked: None,
+        }
+    }
+
+    /// What DescribeTargetHealth says of one target; none when it is not registered.
+    pub(in crate::elb) fn health(&self, target: SocketAddr) -> Option<Health> {
+        let scripted = self.scripts.get(&target).cloned();
+        scripted.or_else(|| self.modelled(target))
+    }
+
+    /// All targets with their health, in order of address and port.
+    pub(in crate::elb) fn all_health(&self) -> BTreeMap<SocketAddr, Health> {
+        let kind = self.spec.kind();
+        let modelled = self
+            .targets
+            .iter()
+            .map(|(address, target)| (*address, target.phase.health(kind)));
+        let scripted = self
+            .scripts
+            .iter()
+            .map(|(address, health)| (*address, health.clone()));
+        modelled.chain(scripted).collect()
+    }
+
+    /// How many targets are registered, draining ones not counted.
+    pub(in crate::elb) fn registered(&self) -> usize {
+        self.targets
+            .values()
+            .filter(|target| !matches!(target.phase, Phase::Draining { .. }))
+            .count()
+    }
+
+    /// Whether the address and port are not registered, or on their way out.
+    pub(in crate::elb) fn is_free(&self, target: &SocketAddr) -> bool {
+        let state = self.targets.get(target);
+        state.is_none_or(|target| matches!(target.phase, Phase::Draining { .. }))
+    }
+
+    /// The targets of an address, on whatever port.
+    pub(in crate::elb) fn at_address(&self, ip: IpAddr) -> Vec<SocketAddr> {
+        let addresses = self.targets.keys().copied();
+        addresses.filter(|target| target.ip() == ip).collect()
+    }
+
+    pub(super) fn modelled(&self, target: SocketAddr) -> Option<Health> {
+        let target = self.targets.get(&target)?;
+        Some(target.phase.health(self.spec.kind()))
+    }
+
+    pub(super) fn first_phase(&self, zone: Option<&str>, at: Instant) -> Phase {
+        match (&self.attachment, zone) {
+            (Attachment::None, _) => Phase::Unused(Unused::NoListener),
+            (Attachment::Zones(zones), Some(zone)) if !zones.contains(zone) => {
+                Phase::Unused(Unused::ZoneNotEnabled)
+            }
+            _ => Phase::Registering {
+                until: at + self.delays.registration,
+            },
+        }
+    }
+
+    /// Round robin over the targets in service; when there is none, over all registered ones that
+    /// the load balancer knows: fail open. One that is still being registered is not known yet,
+    /// so a group with only such targets has none.
+    pub(super) fn pick(&mut self, at: Instant) -> Option<Pick> {
+        let in_service: Vec<SocketAddr> = self.addresses(|phase, state| match phase {
+            Phase::Draining { routed_until, .. } => *routed_until > at,
+            _ => *state == State::Healthy,
+        });
+        let out_of_service = in_service.is_empty();
+        let candidates = if out_of_service {
+            self.addresses(|phase, _| phase.is_checked())
+        } else {
+            in_service
+        };
+        let after_last = candidates
+            .iter()
+            .find(|candidate| Some(**candidate) > self.last_picked);
+        let target = *after_last.or(candidates.first())?;
+        self.last_picked = Some(target);
+        Some(Pick {
+            target,
+            out_of_service,
+        })
+    }
+
+    fn addresses(&self, wanted: impl Fn(&Phase, &State) -> bool) -> Vec<SocketAddr> {
+        let kind = self.spec.kind();
+        self.targets
+            .iter()
+            .filter(|(address, target)| match self.scripts.get(address) {
+                Some(script) => wanted(&target.phase, &script.state),
+                None => wanted(&target.phase, &target.phase.health(kind).state),
+            })
+            .map(|(address, _)| *address)
+            .collect()
+    }
+}

@@ -1,0 +1,409 @@
+//! The state of one account's load balancers in one Region. Pure: no clock, no timer, no I/O.
+//!
+//! Time is passed in. [`Model::advance`] must be called with it before anything is read, and
+//! [`Model::next_event`] says when something will happen by itself. What changed is handed out by
+//! [`Model::take_changes`].
+
+mod balancer;
+mod group;
+mod target;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use tokio::time::Instant;
+
+use self::balancer::{Attachment, LoadBalancer};
+pub(super) use self::group::{Group, Pick};
+use self::target::{Phase, Rules, Target};
+use super::check::{Check, CheckOutcome};
+use super::delays::Delays;
+use super::group::{LoadBalancerKind, TargetGroupSpec};
+use super::health::Health;
+use super::random::Random;
+
+/// All load balancers, groups and targets.
+#[derive(Debug, Default)]
+pub(super) struct Model {
+    pub(super) groups: BTreeMap<String, Group>,
+    balancers: BTreeMap<String, LoadBalancer>,
+    /// The zone that an address lies in, where one was given.
+    zones: BTreeMap<IpAddr, String>,
+    changes: Vec<Change>,
+    generations: u64,
+    random: Random,
+}
+
+/// A target whose health is another than before. `None` is: not registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Change {
+    pub(super) at: Instant,
+    pub(super) arn: String,
+    pub(super) target: SocketAddr,
+    pub(super) from: Option<Health>,
+    pub(super) to: Option<Health>,
+}
+
+impl Model {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            random: Random::new(seed),
+            ..Self::default()
+        }
+    }
+
+    /// The next random number, for identifiers.
+    pub(super) fn random(&mut self) -> u64 {
+        self.random.next()
+    }
+
+    pub(super) fn add_group(&mut self, arn: String, spec: TargetGroupSpec, delays: Delays) {
+        self.groups.insert(arn, Group::new(spec, delays));
+    }
+
+    /// Removes a group, its targets, and its place in listeners.
+    pub(super) fn remove_group(&mut self, arn: &str, at: Instant) {
+        for (_, forward) in self.listeners_mut() {
+            forward.retain(|(group, _)| group != arn);
+        }
+        let Some(group) = self.groups.remove(arn) else {
+            return;
+        };
+        let kind = group.spec.kind();
+        for (target, state) in group.targets {
+            let from = Some(state.phase.health(kind));
+            self.note(arn, target, from, None, at);
+        }
+    }
+
+    pub(super) fn add_balancer(
+        &mut self,
+        arn: String,
+        kind: LoadBalancerKind,
+        zones: BTreeSet<String>,
+    ) {
+        self.balancers.insert(
+            arn,
+            LoadBalancer {
+                kind,
+                zones,
+                listener: None,
+            },
+        );
+    }
+
+    pub(super) fn has_balancer(&self, arn: &str) -> bool {
+        self.balancers.contains_key(arn)
+    }
+
+    pub(super) fn balancer_kind(&self, arn: &str) -> Option<LoadBalancerKind> {
+        self.balancers.get(arn).map(|balancer| balancer.kind)
+    }
+
+    /// The ARNs of the load balancers with a listener for the group.
+    pub(super) fn balancers_of<'a>(&'a self, arn: &'a str) -> impl Iterator<Item = &'a str> {
+        self.balancers
+            .iter()
+            .filter(move |(_, balancer)| balancer.forwards_to(arn))
+            .map(|(balancer, _)| balancer.as_str())
+    }
+
+    /// Sets or removes a load balancer's listener, and puts targets in or out of use accordingly.
+    pub(super) fn set_listener(
+        &mut self,
+        balancer: &str,
+        forward: Option<Vec<(String, u32)>>,
+        at: Instant,
+    ) {
+        if let Some(balancer) = self.balancers.get_mut(balancer) {
+            balancer.listener = forward;
+        }
+        let arns: Vec<String> = self.groups.keys().cloned().collect();
+        for arn in arns {
+            self.refresh_use(&arn, at);
+        }
+    }
+
+    /// Says which zone an address lies in.
+    pub(super) fn place(&mut self, ip: IpAddr, zone: String) {
+        self.zones.insert(ip, zone);
+    }
+
+    /// Registers a target; one that is registered stays as it is, a draining one starts again.
+    pub(super) fn register(&mut self, arn: &str, target: SocketAddr, at: Instant) {
+        let zone = self.zones.get(&target.ip()).cloned();
+        self.generations += 1;
+        let generation = self.generations;
+        let Some(group) = self.groups.get_mut(arn) else {
+            return;
+        };
+        if let Some(present) = group.targets.get(&target)
+            && !matches!(present.phase, Phase::Draining { .. })
+        {
+            return;
+        }
+        let from = group.modelled(target);
+        let state = Target {
+            phase: group.first_phase(zone.as_deref(), at),
+            generation,
+            next_check: None,
+            in_flight: false,
+        };
+        let to = Some(state.phase.health(group.spec.kind()));
+        group.targets.insert(target, state);
+        self.note(arn, target, from, to, at);
+    }
+
+    /// Deregisters a target; one that is not there is no error, as at AWS.
+    pub(super) fn deregister(&mut self, arn: &str, target: SocketAddr, at: Instant) {
+        let Some(group) = self.groups.get(arn) else {
+            return;
+        };
+        if let Some(state) = group.targets.get(&target) {
+            let next = state.phase.deregistered(&group.delays, at);
+            self.enter(arn, target, next, at);
+        }
+    }
+
+    /// From now on DescribeTargetHealth says `health` of the target, registered or not.
+    /// `None` ends that.
+    pub(super) fn script(
+        &mut self,
+        arn: &str,
+        target: SocketAddr,
+        health: Option<Health>,
+        at: Instant,
+    ) {
+        let Some(group) = self.groups.get_mut(arn) else {
+            return;
+        };
+        let from = group.health(target);
+        match health {
+            Some(health) => group.scripts.insert(target, health),
+            None => group.scripts.remove(&target),
+        };
+        let to = group.health(target);
+        self.push_change(arn, target, from, to, at);
+    }
+
+    /// Lets everything happen that is due at `at`, in the order of the deadlines.
+    pub(super) fn advance(&mut self, at: Instant) {
+        let mut due: Vec<(Instant, String, SocketAddr)> = self
+            .deadlines()
+            .filter(|(due, ..)| *due <= at)
+            .map(|(due, arn, target)| (due, arn.to_owned(), target))
+            .collect();
+        due.sort();
+        // No phase that follows a deadline has one of its own, so one round is enough.
+        for (due, arn, target) in due {
+            let next = self.groups[&arn].targets[&target].phase.expired();
+            self.enter(&arn, target, next, due);
+        }
+    }
+
+    /// When the next thing happens by itself: a deadline, or a health check that is due.
+    pub(super) fn next_event(&self) -> Option<Instant> {
+        let checks = self.groups.values().flat_map(|group| {
+            group
+                .targets
+                .values()
+                .filter(|target| !target.in_flight)
+                .filter_map(|target| target.next_check)
+        });
+        let deadlines = self.deadlines().map(|(due, ..)| due);
+        checks.chain(deadlines).min()
+    }
+
+    /// The health checks that are due at `at`; each must be answered by [`Model::finish_check`].
+    pub(super) fn begin_checks(&mut self, at: Instant) -> Vec<Check> {
+        let mut checks = Vec::new();
+        for (arn, group) in &mut self.groups {
+            for (address, target) in &mut group.targets {
+                let due = target.next_check.is_some_and(|due| due <= at);
+                if target.in_flight || !due {
+                    continue;
+                }
+                target.in_flight = true;
+                target.next_check = Some(at + group.delays.health_check_interval);
+                checks.push(Check {
+                    arn: arn.clone(),
+                    target: *address,
+                    generation: target.generation,
+                    how: group.spec.health_check.clone(),
+                    timeout: group.delays.health_check_timeout,
+                });
+            }
+        }
+        checks
+    }
+
+    /// Takes in what a health check found. Nothing happens when the target has gone or was
+    /// registered anew since the check began.
+    pub(super) fn finish_check(&mut self, check: &Check, outcome: CheckOutcome, at: Instant) {
+        let Some(group) = self.groups.get_mut(&check.arn) else {
+            return;
+        };
+        let rules = Rules {
+            kind: group.spec.kind(),
+            delays: &group.delays,
+        };
+        let Some(target) = group.targets.get_mut(&check.target) else {
+            return;
+        };
+        if target.generation != check.generation {
+            return;
+        }
+        target.in_flight = false;
+        let next = target.phase.checked(outcome, rules, at);
+        self.enter(&check.arn, check.target, Some(next), at);
+    }
+
+    /// The target for the next request or connection at a load balancer; none when there is none.
+    pub(super) fn pick(&mut self, balancer: &str, at: Instant) -> Option<(String, Pick)> {
+        let arn = self.pick_group(balancer)?;
+        let pick = self.groups.get_mut(&arn)?.pick(at)?;
+        Some((arn, pick))
+    }
+
+    /// Whether a connection through an NLB lives on: its target is in the group, and has not
+    /// turned unhealthy since the connection began.
+    pub(super) fn keeps_connection(&self, arn: &str, pick: Pick) -> bool {
+        let state = self
+            .groups
+            .get(arn)
+            .and_then(|group| group.targets.get(&pick.target));
+        match state.map(|target| &target.phase) {
+            None => false,
+            Some(Phase::Unhealthy { .. }) => pick.out_of_service,
+            Some(_) => true,
+        }
+    }
+
+    /// What changed since the last call, in order.
+    pub(super) fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    fn listeners_mut(&mut self) -> impl Iterator<Item = (&str, &mut Vec<(String, u32)>)> {
+        self.balancers.iter_mut().filter_map(|(arn, balancer)| {
+            balancer
+                .listener
+                .as_mut()
+                .map(|forward| (arn.as_str(), forward))
+        })
+    }
+
+    /// The group for the next request, by the weights of the listener.
+    fn pick_group(&mut self, balancer: &str) -> Option<String> {
+        let ticket = self.random.next();
+        self.balancers
+            .get(balancer)?
+            .group_for(ticket)
+            .map(str::to_owned)
+    }
+
+    /// After a change of listeners: unused targets start, or used ones become unused.
+    fn refresh_use(&mut self, arn: &str, at: Instant) {
+        let attachment = Attachment::of(arn, self.balancers.values());
+        let zones = &self.zones;
+        let Some(group) = self.groups.get_mut(arn) else {
+            return;
+        };
+        if group.attachment == attachment {
+            return;
+        }
+        group.attachment = attachment;
+        let next: Vec<(SocketAddr, Phase)> = group
+            .targets
+            .iter()
+            .filter(|(_, target)| !matches!(target.phase, Phase::Draining { .. }))
+            .filter_map(|(address, target)| {
+                let zone = zones.get(&address.ip()).map(String::as_str);
+                let first = group.first_phase(zone, at);
+                let was_unused = matches!(target.phase, Phase::Unused(_));
+                let is_unused = matches!(first, Phase::Unused(_));
+                (was_unused || is_unused).then_some((*address, first))
+            })
+            .collect();
+        for (target, phase) in next {
+            self.enter(arn, target, Some(phase), at);
+        }
+    }
+
+    fn deadlines(&self) -> impl Iterator<Item = (Instant, &str, SocketAddr)> {
+        self.groups.iter().flat_map(|(arn, group)| {
+            group.targets.iter().filter_map(move |(address, target)| {
+                Some((target.phase.deadline()?, arn.as_str(), *address))
+            })
+        })
+    }
+
+    /// Moves a registered target to its next phase, or out of the group.
+    fn enter(&mut self, arn: &str, address: SocketAddr, next: Option<Phase>, at: Instant) {
+        let Some(group) = self.groups.get_mut(arn) else {
+            return;
+        };
+        let from = group.modelled(address);
+        match (next, group.targets.get_mut(&address)) {
+            (Some(phase), Some(target)) => {
+                if !phase.is_checked() {
+                    target.next_check = None;
+                } else if target.next_check.is_none() {
+                    // The rhythm of the checks has nothing to do with the registration.
+                    let wait = group
+                        .delays
+                        .health_check_interval
+                        .mul_f64(self.random.fraction());
+                    target.next_check = Some(at + wait);
+                }
+                target.phase = phase;
+            }
+            (None, _) => {
+                group.targets.remove(&address);
+            }
+            (Some(_), None) => return,
+        }
+        let to = group.modelled(address);
+        self.note(arn, address, from, to, at);
+    }
+
+    /// Notes a change of the model; where a script speaks for the target nobody sees it.
+    fn note(
+        &mut self,
+        arn: &str,
+        target: SocketAddr,
+        from: Option<Health>,
+        to: Option<Health>,
+        at: Instant,
+    ) {
+        let scripted = self
+            .groups
+            .get(arn)
+            .is_some_and(|group| group.scripts.contains_key(&target));
+        if !scripted {
+            self.push_change(arn, target, from, to, at);
+        }
+    }
+
+    fn push_change(
+        &mut self,
+        arn: &str,
+        target: SocketAddr,
+        from: Option<Health>,
+        to: Option<Health>,
+        at: Instant,
+    ) {
+        if from != to {
+            self.changes.push(Change {
+                at,
+                arn: arn.to_owned(),
+                target,
+                from,
+                to,
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

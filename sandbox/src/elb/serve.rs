@@ -1,0 +1,104 @@
+//! Accepting connections: the loop under the Query API and under the data plane.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower::Service;
+
+use super::Elb;
+
+/// Connections that one listener carries at a time; more wait in the system's backlog.
+pub(super) const MAX_CONNECTIONS: usize = 4_096;
+/// How long a client may take to send a request's head.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long requests in flight may take after a shutdown.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+/// The pause after an accept that failed, for instance for lack of file descriptors.
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+
+impl Elb {
+    /// Serves the Query API over HTTP/1.1 until `shutdown`, then lets requests in flight finish
+    /// for up to five seconds. `AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2` may point here.
+    pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) {
+        serve_http(listener, shutdown, |_| self.service()).await;
+    }
+}
+
+/// Serves HTTP/1.1 with a service made for each connection.
+pub(super) async fn serve_http<S, B>(
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send,
+    make_service: impl Fn(&TcpStream) -> S,
+) where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    S::Future: Send,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT);
+    let graceful = GracefulShutdown::new();
+    accept(&listener, shutdown, |stream, permit| {
+        let service = hyper_util::service::TowerToHyperService::new(make_service(&stream));
+        let connection = http.serve_connection(TokioIo::new(stream), service);
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            // A client that goes away mid-request is its own affair.
+            let _ = connection.await;
+            drop(permit);
+        });
+    })
+    .await;
+    drop(listener);
+    // Who is not done by then is cut off when the runtime ends.
+    let _ = tokio::time::timeout(SHUTDOWN_GRACE, graceful.shutdown()).await;
+}
+
+/// Hands each connection to `handle` until `shutdown`. The permit is to be kept as long as the
+/// connection lives.
+pub(super) async fn accept(
+    listener: &TcpListener,
+    shutdown: impl Future<Output = ()> + Send,
+    mut handle: impl FnMut(TcpStream, OwnedSemaphorePermit),
+) {
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    tokio::pin!(shutdown);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut shutdown => return,
+            accepted = accept_one(listener, &permits) => accepted,
+        };
+        match accepted {
+            Ok((stream, permit)) => handle(stream, permit),
+            Err(error) => {
+                tracing::warn!(%error, "could not accept a connection, trying again");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+            }
+        }
+    }
+}
+
+async fn accept_one(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let permit = Arc::clone(permits)
+        .acquire_owned()
+        .await
+        .map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    stream.set_nodelay(true)?;
+    Ok((stream, permit))
+}

@@ -1,0 +1,180 @@
+//! From results to XML.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use super::ApiError;
+use crate::elb::delays::Delays;
+use crate::elb::group::{HealthCheck, TargetGroupSpec};
+use crate::elb::health::Health;
+
+const NAMESPACE: &str = "http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/";
+
+/// A target group as DescribeTargetGroups tells it.
+#[derive(Debug)]
+pub(super) struct GroupView {
+    pub(super) arn: String,
+    pub(super) spec: TargetGroupSpec,
+    pub(super) delays: Delays,
+    pub(super) load_balancers: Vec<String>,
+}
+
+/// What an action answers.
+#[derive(Debug)]
+pub(super) enum Answer {
+    TargetHealth(BTreeMap<SocketAddr, Health>),
+    TargetGroups {
+        groups: Vec<GroupView>,
+        next_marker: Option<String>,
+    },
+    Nothing,
+}
+
+pub(super) fn success(action: &str, answer: &Answer, request_id: &str) -> String {
+    let mut xml = Xml::default();
+    xml.open_with(&format!("{action}Response"), NAMESPACE);
+    xml.element(&format!("{action}Result"), |xml| match answer {
+        Answer::TargetHealth(targets) => target_health(xml, targets),
+        Answer::TargetGroups {
+            groups,
+            next_marker,
+        } => {
+            xml.list("TargetGroups", groups, target_group);
+            xml.optional("NextMarker", next_marker.as_deref());
+        }
+        Answer::Nothing => {}
+    });
+    xml.element("ResponseMetadata", |xml| xml.text("RequestId", request_id));
+    xml.close(&format!("{action}Response"));
+    xml.0
+}
+
+pub(super) fn failure(error: &ApiError, request_id: &str) -> String {
+    let mut xml = Xml::default();
+    xml.open_with("ErrorResponse", NAMESPACE);
+    xml.element("Error", |xml| {
+        xml.text("Type", error.blame());
+        xml.text("Code", error.code());
+        xml.text("Message", &error.message);
+    });
+    xml.text("RequestId", request_id);
+    xml.close("ErrorResponse");
+    xml.0
+}
+
+fn target_health(xml: &mut Xml, targets: &BTreeMap<SocketAddr, Health>) {
+    xml.list(
+        "TargetHealthDescriptions",
+        targets,
+        |xml, (target, health)| {
+            let port = target.port().to_string();
+            xml.element("Target", |xml| {
+                xml.text("Id", &target.ip().to_string());
+                xml.text("Port", &port);
+            });
+            xml.text("HealthCheckPort", &port);
+            xml.element("TargetHealth", |xml| {
+                xml.text("State", health.state.as_str());
+                xml.optional("Reason", health.reason.as_deref());
+                xml.optional("Description", health.description.as_deref());
+            });
+        },
+    );
+}
+
+fn target_group(xml: &mut Xml, group: &GroupView) {
+    let GroupView { spec, delays, .. } = group;
+    xml.text("TargetGroupArn", &group.arn);
+    xml.text("TargetGroupName", &spec.name);
+    xml.text("Protocol", &spec.protocol);
+    xml.text("Port", &spec.port.to_string());
+    xml.text("VpcId", &spec.vpc_id);
+    xml.text("TargetType", &spec.target_type);
+    xml.optional("IpAddressType", spec.ip_address_type.as_deref());
+    xml.list("LoadBalancerArns", &group.load_balancers, |xml, arn| {
+        xml.escaped(arn);
+    });
+    xml.text("HealthCheckEnabled", "true");
+    xml.text("HealthCheckPort", "traffic-port");
+    match &spec.health_check {
+        HealthCheck::Tcp => xml.text("HealthCheckProtocol", "TCP"),
+        HealthCheck::Http { path, matcher } => {
+            xml.text("HealthCheckProtocol", "HTTP");
+            xml.text("HealthCheckPath", path);
+            xml.element("Matcher", |xml| xml.text("HttpCode", &matcher.to_string()));
+        }
+    }
+    // Scaled times may be parts of a second, which the API cannot say: the next whole one.
+    let whole_seconds = |time: std::time::Duration| time.as_secs_f64().ceil().to_string();
+    xml.text(
+        "HealthCheckIntervalSeconds",
+        &whole_seconds(delays.health_check_interval),
+    );
+    xml.text(
+        "HealthCheckTimeoutSeconds",
+        &whole_seconds(delays.health_check_timeout),
+    );
+    xml.text(
+        "HealthyThresholdCount",
+        &delays.healthy_threshold.to_string(),
+    );
+    xml.text(
+        "UnhealthyThresholdCount",
+        &delays.unhealthy_threshold.to_string(),
+    );
+}
+
+#[derive(Default)]
+struct Xml(String);
+
+impl Xml {
+    fn open_with(&mut self, name: &str, namespace: &str) {
+        self.0.push_str(&format!("<{name} xmlns=\"{namespace}\">"));
+    }
+
+    fn close(&mut self, name: &str) {
+        self.0.push_str(&format!("</{name}>"));
+    }
+
+    fn element(&mut self, name: &str, inside: impl FnOnce(&mut Self)) {
+        self.0.push_str(&format!("<{name}>"));
+        inside(self);
+        self.close(name);
+    }
+
+    fn text(&mut self, name: &str, value: &str) {
+        self.element(name, |xml| xml.escaped(value));
+    }
+
+    fn optional(&mut self, name: &str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.text(name, value);
+        }
+    }
+
+    fn list<T>(
+        &mut self,
+        name: &str,
+        members: impl IntoIterator<Item = T>,
+        mut member: impl FnMut(&mut Self, T),
+    ) {
+        self.element(name, |xml| {
+            for value in members {
+                xml.element("member", |xml| member(xml, value));
+            }
+        });
+    }
+
+    fn escaped(&mut self, value: &str) {
+        for character in value.chars() {
+            match character {
+                '&' => self.0.push_str("&amp;"),
+                '<' => self.0.push_str("&lt;"),
+                '>' => self.0.push_str("&gt;"),
+                // XML 1.0 has no way to say the other control characters.
+                c if c.is_control() && !matches!(c, '\t' | '\n' | '\r') => self.0.push('\u{fffd}'),
+                c => self.0.push(c),
+            }
+        }
+    }
+}
