@@ -55,8 +55,10 @@ fn pods(client: &Client) -> Kube<Pod> {
 }
 
 async fn create(client: &Client, name: &str) -> Pod {
-    let made = pods(client).create(&PostParams::default(), &pod(name));
-    made.await.unwrap()
+    let made = pods(client)
+        .create(&PostParams::default(), &pod(name))
+        .await;
+    made.unwrap()
 }
 
 /// Replaces the whole of an object by JSON, through the raw request.
@@ -85,8 +87,10 @@ async fn a_new_object_gets_what_the_server_gives() {
 async fn creating_twice_is_already_exists_and_reading_nothing_is_not_found() {
     let client = simulated().client();
     create(&client, "p").await;
-    let again = pods(&client).create(&PostParams::default(), &pod("p"));
-    assert_eq!(code(again.await), gone(409, "AlreadyExists"));
+    let again = pods(&client)
+        .create(&PostParams::default(), &pod("p"))
+        .await;
+    assert_eq!(code(again), gone(409, "AlreadyExists"));
     let absent = pods(&client).get("q").await;
     assert_eq!(
         absent
@@ -108,10 +112,10 @@ async fn generate_name_adds_five_characters() {
     let mut unnamed = pod("");
     unnamed.metadata.name = None;
     unnamed.metadata.generate_name = Some("web-".to_owned());
-    let first = pods(&client).create(&PostParams::default(), &unnamed);
-    let first = first.await.unwrap().name_any();
-    let second = pods(&client).create(&PostParams::default(), &unnamed);
-    let second = second.await.unwrap().name_any();
+    let first = pods(&client).create(&PostParams::default(), &unnamed).await;
+    let first = first.unwrap().name_any();
+    let second = pods(&client).create(&PostParams::default(), &unnamed).await;
+    let second = second.unwrap().name_any();
     assert_eq!((first.len(), second.len()), (9, 9));
     assert_ne!(first, second);
 }
@@ -169,8 +173,8 @@ async fn status_and_spec_are_written_apart() {
 
     let main = json!({"metadata": {"labels": {"new": "label"}}, "status": {"podIP": "10.0.0.2"}});
     let params = PatchParams::default();
-    let by_main = pods(&client).patch("p", &params, &Patch::Merge(main));
-    let by_main = by_main.await.unwrap();
+    let by_main = pods(&client).patch("p", &params, &Patch::Merge(main)).await;
+    let by_main = by_main.unwrap();
     assert_eq!(by_main.status.unwrap().pod_ip.as_deref(), Some("10.0.0.1"));
     assert!(by_main.metadata.labels.unwrap().contains_key("new"));
 }
@@ -205,11 +209,10 @@ async fn a_merge_patch_replaces_the_list_of_conditions() {
     let two = strategic(&client, "p", condition("b")).await.unwrap();
     assert_eq!(two.status.unwrap().conditions.unwrap().len(), 2);
     let params = PatchParams::default();
-    let one = pods(&client).patch_status("p", &params, &Patch::Merge(condition("c")));
-    assert_eq!(
-        one.await.unwrap().status.unwrap().conditions.unwrap().len(),
-        1
-    );
+    let one = pods(&client)
+        .patch_status("p", &params, &Patch::Merge(condition("c")))
+        .await;
+    assert_eq!(one.unwrap().status.unwrap().conditions.unwrap().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -217,18 +220,22 @@ async fn an_apply_on_an_absent_pods_status_is_not_found_and_on_the_main_resource
     let client = simulated().client();
     let params = PatchParams::apply("test");
     let status = json!({"apiVersion": "v1", "kind": "Pod", "status": {"podIP": "1.2.3.4"}});
-    let absent = pods(&client).patch_status("p", &params, &Patch::Apply(status));
-    assert_eq!(code(absent.await), gone(404, "NotFound"));
-    let made = pods(&client).patch("p", &params, &Patch::Apply(pod("p")));
-    assert_eq!(made.await.unwrap().name_any(), "p");
+    let absent = pods(&client)
+        .patch_status("p", &params, &Patch::Apply(status))
+        .await;
+    assert_eq!(code(absent), gone(404, "NotFound"));
+    let made = pods(&client)
+        .patch("p", &params, &Patch::Apply(pod("p")))
+        .await;
+    assert_eq!(made.unwrap().name_any(), "p");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_pod_is_deleted_with_grace_and_gone_without() {
     let client = simulated().client();
     create(&client, "p").await;
-    let terminating = pods(&client).delete("p", &DeleteParams::default());
-    let terminating = terminating.await.unwrap().left().unwrap();
+    let terminating = pods(&client).delete("p", &DeleteParams::default()).await;
+    let terminating = terminating.unwrap().left().unwrap();
     let ends = terminating.metadata.deletion_timestamp.unwrap().0;
     assert_eq!(ends.to_string(), "2026-11-21T12:00:30Z");
     assert_eq!(terminating.metadata.deletion_grace_period_seconds, Some(30));
@@ -271,9 +278,8 @@ async fn a_scheduler_binds_a_pod_once() {
     let bind = || async {
         let body = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n1"}});
         let params = PostParams::default();
-        let body = serde_json::to_vec(&body).unwrap();
         pods(&client)
-            .create_subresource::<Value>("binding", "p", &params, body)
+            .create_subresource::<Value, Value>("binding", "p", &params, &body)
             .await
     };
     bind().await.unwrap();
@@ -558,8 +564,10 @@ async fn a_gate_of_64_characters_is_refused_and_gates_never_change() {
     let twice = gated("b", &[gate(63), gate(63)]);
     pods(&client).create(&params, &twice).await.unwrap();
     let fewer = json!({"spec": {"readinessGates": []}});
-    let fewer = pods(&client).patch("b", &PatchParams::default(), &Patch::Merge(fewer));
-    assert_eq!(code(fewer.await), gone(422, "Invalid"));
+    let fewer = pods(&client)
+        .patch("b", &PatchParams::default(), &Patch::Merge(fewer))
+        .await;
+    assert_eq!(code(fewer), gone(422, "Invalid"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -612,8 +620,10 @@ fn things(client: &Client, version: &str) -> Kube<DynamicObject> {
 async fn define_things(client: &Client) {
     let crds = resource("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
     let crds: Kube<DynamicObject> = Kube::all_with(client.clone(), &crds);
-    let made = crds.create(&PostParams::default(), &from(things_definition()));
-    made.await.unwrap();
+    let made = crds
+        .create(&PostParams::default(), &from(things_definition()))
+        .await;
+    made.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -623,8 +633,10 @@ async fn a_custom_resource_is_served_while_it_is_defined() {
     assert_eq!(code(before).0, 404);
     define_things(&client).await;
     let thing = json!({"metadata": {"name": "t"}, "spec": {"port": 1, "junk": 2}});
-    let made = things(&client, "v1").create(&PostParams::default(), &from(thing));
-    assert_eq!(made.await.unwrap().data["spec"], json!({"port": 1}));
+    let made = things(&client, "v1")
+        .create(&PostParams::default(), &from(thing))
+        .await;
+    assert_eq!(made.unwrap().data["spec"], json!({"port": 1}));
     let old = things(&client, "v1alpha1").get("t").await.unwrap();
     assert_eq!(old.types.unwrap().api_version, "example.com/v1alpha1");
     let bad = json!({"metadata": {"name": "u"}, "spec": {}});

@@ -153,7 +153,7 @@ impl Watch {
             }
             self.seen = change.version;
         }
-        if changes.is_empty() && !self.still_served() {
+        if changes.len() < BATCH && !self.still_served() {
             self.finish(None);
         }
         // A full batch: there may be more.
