@@ -12,12 +12,18 @@
 //! - [`app`] puts them together; [`args`] is the command line; [`crd`] the binding's own type.
 
 pub mod admission;
+pub mod app;
+pub mod args;
 pub mod clock;
 pub mod cluster;
+pub mod crd;
+pub mod dev_certs;
 pub mod elb;
 pub mod health;
 pub mod index;
+pub mod logging;
 pub mod metrics;
 pub mod model;
 pub mod names;
 pub mod rules;
+pub mod serve;

@@ -1,1 +1,49 @@
-fn main() {}
+//! The `targetgate` command.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use jiff::Timestamp;
+use targetgate::args::{CertsCommand, Cli, Command, DevCerts, Settings};
+use targetgate::{app, crd, dev_certs, logging};
+
+fn main() -> ExitCode {
+    // First of all: whoever makes a TLS connection without a provider set picks one for all.
+    let installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    debug_assert!(installed.is_ok());
+    let done = match Cli::parse().command {
+        Command::Serve(settings) => serve(*settings),
+        Command::Crd => {
+            print!("{}", crd::yaml());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Certs(CertsCommand::Dev(wanted)) => make_dev_certs(&wanted),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("targetgate: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
+    logging::init(settings.log_format, settings.log_level.clone());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let done = runtime.block_on(app::run(settings));
+    // A task that blocks must not hold up the end.
+    runtime.shutdown_background();
+    done.map(ExitCode::from)
+}
+
+fn make_dev_certs(wanted: &DevCerts) -> anyhow::Result<ExitCode> {
+    for path in dev_certs::write(wanted, Timestamp::now())? {
+        println!("{}", path.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -224,6 +224,34 @@ impl fmt::Display for TargetGroupArn {
     }
 }
 
+/// A VPC's id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VpcId(Arc<str>);
+
+impl VpcId {
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for VpcId {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        match text.strip_prefix("vpc-") {
+            Some(id) if matches!(id.len(), 8 | 17 | 32) && id.bytes().all(hex) => {
+                Ok(Self(text.into()))
+            }
+            _ => Err(NameError::new(
+                text,
+                "a VPC's id: vpc- and 8, 17 or 32 lowercase hex digits",
+            )),
+        }
+    }
+}
+
 /// A role to assume for calls about a group of another account (`spec.iamRoleArnToAssume`,
 /// `spec.assumeRoleExternalId`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -375,6 +403,18 @@ mod tests {
     #[case("arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/w b/0f")]
     fn what_is_no_target_group_arn_is_refused(#[case] text: &str) {
         assert!(text.parse::<TargetGroupArn>().is_err());
+    }
+
+    #[rstest]
+    #[case("vpc-0a1b2c3d", true)]
+    #[case("vpc-0123456789abcdef0", true)]
+    #[case("vpc-0123456789abcdef0123456789abcdef", true)]
+    #[case("vpc-0123456789ABCDEF0", false)]
+    #[case("vpc-0123456789abcdef", false)]
+    #[case("vpc-", false)]
+    #[case("0a1b2c3d", false)]
+    fn a_vpc_id_has_8_17_or_32_hex_digits(#[case] text: &str, #[case] valid: bool) {
+        assert_eq!(text.parse::<VpcId>().is_ok(), valid);
     }
 
     #[rstest]

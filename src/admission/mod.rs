@@ -4,6 +4,7 @@
 //! `AdmissionReview` with status 200; what is no review is refused with a status and a sentence.
 
 pub mod answer;
+pub mod binding;
 pub mod body;
 pub mod pod;
 pub mod refusal;

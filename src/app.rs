@@ -1,0 +1,290 @@
+//! The composition root of `targetgate serve`: what is started in which order, and how it ends.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use aws_config::BehaviorVersion;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::{self, JoinError, JoinHandle, JoinSet};
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use crate::admission::{self, Hooks, body};
+use crate::args::Settings;
+use crate::clock;
+use crate::cluster::cache::Cache;
+use crate::cluster::watch::{WatchOptions, watches};
+use crate::elb::budget::Budget;
+use crate::elb::client::{ElbClient, Timeouts};
+use crate::elb::groups::TargetGroups;
+use crate::metrics::Metrics;
+use crate::rules::gates::GatePolicy;
+use crate::serve::certificates::{self, Certificates, PemFiles};
+use crate::serve::edge::{self, Edge, Limits};
+use crate::serve::health::{Health, Heartbeat, STALLED_AFTER};
+use crate::serve::{Phase, PhaseReceiver, PhaseSender, admin, phases};
+
+/// After the first signal new connections are taken for so long: until then a Service may still send
+/// reviews here.
+const LINGER: Duration = Duration::from_secs(3);
+/// A stalled loop ends the process, a while after `/livez` has begun to say so.
+const STALL_ENDS_AFTER: Duration = Duration::from_secs(15).saturating_add(STALLED_AFTER);
+/// Connections of the admin listener.
+const ADMIN_CONNECTIONS: usize = 64;
+
+/// Runs `targetgate serve` until a signal or a failure ends it. Returns the exit code.
+///
+/// # Errors
+/// What could not be started, by its flag; or which task ended though it never should.
+pub async fn run(settings: Settings) -> anyhow::Result<u8> {
+    let mut signals = Signals::new().context("cannot listen for signals")?;
+    let metrics = Arc::new(Metrics::default());
+    let pem = PemFiles {
+        certificate: settings.tls_cert.clone(),
+        key: settings.tls_key.clone(),
+    };
+    let certificates = Arc::new(Certificates::new(pem.load()?, metrics.clone()));
+    let client = kubernetes(settings.kubeconfig.as_deref()).await?;
+    let groups = target_groups(&settings, &metrics).await;
+    let listener = bind("--listen", settings.listen).await?;
+    let admin_listener = bind("--admin-listen", settings.admin_listen).await?;
+
+    let (phase, phases) = phases();
+    let shared = Shared {
+        cache: Arc::default(),
+        heartbeat: Arc::default(),
+        metrics,
+        certificates,
+        client,
+        groups,
+        phases,
+    };
+    let mut tasks = Tasks::default();
+    shared.start_watches(&settings, &mut tasks);
+    shared.start_loop(&mut tasks);
+    tasks.start(
+        "certificate reload",
+        certificates::follow(pem, shared.certificates.clone()),
+    );
+    tasks.start(
+        "admin listener",
+        shared.admin().serve(admin_listener, shared.phases.clone()),
+    );
+    let mut hooks = task::spawn(
+        shared
+            .hooks(&settings)?
+            .serve(listener, shared.phases.clone()),
+    );
+    info!(listen = %settings.listen, admin = %settings.admin_listen, "started");
+
+    let first = tokio::select! {
+        ended = tasks.ended() => return Err(ended),
+        ended = &mut hooks => return Err(failure("HTTPS listener", ended)),
+        first = signals.next() => first,
+    };
+    info!(signal = first.name, "ending: answering what is in flight");
+    tokio::select! {
+        () = wind_down(&phase, &mut hooks) => Ok(0),
+        second = signals.next() => {
+            warn!(signal = second.name, "ending at once");
+            Ok(second.exit_code())
+        }
+    }
+}
+
+/// What the parts of the process share.
+struct Shared {
+    cache: Arc<Cache>,
+    metrics: Arc<Metrics>,
+    heartbeat: Arc<Heartbeat>,
+    certificates: Arc<Certificates>,
+    client: Client,
+    groups: TargetGroups,
+    phases: PhaseReceiver,
+}
+
+impl Shared {
+    fn start_watches(&self, settings: &Settings, tasks: &mut Tasks) {
+        let options = WatchOptions {
+            namespaces: settings
+                .watch_namespaces
+                .iter()
+                .map(|n| n.as_str().into())
+                .collect(),
+            prefixes: settings.served_prefixes(),
+            seed: fastrand::u64(..),
+            ..WatchOptions::default()
+        };
+        for (watched, watch) in watches(&self.client, &self.cache, &self.metrics, &options) {
+            tasks.start(format!("watch {}", watched.as_str()), watch);
+        }
+    }
+
+    fn start_loop(&self, tasks: &mut Tasks) {
+        tasks.start("target group descriptions", self.groups.clone().run());
+        tasks.start(
+            "watchdog of the health loop",
+            stalled(self.heartbeat.clone()),
+        );
+    }
+
+    fn hooks(&self, settings: &Settings) -> anyhow::Result<Arc<Edge>> {
+        let router = admission::router(Hooks {
+            cache: self.cache.clone(),
+            policy: GatePolicy {
+                prefix: settings.condition_prefix.clone(),
+                apis: settings.gate_apis.clone(),
+            },
+            metrics: self.metrics.clone(),
+            bindings: None,
+            limits: body::Limits::default(),
+        });
+        let tls = edge::tls(self.certificates.clone()).context("cannot set up TLS")?;
+        let edge = Edge::https(router, tls, Limits::default(), self.metrics.clone());
+        Ok(Arc::new(edge))
+    }
+
+    fn admin(&self) -> Arc<Edge> {
+        let health = Health {
+            cache: self.cache.clone(),
+            certificates: self.certificates.clone(),
+            heartbeat: self.heartbeat.clone(),
+            phases: self.phases.clone(),
+            now: clock::system(),
+        };
+        let router = admin::router(Arc::new(health), self.metrics.clone());
+        let limits = Limits {
+            connections: ADMIN_CONNECTIONS,
+            ..Limits::default()
+        };
+        Arc::new(Edge::http(router, limits, self.metrics.clone()))
+    }
+}
+
+/// Tells clients that the end is near, then answers what is in flight.
+async fn wind_down(phase: &PhaseSender, hooks: &mut JoinHandle<()>) {
+    // Everyone who listens may be gone already.
+    let _ = phase.send(Phase::Lingering);
+    sleep(LINGER).await;
+    let _ = phase.send(Phase::Closing);
+    let _ = hooks.await;
+}
+
+/// Returns once the loop has not come round for too long.
+async fn stalled(heartbeat: Arc<Heartbeat>) {
+    while heartbeat.age() < STALL_ENDS_AFTER {
+        sleep(STALL_ENDS_AFTER - heartbeat.age()).await;
+    }
+}
+
+async fn kubernetes(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
+    let options = KubeConfigOptions::default();
+    let config = match kubeconfig {
+        Some(path) => {
+            let file = Kubeconfig::read_from(path)
+                .with_context(|| format!("--kubeconfig: cannot read {}", path.display()))?;
+            Config::from_custom_kubeconfig(file, &options)
+                .await
+                .with_context(|| format!("--kubeconfig: cannot use {}", path.display()))?
+        }
+        None => match Config::incluster() {
+            Ok(config) => config,
+            Err(_) => Config::from_kubeconfig(&options).await.context(
+                "--kubeconfig is not given, this is no pod with a service account, \
+                 and the default kubeconfig cannot be used",
+            )?,
+        },
+    };
+    Client::try_from(config).context("cannot make a client of the Kubernetes API")
+}
+
+async fn target_groups(settings: &Settings, metrics: &Arc<Metrics>) -> TargetGroups {
+    let config = aws_config::load_defaults(BehaviorVersion::latest()).await;
+    let budget = Budget::new(settings.elb_rate, settings.elb_burst, metrics.clone());
+    let timeouts = Timeouts::default();
+    let client = ElbClient::new(config, timeouts, budget.clone(), metrics.clone());
+    TargetGroups::new(client, budget, fastrand::u64(..))
+}
+
+async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("{flag}: cannot listen on {address}; give a free address of this machine")
+    })
+}
+
+/// The tasks that run for as long as the process does. Dropping it stops them.
+#[derive(Default)]
+struct Tasks {
+    running: JoinSet<()>,
+    names: HashMap<task::Id, String>,
+}
+
+impl Tasks {
+    fn start(&mut self, name: impl Into<String>, task: impl Future<Output = ()> + Send + 'static) {
+        let id = self.running.spawn(task).id();
+        self.names.insert(id, name.into());
+    }
+
+    /// The failure of the first task that ends: none of them should.
+    async fn ended(&mut self) -> anyhow::Error {
+        match self.running.join_next_with_id().await {
+            Some(Ok((id, ()))) => failure(self.name(id), Ok(())),
+            Some(Err(error)) => failure(self.name(error.id()), Err(error)),
+            None => anyhow!("there is nothing left to do"),
+        }
+    }
+
+    fn name(&self, id: task::Id) -> &str {
+        self.names.get(&id).map_or("a task", String::as_str)
+    }
+}
+
+fn failure(task: &str, ended: Result<(), JoinError>) -> anyhow::Error {
+    match ended {
+        Ok(()) => anyhow!("{task} ended, though it never should; ending the process"),
+        Err(error) => {
+            anyhow::Error::new(error).context(format!("{task} failed; ending the process"))
+        }
+    }
+}
+
+/// The signals that end the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+struct Received {
+    name: &'static str,
+    number: u8,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> Received {
+        tokio::select! {
+            _ = self.terminate.recv() => Received { name: "SIGTERM", number: 15 },
+            _ = self.interrupt.recv() => Received { name: "SIGINT", number: 2 },
+        }
+    }
+}
+
+impl Received {
+    /// As a shell tells of a process that a signal ended.
+    fn exit_code(&self) -> u8 {
+        128 + self.number
+    }
+}

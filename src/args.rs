@@ -1,0 +1,254 @@
+//! The command line and its environment variables, parsed once into types.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+
+use crate::names::{
+    BindingApi, ConditionPrefix, DEFAULT_CONDITION_PREFIX, OWN_CONDITION_PREFIX, VpcId,
+};
+
+/// Pod readiness gates for AWS load balancers: rolling updates on Kubernetes that lose no request.
+#[derive(Debug, Parser)]
+#[command(name = "targetgate", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Answer admission reviews, and open readiness gates once ELB says that a target is healthy.
+    ///
+    /// AWS credentials, Region and endpoint come from the AWS SDK's own environment
+    /// (AWS_REGION, AWS_PROFILE, AWS_WEB_IDENTITY_TOKEN_FILE, AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2, ...).
+    Serve(Box<Settings>),
+    /// Print the CustomResourceDefinition of TargetGroupBinding as YAML.
+    Crd,
+    /// Make certificates.
+    #[command(subcommand)]
+    Certs(CertsCommand),
+}
+
+/// What certificates to make.
+#[derive(Debug, Subcommand)]
+pub enum CertsCommand {
+    /// Make a development CA and a serving certificate that it signed.
+    Dev(DevCerts),
+}
+
+/// How a development certificate is made.
+#[derive(Debug, Args)]
+pub struct DevCerts {
+    /// Folder for ca.crt, tls.crt and tls.key; made where it does not exist.
+    #[arg(long, value_name = "FOLDER", default_value = "certs")]
+    pub out: PathBuf,
+    /// Namespace of the Service `targetgate`, whose names the certificate gets.
+    #[arg(long, value_name = "NAME", default_value = "targetgate-system", value_parser = namespace)]
+    pub namespace: String,
+    /// A further DNS name or IP address; may be repeated.
+    #[arg(long = "san", value_name = "NAME")]
+    pub sans: Vec<String>,
+    /// Replace files that are already there.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// All that `targetgate serve` is told.
+#[derive(Debug, Clone, Args)]
+pub struct Settings {
+    /// Address of the HTTPS listener for admission reviews.
+    #[arg(long, env = "TARGETGATE_LISTEN", value_name = "ADDRESS", default_value = "[::]:9443", help_heading = LISTENERS)]
+    pub listen: SocketAddr,
+    /// Address of the plain HTTP listener for /livez, /readyz and /metrics.
+    #[arg(long, env = "TARGETGATE_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "[::]:8080", help_heading = LISTENERS)]
+    pub admin_listen: SocketAddr,
+    /// PEM file with the serving certificate, then its issuers; read again when it changes.
+    #[arg(long, env = "TARGETGATE_TLS_CERT", value_name = "FILE", help_heading = LISTENERS)]
+    pub tls_cert: PathBuf,
+    /// PEM file with the certificate's private key; read again when it changes.
+    #[arg(long, env = "TARGETGATE_TLS_KEY", value_name = "FILE", help_heading = LISTENERS)]
+    pub tls_key: PathBuf,
+
+    /// Kubeconfig file [default: the pod's service account, else KUBECONFIG, else ~/.kube/config].
+    #[arg(long, env = "TARGETGATE_KUBECONFIG", value_name = "FILE", help_heading = KUBERNETES)]
+    pub kubeconfig: Option<PathBuf>,
+    /// Namespaces to watch, separated by commas [default: all].
+    #[arg(long, env = "TARGETGATE_WATCH_NAMESPACES", value_name = "NAMES", value_delimiter = ',', value_parser = namespace, help_heading = KUBERNETES)]
+    pub watch_namespaces: Vec<String>,
+
+    /// Prefix of the gates that pods are given: the condition type is PREFIX/BINDING.
+    #[arg(long, env = "TARGETGATE_CONDITION_PREFIX", value_name = "PREFIX", default_value = DEFAULT_CONDITION_PREFIX, help_heading = GATES)]
+    pub condition_prefix: ConditionPrefix,
+    /// Prefixes, separated by commas, of gates that pods were given before and that are still served.
+    #[arg(long, env = "TARGETGATE_FORMER_CONDITION_PREFIXES", value_name = "PREFIXES", value_delimiter = ',', default_values = [DEFAULT_CONDITION_PREFIX, OWN_CONDITION_PREFIX], help_heading = GATES)]
+    pub former_condition_prefixes: Vec<ConditionPrefix>,
+    /// API groups, separated by commas, whose TargetGroupBindings give gates: elbv2.k8s.aws, eks.amazonaws.com.
+    #[arg(long, env = "TARGETGATE_GATE_APIS", value_name = "GROUPS", value_delimiter = ',', default_value = "elbv2.k8s.aws", help_heading = GATES)]
+    pub gate_apis: Vec<BindingApi>,
+    /// How long a gate waits whose binding was never seen.
+    #[arg(long, env = "TARGETGATE_ORPHAN_AFTER", value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration, help_heading = GATES)]
+    pub orphan_after: Duration,
+
+    /// VPC of the cluster, against which a binding's vpcID is checked.
+    #[arg(long, env = "TARGETGATE_VPC_ID", value_name = "ID", help_heading = AWS)]
+    pub vpc_id: Option<VpcId>,
+    /// ELB API calls a second, for the whole process.
+    #[arg(long, env = "TARGETGATE_ELB_RATE", value_name = "CALLS", default_value = "10", value_parser = rate, help_heading = AWS)]
+    pub elb_rate: f64,
+    /// ELB API calls that may be made at once after a quiet time.
+    #[arg(long, env = "TARGETGATE_ELB_BURST", value_name = "CALLS", default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=10_000), help_heading = AWS)]
+    pub elb_burst: u32,
+
+    /// Form of the log, which goes to standard error.
+    #[arg(long, env = "TARGETGATE_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t, help_heading = LOG)]
+    pub log_format: LogFormat,
+    /// What is logged: a level, or levels by module, such as info,targetgate=debug.
+    #[arg(long, env = "TARGETGATE_LOG_LEVEL", value_name = "LEVELS", default_value = "info", value_parser = levels, help_heading = LOG)]
+    pub log_level: Targets,
+}
+
+const LISTENERS: &str = "Listeners";
+const KUBERNETES: &str = "Kubernetes";
+const GATES: &str = "Gates";
+const AWS: &str = "AWS";
+const LOG: &str = "Log";
+
+/// The form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+impl Settings {
+    /// The prefixes of all gates that are served: the one that pods are given now, then the former.
+    pub fn served_prefixes(&self) -> Vec<ConditionPrefix> {
+        let mut prefixes = vec![self.condition_prefix.clone()];
+        for former in &self.former_condition_prefixes {
+            if !prefixes.contains(former) {
+                prefixes.push(former.clone());
+            }
+        }
+        prefixes
+    }
+}
+
+/// A namespace's name: a DNS label.
+fn namespace(text: &str) -> Result<String, String> {
+    let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let valid = text.len() <= 63
+        && text.bytes().all(|b| alphanumeric(b) || b == b'-')
+        && text.bytes().next().is_some_and(alphanumeric)
+        && text.bytes().last().is_some_and(alphanumeric);
+    match valid {
+        true => Ok(text.to_owned()),
+        false => Err("not a namespace's name, such as kube-system".to_owned()),
+    }
+}
+
+/// Calls a second.
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate > 0.0 && rate <= 1000.0 => Ok(rate),
+        _ => Err("not a number above 0 and up to 1000".to_owned()),
+    }
+}
+
+/// Levels by module. A lone word is a level: a misspelt one would be taken for a module's name.
+fn levels(text: &str) -> Result<Targets, String> {
+    let lone = text.split(',').map(str::trim).filter(|w| !w.contains('='));
+    for word in lone {
+        if word.parse::<LevelFilter>().is_err() {
+            return Err(format!(
+                "{word:?} is none of off, error, warn, info, debug, trace"
+            ));
+        }
+    }
+    text.parse().map_err(|error| format!("{error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+    use rstest::rstest;
+
+    use super::*;
+
+    const REQUIRED: [&str; 5] = ["serve", "--tls-cert", "tls.crt", "--tls-key", "tls.key"];
+
+    fn parse(further: &[&str]) -> Result<Settings, String> {
+        let words = ["targetgate"].iter().chain(&REQUIRED).chain(further);
+        let cli = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
+        match cli.command {
+            Command::Serve(settings) => Ok(*settings),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_documentation() {
+        let settings = parse(&[]).unwrap();
+        assert_eq!(settings.listen.to_string(), "[::]:9443");
+        assert_eq!(settings.admin_listen.to_string(), "[::]:8080");
+        assert_eq!(settings.gate_apis, [BindingApi::Elbv2]);
+        assert_eq!(settings.condition_prefix, ConditionPrefix::default());
+        assert_eq!(settings.orphan_after, Duration::from_secs(300));
+        assert_eq!((settings.elb_rate, settings.elb_burst), (10.0, 40));
+        assert!(settings.watch_namespaces.is_empty());
+    }
+
+    #[test]
+    fn every_flag_of_serve_has_its_variable() {
+        let command = Cli::command();
+        let serve = command.find_subcommand("serve").unwrap();
+        for argument in serve.get_arguments().filter(|a| a.get_id() != "help") {
+            let flag = argument.get_long().unwrap();
+            let variable = format!("TARGETGATE_{}", flag.to_uppercase().replace('-', "_"));
+            assert_eq!(argument.get_env().unwrap(), variable.as_str());
+        }
+    }
+
+    #[test]
+    fn gates_of_every_known_prefix_are_served_once() {
+        let settings = parse(&["--condition-prefix", OWN_CONDITION_PREFIX]).unwrap();
+        let served = settings.served_prefixes();
+        let served: Vec<_> = served.iter().map(ConditionPrefix::as_str).collect();
+        assert_eq!(served, [OWN_CONDITION_PREFIX, DEFAULT_CONDITION_PREFIX]);
+    }
+
+    #[rstest]
+    #[case("--listen", "9443")]
+    #[case("--admin-listen", "localhost")]
+    #[case("--condition-prefix", "Not/A/Prefix")]
+    #[case("--former-condition-prefixes", "a.b,C")]
+    #[case("--gate-apis", "elbv2.k8s.aws,apps")]
+    #[case("--vpc-id", "vpc-1")]
+    #[case("--watch-namespaces", "shop,Shop")]
+    #[case("--elb-rate", "0")]
+    #[case("--elb-rate", "NaN")]
+    #[case("--elb-burst", "0")]
+    #[case("--orphan-after", "soon")]
+    #[case("--log-format", "xml")]
+    #[case("--log-level", "loud")]
+    fn what_a_flag_cannot_take_is_refused_by_the_flags_name(
+        #[case] flag: &str,
+        #[case] value: &str,
+    ) {
+        let error = parse(&[flag, value]).unwrap_err();
+        assert!(error.contains(flag), "{error}");
+    }
+}

@@ -1,0 +1,146 @@
+//! `targetgate certs dev`: a certificate authority and a serving certificate for development.
+//!
+//! The CA's key is used once and forgotten: who needs another certificate makes another CA.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+};
+use thiserror::Error;
+
+use crate::args::DevCerts;
+
+/// Both certificates are valid from this long ago: clocks differ.
+const BACKDATED: Duration = Duration::from_secs(5 * 60);
+/// And for this long.
+const LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// The Service in front of the webhook.
+const SERVICE: &str = "targetgate";
+
+/// Why no certificate was made.
+#[derive(Debug, Error)]
+pub enum DevCertsError {
+    /// Something is there already.
+    #[error("{} exists; give --force to replace it, or another --out", .0.display())]
+    Exists(PathBuf),
+    /// A file could not be written.
+    #[error("cannot write {}; give --out a folder that can be written", path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The certificates could not be made.
+    #[error("cannot make the certificates; is every --san a DNS name or an IP address?")]
+    Make(#[source] rcgen::Error),
+}
+
+/// What was made, as PEM.
+pub struct Made {
+    /// The CA's certificate, for a webhook's `caBundle`.
+    pub ca: String,
+    /// The serving certificate. Its issuer is the CA itself: there is no intermediate to send along.
+    pub certificate: String,
+    /// The serving certificate's private key.
+    pub key: String,
+}
+
+/// Makes the certificates and writes `ca.crt`, `tls.crt` and `tls.key` (mode 0600). Returns the
+/// paths.
+pub fn write(wanted: &DevCerts, now: Timestamp) -> Result<[PathBuf; 3], DevCertsError> {
+    let paths = ["ca.crt", "tls.crt", "tls.key"].map(|name| wanted.out.join(name));
+    if let Some(there) = paths.iter().find(|path| !wanted.force && path.exists()) {
+        return Err(DevCertsError::Exists(there.clone()));
+    }
+    let made = make(&wanted.namespace, &wanted.sans, now).map_err(DevCertsError::Make)?;
+    fs::create_dir_all(&wanted.out).map_err(|source| DevCertsError::Write {
+        path: wanted.out.clone(),
+        source,
+    })?;
+    let [ca, certificate, key] = &paths;
+    for (path, text, mode) in [
+        (ca, &made.ca, 0o644),
+        (certificate, &made.certificate, 0o644),
+        (key, &made.key, 0o600),
+    ] {
+        put(path, text, mode).map_err(|source| DevCertsError::Write {
+            path: path.clone(),
+            source,
+        })?;
+    }
+    Ok(paths)
+}
+
+/// Makes a CA and an ECDSA P-256 serving certificate: a handshake with an RSA one costs three times
+/// as much.
+pub fn make(namespace: &str, sans: &[String], now: Timestamp) -> Result<Made, rcgen::Error> {
+    let mut ca = dated(CertificateParams::new(Vec::new())?, now);
+    ca.distinguished_name
+        .push(DnType::CommonName, "targetgate development CA");
+    ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let ca = CertifiedIssuer::self_signed(ca, key_pair()?)?;
+
+    let mut names = service_names(namespace);
+    names.extend_from_slice(sans);
+    let mut leaf = dated(CertificateParams::new(names)?, now);
+    leaf.distinguished_name.push(DnType::CommonName, SERVICE);
+    leaf.is_ca = IsCa::ExplicitNoCa;
+    leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    leaf.use_authority_key_identifier_extension = true;
+    let key = key_pair()?;
+    let leaf = leaf.signed_by(&key, &ca)?;
+    Ok(Made {
+        ca: ca.pem(),
+        certificate: leaf.pem(),
+        key: key.serialize_pem(),
+    })
+}
+
+fn key_pair() -> Result<KeyPair, rcgen::Error> {
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)
+}
+
+/// rcgen's own dates would be 1975 to 4096, and its own name the same for CA and leaf.
+fn dated(mut params: CertificateParams, now: Timestamp) -> CertificateParams {
+    let since_1970 = Duration::from_secs(u64::try_from(now.as_second()).unwrap_or(0));
+    let now = rcgen::date_time_ymd(1970, 1, 1) + since_1970;
+    params.not_before = now - BACKDATED;
+    params.not_after = now + LIFETIME;
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params
+}
+
+fn service_names(namespace: &str) -> Vec<String> {
+    vec![
+        "localhost".to_owned(),
+        "127.0.0.1".to_owned(),
+        "::1".to_owned(),
+        format!("{SERVICE}.{namespace}"),
+        format!("{SERVICE}.{namespace}.svc"),
+        format!("{SERVICE}.{namespace}.svc.cluster.local"),
+    ]
+}
+
+/// Writes a new file beside the old one and puts it in its place, so that no reader sees half of it
+/// and a key's mode is right from its first byte.
+fn put(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    let beside = path.with_extension("new");
+    let _ = fs::remove_file(&beside);
+    let mut file: File = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&beside)?;
+    file.write_all(text.as_bytes())?;
+    fs::rename(&beside, path)
+}
