@@ -195,7 +195,7 @@ impl PodStatus {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-struct PodIp {
+pub(super) struct PodIp {
     ip: String,
 }
 
