@@ -13,20 +13,18 @@ use serde::de::IgnoredAny;
 use thiserror::Error;
 
 use crate::cluster::cache::Watched;
-use crate::model::{
-    Binding, Condition, IpFamily, Labels, Namespace, Pod, PortRef, Service, ServicePort, TargetType,
-};
+use crate::crd::TargetGroupBindingSpec;
+use crate::model::{Binding, Condition, Labels, Namespace, Pod, PortRef, Service, ServicePort};
 use crate::names::{
-    AssumedRole, BindingApi, ConditionPrefix, GATE_ANNOTATION, GateName, INJECT_ENABLED,
-    INJECT_LABEL, ObjectKey,
+    BindingApi, ConditionPrefix, GATE_ANNOTATION, GateName, INJECT_ENABLED, INJECT_LABEL, ObjectKey,
 };
 
 mod shape;
 #[cfg(test)]
 mod tests;
 
-pub use shape::{BindingSpec, PodSpec, PodStatus, ServiceSpec};
 use shape::{IntOrString, Part, ServicePortSpec, StatusCondition, slim};
+pub use shape::{PodSpec, PodStatus, ServiceSpec};
 
 /// A Namespace, of which only the labels count.
 pub type NamespaceObject = Object<IgnoredAny, IgnoredAny>;
@@ -35,7 +33,7 @@ pub type ServiceObject = Object<ServiceSpec, IgnoredAny>;
 /// A Pod.
 pub type PodObject = Object<PodSpec, PodStatus>;
 /// A `TargetGroupBinding` of either API group.
-pub type BindingObject = Object<BindingSpec, IgnoredAny>;
+pub type BindingObject = Object<TargetGroupBindingSpec, IgnoredAny>;
 
 /// An object of the Kubernetes API, slim: of its metadata the name, UID, version, labels, times and
 /// our own annotations; of its spec and status what `S` and `T` name.
@@ -183,31 +181,7 @@ pub fn binding(
 ) -> Result<(Arc<str>, Binding), Unreadable> {
     let key = readable_key(&object)?;
     let spec = object.take_spec()?;
-    let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
-    let role = filled(spec.iam_role_arn_to_assume).map(|arn| AssumedRole {
-        arn: arn.into(),
-        external_id: filled(spec.assume_role_external_id).map(Arc::from),
-    });
-    let service_ref = spec.service_ref.unwrap_or_default();
-    let binding = Binding {
-        api,
-        name: key.name,
-        arn: spec.target_group_arn.and_then(|arn| arn.parse().ok()),
-        target_type: match spec.target_type.as_deref() {
-            Some("ip") => Some(TargetType::Ip),
-            Some("instance") => Some(TargetType::Instance),
-            _ => None,
-        },
-        family: match spec.ip_address_type.as_deref() {
-            Some("ipv6") => IpFamily::V6,
-            _ => IpFamily::V4,
-        },
-        service: service_ref.name.unwrap_or_default().into(),
-        port: service_ref.port.and_then(port_ref),
-        role,
-        multi_cluster: spec.multi_cluster_target_group.unwrap_or(false),
-        opted_out: object.opted_out(),
-    };
+    let binding = spec.model(api, &key.name, object.opted_out());
     Ok((key.namespace, binding))
 }
 

@@ -97,27 +97,6 @@ pub(super) enum IntOrString {
     Text(String),
 }
 
-/// `spec` of a `TargetGroupBinding`, slim.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct BindingSpec {
-    #[serde(rename = "targetGroupARN")]
-    pub(super) target_group_arn: Option<String>,
-    pub(super) target_type: Option<String>,
-    pub(super) ip_address_type: Option<String>,
-    pub(super) service_ref: Option<ServiceRef>,
-    pub(super) iam_role_arn_to_assume: Option<String>,
-    pub(super) assume_role_external_id: Option<String>,
-    pub(super) multi_cluster_target_group: Option<bool>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct ServiceRef {
-    pub(super) name: Option<String>,
-    pub(super) port: Option<IntOrString>,
-}
-
 /// `spec` of a Pod, slim.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]

@@ -7,6 +7,8 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::model::{IpFamily, TargetType};
+use crate::names::AssumedRole;
 
 fn read<O: for<'de> Deserialize<'de>>(object: Value) -> O {
     serde_json::from_value(object).unwrap()
