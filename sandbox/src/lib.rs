@@ -3,6 +3,7 @@
 //! It runs in two ways. *Simulated*: one current-thread runtime with tokio's time paused, no
 //! socket, thread or process. *Real*: sockets and processes, time never paused.
 
+pub mod api;
 mod binding;
 pub mod clock;
 pub mod elb;
