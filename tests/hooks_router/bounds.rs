@@ -130,7 +130,11 @@ async fn a_place_is_free_again_after_an_answer_and_after_a_refusal() {
 async fn overload_without_a_uid_in_reach_is_a_503() {
     let mut fixture = Fixture::default();
     fixture.limits.reviews = 0;
-    let response = fixture.post(POD_PATH, " ".repeat(5000) + &large()).await;
+    let late = " ".repeat(5000) + &large();
+    let response = fixture.post(POD_PATH, late.clone()).await;
+    assert_eq!(refusal(&response).0, 503);
+    // Of a body in pieces no more is kept.
+    let response = fixture.post(POD_PATH, chunked(late.as_bytes())).await;
     assert_eq!(refusal(&response).0, 503);
 }
 
