@@ -47,17 +47,29 @@ fn factor(text: &str) -> Result<f64, String> {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<ExitCode> {
+async fn main() -> ExitCode {
     // An error means that one is installed already, which is as good.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let quiet = |_| EnvFilter::new("error");
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_env_filter(
-            EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error")),
-        )
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(quiet))
         .init();
     let Command::Demo(arguments) = Arguments::parse().command;
-    let ended = demo::run(demo::Options {
+    match run_demo(arguments).await {
+        Ok(Ended::AsItShould) => ExitCode::SUCCESS,
+        Ok(Ended::Otherwise) => ExitCode::FAILURE,
+        // As a shell says of a program that Ctrl-C ended.
+        Ok(Ended::Interrupted) => ExitCode::from(130),
+        Err(error) => {
+            eprintln!("targetgate-sandbox: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run_demo(arguments: DemoArguments) -> anyhow::Result<Ended> {
+    demo::run(demo::Options {
         targetgate: match arguments.targetgate {
             Some(path) => path,
             None => beside_this_program()?,
@@ -66,13 +78,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         keep: arguments.keep,
         json: arguments.json,
     })
-    .await?;
-    Ok(match ended {
-        Ended::AsItShould => ExitCode::SUCCESS,
-        Ended::Otherwise => ExitCode::FAILURE,
-        // As a shell says of a program that Ctrl-C ended.
-        Ended::Interrupted => ExitCode::from(130),
-    })
+    .await
 }
 
 fn beside_this_program() -> anyhow::Result<PathBuf> {
