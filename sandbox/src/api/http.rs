@@ -154,14 +154,9 @@ fn verb(method: &Method, target: &Target, query: &Query) -> Option<Verb> {
 }
 
 fn call(verb: Verb, target: &Target) -> Call {
-    let plural = &target.served.resource.plural;
-    let resource = match target.subresource.as_str() {
-        "" => plural.clone(),
-        subresource => format!("{plural}/{subresource}"),
-    };
     Call {
         verb,
-        resource,
+        resource: target.path(),
         namespace: target.namespace.clone(),
         name: target.name.clone(),
     }

@@ -2,12 +2,13 @@
 //!
 //! All objects of all kinds live in one store ([`store`]) under one counter of versions. A request
 //! ([`http`]) becomes a verb on a resource ([`kinds`]): [`list`] and [`watch`] read, [`write`]
-//! writes. [`Api::client`] is a `kube::Client` in this process, without a socket; [`Api::serve`]
+//! writes, past the webhooks of [`admission`]. [`Api::client`] is a `kube::Client` in this process, without a socket; [`Api::serve`]
 //! is the same server for `kubectl`.
 //!
 //! Not modelled: authentication and RBAC, field ownership of server-side apply, conversion between
 //! versions, the garbage collector (owners are not followed), and resources that nobody here uses.
 
+mod admission;
 mod builtin;
 mod calls;
 mod crd;
@@ -43,17 +44,19 @@ use kube::client::Body;
 use serde_json::json;
 use tokio::net::TcpListener;
 
+use self::{
+    admission::Admission,
+    kinds::{Resource, Served},
+    object::Object,
+    store::{Key, Store},
+};
 pub use self::{
+    admission::{Audit, Counts},
     calls::{Call, Calls, Verb},
     dial::{Dial, Io, Switchboard, Tcp},
     faults::{Away, Faults, Match, When},
     http::Body as ResponseBody,
     status::Status,
-};
-use self::{
-    kinds::{Resource, Served},
-    object::Object,
-    store::{Key, Store},
 };
 use crate::clock::{self, Now};
 
@@ -89,6 +92,7 @@ struct Inner {
     now: Now,
     calls: Calls,
     faults: Faults,
+    admission: Admission,
 }
 
 impl Api {
@@ -96,6 +100,7 @@ impl Api {
     pub fn new(options: Options) -> Api {
         let api = Inner {
             store: Store::new(options.history, options.seed),
+            admission: Admission::new(options.dial, Arc::clone(&options.now)),
             now: options.now,
             calls: Calls::default(),
             faults: Faults::default(),
@@ -135,6 +140,16 @@ impl Api {
     /// version before now, gets 410. A watch that is open and up to date gets it, too.
     pub fn forget_history(&self) {
         self.0.store.forget_history();
+    }
+
+    /// What webhooks wrote into the audit log, the newest last.
+    pub fn audit(&self) -> Vec<Audit> {
+        self.0.admission.audit()
+    }
+
+    /// How the calls of a webhook went, by its name.
+    pub fn webhook_counts(&self, webhook: &str) -> Counts {
+        self.0.admission.counts(webhook)
     }
 
     fn inner(&self) -> Arc<Inner> {

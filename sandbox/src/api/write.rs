@@ -6,7 +6,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{
-    Inner, builtin, crd,
+    Inner,
+    admission::{Operation, Review},
+    builtin, crd,
     kinds::Served,
     object::Object,
     patch::Patch,
@@ -43,6 +45,14 @@ impl Target {
     /// Where the object is kept.
     pub fn key(&self) -> Key {
         Key::new(&self.served.resource, &self.namespace, &self.name)
+    }
+
+    /// `pods`, or `pods/status`.
+    pub fn path(&self) -> String {
+        match self.subresource.as_str() {
+            "" => self.served.resource.plural.clone(),
+            subresource => format!("{}/{subresource}", self.served.resource.plural),
+        }
     }
 
     fn not_found(&self) -> Status {
@@ -83,11 +93,18 @@ impl Write<'_> {
     pub async fn create(&mut self, target: &Target, object: Object) -> Result<Object, Status> {
         let object = claim(target, object)?;
         self.check_namespace(target)?;
+        // With `generateName` the name is not known yet, to webhooks neither.
+        let target = target.object(&target.namespace, object.name());
         let object = complete(&target.served, object);
-        let object = complete(&target.served, object);
-        let object = self.prepare(target, object);
+        let object = self
+            .mutate(Operation::Create, &target, object, None)
+            .await?;
+        let object = claim(&target, complete(&target.served, object))?;
+        let object = self.prepare(&target, object);
         let target = target.object(object.namespace(), object.name());
         check(&target.served, &object, None)?;
+        self.validate(Operation::Create, &target, Some(&object), None)
+            .await?;
         let key = target.key();
         let exists = || Status::already_exists(&target.served.resource, &target.name);
         if self.dry_run {
@@ -207,6 +224,8 @@ impl Write<'_> {
             .read(&key)
             .ok_or_else(|| target.not_found())?;
         preconditions(target, &seen, options)?;
+        let seen = target.served.present(&seen);
+        self.admit_deletion(target, &seen).await?;
         for _ in 0..ATTEMPTS {
             let old = self
                 .api
@@ -235,6 +254,66 @@ impl Write<'_> {
             return self.empty(target, stored).await;
         }
         Err(Status::modified(&target.served.resource, &target.name))
+    }
+
+    async fn mutate(
+        &mut self,
+        operation: Operation,
+        target: &Target,
+        object: Object,
+        old: Option<&Object>,
+    ) -> Result<Object, Status> {
+        let mut review = self.review(operation, target, Some(object.clone()), old);
+        self.api.admission.mutate(self.api, &mut review).await?;
+        let changed = review.object.take();
+        self.warnings.append(&mut review.warnings);
+        Ok(changed.unwrap_or(object))
+    }
+
+    async fn validate(
+        &mut self,
+        operation: Operation,
+        target: &Target,
+        object: Option<&Object>,
+        old: Option<&Object>,
+    ) -> Result<(), Status> {
+        let mut review = self.review(operation, target, object.cloned(), old);
+        self.api.admission.validate(self.api, &mut review).await?;
+        self.warnings.append(&mut review.warnings);
+        Ok(())
+    }
+
+    /// A deletion passes both phases; there is no object that could be changed.
+    async fn admit_deletion(&mut self, target: &Target, old: &Object) -> Result<(), Status> {
+        let mut review = self.review(Operation::Delete, target, None, Some(old));
+        self.api.admission.mutate(self.api, &mut review).await?;
+        self.warnings.append(&mut review.warnings);
+        self.validate(Operation::Delete, target, None, Some(old))
+            .await
+    }
+
+    fn review<'r>(
+        &self,
+        operation: Operation,
+        target: &'r Target,
+        object: Option<Object>,
+        old: Option<&'r Object>,
+    ) -> Review<'r> {
+        // A Namespace is selected by its own labels.
+        let namespace_labels = if target.served.is("", "namespaces") {
+            object.clone().or_else(|| old.cloned()).map(Arc::new)
+        } else {
+            self.api.namespace(&target.namespace)
+        };
+        Review {
+            operation,
+            target,
+            object,
+            old,
+            dry_run: self.dry_run,
+            namespace_labels,
+            warnings: vec![],
+        }
     }
 
     /// The state after a deletion has been asked for; `None` is gone.
@@ -298,13 +377,18 @@ impl Write<'_> {
                 return Err(Status::modified(resource, old.name()));
             }
             let new = carry_over(target, complete(&target.served, asked), &old);
+            let new = self
+                .mutate(Operation::Update, target, new, Some(&old))
+                .await?;
             let mut new = carry_over(target, complete(&target.served, new), &old);
-            check(&target.served, &new, Some(&old))?;
-            if new == old {
-                return Ok(old);
-            }
             if spec_differs(&new, &old) {
                 bump_generation(&mut new, &old);
+            }
+            check(&target.served, &new, Some(&old))?;
+            self.validate(Operation::Update, target, Some(&new), Some(&old))
+                .await?;
+            if new == old {
+                return Ok(old);
             }
             if self.dry_run {
                 return Ok(new);
