@@ -6,7 +6,9 @@
 pub mod api;
 mod binding;
 pub mod clock;
+pub mod demo;
 pub mod elb;
+mod get;
 pub mod kubelet;
 pub mod registrar;
 pub mod rollout;

@@ -131,6 +131,11 @@ impl Traffic {
         self.counts.lock().clone()
     }
 
+    /// The same while they grow.
+    pub fn shared(&self) -> Arc<Mutex<Counts>> {
+        Arc::clone(&self.counts)
+    }
+
     /// Sends no more, waits for the answers under way, and counts.
     pub async fn stop(mut self) -> Counts {
         self.stop.send_replace(true);

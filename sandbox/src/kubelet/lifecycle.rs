@@ -3,14 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::Request;
-use http_body_util::Empty;
-use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{Container, HTTPGetAction, LifecycleHandler};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
+
+use crate::get::{GetError, get};
 
 /// A container's preStop hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,9 +58,10 @@ impl PreStop {
                 sleep((*time).min(grace)).await;
                 Ok(())
             }
-            Self::HttpGet { address, path } => timeout(grace, call(*address, path))
-                .await
-                .unwrap_or_else(|_| Err(Failed::OutOfGrace(*address))),
+            Self::HttpGet { address, path } => match timeout(grace, get(*address, path)).await {
+                Ok(answer) => answer.map(drop).map_err(Failed::Get),
+                Err(_) => Err(Failed::OutOfGrace(*address)),
+            },
             Self::Unsupported(what) => Err(Failed::Unsupported(what.clone())),
         }
     }
@@ -76,33 +74,8 @@ pub(super) enum Failed {
     Unsupported(String),
     #[error("http://{0} did not answer within the grace period")]
     OutOfGrace(SocketAddr),
-    #[error("http://{0} cannot be reached")]
-    Connect(SocketAddr, #[source] std::io::Error),
-    #[error("http://{0} did not answer the request")]
-    Http(SocketAddr, #[source] hyper::Error),
-    #[error("'{0}' is no path of a URL")]
-    Path(String, #[source] http::Error),
-}
-
-async fn call(address: SocketAddr, path: &str) -> Result<(), Failed> {
-    let request = Request::get(path)
-        .header(http::header::HOST, address.to_string())
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| Failed::Path(path.to_owned(), error))?;
-    let stream = TcpStream::connect(address)
-        .await
-        .map_err(|error| Failed::Connect(address, error))?;
-    let failed = |error| Failed::Http(address, error);
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(failed)?;
-    let request = sender.send_request(request);
-    tokio::pin!(connection, request);
-    tokio::select! {
-        answer = &mut request => answer.map(drop).map_err(failed),
-        // The connection may end in the poll that also brings the answer.
-        _ = &mut connection => request.await.map(drop).map_err(failed),
-    }
+    #[error("the hook's request failed")]
+    Get(#[source] GetError),
 }
 
 fn http_get(get: &HTTPGetAction, container: &Container, ip: IpAddr) -> PreStop {

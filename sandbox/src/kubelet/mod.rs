@@ -209,3 +209,6 @@ impl Workers {
         self.pods.insert(uid, Worker { newest, task });
     }
 }
+
+#[cfg(test)]
+mod tests;

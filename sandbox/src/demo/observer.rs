@@ -1,0 +1,180 @@
+//! An independent look at the pods: a watch of the demo's own, which neither writes nor asks
+//! targetgate.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, Client, ResourceExt};
+use parking_lot::Mutex;
+
+use super::shop::NAMESPACE;
+use crate::watched::watched;
+
+/// What a pod is seen to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PodView {
+    pub(super) name: String,
+    pub(super) created: Timestamp,
+    /// Where its container port `http` listens.
+    pub(super) target: Option<SocketAddr>,
+    pub(super) stage: Stage,
+    pub(super) gate: Gate,
+    /// When all its gates were first seen open. None without gates.
+    pub(super) opened: Option<Timestamp>,
+}
+
+/// How far a pod is, as Kubernetes sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Starting,
+    Running,
+    Ready,
+    Terminating,
+    Gone,
+}
+
+impl Stage {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Ready => "ready",
+            Self::Terminating => "terminating",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+/// A pod's readiness gates, taken together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gate {
+    None,
+    Shut,
+    Open,
+}
+
+impl Gate {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "no gate",
+            Self::Shut => "gate shut",
+            Self::Open => "gate open",
+        }
+    }
+}
+
+/// Everything seen since the start or [`Observer::forget`], by UID. Clones share it.
+#[derive(Clone, Default)]
+pub(super) struct Observer {
+    pods: Arc<Mutex<BTreeMap<String, PodView>>>,
+}
+
+impl Observer {
+    /// Watches until it is dropped.
+    pub(super) async fn watch(self, client: Client) {
+        let (store, changes) = watched::<Pod>(Api::namespaced(client, NAMESPACE));
+        let mut changes = pin!(changes);
+        while changes.next().await.is_some() {
+            self.take_in(&store.state(), Timestamp::now());
+        }
+    }
+
+    /// Every pod seen, in order of creation, those that are gone included.
+    pub(super) fn pods(&self) -> Vec<PodView> {
+        let mut pods: Vec<PodView> = self.pods.lock().values().cloned().collect();
+        pods.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
+        pods
+    }
+
+    /// Forgets pods that are gone.
+    pub(super) fn forget(&self) {
+        let mut pods = self.pods.lock();
+        pods.retain(|_, pod| pod.stage != Stage::Gone);
+    }
+
+    fn take_in(&self, present: &[Arc<Pod>], now: Timestamp) {
+        let mut pods = self.pods.lock();
+        for (uid, pod) in pods.iter_mut() {
+            let still = present
+                .iter()
+                .any(|present| present.uid().as_ref() == Some(uid));
+            if !still {
+                pod.stage = Stage::Gone;
+            }
+        }
+        for pod in present {
+            let uid = pod.uid().unwrap_or_default();
+            let mut view = view(pod);
+            let opened = pods.get(&uid).and_then(|former| former.opened);
+            view.opened = opened.or_else(|| (view.gate == Gate::Open).then_some(now));
+            pods.insert(uid, view);
+        }
+    }
+}
+
+fn view(pod: &Pod) -> PodView {
+    PodView {
+        name: pod.name_any(),
+        created: pod
+            .creation_timestamp()
+            .map(|time| time.0)
+            .unwrap_or_default(),
+        target: target(pod),
+        stage: stage(pod),
+        gate: gate(pod),
+        opened: None,
+    }
+}
+
+fn target(pod: &Pod) -> Option<SocketAddr> {
+    let ip = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
+    let mut ports = pod
+        .spec
+        .iter()
+        .flat_map(|spec| &spec.containers)
+        .flat_map(|container| container.ports.iter().flatten());
+    let port = ports.find(|port| port.name.as_deref() == Some("http"))?;
+    Some(SocketAddr::new(ip, port.container_port.try_into().ok()?))
+}
+
+fn stage(pod: &Pod) -> Stage {
+    if pod.metadata.deletion_timestamp.is_some() {
+        Stage::Terminating
+    } else if is_true(pod, "Ready") {
+        Stage::Ready
+    } else if is_true(pod, "ContainersReady") {
+        Stage::Running
+    } else {
+        Stage::Starting
+    }
+}
+
+fn gate(pod: &Pod) -> Gate {
+    let gates = pod
+        .spec
+        .iter()
+        .flat_map(|spec| spec.readiness_gates.iter().flatten());
+    let mut open = gates
+        .map(|gate| is_true(pod, &gate.condition_type))
+        .peekable();
+    match (open.peek().is_some(), open.all(|open| open)) {
+        (false, _) => Gate::None,
+        (true, false) => Gate::Shut,
+        (true, true) => Gate::Open,
+    }
+}
+
+fn is_true(pod: &Pod, condition: &str) -> bool {
+    let conditions = pod
+        .status
+        .iter()
+        .flat_map(|status| status.conditions.iter().flatten());
+    conditions
+        .into_iter()
+        .any(|found| found.type_ == condition && found.status == "True")
+}

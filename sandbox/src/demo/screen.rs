@@ -1,0 +1,239 @@
+//! The live timeline: redrawn in place on a terminal, one line for each change elsewhere.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::observer::{Gate, Observer, PodView, Stage};
+use crate::elb::Elb;
+use crate::traffic::Counts;
+
+const REDRAW_EVERY: Duration = Duration::from_millis(100);
+/// Of a terminal that does not say.
+const USUAL_WIDTH: usize = 100;
+
+/// What is going on now, for the timeline. Clones share it.
+#[derive(Clone, Default)]
+pub(super) struct Live {
+    scene: Arc<Mutex<Scene>>,
+}
+
+#[derive(Clone, Default)]
+struct Scene {
+    title: &'static str,
+    doing: &'static str,
+    began: Option<Instant>,
+    counts: Option<Arc<Mutex<Counts>>>,
+}
+
+impl Live {
+    /// A rollout of this title, with the counts of its traffic once there are any.
+    pub(super) fn begin(
+        &self,
+        title: &'static str,
+        doing: &'static str,
+        counts: Option<Arc<Mutex<Counts>>>,
+    ) {
+        *self.scene.lock() = Scene {
+            title,
+            doing,
+            began: Some(Instant::now()),
+            counts,
+        };
+    }
+
+    /// What the rollout has come to.
+    pub(super) fn now(&self, doing: &'static str) {
+        self.scene.lock().doing = doing;
+    }
+}
+
+/// Draws until it is dropped.
+pub(super) async fn show(live: Live, observer: Observer, elb: Elb, target_group: String) {
+    let mut ticks = interval(REDRAW_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut pen = Pen::new();
+    loop {
+        ticks.tick().await;
+        let scene = live.scene.lock().clone();
+        let rows = observer
+            .pods()
+            .iter()
+            .map(|pod| row(pod, &elb, &target_group))
+            .collect();
+        pen.draw(&Frame {
+            title: scene.title,
+            doing: scene.doing,
+            seconds: scene
+                .began
+                .map_or(0.0, |began| began.elapsed().as_secs_f64()),
+            counts: scene
+                .counts
+                .map(|counts| counts.lock().clone())
+                .unwrap_or_default(),
+            rows,
+        });
+    }
+}
+
+/// One look at everything.
+#[derive(Clone, Debug, Default)]
+struct Frame {
+    title: &'static str,
+    doing: &'static str,
+    seconds: f64,
+    counts: Counts,
+    rows: Vec<Row>,
+}
+
+/// One pod and its target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Row {
+    pod: String,
+    address: String,
+    stage: Stage,
+    gate: Gate,
+    /// ELB's state and reason; empty while it is not registered.
+    target: String,
+}
+
+fn row(pod: &PodView, elb: &Elb, target_group: &str) -> Row {
+    let health = pod
+        .target
+        .and_then(|target| elb.health(target_group, target.ip(), target.port()));
+    let target = health.map(|health| match health.reason {
+        Some(reason) => format!("{} ({reason})", health.state),
+        None => health.state.to_string(),
+    });
+    Row {
+        pod: pod.name.clone(),
+        address: pod
+            .target
+            .map(|target| target.to_string())
+            .unwrap_or_default(),
+        stage: pod.stage,
+        gate: pod.gate,
+        target: target.unwrap_or_default(),
+    }
+}
+
+impl Row {
+    fn line(&self) -> String {
+        let Self {
+            pod,
+            address,
+            stage,
+            gate,
+            target,
+        } = self;
+        let (stage, gate) = (stage.as_str(), gate.as_str());
+        let target = if target.is_empty() {
+            "no target"
+        } else {
+            target
+        };
+        format!("{pod:<20} {address:<20} {stage:<12} {gate:<10} {target}")
+    }
+}
+
+impl Frame {
+    fn header(&self) -> String {
+        let (title, doing, seconds) = (self.title, self.doing, self.seconds);
+        format!("{title}  {doing}  {seconds:.0} s  {}", self.traffic())
+    }
+
+    fn traffic(&self) -> String {
+        let (sent, lost) = (self.counts.sent, self.counts.lost());
+        format!("{sent} requests sent, {lost} lost")
+    }
+
+    /// The whole picture. Pods that are gone stay while their targets do.
+    fn picture(&self) -> Vec<String> {
+        let rows = self.rows.iter();
+        let rows = rows.filter(|row| row.stage != Stage::Gone || !row.target.is_empty());
+        std::iter::once(self.header())
+            .chain(rows.map(Row::line))
+            .collect()
+    }
+
+    /// What is new since `former`: a line for each change.
+    fn changes(&self, former: &Frame) -> Vec<String> {
+        let mut lines = Vec::new();
+        if (self.title, self.doing) != (former.title, former.doing) {
+            lines.push(self.header());
+        }
+        let changed = self.rows.iter().filter(|row| !former.rows.contains(row));
+        lines.extend(changed.map(Row::line));
+        if self.counts.lost() > 0 && self.counts.lost != former.counts.lost {
+            lines.push(self.traffic());
+        }
+        let stamp = |line: String| format!("{:>6.1} s  {line}", self.seconds);
+        lines.into_iter().map(stamp).collect()
+    }
+}
+
+/// Writes frames to standard output.
+struct Pen {
+    terminal: bool,
+    /// Lines of the picture on the terminal.
+    drawn: usize,
+    former: Frame,
+    /// Lost requests come by the hundred: they are told of once a second.
+    next_loss: f64,
+}
+
+impl Pen {
+    fn new() -> Self {
+        Self {
+            terminal: io::stdout().is_terminal(),
+            drawn: 0,
+            former: Frame::default(),
+            next_loss: 0.0,
+        }
+    }
+
+    fn draw(&mut self, frame: &Frame) {
+        let text = if self.terminal {
+            self.redraw(frame)
+        } else {
+            self.tell(frame)
+        };
+        // Nobody to show it to is no reason to stop measuring.
+        let _ = io::stdout()
+            .write_all(text.as_bytes())
+            .and_then(|()| io::stdout().flush());
+    }
+
+    fn redraw(&mut self, frame: &Frame) -> String {
+        let width = terminal_size::terminal_size().map_or(USUAL_WIDTH, |(width, _)| width.0.into());
+        let lines = frame.picture();
+        let mut text = String::new();
+        if self.drawn > 0 {
+            text = format!("\x1b[{}A\r\x1b[J", self.drawn);
+        }
+        for line in &lines {
+            text.extend(line.chars().take(width));
+            text.push('\n');
+        }
+        self.drawn = lines.len();
+        text
+    }
+
+    fn tell(&mut self, frame: &Frame) -> String {
+        let mut frame = frame.clone();
+        if frame.title != self.former.title || frame.seconds < self.former.seconds {
+            self.next_loss = 0.0;
+        }
+        if frame.counts.lost == self.former.counts.lost || frame.seconds < self.next_loss {
+            frame.counts.lost.clone_from(&self.former.counts.lost);
+        } else {
+            self.next_loss = frame.seconds + 1.0;
+        }
+        let lines = frame.changes(&self.former);
+        self.former = frame;
+        lines.into_iter().map(|line| line + "\n").collect()
+    }
+}

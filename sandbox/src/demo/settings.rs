@@ -1,0 +1,99 @@
+//! The delays and the load of a run, the same for all three rollouts.
+
+use std::time::Duration;
+
+use crate::elb::Delays;
+
+/// The delays of a run, scaled, and its load, which is not.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// By which every delay was multiplied.
+    pub scale: f64,
+    /// The load balancer's.
+    pub delays: Delays,
+    /// From the binding of a pod until it listens.
+    pub start_after: Duration,
+    /// From a change of a pod to the registrar's call.
+    pub registrar_delay: Duration,
+    /// The `preStop` sleep of the third rollout.
+    pub pre_stop: Duration,
+    /// How long a pod works on a request.
+    pub work: Duration,
+    /// Traffic before each rollout and after it, with nothing moving.
+    pub settle: Duration,
+    /// Requests a second.
+    pub rate: f64,
+    /// Connections that the requests share.
+    pub connections: usize,
+    /// How long a user waits.
+    pub timeout: Duration,
+}
+
+/// Pods of the Deployment.
+pub(super) const REPLICAS: u32 = 4;
+
+impl Settings {
+    /// What an Application Load Balancer, a kubelet and an operator take, multiplied by `scale`.
+    ///
+    /// The deregistration delay is 30 s before scaling, as operators set it: AWS's default of
+    /// 300 s changes nothing but how long one waits for the old targets to go.
+    pub fn scaled(scale: f64) -> Self {
+        let delays = Delays {
+            deregistration_delay: Duration::from_secs(30),
+            ..Delays::alb()
+        };
+        let seconds = |seconds: f64| Duration::from_secs_f64(seconds * scale);
+        Self {
+            scale,
+            delays: Delays {
+                // Waiting for a target that works costs nothing; giving up early would.
+                idle_timeout: delays.idle_timeout,
+                ..delays.scaled(scale)
+            },
+            start_after: seconds(5.0),
+            registrar_delay: seconds(1.0),
+            pre_stop: seconds(15.0),
+            work: Duration::from_millis(10),
+            settle: Duration::from_secs(2),
+            rate: 200.0,
+            connections: 16,
+            timeout: Duration::from_secs(5),
+        }
+    }
+
+    /// The delays in words, before and after scaling.
+    pub(super) fn describe(&self) -> Vec<String> {
+        let line = |what: &str, time: Duration| {
+            let real = time.as_secs_f64() / self.scale;
+            format!("  {what:<46} {real:>5.1} s → {:>5.2} s", time.as_secs_f64())
+        };
+        vec![
+            format!(
+                "Delays: an ALB's, multiplied by {}; the same for all three rollouts.",
+                self.scale
+            ),
+            line("a pod starts", self.start_after),
+            line("the pod's registration is sent", self.registrar_delay),
+            line("the load balancer takes it up", self.delays.registration),
+            line(
+                "between two health checks",
+                self.delays.health_check_interval,
+            ),
+            line(
+                "a deregistered target still gets requests",
+                self.delays.propagation_lag,
+            ),
+            line(
+                "a target drains (AWS's default: 300 s)",
+                self.delays.deregistration_delay,
+            ),
+            line("preStop sleep, in (c) only", self.pre_stop),
+            format!(
+                "Traffic: {} requests/s over {} connections, a timeout of {} s, no retries.",
+                self.rate,
+                self.connections,
+                self.timeout.as_secs_f64()
+            ),
+        ]
+    }
+}

@@ -1,0 +1,232 @@
+//! The application that is rolled: its objects, and waiting until they are as they should be.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use aws_sdk_elasticloadbalancingv2 as elbv2;
+use elbv2::types::TargetHealthStateEnum;
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use super::settings::REPLICAS;
+use crate::binding::{ServiceRef, TargetGroupBinding, TargetGroupBindingSpec};
+
+/// The namespace of everything here.
+pub(super) const NAMESPACE: &str = "shop";
+/// The name of the Service, the binding and the Deployment.
+pub(super) const NAME: &str = "web";
+/// The namespace's label that asks for gates.
+pub(super) const LABEL: &str = "elbv2.k8s.aws/pod-readiness-gate-inject";
+
+/// The longest that anything here should take.
+const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// One of the three ways to roll.
+#[derive(Clone, Debug)]
+pub(super) struct Variant {
+    pub(super) title: &'static str,
+    /// Whether the namespace asks for gates.
+    pub(super) gates: bool,
+    /// The containers' preStop sleep.
+    pub(super) pre_stop: Option<Duration>,
+}
+
+pub(super) struct Shop {
+    pub(super) client: Client,
+    pub(super) elb: elbv2::Client,
+    pub(super) target_group: String,
+}
+
+impl Shop {
+    /// Makes what stays: the namespace, the Service and the binding.
+    pub(super) async fn open(&self, spec: TargetGroupBindingSpec) -> anyhow::Result<()> {
+        let params = PostParams::default();
+        let mut namespace = Namespace::default();
+        namespace.metadata.name = Some(NAMESPACE.to_owned());
+        let namespaces = Api::<Namespace>::all(self.client.clone());
+        namespaces
+            .create(&params, &namespace)
+            .await
+            .context("cannot make the namespace")?;
+        let service: Service = serde_json::from_value(json!({
+            "metadata": {"name": NAME},
+            "spec": {
+                "selector": {"app": NAME},
+                "ports": [{"port": 80, "targetPort": "http"}],
+            },
+        }))?;
+        self.api::<Service>()
+            .create(&params, &service)
+            .await
+            .context("cannot make the Service")?;
+        self.api::<TargetGroupBinding>()
+            .create(&params, &TargetGroupBinding::new(NAME, spec))
+            .await
+            .context("cannot make the TargetGroupBinding")?;
+        Ok(())
+    }
+
+    /// The least that a user must write. The rest is for targetgate's binding hook to fill in.
+    pub(super) fn least_binding(&self) -> TargetGroupBindingSpec {
+        TargetGroupBindingSpec {
+            target_group_arn: Some(self.target_group.clone()),
+            target_type: None,
+            service_ref: ServiceRef {
+                name: NAME.to_owned(),
+                port: None,
+            },
+        }
+    }
+
+    /// Starts anew: no pods and no targets first, then all pods of the variant `Ready` and all
+    /// their targets healthy.
+    pub(super) async fn reset(&self, variant: &Variant) -> anyhow::Result<()> {
+        let deployments = self.api::<Deployment>();
+        match deployments.delete(NAME, &DeleteParams::default()).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            answer => drop(answer.context("cannot delete the Deployment")?),
+        }
+        until("the former pods and targets to go", async || {
+            let pods = self.api::<Pod>().list(&ListParams::default()).await?;
+            Ok(pods.items.is_empty() && self.targets().await? == Targets::default())
+        })
+        .await?;
+        self.label(variant.gates).await?;
+        deployments
+            .create(&PostParams::default(), &deployment(variant)?)
+            .await
+            .context("cannot make the Deployment")?;
+        self.rolled().await?;
+        self.settled().await
+    }
+
+    /// Rolls the Deployment as `kubectl rollout restart` does.
+    pub(super) async fn restart(&self) -> anyhow::Result<()> {
+        let at = Timestamp::now().to_string();
+        let annotations = json!({"kubectl.kubernetes.io/restartedAt": at});
+        let patch = json!({"spec": {"template": {"metadata": {"annotations": annotations}}}});
+        self.api::<Deployment>()
+            .patch(NAME, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .context("cannot restart the Deployment")?;
+        Ok(())
+    }
+
+    /// Waits for what `kubectl rollout status` waits for.
+    pub(super) async fn rolled(&self) -> anyhow::Result<()> {
+        let api = self.api::<Deployment>();
+        until("the rollout to complete", async || {
+            Ok(is_rolled(&api.get(NAME).await?))
+        })
+        .await
+    }
+
+    /// Waits until the targets are healthy and nothing else is in the group.
+    pub(super) async fn settled(&self) -> anyhow::Result<()> {
+        let all = Targets {
+            healthy: REPLICAS as usize,
+            others: 0,
+        };
+        until(
+            "every target to be healthy and the old ones to leave",
+            async || Ok(self.targets().await? == all),
+        )
+        .await
+    }
+
+    async fn label(&self, gates: bool) -> anyhow::Result<()> {
+        let value = gates.then_some("enabled");
+        let patch = Patch::Merge(json!({"metadata": {"labels": {LABEL: value}}}));
+        Api::<Namespace>::all(self.client.clone())
+            .patch(NAMESPACE, &PatchParams::default(), &patch)
+            .await
+            .context("cannot label the namespace")?;
+        Ok(())
+    }
+
+    async fn targets(&self) -> anyhow::Result<Targets> {
+        let call = self.elb.describe_target_health();
+        let answer = call.target_group_arn(&self.target_group).send().await?;
+        let states = answer.target_health_descriptions().iter();
+        let mut targets = Targets::default();
+        for state in states.map(|target| target.target_health()?.state()) {
+            match state {
+                Some(TargetHealthStateEnum::Healthy) => targets.healthy += 1,
+                _ => targets.others += 1,
+            }
+        }
+        Ok(targets)
+    }
+
+    fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), NAMESPACE)
+    }
+}
+
+/// How many targets the group has.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Targets {
+    healthy: usize,
+    others: usize,
+}
+
+fn is_rolled(deployment: &Deployment) -> bool {
+    let status = deployment.status.clone().unwrap_or_default();
+    let wanted = Some(i32::try_from(REPLICAS).unwrap_or(i32::MAX));
+    status.observed_generation >= deployment.metadata.generation
+        && status.updated_replicas == wanted
+        && status.replicas == wanted
+        && status.available_replicas == wanted
+}
+
+fn deployment(variant: &Variant) -> anyhow::Result<Deployment> {
+    let pre_stop = variant.pre_stop.map(|time| {
+        let seconds = time.as_secs_f64().to_string();
+        json!({"preStop": {"exec": {"command": ["sleep", seconds]}}})
+    });
+    let container = json!({
+        "name": NAME,
+        "image": "sandbox/http",
+        "ports": [{"name": "http", "containerPort": 8080}],
+        "lifecycle": pre_stop.unwrap_or(Value::Null),
+    });
+    Ok(serde_json::from_value(json!({
+        "metadata": {"name": NAME},
+        "spec": {
+            "replicas": REPLICAS,
+            "selector": {"matchLabels": {"app": NAME}},
+            "strategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "template": {
+                "metadata": {"labels": {"app": NAME}},
+                "spec": {"terminationGracePeriodSeconds": 30, "containers": [container]},
+            },
+        },
+    }))?)
+}
+
+/// Waits until `check` says so. `what` completes "waited in vain for …".
+pub(super) async fn until(
+    what: &str,
+    mut check: impl AsyncFnMut() -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while !check()
+        .await
+        .with_context(|| format!("while waiting for {what}"))?
+    {
+        if Instant::now() > deadline {
+            bail!("waited {} s in vain for {what}", PATIENCE.as_secs());
+        }
+        sleep(LOOK_EVERY).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,66 @@
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::Api;
+use kube::api::PostParams;
+use serde_json::json;
+
+use super::*;
+use crate::binding::TargetGroupBindingSpec;
+
+/// The world, with the binding's kind served: no process brings it here.
+async fn world(settings: &Settings, directory: &TempDir) -> World {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let world = World::start(settings, directory.path()).await.unwrap();
+    let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let schema = json!({"type": "object", "properties": {"spec": open}});
+    let crd: CustomResourceDefinition = serde_json::from_value(json!({
+        "metadata": {"name": "targetgroupbindings.elbv2.k8s.aws"},
+        "spec": {
+            "group": "elbv2.k8s.aws",
+            "names": {"kind": "TargetGroupBinding", "plural": "targetgroupbindings"},
+            "scope": "Namespaced",
+            "versions": [{
+                "name": "v1beta1",
+                "served": true,
+                "storage": true,
+                "schema": {"openAPIV3Schema": schema},
+            }],
+        },
+    }))
+    .unwrap();
+    let crds = Api::<CustomResourceDefinition>::all(world.client.clone());
+    crds.create(&PostParams::default(), &crd).await.unwrap();
+    world
+}
+
+/// A binding that needs no hook to be complete.
+fn full_binding(shop: &Shop) -> TargetGroupBindingSpec {
+    let mut spec = shop.least_binding();
+    spec.target_type = Some("ip".to_owned());
+    spec.service_ref.port = Some(IntOrString::Int(80));
+    spec
+}
+
+/// Without targetgate, over real sockets: Kubernetes ends the old pods before ELB has the new ones,
+/// and each lost request is seen by the client and counted by the load balancer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollout_without_gates_loses_requests() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        settle: std::time::Duration::from_millis(300),
+        ..Settings::scaled(0.05)
+    };
+    let mut world = world(&settings, &directory).await;
+    let stage = Stage::new(&world);
+    let [alone, ..] = variants(&settings);
+    stage.shop.open(full_binding(&stage.shop)).await.unwrap();
+    let numbers = tokio::select! {
+        numbers = stage.measure(&settings, &alone) => numbers.unwrap(),
+        error = world.broken() => panic!("{error:#}"),
+    };
+    let counts = &numbers.counts;
+    assert!(counts.lost() > 0, "{numbers:?}");
+    assert_eq!(counts.sent, counts.ok + counts.lost());
+    assert_eq!(world.elb.traffic().lost(), counts.lost(), "{numbers:?}");
+    assert_eq!(numbers.without_gate, 4);
+}

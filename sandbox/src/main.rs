@@ -1,0 +1,87 @@
+//! `targetgate-sandbox`: the demo.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use targetgate_sandbox::demo::{self, Ended, Settings};
+use tracing_subscriber::EnvFilter;
+
+/// A model of the world around targetgate, and a demo in it.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Roll a Deployment three times under traffic: without gates, with them, and with a preStop
+    /// sleep as well.
+    Demo(DemoArguments),
+}
+
+#[derive(Args)]
+struct DemoArguments {
+    /// The targetgate binary [default: the one beside this program]
+    #[arg(long, value_name = "PATH")]
+    targetgate: Option<PathBuf>,
+    /// Multiply the delays of ELB, kubelet and preStop by this
+    #[arg(long, value_name = "FACTOR", default_value = "0.1", value_parser = factor)]
+    scale: f64,
+    /// Leave everything running after the table, and print commands to look around with
+    #[arg(long)]
+    keep: bool,
+    /// Write the numbers to this file as well
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+fn factor(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(factor) if (0.01..=1.0).contains(&factor) => Ok(factor),
+        _ => Err("a number from 0.01 to 1".to_owned()),
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    // An error means that one is installed already, which is as good.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let quiet = |_| EnvFilter::new("error");
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(quiet))
+        .init();
+    let Command::Demo(arguments) = Arguments::parse().command;
+    match run_demo(arguments).await {
+        Ok(Ended::AsItShould) => ExitCode::SUCCESS,
+        Ok(Ended::Otherwise) => ExitCode::FAILURE,
+        // As a shell says of a program that Ctrl-C ended.
+        Ok(Ended::Interrupted) => ExitCode::from(130),
+        Err(error) => {
+            eprintln!("targetgate-sandbox: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run_demo(arguments: DemoArguments) -> anyhow::Result<Ended> {
+    demo::run(demo::Options {
+        targetgate: match arguments.targetgate {
+            Some(path) => path,
+            None => beside_this_program()?,
+        },
+        settings: Settings::scaled(arguments.scale),
+        keep: arguments.keep,
+        json: arguments.json,
+    })
+    .await
+}
+
+fn beside_this_program() -> anyhow::Result<PathBuf> {
+    let this = std::env::current_exe().context("cannot find this program; use --targetgate")?;
+    Ok(this.with_file_name(format!("targetgate{}", std::env::consts::EXE_SUFFIX)))
+}
