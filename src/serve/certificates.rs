@@ -309,3 +309,6 @@ fn watch(files: &PemFiles, changed: &Arc<Notify>) -> notify::Result<RecommendedW
     }
     Ok(watcher)
 }
+
+#[cfg(test)]
+mod tests;

@@ -396,3 +396,6 @@ async fn refuse_plain_http(mut stream: TcpStream, deadline: Instant) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;
