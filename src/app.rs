@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use aws_config::BehaviorVersion;
+use futures::FutureExt as _;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tokio::net::TcpListener;
@@ -16,14 +17,18 @@ use tokio::task::{self, JoinError, JoinHandle, JoinSet};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use crate::admission::{self, Hooks, body};
+use crate::admission::binding::BindingReviewer;
+use crate::admission::{self, BindingRoutes, Hooks, body};
 use crate::args::Settings;
 use crate::clock;
 use crate::cluster::cache::Cache;
+use crate::cluster::events::Events;
 use crate::cluster::watch::{WatchOptions, watches};
 use crate::elb::budget::Budget;
 use crate::elb::client::{ElbClient, Timeouts};
 use crate::elb::groups::TargetGroups;
+use crate::elb::vpc;
+use crate::health::{Loop, tracker};
 use crate::metrics::Metrics;
 use crate::rules::gates::GatePolicy;
 use crate::serve::certificates::{self, Certificates, PemFiles};
@@ -51,8 +56,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<u8> {
         key: settings.tls_key.clone(),
     };
     let certificates = Arc::new(Certificates::new(pem.load()?, metrics.clone()));
-    let client = kubernetes(settings.kubeconfig.as_deref()).await?;
-    let groups = target_groups(&settings, &metrics).await;
+    let kube = kubernetes(settings.kubeconfig.as_deref()).await?;
+    let aws = Aws::new(&settings, &metrics).await;
     let listener = bind("--listen", settings.listen).await?;
     let admin_listener = bind("--admin-listen", settings.admin_listen).await?;
 
@@ -62,13 +67,13 @@ pub async fn run(settings: Settings) -> anyhow::Result<u8> {
         heartbeat: Arc::default(),
         metrics,
         certificates,
-        client,
-        groups,
+        kube,
+        aws,
         phases,
     };
     let mut tasks = Tasks::default();
     shared.start_watches(&settings, &mut tasks);
-    shared.start_loop(&mut tasks);
+    shared.start_loop(&settings, &mut tasks);
     tasks.start(
         "certificate reload",
         certificates::follow(pem, shared.certificates.clone()),
@@ -105,8 +110,8 @@ struct Shared {
     metrics: Arc<Metrics>,
     heartbeat: Arc<Heartbeat>,
     certificates: Arc<Certificates>,
-    client: Client,
-    groups: TargetGroups,
+    kube: Client,
+    aws: Aws,
     phases: PhaseReceiver,
 }
 
@@ -122,13 +127,32 @@ impl Shared {
             seed: fastrand::u64(..),
             ..WatchOptions::default()
         };
-        for (watched, watch) in watches(&self.client, &self.cache, &self.metrics, &options) {
+        for (watched, watch) in watches(&self.kube, &self.cache, &self.metrics, &options) {
             tasks.start(format!("watch {}", watched.as_str()), watch);
         }
     }
 
-    fn start_loop(&self, tasks: &mut Tasks) {
-        tasks.start("target group descriptions", self.groups.clone().run());
+    fn start_loop(&self, settings: &Settings, tasks: &mut Tasks) {
+        tasks.start("target group descriptions", self.aws.groups.clone().run());
+        let health = Loop {
+            cache: self.cache.clone(),
+            kube: self.kube.clone(),
+            events: Arc::new(Events::new(
+                self.kube.clone(),
+                std::env::var("HOSTNAME").ok(),
+            )),
+            elb: self.aws.client.clone(),
+            groups: self.aws.groups.clone(),
+            budget: self.aws.budget.clone(),
+            metrics: self.metrics.clone(),
+            now: clock::system(),
+            settings: tracker::Settings {
+                apis: settings.gate_apis.clone(),
+                orphan_after: settings.orphan_after,
+            },
+        };
+        let heartbeat = self.heartbeat.clone();
+        tasks.start("health loop", health.run(move || heartbeat.beat()));
         tasks.start(
             "watchdog of the health loop",
             stalled(self.heartbeat.clone()),
@@ -143,12 +167,28 @@ impl Shared {
                 apis: settings.gate_apis.clone(),
             },
             metrics: self.metrics.clone(),
-            bindings: None,
+            bindings: Some(self.bindings()),
             limits: body::Limits::default(),
         });
         let tls = edge::tls(self.certificates.clone()).context("cannot set up TLS")?;
         let edge = Edge::https(router, tls, Limits::default(), self.metrics.clone());
         Ok(Arc::new(edge))
+    }
+
+    fn bindings(&self) -> BindingRoutes {
+        let (cache, groups) = (self.cache.clone(), self.aws.groups.clone());
+        let reviewer = Arc::new(BindingReviewer::new(cache, groups, self.aws.vpc_id.clone()));
+        let checker = reviewer.clone();
+        BindingRoutes {
+            mutate: Arc::new(move |request| {
+                let reviewer = reviewer.clone();
+                async move { reviewer.mutate(request).await }.boxed()
+            }),
+            validate: Arc::new(move |request| {
+                let checker = checker.clone();
+                async move { checker.validate(request).await }.boxed()
+            }),
+        }
     }
 
     fn admin(&self) -> Arc<Edge> {
@@ -205,12 +245,32 @@ async fn kubernetes(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
     Client::try_from(config).context("cannot make a client of the Kubernetes API")
 }
 
-async fn target_groups(settings: &Settings, metrics: &Arc<Metrics>) -> TargetGroups {
-    let config = aws_config::load_defaults(BehaviorVersion::latest()).await;
-    let budget = Budget::new(settings.elb_rate, settings.elb_burst, metrics.clone());
-    let timeouts = Timeouts::default();
-    let client = ElbClient::new(config, timeouts, budget.clone(), metrics.clone());
-    TargetGroups::new(client, budget, fastrand::u64(..))
+/// What talks to AWS, out of one budget.
+struct Aws {
+    budget: Budget,
+    client: ElbClient,
+    groups: TargetGroups,
+    /// The cluster's own VPC, where it is known.
+    vpc_id: Option<Arc<str>>,
+}
+
+impl Aws {
+    async fn new(settings: &Settings, metrics: &Arc<Metrics>) -> Self {
+        let config = aws_config::load_defaults(BehaviorVersion::latest()).await;
+        let vpc_id = match &settings.vpc_id {
+            Some(vpc_id) => Some(vpc_id.as_str().into()),
+            None => vpc::own(&config).await,
+        };
+        let budget = Budget::new(settings.elb_rate, settings.elb_burst, metrics.clone());
+        let timeouts = Timeouts::default();
+        let client = ElbClient::new(config, timeouts, budget.clone(), metrics.clone());
+        Self {
+            groups: TargetGroups::new(client.clone(), budget.clone(), fastrand::u64(..)),
+            budget,
+            client,
+            vpc_id,
+        }
+    }
 }
 
 async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -3,5 +3,12 @@
 //! It runs in two ways. *Simulated*: one current-thread runtime with tokio's time paused, no
 //! socket, thread or process. *Real*: sockets and processes, time never paused.
 
+pub mod api;
+mod binding;
 pub mod clock;
 pub mod elb;
+pub mod kubelet;
+pub mod registrar;
+pub mod rollout;
+pub mod traffic;
+mod watched;

@@ -4,14 +4,14 @@
 //! `AdmissionReview` with status 200; what is no review is refused with a status and a sentence.
 
 pub mod answer;
+pub mod binding;
 pub mod body;
 pub mod pod;
 pub mod refusal;
 pub mod review;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request as HttpRequest, State};
@@ -56,14 +56,14 @@ pub struct Hooks {
     /// Where each answer is counted.
     pub metrics: Arc<Metrics>,
     /// The hooks for bindings; their paths answer 404 without.
-    pub bindings: Option<BindingHooks>,
+    pub bindings: Option<BindingRoutes>,
     /// What is taken at most.
     pub limits: Limits,
 }
 
-/// The two hooks for bindings (contract 3 and 4).
+/// What stands behind the two paths for bindings (contract 3 and 4).
 #[derive(Clone)]
-pub struct BindingHooks {
+pub struct BindingRoutes {
     /// Fills in what AWS knows.
     pub mutate: BindingHook,
     /// Checks what was written.
@@ -82,12 +82,8 @@ pub fn router(hooks: Hooks) -> Router {
         .route(POD_PATH, post(pod))
         .route(MUTATE_BINDING_PATH, post(mutate_binding))
         .route(VALIDATE_BINDING_PATH, post(validate_binding))
-        .fallback(|State(shared): State<Arc<Shared>>| async move {
-            shared.refuse("none", Refusal::Path)
-        })
-        .method_not_allowed_fallback(|State(shared): State<Arc<Shared>>| async move {
-            shared.refuse("none", Refusal::Method)
-        })
+        .fallback(wrong_path)
+        .method_not_allowed_fallback(wrong_method)
         .with_state(shared)
 }
 
@@ -96,6 +92,14 @@ struct Shared {
     hooks: Hooks,
     pods: Intake,
     bindings: Intake,
+}
+
+async fn wrong_path(State(shared): State<Arc<Shared>>) -> Response {
+    shared.refuse("none", Refusal::Path)
+}
+
+async fn wrong_method(State(shared): State<Arc<Shared>>) -> Response {
+    shared.refuse("none", Refusal::Method)
 }
 
 async fn pod(State(shared): State<Arc<Shared>>, request: HttpRequest) -> Response {
@@ -107,11 +111,7 @@ async fn pod(State(shared): State<Arc<Shared>>, request: HttpRequest) -> Respons
     let start = Instant::now();
     let Hooks { cache, policy, .. } = &shared.hooks;
     let reply = match &received {
-        Received::Whole(body, _) => {
-            // Whatever fails inside must not cost the pod its admission.
-            catch_unwind(AssertUnwindSafe(|| pod::reply(body, cache, policy)))
-                .unwrap_or_else(|_| pod::shed(body, Undecided::Internal))
-        }
+        Received::Whole(body, _) => pod::reply(body, cache, policy),
         Received::Shed(start) => pod::shed(start, Undecided::Overloaded),
     };
     match reply {
@@ -187,7 +187,7 @@ impl Shared {
         start: Instant,
     ) -> Response {
         let body = answer.to_json(uid);
-        let took: Duration = start.elapsed();
+        let took = start.elapsed();
         self.hooks.metrics.admission(hook, answer.reason, took);
         let (reason, denied) = (answer.reason, answer.denied.is_some());
         match answer.warnings.first() {

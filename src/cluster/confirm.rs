@@ -86,11 +86,18 @@ pub async fn read(
         .map(|b| b.service.clone())
         .collect();
     for name in named.into_iter().filter(|name| !name.is_empty()) {
-        if let Answer::Found(object) = reader
+        match reader
             .one::<ServiceObject>(Watched::Services, &name)
             .await?
         {
-            confirmed.services.insert(name, service(object)?.1);
+            Answer::Found(object) => {
+                confirmed.services.insert(name, service(object)?.1);
+            }
+            Answer::Absent => {}
+            Answer::NotServed => {
+                let what = format!("services {name}");
+                return Err(reader.failed("get", what, "the path is not served (404)".to_owned()));
+            }
         }
     }
     Ok(confirmed)
@@ -211,4 +218,119 @@ fn is_absence(error: &kube::Error) -> bool {
 /// Any other 404 is about the path: nothing is served there.
 fn is_not_found(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::cluster::testing::{Answer, Scripted, list, page, status};
+    use crate::names::ConditionPrefix;
+
+    const ELBV2: &str = "/apis/elbv2.k8s.aws/v1beta1/namespaces/shop/targetgroupbindings";
+    const EKS: &str = "/apis/eks.amazonaws.com/v1/namespaces/shop/targetgroupbindings";
+    const SERVICE: &str = "/api/v1/namespaces/shop/services/web";
+
+    async fn confirm(api: &Scripted, name: &str) -> Result<Confirmed, ConfirmError> {
+        let gate = ConditionPrefix::default().gate(name);
+        read(&api.client(), "shop", &gate, &BindingApi::ALL).await
+    }
+
+    fn web(name: &str) -> Value {
+        json!({ "metadata": { "namespace": "shop", "name": name },
+            "spec": { "serviceRef": { "name": "web", "port": 80 }, "selector": { "app": "web" } } })
+    }
+
+    fn absent(name: &str) -> Answer {
+        let details = json!({ "name": name, "kind": "targetgroupbindings" });
+        Answer::Json(404, status(404, "NotFound", "not found", details))
+    }
+
+    fn not_served() -> Answer {
+        Answer::Text(404, "404 page not found\n")
+    }
+
+    fn names(confirmed: &Confirmed) -> Vec<(&str, BindingApi)> {
+        let bindings = confirmed.bindings.iter();
+        bindings
+            .map(|binding| (&*binding.name, binding.api))
+            .collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_binding_and_its_service_are_read() {
+        let api = Scripted::default();
+        api.answer(&format!("{ELBV2}/web"), Answer::Json(200, web("web")))
+            .answer(&format!("{EKS}/web"), not_served())
+            .answer(SERVICE, Answer::Json(200, web("web")));
+        let confirmed = confirm(&api, "web").await.unwrap();
+        assert_eq!(names(&confirmed), [("web", BindingApi::Elbv2)]);
+        assert!(confirmed.services.contains_key("web"));
+        assert_eq!(confirmed.not_served, [BindingApi::Eks].into());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_absent_object_is_no_absent_crd() {
+        let api = Scripted::default();
+        let no_kind = status(
+            404,
+            "NotFound",
+            "the server could not find the requested resource",
+            json!({}),
+        );
+        api.answer(&format!("{ELBV2}/web"), absent("web"))
+            .answer(&format!("{EKS}/web"), Answer::Json(404, no_kind));
+        let confirmed = confirm(&api, "web").await.unwrap();
+        assert!(confirmed.bindings.is_empty());
+        assert_eq!(confirmed.not_served, [BindingApi::Eks].into());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_absent_service_is_left_out() {
+        let api = Scripted::default();
+        api.answer(&format!("{ELBV2}/web"), Answer::Json(200, web("web")))
+            .answer(&format!("{EKS}/web"), absent("web"))
+            .answer(SERVICE, absent("web"));
+        let confirmed = confirm(&api, "web").await.unwrap();
+        assert_eq!((confirmed.bindings.len(), confirmed.services.len()), (1, 0));
+        assert!(confirmed.not_served.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shortened_name_is_looked_for_in_whole_lists() {
+        let long = "b".repeat(70);
+        let api = Scripted::default();
+        api.answer(ELBV2, Answer::Json(200, page(&[web("web")], "1", "more")))
+            .answer(ELBV2, Answer::Json(200, list(&[web(&long)], "1")))
+            .answer(EKS, not_served())
+            .answer(SERVICE, Answer::Json(200, web("web")));
+        let confirmed = confirm(&api, &long).await.unwrap();
+        assert_eq!(names(&confirmed), [(long.as_str(), BindingApi::Elbv2)]);
+        assert_eq!(confirmed.not_served, [BindingApi::Eks].into());
+    }
+
+    #[rstest]
+    #[case::away(Answer::Refused, "Connection refused")]
+    #[case::silent(Answer::Silence, "no answer within 10s")]
+    #[case::denied(Answer::Json(403, status(403, "Forbidden", "forbidden", json!({}))), "forbidden (403)")]
+    #[case::bad(Answer::Json(200, json!({ "metadata": { "name": "web" }, "spec": 1 })), "its spec")]
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_read_confirms_nothing(#[case] answer: Answer, #[case] why: &str) {
+        let api = Scripted::default();
+        api.answer(&format!("{ELBV2}/web"), answer);
+        let error = confirm(&api, "web").await.unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_cannot_be_read_is_not_taken_for_absent() {
+        let api = Scripted::default();
+        api.answer(&format!("{ELBV2}/web"), Answer::Json(200, web("web")))
+            .answer(&format!("{EKS}/web"), absent("web"))
+            .answer(SERVICE, not_served());
+        let error = confirm(&api, "web").await.unwrap_err().to_string();
+        assert!(error.contains("services web"), "{error}");
+    }
 }

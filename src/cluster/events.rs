@@ -115,3 +115,82 @@ fn cut_to_bytes(text: &str, bytes: usize) -> String {
     }
     text[..end].to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::cluster::testing::{Answer, Scripted};
+    use crate::names::BindingApi;
+
+    const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/shop/events";
+
+    fn about() -> About {
+        About {
+            kind: Watched::Bindings(BindingApi::Elbv2),
+            object: ObjectKey::new("shop", "web"),
+            uid: Some("u-1".into()),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_is_about_an_object_and_short() {
+        let api = Scripted::default();
+        api.answer(
+            EVENTS,
+            Answer::Json(201, json!({ "metadata": { "name": "web.1" } })),
+        );
+        let events = Events::new(api.client(), Some("targetgate-0".into()));
+        events
+            .warn(
+                &about(),
+                "Describe",
+                "TargetGroupNotFound",
+                &"é".repeat(600),
+            )
+            .await;
+        let body = api.seen(EVENTS).remove(0).body;
+        assert_eq!(body["type"], "Warning");
+        assert_eq!(body["reason"], "TargetGroupNotFound");
+        assert_eq!(body["reportingController"], "targetgate");
+        assert_eq!(body["reportingInstance"], "targetgate-0");
+        assert_eq!(body["regarding"]["kind"], "TargetGroupBinding");
+        assert_eq!(body["regarding"]["apiVersion"], "elbv2.k8s.aws/v1beta1");
+        assert_eq!(body["regarding"]["uid"], "u-1");
+        assert_eq!(body["note"], "é".repeat(500));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_that_takes_no_events_holds_nobody_up() {
+        let api = Scripted::default();
+        let events = Events::new(api.client(), None);
+        for answer in [Answer::Refused, Answer::Silence] {
+            api.answer(EVENTS, answer);
+            events
+                .note(&about(), "Describe", "TargetGroupFound", "it is back")
+                .await;
+        }
+        assert_eq!(api.seen(EVENTS).len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn more_events_than_can_be_on_their_way_are_dropped() {
+        let api = Scripted::default();
+        let events = Events::new(api.client(), None);
+        let about = about();
+        (0..AT_ONCE + 3).for_each(|_| {
+            api.answer(EVENTS, Answer::Silence);
+        });
+        let each = |number| {
+            let (events, about) = (&events, &about);
+            async move {
+                events
+                    .warn(about, "Describe", &format!("Reason{number}"), "")
+                    .await
+            }
+        };
+        futures::future::join_all((0..AT_ONCE + 3).map(each)).await;
+        assert_eq!(api.seen(EVENTS).len(), AT_ONCE);
+    }
+}

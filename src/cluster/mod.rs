@@ -11,6 +11,8 @@ pub mod confirm;
 pub mod events;
 pub mod objects;
 pub mod status;
+#[cfg(test)]
+mod testing;
 pub mod watch;
 
 /// How long one request of a single object may take.

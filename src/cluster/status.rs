@@ -137,3 +137,114 @@ fn refusal(pod: &ObjectKey, status: &Status) -> WriteError {
         _ => WriteError::Failed { pod, why },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+    use crate::cluster::testing::{Answer, Scripted, status};
+    use crate::names::ConditionPrefix;
+
+    const STATUS: &str = "/api/v1/namespaces/shop/pods/web-1/status";
+
+    async fn write(api: &Scripted, transition: Option<Timestamp>) -> Result<Written, WriteError> {
+        let condition = Condition {
+            status: true,
+            reason: "NotSelected".into(),
+            message: "".into(),
+        };
+        let gate = ConditionPrefix::default().gate("web");
+        let pod = ObjectKey::new("shop", "web-1");
+        write_condition(&api.client(), &pod, "u-1", &gate, &condition, transition).await
+    }
+
+    fn pod() -> Answer {
+        Answer::Json(
+            200,
+            json!({ "metadata": { "name": "web-1", "namespace": "shop", "resourceVersion": "42" } }),
+        )
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_condition_is_written_under_the_uid_and_nothing_else() {
+        let api = Scripted::default();
+        api.answer(STATUS, pod());
+        let transition = "2026-11-21T09:00:07.987Z".parse().unwrap();
+        let written = write(&api, Some(transition)).await.unwrap();
+        assert_eq!(&*written.resource_version, "42");
+        let patch = api.seen(STATUS).remove(0);
+        assert_eq!(patch.method, "PATCH");
+        assert_eq!(patch.content_type, "application/strategic-merge-patch+json");
+        assert!(
+            patch.uri.contains("fieldManager=targetgate"),
+            "{}",
+            patch.uri
+        );
+        let condition = json!({
+            "type": "target-health.elbv2.k8s.aws/web", "status": "True",
+            "reason": "NotSelected", "message": "", "lastTransitionTime": "2026-11-21T09:00:07Z",
+        });
+        let expected =
+            json!({ "metadata": { "uid": "u-1" }, "status": { "conditions": [condition] } });
+        assert_eq!(patch.body, expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_status_that_stays_keeps_its_time() {
+        let api = Scripted::default();
+        api.answer(STATUS, pod());
+        write(&api, None).await.unwrap();
+        let condition = &api.seen(STATUS)[0].body["status"]["conditions"][0];
+        assert_eq!(condition.get("lastTransitionTime"), None);
+    }
+
+    #[rstest]
+    #[case::deleted(404, "pods \"web-1\" not found", json!({ "name": "web-1", "kind": "pods" }), "Gone")]
+    #[case::replaced(422, "Pod \"web-1\" is invalid: metadata.uid: Invalid value: \"u-1\": field is immutable",
+        json!({ "causes": [{ "reason": "FieldValueInvalid", "field": "metadata.uid" }] }), "Gone")]
+    #[case::invalid(422, "Pod \"web-1\" is invalid: status.conditions[0].type: Invalid value",
+        json!({ "causes": [{ "reason": "FieldValueInvalid", "field": "status.conditions[0].type" }] }), "Failed")]
+    #[case::changed(409, "the object has been modified", json!({ "name": "web-1" }), "Conflict")]
+    #[case::busy(429, "too many requests", json!({ "retryAfterSeconds": 3 }), "TooManyRequests")]
+    #[case::denied(403, "pods \"web-1\" is forbidden", json!({}), "Failed")]
+    #[case::broken(500, "etcd is away", json!({}), "Failed")]
+    #[tokio::test(start_paused = true)]
+    async fn each_refusal_has_its_meaning(
+        #[case] code: u16,
+        #[case] message: &str,
+        #[case] details: serde_json::Value,
+        #[case] meaning: &str,
+    ) {
+        let api = Scripted::default();
+        api.answer(
+            STATUS,
+            Answer::Json(code, status(code, "Reason", message, details)),
+        );
+        let error = write(&api, None).await.unwrap_err();
+        let (found, wait) = match &error {
+            WriteError::Gone(_) => ("Gone", None),
+            WriteError::Conflict(_) => ("Conflict", None),
+            WriteError::TooManyRequests { retry_after, .. } => ("TooManyRequests", *retry_after),
+            WriteError::Failed { .. } => ("Failed", None),
+        };
+        assert_eq!(found, meaning, "{error}");
+        assert_eq!(wait, (code == 429).then(|| Duration::from_secs(3)));
+        assert!(error.to_string().contains("shop/web-1"), "{error}");
+    }
+
+    #[rstest]
+    #[case::silent(Answer::Silence, "no answer within 10s")]
+    #[case::away(Answer::Refused, "Connection refused")]
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_that_does_not_answer_is_not_waited_for(
+        #[case] answer: Answer,
+        #[case] why: &str,
+    ) {
+        let api = Scripted::default();
+        api.answer(STATUS, answer);
+        let error = write(&api, None).await.unwrap_err().to_string();
+        assert_eq!(error.matches(why).count(), 1, "{error}");
+    }
+}

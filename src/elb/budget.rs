@@ -184,3 +184,109 @@ impl Drop for Waiting<'_> {
         self.0.lock().waiting -= 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many tokens can be had at once, counted up to 1,000.
+    fn drain(bucket: &mut Bucket, now: Instant) -> usize {
+        std::iter::repeat_with(|| bucket.try_take(now))
+            .take(1_000)
+            .take_while(Result::is_ok)
+            .count()
+    }
+
+    fn budget(rate: f64, burst: u32) -> Budget {
+        Budget::new(rate, burst, Arc::new(Metrics::default()))
+    }
+
+    #[tokio::test]
+    async fn a_burst_then_the_rate() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(10.0, 40, start);
+        assert_eq!(drain(&mut bucket, start), 40);
+        assert_eq!(drain(&mut bucket, start + Duration::from_secs(2)), 20);
+        assert_eq!(drain(&mut bucket, start + Duration::from_secs(60)), 40);
+    }
+
+    #[tokio::test]
+    async fn who_waits_as_told_finds_a_token() {
+        let mut now = Instant::now();
+        let mut bucket = Bucket::new(3.0, 1, now);
+        for _ in 0..1_000 {
+            if let Err(wait) = bucket.try_take(now) {
+                assert!(wait < Duration::from_millis(336), "{wait:?}");
+                now += wait;
+                assert_eq!(bucket.try_take(now), Ok(()));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_throttle_empties_and_halves_and_the_rate_recovers() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(10.0, 40, start);
+        bucket.throttled(start);
+        assert_eq!(drain(&mut bucket, start), 0);
+        assert_eq!(drain(&mut bucket, start + Duration::from_secs(1)), 5);
+        let recovered = start + Duration::from_secs(31);
+        drain(&mut bucket, recovered);
+        assert_eq!(drain(&mut bucket, recovered + Duration::from_secs(1)), 10);
+    }
+
+    #[tokio::test]
+    async fn throttles_of_one_moment_count_once_and_many_stop_at_two_a_second() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(10.0, 40, start);
+        for _ in 0..10 {
+            bucket.throttled(start);
+        }
+        assert_eq!(drain(&mut bucket, start + Duration::from_secs(1)), 5);
+        let mut now = start;
+        for _ in 0..10 {
+            now += ONE_EVENT;
+            bucket.throttled(now);
+        }
+        assert_eq!(drain(&mut bucket, now + Duration::from_secs(1)), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_loop_leaves_what_waiting_admissions_need() {
+        let budget = budget(10.0, 1);
+        budget.take("admission").await;
+        let admission = tokio::spawn({
+            let budget = budget.clone();
+            async move { budget.take("admission").await }
+        });
+        tokio::task::yield_now().await;
+        while !admission.is_finished() {
+            assert!(budget.try_take_for_loop().is_err());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(101)).await;
+        assert!(budget.try_take_for_loop().is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_admission_that_leaves_the_line_frees_its_place() {
+        let budget = budget(1.0, 1);
+        budget.take("admission").await;
+        let left = tokio::time::timeout(Duration::from_millis(10), budget.take("admission"));
+        assert!(left.await.is_err());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(budget.try_take_for_loop().is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_are_spread_over_time_by_the_rate() {
+        let budget = budget(10.0, 40);
+        let started = Instant::now();
+        for _ in 0..60 {
+            budget.take("admission").await;
+        }
+        let took = started.elapsed();
+        assert!(took >= Duration::from_secs(2), "{took:?}");
+        assert!(took < Duration::from_millis(2_100), "{took:?}");
+    }
+}

@@ -326,3 +326,6 @@ fn target_group(told: &sdk::types::TargetGroup) -> Option<TargetGroup> {
         arn,
     })
 }
+
+#[cfg(test)]
+mod tests;

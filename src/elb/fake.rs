@@ -22,14 +22,16 @@ use tokio::time::Instant;
 
 use super::budget::Budget;
 use super::client::{ElbClient, Timeouts};
+use super::groups::{GroupQuery, GroupSelector};
 use crate::metrics::Metrics;
 use crate::model::{IpFamily, TargetGroup};
 
-/// One request as it came: host and form.
+/// One request as it came.
 #[derive(Debug, Clone)]
 pub(super) struct Asked {
     pub(super) at: Instant,
     pub(super) host: String,
+    pub(super) authorization: String,
     pub(super) form: Vec<(String, String)>,
 }
 
@@ -144,7 +146,13 @@ impl HttpConnector for Aws {
         let body = request.body().bytes().unwrap_or_default();
         let form = form(std::str::from_utf8(body).unwrap_or(""));
         let at = Instant::now();
-        let asked = Asked { at, host, form };
+        let authorization = request.headers().get("authorization").unwrap_or("");
+        let asked = Asked {
+            at,
+            host,
+            authorization: authorization.to_owned(),
+            form,
+        };
         let reply = (self.script)(&asked);
         self.asked.lock().push(asked);
         HttpConnectorFuture::new(async move {
@@ -187,6 +195,22 @@ pub(super) fn arn(number: usize) -> String {
     format!(
         "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/group-{number}/{number:016x}"
     )
+}
+
+/// Asks for the group of this number by its ARN.
+pub(super) fn by_arn(number: usize) -> GroupQuery {
+    GroupQuery {
+        selector: GroupSelector::Arn(arn(number).parse().unwrap()),
+        role: None,
+    }
+}
+
+/// Asks for the group of this number by its name.
+pub(super) fn by_name(number: usize) -> GroupQuery {
+    GroupQuery {
+        selector: GroupSelector::Name(format!("group-{number}")),
+        role: None,
+    }
 }
 
 /// The group of this number as the model has it.

@@ -232,3 +232,6 @@ fn overloaded() -> DescribeError {
             .to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,12 +47,8 @@ impl Kept {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fake;
+    use super::super::fake::{self, by_name};
     use super::*;
-
-    fn query(number: usize) -> GroupQuery {
-        GroupQuery::name(format!("group-{number}"))
-    }
 
     fn group() -> Arc<TargetGroup> {
         Arc::new(fake::group(1))
@@ -62,27 +58,27 @@ mod tests {
     async fn an_answer_is_kept_for_a_minute() {
         let start = Instant::now();
         let mut kept = Kept::default();
-        kept.insert(query(1), group(), start);
+        kept.insert(by_name(1), group(), start);
         assert!(
-            kept.find(&query(1), start + Duration::from_secs(59))
+            kept.find(&by_name(1), start + Duration::from_secs(59))
                 .is_some()
         );
         assert!(
-            kept.find(&query(1), start + Duration::from_secs(60))
+            kept.find(&by_name(1), start + Duration::from_secs(60))
                 .is_none()
         );
-        assert!(kept.find(&query(2), start).is_none());
+        assert!(kept.find(&by_name(2), start).is_none());
     }
 
     #[tokio::test]
     async fn a_newer_answer_outlives_the_one_it_replaced() {
         let start = Instant::now();
         let mut kept = Kept::default();
-        kept.insert(query(1), group(), start);
-        kept.insert(query(1), group(), start + Duration::from_secs(50));
-        kept.insert(query(2), group(), start + Duration::from_secs(70));
+        kept.insert(by_name(1), group(), start);
+        kept.insert(by_name(1), group(), start + Duration::from_secs(50));
+        kept.insert(by_name(2), group(), start + Duration::from_secs(70));
         assert!(
-            kept.find(&query(1), start + Duration::from_secs(70))
+            kept.find(&by_name(1), start + Duration::from_secs(70))
                 .is_some()
         );
     }
@@ -92,10 +88,10 @@ mod tests {
         let start = Instant::now();
         let mut kept = Kept::default();
         for number in 0..=MAX {
-            kept.insert(query(number), group(), start);
+            kept.insert(by_name(number), group(), start);
         }
-        assert!(kept.find(&query(0), start).is_none());
-        assert!(kept.find(&query(1), start).is_some());
-        assert!(kept.find(&query(MAX), start).is_some());
+        assert!(kept.find(&by_name(0), start).is_none());
+        assert!(kept.find(&by_name(1), start).is_some());
+        assert!(kept.find(&by_name(MAX), start).is_some());
     }
 }

@@ -29,6 +29,7 @@ pub mod error;
 pub mod groups;
 mod kept;
 mod queue;
+pub mod vpc;
 
 #[cfg(test)]
 mod fake;

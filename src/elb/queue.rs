@@ -289,6 +289,9 @@ impl Queue {
                 self.reply(&query, &Err(error.into()));
             }
         }
+        if again.is_empty() {
+            return;
+        }
         let Some(lane) = self.lanes.get_mut(&batch.lane) else {
             return;
         };

@@ -1,7 +1,311 @@
-//! The health loop: asks ELB about the targets of waiting pods and writes their conditions.
+//! The health loop: asks ELB about the targets of waiting pods and writes their conditions
+//! (contract 5).
+//!
+//! [`tracker`] decides on data what to do next; this edge does it, and reports back. It holds all
+//! its tasks: when it ends, they end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use tracing::{info, warn};
+
+use crate::clock::Now;
+use crate::cluster::cache::{Cache, Watched};
+use crate::cluster::confirm;
+use crate::cluster::events::{About, Events};
+use crate::cluster::status::{self, WriteError};
+use crate::elb::budget::Budget;
+use crate::elb::client::ElbClient;
+use crate::elb::error::{ElbError, ElbErrorKind};
+use crate::elb::groups::{GroupQuery, GroupSelector, TargetGroups};
+use crate::metrics::Metrics;
+use crate::model::TargetHealth;
+use crate::names::{BindingApi, Group, ObjectKey};
+use crate::rules::outlook;
+
+use tracker::{Action, CallFailure, Fresh, GateId, Settings, Tracker, Write, WriteOutcome};
 
 mod gate;
 mod rounds;
 #[cfg(test)]
 mod tests;
 pub mod tracker;
+
+/// The loop shows that it lives at least this often, also when nothing happens.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Status patches and confirming reads under way at once.
+const REQUESTS_AT_ONCE: usize = 16;
+/// Within which a group's health check settings are worth waiting for.
+const PROVING_DEADLINE: Duration = Duration::from_secs(10);
+
+/// All that the loop works with.
+#[derive(Clone)]
+pub struct Loop {
+    /// What is known of the cluster.
+    pub cache: Arc<Cache>,
+    /// Writes conditions and confirms absences.
+    pub kube: kube::Client,
+    /// Tells users what only they can mend.
+    pub events: Arc<Events>,
+    /// Asks for target health.
+    pub elb: ElbClient,
+    /// Asks for health check settings.
+    pub groups: TargetGroups,
+    /// What all calls of ELB are paid from.
+    pub budget: Budget,
+    /// What is measured.
+    pub metrics: Arc<Metrics>,
+    /// The wall clock.
+    pub now: Now,
+    /// What the loop goes by.
+    pub settings: Settings,
+}
+
+/// How something that the loop started has ended.
+enum Done {
+    Answered(Group, Instant, Result<Vec<TargetHealth>, ElbError>),
+    Written(Write, WriteOutcome),
+    Confirmed(GateId, Option<Fresh>),
+    Proven(Group, Option<Duration>),
+    Told,
+}
+
+impl Loop {
+    /// Runs for ever, and calls `beat` at least every five seconds: a loop that does not is stuck.
+    /// Panics only if one of its own tasks did: the process must then end.
+    pub async fn run(self, beat: impl Fn() + Send) {
+        let mut tracker = Tracker::new(self.settings.clone());
+        let mut tasks = JoinSet::new();
+        let requests = Arc::new(Semaphore::new(REQUESTS_AT_ONCE));
+        loop {
+            beat();
+            let now = Instant::now();
+            let mut actions = self.observe(&mut tracker, now);
+            actions.extend(tracker.tick(now));
+            for action in actions {
+                tasks.spawn(self.clone().carry_out(action, requests.clone()));
+            }
+            let token = self.call(&mut tracker, &mut tasks, now);
+            self.report(&tracker);
+            let wakes = [tracker.next_tick(), token, Some(now + LONGEST_PAUSE)];
+            let wake = wakes.into_iter().flatten().min().unwrap_or(now);
+            tokio::select! {
+                () = self.cache.changed() => {}
+                () = sleep_until(wake) => {}
+                Some(done) = tasks.join_next() => {
+                    let done = done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+                    for action in self.take_in(&mut tracker, done) {
+                        tasks.spawn(self.clone().carry_out(action, requests.clone()));
+                    }
+                }
+            }
+        }
+    }
+
+    fn observe(&self, tracker: &mut Tracker, now: Instant) -> Vec<Action> {
+        let dirty = self.cache.write(|index| index.take_dirty());
+        self.cache.read(|index| {
+            let observe = |key| tracker.observe(key, index, now);
+            dirty.iter().flat_map(observe).collect()
+        })
+    }
+
+    /// Spends what the budget allows on the groups whose turn it is. Returns when to look again.
+    fn call(
+        &self,
+        tracker: &mut Tracker,
+        tasks: &mut JoinSet<Done>,
+        now: Instant,
+    ) -> Option<Instant> {
+        while tracker.next_turn()? <= now {
+            if let Err(token) = self.budget.try_take_for_loop() {
+                return Some(token);
+            }
+            if let Some(group) = tracker.next_call(now) {
+                let elb = self.elb.clone();
+                tasks.spawn(async move {
+                    let answer = elb.target_health(&group, &[]).await;
+                    Done::Answered(group, now, answer)
+                });
+            }
+        }
+        tracker.next_turn()
+    }
+}
+
+impl Loop {
+    fn take_in(&self, tracker: &mut Tracker, done: Done) -> Vec<Action> {
+        let now = Instant::now();
+        match done {
+            Done::Answered(group, requested, Ok(targets)) => {
+                tracker.answered(&group, requested, Ok(&targets), now)
+            }
+            Done::Answered(group, requested, Err(error)) => {
+                tracker.answered(&group, requested, Err(self.failure(&error)), now)
+            }
+            Done::Written(write, outcome) => {
+                self.note(&write, &outcome);
+                tracker.written(&write.id, outcome, now);
+                vec![]
+            }
+            Done::Confirmed(id, fresh) => tracker.confirmed(&id, fresh.as_ref(), now),
+            Done::Proven(group, time) => {
+                tracker.proven(&group, time);
+                vec![]
+            }
+            Done::Told => vec![],
+        }
+    }
+
+    fn failure(&self, error: &ElbError) -> CallFailure {
+        match error.kind {
+            ElbErrorKind::GroupNotFound => {
+                self.metrics.group_not_found();
+                CallFailure::GroupNotFound
+            }
+            ElbErrorKind::Throttled => CallFailure::Throttled,
+            _ => {
+                warn!(%error, "gates stay as they are");
+                CallFailure::Other
+            }
+        }
+    }
+}
+
+impl Loop {
+    async fn carry_out(self, action: Action, requests: Arc<Semaphore>) -> Done {
+        // The semaphore is never closed.
+        let _request = requests.acquire().await;
+        match action {
+            Action::Write(write) => {
+                let outcome = self.write(&write).await;
+                Done::Written(write, outcome)
+            }
+            Action::Confirm(id) => {
+                let fresh = self.confirm(&id).await;
+                Done::Confirmed(id, fresh)
+            }
+            Action::Prove(group) => {
+                let time = self.proving_time(&group).await;
+                Done::Proven(group, time)
+            }
+            Action::MissingGroup { group, binding } => {
+                self.tell_of_missing(&group, binding).await;
+                Done::Told
+            }
+        }
+    }
+
+    async fn write(&self, write: &Write) -> WriteOutcome {
+        let GateId { pod, uid, gate } = &write.id;
+        let transition = write.transition.then(|| (self.now)());
+        let written =
+            status::write_condition(&self.kube, pod, uid, gate, &write.condition, transition).await;
+        match written {
+            Ok(written) => WriteOutcome::Written(written.resource_version),
+            Err(WriteError::Gone(_)) => WriteOutcome::Gone,
+            Err(WriteError::Conflict(_)) => WriteOutcome::Conflict,
+            Err(error) => {
+                warn!(%pod, %gate, %error, "condition not written; it is decided again soon");
+                let retry_after = match error {
+                    WriteError::TooManyRequests { retry_after, .. } => retry_after,
+                    _ => None,
+                };
+                WriteOutcome::Failed { retry_after }
+            }
+        }
+    }
+
+    /// Reads past the cache what a gate stands for; `None` where that tells nothing for sure.
+    async fn confirm(&self, id: &GateId) -> Option<Fresh> {
+        let GateId { pod, gate, .. } = id;
+        let apis = &self.settings.apis;
+        let read = confirm::read(&self.kube, &pod.namespace, gate, &BindingApi::ALL).await;
+        match read {
+            Ok(read) if outlook::is_knowable(apis, &read.not_served) => Some(Fresh {
+                bindings: read.bindings,
+                services: read.services,
+            }),
+            Ok(_) => {
+                info!(%pod, %gate, "the binding's API is not served: the gate stays closed");
+                None
+            }
+            Err(error) => {
+                warn!(%pod, %gate, %error, "the gate stays closed; it is looked at again soon");
+                None
+            }
+        }
+    }
+
+    async fn tell_of_missing(&self, group: &Group, binding: (ObjectKey, BindingApi)) {
+        let (object, api) = binding;
+        let about = About {
+            kind: Watched::Bindings(api),
+            object,
+            uid: None,
+        };
+        let note = format!(
+            "Target group {} does not exist: the gates of this binding stay closed. Create a binding \
+             to a group that exists, or delete this one",
+            group.arn
+        );
+        self.events
+            .warn(&about, "DescribeTargetHealth", "TargetGroupNotFound", &note)
+            .await;
+    }
+
+    /// Health check interval times healthy threshold.
+    async fn proving_time(&self, group: &Group) -> Option<Duration> {
+        let query = GroupQuery {
+            selector: GroupSelector::Arn(group.arn.clone()),
+            role: group.role.clone(),
+        };
+        let deadline = Instant::now() + PROVING_DEADLINE;
+        match self.groups.describe(&query, deadline).await {
+            Ok(found) => Some(found.check_interval * found.healthy_threshold),
+            Err(error) => {
+                warn!(group = %group.arn, %error, "a gate on a used address waits to be proven");
+                None
+            }
+        }
+    }
+
+    /// Logs and counts how a write ended.
+    fn note(&self, write: &Write, outcome: &WriteOutcome) {
+        let result = match outcome {
+            WriteOutcome::Written(_) => "Written",
+            WriteOutcome::Gone => "Gone",
+            WriteOutcome::Conflict => "Conflict",
+            WriteOutcome::Failed { .. } => "Failed",
+        };
+        self.metrics.condition_write(result);
+        if write.condition.status && matches!(outcome, WriteOutcome::Written(_)) {
+            let waited = self.age(write.containers_ready);
+            self.metrics.flip(write.reason, waited);
+            let GateId { pod, gate, .. } = &write.id;
+            info!(%pod, %gate, reason = write.reason, ?waited, "gate opened");
+        }
+    }
+
+    /// Shows how many gates wait, and the oldest's age.
+    fn report(&self, tracker: &Tracker) {
+        let ages = tracker.pending().map(|pod| self.age(pod.containers_ready));
+        let (mut gates, mut oldest) = (0, Duration::ZERO);
+        for age in ages {
+            gates += 1;
+            oldest = oldest.max(age);
+        }
+        self.metrics.pending(gates, oldest);
+    }
+
+    /// Time since a pod's containers were ready, by the wall clock; zero where they are not.
+    fn age(&self, containers_ready: Option<Timestamp>) -> Duration {
+        let age = containers_ready.map(|ready| (self.now)().duration_since(ready));
+        age.and_then(|age| Duration::try_from(age).ok())
+            .unwrap_or_default()
+    }
+}

@@ -124,9 +124,9 @@ fn what_a_new_list_leaves_out_is_gone() {
     index.apply_pod(pod("web-2").gate("web"));
     index.take_dirty();
 
-    index.retain_bindings(BindingApi::Elbv2, &[key("api")].into());
-    index.retain_services(&[key("api")].into());
-    index.retain_pods(&[key("web-2")].into());
+    index.retain_bindings(BindingApi::Elbv2, &listing(&[key("api")]));
+    index.retain_services(&listing(&[key("api")]));
+    index.retain_pods(&listing(&[key("web-2")]));
 
     let view = index.namespace("shop").unwrap();
     let left: Vec<&Binding> = view.bindings().collect();
@@ -146,14 +146,35 @@ fn a_namespace_that_is_not_listed_loses_its_opt_in_but_not_its_content() {
     let shop: Arc<str> = "shop".into();
     let opted_in = Namespace { opted_in: true };
     index.apply_namespace(&shop, opted_in);
-    index.retain_namespaces(&[ObjectKey::new("", "shop")].into());
+    index.retain_namespaces(&listing(&[ObjectKey::new("", "shop")]));
     assert_eq!(index.namespace("shop").unwrap().namespace, opted_in);
-    index.retain_namespaces(&BTreeSet::new());
+    index.retain_namespaces(&listing(&[]));
     let view = index.namespace("shop").unwrap();
     assert_eq!(
         (view.namespace.opted_in, view.bindings().count()),
         (false, 1)
     );
+}
+
+/// A list of the whole cluster.
+fn listing(keys: &[ObjectKey]) -> Listing {
+    Listing {
+        namespace: None,
+        keys: keys.iter().cloned().collect(),
+    }
+}
+
+#[test]
+fn a_list_of_one_namespace_says_nothing_of_others() {
+    let mut index = Index::default();
+    index.apply_service(&key("web"), service());
+    index.apply_service(&ObjectKey::new("other", "web"), service());
+    index.retain_services(&Listing {
+        namespace: Some("shop".into()),
+        keys: BTreeSet::new(),
+    });
+    assert!(index.service("shop", "web").is_none());
+    assert!(index.service("other", "web").is_some());
 }
 
 fn occupants(index: &Index, pod: &Pod) -> Vec<String> {

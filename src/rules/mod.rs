@@ -1,6 +1,7 @@
 //! Pure decisions on plain data: no client, clock, log or metric.
 
 pub mod condition;
+pub mod defaults;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod gates;
@@ -9,3 +10,4 @@ pub mod patch;
 pub mod selector;
 pub mod target;
 pub mod trust;
+pub mod validate;

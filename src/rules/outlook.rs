@@ -1,5 +1,6 @@
 //! What one gate of one pod waits for (contract 5.2, 5.3, 5.5).
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -90,6 +91,16 @@ pub fn outlook<'a>(
         outlook.absence = Some(Absence::BindingGone);
     }
     outlook
+}
+
+/// Whether it can be known that a binding is gone, where these API groups are not served.
+///
+/// A CRD that is not served is unknown, not gone. But that of EKS Auto Mode is absent from most
+/// clusters for good: it matters only where no other API group is gated.
+pub fn is_knowable(apis: &[BindingApi], not_served: &BTreeSet<BindingApi>) -> bool {
+    let matters = |api: &BindingApi| *api != BindingApi::Eks || apis == [BindingApi::Eks];
+    let mut gated = apis.iter().filter(|api| matters(api));
+    gated.all(|api| !not_served.contains(api))
 }
 
 fn look(pod: &Pod, binding: &Binding, service: Option<&Service>, outlook: &mut Outlook) {
@@ -215,6 +226,17 @@ mod tests {
         };
         assert_eq!(asks(&BindingApi::ALL).len(), 2);
         assert_eq!(asks(&APIS).len(), 1);
+    }
+
+    #[test]
+    fn a_binding_of_an_api_that_is_not_served_is_unknown() {
+        use BindingApi::{Eks, Elbv2};
+        assert!(is_knowable(&[Elbv2], &[Eks].into()));
+        assert!(!is_knowable(&[Elbv2], &[Elbv2].into()));
+        assert!(is_knowable(&[Elbv2, Eks], &[Eks].into()));
+        assert!(!is_knowable(&[Elbv2, Eks], &[Elbv2].into()));
+        assert!(!is_knowable(&[Eks], &[Eks].into()));
+        assert!(is_knowable(&[Eks], &[Elbv2].into()));
     }
 
     #[test]

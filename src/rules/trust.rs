@@ -56,7 +56,7 @@ mod tests {
     #[rstest]
     #[case::asked_before_due(None, false, false, None, Trust::Stale)]
     #[case::asked_before_due_though_long_proven(None, true, true, Some(S), Trust::Stale)]
-    #[case::asked_when_due(Some(0 * S), false, false, None, Trust::Trusted)]
+    #[case::asked_when_due(Some(Duration::ZERO), false, false, None, Trust::Trusted)]
     #[case::a_used_address(Some(9 * S), true, false, None, Trust::SuspectForUnknownTime)]
     #[case::before_it_could_be_proven(Some(9 * S), true, false, Some(10 * S), Trust::Suspect)]
     #[case::once_it_is_proven(Some(10 * S), true, false, Some(10 * S), Trust::Trusted)]

@@ -1,11 +1,14 @@
 //! What is no review of a pod: each gets the right status, or is allowed with a warning.
 
+use std::sync::{Arc, Mutex};
+
 use axum::body::Body;
 use http::Request;
 use rstest::rstest;
 use serde_json::{Value, json};
 use targetgate::admission::{MUTATE_BINDING_PATH, POD_PATH};
 
+use crate::bindings::{denying, fixture_with};
 use crate::fixture::{Fixture, UID, answer, pod, pod_with, refusal, review};
 
 /// A text that no answer may repeat.
@@ -62,6 +65,42 @@ async fn an_object_that_is_no_pod_is_allowed_with_a_warning(
     });
     assert_eq!(answer, golden);
     fixture.assert_measured(r#"targetgate_admissions_total{hook="pod",reason="BadObject"} 1"#);
+}
+
+/// Collects what is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[rstest]
+#[case::an_object(review(json!({ "kind": "Pod", "spec": [SECRET] })).to_string(), "BadObject")]
+#[case::a_review(cut_off_at_the_object(), "BadReview")]
+#[case::no_review(json!({ "a": SECRET }).to_string(), "400")]
+#[tokio::test]
+async fn trouble_is_one_log_line_without_the_content(#[case] body: String, #[case] word: &str) {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    Fixture::default().post(POD_PATH, body).await;
+
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.contains("WARN") && text.contains(word), "{text}");
+    assert!(!text.contains("s3cret"), "{text}");
 }
 
 #[tokio::test]
@@ -132,8 +171,7 @@ async fn what_has_no_uid_is_refused_with_a_sentence(
     #[case] body: String,
     #[values(POD_PATH, MUTATE_BINDING_PATH)] path: &str,
 ) {
-    let mut fixture = Fixture::default();
-    fixture.bindings = Some(crate::bindings::denying());
+    let fixture = fixture_with(denying());
     let (status, text) = refusal(&fixture.post(path, body).await);
     assert_eq!(status, 400);
     assert!(

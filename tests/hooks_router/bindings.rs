@@ -7,7 +7,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 use targetgate::admission::answer::Answer;
 use targetgate::admission::{
-    BindingHook, BindingHooks, MUTATE_BINDING_PATH, VALIDATE_BINDING_PATH,
+    BindingHook, BindingRoutes, MUTATE_BINDING_PATH, VALIDATE_BINDING_PATH,
 };
 
 use crate::fixture::{Fixture, UID, answer, refusal, review};
@@ -22,24 +22,25 @@ fn hook(said: impl Fn(&str, &str) -> Answer + Send + Sync + 'static) -> BindingH
 }
 
 /// Hooks that deny whatever they are asked.
-pub(crate) fn denying() -> BindingHooks {
+pub(crate) fn denying() -> BindingRoutes {
     let deny = || hook(|_, _| Answer::denied("Denied", "no"));
-    BindingHooks {
+    BindingRoutes {
         mutate: deny(),
         validate: deny(),
     }
 }
 
 /// Hooks that deny with the name of the hook and the objects as they were given.
-fn telling() -> BindingHooks {
+fn telling() -> BindingRoutes {
     let tell = |name| hook(move |new, old| Answer::denied("Denied", format!("{name} {new} {old}")));
-    BindingHooks {
+    BindingRoutes {
         mutate: tell("mutate"),
         validate: tell("validate"),
     }
 }
 
-fn fixture(hooks: BindingHooks) -> Fixture {
+/// A small cluster with these hooks for bindings.
+pub(crate) fn fixture_with(hooks: BindingRoutes) -> Fixture {
     Fixture {
         bindings: Some(hooks),
         ..Fixture::default()
@@ -55,7 +56,7 @@ async fn a_hook_is_given_the_objects_as_they_were_written(
     #[case] name: &str,
     #[case] label: &str,
 ) {
-    let fixture = fixture(telling());
+    let fixture = fixture_with(telling());
     let body = review(json!("NEW")).to_string();
     let body = body.replace(r#""NEW""#, r#"{ "spec":1.0 }"#);
     let body = body.replace(r#""oldObject":null"#, r#""oldObject":{"spec" :2}"#);
@@ -73,7 +74,7 @@ async fn a_hook_is_given_the_objects_as_they_were_written(
 #[tokio::test]
 async fn a_null_object_is_none() {
     let answer = answer(
-        &fixture(telling())
+        &fixture_with(telling())
             .post(VALIDATE_BINDING_PATH, review(Value::Null).to_string())
             .await,
     );
@@ -82,7 +83,7 @@ async fn a_null_object_is_none() {
 
 #[tokio::test]
 async fn a_hook_that_panics_answers_500_and_the_next_is_answered() {
-    let fixture = fixture(BindingHooks {
+    let fixture = fixture_with(BindingRoutes {
         mutate: hook(|_, _| panic!("as a bug would")),
         ..denying()
     });
@@ -98,7 +99,7 @@ async fn a_hook_that_panics_answers_500_and_the_next_is_answered() {
 async fn a_review_of_another_version_is_refused_not_let_through() {
     let mut review = review(json!({}));
     review["apiVersion"] = json!("admission.k8s.io/v1beta1");
-    let response = fixture(denying())
+    let response = fixture_with(denying())
         .post(VALIDATE_BINDING_PATH, review.to_string())
         .await;
     assert_eq!(refusal(&response).0, 400);

@@ -8,7 +8,7 @@ use futures::stream;
 use serde_json::json;
 use targetgate::admission::{POD_PATH, VALIDATE_BINDING_PATH};
 
-use crate::bindings::denying;
+use crate::bindings::{denying, fixture_with};
 use crate::fixture::{Fixture, UID, answer, pod, pod_with, refusal, review};
 
 const LIMIT: usize = 7 << 20;
@@ -130,14 +130,17 @@ async fn a_place_is_free_again_after_an_answer_and_after_a_refusal() {
 async fn overload_without_a_uid_in_reach_is_a_503() {
     let mut fixture = Fixture::default();
     fixture.limits.reviews = 0;
-    let response = fixture.post(POD_PATH, " ".repeat(5000) + &large()).await;
+    let late = " ".repeat(5000) + &large();
+    let response = fixture.post(POD_PATH, late.clone()).await;
+    assert_eq!(refusal(&response).0, 503);
+    // Of a body in pieces no more is kept.
+    let response = fixture.post(POD_PATH, chunked(late.as_bytes())).await;
     assert_eq!(refusal(&response).0, 503);
 }
 
 #[tokio::test]
 async fn overload_does_not_let_a_binding_through() {
-    let mut fixture = Fixture::default();
-    fixture.bindings = Some(denying());
+    let mut fixture = fixture_with(denying());
     fixture.limits.reviews = 0;
     let response = fixture.post(VALIDATE_BINDING_PATH, large()).await;
     assert_eq!(

@@ -11,7 +11,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use targetgate::admission::body::Limits;
-use targetgate::admission::{BindingHooks, Hooks, POD_PATH, router};
+use targetgate::admission::{BindingRoutes, Hooks, POD_PATH, router};
 use targetgate::cluster::cache::{Cache, FirstLook, Watched};
 use targetgate::metrics::Metrics;
 use targetgate::model::{Binding, IpFamily, Service, TargetType};
@@ -26,7 +26,7 @@ pub(crate) const UID: &str = "705ab4f5-6393-11e8-b7cc-42010a800002";
 pub(crate) struct Fixture {
     pub(crate) cache: Arc<Cache>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) bindings: Option<BindingHooks>,
+    pub(crate) bindings: Option<BindingRoutes>,
     pub(crate) limits: Limits,
 }
 

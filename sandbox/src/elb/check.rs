@@ -163,3 +163,111 @@ async fn sleep_until(at: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::elb::log::Transition;
+    use crate::elb::{LoadBalancerKind, Options, State, TargetGroupSpec};
+
+    const PASSED: CheckOutcome = CheckOutcome::Passed;
+    const BROKEN: CheckOutcome = CheckOutcome::Failed(CheckFailure::Connection);
+
+    /// Answers one connection with these bytes and closes it.
+    async fn answers_once(answer: &'static str) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1_024];
+            if stream
+                .read(&mut request)
+                .await
+                .is_ok_and(|length| length > 0)
+            {
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        address
+    }
+
+    fn check(target: SocketAddr, how: HealthCheck) -> Check {
+        Check {
+            arn: String::new(),
+            target,
+            how,
+            timeout: Duration::from_secs(20),
+            generation: 0,
+        }
+    }
+
+    #[rstest]
+    #[case::ok("HTTP/1.1 200 OK\r\n\r\n", PASSED)]
+    #[case::another_status(
+        "HTTP/1.1 503 Busy\r\n\r\n",
+        CheckOutcome::Failed(CheckFailure::Status(503))
+    )]
+    #[case::no_http("SSH-2.0-OpenSSH\r\n", BROKEN)]
+    #[case::nothing("", BROKEN)]
+    #[tokio::test]
+    async fn an_http_check_finds_what_the_target_answers(
+        #[case] answer: &'static str,
+        #[case] expected: CheckOutcome,
+    ) {
+        let target = answers_once(answer).await;
+        let outcome = HttpProbe.check(&check(target, HealthCheck::http("/")));
+        assert_eq!(outcome.await, expected);
+    }
+
+    #[rstest]
+    #[case::http(HealthCheck::http("/"))]
+    #[case::tcp(HealthCheck::Tcp)]
+    #[tokio::test]
+    async fn a_check_of_a_target_that_refuses_fails(#[case] how: HealthCheck) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = listener.local_addr().unwrap();
+        assert_eq!(
+            HttpProbe.check(&check(target, HealthCheck::Tcp)).await,
+            PASSED
+        );
+        drop(listener);
+        assert_eq!(HttpProbe.check(&check(target, how)).await, BROKEN);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_target_that_never_answers_times_out_and_delays_no_other() {
+        let probe = ScriptedProbe::new(PASSED);
+        let [slow, good] = [1, 2].map(|last| SocketAddr::from(([10, 0, 0, last], 80)));
+        probe.answer(slow, None);
+        let elb = Elb::new(Options {
+            probe: Arc::new(probe),
+            ..Options::default()
+        });
+        let arn = elb.create_target_group(TargetGroupSpec::http("web"));
+        let balancer = elb.create_load_balancer("lb", LoadBalancerKind::Application, &[]);
+        elb.add_listener(&balancer, &[(&arn, 1)]).unwrap();
+        for target in [slow, good] {
+            elb.register(&arn, target.ip(), target.port()).unwrap();
+        }
+        let start = Instant::now();
+        tokio::spawn(elb.run());
+        let decided = |log: &[Transition]| {
+            let is_decided = |entry: &&Transition| entry.to > Some(State::Initial);
+            log.iter().filter(is_decided).count()
+        };
+        elb.until(|elb| decided(&elb.log()) == 2).await;
+        assert!(start.elapsed() <= Duration::from_secs(4 + 15 + 15 + 5));
+        let [first, second] = &elb.log()[4..] else {
+            panic!("six transitions: {:?}", elb.log());
+        };
+        assert_eq!(
+            (first.ip, first.to.clone()),
+            (good.ip(), Some(State::Healthy))
+        );
+        assert_eq!(second.reason.as_deref(), Some("Target.Timeout"));
+    }
+}

@@ -52,7 +52,7 @@ impl Delays {
         Self {
             registration: Duration::from_secs(60),
             health_check_interval: Duration::from_secs(10),
-            health_check_timeout: Duration::from_secs(6),
+            health_check_timeout: Duration::from_secs(10),
             healthy_threshold: 3,
             unhealthy_threshold: 3,
             deregistration_delay: Duration::from_secs(300),

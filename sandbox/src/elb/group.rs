@@ -115,7 +115,7 @@ impl HealthCheck {
     pub fn http(path: impl Into<String>) -> Self {
         Self::Http {
             path: path.into(),
-            matcher: Matcher::default(),
+            matcher: Matcher::default_of(LoadBalancerKind::Application),
         }
     }
 }
@@ -129,11 +129,13 @@ impl Matcher {
     pub fn accepts(&self, status: u16) -> bool {
         self.0.iter().any(|range| range.contains(&status))
     }
-}
 
-impl Default for Matcher {
-    fn default() -> Self {
-        Self(vec![200..=200])
+    /// What AWS takes where nothing is said: 200 at an ALB, 200 to 399 at an NLB.
+    pub fn default_of(kind: LoadBalancerKind) -> Self {
+        Self(vec![match kind {
+            LoadBalancerKind::Application => 200..=200,
+            LoadBalancerKind::Network => 200..=399,
+        }])
     }
 }
 

@@ -86,7 +86,7 @@ struct Inner {
     faults: Faults,
     /// Counts changes of targets, groups and listeners.
     model_changed: watch::Sender<u64>,
-    /// Counts those, and API calls and their answers.
+    /// Counts those, API calls, their answers, and traffic.
     anything_changed: watch::Sender<u64>,
 }
 
@@ -164,10 +164,14 @@ impl Elb {
         self.inner.state.lock().traffic
     }
 
-    /// Marked changed when a target's state changes, a call comes in, or one is answered: for
-    /// waiting until something is so.
-    pub fn subscribe(&self) -> watch::Receiver<u64> {
-        self.inner.anything_changed.subscribe()
+    /// Waits until something is so. It is looked at again whenever a target's state changes, a
+    /// call comes in or is answered, or the data plane counts something.
+    pub async fn until(&self, so: impl Fn(&Self) -> bool) {
+        let mut changes = self.inner.anything_changed.subscribe();
+        while !so(self) {
+            // The sender lives in `self`, so waiting cannot fail.
+            let _ = changes.changed().await;
+        }
     }
 
     fn options(&self) -> &Options {
@@ -267,5 +271,59 @@ impl fmt::Debug for Elb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let options = self.options();
         write!(f, "Elb({} in {})", options.account, options.region)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::elb::check::{CheckOutcome, ScriptedProbe};
+
+    /// The log of ten targets' first minute.
+    async fn history(seed: u64) -> Vec<Transition> {
+        let elb = Elb::new(Options {
+            now: clock::simulated("2026-01-01T00:00:00Z".parse().unwrap()),
+            probe: Arc::new(ScriptedProbe::new(CheckOutcome::Passed)),
+            seed,
+            ..Options::default()
+        });
+        let arn = elb.create_target_group(TargetGroupSpec::http("web"));
+        let balancer = elb.create_load_balancer("lb", LoadBalancerKind::Application, &[]);
+        elb.add_listener(&balancer, &[(&arn, 1)]).unwrap();
+        for last in 1..=10 {
+            elb.register(&arn, IpAddr::from([10, 0, 0, last]), 80)
+                .unwrap();
+        }
+        let minute = tokio::time::timeout(Duration::from_secs(60), elb.run());
+        minute.await.unwrap_err();
+        elb.log()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_same_seed_makes_the_same_history_and_another_makes_another() {
+        let first = history(1).await;
+        assert_eq!(first.len(), 30, "registered, known, healthy: {first:?}");
+        assert_eq!(history(1).await, first);
+        assert_ne!(history(2).await, first);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_log_tells_when_a_thing_happened_not_when_it_was_seen() {
+        let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let elb = Elb::new(Options {
+            now: clock::simulated(start),
+            ..Options::default()
+        });
+        let arn = elb.create_target_group(TargetGroupSpec::http("web"));
+        let balancer = elb.create_load_balancer("lb", LoadBalancerKind::Application, &[]);
+        elb.add_listener(&balancer, &[(&arn, 1)]).unwrap();
+        let ip = IpAddr::from([10, 0, 0, 1]);
+        elb.register(&arn, ip, 80).unwrap();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let times: Vec<Timestamp> = elb.log().iter().map(|entry| entry.at).collect();
+        assert_eq!(times, [start, start + Duration::from_secs(4)]);
     }
 }

@@ -13,14 +13,16 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 use tower::Service;
 
 use super::Elb;
 
 /// Connections that one listener carries at a time; more wait in the system's backlog.
 pub(super) const MAX_CONNECTIONS: usize = 4_096;
-/// How long a client may take to send a request's head.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may take to send a request's head, and may be idle before it: an ALB's
+/// default.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long requests in flight may take after a shutdown.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 /// The pause after an accept that failed, for instance for lack of file descriptors.
@@ -50,11 +52,13 @@ pub(super) async fn serve_http<S, B>(
     http.timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT);
     let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
     accept(&listener, shutdown, |stream, permit| {
         let service = hyper_util::service::TowerToHyperService::new(make_service(&stream));
         let connection = http.serve_connection(TokioIo::new(stream), service);
         let connection = graceful.watch(connection);
-        tokio::spawn(async move {
+        while connections.try_join_next().is_some() {}
+        connections.spawn(async move {
             // A client that goes away mid-request is its own affair.
             let _ = connection.await;
             drop(permit);
@@ -62,7 +66,7 @@ pub(super) async fn serve_http<S, B>(
     })
     .await;
     drop(listener);
-    // Who is not done by then is cut off when the runtime ends.
+    // Who is not done by then is cut off, as all are when the caller drops this future.
     let _ = tokio::time::timeout(SHUTDOWN_GRACE, graceful.shutdown()).await;
 }
 

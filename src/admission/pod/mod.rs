@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::de::IgnoredAny;
 
@@ -76,11 +77,21 @@ pub struct Reply<'a> {
 /// # Errors
 /// Only where the body has no uid to answer to.
 pub fn reply<'a>(body: &'a [u8], cache: &Cache, policy: &GatePolicy) -> Result<Reply<'a>, Refusal> {
-    // What a review of another object holds where a Pod has its fields decides nothing.
-    match review::decode::<Object<Pod<'a>>, IgnoredAny>(body) {
-        Ok(review) => of_review(review, |request| decided(request, cache, policy)),
-        Err(error) => unread(body, &error),
-    }
+    caught(body, || {
+        match review::decode::<Object<Pod<'a>>, IgnoredAny>(body) {
+            Ok(review) => of_review(review, |request| decided(request, cache, policy)),
+            Err(error) => unread(body, &error),
+        }
+    })
+}
+
+/// A failure inside must not cost the pod its admission.
+fn caught<'a>(
+    body: &'a [u8],
+    reply: impl FnOnce() -> Result<Reply<'a>, Refusal>,
+) -> Result<Reply<'a>, Refusal> {
+    // Nothing that the closure reaches can be seen half changed: it only reads.
+    catch_unwind(AssertUnwindSafe(reply)).unwrap_or_else(|_| shed(body, Undecided::Internal))
 }
 
 /// Answers a review that was not looked at, from the start of its body.

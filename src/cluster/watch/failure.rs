@@ -52,6 +52,8 @@ impl Failure {
     /// What an answer of the API server means.
     pub(super) fn of_status(verb: &'static str, status: &Status, why: impl Fn() -> String) -> Self {
         match status.code {
+            // kube reads any JSON object that is no event as an empty Status.
+            0 => Self::Garbled { why: why() },
             404 => Self::NotServed,
             410 => Self::Expired,
             403 => Self::Forbidden { verb, why: why() },

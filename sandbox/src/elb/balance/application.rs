@@ -93,6 +93,8 @@ impl Proxy {
             Err(cause) => self.lost(cause),
             Ok(mut response) => {
                 strip_hop_by_hop(response.headers_mut());
+                // A target that speaks HTTP/1.0 does not end the client's connection.
+                *response.version_mut() = http::Version::HTTP_11;
                 response.map(|body| {
                     Either::Left(Relayed::new(body, self.elb.clone(), route.idle_timeout))
                 })

@@ -83,6 +83,7 @@ impl Elb {
     /// Counts a request or a connection: lost for this cause, or answered.
     fn count(&self, cause: Option<Cause>) {
         self.inner.state.lock().traffic.count(cause);
+        self.something_has_changed();
     }
 }
 

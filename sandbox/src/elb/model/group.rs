@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use tokio::time::Instant;
 
+use super::agenda::Plan;
 use super::balancer::Attachment;
 use super::target::{Phase, Target, Unused};
 use crate::elb::delays::Delays;
@@ -82,6 +83,17 @@ impl Group {
     pub(in crate::elb) fn at_address(&self, ip: IpAddr) -> Vec<SocketAddr> {
         let addresses = self.targets.keys().copied();
         addresses.filter(|target| target.ip() == ip).collect()
+    }
+
+    /// When something happens to a target by itself; never, when it is not registered.
+    pub(super) fn plan(&self, target: SocketAddr) -> Plan {
+        let Some(target) = self.targets.get(&target) else {
+            return Plan::default();
+        };
+        Plan {
+            deadline: target.phase.deadline(),
+            check: target.next_check.filter(|_| !target.in_flight),
+        }
     }
 
     pub(super) fn modelled(&self, target: SocketAddr) -> Option<Health> {

@@ -4,6 +4,7 @@
 //! [`Model::next_event`] says when something will happen by itself. What changed is handed out by
 //! [`Model::take_changes`].
 
+mod agenda;
 mod balancer;
 mod group;
 mod target;
@@ -13,6 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use tokio::time::Instant;
 
+use self::agenda::Agenda;
 use self::balancer::{Attachment, LoadBalancer};
 pub(super) use self::group::{Group, Pick};
 use self::target::{Phase, Rules, Target};
@@ -29,6 +31,7 @@ pub(super) struct Model {
     balancers: BTreeMap<String, LoadBalancer>,
     /// The zone that an address lies in, where one was given.
     zones: BTreeMap<IpAddr, String>,
+    agenda: Agenda,
     changes: Vec<Change>,
     generations: u64,
     random: Random,
@@ -63,17 +66,21 @@ impl Model {
 
     /// Removes a group, its targets, and its place in listeners.
     pub(super) fn remove_group(&mut self, arn: &str, at: Instant) {
-        for (_, forward) in self.listeners_mut() {
-            forward.retain(|(group, _)| group != arn);
+        for balancer in self.balancers.values_mut() {
+            let forward = balancer.listener.iter_mut();
+            forward.for_each(|groups| groups.retain(|(group, _)| group != arn));
         }
-        let Some(group) = self.groups.remove(arn) else {
+        let Some(group) = self.groups.get(arn) else {
             return;
         };
-        let kind = group.spec.kind();
-        for (target, state) in group.targets {
-            let from = Some(state.phase.health(kind));
-            self.note(arn, target, from, None, at);
+        let targets: Vec<SocketAddr> = group.all_health().into_keys().collect();
+        for target in targets {
+            self.script(arn, target, None, at);
+            self.change(arn, target, at, |targets| {
+                targets.remove(&target);
+            });
         }
+        self.groups.remove(arn);
     }
 
     pub(super) fn add_balancer(
@@ -115,11 +122,13 @@ impl Model {
         forward: Option<Vec<(String, u32)>>,
         at: Instant,
     ) {
-        if let Some(balancer) = self.balancers.get_mut(balancer) {
-            balancer.listener = forward;
-        }
-        let arns: Vec<String> = self.groups.keys().cloned().collect();
-        for arn in arns {
+        let Some(balancer) = self.balancers.get_mut(balancer) else {
+            return;
+        };
+        let before = std::mem::replace(&mut balancer.listener, forward);
+        let groups = before.iter().chain(&balancer.listener).flatten();
+        let affected: BTreeSet<String> = groups.map(|(arn, _)| arn.clone()).collect();
+        for arn in affected {
             self.refresh_use(&arn, at);
         }
     }
@@ -142,16 +151,15 @@ impl Model {
         {
             return;
         }
-        let from = group.modelled(target);
         let state = Target {
             phase: group.first_phase(zone.as_deref(), at),
             generation,
             next_check: None,
             in_flight: false,
         };
-        let to = Some(state.phase.health(group.spec.kind()));
-        group.targets.insert(target, state);
-        self.note(arn, target, from, to, at);
+        self.change(arn, target, at, |targets| {
+            targets.insert(target, state);
+        });
     }
 
     /// Deregisters a target; one that is not there is no error, as at AWS.
@@ -183,78 +191,52 @@ impl Model {
             None => group.scripts.remove(&target),
         };
         let to = group.health(target);
-        self.push_change(arn, target, from, to, at);
+        self.note(arn, target, from, to, at);
     }
 
     /// Lets everything happen that is due at `at`, in the order of the deadlines.
     pub(super) fn advance(&mut self, at: Instant) {
-        let mut due: Vec<(Instant, String, SocketAddr)> = self
-            .deadlines()
-            .filter(|(due, ..)| *due <= at)
-            .map(|(due, arn, target)| (due, arn.to_owned(), target))
-            .collect();
-        due.sort();
         // No phase that follows a deadline has one of its own, so one round is enough.
-        for (due, arn, target) in due {
-            let next = self.groups[&arn].targets[&target].phase.expired();
+        for (due, arn, target) in self.agenda.deadlines_until(at) {
+            let next = self.groups[&*arn].targets[&target].phase.expired();
             self.enter(&arn, target, next, due);
         }
     }
 
     /// When the next thing happens by itself: a deadline, or a health check that is due.
     pub(super) fn next_event(&self) -> Option<Instant> {
-        let checks = self.groups.values().flat_map(|group| {
-            group
-                .targets
-                .values()
-                .filter(|target| !target.in_flight)
-                .filter_map(|target| target.next_check)
-        });
-        let deadlines = self.deadlines().map(|(due, ..)| due);
-        checks.chain(deadlines).min()
+        self.agenda.first()
     }
 
     /// The health checks that are due at `at`; each must be answered by [`Model::finish_check`].
     pub(super) fn begin_checks(&mut self, at: Instant) -> Vec<Check> {
-        let mut checks = Vec::new();
-        for (arn, group) in &mut self.groups {
-            for (address, target) in &mut group.targets {
-                let due = target.next_check.is_some_and(|due| due <= at);
-                if target.in_flight || !due {
-                    continue;
-                }
-                target.in_flight = true;
-                target.next_check = Some(at + group.delays.health_check_interval);
-                checks.push(Check {
-                    arn: arn.clone(),
-                    target: *address,
-                    generation: target.generation,
-                    how: group.spec.health_check.clone(),
-                    timeout: group.delays.health_check_timeout,
-                });
-            }
-        }
-        checks
+        let due = self.agenda.checks_until(at).into_iter();
+        due.map(|(_, arn, address)| self.begin_check(&arn, address, at))
+            .collect()
     }
 
     /// Takes in what a health check found. Nothing happens when the target has gone or was
     /// registered anew since the check began.
     pub(super) fn finish_check(&mut self, check: &Check, outcome: CheckOutcome, at: Instant) {
-        let Some(group) = self.groups.get_mut(&check.arn) else {
+        let Some(group) = self.groups.get(&check.arn) else {
             return;
         };
         let rules = Rules {
             kind: group.spec.kind(),
             delays: &group.delays,
         };
-        let Some(target) = group.targets.get_mut(&check.target) else {
+        let Some(target) = group.targets.get(&check.target) else {
             return;
         };
         if target.generation != check.generation {
             return;
         }
-        target.in_flight = false;
         let next = target.phase.checked(outcome, rules, at);
+        self.change(&check.arn, check.target, at, |targets| {
+            if let Some(target) = targets.get_mut(&check.target) {
+                target.in_flight = false;
+            }
+        });
         self.enter(&check.arn, check.target, Some(next), at);
     }
 
@@ -282,15 +264,6 @@ impl Model {
     /// What changed since the last call, in order.
     pub(super) fn take_changes(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.changes)
-    }
-
-    fn listeners_mut(&mut self) -> impl Iterator<Item = (&str, &mut Vec<(String, u32)>)> {
-        self.balancers.iter_mut().filter_map(|(arn, balancer)| {
-            balancer
-                .listener
-                .as_mut()
-                .map(|forward| (arn.as_str(), forward))
-        })
     }
 
     /// The group for the next request, by the weights of the listener.
@@ -330,62 +303,79 @@ impl Model {
         }
     }
 
-    fn deadlines(&self) -> impl Iterator<Item = (Instant, &str, SocketAddr)> {
-        self.groups.iter().flat_map(|(arn, group)| {
-            group.targets.iter().filter_map(move |(address, target)| {
-                Some((target.phase.deadline()?, arn.as_str(), *address))
-            })
-        })
+    /// Begins a check that the agenda says is due.
+    fn begin_check(&mut self, arn: &str, address: SocketAddr, at: Instant) -> Check {
+        let group = &self.groups[arn];
+        let check = Check {
+            arn: arn.to_owned(),
+            target: address,
+            generation: group.targets[&address].generation,
+            how: group.spec.health_check.clone(),
+            timeout: group.delays.health_check_timeout,
+        };
+        let next = at + group.delays.health_check_interval;
+        self.change(arn, address, at, |targets| {
+            if let Some(target) = targets.get_mut(&address) {
+                target.in_flight = true;
+                target.next_check = Some(next);
+            }
+        });
+        check
     }
 
     /// Moves a registered target to its next phase, or out of the group.
     fn enter(&mut self, arn: &str, address: SocketAddr, next: Option<Phase>, at: Instant) {
+        let Some(group) = self.groups.get(arn) else {
+            return;
+        };
+        // The rhythm of the checks has nothing to do with the registration.
+        let interval = group.delays.health_check_interval;
+        let first_check = at + interval.mul_f64(self.random.fraction());
+        self.generations += 1;
+        let generation = self.generations;
+        self.change(arn, address, at, |targets| {
+            let Some(phase) = next else {
+                targets.remove(&address);
+                return;
+            };
+            let Some(target) = targets.get_mut(&address) else {
+                return;
+            };
+            if phase.is_checked() {
+                target.next_check = target.next_check.or(Some(first_check));
+            } else {
+                // A check that is still under way is none of the next phases' business.
+                target.generation = generation;
+                target.next_check = None;
+                target.in_flight = false;
+            }
+            target.phase = phase;
+        });
+    }
+
+    /// The one way to change a target: keeps the agenda, and notes what others can see.
+    fn change(
+        &mut self,
+        arn: &str,
+        address: SocketAddr,
+        at: Instant,
+        act: impl FnOnce(&mut BTreeMap<SocketAddr, Target>),
+    ) {
         let Some(group) = self.groups.get_mut(arn) else {
             return;
         };
-        let from = group.modelled(address);
-        match (next, group.targets.get_mut(&address)) {
-            (Some(phase), Some(target)) => {
-                if !phase.is_checked() {
-                    target.next_check = None;
-                } else if target.next_check.is_none() {
-                    // The rhythm of the checks has nothing to do with the registration.
-                    let wait = group
-                        .delays
-                        .health_check_interval
-                        .mul_f64(self.random.fraction());
-                    target.next_check = Some(at + wait);
-                }
-                target.phase = phase;
-            }
-            (None, _) => {
-                group.targets.remove(&address);
-            }
-            (Some(_), None) => return,
+        let (from, old) = (group.modelled(address), group.plan(address));
+        act(&mut group.targets);
+        let (to, new) = (group.modelled(address), group.plan(address));
+        // Where a script speaks for the target nobody sees the model.
+        let seen = !group.scripts.contains_key(&address);
+        self.agenda.replace(arn, address, old, new);
+        if seen {
+            self.note(arn, address, from, to, at);
         }
-        let to = group.modelled(address);
-        self.note(arn, address, from, to, at);
     }
 
-    /// Notes a change of the model; where a script speaks for the target nobody sees it.
     fn note(
-        &mut self,
-        arn: &str,
-        target: SocketAddr,
-        from: Option<Health>,
-        to: Option<Health>,
-        at: Instant,
-    ) {
-        let scripted = self
-            .groups
-            .get(arn)
-            .is_some_and(|group| group.scripts.contains_key(&target));
-        if !scripted {
-            self.push_change(arn, target, from, to, at);
-        }
-    }
-
-    fn push_change(
         &mut self,
         arn: &str,
         target: SocketAddr,

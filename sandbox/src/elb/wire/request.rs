@@ -250,7 +250,7 @@ fn health_check(form: &Form, kind: LoadBalancerKind) -> Result<HealthCheck, ApiE
             path: form.text("HealthCheckPath").unwrap_or("/").to_owned(),
             matcher: form
                 .parsed::<Matcher>("Matcher.HttpCode")?
-                .unwrap_or_default(),
+                .unwrap_or_else(|| Matcher::default_of(kind)),
         }),
         other => Err(ApiError::validation(format!(
             "Health check protocol '{other}' is not modelled here, use HTTP or TCP"

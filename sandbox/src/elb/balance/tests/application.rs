@@ -213,19 +213,17 @@ async fn a_target_that_falls_silent_is_given_up(#[case] behaviour: Behaviour, #[
 #[tokio::test]
 async fn a_request_in_flight_finishes_after_its_target_stopped_getting_new_ones() {
     let world = alb().await;
-    let told = Arc::new(Notify::new());
-    let old = target(Behaviour::AnswersLate(ok("old"), Arc::clone(&told))).await;
+    let [arrived, told] = [0, 0].map(|permits| Arc::new(Semaphore::new(permits)));
+    let semaphores = [Arc::clone(&arrived), Arc::clone(&told)];
+    let old = target(Behaviour::AnswersLate(ok("old"), semaphores)).await;
     world.in_service(old);
     let mut client = connect(&world).await;
-    let in_flight = spawn(async move { ask(&mut client, get()).await });
-    // The answer to a second request tells that the first one has its target.
-    let new = target(Behaviour::Answers(ok("new"))).await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    let in_flight = tokio::spawn(async move { ask(&mut client, get()).await });
+    within(arrived.acquire()).await.unwrap().forget();
     world.deregister(old);
-    world.in_service(new);
-    let fresh = async { while ask_once(&world).await.body.as_deref() != Some("new") {} };
-    within(fresh).await;
-    told.notify_waiters();
+    world.in_service(target(Behaviour::Answers(ok("new"))).await);
+    assert_eq!(ask_once(&world).await.body.as_deref(), Some("new"));
+    told.add_permits(100);
     let answer = within(in_flight).await.unwrap();
     assert_eq!(answer.body.as_deref(), Some("old"));
 }
@@ -243,4 +241,16 @@ async fn with_no_target_in_service_the_registered_ones_answer() {
     let answer = ask_once(&world).await;
     assert_eq!((answer.status, answer.body.as_deref()), (503, Some("busy")));
     assert_eq!(answer.cause, None, "the target's own 503");
+}
+
+#[tokio::test]
+async fn a_target_that_speaks_http_1_0_does_not_end_the_connection_of_the_client() {
+    let world = alb().await;
+    let old = "HTTP/1.0 200 OK\r\ncontent-length: 3\r\n\r\nold";
+    world.in_service(target(Behaviour::Breaks(old)).await);
+    let mut client = connect(&world).await;
+    for _ in 0..2 {
+        let answer = ask(&mut client, get()).await;
+        assert_eq!(answer.body.as_deref(), Some("old"));
+    }
 }

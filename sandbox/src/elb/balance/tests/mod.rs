@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
-use tokio::task::JoinHandle;
+use tokio::sync::Semaphore;
 
 use crate::elb::log::Traffic;
 use crate::elb::{Delays, Elb, Health, LoadBalancerKind, Options, TargetGroupSpec};
@@ -60,19 +59,18 @@ impl World {
 
     /// Waits until what ELB says of the target is so.
     async fn until(&self, target: SocketAddr, wanted: impl Fn(Option<Health>) -> bool) {
-        let mut changes = self.elb.subscribe();
-        let so = |_: &u64| wanted(self.elb.health(&self.arn, target.ip(), target.port()));
-        within(changes.wait_for(so)).await.unwrap();
+        let (ip, port) = (target.ip(), target.port());
+        within(
+            self.elb
+                .until(|elb| wanted(elb.health(&self.arn, ip, port))),
+        )
+        .await;
     }
 
     /// Waits until the traffic is as given.
     async fn until_traffic(&self, wanted: Traffic) {
-        let poll = async {
-            while self.elb.traffic() != wanted {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        if tokio::time::timeout(DEADLINE, poll).await.is_err() {
+        let so = self.elb.until(|elb| elb.traffic() == wanted);
+        if tokio::time::timeout(DEADLINE, so).await.is_err() {
             assert_eq!(self.elb.traffic(), wanted);
         }
     }
@@ -91,8 +89,9 @@ enum Behaviour {
     Answers(String),
     /// Answers each request with its own head.
     Echoes,
-    /// Answers with these bytes once it is told to.
-    AnswersLate(String, Arc<Notify>),
+    /// Answers with these bytes once it is told to, by a permit; adds one to the first semaphore
+    /// when `GET /hello` has arrived.
+    AnswersLate(String, [Arc<Semaphore>; 2]),
     /// Closes the connection after these bytes.
     Breaks(&'static str),
     /// Reads and says nothing.
@@ -131,8 +130,11 @@ async fn behave(mut stream: TcpStream, behaviour: Behaviour) {
         let answer = match &behaviour {
             Behaviour::Answers(answer) => answer.clone(),
             Behaviour::Echoes => ok(&String::from_utf8_lossy(&buffer[..length])),
-            Behaviour::AnswersLate(answer, told) => {
-                told.notified().await;
+            Behaviour::AnswersLate(answer, [arrived, told]) => {
+                if buffer.starts_with(b"GET /hello") {
+                    arrived.add_permits(1);
+                }
+                told.acquire().await.unwrap().forget();
                 answer.clone()
             }
             Behaviour::Breaks(last) => {
@@ -145,11 +147,4 @@ async fn behave(mut stream: TcpStream, behaviour: Behaviour) {
             return;
         }
     }
-}
-
-fn spawn<F>(future: F) -> JoinHandle<F::Output>
-where
-    F: Future<Output: Send> + Send + 'static,
-{
-    tokio::spawn(future)
 }

@@ -1,0 +1,126 @@
+//! What `kubectl` and clients ask before they ask for objects.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::{
+    Inner,
+    kinds::{Resource, Version},
+};
+
+/// Answers a path that names no resource; `None` is a page that does not exist.
+pub fn answer(api: &Inner, path: &[&str]) -> Option<Value> {
+    match path {
+        ["version"] => Some(json!({
+            "major": "1",
+            "minor": "33",
+            "gitVersion": "v1.33.0+sandbox",
+            "gitCommit": "",
+            "gitTreeState": "clean",
+            "buildDate": "1970-01-01T00:00:00Z",
+            "goVersion": "",
+            "compiler": "",
+            "platform": "",
+        })),
+        ["api"] => Some(json!({
+            "kind": "APIVersions",
+            "versions": ["v1"],
+            "serverAddressByClientCIDRs": [],
+        })),
+        ["apis"] => Some(json!({
+            "kind": "APIGroupList",
+            "apiVersion": "v1",
+            "groups": groups(api),
+        })),
+        ["apis", group] => groups(api).into_iter().find(|have| have["name"] == **group),
+        ["api", version] => resources(api, "", version),
+        ["apis", group, version] => resources(api, group, version),
+        _ => None,
+    }
+}
+
+fn groups(api: &Inner) -> Vec<Value> {
+    let mut versions: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    api.store.catalog(|catalog| {
+        for resource in catalog.all().filter(|r| !r.group.is_empty()) {
+            let known = versions.entry(resource.group.clone()).or_default();
+            for version in resource.versions.iter().filter(|v| v.served) {
+                if !known.contains(&version.name) {
+                    known.push(version.name.clone());
+                }
+            }
+        }
+    });
+    let groups = versions.into_iter().filter(|(_, known)| !known.is_empty());
+    groups
+        .map(|(group, known)| {
+            let entry = |version: &String| {
+                json!({"groupVersion": format!("{group}/{version}"), "version": version})
+            };
+            json!({
+                "kind": "APIGroup",
+                "apiVersion": "v1",
+                "name": group,
+                "versions": known.iter().map(entry).collect::<Vec<_>>(),
+                "preferredVersion": entry(&known[0]),
+            })
+        })
+        .collect()
+}
+
+fn resources(api: &Inner, group: &str, version: &str) -> Option<Value> {
+    let resources: Vec<Value> = api.store.catalog(|catalog| {
+        let all = catalog.all().filter(|resource| resource.group == group);
+        all.filter_map(|resource| {
+            let served = resource.versions.iter().find(|v| v.name == version)?;
+            served.served.then(|| entries(resource, served))
+        })
+        .flatten()
+        .collect()
+    });
+    let group_version = match group {
+        "" => version.to_owned(),
+        group => format!("{group}/{version}"),
+    };
+    (!resources.is_empty()).then(|| {
+        json!({
+            "kind": "APIResourceList",
+            "apiVersion": "v1",
+            "groupVersion": group_version,
+            "resources": resources,
+        })
+    })
+}
+
+fn entries(resource: &Resource, version: &Version) -> Vec<Value> {
+    let mut entries = vec![json!({
+        "name": resource.plural,
+        "singularName": resource.singular,
+        "namespaced": resource.namespaced,
+        "kind": resource.kind,
+        "shortNames": resource.short_names,
+        "verbs": [
+            "create", "delete", "deletecollection", "get", "list", "patch", "update", "watch",
+        ],
+    })];
+    if version.status {
+        entries.push(json!({
+            "name": format!("{}/status", resource.plural),
+            "singularName": "",
+            "namespaced": resource.namespaced,
+            "kind": resource.kind,
+            "verbs": ["get", "patch", "update"],
+        }));
+    }
+    if resource.group.is_empty() && resource.plural == "pods" {
+        entries.push(json!({
+            "name": "pods/binding",
+            "singularName": "",
+            "namespaced": true,
+            "kind": "Binding",
+            "verbs": ["create"],
+        }));
+    }
+    entries
+}

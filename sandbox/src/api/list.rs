@@ -1,0 +1,218 @@
+//! Reading: one object, or a collection with selectors and pages.
+
+use std::collections::BTreeMap;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::{Value, json};
+
+use super::{
+    Inner,
+    kinds::Served,
+    object::Object,
+    selector::Selector,
+    status::Status,
+    store::{Page, Scan},
+    view::View,
+    write::Target,
+};
+
+/// The query of a request; of a repeated parameter the last counts.
+#[derive(Clone, Debug, Default)]
+pub struct Query(BTreeMap<String, String>);
+
+impl Query {
+    /// Reads the part of a URI after the question mark.
+    pub fn parse(text: &str) -> Query {
+        Query(
+            form_urlencoded::parse(text.as_bytes())
+                .into_owned()
+                .collect(),
+        )
+    }
+
+    /// A parameter; empty where it is absent.
+    pub fn text(&self, name: &str) -> &str {
+        self.0.get(name).map(String::as_str).unwrap_or_default()
+    }
+
+    /// Whether a parameter says yes.
+    pub fn flag(&self, name: &str) -> bool {
+        matches!(self.text(name), "1" | "true")
+    }
+
+    /// A number, if there is one.
+    pub fn number(&self, name: &str) -> Result<Option<u64>, Status> {
+        match self.text(name) {
+            "" => Ok(None),
+            text => text
+                .parse()
+                .map(Some)
+                .map_err(|_| Status::bad_request(format!("{name} is not a number: \"{text}\""))),
+        }
+    }
+}
+
+/// Which objects of a resource a request is about.
+#[derive(Clone, Debug)]
+pub struct Selection {
+    /// `None` is every namespace.
+    pub namespace: Option<String>,
+    labels: Selector,
+    fields: Selector,
+}
+
+impl Selection {
+    /// Reads the selectors; a name in the path selects that object alone.
+    pub fn read(target: &Target, query: &Query) -> Result<Selection, Status> {
+        let labels = Selector::parse(query.text("labelSelector")).map_err(Status::bad_request)?;
+        let mut fields = query.text("fieldSelector").to_owned();
+        if !target.name.is_empty() {
+            fields = format!("metadata.name={}", target.name);
+        }
+        let fields = Selector::parse(&fields).map_err(Status::bad_request)?;
+        if let Some(field) = fields
+            .keys()
+            .find(|field| !selectable(&target.served, field))
+        {
+            return Err(Status::bad_request(format!(
+                "field label not supported: {field}"
+            )));
+        }
+        Ok(Selection {
+            namespace: Some(target.namespace.clone()).filter(|namespace| !namespace.is_empty()),
+            labels,
+            fields,
+        })
+    }
+
+    /// Whether an object is meant.
+    pub fn matches(&self, object: &Object) -> bool {
+        self.namespace
+            .as_deref()
+            .is_none_or(|namespace| namespace == object.namespace())
+            && self.labels.matches(&object.labels())
+            && self.fields.matches_fields(object)
+    }
+}
+
+fn selectable(served: &Served, field: &str) -> bool {
+    match field {
+        "metadata.name" | "metadata.namespace" => true,
+        "spec.nodeName" | "status.phase" => served.is("", "pods"),
+        field => {
+            served.resource.plural == "events"
+                && (field.starts_with("involvedObject.")
+                    || field.starts_with("regarding.")
+                    || matches!(field, "type" | "reason"))
+        }
+    }
+}
+
+/// GET of one object.
+pub fn read(api: &Inner, target: &Target) -> Result<Object, Status> {
+    match api.store.read(&target.key()) {
+        Some(object) => Ok(target.served.present(&object)),
+        None => Err(Status::not_found(&target.served.resource, &target.name)),
+    }
+}
+
+/// GET of a collection.
+pub fn list(api: &Inner, target: &Target, query: &Query, view: View) -> Result<Value, Status> {
+    let selection = Selection::read(target, query)?;
+    check_version(api, query)?;
+    let token = Token::read(query.text("continue"), api.store.oldest())?;
+    let limit = query.number("limit")?.filter(|limit| *limit > 0);
+    let page = api.store.list(&Scan {
+        resource: &target.served.resource,
+        namespace: selection.namespace.as_deref(),
+        after: token.as_ref().map(|token| token.after.clone()),
+        limit: limit.map_or(usize::MAX, |limit| limit.try_into().unwrap_or(usize::MAX)),
+        keep: &|object| selection.matches(object),
+    });
+    // All pages carry the version of the first one: a watch from there tells of what changed
+    // while the pages were read.
+    let version = token.map_or(page.version, |token| token.version);
+    let items: Vec<Object> = page
+        .items
+        .iter()
+        .map(|(_, object)| target.served.present(object))
+        .collect();
+    Ok(view.list(&target.served, items, list_meta(&page, version), api))
+}
+
+fn list_meta(page: &Page, version: u64) -> Value {
+    let mut meta = json!({"resourceVersion": version.to_string()});
+    if page.remaining > 0
+        && let Some((key, _)) = page.items.last()
+    {
+        let token = json!([version, key.namespace, key.name]);
+        meta["continue"] = json!(URL_SAFE_NO_PAD.encode(token.to_string()));
+        meta["remainingItemCount"] = json!(page.remaining);
+    }
+    meta
+}
+
+/// Objects are only known as they are now, so only a list at exactly an older version is refused,
+/// as too old.
+fn check_version(api: &Inner, query: &Query) -> Result<(), Status> {
+    let now = api.store.version();
+    let Some(wanted) = query.number("resourceVersion")? else {
+        return Ok(());
+    };
+    if wanted > now {
+        return Err(too_large(wanted, now));
+    }
+    if query.text("resourceVersionMatch") == "Exact" && wanted != now {
+        return Err(Status::expired(format!(
+            "The provided resource version {wanted} is too old"
+        )));
+    }
+    Ok(())
+}
+
+/// A version that this server has not reached.
+pub fn too_large(wanted: u64, now: u64) -> Status {
+    Status {
+        details: json!({
+            "causes": [{
+                "reason": "ResourceVersionTooLarge",
+                "message": "Too large resource version",
+            }],
+            "retryAfterSeconds": 1,
+        }),
+        ..Status::new(
+            504,
+            "Timeout",
+            format!("Timeout: Too large resource version: {wanted}, current: {now}"),
+        )
+    }
+}
+
+/// Where the next page starts.
+struct Token {
+    version: u64,
+    after: (String, String),
+}
+
+impl Token {
+    fn read(text: &str, oldest: u64) -> Result<Option<Token>, Status> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let decoded = URL_SAFE_NO_PAD.decode(text).ok();
+        let decoded = decoded.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let Some((version, namespace, name)) = decoded else {
+            return Err(Status::bad_request("continue key is not valid"));
+        };
+        if version < oldest {
+            return Err(Status::expired(
+                "The provided continue parameter is too old to display a consistent list result. \
+                 You must start a new list without the continue parameter.",
+            ));
+        }
+        Ok(Some(Token {
+            version,
+            after: (namespace, name),
+        }))
+    }
+}

@@ -1,0 +1,209 @@
+//! A model Kubernetes API server: the part that targetgate and the actors use, and no more.
+//!
+//! All objects of all kinds live in one store ([`store`]) under one counter of versions. A request
+//! ([`http`]) becomes a verb on a resource ([`kinds`]): [`list`] and [`watch`] read, [`write`]
+//! writes. [`Api::client`] is a `kube::Client` in this process, without a socket; [`Api::serve`]
+//! is the same server for `kubectl`.
+//!
+//! Not modelled: authentication and RBAC, field ownership of server-side apply, conversion between
+//! versions, the garbage collector (owners are not followed), and resources that nobody here uses.
+
+mod builtin;
+mod calls;
+mod crd;
+mod dial;
+mod discovery;
+mod faults;
+mod http;
+mod kinds;
+mod list;
+mod object;
+mod patch;
+mod selector;
+mod serve;
+mod status;
+mod store;
+mod view;
+mod watch;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use jiff::{Timestamp, Unit};
+use kube::client::Body;
+use serde_json::json;
+use tokio::net::TcpListener;
+
+pub use self::{
+    calls::{Call, Calls, Verb},
+    dial::{Dial, Io, Switchboard, Tcp},
+    faults::{Away, Faults, Match, When},
+    http::Body as ResponseBody,
+    status::Status,
+};
+use self::{
+    kinds::{Resource, Served},
+    object::Object,
+    store::{Key, Store},
+};
+use crate::clock::{self, Now};
+
+/// How a server is made.
+pub struct Options {
+    /// The wall clock, for `creationTimestamp` and its like.
+    pub now: Now,
+    /// How the hosts of webhooks are reached.
+    pub dial: Arc<dyn Dial>,
+    /// How many changes are kept for watches; who starts from before gets 410.
+    pub history: usize,
+    /// Where UIDs and generated names are drawn from.
+    pub seed: u64,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            now: clock::system(),
+            dial: Arc::new(Tcp),
+            history: 10_000,
+            seed: 0,
+        }
+    }
+}
+
+/// The server. Clones are the same server.
+#[derive(Clone)]
+pub struct Api(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    now: Now,
+    calls: Calls,
+    faults: Faults,
+}
+
+impl Api {
+    /// A server with the Namespaces `default` and `kube-system` and nothing else.
+    pub fn new(options: Options) -> Api {
+        let api = Inner {
+            store: Store::new(options.history, options.seed),
+            now: options.now,
+            calls: Calls::default(),
+            faults: Faults::default(),
+        };
+        for name in ["default", "kube-system"] {
+            api.put_namespace(name);
+        }
+        Api(Arc::new(api))
+    }
+
+    /// The server as a `tower` service.
+    pub fn service(&self) -> Service {
+        Service(self.clone())
+    }
+
+    /// A client in this process, whose default namespace is `default`. Needs a tokio runtime.
+    pub fn client(&self) -> kube::Client {
+        kube::Client::new(self.service(), "default")
+    }
+
+    /// Serves plain HTTP/1.1 until `shutdown`, then drops every connection.
+    pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        serve::serve(self, listener, shutdown).await;
+    }
+
+    /// What was asked of it.
+    pub fn calls(&self) -> &Calls {
+        &self.0.calls
+    }
+
+    /// What goes wrong on request.
+    pub fn faults(&self) -> &Faults {
+        &self.0.faults
+    }
+
+    /// Forgets the history: every watch that has not read up to now, and every later one from a
+    /// version before now, gets 410. A watch that is open and up to date gets it, too.
+    pub fn forget_history(&self) {
+        self.0.store.forget_history();
+    }
+
+    fn inner(&self) -> Arc<Inner> {
+        Arc::clone(&self.0)
+    }
+}
+
+impl Inner {
+    /// Finds a resource in a version that is served.
+    fn served(&self, group: &str, version: &str, plural: &str) -> Option<Served> {
+        self.store
+            .catalog(|catalog| catalog.find(group, version, plural))
+    }
+
+    fn namespaces(&self) -> Arc<Resource> {
+        self.served("", "v1", "namespaces")
+            // It is in the built-in table.
+            .expect("namespaces are always served")
+            .resource
+    }
+
+    fn namespace(&self, name: &str) -> Option<Arc<Object>> {
+        self.store.read(&Key::new(&self.namespaces(), "", name))
+    }
+
+    fn put_namespace(&self, name: &str) {
+        let namespace = json!({
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {
+                "name": name,
+                "uid": self.store.uid(),
+                "creationTimestamp": stamp((self.now)()),
+                "labels": {"kubernetes.io/metadata.name": name},
+            },
+            "spec": {"finalizers": ["kubernetes"]},
+            "status": {"phase": "Active"},
+        });
+        if let Ok(namespace) = Object::new(namespace) {
+            let key = Key::new(&self.namespaces(), "", name);
+            // Called on a new store only, where nobody else writes.
+            let _ = self.store.commit(&key, None, Some(namespace));
+        }
+    }
+}
+
+/// The server as a `tower` service, for [`kube::Client::new`].
+#[derive(Clone)]
+pub struct Service(Api);
+
+impl tower::Service<::http::Request<Body>> for Service {
+    type Response = ::http::Response<ResponseBody>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: ::http::Request<Body>) -> Self::Future {
+        Box::pin(http::handle(self.0.inner(), request))
+    }
+}
+
+/// A time as `metav1.Time` writes it: whole seconds.
+fn stamp(time: Timestamp) -> String {
+    // Rounding down fits any time.
+    let seconds = jiff::TimestampRound::new()
+        .smallest(Unit::Second)
+        .mode(jiff::RoundMode::Floor);
+    time.round(seconds).unwrap_or(time).to_string()
+}

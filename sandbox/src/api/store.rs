@@ -1,0 +1,399 @@
+//! The objects, their one counter of versions, and the history that watches read.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Bound,
+    sync::Arc,
+};
+
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::{sync::watch, time::Instant};
+
+use super::{
+    kinds::{Catalog, Resource},
+    object::Object,
+};
+
+/// Where one object is kept.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    /// The group under which the resource is kept.
+    pub group: String,
+    /// The plural.
+    pub resource: String,
+    /// Empty for what has no namespace.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+impl Key {
+    /// The key of an object of a resource.
+    pub fn new(resource: &Resource, namespace: &str, name: &str) -> Key {
+        Key {
+            group: resource.kept_in.clone(),
+            resource: resource.plural.clone(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }
+    }
+
+    fn is_of(&self, group: &str, plural: &str) -> bool {
+        self.group == group && self.resource == plural
+    }
+}
+
+/// One write, as a watch sees it.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// The version that the write made.
+    pub version: u64,
+    /// When it was made, on tokio's clock.
+    pub at: Instant,
+    /// Which object.
+    pub key: Key,
+    /// The object before, if it was there.
+    pub before: Option<Arc<Object>>,
+    /// The object after, if it is there.
+    pub after: Option<Arc<Object>>,
+    /// The last state of an object that went, under the version of its going.
+    pub last: Arc<Object>,
+}
+
+/// A write was refused because the object was not in the state that the writer had seen.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Raced;
+
+/// The asked-for changes are older than what is kept; carries the oldest version to start from.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Forgotten(pub u64);
+
+/// The store. No lock is held across an await.
+pub struct Store {
+    state: Mutex<State>,
+    version: watch::Sender<u64>,
+}
+
+struct State {
+    objects: BTreeMap<Key, Arc<Object>>,
+    catalog: Catalog,
+    version: u64,
+    history: VecDeque<Change>,
+    limit: usize,
+    /// Watches may start from here, not from before.
+    oldest: u64,
+    random: Random,
+}
+
+impl Store {
+    /// An empty store that keeps `history` changes for watches and draws names from `seed`.
+    pub fn new(history: usize, seed: u64) -> Store {
+        Store {
+            state: Mutex::new(State {
+                objects: BTreeMap::new(),
+                catalog: Catalog::builtin(),
+                version: 1,
+                history: VecDeque::new(),
+                limit: history,
+                oldest: 1,
+                random: Random(seed),
+            }),
+            version: watch::Sender::new(1),
+        }
+    }
+
+    /// The resources that are served now.
+    pub fn catalog<T>(&self, read: impl FnOnce(&Catalog) -> T) -> T {
+        read(&self.state.lock().catalog)
+    }
+
+    /// One object.
+    pub fn read(&self, key: &Key) -> Option<Arc<Object>> {
+        self.state.lock().objects.get(key).cloned()
+    }
+
+    /// Up to `limit` objects of a resource after `after`, in order of namespace and name, whether
+    /// there are more, and the version at which they were read.
+    pub fn list(&self, scan: &Scan<'_>) -> Page {
+        let state = self.state.lock();
+        let first = scan.first();
+        let start = match &scan.after {
+            Some((namespace, name)) => Bound::Excluded(Key::new(scan.resource, namespace, name)),
+            None => Bound::Included(first),
+        };
+        let mut items = state
+            .objects
+            .range((start, Bound::Unbounded))
+            .take_while(|(key, _)| scan.holds(key))
+            .filter(|(_, object)| (scan.keep)(object))
+            .map(|(key, object)| (key.clone(), Arc::clone(object)));
+        let taken: Vec<_> = items.by_ref().take(scan.limit).collect();
+        let remaining = items.count();
+        Page {
+            items: taken,
+            remaining,
+            version: state.version,
+        }
+    }
+
+    /// Puts an object in (`Some`) or takes it out (`None`), when the stored one still has the
+    /// version `seen` (`None`: is absent). Gives the object as stored, or as it was at its end.
+    pub fn commit(
+        &self,
+        key: &Key,
+        seen: Option<&str>,
+        object: Option<Object>,
+    ) -> Result<Arc<Object>, Raced> {
+        let mut state = self.state.lock();
+        let before = state.objects.get(key).cloned();
+        if before.as_deref().map(Object::version) != seen {
+            return Err(Raced);
+        }
+        let Some(mut last) = object.clone().or_else(|| before.as_deref().cloned()) else {
+            return Err(Raced);
+        };
+        state.version += 1;
+        last.set_meta("resourceVersion", json!(state.version.to_string()));
+        let last = Arc::new(last);
+        let after = object.is_some().then(|| Arc::clone(&last));
+        state.put(key, after.clone());
+        let change = Change {
+            version: state.version,
+            at: Instant::now(),
+            key: key.clone(),
+            before,
+            after,
+            last: Arc::clone(&last),
+        };
+        state.record(change);
+        let version = state.version;
+        drop(state);
+        self.version.send_replace(version);
+        Ok(last)
+    }
+
+    /// Up to `limit` changes after `version`.
+    pub fn since(&self, version: u64, limit: usize) -> Result<Vec<Change>, Forgotten> {
+        let state = self.state.lock();
+        if version < state.oldest {
+            return Err(Forgotten(state.oldest));
+        }
+        let start = state.history.partition_point(|c| c.version <= version);
+        Ok(state.history.range(start..).take(limit).cloned().collect())
+    }
+
+    /// Tells of each new version.
+    pub fn versions(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// The version now.
+    pub fn version(&self) -> u64 {
+        self.state.lock().version
+    }
+
+    /// The oldest version that a watch may start from.
+    pub fn oldest(&self) -> u64 {
+        self.state.lock().oldest
+    }
+
+    /// Forgets every change: a watch from any version up to now is refused.
+    pub fn forget_history(&self) {
+        let mut state = self.state.lock();
+        state.history.clear();
+        state.version += 1;
+        state.oldest = state.version;
+        let version = state.version;
+        drop(state);
+        self.version.send_replace(version);
+    }
+
+    /// A new UID, drawn from the seed.
+    pub fn uid(&self) -> String {
+        let mut state = self.state.lock();
+        let (high, low) = (state.random.next(), state.random.next());
+        // Version 4, variant 1, as RFC 9562 has it.
+        format!(
+            "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
+            high >> 32,
+            (high >> 16) & 0xffff,
+            high & 0xfff,
+            (low >> 48) & 0x3fff | 0x8000,
+            low & 0xffff_ffff_ffff,
+        )
+    }
+
+    /// `prefix` and five characters, as Kubernetes makes them from `generateName`: the base is cut
+    /// to 58 characters, and the characters make no words.
+    pub fn generated_name(&self, prefix: &str) -> String {
+        const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+        let base: String = prefix.chars().take(58).collect();
+        let mut state = self.state.lock();
+        let mut number = state.random.next();
+        let length = ALPHABET.len() as u64;
+        let tail = (0..5).map(|_| {
+            let at = (number % length) as usize;
+            number /= length;
+            char::from(ALPHABET[at])
+        });
+        base.chars().chain(tail.collect::<Vec<_>>()).collect()
+    }
+}
+
+impl State {
+    fn put(&mut self, key: &Key, after: Option<Arc<Object>>) {
+        let is_crd = key.is_of("apiextensions.k8s.io", "customresourcedefinitions");
+        match after {
+            Some(object) => {
+                if is_crd {
+                    self.catalog.define(&object);
+                }
+                self.objects.insert(key.clone(), object);
+            }
+            None => {
+                if is_crd {
+                    self.catalog.forget(&key.name);
+                }
+                self.objects.remove(key);
+            }
+        }
+    }
+
+    fn record(&mut self, change: Change) {
+        self.history.push_back(change);
+        while self.history.len() > self.limit {
+            if let Some(gone) = self.history.pop_front() {
+                self.oldest = gone.version;
+            }
+        }
+    }
+}
+
+/// Which objects a list wants.
+pub struct Scan<'a> {
+    /// Of which resource.
+    pub resource: &'a Resource,
+    /// In which namespace; `None` is all.
+    pub namespace: Option<&'a str>,
+    /// After this namespace and name.
+    pub after: Option<(String, String)>,
+    /// How many at most.
+    pub limit: usize,
+    /// Which to keep.
+    pub keep: &'a dyn Fn(&Object) -> bool,
+}
+
+impl<'a> Scan<'a> {
+    /// All objects of a resource, in one namespace or all.
+    pub fn all(resource: &'a Resource, namespace: Option<&'a str>) -> Scan<'a> {
+        Scan {
+            resource,
+            namespace,
+            after: None,
+            limit: usize::MAX,
+            keep: &|_| true,
+        }
+    }
+
+    fn first(&self) -> Key {
+        Key::new(self.resource, self.namespace.unwrap_or_default(), "")
+    }
+
+    fn holds(&self, key: &Key) -> bool {
+        key.is_of(&self.resource.kept_in, &self.resource.plural)
+            && self.namespace.is_none_or(|wanted| wanted == key.namespace)
+    }
+}
+
+/// What a list gave.
+pub struct Page {
+    /// The objects, in order.
+    pub items: Vec<(Key, Arc<Object>)>,
+    /// How many come after them.
+    pub remaining: usize,
+    /// The version at which they were read.
+    pub version: u64,
+}
+
+/// SplitMix64: small, seeded, and good enough for names.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pods(store: &Store) -> Arc<Resource> {
+        store
+            .catalog(|catalog| catalog.find("", "v1", "pods"))
+            .unwrap()
+            .resource
+    }
+
+    fn pod(name: &str) -> Object {
+        Object::new(json!({"metadata": {"name": name, "namespace": "a"}})).unwrap()
+    }
+
+    #[test]
+    fn a_write_on_an_old_version_is_refused() {
+        let store = Store::new(10, 1);
+        let key = Key::new(&pods(&store), "a", "p");
+        let first = store.commit(&key, None, Some(pod("p"))).unwrap();
+        assert!(store.commit(&key, None, Some(pod("p"))).is_err());
+        store
+            .commit(&key, Some(first.version()), Some(pod("p")))
+            .unwrap();
+        assert_eq!(store.commit(&key, Some(first.version()), None), Err(Raced));
+    }
+
+    #[test]
+    fn history_that_is_no_longer_kept_is_reported_as_forgotten() {
+        let store = Store::new(2, 1);
+        let resource = pods(&store);
+        let start = store.version();
+        for name in ["p", "q", "r"] {
+            let key = Key::new(&resource, "a", name);
+            store.commit(&key, None, Some(pod(name))).unwrap();
+        }
+        assert_eq!(store.since(start, 10).unwrap_err(), Forgotten(start + 1));
+        assert_eq!(store.since(start + 1, 10).unwrap().len(), 2);
+        store.forget_history();
+        assert!(store.since(start + 3, 10).is_err());
+        assert!(store.since(store.version(), 10).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_names_and_another_seed_others() {
+        let name = |seed| Store::new(1, seed).generated_name("web-");
+        assert_eq!(name(7), name(7));
+        assert_ne!(name(7), name(8));
+        assert_eq!(name(7).len(), 9);
+    }
+
+    #[test]
+    fn a_page_ends_at_its_resource_and_namespace() {
+        let store = Store::new(10, 1);
+        let resource = pods(&store);
+        for (namespace, name) in [("a", "p"), ("a", "q"), ("b", "p")] {
+            let key = Key::new(&resource, namespace, name);
+            store.commit(&key, None, Some(pod(name))).unwrap();
+        }
+        let page = store.list(&Scan {
+            limit: 1,
+            ..Scan::all(&resource, Some("a"))
+        });
+        assert_eq!((page.items.len(), page.remaining), (1, 1));
+        let all = store.list(&Scan::all(&resource, None));
+        assert_eq!(all.items.len(), 3);
+    }
+}

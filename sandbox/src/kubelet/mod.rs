@@ -1,0 +1,211 @@
+//! The kubelet's part, and the scheduler's: pods become real HTTP servers on this machine.
+//!
+//! Everything is seen and said through the Kubernetes API, so it serves a real API server as well
+//! as the sandbox's. A pod without a node is bound to one of ours; it gets an address, listens on
+//! its container ports after [`Options::start_after`], is `Ready` when its readiness gates say so
+//! as well, and ends as a plain web server does.
+
+mod address;
+mod lifecycle;
+mod pod_server;
+mod status;
+mod worker;
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{Node, NodeCondition, NodeStatus, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt};
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use self::address::Addresses;
+pub use self::address::{Network, Reuse};
+use self::worker::Context;
+use crate::clock::{self, Now};
+use crate::watched::watched;
+
+/// How the kubelet's pods behave.
+#[derive(Clone)]
+pub struct Options {
+    /// The nodes that it makes and runs, in turn. Pods bound elsewhere are not its own.
+    pub nodes: Vec<String>,
+    /// From the binding of a pod to the moment its containers listen and are ready.
+    pub start_after: Duration,
+    /// How long a pod works on a request; a request may ask for another time, `?work_ms=N`.
+    pub work: Duration,
+    /// The path that is answered at once.
+    pub health_path: String,
+    /// How pods get their addresses.
+    pub network: Network,
+    /// Where the search for a free subnet begins.
+    pub seed: u64,
+    /// The clock of conditions.
+    pub now: Now,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            nodes: vec![
+                "node-a".to_owned(),
+                "node-b".to_owned(),
+                "node-c".to_owned(),
+            ],
+            start_after: Duration::from_millis(500),
+            work: Duration::from_millis(10),
+            health_path: "/healthz".to_owned(),
+            network: Network::detect(),
+            seed: 1,
+            now: clock::system(),
+        }
+    }
+}
+
+/// Why the kubelet cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No address for pods.
+    #[error("cannot claim a subnet of 127.0.0.0/8 for pods; end other sandboxes of this machine")]
+    Claim(#[source] io::Error),
+    /// The API server refused a Node.
+    #[error("cannot make the Node '{node}'; is the API server up, and may this client make Nodes?")]
+    Node {
+        /// Its name.
+        node: String,
+        /// What the API server said.
+        #[source]
+        source: Box<kube::Error>,
+    },
+}
+
+/// Runs pods until it is dropped; their servers and connections end with it.
+///
+/// # Errors
+///
+/// When it cannot start. Once started it outlives an API server that is away.
+pub async fn run(client: Client, options: Options) -> Result<(), Error> {
+    let addresses = Addresses::claim(options.network, options.seed).map_err(Error::Claim)?;
+    for node in &options.nodes {
+        register(&client, node, &options.now)
+            .await
+            .map_err(|source| Error::Node {
+                node: node.clone(),
+                source: Box::new(source),
+            })?;
+    }
+    let (pods, mut changes) = watched::<Pod>(Api::all(client.clone()));
+    let mut workers = Workers {
+        context: Arc::new(Context {
+            client,
+            options,
+            addresses,
+        }),
+        pods: HashMap::new(),
+        tasks: JoinSet::new(),
+        bound: 0,
+    };
+    loop {
+        tokio::select! {
+            Some(()) = changes.next() => workers.sync(pods.state()),
+            Some(_) = workers.tasks.join_next() => {}
+        }
+    }
+}
+
+/// Makes a Node that is `Ready`.
+async fn register(client: &Client, name: &str, now: &Now) -> Result<(), kube::Error> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let mut node = Node::default();
+    node.metadata.name = Some(name.to_owned());
+    match nodes.create(&PostParams::default(), &node).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+        Err(error) => return Err(error),
+    }
+    let at = Time(now());
+    let status = NodeStatus {
+        conditions: Some(vec![NodeCondition {
+            type_: "Ready".to_owned(),
+            status: "True".to_owned(),
+            reason: Some("KubeletReady".to_owned()),
+            message: Some("the sandbox's kubelet is running".to_owned()),
+            last_heartbeat_time: Some(at.clone()),
+            last_transition_time: Some(at),
+        }]),
+        ..NodeStatus::default()
+    };
+    let patch = Patch::Strategic(json!({"status": status}));
+    nodes
+        .patch_status(name, &PatchParams::default(), &patch)
+        .await
+        .map(drop)
+}
+
+/// The pods that run here, each in a task of its own, by UID.
+struct Workers {
+    context: Arc<Context>,
+    pods: HashMap<String, Worker>,
+    tasks: JoinSet<()>,
+    /// Pods seen so far: the next one's node.
+    bound: usize,
+}
+
+struct Worker {
+    newest: watch::Sender<Arc<Pod>>,
+    task: tokio::task::AbortHandle,
+}
+
+impl Workers {
+    /// Brings the workers in line with the pods there are.
+    fn sync(&mut self, pods: Vec<Arc<Pod>>) {
+        let mut present = HashMap::with_capacity(pods.len());
+        for pod in pods {
+            if let Some(uid) = pod.uid() {
+                present.insert(uid, pod);
+            }
+        }
+        self.pods.retain(|uid, worker| {
+            let present = present.contains_key(uid);
+            if !present {
+                worker.task.abort();
+            }
+            present
+        });
+        for (uid, pod) in present {
+            match self.pods.get(&uid) {
+                Some(worker) => {
+                    worker.newest.send_if_modified(|newest| {
+                        let newer = newest.resource_version() != pod.resource_version();
+                        *newest = pod;
+                        newer
+                    });
+                }
+                None => self.begin(uid, pod),
+            }
+        }
+    }
+
+    fn begin(&mut self, uid: String, pod: Arc<Pod>) {
+        let nodes = &self.context.options.nodes;
+        let node = match pod.spec.as_ref().and_then(|spec| spec.node_name.clone()) {
+            Some(node) if nodes.contains(&node) => node,
+            Some(_) => return,
+            None => match nodes.get(self.bound % nodes.len().max(1)) {
+                Some(node) => node.clone(),
+                None => return,
+            },
+        };
+        self.bound += 1;
+        let (newest, versions) = watch::channel(pod);
+        let task = worker::run(Arc::clone(&self.context), node, versions);
+        let task = self.tasks.spawn(task);
+        self.pods.insert(uid, Worker { newest, task });
+    }
+}

@@ -1,0 +1,370 @@
+//! Users: steady requests through the load balancer, each of them counted.
+//!
+//! The rate is kept whatever the answers are, as users do who do not know of each other. A request
+//! that fails is not sent again: it is what a user would have seen.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+
+/// The largest answer that is read.
+const MAX_BODY: usize = 64 * 1024;
+/// In which the sandbox's load balancer says why it answered in a target's place.
+const CAUSE_HEADER: &str = "x-sandbox-cause";
+
+/// What to send.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The load balancer.
+    pub address: SocketAddr,
+    /// The path of each request.
+    pub path: String,
+    /// Requests a second, over all connections.
+    pub rate: f64,
+    /// Keep-alive connections.
+    pub connections: usize,
+    /// How long a user waits, connecting included.
+    pub timeout: Duration,
+}
+
+/// Why a request was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// 503: the load balancer had no target to send it to.
+    NoTarget,
+    /// 502: the target did not take the load balancer's connection.
+    TargetRefused,
+    /// 502: the target broke the connection off.
+    TargetReset,
+    /// 504: the target did not answer in time.
+    TargetTimeout,
+    /// Another answer than 2xx.
+    Status,
+    /// The load balancer did not take the connection.
+    Refused,
+    /// The connection to the load balancer broke off.
+    Reset,
+    /// No answer within [`Options::timeout`].
+    Timeout,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoTarget => "no healthy target (503)",
+            Self::TargetRefused => "refused by the target (502)",
+            Self::TargetReset => "reset by the target (502)",
+            Self::TargetTimeout => "target too slow (504)",
+            Self::Status => "another status",
+            Self::Refused => "refused",
+            Self::Reset => "connection reset",
+            Self::Timeout => "timeout",
+        })
+    }
+}
+
+/// What became of the requests.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Requests sent, those under way included.
+    pub sent: u64,
+    /// Requests answered with 2xx.
+    pub ok: u64,
+    /// The others, by cause.
+    pub lost: BTreeMap<Cause, u64>,
+}
+
+impl Counts {
+    /// Requests lost, whatever the cause.
+    pub fn lost(&self) -> u64 {
+        self.lost.values().sum()
+    }
+}
+
+/// Requests that are being sent, until it is stopped or dropped.
+pub struct Traffic {
+    counts: Arc<Mutex<Counts>>,
+    stop: tokio::sync::watch::Sender<bool>,
+    connections: JoinSet<()>,
+}
+
+impl Traffic {
+    /// Begins to send.
+    pub fn start(options: &Options) -> Self {
+        let counts = Arc::new(Mutex::new(Counts::default()));
+        let stop = tokio::sync::watch::Sender::new(false);
+        let mut connections = JoinSet::new();
+        let connections_wanted = u32::try_from(options.connections.max(1)).unwrap_or(u32::MAX);
+        let gap = Duration::from_secs(1).div_f64(options.rate.clamp(0.001, 1e6));
+        for number in 0..connections_wanted {
+            let user = User {
+                options: options.clone(),
+                counts: Arc::clone(&counts),
+                connection: None,
+            };
+            let first = Instant::now() + gap * number;
+            connections.spawn(user.send(first, gap * connections_wanted, stop.subscribe()));
+        }
+        Self {
+            counts,
+            stop,
+            connections,
+        }
+    }
+
+    /// What became of the requests so far.
+    pub fn counts(&self) -> Counts {
+        self.counts.lock().clone()
+    }
+
+    /// Sends no more, waits for the answers under way, and counts.
+    pub async fn stop(mut self) -> Counts {
+        self.stop.send_replace(true);
+        while self.connections.join_next().await.is_some() {}
+        self.counts()
+    }
+}
+
+/// One connection's user.
+struct User {
+    options: Options,
+    counts: Arc<Mutex<Counts>>,
+    connection: Option<Connection>,
+}
+
+/// A connection to the load balancer; it closes when this is dropped.
+struct Connection {
+    sender: SendRequest<Empty<Bytes>>,
+    _driver: JoinSet<()>,
+}
+
+impl User {
+    /// Sends a request every `period`. When an answer takes longer, the requests that were due
+    /// meanwhile are not made up for.
+    async fn send(
+        mut self,
+        first: Instant,
+        period: Duration,
+        mut stop: tokio::sync::watch::Receiver<bool>,
+    ) {
+        let mut due = interval_at(first, period);
+        due.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                _ = due.tick() => {}
+            }
+            self.counts.lock().sent += 1;
+            let result = timeout(self.options.timeout, self.request()).await;
+            let lost = result.map_or(Some(Cause::Timeout), Result::err);
+            if lost.is_some() {
+                self.connection = None;
+            }
+            let mut counts = self.counts.lock();
+            match lost {
+                None => counts.ok += 1,
+                Some(cause) => *counts.lost.entry(cause).or_default() += 1,
+            }
+        }
+    }
+
+    async fn request(&mut self) -> Result<(), Cause> {
+        let mut connection = match self.connection.take() {
+            // Closed while idle, which any client notices before it sends.
+            Some(connection) if connection.sender.is_closed() => self.connect().await?,
+            Some(connection) => connection,
+            None => self.connect().await?,
+        };
+        let request = Request::get(&self.options.path)
+            .header(http::header::HOST, self.options.address.to_string())
+            .body(Empty::new())
+            .map_err(|_| Cause::Status)?;
+        connection.sender.ready().await.map_err(|_| Cause::Reset)?;
+        let answer = connection.sender.send_request(request).await;
+        let answer = answer.map_err(|_| Cause::Reset)?;
+        let lost = classify(answer.status(), answer.headers());
+        let body = Limited::new(answer.into_body(), MAX_BODY).collect().await;
+        match lost {
+            Some(cause) => Err(cause),
+            None => {
+                body.map_err(|_| Cause::Reset)?;
+                self.connection = Some(connection);
+                Ok(())
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Connection, Cause> {
+        let stream = TcpStream::connect(self.options.address)
+            .await
+            .map_err(|_| Cause::Refused)?;
+        let (sender, driver) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|_| Cause::Reset)?;
+        let mut drivers = JoinSet::new();
+        drivers.spawn(async move {
+            // What breaks here fails the request that is under way.
+            let _ = driver.await;
+        });
+        Ok(Connection {
+            sender,
+            _driver: drivers,
+        })
+    }
+}
+
+/// Why an answer is no answer to a user. None when it is one.
+fn classify(status: StatusCode, headers: &HeaderMap) -> Option<Cause> {
+    if status.is_success() {
+        return None;
+    }
+    let cause = headers
+        .get(CAUSE_HEADER)
+        .and_then(|cause| cause.to_str().ok());
+    Some(match (status.as_u16(), cause) {
+        (503, Some("no-target")) => Cause::NoTarget,
+        (502, Some("refused")) => Cause::TargetRefused,
+        (502, Some("reset")) => Cause::TargetReset,
+        (504, _) => Cause::TargetTimeout,
+        _ => Cause::Status,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use rstest::rstest;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[rstest]
+    #[case::fine(200, None, None)]
+    #[case::no_content(204, None, None)]
+    #[case::no_target(503, Some("no-target"), Some(Cause::NoTarget))]
+    #[case::refused(502, Some("refused"), Some(Cause::TargetRefused))]
+    #[case::reset(502, Some("reset"), Some(Cause::TargetReset))]
+    #[case::slow(504, Some("timeout"), Some(Cause::TargetTimeout))]
+    #[case::the_targets_own_503(503, None, Some(Cause::Status))]
+    #[case::not_found(404, None, Some(Cause::Status))]
+    #[case::moved(301, None, Some(Cause::Status))]
+    fn an_answer_is_counted_by_its_status_and_cause(
+        #[case] status: u16,
+        #[case] header: Option<&'static str>,
+        #[case] expected: Option<Cause>,
+    ) {
+        let mut headers = HeaderMap::new();
+        if let Some(header) = header {
+            headers.insert(CAUSE_HEADER, http::HeaderValue::from_static(header));
+        }
+        let status = StatusCode::from_u16(status).unwrap();
+        assert_eq!(classify(status, &headers), expected);
+    }
+
+    /// Sends for a while to whatever `behave` does with each connection.
+    async fn counted<F>(behave: impl Fn(TcpStream) -> F + Send + 'static) -> Counts
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut server = JoinSet::new();
+        server.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.spawn(behave(stream));
+            }
+        });
+        send_ten(address).await
+    }
+
+    async fn send_ten(address: SocketAddr) -> Counts {
+        let traffic = Traffic::start(&Options {
+            address,
+            path: "/".to_owned(),
+            rate: 200.0,
+            connections: 2,
+            timeout: Duration::from_millis(300),
+        });
+        let enough = async {
+            while traffic.counts().sent < 10 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), enough).await.unwrap();
+        traffic.stop().await
+    }
+
+    fn all_lost_as(counts: &Counts, cause: Cause) {
+        assert_eq!(
+            (counts.ok, counts.lost.get(&cause)),
+            (0, Some(&counts.sent)),
+            "{counts:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn every_request_is_counted_once_and_connections_are_kept() {
+        let opened = Arc::new(Mutex::new(0));
+        let count = Arc::clone(&opened);
+        let counts = counted(move |mut stream| {
+            *count.lock() += 1;
+            async move {
+                let mut request = [0; 1024];
+                while stream
+                    .read(&mut request)
+                    .await
+                    .is_ok_and(|length| length > 0)
+                {
+                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+                    stream.write_all(answer).await.unwrap();
+                }
+            }
+        })
+        .await;
+        assert!(counts.sent >= 10 && counts.ok == counts.sent, "{counts:?}");
+        assert_eq!(*opened.lock(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_breaks_off_is_a_reset() {
+        all_lost_as(
+            &counted(|stream| async move { drop(stream) }).await,
+            Cause::Reset,
+        );
+    }
+
+    #[tokio::test]
+    async fn silence_is_a_timeout() {
+        let counts = counted(|stream| async move {
+            std::future::pending::<()>().await;
+            drop(stream);
+        })
+        .await;
+        all_lost_as(&counts, Cause::Timeout);
+    }
+
+    #[tokio::test]
+    async fn a_port_that_nobody_listens_on_refuses() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        all_lost_as(&send_ten(address).await, Cause::Refused);
+    }
+}

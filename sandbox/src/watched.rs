@@ -1,0 +1,41 @@
+//! A cache of one kind, kept by a watch: what every actor reconciles from.
+
+use std::fmt::Debug;
+use std::hash::Hash;
+
+use futures::{FutureExt, Stream, StreamExt};
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
+
+/// The cache, and a stream that keeps it: it yields once for each change that the cache has taken
+/// in and never ends. An API server that is away, or a kind that is not served yet, is tried again
+/// with a growing delay.
+pub(crate) fn watched<K>(api: Api<K>) -> (Store<K>, impl Stream<Item = ()> + Send)
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K::DynamicType: Default + Eq + Hash + Clone + Send + Sync,
+{
+    let (store, writer) = reflector::store();
+    let changes = watcher(api, watcher::Config::default())
+        .default_backoff()
+        .reflect(writer)
+        .filter_map(async |event| match event {
+            Ok(_) => Some(()),
+            Err(error) => {
+                tracing::debug!(kind = %K::kind(&K::DynamicType::default()), %error, "the watch starts again");
+                None
+            }
+        });
+    (store, changes.boxed())
+}
+
+/// Whether the cache has taken its first list in. Before, an absent object says nothing.
+pub(crate) fn is_listed<K>(store: &Store<K>) -> bool
+where
+    K: Resource + Clone + 'static,
+    K::DynamicType: Eq + Hash + Clone,
+{
+    store.wait_until_ready().now_or_never().is_some()
+}

@@ -1,0 +1,314 @@
+//! The two hooks for bindings: one fills in what AWS knows, one checks what was written
+//! (contract 3 and 4).
+//!
+//! Both fail closed, so both say what is wrong and what to do. Neither stands in the way of a
+//! cleanup: an update that leaves the spec as it was is allowed before anything else.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use json_patch::{Patch, PatchOperation};
+use serde_json::value::RawValue;
+use tokio::time::{Instant, timeout_at};
+
+use crate::admission::answer::Answer;
+use crate::admission::review::Request;
+use crate::cluster::cache::Cache;
+use crate::crd::TargetGroupBindingSpec;
+use crate::elb::groups::{DescribeError, GroupQuery, GroupSelector, TargetGroups};
+use crate::model::{ServicePort, TargetGroup};
+use crate::names::{BindingApi, ObjectKey, TargetGroupArn};
+use crate::rules::defaults::{self, GroupRef};
+use crate::rules::validate::{self, Sharer, Subject, Told};
+
+mod object;
+#[cfg(test)]
+mod tests;
+
+/// How long AWS may take: the hooks are registered with a timeout of 10 s, and a denial that says
+/// why must arrive before that.
+const AWS_ANSWERS_WITHIN: Duration = Duration::from_secs(6);
+
+/// Why a review of a binding was answered as it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reason {
+    /// Another operation, or a subresource.
+    NotReviewed,
+    /// The object cannot be read.
+    Malformed,
+    /// The update leaves the spec as it was.
+    Unchanged,
+    /// Updates get no defaults.
+    UpdateNotDefaulted,
+    /// Nothing was left to fill in.
+    Complete,
+    /// Absent fields were filled in.
+    Defaulted,
+    /// An absent field cannot be filled in.
+    Incomplete,
+    /// Every rule holds.
+    Valid,
+    /// Some rule does not hold.
+    Invalid,
+    /// AWS did not answer.
+    AwsUnavailable,
+}
+
+impl Reason {
+    /// The word in `auditAnnotations` and metrics.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::NotReviewed => "NotReviewed",
+            Self::Malformed => "Malformed",
+            Self::Unchanged => "Unchanged",
+            Self::UpdateNotDefaulted => "UpdateNotDefaulted",
+            Self::Complete => "Complete",
+            Self::Defaulted => "Defaulted",
+            Self::Incomplete => "Incomplete",
+            Self::Valid => "Valid",
+            Self::Invalid => "Invalid",
+            Self::AwsUnavailable => "AwsUnavailable",
+        }
+    }
+
+    fn allowed(self) -> Answer {
+        self.audited(Answer::allowed(self.as_str()))
+    }
+
+    fn denied(self, message: impl Into<String>) -> Answer {
+        self.audited(Answer::denied(self.as_str(), message))
+    }
+
+    fn audited(self, mut answer: Answer) -> Answer {
+        answer.audit.insert("decision", self.as_str().to_owned());
+        answer
+    }
+}
+
+type Described = Result<Arc<TargetGroup>, DescribeError>;
+type Describe = dyn Fn(GroupQuery, Instant) -> BoxFuture<'static, Described> + Send + Sync;
+
+/// Answers the reviews of bindings.
+pub struct BindingReviewer {
+    cache: Arc<Cache>,
+    describe: Box<Describe>,
+    vpc_id: Option<Arc<str>>,
+}
+
+impl fmt::Debug for BindingReviewer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BindingReviewer").finish_non_exhaustive()
+    }
+}
+
+impl BindingReviewer {
+    /// A reviewer that knows the cluster by `cache` and the target groups by `groups`, whose
+    /// [`TargetGroups::run`] must run.
+    ///
+    /// `vpc_id` is the cluster's own VPC, where it is known.
+    pub fn new(cache: Arc<Cache>, groups: TargetGroups, vpc_id: Option<Arc<str>>) -> Self {
+        let describe = move |query, deadline| {
+            let groups = groups.clone();
+            async move { groups.describe(&query, deadline).await }.boxed()
+        };
+        Self {
+            cache,
+            describe: Box::new(describe),
+            vpc_id,
+        }
+    }
+
+    /// Fills in what a new binding leaves out and AWS or its Service can tell.
+    ///
+    /// AWS is asked at most once, and not at all about a binding that leaves nothing to it.
+    pub async fn mutate(&self, request: &Request<'_, &RawValue>) -> Answer {
+        match &*request.operation {
+            "CREATE" if request.sub_resource.is_empty() => {}
+            "UPDATE" => return Reason::UpdateNotDefaulted.allowed(),
+            _ => return Reason::NotReviewed.allowed(),
+        }
+        let spec = match object::spec(request.object) {
+            Ok(spec) => spec,
+            Err(error) => return Reason::Malformed.denied(error.to_string()),
+        };
+        let group_ref = match defaults::group_ref(&spec) {
+            Ok(group_ref) => group_ref,
+            Err(error) => return Reason::Incomplete.denied(error.to_string()),
+        };
+        let absent = defaults::left_to_aws(&spec);
+        let group = if absent.is_empty() {
+            None
+        } else {
+            match self.group(&spec, &group_ref).await {
+                Ok(group) => Some(group),
+                Err(error) => return underivable(&absent, &group_ref, &error),
+            }
+        };
+        let ports = defaults::service_to_ask(&spec)
+            .and_then(|service| self.ports(&request.namespace, service));
+        match defaults::fill(&spec, group.as_deref(), ports.as_deref()) {
+            Ok(patch) => defaulted(patch),
+            Err(error) => Reason::Incomplete.denied(error.to_string()),
+        }
+    }
+
+    /// Checks a new or changed binding against every rule.
+    pub async fn validate(&self, request: &Request<'_, &RawValue>) -> Answer {
+        let update = match &*request.operation {
+            "CREATE" if request.sub_resource.is_empty() => false,
+            "UPDATE" if request.sub_resource.is_empty() => true,
+            _ => return Reason::NotReviewed.allowed(),
+        };
+        if update && object::same_spec(request.old_object, request.object) {
+            return Reason::Unchanged.allowed();
+        }
+        let old = update.then(|| object::spec(request.old_object)).transpose();
+        let (old, new) = match (old, object::spec(request.object)) {
+            (Ok(old), Ok(new)) => (old, new),
+            (Err(error), _) | (_, Err(error)) => {
+                return Reason::Malformed.denied(error.to_string());
+            }
+        };
+        self.check(request, old.as_ref(), &new).await
+    }
+
+    async fn check(
+        &self,
+        request: &Request<'_, &RawValue>,
+        old: Option<&TargetGroupBindingSpec>,
+        new: &TargetGroupBindingSpec,
+    ) -> Answer {
+        let group_ref = defaults::group_ref(new).ok();
+        let asked = group_ref
+            .as_ref()
+            .filter(|_| validate::needs_group(old, new));
+        let described = match asked {
+            Some(group_ref) => Some(self.group(new, group_ref).await),
+            None => None,
+        };
+        let told = match &described {
+            Some(Ok(group)) => Told::Group(group),
+            Some(Err(DescribeError::NotFound)) => Told::NoSuchGroup,
+            Some(Err(_)) | None => Told::Nothing,
+        };
+        let arn = match (&group_ref, told) {
+            (Some(GroupRef::Arn(arn)), _) => Some(arn),
+            (_, Told::Group(group)) => Some(&group.arn),
+            _ => None,
+        };
+        let sharers = arn.map_or_else(Vec::new, |arn| self.sharers(arn, request));
+        let verdict = validate::check(&Subject {
+            old,
+            new,
+            told,
+            sharers: &sharers,
+            vpc_id: self.vpc_id.as_deref(),
+        });
+        let unchecked = match (&described, asked) {
+            (Some(Err(error)), Some(group_ref)) if *error != DescribeError::NotFound => {
+                Some(failed(group_ref, error))
+            }
+            _ => None,
+        };
+        judged(verdict, unchecked)
+    }
+
+    /// What AWS tells of the group, within the time that there is.
+    async fn group(&self, spec: &TargetGroupBindingSpec, group: &GroupRef<'_>) -> Described {
+        let selector = match group {
+            GroupRef::Arn(arn) => GroupSelector::Arn(arn.clone()),
+            GroupRef::Name(name) => GroupSelector::Name((*name).to_owned()),
+        };
+        let role = spec.role();
+        let deadline = Instant::now() + AWS_ANSWERS_WITHIN;
+        let described = (self.describe)(GroupQuery { selector, role }, deadline);
+        // The deadline again: a hook that hangs would be a denial without a word.
+        timeout_at(deadline + Duration::from_secs(1), described)
+            .await
+            .unwrap_or(Err(DescribeError::TimedOut))
+    }
+
+    fn ports(&self, namespace: &str, service: &str) -> Option<Vec<ServicePort>> {
+        self.cache.read(|index| {
+            let service = index.service(namespace, service)?;
+            Some(service.ports.clone())
+        })
+    }
+
+    /// The other bindings of a group.
+    fn sharers(&self, arn: &TargetGroupArn, request: &Request<'_, &RawValue>) -> Vec<Sharer> {
+        let own = ObjectKey::new(&*request.namespace, &*request.name);
+        self.cache.read(|index| {
+            let all = index.bindings_of_group(arn);
+            let others = all.filter(|(key, _)| key.api != BindingApi::Elbv2 || key.object != own);
+            others
+                .map(|(key, binding)| Sharer {
+                    api: key.api,
+                    object: key.object.clone(),
+                    multi_cluster: binding.multi_cluster,
+                })
+                .collect()
+        })
+    }
+}
+
+/// The answer to a binding that was filled in as far as it had to be.
+fn defaulted(patch: Patch) -> Answer {
+    if patch.is_empty() {
+        return Reason::Complete.allowed();
+    }
+    let mut answer = Reason::Defaulted.allowed();
+    let paths = patch.iter().map(PatchOperation::path);
+    let fields: Vec<String> = paths
+        .map(|path| path.as_str().trim_start_matches('/').replace('/', "."))
+        .collect();
+    answer.audit.insert("defaulted", fields.join(","));
+    answer.patch = patch;
+    answer
+}
+
+/// The denial of a binding that lacks what AWS was to tell.
+fn underivable(absent: &[&str], group: &GroupRef<'_>, error: &DescribeError) -> Answer {
+    let reason = match error {
+        DescribeError::NotFound => Reason::Incomplete,
+        DescribeError::TimedOut | DescribeError::Failed { .. } => Reason::AwsUnavailable,
+    };
+    reason.denied(format!(
+        "{}; only AWS knows the absent fields {}: set them, or try again when AWS answers",
+        failed(group, error),
+        absent.join(", ")
+    ))
+}
+
+/// Which call failed, about what, and how.
+fn failed(group: &GroupRef<'_>, error: &DescribeError) -> String {
+    let group = match group {
+        GroupRef::Arn(arn) => arn.as_str(),
+        GroupRef::Name(name) => name,
+    };
+    let code = error.code();
+    format!("DescribeTargetGroups for target group {group:?} failed with {code}: {error}")
+}
+
+/// The answer that a verdict gives; `unchecked` tells why AWS had no part in it.
+fn judged(verdict: validate::Verdict, unchecked: Option<String>) -> Answer {
+    let mut answer = match verdict.denial() {
+        Some(message) => {
+            let mut answer = Reason::Invalid.denied(message);
+            let found = verdict.changed.iter().chain(&verdict.violations);
+            let fields: Vec<&str> = found.map(|violation| violation.field).collect();
+            answer.audit.insert("violations", fields.join(","));
+            answer
+        }
+        None if unchecked.is_some() => Reason::AwsUnavailable.allowed(),
+        None => Reason::Valid.allowed(),
+    };
+    answer.warnings = verdict.warnings;
+    match unchecked {
+        Some(why) => answer.warn(format!("not checked against AWS: {why}")),
+        None => answer,
+    }
+}

@@ -1,0 +1,160 @@
+//! An API server that answers as it is told, in memory.
+
+use std::collections::{HashMap, VecDeque};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use http::{Request, Response};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use kube::Client;
+use kube::client::Body;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
+use tower::BoxError;
+
+/// One answer.
+pub(super) enum Answer {
+    /// This status and JSON body.
+    Json(u16, Value),
+    /// This status and text, as for a path that is not served.
+    Text(u16, &'static str),
+    /// A watch of these events that stays open.
+    Events(Vec<Value>),
+    /// A watch of these events that ends.
+    EventsThenEnd(Vec<Value>),
+    /// No answer, ever.
+    Silence,
+    /// Nobody listens.
+    Refused,
+}
+
+/// A request, as the API server saw it.
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    pub(super) method: String,
+    pub(super) uri: String,
+    pub(super) content_type: String,
+    pub(super) body: Value,
+}
+
+/// The scripted API server. Answers are given in turn, by path; `?watch` is a path of its own.
+#[derive(Clone, Default)]
+pub(super) struct Scripted {
+    script: Arc<Mutex<HashMap<String, VecDeque<Answer>>>>,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+impl Scripted {
+    pub(super) fn answer(&self, path: &str, answer: Answer) -> &Self {
+        let mut script = self.script.lock();
+        script.entry(path.to_owned()).or_default().push_back(answer);
+        self
+    }
+
+    pub(super) fn seen(&self, path: &str) -> Vec<Seen> {
+        let seen = self.seen.lock();
+        let of_path = |seen: &&Seen| script_path(&seen.uri) == path;
+        seen.iter().filter(of_path).cloned().collect()
+    }
+
+    pub(super) fn client(&self) -> Client {
+        let api = self.clone();
+        let service = tower::service_fn(move |request| api.clone().serve(request));
+        Client::new(service, "default")
+    }
+
+    async fn serve(
+        self,
+        request: Request<Body>,
+    ) -> Result<Response<StreamBody<BoxStream<'static, Result<Frame<Bytes>, Infallible>>>>, BoxError>
+    {
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await?.to_bytes();
+        let content_type = parts.headers.get("content-type");
+        let content_type = content_type.map(|value| value.to_str().unwrap().to_owned());
+        let uri = parts.uri.to_string();
+        let path = script_path(&uri);
+        self.seen.lock().push(Seen {
+            method: parts.method.to_string(),
+            uri,
+            content_type: content_type.unwrap_or_default(),
+            body: serde_json::from_slice(&body).unwrap_or_default(),
+        });
+        let next = self
+            .script
+            .lock()
+            .get_mut(&path)
+            .and_then(VecDeque::pop_front);
+        let otherwise = || match path.ends_with("?watch") {
+            true => Answer::Events(vec![]),
+            false => Answer::Json(200, list(&[], "1")),
+        };
+        let (status, chunks, open) = match next.unwrap_or_else(otherwise) {
+            Answer::Json(status, body) => (status, vec![body.to_string()], false),
+            Answer::Text(status, body) => (status, vec![body.to_owned()], false),
+            Answer::Events(events) => (200, lines(&events), true),
+            Answer::EventsThenEnd(events) => (200, lines(&events), false),
+            Answer::Silence => std::future::pending().await,
+            Answer::Refused => return Err("Connection refused".into()),
+        };
+        let frames = stream::iter(chunks).map(|chunk| Ok(Frame::data(Bytes::from(chunk))));
+        let body = match open {
+            true => frames.chain(stream::pending()).boxed(),
+            false => frames.boxed(),
+        };
+        Ok(Response::builder()
+            .status(status)
+            .body(StreamBody::new(body))?)
+    }
+}
+
+fn script_path(uri: &str) -> String {
+    let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
+    match query.contains("watch=true") {
+        true => format!("{path}?watch"),
+        false => path.to_owned(),
+    }
+}
+
+fn lines(events: &[Value]) -> Vec<String> {
+    events.iter().map(|event| format!("{event}\n")).collect()
+}
+
+/// A list of these objects at this version.
+pub(super) fn list(items: &[Value], version: &str) -> Value {
+    page(items, version, "")
+}
+
+/// One page of a list.
+pub(super) fn page(items: &[Value], version: &str, token: &str) -> Value {
+    json!({ "kind": "List", "apiVersion": "v1", "items": items,
+        "metadata": { "resourceVersion": version, "continue": token } })
+}
+
+/// One event of a watch.
+pub(super) fn event(kind: &str, object: Value) -> Value {
+    json!({ "type": kind, "object": object })
+}
+
+/// A failure, as the API server writes it.
+pub(super) fn status(code: u16, reason: &str, message: &str, details: Value) -> Value {
+    json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": message, "reason": reason, "details": details, "code": code })
+}
+
+/// Waits until something is so; an hour at most, of a clock that is paused.
+pub(super) async fn until(what: &str, so: impl Fn() -> bool) {
+    let wait = async {
+        while !so() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let waited = timeout(Duration::from_secs(3600), wait).await;
+    waited.unwrap_or_else(|_| panic!("never so: {what}"));
+}

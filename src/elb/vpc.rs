@@ -1,0 +1,57 @@
+//! Which VPC this instance is in, as the instance metadata service tells.
+//!
+//! Source: <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-metadata.html>
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use aws_config::imds::Client;
+use aws_config::imds::client::error::ImdsError;
+use aws_config::provider_config::ProviderConfig;
+use tokio::time::timeout;
+use tracing::{debug, info};
+
+/// Off EC2, or where a pod may not reach it, the service says nothing at all.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The VPC of the first network interface; `None` where the service is off or out of reach, as in a
+/// pod on an instance with a hop limit of 1.
+pub async fn own(config: &SdkConfig) -> Option<Arc<str>> {
+    let off = std::env::var("AWS_EC2_METADATA_DISABLED");
+    if off.is_ok_and(|off| off.eq_ignore_ascii_case("true")) {
+        return None;
+    }
+    let mut provider = ProviderConfig::without_region();
+    if let Some(client) = config.http_client() {
+        provider = provider.with_http_client(client);
+    }
+    let client = Client::builder()
+        .configure(&provider)
+        .max_attempts(1)
+        .build();
+    match timeout(PATIENCE, ask(&client)).await {
+        Ok(Ok(vpc_id)) => {
+            info!(%vpc_id, "the cluster's own VPC, from instance metadata");
+            Some(vpc_id)
+        }
+        Ok(Err(error)) => {
+            debug!(%error, "instance metadata does not tell the VPC; give --vpc-id");
+            None
+        }
+        Err(_) => {
+            debug!("instance metadata is out of reach; give --vpc-id");
+            None
+        }
+    }
+}
+
+async fn ask(client: &Client) -> Result<Arc<str>, ImdsError> {
+    let mac = client.get("/latest/meta-data/mac").await?;
+    let path = format!(
+        "/latest/meta-data/network/interfaces/macs/{}/vpc-id",
+        mac.as_ref().trim()
+    );
+    let vpc_id = client.get(&path).await?;
+    Ok(vpc_id.as_ref().trim().into())
+}

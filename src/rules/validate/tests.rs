@@ -1,0 +1,427 @@
+use proptest::prelude::*;
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::model::IpFamily;
+
+const ARN_TEXT: &str =
+    "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0123456789abcdef";
+const OTHER_ARN: &str =
+    "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/api/fedcba9876543210";
+const OWN_VPC: &str = "vpc-01234567";
+const OTHER_VPC: &str = "vpc-fedcba98";
+
+fn group() -> TargetGroup {
+    TargetGroup {
+        arn: ARN_TEXT.parse().unwrap(),
+        name: "web".into(),
+        target_type: "ip".into(),
+        family: IpFamily::V4,
+        vpc_id: Some(OWN_VPC.into()),
+        protocol: Some("HTTP".into()),
+        check_interval: std::time::Duration::from_secs(30),
+        healthy_threshold: 5,
+    }
+}
+
+/// A valid spec with these fields instead; `null` takes one away.
+fn spec(fields: Value) -> TargetGroupBindingSpec {
+    let mut spec = json!({
+        "targetGroupARN": ARN_TEXT,
+        "targetType": "ip",
+        "serviceRef": { "name": "web", "port": 80 },
+    });
+    json_patch::merge(&mut spec, &fields);
+    serde_json::from_value(spec).unwrap()
+}
+
+fn subject(new: &TargetGroupBindingSpec) -> Subject<'_> {
+    Subject {
+        old: None,
+        new,
+        told: Told::Nothing,
+        sharers: &[],
+        vpc_id: Some(OWN_VPC),
+    }
+}
+
+fn created(fields: Value, group: &TargetGroup) -> Verdict {
+    let new = spec(fields);
+    check(&Subject {
+        told: Told::Group(group),
+        ..subject(&new)
+    })
+}
+
+fn updated(from: Value, to: Value) -> Verdict {
+    let (old, new) = (spec(from), spec(to));
+    check(&Subject {
+        old: Some(&old),
+        ..subject(&new)
+    })
+}
+
+fn fields(violations: &[Violation]) -> Vec<&'static str> {
+    violations.iter().map(|violation| violation.field).collect()
+}
+
+#[test]
+fn a_binding_that_agrees_with_aws_is_valid() {
+    let all = json!({
+        "targetGroupName": "web",
+        "ipAddressType": "ipv4",
+        "vpcID": OWN_VPC,
+        "targetGroupProtocol": "HTTP",
+        "iamRoleArnToAssume": "arn:aws:iam::123456789012:role/web",
+    });
+    assert_eq!(created(all, &group()), Verdict::default());
+    assert_eq!(created(json!({}), &group()), Verdict::default());
+}
+
+#[rstest]
+#[case::group(json!({ "targetGroupARN": null }), &[ARN])]
+#[case::an_empty_group(json!({ "targetGroupARN": "", "targetGroupName": "" }), &[ARN])]
+#[case::target_type(json!({ "targetType": null }), &[TARGET_TYPE])]
+#[case::both(json!({ "targetGroupARN": null, "targetType": null }), &[ARN, TARGET_TYPE])]
+#[case::a_name_will_do(json!({ "targetGroupARN": null, "targetGroupName": "web" }), &[])]
+fn absent_fields_are_named(#[case] change: Value, #[case] named: &[&str]) {
+    let new = spec(change.clone());
+    assert_eq!(fields(&check(&subject(&new)).violations), named);
+    let update = Subject {
+        old: Some(&new),
+        ..subject(&new)
+    };
+    assert_eq!(fields(&check(&update).violations), named);
+}
+
+#[rstest]
+#[case::arn(json!({}), json!({ "targetGroupARN": OTHER_ARN }), &[ARN])]
+#[case::arn_unset(json!({}), json!({ "targetGroupARN": null, "targetGroupName": "web" }), &[ARN])]
+#[case::arn_spelled_out(json!({ "targetGroupARN": null, "targetGroupName": "web" }), json!({}), &[])]
+#[case::arn_of_another_name(json!({ "targetGroupARN": null, "targetGroupName": "api" }), json!({}), &[ARN])]
+#[case::no_arn_at_all(json!({ "targetGroupARN": null, "targetGroupName": "web" }), json!({ "targetGroupARN": "web" }), &[ARN])]
+#[case::a_binding_of_nothing_gets_one(json!({ "targetGroupARN": null }), json!({}), &[])]
+#[case::name_of_another_group(json!({}), json!({ "targetGroupName": "api" }), &[NAME])]
+#[case::name_to_another_group(json!({ "targetGroupName": "web" }), json!({ "targetGroupName": "api" }), &[NAME])]
+#[case::name_of_the_group(json!({ "targetGroupName": "api" }), json!({ "targetGroupName": "web" }), &[])]
+#[case::name_unset(json!({ "targetGroupName": "web" }), json!({}), &[])]
+#[case::name_without_arn(json!({ "targetGroupARN": null, "targetGroupName": "web" }), json!({ "targetGroupARN": null, "targetGroupName": "api" }), &[NAME])]
+#[case::name_beside_no_arn(json!({ "targetGroupARN": "x" }), json!({ "targetGroupARN": "x", "targetGroupName": "web" }), &[NAME])]
+#[case::target_type(json!({}), json!({ "targetType": "instance" }), &[TARGET_TYPE])]
+#[case::target_type_set(json!({ "targetType": null }), json!({}), &[TARGET_TYPE])]
+#[case::target_type_unset(json!({}), json!({ "targetType": null }), &[TARGET_TYPE])]
+#[case::unset_to_ipv4(json!({}), json!({ "ipAddressType": "ipv4" }), &[])]
+#[case::unset_to_ipv6(json!({}), json!({ "ipAddressType": "ipv6" }), &[IP_ADDRESS_TYPE])]
+#[case::ipv4_to_unset(json!({ "ipAddressType": "ipv4" }), json!({}), &[IP_ADDRESS_TYPE])]
+#[case::ipv6_to_unset(json!({ "ipAddressType": "ipv6" }), json!({}), &[IP_ADDRESS_TYPE])]
+#[case::ipv6_to_ipv4(json!({ "ipAddressType": "ipv6" }), json!({ "ipAddressType": "ipv4" }), &[IP_ADDRESS_TYPE])]
+#[case::unset_to_the_own_vpc(json!({}), json!({ "vpcID": OWN_VPC }), &[])]
+#[case::unset_to_another_vpc(json!({}), json!({ "vpcID": OTHER_VPC }), &[VPC_ID])]
+#[case::the_own_vpc_to_unset(json!({ "vpcID": OWN_VPC }), json!({}), &[VPC_ID])]
+#[case::another_vpc_to_the_own(json!({ "vpcID": OTHER_VPC }), json!({ "vpcID": OWN_VPC }), &[VPC_ID])]
+#[case::anything_else(
+    json!({}),
+    json!({ "serviceRef": { "port": 81 }, "multiClusterTargetGroup": true, "networking": {}, "targetGroupProtocol": "TCP", "iamRoleArnToAssume": "r" }),
+    &[]
+)]
+fn an_update_changes(#[case] from: Value, #[case] to: Value, #[case] changed: &[&str]) {
+    let verdict = updated(from, to);
+    assert_eq!(fields(&verdict.changed), changed);
+    let denial = verdict.denial().unwrap_or_default();
+    let words = "TargetGroupBinding update may not change these fields: ";
+    let expected = format!("{words}{} (", changed.join(","));
+    assert_eq!(
+        denial.starts_with(&expected),
+        !changed.is_empty(),
+        "{denial}"
+    );
+}
+
+#[test]
+fn the_denial_of_a_change_tells_every_field_both_values_and_the_way_out() {
+    let to = json!({ "targetGroupARN": OTHER_ARN, "vpcID": OTHER_VPC, "nodeSelector": {} });
+    let denial = updated(json!({}), to).denial().unwrap();
+    assert_eq!(
+        denial,
+        format!(
+            "TargetGroupBinding update may not change these fields: spec.targetGroupARN,spec.vpcID \
+             (spec.targetGroupARN: from \"{ARN_TEXT}\" to \"{OTHER_ARN}\"; \
+             spec.vpcID: from unset to \"{OTHER_VPC}\"); \
+             create a new TargetGroupBinding with the new values and delete this one; \
+             spec.nodeSelector: it selects the nodes of targetType \"instance\", \
+             and targetType is \"ip\": remove it"
+        )
+    );
+}
+
+#[rstest]
+#[case::unknown(None, json!({}), json!({ "vpcID": OWN_VPC }), true)]
+#[case::known(Some(OWN_VPC), json!({}), json!({ "vpcID": OTHER_VPC }), false)]
+#[case::beside_the_point(None, json!({ "vpcID": OTHER_VPC }), json!({ "vpcID": OWN_VPC }), false)]
+fn where_the_own_vpc_is_not_known_the_message_says_so(
+    #[case] own: Option<&str>,
+    #[case] from: Value,
+    #[case] to: Value,
+    #[case] said: bool,
+) {
+    let (old, new) = (spec(from), spec(to));
+    let subject = Subject {
+        old: Some(&old),
+        vpc_id: own,
+        ..subject(&new)
+    };
+    let denial = check(&subject).denial().unwrap();
+    assert_eq!(denial.contains("--vpc-id"), said, "{denial}");
+}
+
+#[rstest]
+#[case::nodes_of_ip(json!({ "nodeSelector": {} }), &["spec.nodeSelector"])]
+#[case::nodes_of_instance(json!({ "nodeSelector": {}, "targetType": "instance" }), &[])]
+#[case::role_of_instance(json!({ "iamRoleArnToAssume": "r", "targetType": "instance" }), &["spec.iamRoleArnToAssume"])]
+#[case::role_of_ip(json!({ "iamRoleArnToAssume": "r" }), &[])]
+fn on_create_and_update(#[case] change: Value, #[case] found: &[&str]) {
+    let new = spec(change);
+    assert_eq!(fields(&check(&subject(&new)).violations), found);
+    let update = Subject {
+        old: Some(&new),
+        ..subject(&new)
+    };
+    assert_eq!(fields(&check(&update).violations), found);
+}
+
+#[rstest]
+#[case::target_type(json!({ "targetType": "instance" }), TARGET_TYPE, &["\"instance\"", "\"ip\""])]
+#[case::family(json!({ "ipAddressType": "ipv6" }), IP_ADDRESS_TYPE, &["\"ipv6\"", "\"ipv4\""])]
+#[case::vpc(json!({ "vpcID": OTHER_VPC }), VPC_ID, &[OTHER_VPC, OWN_VPC])]
+#[case::protocol(json!({ "targetGroupProtocol": "TCP" }), PROTOCOL, &["\"TCP\"", "\"HTTP\""])]
+fn a_new_binding_agrees_with_aws(
+    #[case] change: Value,
+    #[case] field: &str,
+    #[case] values: &[&str],
+) {
+    let found = created(change, &group()).violations;
+    assert_eq!(fields(&found), [field]);
+    for value in values {
+        assert!(found[0].message.contains(value), "{}", found[0]);
+    }
+}
+
+#[test]
+fn an_address_type_that_is_left_out_means_ipv4() {
+    let group = TargetGroup {
+        family: IpFamily::V6,
+        ..group()
+    };
+    assert_eq!(
+        fields(&created(json!({}), &group).violations),
+        [IP_ADDRESS_TYPE]
+    );
+}
+
+#[rstest]
+#[case::created(None, json!({}), true)]
+#[case::changed(Some(json!({ "targetGroupProtocol": "HTTP" })), json!({ "targetGroupProtocol": "TCP" }), true)]
+#[case::set(Some(json!({})), json!({ "targetGroupProtocol": "TCP" }), true)]
+#[case::unset(Some(json!({ "targetGroupProtocol": "TCP" })), json!({}), false)]
+#[case::kept(Some(json!({ "targetGroupProtocol": "TCP" })), json!({ "targetGroupProtocol": "TCP" }), false)]
+fn aws_is_asked(#[case] old: Option<Value>, #[case] new: Value, #[case] asked: bool) {
+    assert_eq!(needs_group(old.map(spec).as_ref(), &spec(new)), asked);
+}
+
+#[test]
+fn of_an_update_only_a_changed_protocol_is_compared_with_aws() {
+    let disagrees =
+        json!({ "targetGroupProtocol": "TCP", "vpcID": OTHER_VPC, "ipAddressType": "ipv6" });
+    let (old, new) = (
+        spec(json!({ "vpcID": OTHER_VPC, "ipAddressType": "ipv6" })),
+        spec(disagrees),
+    );
+    let group = group();
+    let told = Told::Group(&group);
+    let changed = Subject {
+        old: Some(&old),
+        told,
+        ..subject(&new)
+    };
+    assert_eq!(fields(&check(&changed).violations), [PROTOCOL]);
+    let kept = Subject {
+        old: Some(&new),
+        told,
+        ..subject(&new)
+    };
+    assert_eq!(check(&kept).violations, []);
+}
+
+#[rstest]
+#[case(json!({}), ARN, ARN_TEXT)]
+#[case(json!({ "targetGroupARN": null, "targetGroupName": "web" }), NAME, "\"web\"")]
+fn a_group_that_aws_does_not_know_is_named(
+    #[case] change: Value,
+    #[case] field: &str,
+    #[case] name: &str,
+) {
+    let new = spec(change);
+    let found = check(&Subject {
+        told: Told::NoSuchGroup,
+        ..subject(&new)
+    })
+    .violations;
+    assert_eq!(fields(&found), [field]);
+    assert!(found[0].message.contains(name) && found[0].message.contains("TargetGroupNotFound"));
+}
+
+#[rstest]
+#[case("QUIC", "instance", true)]
+#[case("TCP_QUIC", "instance", true)]
+#[case("QUIC", "ip", false)]
+#[case("TCP", "instance", false)]
+fn quic_does_not_go_to_nodes(
+    #[case] protocol: &str,
+    #[case] target_type: &str,
+    #[case] refused: bool,
+    #[values(true, false)] written: bool,
+) {
+    let group = TargetGroup {
+        protocol: Some(protocol.into()),
+        target_type: target_type.into(),
+        ..group()
+    };
+    let mut change = json!({ "targetType": target_type });
+    if written {
+        change["targetGroupProtocol"] = json!(protocol);
+    }
+    let found = created(change, &group).violations;
+    assert_eq!(
+        fields(&found),
+        if refused { vec![PROTOCOL] } else { vec![] }
+    );
+}
+
+#[rstest]
+#[case("vpc-01234567", true)]
+#[case("vpc-0123456789abcdef0", true)]
+#[case("vpc-0123456789abcdef0123456789abcdef", true)]
+#[case("vpc-0123456", false)]
+#[case("vpc-012345678", false)]
+#[case("vpc-0123456G", false)]
+#[case("vpc-ABCDEF01", false)]
+#[case("01234567", false)]
+fn a_vpc_id_has_its_form(#[case] vpc_id: &str, #[case] valid: bool) {
+    let new = spec(json!({ "vpcID": vpc_id }));
+    let found = check(&subject(&new)).violations;
+    assert_eq!(fields(&found), if valid { vec![] } else { vec![VPC_ID] });
+}
+
+#[test]
+fn a_new_binding_needs_a_real_arn() {
+    let new = spec(json!({ "targetGroupARN": "web" }));
+    assert_eq!(fields(&check(&subject(&new)).violations), [ARN]);
+}
+
+#[rstest]
+#[case::the_same("web", false)]
+#[case::another("api", true)]
+fn two_names_of_one_group_are_warned_of(#[case] name: &str, #[case] warned: bool) {
+    let verdict = created(json!({ "targetGroupName": name }), &group());
+    assert_eq!(verdict.violations, []);
+    assert_eq!(verdict.warnings.len(), usize::from(warned));
+    let kept = json!({ "targetGroupName": name, "networking": {} });
+    let verdict = updated(json!({ "targetGroupName": name }), kept);
+    assert_eq!(verdict.denial(), None);
+    assert_eq!(verdict.warnings.len(), usize::from(warned));
+}
+
+fn sharer(name: &str, api: BindingApi, multi_cluster: bool) -> Sharer {
+    Sharer {
+        api,
+        object: ObjectKey::new("shop", name),
+        multi_cluster,
+    }
+}
+
+#[rstest]
+#[case::none_agrees(false, &[false], true)]
+#[case::only_this_one(true, &[false], true)]
+#[case::only_the_other(false, &[true], true)]
+#[case::all_but_one(true, &[true, false], true)]
+#[case::all(true, &[true, true], false)]
+#[case::alone(false, &[], false)]
+fn one_group_has_one_binding_unless_all_agree(
+    #[case] own: bool,
+    #[case] others: &[bool],
+    #[case] refused: bool,
+    #[values(BindingApi::Elbv2, BindingApi::Eks)] api: BindingApi,
+    #[values(true, false)] create: bool,
+) {
+    let new = spec(json!({ "multiClusterTargetGroup": own }));
+    let sharers: Vec<Sharer> = others
+        .iter()
+        .map(|multi| sharer("api", api, *multi))
+        .collect();
+    let old = (!create).then_some(&new);
+    let found = check(&Subject {
+        old,
+        sharers: &sharers,
+        ..subject(&new)
+    })
+    .violations;
+    assert_eq!(fields(&found), if refused { vec![ARN] } else { vec![] });
+    for part in [
+        &format!("shop/api ({api})"),
+        "multiClusterTargetGroup: true",
+        "wait",
+    ] {
+        assert!(!refused || found[0].message.contains(part), "{found:?}");
+    }
+}
+
+#[test]
+fn of_many_sharers_five_are_named() {
+    let new = spec(json!({}));
+    let names = ["a", "b", "c", "d", "e", "f", "g"];
+    let sharers = names.map(|name| sharer(name, BindingApi::Elbv2, false));
+    let found = check(&Subject {
+        sharers: &sharers,
+        ..subject(&new)
+    })
+    .violations;
+    let message = &found[0].message;
+    assert!(
+        message.contains("shop/e (elbv2.k8s.aws), 2 more already"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_long_value_is_cut_in_the_message() {
+    let new = spec(json!({ "vpcID": "é".repeat(100_000) }));
+    assert!(check(&subject(&new)).denial().unwrap().len() < 1_000);
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_written_gets_an_answer(
+        texts in prop::collection::vec(prop::option::of(".{0,40}"), 14),
+        update in any::<bool>(),
+    ) {
+        let side = |texts: &[Option<String>]| spec(json!({
+            "targetGroupARN": texts[0], "targetGroupName": texts[1], "targetType": texts[2],
+            "ipAddressType": texts[3], "vpcID": texts[4], "targetGroupProtocol": texts[5],
+            "iamRoleArnToAssume": texts[6],
+        }));
+        let (old, new) = (side(&texts[..7]), side(&texts[7..]));
+        let verdict = check(&Subject { old: update.then_some(&old), ..subject(&new) });
+        prop_assert!(update || verdict.changed.is_empty());
+        prop_assert_eq!(verdict.denial().is_some(), !(verdict.changed.is_empty() && verdict.violations.is_empty()));
+    }
+
+    #[test]
+    fn a_spec_never_differs_from_itself(texts in prop::collection::vec(prop::option::of(".{0,40}"), 5)) {
+        let same = json!({
+            "targetGroupARN": texts[0], "targetGroupName": texts[1], "targetType": texts[2],
+            "ipAddressType": texts[3], "vpcID": texts[4],
+        });
+        prop_assert_eq!(updated(same.clone(), same).changed, vec![]);
+    }
+}

@@ -1,0 +1,266 @@
+//! The ELB edge against the sandbox's model of ELBv2, through the real SDK, in process and with
+//! tokio's time paused.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may end by a panic, its helpers too"
+)]
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_elasticloadbalancingv2::config::{Credentials, SharedCredentialsProvider};
+use aws_smithy_async::rt::sleep::TokioSleep;
+use http::StatusCode;
+use targetgate::elb::budget::Budget;
+use targetgate::elb::client::{ElbClient, Timeouts};
+use targetgate::elb::error::ElbErrorKind;
+use targetgate::elb::groups::{DescribeError, GroupQuery, GroupSelector, TargetGroups};
+use targetgate::metrics::Metrics;
+use targetgate::model::{IpFamily, TargetHealth, TargetState};
+use targetgate::names::Group;
+use targetgate_sandbox::elb::check::{CheckOutcome, ScriptedProbe};
+use targetgate_sandbox::elb::faults::On;
+use targetgate_sandbox::elb::{Elb, Health, LoadBalancerKind, Options, State, TargetGroupSpec};
+use tokio::time::{Instant, sleep};
+
+/// The product's edge in front of a model account.
+struct Edge {
+    aws: Elb,
+    client: ElbClient,
+    budget: Budget,
+}
+
+impl Edge {
+    /// With the budget that `targetgate serve` has by default.
+    fn new() -> Self {
+        let aws = Elb::new(Options {
+            probe: Arc::new(ScriptedProbe::new(CheckOutcome::Passed)),
+            ..Options::default()
+        });
+        let metrics = Arc::new(Metrics::default());
+        let budget = Budget::new(10.0, 40, Arc::clone(&metrics));
+        let timeouts = Timeouts::default();
+        let client = ElbClient::new(config(&aws), timeouts, budget.clone(), metrics);
+        Self {
+            aws,
+            client,
+            budget,
+        }
+    }
+
+    /// A group behind a load balancer.
+    fn group(&self, name: &str) -> Group {
+        let arn = self.aws.create_target_group(TargetGroupSpec::http(name));
+        let kind = LoadBalancerKind::Application;
+        let balancer = self.aws.create_load_balancer(name, kind, &[]);
+        self.aws.add_listener(&balancer, &[(&arn, 1)]).unwrap();
+        Group {
+            arn: arn.parse().unwrap(),
+            role: None,
+        }
+    }
+
+    /// Starts the shared descriptions.
+    fn groups(&self) -> TargetGroups {
+        let groups = TargetGroups::new(self.client.clone(), self.budget.clone(), 1);
+        tokio::spawn(groups.clone().run());
+        groups
+    }
+
+    /// Actions that came over the wire so far.
+    fn calls(&self, action: &str) -> usize {
+        let calls = self.aws.calls();
+        calls.iter().filter(|call| call.action == action).count()
+    }
+}
+
+fn config(aws: &Elb) -> SdkConfig {
+    let credentials = Credentials::new("key", "secret", None, None, "test");
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("eu-west-1"))
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .sleep_impl(TokioSleep::new())
+        .http_client(aws.http_client())
+        .build()
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+/// State and reason of the only target told of.
+fn only(healths: &[TargetHealth]) -> (TargetState, &str) {
+    let [health] = healths else {
+        panic!("one target is expected: {healths:?}");
+    };
+    (health.state, &health.reason)
+}
+
+fn by_arn(group: &Group) -> GroupQuery {
+    GroupQuery {
+        selector: GroupSelector::Arn(group.arn.clone()),
+        role: None,
+    }
+}
+
+fn by_name(name: &str) -> GroupQuery {
+    GroupQuery {
+        selector: GroupSelector::Name(name.to_owned()),
+        role: None,
+    }
+}
+
+fn in_10_s() -> Instant {
+    Instant::now() + Duration::from_secs(10)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_is_seen_from_its_registration_to_its_health() {
+    let edge = Edge::new();
+    tokio::spawn(edge.aws.run());
+    let group = edge.group("web");
+    let target = (ip("10.0.0.1"), 8080);
+
+    let healths = edge.client.target_health(&group, &[]).await.unwrap();
+    assert_eq!(healths, []);
+    edge.aws
+        .register(group.arn.as_str(), target.0, target.1)
+        .unwrap();
+    let healths = edge.client.target_health(&group, &[]).await.unwrap();
+    assert_eq!(
+        only(&healths),
+        (TargetState::Initial, "Elb.RegistrationInProgress")
+    );
+    sleep(Duration::from_secs(60)).await;
+    let healths = edge.client.target_health(&group, &[]).await.unwrap();
+    assert_eq!(only(&healths), (TargetState::Healthy, ""));
+    assert_eq!(healths[0].target, target);
+}
+
+#[tokio::test(start_paused = true)]
+async fn naming_a_target_that_is_not_registered_says_so_and_the_whole_group_leaves_it_out() {
+    let edge = Edge::new();
+    let group = edge.group("web");
+    let named = [(ip("10.0.0.9"), 8080)];
+    let healths = edge.client.target_health(&group, &named).await.unwrap();
+    assert_eq!(
+        only(&healths),
+        (TargetState::Unused, "Target.NotRegistered")
+    );
+    assert_eq!(edge.client.target_health(&group, &[]).await.unwrap(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_that_came_after_us_is_unknown_and_keeps_its_reason() {
+    let edge = Edge::new();
+    let group = edge.group("web");
+    let health = Health::new(State::Other("resting".into()), "Target.Resting", "It rests");
+    let (arn, address) = (group.arn.as_str(), ip("10.0.0.1"));
+    edge.aws.register(arn, address, 8080).unwrap();
+    edge.aws.script(arn, address, 8080, health).unwrap();
+    let healths = edge.client.target_health(&group, &[]).await.unwrap();
+    assert_eq!(only(&healths), (TargetState::Unknown, "Target.Resting"));
+    assert_eq!(&*healths[0].description, "It rests");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hanging_call_ends_in_ten_seconds_and_a_removed_group_is_not_found() {
+    let edge = Edge::new();
+    let group = edge.group("web");
+    edge.aws.faults().hang(On::any());
+    let started = Instant::now();
+    let error = edge.client.target_health(&group, &[]).await.unwrap_err();
+    assert_eq!(error.kind, ElbErrorKind::Timeout);
+    assert_eq!(started.elapsed().as_secs(), 10);
+
+    edge.aws.faults().release(&On::any());
+    edge.aws.remove_target_group(group.arn.as_str()).unwrap();
+    let error = edge.client.target_health(&group, &[]).await.unwrap_err();
+    assert_eq!(error.kind, ElbErrorKind::GroupNotFound);
+    assert_eq!(edge.calls("DescribeTargetHealth"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttled_call_slows_the_loop_down() {
+    let edge = Edge::new();
+    let group = edge.group("web");
+    assert!(edge.budget.try_take_for_loop().is_ok());
+    edge.aws.faults().throttle(1.0, 0);
+    let error = edge.client.target_health(&group, &[]).await.unwrap_err();
+    assert_eq!(error.kind, ElbErrorKind::Throttled);
+    assert!(edge.budget.try_take_for_loop().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_hundred_bindings_are_described_within_ten_seconds_of_throttling() {
+    let edge = Edge::new();
+    let all: Vec<_> = (0..200).map(|n| edge.group(&format!("g{n}"))).collect();
+    edge.aws.faults().throttle(10.0, 10);
+    edge.aws.faults().delay(Duration::from_millis(80));
+    let groups = edge.groups();
+    let asking = all.iter().map(|group| {
+        let groups = &groups;
+        async move { groups.describe(&by_arn(group), in_10_s()).await }
+    });
+    let answers = futures::future::join_all(asking).await;
+    for (group, answer) in all.iter().zip(answers) {
+        assert_eq!(answer.unwrap().arn, group.arn);
+    }
+    assert_eq!(edge.calls("DescribeTargetGroups"), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_hundred_bindings_are_described_when_others_have_spent_the_burst() {
+    let edge = Edge::new();
+    let all: Vec<_> = (0..200).map(|n| edge.group(&format!("g{n}"))).collect();
+    edge.aws.faults().throttle(10.0, 1);
+    let groups = edge.groups();
+    let asking = all.iter().map(|group| {
+        let groups = &groups;
+        async move { groups.describe(&by_arn(group), in_10_s()).await }
+    });
+    let answers = futures::future::join_all(asking).await;
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_group_fails_alone_and_a_name_is_resolved() {
+    let edge = Edge::new();
+    let (web, gone) = (edge.group("web"), edge.group("gone"));
+    edge.aws.remove_target_group(gone.arn.as_str()).unwrap();
+    let groups = edge.groups();
+    let (web_query, gone_query, name) = (by_arn(&web), by_arn(&gone), by_name("web"));
+    let (found, missing, named) = tokio::join!(
+        groups.describe(&web_query, in_10_s()),
+        groups.describe(&gone_query, in_10_s()),
+        groups.describe(&name, in_10_s()),
+    );
+    assert_eq!(missing, Err(DescribeError::NotFound));
+    let found = found.unwrap();
+    assert_eq!(found, named.unwrap());
+    assert_eq!(&*found.name, "web");
+    assert_eq!(&*found.target_type, "ip");
+    assert_eq!(found.family, IpFamily::V4);
+    assert_eq!(found.protocol.as_deref(), Some("HTTP"));
+    assert!(found.check_interval > Duration::ZERO && found.healthy_threshold > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_denial_reaches_the_caller_with_awss_code() {
+    let edge = Edge::new();
+    let group = edge.group("web");
+    let groups = edge.groups();
+    let on = On::action("DescribeTargetGroups");
+    edge.aws
+        .faults()
+        .fail(on, "AccessDenied", StatusCode::FORBIDDEN, None);
+    let error = groups
+        .describe(&by_arn(&group), in_10_s())
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), "AccessDenied");
+    assert!(error.to_string().contains(group.arn.as_str()), "{error}");
+}
