@@ -1,5 +1,8 @@
 //! Objects as a real API server writes them, and as it never should.
 
+use std::net::IpAddr;
+
+use jiff::Timestamp;
 use rstest::rstest;
 use serde_json::{Value, json};
 
