@@ -71,7 +71,7 @@ mod tests {
     use crate::serve::health::{Heartbeat, STALLED_AFTER};
     use crate::serve::{Phase, PhaseSender, phases};
 
-    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+    const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
 
     struct Admin {
         router: Router,

@@ -130,7 +130,9 @@ impl TlsFailure {
                 | Alert::CertificateExpired
                 | Alert::CertificateUnknown
                 | Alert::CertificateRevoked
-                | Alert::UnsupportedCertificate,
+                | Alert::UnsupportedCertificate
+                // Its CA has our CA's name and another key.
+                | Alert::DecryptError,
             )) => Self::CertificateRefused(error),
             Some(rustls::Error::PeerIncompatible(_)) => Self::Incompatible(error),
             None if is_close(error.kind()) => Self::Closed,
