@@ -9,9 +9,11 @@
 //! versions, the garbage collector (owners are not followed), and resources that nobody here uses.
 
 mod admission;
+mod admit;
 mod builtin;
 mod calls;
 mod crd;
+mod delete;
 mod dial;
 mod discovery;
 mod faults;

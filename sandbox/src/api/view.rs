@@ -22,7 +22,7 @@ impl View {
         let known = header.split(',').find_map(|kind| {
             if !kind.trim_start().starts_with("application/json") {
                 None
-            } else if kind.contains("as=Table") && kind.contains("v=v1;") | kind.ends_with("v=v1") {
+            } else if kind.contains("as=Table") && !kind.contains("v=v1beta1") {
                 Some(View::Table)
             } else if kind.contains("as=PartialObjectMetadata") {
                 Some(View::Metadata)
