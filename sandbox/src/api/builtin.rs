@@ -11,6 +11,14 @@ pub fn set_defaults(served: &Served, object: &mut Object) {
         let mut spec = object.field("spec").clone();
         pod_spec(&mut spec);
         object.set("spec", spec);
+    } else if served.is("", "namespaces") {
+        let mut labels = object.meta("labels").clone();
+        let name = json!(object.name());
+        absent(&mut labels, "kubernetes.io/metadata.name", name);
+        object.set_meta("labels", labels);
+        let mut spec = object.field("spec").clone();
+        absent(&mut spec, "finalizers", json!(["kubernetes"]));
+        object.set("spec", spec);
     } else if served.is("", "services") {
         let mut spec = object.field("spec").clone();
         service_spec(&mut spec);

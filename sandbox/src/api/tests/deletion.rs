@@ -64,6 +64,9 @@ async fn a_namespace_goes_with_its_content() {
         .create(&PostParams::default(), &shop)
         .await
         .unwrap();
+    let made = namespaces.get("shop").await.unwrap();
+    let labels = made.metadata.labels.unwrap();
+    assert_eq!(labels["kubernetes.io/metadata.name"], "shop");
     let inside: Kube<Pod> = Kube::namespaced(client.clone(), "shop");
     inside
         .create(&PostParams::default(), &pod("p"))
