@@ -147,14 +147,13 @@ impl Write<'_> {
         }
         let resource = Arc::clone(&target.served.resource);
         let change = |old: &Object| {
-            if let Some(uid) = patch.uid()
-                && uid != old.uid()
-            {
+            let new = Object::new(patch.apply(&old.to_value())?).map_err(Status::bad_request)?;
+            if !new.uid().is_empty() && new.uid() != old.uid() {
                 let why = "field is immutable";
-                let cause = Cause::invalid("metadata.uid", &json!(uid), why);
+                let cause = Cause::invalid("metadata.uid", &json!(new.uid()), why);
                 return Err(Status::invalid(&resource, old.name(), &[cause]));
             }
-            Object::new(patch.apply(&old.to_value())?).map_err(Status::bad_request)
+            Ok(new)
         };
         Ok((self.modify(target, &change).await?, false))
     }

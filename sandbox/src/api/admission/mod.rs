@@ -19,7 +19,14 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use self::{call::Caller, cel::Verdict, rules::Webhook};
-use super::{Inner, dial::Dial, object::Object, status::Status, store::Scan, write::Target};
+use super::{
+    Inner,
+    dial::Dial,
+    object::Object,
+    status::{Cause, Status},
+    store::Scan,
+    write::Target,
+};
 use crate::clock::Now;
 
 /// How many audit annotations are kept; older ones go.
@@ -314,6 +321,19 @@ impl Admission {
             });
         }
     }
+}
+
+/// What is wrong with a configuration: the entries of `webhooks` that cannot be read.
+pub fn check(configuration: &Object) -> Vec<Cause> {
+    let entries = configuration.field("webhooks").as_array();
+    let entries = entries.into_iter().flatten().enumerate();
+    entries
+        .filter_map(|(at, entry)| {
+            let error = serde_json::from_value::<Webhook>(entry.clone()).err()?;
+            let field = format!("webhooks[{at}]");
+            Some(Cause::invalid(field, entry, &error.to_string()))
+        })
+        .collect()
 }
 
 /// The webhooks of one phase in the order of their configurations' names. The configurations
