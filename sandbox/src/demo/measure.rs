@@ -34,11 +34,12 @@ pub(super) struct Numbers {
 }
 
 impl Numbers {
-    /// The middle of [`Numbers::healthy_to_open`].
+    /// The median of [`Numbers::healthy_to_open`].
     pub(super) fn median(&self) -> Option<Duration> {
-        self.healthy_to_open
-            .get(self.healthy_to_open.len() / 2)
-            .copied()
+        let delays = &self.healthy_to_open;
+        let upper = delays.get(delays.len() / 2)?;
+        let lower = delays.get((delays.len() - 1) / 2)?;
+        Some((*lower + *upper) / 2)
     }
 }
 
@@ -153,6 +154,8 @@ fn healthy_at(pod: &PodView, log: &[Transition]) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::super::observer::Stage;
     use super::*;
 
@@ -206,6 +209,24 @@ mod tests {
                 early: 0
             }
         );
+    }
+
+    #[rstest]
+    #[case::none(&[], None)]
+    #[case::one(&[7], Some(7))]
+    #[case::odd(&[1, 2, 90], Some(2))]
+    #[case::even(&[1, 2, 4, 90], Some(3))]
+    fn the_median_is_the_middle(#[case] delays: &[u64], #[case] expected: Option<u64>) {
+        let delays = delays.iter().copied().map(Duration::from_millis);
+        let numbers = Numbers {
+            title: "",
+            counts: Counts::default(),
+            rollout: Duration::ZERO,
+            healthy_to_open: delays.collect(),
+            opened_early: 0,
+            without_gate: 0,
+        };
+        assert_eq!(numbers.median(), expected.map(Duration::from_millis));
     }
 
     #[test]

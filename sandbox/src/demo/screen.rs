@@ -141,8 +141,7 @@ impl Row {
 
 impl Frame {
     fn header(&self) -> String {
-        let (title, doing, seconds) = (self.title, self.doing, self.seconds);
-        format!("{title}  {doing}  {seconds:.0} s  {}", self.traffic())
+        format!("{}: {}; {}", self.title, self.doing, self.traffic())
     }
 
     fn traffic(&self) -> String {
@@ -154,9 +153,8 @@ impl Frame {
     fn picture(&self) -> Vec<String> {
         let rows = self.rows.iter();
         let rows = rows.filter(|row| row.stage != Stage::Gone || !row.target.is_empty());
-        std::iter::once(self.header())
-            .chain(rows.map(Row::line))
-            .collect()
+        let header = format!("{:>5.1} s  {}", self.seconds, self.header());
+        std::iter::once(header).chain(rows.map(Row::line)).collect()
     }
 
     /// What is new since `former`: a line for each change.
@@ -235,5 +233,94 @@ impl Pen {
         let lines = frame.changes(&self.former);
         self.former = frame;
         lines.into_iter().map(|line| line + "\n").collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::traffic::Cause;
+
+    fn row(pod: &str, stage: Stage, target: &str) -> Row {
+        Row {
+            pod: pod.to_owned(),
+            address: "127.1.0.2:80".to_owned(),
+            stage,
+            gate: Gate::Shut,
+            target: target.to_owned(),
+        }
+    }
+
+    fn frame(seconds: f64, lost: u64, rows: &[Row]) -> Frame {
+        let mut counts = Counts {
+            sent: 100,
+            ok: 100 - lost,
+            ..Counts::default()
+        };
+        if lost > 0 {
+            counts.lost.insert(Cause::TargetRefused, lost);
+        }
+        Frame {
+            title: "(b)",
+            doing: "rolling",
+            seconds,
+            counts,
+            rows: rows.to_vec(),
+        }
+    }
+
+    fn pen() -> Pen {
+        Pen {
+            terminal: false,
+            drawn: 0,
+            former: Frame::default(),
+            next_loss: 0.0,
+        }
+    }
+
+    #[test]
+    fn without_a_terminal_each_change_is_one_line() {
+        let mut pen = pen();
+        let old = row("web-1", Stage::Ready, "healthy");
+        let first = pen.tell(&frame(0.0, 0, std::slice::from_ref(&old)));
+        assert_eq!(
+            first,
+            "   0.0 s  (b): rolling; 100 requests sent, 0 lost\n   \
+             0.0 s  web-1                127.1.0.2:80         ready        gate shut  healthy\n"
+        );
+        assert_eq!(pen.tell(&frame(0.1, 0, std::slice::from_ref(&old))), "");
+        let rows = [old, row("web-2", Stage::Starting, "")];
+        assert_eq!(
+            pen.tell(&frame(0.2, 0, &rows)),
+            "   0.2 s  web-2                127.1.0.2:80         starting     gate shut  no target\n"
+        );
+    }
+
+    #[test]
+    fn lost_requests_are_told_of_once_a_second_and_none_is_forgotten() {
+        let mut pen = pen();
+        pen.tell(&frame(0.0, 0, &[]));
+        let told = |pen: &mut Pen, seconds, lost| pen.tell(&frame(seconds, lost, &[]));
+        assert_eq!(
+            told(&mut pen, 0.1, 3),
+            "   0.1 s  100 requests sent, 3 lost\n"
+        );
+        assert_eq!(told(&mut pen, 0.5, 7), "");
+        assert_eq!(
+            told(&mut pen, 1.2, 7),
+            "   1.2 s  100 requests sent, 7 lost\n"
+        );
+        assert_eq!(told(&mut pen, 9.0, 7), "");
+    }
+
+    #[test]
+    fn a_pod_that_is_gone_stays_in_the_picture_while_its_target_does() {
+        let rows = [
+            row("web-1", Stage::Gone, "draining"),
+            row("web-2", Stage::Gone, ""),
+        ];
+        let picture = frame(4.0, 0, &rows).picture();
+        assert_eq!(picture.len(), 2);
+        assert!(picture[1].starts_with("web-1"), "{picture:?}");
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::elb::Delays;
+use crate::kubelet::Network;
 
 /// The delays of a run, scaled, and its load, which is not.
 #[derive(Clone, Debug)]
@@ -11,6 +12,8 @@ pub struct Settings {
     pub scale: f64,
     /// The load balancer's.
     pub delays: Delays,
+    /// How pods get their addresses.
+    pub network: Network,
     /// From the binding of a pod until it listens.
     pub start_after: Duration,
     /// From a change of a pod to the registrar's call.
@@ -50,6 +53,7 @@ impl Settings {
                 idle_timeout: delays.idle_timeout,
                 ..delays.scaled(scale)
             },
+            network: Network::detect(),
             start_after: seconds(5.0),
             registrar_delay: seconds(1.0),
             pre_stop: seconds(15.0),

@@ -2,10 +2,12 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::Api;
 use kube::api::PostParams;
+use rstest::rstest;
 use serde_json::json;
 
 use super::*;
 use crate::binding::TargetGroupBindingSpec;
+use crate::kubelet::Network;
 
 /// The world, with the binding's kind served: no process brings it here.
 async fn world(settings: &Settings, directory: &TempDir) -> World {
@@ -43,10 +45,14 @@ fn full_binding(shop: &Shop) -> TargetGroupBindingSpec {
 
 /// Without targetgate, over real sockets: Kubernetes ends the old pods before ELB has the new ones,
 /// and each lost request is seen by the client and counted by the load balancer.
+#[rstest]
+#[case::each_pod_has_its_own_address_where_it_can(Network::detect())]
+#[case::all_pods_share_one_address(Network::OneAddress)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rollout_without_gates_loses_requests() {
+async fn a_rollout_without_gates_loses_requests(#[case] network: Network) {
     let directory = tempfile::tempdir().unwrap();
     let settings = Settings {
+        network,
         settle: std::time::Duration::from_millis(300),
         ..Settings::scaled(0.05)
     };

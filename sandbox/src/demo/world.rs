@@ -75,11 +75,10 @@ impl World {
     }
 
     fn start_actors(&mut self, settings: &Settings) {
-        let network = Network::detect();
         let kubelet = kubelet::Options {
             start_after: settings.start_after,
             work: settings.work,
-            network,
+            network: settings.network,
             seed: std::process::id().into(),
             ..kubelet::Options::default()
         };
@@ -91,7 +90,7 @@ impl World {
         let registrar = registrar::run(self.client.clone(), self.elb_client.clone(), options);
         self.tasks.spawn(forever(registrar));
         let options = rollout::Options {
-            ports: match network {
+            ports: match settings.network {
                 Network::AddressPerPod(_) => Ports::AsInTemplate,
                 Network::OneAddress => Ports::OnePerPod,
             },
