@@ -350,3 +350,42 @@ impl Received {
         128 + self.number
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_ends_or_panics_is_named() {
+        let mut tasks = Tasks::default();
+        tasks.start("endless", std::future::pending());
+        tasks.start("watch pods", async {});
+        let error = tasks.ended().await;
+        assert!(error.to_string().starts_with("watch pods ended"), "{error}");
+        tasks.start("health loop", async { panic!("on purpose") });
+        let error = tasks.ended().await;
+        assert!(
+            format!("{error:#}").contains("health loop failed"),
+            "{error:#}"
+        );
+        assert!(format!("{error:#}").contains("on purpose"), "{error:#}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_loop_that_stalls_fails_livez_before_it_ends_the_process() {
+        let heartbeat = Arc::new(Heartbeat::default());
+        let begun = Instant::now();
+        let watchdog = task::spawn(stalled(heartbeat.clone()));
+        for _ in 0..10 {
+            sleep(STALLED_AFTER - Duration::from_secs(1)).await;
+            heartbeat.beat();
+        }
+        assert!(!watchdog.is_finished());
+        let last_beat = begun.elapsed();
+        watchdog.await.unwrap();
+        assert_eq!(begun.elapsed() - last_beat, STALL_ENDS_AFTER);
+        assert!(heartbeat.age() > STALLED_AFTER);
+    }
+}

@@ -1,5 +1,6 @@
 //! The `targetgate` command.
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -14,10 +15,7 @@ fn main() -> ExitCode {
     debug_assert!(installed.is_ok());
     let done = match Cli::parse().command {
         Command::Serve(settings) => serve(*settings),
-        Command::Crd => {
-            print!("{}", crd::yaml());
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Crd => print(&crd::yaml()),
         Command::Certs(CertsCommand::Dev(wanted)) => make_dev_certs(&wanted),
     };
     match done {
@@ -42,8 +40,14 @@ fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
 }
 
 fn make_dev_certs(wanted: &DevCerts) -> anyhow::Result<ExitCode> {
-    for path in dev_certs::write(wanted, Timestamp::now())? {
-        println!("{}", path.display());
-    }
+    let paths = dev_certs::write(wanted, Timestamp::now())?;
+    let lines = paths.map(|path| format!("{}\n", path.display()));
+    print(&lines.concat())
+}
+
+/// `println!` panics when nobody reads.
+fn print(text: &str) -> anyhow::Result<ExitCode> {
+    let written = io::stdout().write_all(text.as_bytes());
+    written.context("cannot write to standard output")?;
     Ok(ExitCode::SUCCESS)
 }
