@@ -61,6 +61,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<u8> {
     let listener = bind("--listen", settings.listen).await?;
     let admin_listener = bind("--admin-listen", settings.admin_listen).await?;
 
+    let (listen, admin) = (listener.local_addr()?, admin_listener.local_addr()?);
+
     let (phase, phases) = phases();
     let shared = Shared {
         cache: Arc::default(),
@@ -87,7 +89,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<u8> {
             .hooks(&settings)?
             .serve(listener, shared.phases.clone()),
     );
-    info!(listen = %settings.listen, admin = %settings.admin_listen, "started");
+    info!(%listen, %admin, "started");
 
     let first = tokio::select! {
         ended = tasks.ended() => return Err(ended),

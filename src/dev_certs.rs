@@ -144,3 +144,45 @@ fn put(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     fs::rename(&beside, path)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn wanted(folder: &Path) -> DevCerts {
+        DevCerts {
+            out: folder.join("certs"),
+            namespace: "shop".to_owned(),
+            sans: vec![],
+            force: false,
+        }
+    }
+
+    #[test]
+    fn the_key_is_its_owners_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let [_, _, key] = write(&wanted(folder.path()), Timestamp::now()).unwrap();
+        assert_eq!(key.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn files_that_are_there_are_replaced_only_by_force() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut wanted = wanted(folder.path());
+        let [ca, ..] = write(&wanted, Timestamp::now()).unwrap();
+        let first = fs::read(&ca).unwrap();
+        let refused = write(&wanted, Timestamp::now());
+        assert!(matches!(refused, Err(DevCertsError::Exists(path)) if path == ca));
+        assert_eq!(fs::read(&ca).unwrap(), first);
+        wanted.force = true;
+        write(&wanted, Timestamp::now()).unwrap();
+        assert_ne!(fs::read(&ca).unwrap(), first);
+    }
+
+    #[test]
+    fn a_name_that_is_none_is_refused() {
+        assert!(make("shop", &["caf\u{e9}".to_owned()], Timestamp::now()).is_err());
+    }
+}

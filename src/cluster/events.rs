@@ -54,29 +54,11 @@ impl Events {
     ///
     /// Returns when it is told, has failed or has taken too long; nobody depends on which.
     pub async fn warn(&self, about: &About, action: &str, reason: &str, note: &str) {
-        self.publish(EventType::Warning, about, action, reason, note)
-            .await;
-    }
-
-    /// Something to know. As [`Self::warn`].
-    pub async fn note(&self, about: &About, action: &str, reason: &str, note: &str) {
-        self.publish(EventType::Normal, about, action, reason, note)
-            .await;
-    }
-
-    async fn publish(
-        &self,
-        type_: EventType,
-        about: &About,
-        action: &str,
-        reason: &str,
-        note: &str,
-    ) {
         let Ok(_permit) = self.permits.try_acquire() else {
             return debug!(object = %about.object, reason, "Event dropped: too many on their way");
         };
         let event = Event {
-            type_,
+            type_: EventType::Warning,
             reason: reason.to_owned(),
             note: Some(cut_to_bytes(note, MAX_NOTE)),
             action: action.to_owned(),
@@ -168,7 +150,7 @@ mod tests {
         for answer in [Answer::Refused, Answer::Silence] {
             api.answer(EVENTS, answer);
             events
-                .note(&about(), "Describe", "TargetGroupFound", "it is back")
+                .warn(&about(), "Describe", "TargetGroupNotFound", "it is gone")
                 .await;
         }
         assert_eq!(api.seen(EVENTS).len(), 2);

@@ -3,15 +3,13 @@
 //! EKS Auto Mode's kind of the same name has the same fields as far as we read them. The schema that
 //! a cluster is given is made from these types, see [`yaml`].
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use crate::model::{Binding, IpFamily, PortRef, TargetType};
-use crate::names::{AssumedRole, BindingApi, GATE_ANNOTATION};
+use crate::names::{AssumedRole, BindingApi};
 
 mod schema;
 #[cfg(test)]
@@ -161,12 +159,7 @@ impl TargetGroupBindingSpec {
     /// The binding as far as it decides something.
     ///
     /// Lenient, for it also reads what was admitted before we ran: what cannot be read is `None`.
-    pub fn model(
-        &self,
-        api: BindingApi,
-        name: &str,
-        annotations: &BTreeMap<String, String>,
-    ) -> Binding {
+    pub fn model(&self, api: BindingApi, name: &str, opted_out: bool) -> Binding {
         let service = self.service_ref.as_ref();
         Binding {
             api,
@@ -184,9 +177,7 @@ impl TargetGroupBindingSpec {
             port: service.and_then(ServiceReference::port),
             role: self.role(),
             multi_cluster: self.is_multi_cluster(),
-            opted_out: annotations
-                .get(GATE_ANNOTATION)
-                .is_some_and(|value| value == "false"),
+            opted_out,
         }
     }
 

@@ -12,7 +12,7 @@ fn spec(json: Value) -> TargetGroupBindingSpec {
 }
 
 fn model(json: Value) -> Binding {
-    spec(json).model(BindingApi::Elbv2, "web", &BTreeMap::new())
+    spec(json).model(BindingApi::Elbv2, "web", false)
 }
 
 fn schema_of(version: &str) -> Value {
@@ -104,11 +104,7 @@ fn every_field_is_read() {
         "assumeRoleExternalId": "secret",
         "multiClusterTargetGroup": true,
     }))
-    .model(
-        BindingApi::Eks,
-        "web",
-        &[(GATE_ANNOTATION.to_owned(), "false".to_owned())].into(),
-    );
+    .model(BindingApi::Eks, "web", true);
     let expected = Binding {
         api: BindingApi::Eks,
         name: "web".into(),

@@ -121,10 +121,15 @@ impl Loop {
         tasks: &mut JoinSet<Done>,
         now: Instant,
     ) -> Option<Instant> {
-        while tracker.next_turn()? <= now {
+        loop {
+            let turn = tracker.next_turn()?;
+            if turn > now {
+                return Some(turn);
+            }
             if let Err(token) = self.budget.try_take_for_loop() {
                 return Some(token);
             }
+            self.metrics.budget_wait("loop", now - turn);
             if let Some(group) = tracker.next_call(now) {
                 let elb = self.elb.clone();
                 tasks.spawn(async move {
@@ -133,7 +138,6 @@ impl Loop {
                 });
             }
         }
-        tracker.next_turn()
     }
 }
 

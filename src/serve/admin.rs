@@ -54,3 +54,132 @@ fn report(endpoint: &str, checks: &[Check]) -> Response {
     text.push_str(&format!("{endpoint} check {word}\n"));
     (status, text).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use axum::body::{Body, to_bytes};
+    use http::Request;
+    use jiff::Timestamp;
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::cluster::cache::{Cache, FirstLook, Watched};
+    use crate::dev_certs;
+    use crate::serve::certificates::{Certificates, PemFiles};
+    use crate::serve::health::{Heartbeat, STALLED_AFTER};
+    use crate::serve::{Phase, PhaseSender, phases};
+
+    const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
+
+    struct Admin {
+        router: Router,
+        cache: Arc<Cache>,
+        heartbeat: Arc<Heartbeat>,
+        phase: PhaseSender,
+    }
+
+    impl Admin {
+        /// All is well but for the first lists; the certificate was made at this time.
+        fn new(made_at: Timestamp) -> Self {
+            let made = dev_certs::make("shop", &[], made_at).unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            let files = PemFiles {
+                certificate: folder.path().join("tls.crt"),
+                key: folder.path().join("tls.key"),
+            };
+            std::fs::write(&files.certificate, made.certificate).unwrap();
+            std::fs::write(&files.key, made.key).unwrap();
+            let metrics = Arc::new(Metrics::default());
+            let (cache, heartbeat) = (Arc::<Cache>::default(), Arc::<Heartbeat>::default());
+            let (phase, phases) = phases();
+            let health = Health {
+                cache: cache.clone(),
+                certificates: Arc::new(Certificates::new(files.load().unwrap(), metrics.clone())),
+                heartbeat: heartbeat.clone(),
+                phases,
+                now: Arc::new(|| NOW),
+            };
+            Self {
+                router: router(Arc::new(health), metrics),
+                cache,
+                heartbeat,
+                phase,
+            }
+        }
+
+        fn take_in_all_lists(&self) {
+            for watched in Watched::ALL {
+                self.cache.looked(watched, FirstLook::Listed);
+            }
+        }
+
+        async fn get(&self, path: &str) -> (u16, String) {
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            let response = self.router.clone().oneshot(request).await.unwrap();
+            let status = response.status().as_u16();
+            let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+            (status, String::from_utf8(body.into()).unwrap())
+        }
+    }
+
+    #[tokio::test]
+    async fn ready_is_who_has_taken_in_every_first_list() {
+        let admin = Admin::new(NOW);
+        for watched in Watched::ALL {
+            let (status, text) = admin.get("/readyz").await;
+            let line = format!("[-]watch {} failed: ", watched.as_str());
+            assert_eq!(status, 503);
+            assert!(text.contains(&line), "{text}");
+            admin.cache.looked(watched, FirstLook::NotServed);
+        }
+        let (status, text) = admin.get("/readyz").await;
+        assert_eq!(status, 200);
+        assert!(text.ends_with("readyz check passed\n"), "{text}");
+        assert!(!text.contains("[-]"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn who_is_about_to_end_is_alive_but_not_ready() {
+        let admin = Admin::new(NOW);
+        admin.take_in_all_lists();
+        admin.phase.send(Phase::Lingering).unwrap();
+        let (status, text) = admin.get("/readyz").await;
+        assert_eq!(status, 503);
+        assert!(text.contains("[-]shutdown failed: "), "{text}");
+        assert_eq!(admin.get("/livez").await.0, 200);
+    }
+
+    #[tokio::test]
+    async fn an_expired_certificate_is_not_ready() {
+        let admin = Admin::new(NOW - Duration::from_secs(31 * 24 * 3600));
+        admin.take_in_all_lists();
+        let (status, text) = admin.get("/readyz").await;
+        assert_eq!(status, 503);
+        assert!(
+            text.contains("[-]certificate failed: expired at "),
+            "{text}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_loop_that_does_not_come_round_is_not_alive() {
+        let admin = Admin::new(NOW);
+        assert_eq!(admin.get("/livez").await.0, 200);
+        tokio::time::advance(STALLED_AFTER).await;
+        let (status, text) = admin.get("/livez").await;
+        assert_eq!(status, 503);
+        assert!(text.contains("[-]health loop failed: "), "{text}");
+        admin.heartbeat.beat();
+        assert_eq!(admin.get("/livez").await.0, 200);
+    }
+
+    #[tokio::test]
+    async fn metrics_are_served_as_openmetrics() {
+        let (status, text) = Admin::new(NOW).get("/metrics").await;
+        assert_eq!(status, 200);
+        assert!(text.ends_with("# EOF\n"), "{text}");
+        assert_eq!(Admin::new(NOW).get("/").await.0, 404);
+    }
+}

@@ -261,11 +261,12 @@ pub async fn follow(files: PemFiles, certificates: Arc<Certificates>) {
     };
     let mut complaint = None;
     loop {
-        // Either way the files are read: the poll finds what the watch does not tell.
+        // First of all: the files may have changed before the watch began.
+        complaint = reload(&files, &certificates, complaint).await;
+        // The poll finds what the watch does not tell.
         if timeout(POLL, changed.notified()).await.is_ok() {
             sleep(SETTLE).await;
         }
-        complaint = reload(&files, &certificates, complaint).await;
     }
 }
 
@@ -309,3 +310,6 @@ fn watch(files: &PemFiles, changed: &Arc<Notify>) -> notify::Result<RecommendedW
     }
     Ok(watcher)
 }
+
+#[cfg(test)]
+mod tests;

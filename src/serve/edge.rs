@@ -130,7 +130,9 @@ impl TlsFailure {
                 | Alert::CertificateExpired
                 | Alert::CertificateUnknown
                 | Alert::CertificateRevoked
-                | Alert::UnsupportedCertificate,
+                | Alert::UnsupportedCertificate
+                // Its CA has our CA's name and another key.
+                | Alert::DecryptError,
             )) => Self::CertificateRefused(error),
             Some(rustls::Error::PeerIncompatible(_)) => Self::Incompatible(error),
             None if is_close(error.kind()) => Self::Closed,
@@ -396,3 +398,6 @@ async fn refuse_plain_http(mut stream: TcpStream, deadline: Instant) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,13 +3,21 @@
 
 use serde_json::{Value, json};
 
-use super::{kinds::Served, object::Object, status::Cause};
+use super::{admission, kinds::Served, object::Object, status::Cause};
 
 /// Fills in what a client may leave out. Runs before the mutating webhooks and after them.
 pub fn set_defaults(served: &Served, object: &mut Object) {
     if served.is("", "pods") {
         let mut spec = object.field("spec").clone();
         pod_spec(&mut spec);
+        object.set("spec", spec);
+    } else if served.is("", "namespaces") {
+        let mut labels = object.meta("labels").clone();
+        let name = json!(object.name());
+        absent(&mut labels, "kubernetes.io/metadata.name", name);
+        object.set_meta("labels", labels);
+        let mut spec = object.field("spec").clone();
+        absent(&mut spec, "finalizers", json!(["kubernetes"]));
         object.set("spec", spec);
     } else if served.is("", "services") {
         let mut spec = object.field("spec").clone();
@@ -62,6 +70,9 @@ pub fn check(served: &Served, object: &Object, old: Option<&Object>) -> Vec<Caus
         if !external && !headless {
             causes.push(Cause::required("spec.ports", ""));
         }
+    }
+    if served.resource.group == "admissionregistration.k8s.io" {
+        causes.extend(admission::check(object));
     }
     if served.is("apiextensions.k8s.io", "customresourcedefinitions") {
         causes.extend(check_crd(object));

@@ -42,7 +42,9 @@ const BUFFER: usize = 64 * 1024;
 
 /// Dials hosts that listen in this process, without a socket.
 #[derive(Clone, Default)]
-pub struct Switchboard(Arc<Mutex<BTreeMap<(String, u16), mpsc::Sender<DuplexStream>>>>);
+pub struct Switchboard(Arc<Mutex<Listeners>>);
+
+type Listeners = BTreeMap<(String, u16), mpsc::Sender<DuplexStream>>;
 
 impl Switchboard {
     /// Listens as this host and port, in the place of who did before. Each stream that comes out

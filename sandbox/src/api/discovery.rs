@@ -94,12 +94,18 @@ fn resources(api: &Inner, group: &str, version: &str) -> Option<Value> {
 }
 
 fn entries(resource: &Resource, version: &Version) -> Vec<Value> {
+    let in_all = matches!(
+        (resource.group.as_str(), resource.plural.as_str()),
+        ("", "pods" | "services") | ("apps", "deployments" | "replicasets")
+    );
+    let categories: &[&str] = if in_all { &["all"] } else { &[] };
     let mut entries = vec![json!({
         "name": resource.plural,
         "singularName": resource.singular,
         "namespaced": resource.namespaced,
         "kind": resource.kind,
         "shortNames": resource.short_names,
+        "categories": categories,
         "verbs": [
             "create", "delete", "deletecollection", "get", "list", "patch", "update", "watch",
         ],

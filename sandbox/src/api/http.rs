@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::{
     Inner,
     calls::{Call, Verb},
+    delete::{DeleteOptions, Deleted},
     discovery,
     faults::{Away, When},
     list::{self, Query, Selection},
@@ -21,7 +22,7 @@ use super::{
     store::Scan,
     view::View,
     watch::Watch,
-    write::{DeleteOptions, Deleted, Target, Write},
+    write::{Target, Write},
 };
 
 /// The body of an answer.
@@ -236,7 +237,18 @@ impl Exchange<'_> {
     }
 
     fn read_object(&self) -> Result<Object, Status> {
-        let value = if self.content_type.contains("yaml") {
+        let value = if self.content_type.contains("protobuf") || self.content_type.contains("cbor")
+        {
+            return Err(Status::new(
+                415,
+                "UnsupportedMediaType",
+                format!(
+                    "the body of the request was in an unknown format ({}) - accepted media types \
+                     include: application/json, application/yaml",
+                    self.content_type
+                ),
+            ));
+        } else if self.content_type.contains("yaml") {
             serde_saphyr::from_slice(&self.body).map_err(|error| error.to_string())
         } else {
             serde_json::from_slice(&self.body).map_err(|error| error.to_string())

@@ -1,17 +1,19 @@
 //! A model Kubernetes API server: the part that targetgate and the actors use, and no more.
 //!
-//! All objects of all kinds live in one store ([`store`]) under one counter of versions. A request
-//! ([`http`]) becomes a verb on a resource ([`kinds`]): [`list`] and [`watch`] read, [`write`]
-//! writes, past the webhooks of [`admission`]. [`Api::client`] is a `kube::Client` in this process, without a socket; [`Api::serve`]
+//! All objects of all kinds live in one store (`store`) under one counter of versions. A request
+//! (`http`) becomes a verb on a resource (`kinds`): `list` and `watch` read, `write`
+//! writes, past the webhooks of `admission`. [`Api::client`] is a `kube::Client` in this process, without a socket; [`Api::serve`]
 //! is the same server for `kubectl`.
 //!
 //! Not modelled: authentication and RBAC, field ownership of server-side apply, conversion between
 //! versions, the garbage collector (owners are not followed), and resources that nobody here uses.
 
 mod admission;
+mod admit;
 mod builtin;
 mod calls;
 mod crd;
+mod delete;
 mod dial;
 mod discovery;
 mod faults;
@@ -175,7 +177,9 @@ impl Inner {
         self.store.read(&Key::new(&self.namespaces(), "", name))
     }
 
+    /// Called on a new store only, where nobody else writes.
     fn put_namespace(&self, name: &str) {
+        let namespaces = self.namespaces();
         let namespace = json!({
             "apiVersion": "v1",
             "kind": "Namespace",
@@ -183,14 +187,14 @@ impl Inner {
                 "name": name,
                 "uid": self.store.uid(),
                 "creationTimestamp": stamp((self.now)()),
-                "labels": {"kubernetes.io/metadata.name": name},
             },
-            "spec": {"finalizers": ["kubernetes"]},
             "status": {"phase": "Active"},
         });
-        if let Ok(namespace) = Object::new(namespace) {
-            let key = Key::new(&self.namespaces(), "", name);
-            // Called on a new store only, where nobody else writes.
+        if let (Ok(mut namespace), Some(served)) =
+            (Object::new(namespace), namespaces.in_version("v1"))
+        {
+            builtin::set_defaults(&served, &mut namespace);
+            let key = Key::new(&namespaces, "", name);
             let _ = self.store.commit(&key, None, Some(namespace));
         }
     }

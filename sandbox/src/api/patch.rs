@@ -47,11 +47,6 @@ impl Patch {
         }
     }
 
-    /// The `metadata.uid` that the patch itself names.
-    pub fn uid(&self) -> Option<&str> {
-        self.merged()?["metadata"]["uid"].as_str()
-    }
-
     /// Applies it; the result is any JSON, to be checked as an object.
     pub fn apply(&self, current: &Value) -> Result<Value, Status> {
         let mut next = current.clone();
@@ -63,14 +58,6 @@ impl Patch {
             Patch::Apply(patch) => strategic(&mut next, &without_nulls(patch)),
         }
         Ok(next)
-    }
-
-    /// The patch where it has the shape of an object.
-    pub fn merged(&self) -> Option<&Value> {
-        match self {
-            Patch::Json(_) => None,
-            Patch::Merge(patch) | Patch::Strategic(patch) | Patch::Apply(patch) => Some(patch),
-        }
     }
 }
 

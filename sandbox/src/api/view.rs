@@ -22,7 +22,7 @@ impl View {
         let known = header.split(',').find_map(|kind| {
             if !kind.trim_start().starts_with("application/json") {
                 None
-            } else if kind.contains("as=Table") && kind.contains("v=v1;") | kind.ends_with("v=v1") {
+            } else if kind.contains("as=Table") && !kind.contains("v=v1beta1") {
                 Some(View::Table)
             } else if kind.contains("as=PartialObjectMetadata") {
                 Some(View::Metadata)
@@ -178,7 +178,14 @@ fn pod_columns() -> Vec<Column> {
             true => json!("Terminating"),
             false => json!(pod.text("/status/phase").unwrap_or_default()),
         }),
-        column("Restarts", 0, |_, _| json!("0")),
+        column("Restarts", 0, |pod, _| {
+            let statuses = pod
+                .at("/status/containerStatuses")
+                .and_then(Value::as_array);
+            let counts = statuses.into_iter().flatten();
+            let counts = counts.filter_map(|status| status["restartCount"].as_u64());
+            json!(counts.sum::<u64>().to_string())
+        }),
         column("Age", 0, |object, now| json!(age(object, now))),
         column("IP", 1, text("/status/podIP")),
         column("Node", 1, text("/spec/nodeName")),

@@ -219,6 +219,8 @@ impl Bucket {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
 
     #[test]
@@ -247,5 +249,16 @@ mod tests {
         assert!(!call("DescribeTargetHealth", "b"));
         assert!(call("DescribeTargetHealth", "a"));
         assert!(!call("DescribeTargetHealth", "a"));
+    }
+
+    #[rstest]
+    #[case::any(On::any(), [true, true, true, true])]
+    #[case::action(On::action("A"), [true, true, false, false])]
+    #[case::arn(On::arn("x"), [true, false, true, false])]
+    #[case::both(On::arn("x").and_action("A"), [true, false, false, false])]
+    fn a_fault_matches_calls_by_action_and_group(#[case] on: On, #[case] expected: [bool; 4]) {
+        let calls = [("A", "x"), ("A", "y"), ("B", "x"), ("B", "y")];
+        let matched = calls.map(|(action, arn)| on.matches(action, &[arn.to_owned()]));
+        assert_eq!(matched, expected);
     }
 }

@@ -69,7 +69,7 @@ impl Setting {
     /// With a binding of the group in the cluster.
     fn binding(self, api: BindingApi, name: &str) -> Self {
         let spec: TargetGroupBindingSpec = serde_json::from_value(complete()).unwrap();
-        let binding = spec.model(api, name, &Default::default());
+        let binding = spec.model(api, name, false);
         let cache = &self.reviewer.cache;
         cache.write(|index| index.apply_binding(&"shop".into(), binding));
         self

@@ -3,32 +3,28 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Resource;
 use kube::api::{ApiResource, ObjectMeta};
 use kube::core::DynamicResourceScope;
+use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
 use crate::cluster::cache::Watched;
-use crate::model::{
-    Binding, Condition, IpFamily, Labels, Namespace, Pod, PortRef, Service, ServicePort, TargetType,
-};
+use crate::crd::TargetGroupBindingSpec;
+use crate::model::{Binding, Condition, Labels, Namespace, Pod, PortRef, Service, ServicePort};
 use crate::names::{
-    AssumedRole, BindingApi, ConditionPrefix, GATE_ANNOTATION, GateName, INJECT_ENABLED,
-    INJECT_LABEL, ObjectKey,
+    BindingApi, ConditionPrefix, GATE_ANNOTATION, GateName, INJECT_ENABLED, INJECT_LABEL, ObjectKey,
 };
 
+mod shape;
 #[cfg(test)]
 mod tests;
 
-/// Annotations under this prefix are ours; the others are not kept.
-const OWN_ANNOTATIONS: &str = "targetgate.dev/";
+use shape::{IntOrString, Part, ServicePortSpec, StatusCondition, slim};
+pub use shape::{PodSpec, PodStatus, ServiceSpec};
 
 /// A Namespace, of which only the labels count.
 pub type NamespaceObject = Object<IgnoredAny, IgnoredAny>;
@@ -37,7 +33,7 @@ pub type ServiceObject = Object<ServiceSpec, IgnoredAny>;
 /// A Pod.
 pub type PodObject = Object<PodSpec, PodStatus>;
 /// A `TargetGroupBinding` of either API group.
-pub type BindingObject = Object<BindingSpec, IgnoredAny>;
+pub type BindingObject = Object<TargetGroupBindingSpec, IgnoredAny>;
 
 /// An object of the Kubernetes API, slim: of its metadata the name, UID, version, labels, times and
 /// our own annotations; of its spec and status what `S` and `T` name.
@@ -185,31 +181,7 @@ pub fn binding(
 ) -> Result<(Arc<str>, Binding), Unreadable> {
     let key = readable_key(&object)?;
     let spec = object.take_spec()?;
-    let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
-    let role = filled(spec.iam_role_arn_to_assume).map(|arn| AssumedRole {
-        arn: arn.into(),
-        external_id: filled(spec.assume_role_external_id).map(Arc::from),
-    });
-    let service_ref = spec.service_ref.unwrap_or_default();
-    let binding = Binding {
-        api,
-        name: key.name,
-        arn: spec.target_group_arn.and_then(|arn| arn.parse().ok()),
-        target_type: match spec.target_type.as_deref() {
-            Some("ip") => Some(TargetType::Ip),
-            Some("instance") => Some(TargetType::Instance),
-            _ => None,
-        },
-        family: match spec.ip_address_type.as_deref() {
-            Some("ipv6") => IpFamily::V6,
-            _ => IpFamily::V4,
-        },
-        service: service_ref.name.unwrap_or_default().into(),
-        port: service_ref.port.and_then(port_ref),
-        role,
-        multi_cluster: spec.multi_cluster_target_group.unwrap_or(false),
-        opted_out: object.opted_out(),
-    };
+    let binding = spec.model(api, &key.name, object.opted_out());
     Ok((key.namespace, binding))
 }
 
@@ -305,210 +277,4 @@ fn number(port: i64) -> Option<u16> {
 fn labels(labels: Option<BTreeMap<String, String>>) -> Labels {
     let labels = labels.into_iter().flatten();
     labels.map(|(k, v)| (k.into(), v.into())).collect()
-}
-
-/// A part of an object, which is `null`, absent, or not what it should be.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
-enum Part<T> {
-    Read(Option<T>),
-    Unreadable(IgnoredAny),
-}
-
-impl<T> Default for Part<T> {
-    fn default() -> Self {
-        Self::Read(None)
-    }
-}
-
-impl<T: Default> Part<T> {
-    fn read(self) -> Option<T> {
-        match self {
-            Self::Read(part) => Some(part.unwrap_or_default()),
-            Self::Unreadable(_) => None,
-        }
-    }
-}
-
-/// Metadata that cannot be read leaves the object without a name.
-fn slim<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    let meta = Part::<Meta>::deserialize(deserializer)?;
-    let meta = meta.read().unwrap_or_default();
-    let time = |text: Option<String>| text?.parse::<Timestamp>().ok().map(Time);
-    let own = meta.annotations.map(|mut annotations| {
-        annotations.retain(|name, _| name.starts_with(OWN_ANNOTATIONS));
-        annotations
-    });
-    Ok(ObjectMeta {
-        name: meta.name,
-        namespace: meta.namespace,
-        uid: meta.uid,
-        resource_version: meta.resource_version,
-        labels: meta.labels,
-        annotations: own,
-        creation_timestamp: time(meta.creation_timestamp),
-        deletion_timestamp: time(meta.deletion_timestamp),
-        ..ObjectMeta::default()
-    })
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Meta {
-    name: Option<String>,
-    namespace: Option<String>,
-    uid: Option<String>,
-    resource_version: Option<String>,
-    labels: Option<BTreeMap<String, String>>,
-    annotations: Option<BTreeMap<String, String>>,
-    creation_timestamp: Option<String>,
-    deletion_timestamp: Option<String>,
-}
-
-/// `spec` of a Service, slim.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub struct ServiceSpec {
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    selector: Option<BTreeMap<String, String>>,
-    ports: Option<Vec<Part<ServicePortSpec>>>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct ServicePortSpec {
-    name: Option<String>,
-    port: i64,
-    target_port: Option<IntOrString>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
-enum IntOrString {
-    Number(i64),
-    Text(String),
-}
-
-/// `spec` of a `TargetGroupBinding`, slim.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct BindingSpec {
-    #[serde(rename = "targetGroupARN")]
-    target_group_arn: Option<String>,
-    target_type: Option<String>,
-    ip_address_type: Option<String>,
-    service_ref: Option<ServiceRef>,
-    iam_role_arn_to_assume: Option<String>,
-    assume_role_external_id: Option<String>,
-    multi_cluster_target_group: Option<bool>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-struct ServiceRef {
-    name: Option<String>,
-    port: Option<IntOrString>,
-}
-
-/// `spec` of a Pod, slim.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct PodSpec {
-    readiness_gates: Option<Vec<ReadinessGate>>,
-    containers: Option<Vec<Container>>,
-    init_containers: Option<Vec<Container>>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct ReadinessGate {
-    condition_type: String,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Container {
-    restart_policy: Option<String>,
-    ports: Option<Vec<ContainerPort>>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct ContainerPort {
-    name: Option<String>,
-    container_port: i64,
-}
-
-/// `status` of a Pod, slim.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub struct PodStatus {
-    phase: Option<String>,
-    #[serde(rename = "podIP")]
-    pod_ip: Option<String>,
-    #[serde(rename = "podIPs")]
-    pod_ips: Option<Vec<PodIp>>,
-    conditions: Option<Vec<StatusCondition>>,
-}
-
-impl PodStatus {
-    fn condition(&self, kind: &str) -> Option<&StatusCondition> {
-        self.conditions.iter().flatten().find(|c| c.kind == kind)
-    }
-
-    fn ips(&self) -> Vec<IpAddr> {
-        let all: Vec<IpAddr> = self
-            .pod_ips
-            .iter()
-            .flatten()
-            .filter_map(|i| i.ip.parse().ok())
-            .collect();
-        if all.is_empty() {
-            return self
-                .pod_ip
-                .iter()
-                .filter_map(|ip| ip.parse().ok())
-                .collect();
-        }
-        all
-    }
-
-    /// A condition without a time was true for as long as the pod can have been.
-    fn containers_ready(&self, created: Option<Timestamp>) -> Option<Timestamp> {
-        let condition = self.condition("ContainersReady")?;
-        if condition.status != "True" {
-            return None;
-        }
-        let time = condition.last_transition_time.as_ref();
-        let time = time.and_then(|time| time.parse().ok());
-        Some(time.or(created).unwrap_or(Timestamp::UNIX_EPOCH))
-    }
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-struct PodIp {
-    ip: String,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct StatusCondition {
-    #[serde(rename = "type")]
-    kind: String,
-    status: String,
-    reason: Option<String>,
-    message: Option<String>,
-    last_transition_time: Option<String>,
-}
-
-impl StatusCondition {
-    fn model(&self) -> Condition {
-        Condition {
-            status: self.status == "True",
-            reason: self.reason.as_deref().unwrap_or("").into(),
-            message: self.message.as_deref().unwrap_or("").into(),
-        }
-    }
 }

@@ -1,9 +1,14 @@
 //! Objects as a real API server writes them, and as it never should.
 
+use std::net::IpAddr;
+
+use jiff::Timestamp;
 use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::model::{IpFamily, TargetType};
+use crate::names::AssumedRole;
 
 fn read<O: for<'de> Deserialize<'de>>(object: Value) -> O {
     serde_json::from_value(object).unwrap()

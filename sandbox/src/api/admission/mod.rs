@@ -3,6 +3,7 @@
 
 mod call;
 mod cel;
+mod review;
 mod rules;
 
 #[cfg(test)]
@@ -13,14 +14,18 @@ use std::{
     sync::Arc,
 };
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use futures::future::join_all;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use self::{call::Caller, cel::Verdict, rules::Webhook};
 use super::{
-    Inner, dial::Dial, kinds::Served, object::Object, status::Status, store::Scan, write::Target,
+    Inner,
+    dial::Dial,
+    object::Object,
+    status::{Cause, Status},
+    store::Scan,
+    write::Target,
 };
 use crate::clock::Now;
 
@@ -224,7 +229,7 @@ impl Admission {
             return Ok(None);
         };
         let uid = api.store.uid();
-        let request = request(review, &served, &uid);
+        let request = review::request(review, &served, &uid);
         match cel::evaluate(&webhook.match_conditions, &request) {
             Verdict::Match => {}
             Verdict::NoMatch => return Ok(None),
@@ -283,14 +288,17 @@ impl Admission {
         });
         let called = self.caller.call(webhook, &body).await;
         let answered = called.map_err(Trouble::Failed)?;
-        let response = checked(&answered, &uid).map_err(Trouble::Failed)?;
+        let response = review::checked(&answered, &uid).map_err(Trouble::Failed)?;
         self.record(webhook, review, &response["auditAnnotations"]);
         if response["allowed"] != true {
-            return Err(Trouble::Refused(denial(webhook, &response["status"])));
+            return Err(Trouble::Refused(review::denial(
+                webhook,
+                &response["status"],
+            )));
         }
         let warnings = response["warnings"].as_array().into_iter().flatten();
         Ok(Answer {
-            patch: patch(response).map_err(Trouble::Failed)?,
+            patch: review::patch(response).map_err(Trouble::Failed)?,
             warnings: warnings
                 .filter_map(|warning| warning.as_str().map(str::to_owned))
                 .collect(),
@@ -313,6 +321,19 @@ impl Admission {
             });
         }
     }
+}
+
+/// What is wrong with a configuration: the entries of `webhooks` that cannot be read.
+pub fn check(configuration: &Object) -> Vec<Cause> {
+    let entries = configuration.field("webhooks").as_array();
+    let entries = entries.into_iter().flatten().enumerate();
+    entries
+        .filter_map(|(at, entry)| {
+            let error = serde_json::from_value::<Webhook>(entry.clone()).err()?;
+            let field = format!("webhooks[{at}]");
+            Some(Cause::invalid(field, entry, &error.to_string()))
+        })
+        .collect()
 }
 
 /// The webhooks of one phase in the order of their configurations' names. The configurations
@@ -345,124 +366,4 @@ fn webhooks(api: &Inner, review: &Review<'_>, phase: Phase) -> Result<Vec<Webhoo
         }
     }
     Ok(webhooks)
-}
-
-fn request(review: &Review<'_>, served: &Served, uid: &str) -> Value {
-    let kind_in = |served: &Served| {
-        json!({
-            "group": served.resource.group,
-            "version": served.version().name,
-            "kind": served.resource.kind,
-        })
-    };
-    let resource_in = |served: &Served| {
-        json!({
-            "group": served.resource.group,
-            "version": served.version().name,
-            "resource": served.resource.plural,
-        })
-    };
-    let shown = |object: Option<&Object>| {
-        object.map_or(Value::Null, |object| served.present(object).into_value())
-    };
-    let target = review.target;
-    let options = match review.operation {
-        Operation::Create => "CreateOptions",
-        Operation::Update => "UpdateOptions",
-        Operation::Delete => "DeleteOptions",
-    };
-    let mut request = json!({
-        "uid": uid,
-        "kind": kind_in(served),
-        "resource": resource_in(served),
-        "requestKind": kind_in(&target.served),
-        "requestResource": resource_in(&target.served),
-        "operation": review.operation.as_str(),
-        "userInfo": {
-            "username": "sandbox-admin",
-            "groups": ["system:masters", "system:authenticated"],
-        },
-        "object": shown(review.object.as_ref()),
-        "oldObject": shown(review.old),
-        "dryRun": review.dry_run,
-        "options": {"kind": options, "apiVersion": "meta.k8s.io/v1"},
-    });
-    for (field, text) in [
-        ("name", &target.name),
-        ("namespace", &target.namespace),
-        ("subResource", &target.subresource),
-        ("requestSubResource", &target.subresource),
-    ] {
-        if !text.is_empty() {
-            request[field] = json!(text);
-        }
-    }
-    request
-}
-
-/// The response of a review, when it is one and answers this request.
-fn checked<'a>(review: &'a Value, uid: &Value) -> Result<&'a Value, String> {
-    let is = (review["apiVersion"].as_str(), review["kind"].as_str());
-    if is != (Some("admission.k8s.io/v1"), Some("AdmissionReview")) {
-        return Err(format!(
-            "expected webhook response of admission.k8s.io/v1, Kind=AdmissionReview, got {}, \
-             Kind={}",
-            is.0.unwrap_or_default(),
-            is.1.unwrap_or_default()
-        ));
-    }
-    let response = &review["response"];
-    if !response.is_object() {
-        return Err("webhook response was absent".to_owned());
-    }
-    if response["uid"] != *uid {
-        return Err(format!(
-            "expected response.uid={uid}, got {}",
-            response["uid"]
-        ));
-    }
-    Ok(response)
-}
-
-fn patch(response: &Value) -> Result<Option<json_patch::Patch>, String> {
-    let Some(encoded) = response["patch"].as_str().filter(|patch| !patch.is_empty()) else {
-        return match &response["patch"] {
-            Value::Null | Value::String(_) => Ok(None),
-            _ => Err("webhook response.patch is not a base64 string".to_owned()),
-        };
-    };
-    if response["patchType"] != "JSONPatch" {
-        return Err(format!(
-            "webhook returned response.patch with response.patchType {}, not \"JSONPatch\"",
-            response["patchType"]
-        ));
-    }
-    let decoded = STANDARD
-        .decode(encoded)
-        .map_err(|error| format!("webhook response.patch is not base64: {error}"))?;
-    serde_json::from_slice(&decoded)
-        .map(Some)
-        .map_err(|error| format!("webhook response.patch is not a JSON Patch: {error}"))
-}
-
-fn denial(webhook: &Webhook, status: &Value) -> Status {
-    let name = &webhook.name;
-    let text = |field: &str| status[field].as_str().unwrap_or_default();
-    let message = match (text("message"), text("reason")) {
-        ("", "") => format!("admission webhook \"{name}\" denied the request without explanation"),
-        ("", reason) => format!("admission webhook \"{name}\" denied the request: {reason}"),
-        (message, _) => format!("admission webhook \"{name}\" denied the request: {message}"),
-    };
-    let code = status["code"]
-        .as_u64()
-        .and_then(|code| u16::try_from(code).ok());
-    let code = code.filter(|code| *code >= 400).unwrap_or(403);
-    let reason = match (text("reason"), code) {
-        ("", 403) => "Forbidden",
-        (reason, _) => reason,
-    };
-    Status {
-        details: status["details"].clone(),
-        ..Status::new(code, reason, message)
-    }
 }

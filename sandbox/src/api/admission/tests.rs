@@ -581,6 +581,28 @@ async fn a_write_during_the_admission_of_another_is_noticed() {
     assert_eq!(done.metadata.labels.unwrap()["seen"], "patch");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_configuration_that_cannot_be_read_is_refused() {
+    let world = World::new();
+    let kind = resource(
+        "admissionregistration.k8s.io",
+        "v1",
+        "MutatingWebhookConfiguration",
+    );
+    let configurations: Kube<DynamicObject> = Kube::all_with(world.client.clone(), &kind);
+    let nameless = json!({"metadata": {"name": "m"}, "webhooks": [{"clientConfig": {}}]});
+    let nameless = serde_json::from_value(nameless).unwrap();
+    let refused = configurations
+        .create(&PostParams::default(), &nameless)
+        .await;
+    let (code, text) = message(refused);
+    assert_eq!(code, 422);
+    assert!(
+        text.contains("webhooks[0]") && text.contains("name"),
+        "{text}"
+    );
+}
+
 fn thing_definition() -> Value {
     let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": {
         "type": "object",

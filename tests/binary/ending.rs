@@ -1,0 +1,60 @@
+//! How the process ends: by SIGTERM, by a second signal.
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+use crate::process::{CLOSE, Process, SMALL, rest, review, status, until};
+
+/// A connection on which a review is in flight: its body is awaited.
+async fn in_flight(process: &Process) -> TlsStream<TcpStream> {
+    let whole = review(SMALL, "Expect: 100-continue\r\n");
+    let (head, _) = whole.split_at(whole.len() - SMALL.len());
+    let mut stream = process.tls().await.unwrap();
+    stream.write_all(head).await.unwrap();
+    let mut go_on = [0; 25];
+    stream.read_exact(&mut go_on).await.unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream
+}
+
+#[tokio::test]
+async fn sigterm_answers_what_is_in_flight_with_connection_close_then_exits_0() {
+    let mut process = Process::ready().await;
+    let mut idle = process.tls().await.unwrap();
+    let mut stream = in_flight(&process).await;
+    process.signal("TERM");
+    until("not ready", || async {
+        let (status, checks) = process.admin("/readyz").await;
+        (status == 503 && checks.contains("[-]shutdown failed: ")).then_some(())
+    })
+    .await;
+    stream.write_all(SMALL).await.unwrap();
+    let answer = rest(&mut stream).await;
+    assert_eq!(status(&answer), 200);
+    assert!(answer.contains("connection: close"), "{answer}");
+    assert!(answer.contains(r#""allowed":true"#), "{answer}");
+    // A connection that rested, and a new one, are still answered while a Service may send reviews.
+    idle.write_all(&review(SMALL, "")).await.unwrap();
+    assert!(rest(&mut idle).await.contains("connection: close"));
+    let late = process.answer(&review(SMALL, CLOSE)).await;
+    assert_eq!(status(&late), 200);
+    assert_eq!(process.exit_code().await, 0);
+}
+
+#[tokio::test]
+async fn sigint_ends_it_as_well() {
+    let mut process = Process::ready().await;
+    process.signal("INT");
+    assert_eq!(process.exit_code().await, 0);
+}
+
+#[tokio::test]
+async fn a_second_signal_does_not_wait_for_what_is_in_flight() {
+    let mut process = Process::ready().await;
+    let _stream = in_flight(&process).await;
+    process.signal("TERM");
+    process.logs("ending: ").await;
+    process.signal("TERM");
+    assert_eq!(process.exit_code().await, 128 + 15);
+}

@@ -1,0 +1,10 @@
+//! The real binary as a process, over real sockets: how it starts, answers, reloads and ends.
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests fail as the tests themselves do"
+)]
+
+mod ending;
+mod process;
+mod requests;
+mod starting;

@@ -1,0 +1,343 @@
+//! A simulated world: the sandbox's API server and ELB in this thread, no socket, time paused, and
+//! the product's watches and loop among them.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, Region};
+use aws_sdk_elasticloadbalancingv2::config::{Credentials, SharedCredentialsProvider};
+use futures::{StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::Client;
+use kube::api::{
+    Api as KubeApi, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams,
+};
+use kube::core::GroupVersionKind;
+use kube::runtime::watcher;
+use serde_json::{Value, json};
+use targetgate::cluster::cache::Cache;
+use targetgate::cluster::events::Events;
+use targetgate::cluster::watch::{WatchOptions, watches};
+use targetgate::elb::budget::Budget;
+use targetgate::elb::client::{ElbClient, Timeouts};
+use targetgate::elb::groups::TargetGroups;
+use targetgate::health::Loop;
+use targetgate::health::tracker::Settings;
+use targetgate::metrics::Metrics;
+use targetgate::names::BindingApi;
+use targetgate_sandbox::api::{self, Api};
+use targetgate_sandbox::clock;
+use targetgate_sandbox::elb::check::{CheckOutcome, ScriptedProbe};
+use targetgate_sandbox::elb::{self, Delays, Elb, LoadBalancerKind, TargetGroupSpec};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+/// The namespace that all of it happens in.
+pub(crate) const NAMESPACE: &str = "shop";
+/// Long enough for anything that is going to happen; time is paused, so it costs nothing.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(3600);
+/// The gate of binding `web`.
+pub(crate) const GATE: &str = "target-health.elbv2.k8s.aws/web";
+
+pub(crate) struct World {
+    pub(crate) api: Api,
+    pub(crate) elb: Elb,
+    pub(crate) kube: Client,
+    pub(crate) probe: ScriptedProbe,
+    pub(crate) metrics: Arc<Metrics>,
+    now: clock::Now,
+    #[expect(dead_code, reason = "held until dropped")]
+    elb_checks: JoinSet<()>,
+    product: JoinSet<()>,
+}
+
+impl World {
+    /// A namespace, the binding's CRD, Service `web`, group and binding `web`, and a running product.
+    pub(crate) async fn new() -> Self {
+        let mut world = Self::without_product().await;
+        world.start();
+        world
+    }
+
+    pub(crate) async fn without_product() -> Self {
+        let now = clock::simulated("2026-01-01T00:00:00Z".parse().unwrap());
+        let api = Api::new(api::Options {
+            now: now.clone(),
+            ..api::Options::default()
+        });
+        let probe = ScriptedProbe::new(CheckOutcome::Passed);
+        let elb = Elb::new(elb::Options {
+            now: now.clone(),
+            probe: Arc::new(probe.clone()),
+            delays: Delays::alb(),
+            ..elb::Options::default()
+        });
+        let mut elb_checks = JoinSet::new();
+        elb_checks.spawn(elb.run());
+        let world = Self {
+            kube: api.client(),
+            api,
+            elb,
+            probe,
+            metrics: Arc::default(),
+            now,
+            elb_checks,
+            product: JoinSet::new(),
+        };
+        world.create_crd().await;
+        let namespace = json!({ "metadata": { "name": NAMESPACE } });
+        create(&KubeApi::<Namespace>::all(world.kube.clone()), namespace).await;
+        world.create_service("web", json!({ "app": "web" })).await;
+        world
+    }
+
+    /// Starts the product's watches and loop; a second call starts them anew.
+    pub(crate) fn start(&mut self) {
+        self.product = JoinSet::new();
+        let cache = Arc::new(Cache::default());
+        let budget = Budget::new(10.0, 40, self.metrics.clone());
+        let client = ElbClient::new(
+            self.aws(),
+            Timeouts::default(),
+            budget.clone(),
+            self.metrics.clone(),
+        );
+        let groups = TargetGroups::new(client.clone(), budget.clone(), 1);
+        let options = WatchOptions::default();
+        for (_, watch) in watches(&self.kube, &cache, &self.metrics, &options) {
+            self.product.spawn(watch);
+        }
+        self.product.spawn(groups.clone().run());
+        let health = Loop {
+            cache,
+            kube: self.kube.clone(),
+            events: Arc::new(Events::new(self.kube.clone(), None)),
+            elb: client,
+            groups,
+            budget,
+            metrics: self.metrics.clone(),
+            now: self.now.clone(),
+            settings: Settings {
+                apis: vec![BindingApi::Elbv2],
+                orphan_after: Duration::from_secs(300),
+            },
+        };
+        self.product.spawn(health.run(|| ()));
+    }
+
+    /// Ends the product, as a crash does: nothing of it runs any further.
+    pub(crate) fn stop(&mut self) {
+        self.product = JoinSet::new();
+    }
+
+    fn aws(&self) -> aws_config::SdkConfig {
+        let credentials = Credentials::new("AKIASANDBOX", "secret", None, None, "tests");
+        aws_config::SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("eu-west-1"))
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .http_client(self.elb.http_client())
+            .sleep_impl(aws_smithy_async::rt::sleep::TokioSleep::new())
+            .build()
+    }
+
+    pub(crate) async fn create_crd(&self) {
+        let crd: Value = serde_saphyr::from_str(&targetgate::crd::yaml()).unwrap();
+        create(&self.crds(), crd).await;
+    }
+
+    pub(crate) async fn delete_crd(&self) {
+        let name = "targetgroupbindings.elbv2.k8s.aws";
+        self.crds()
+            .delete(name, &DeleteParams::default())
+            .await
+            .unwrap();
+    }
+
+    fn crds(&self) -> KubeApi<CustomResourceDefinition> {
+        KubeApi::all(self.kube.clone())
+    }
+
+    pub(crate) async fn create_service(&self, name: &str, selector: Value) {
+        let service = json!({
+            "metadata": { "name": name },
+            "spec": { "selector": selector, "ports": [{ "port": 80, "targetPort": 8080 }] },
+        });
+        create(&self.services(), service).await;
+    }
+
+    /// A group on a load balancer, and a binding of the same name that names it. Returns its ARN.
+    pub(crate) async fn bind(&self, name: &str) -> String {
+        let arn = self.elb.create_target_group(TargetGroupSpec::http(name));
+        let balancer = self
+            .elb
+            .create_load_balancer(name, LoadBalancerKind::Application, &[]);
+        self.elb.add_listener(&balancer, &[(&arn, 1)]).unwrap();
+        self.bind_to(name, &arn).await;
+        arn
+    }
+
+    /// A binding of Service `web` to any ARN.
+    pub(crate) async fn bind_to(&self, name: &str, arn: &str) {
+        let binding = json!({
+            "apiVersion": "elbv2.k8s.aws/v1beta1",
+            "kind": "TargetGroupBinding",
+            "metadata": { "name": name },
+            "spec": {
+                "targetGroupARN": arn,
+                "targetType": "ip",
+                "serviceRef": { "name": "web", "port": 80 },
+            },
+        });
+        create(&self.bindings(), binding).await;
+    }
+
+    /// A pod behind Service `web` with the gates of these bindings, its containers ready.
+    pub(crate) async fn pod(&self, name: &str, ip: &str, bindings: &[&str]) -> Pod {
+        let gate =
+            |name: &&str| json!({ "conditionType": format!("target-health.elbv2.k8s.aws/{name}") });
+        let gates: Vec<Value> = bindings.iter().map(gate).collect();
+        let pod = json!({
+            "metadata": { "name": name, "labels": { "app": "web" } },
+            "spec": {
+                "containers": [{ "name": "web", "image": "web" }],
+                "readinessGates": gates,
+            },
+        });
+        create(&self.pods(), pod).await;
+        let since = (self.now)().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let condition = json!({
+            "type": "ContainersReady", "status": "True", "lastTransitionTime": since,
+        });
+        let status = json!({ "status": {
+            "phase": "Running",
+            "podIP": ip,
+            "podIPs": [{ "ip": ip }],
+            "conditions": [condition],
+        } });
+        let patch = Patch::Strategic(status);
+        let params = PatchParams::default();
+        self.pods()
+            .patch_status(name, &params, &patch)
+            .await
+            .unwrap()
+    }
+
+    pub(crate) fn pods(&self) -> KubeApi<Pod> {
+        KubeApi::namespaced(self.kube.clone(), NAMESPACE)
+    }
+
+    pub(crate) fn services(&self) -> KubeApi<Service> {
+        KubeApi::namespaced(self.kube.clone(), NAMESPACE)
+    }
+
+    pub(crate) fn bindings(&self) -> KubeApi<DynamicObject> {
+        let kind = GroupVersionKind::gvk("elbv2.k8s.aws", "v1beta1", "TargetGroupBinding");
+        let resource = ApiResource::from_gvk(&kind);
+        KubeApi::namespaced_with(self.kube.clone(), NAMESPACE, &resource)
+    }
+
+    pub(crate) fn register(&self, arn: &str, ip: &str) {
+        self.elb.register(arn, address(ip).ip(), 8080).unwrap();
+    }
+
+    /// Waits until the pod's gate `web` is as wanted. Returns how long that took.
+    pub(crate) async fn until_gate(&self, pod: &str, wanted: (&str, &str)) -> Duration {
+        self.until_condition(pod, GATE, wanted).await
+    }
+
+    /// Waits until a condition of the pod has this status and reason.
+    pub(crate) async fn until_condition(
+        &self,
+        pod: &str,
+        gate: &str,
+        wanted: (&str, &str),
+    ) -> Duration {
+        let start = Instant::now();
+        let config = watcher::Config::default().fields(&format!("metadata.name={pod}"));
+        let watch = watcher(self.pods(), config);
+        let is_wanted = |event: &watcher::Event<Pod>| match event {
+            watcher::Event::Apply(pod) | watcher::Event::InitApply(pod) => condition(pod, gate)
+                .is_some_and(|(status, reason, _)| (&*status, &*reason) == wanted),
+            _ => false,
+        };
+        let seen = watch.try_filter(|event| std::future::ready(is_wanted(event)));
+        let first = Box::pin(seen).into_future();
+        let Ok((Some(Ok(_)), _)) = timeout(DEADLINE, first).await else {
+            let pod = self.pods().get(pod).await;
+            panic!(
+                "{gate} never became {wanted:?}: {:#?}",
+                pod.map(|pod| pod.status)
+            );
+        };
+        start.elapsed()
+    }
+
+    /// Waits until an Event with this reason is there. Returns what it is about.
+    pub(crate) async fn until_event(&self, reason: &str) -> String {
+        let events: KubeApi<Event> = KubeApi::namespaced(self.kube.clone(), NAMESPACE);
+        let watch = watcher(events, watcher::Config::default());
+        let about = watch.try_filter_map(|event| {
+            let about = match event {
+                watcher::Event::Apply(event) | watcher::Event::InitApply(event) => {
+                    let wanted = event.reason.as_deref() == Some(reason);
+                    event
+                        .regarding
+                        .filter(|_| wanted)
+                        .and_then(|about| about.name)
+                }
+                _ => None,
+            };
+            std::future::ready(Ok(about))
+        });
+        let first = Box::pin(about).into_future();
+        match timeout(DEADLINE, first).await {
+            Ok((Some(Ok(about)), _)) => about,
+            other => panic!("no Event {reason}: {:?}", other.map(|(first, _)| first)),
+        }
+    }
+
+    /// Lets time pass, then tells the pod's gate `web`: status, reason and message.
+    pub(crate) async fn gate_after(
+        &self,
+        time: Duration,
+        pod: &str,
+    ) -> Option<(String, String, String)> {
+        tokio::time::sleep(time).await;
+        condition(&self.pods().get(pod).await.unwrap(), GATE)
+    }
+
+    /// How often an action of the ELB API was called.
+    pub(crate) fn calls(&self, action: &str) -> usize {
+        let calls = self.elb.calls();
+        calls.iter().filter(|call| call.action == action).count()
+    }
+}
+
+/// Status, reason and message of one of a pod's conditions.
+pub(crate) fn condition(pod: &Pod, gate: &str) -> Option<(String, String, String)> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let condition = conditions
+        .iter()
+        .find(|condition| condition.type_ == gate)?;
+    Some((
+        condition.status.clone(),
+        condition.reason.clone().unwrap_or_default(),
+        condition.message.clone().unwrap_or_default(),
+    ))
+}
+
+pub(crate) fn address(ip: &str) -> SocketAddr {
+    SocketAddr::new(ip.parse::<IpAddr>().unwrap(), 8080)
+}
+
+async fn create<K>(api: &KubeApi<K>, object: Value) -> K
+where
+    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned + serde::Serialize,
+{
+    let object: K = serde_json::from_value(object).unwrap();
+    api.create(&PostParams::default(), &object).await.unwrap()
+}
