@@ -31,6 +31,12 @@ struct DemoArguments {
     /// Multiply the delays of ELB, kubelet and preStop by this
     #[arg(long, value_name = "FACTOR", default_value = "0.1", value_parser = factor)]
     scale: f64,
+    /// Requests a second
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=2000))]
+    rate: u32,
+    /// Keep-alive connections that the requests share
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
+    connections: u16,
     /// Leave everything running after the table, and print commands to look around with
     #[arg(long)]
     keep: bool,
@@ -74,7 +80,11 @@ async fn run_demo(arguments: DemoArguments) -> anyhow::Result<Ended> {
             Some(path) => path,
             None => beside_this_program()?,
         },
-        settings: Settings::scaled(arguments.scale),
+        settings: Settings {
+            rate: arguments.rate.into(),
+            connections: arguments.connections.into(),
+            ..Settings::scaled(arguments.scale)
+        },
         keep: arguments.keep,
         json: arguments.json,
     })

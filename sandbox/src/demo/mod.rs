@@ -14,6 +14,7 @@ mod shop;
 mod world;
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 
 use anyhow::Context;
 use tempfile::TempDir;
@@ -60,14 +61,29 @@ pub enum Ended {
 pub async fn run(options: Options) -> anyhow::Result<Ended> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        ended = run_through(&options) => ended,
-        _ = interrupt.recv() => Ok(Ended::Interrupted),
-        _ = terminate.recv() => Ok(Ended::Interrupted),
+    let mut interrupted = pin!(async {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    });
+    let mut running = tokio::select! {
+        running = roll(&options) => running?,
+        () = &mut interrupted => return Ok(Ended::Interrupted),
+    };
+    if options.keep {
+        println!("{}", running.hints());
+        tokio::select! {
+            error = running.broken() => return Err(error),
+            () = interrupted => {}
+        }
     }
+    running.product.stop().await;
+    Ok(running.ended)
 }
 
-async fn run_through(options: &Options) -> anyhow::Result<Ended> {
+/// Starts everything, rolls three times and prints the numbers.
+async fn roll(options: &Options) -> anyhow::Result<Running> {
     let directory = tempfile::Builder::new()
         .prefix("targetgate-demo-")
         .tempdir()
@@ -75,35 +91,66 @@ async fn run_through(options: &Options) -> anyhow::Result<Ended> {
     for line in options.settings.describe() {
         println!("{line}");
     }
-    let mut world = World::start(&options.settings, directory.path()).await?;
-    let mut product = Product::start(&options.targetgate, &world, directory.path()).await?;
+    let world = World::start(&options.settings, directory.path()).await?;
+    let product = Product::start(&options.targetgate, &world, directory.path()).await?;
     let stage = Stage::new(&world);
-    let measured = tokio::select! {
-        measured = stage.play(&options.settings) => measured,
-        error = world.broken() => Err(error),
-        error = product.ended() => Err(error),
+    let mut running = Running {
+        product,
+        world,
+        directory,
+        ended: Ended::AsItShould,
     };
-    let report = Report::new(&options.settings, measured?);
+    let measured = tokio::select! {
+        measured = stage.play(&options.settings) => measured?,
+        error = running.broken() => return Err(error),
+    };
+    let report = Report::new(&options.settings, measured);
     println!("\n{}", report.table());
     for complaint in &report.complaints {
         println!("Not as it should be: {complaint}");
+        running.ended = Ended::Otherwise;
     }
     if let Some(path) = &options.json {
         write_json(path, &report)?;
     }
-    if options.keep {
-        println!("{}", hints(&world, &product, &directory));
-        return Err(tokio::select! {
-            error = world.broken() => error,
-            error = product.ended() => error,
-        });
+    Ok(running)
+}
+
+/// What runs; all of it ends when this is dropped, targetgate first.
+struct Running {
+    product: Product,
+    world: World,
+    directory: TempDir,
+    /// What was measured.
+    ended: Ended,
+}
+
+impl Running {
+    /// Waits for a part to end, which none should, and says why.
+    async fn broken(&mut self) -> anyhow::Error {
+        tokio::select! {
+            error = self.world.broken() => error,
+            error = self.product.ended() => error,
+        }
     }
-    product.stop().await;
-    Ok(if report.complaints.is_empty() {
-        Ended::AsItShould
-    } else {
-        Ended::Otherwise
-    })
+
+    fn hints(&self) -> String {
+        let kubectl = format!("kubectl --kubeconfig {}", self.world.kubeconfig.display());
+        format!(
+            "Everything goes on running until Ctrl-C. Look around:\n\
+             \x20 {kubectl} get pods -n {NAMESPACE} -w\n\
+             \x20 {kubectl} get targetgroupbindings -n {NAMESPACE} -o yaml\n\
+             \x20 {kubectl} describe pod -n {NAMESPACE} -l app=web\n\
+             \x20 {kubectl} rollout restart -n {NAMESPACE} deployment/web\n\
+             \x20 {kubectl} label namespace {NAMESPACE} {LABEL}-\n\
+             \x20 curl http://{}/\n\
+             \x20 curl http://{}/metrics\n\
+             \x20 tail -f {}/targetgate.log",
+            self.world.load_balancer,
+            self.product.admin,
+            self.directory.path().display(),
+        )
+    }
 }
 
 /// What is needed to roll and to watch, apart from the world's own running parts.
@@ -192,24 +239,6 @@ fn variants(settings: &Settings) -> [Variant; 3] {
 fn write_json(path: &Path, report: &Report) -> anyhow::Result<()> {
     let text = serde_json::to_string_pretty(report)? + "\n";
     std::fs::write(path, text).with_context(|| format!("--json: cannot write {}", path.display()))
-}
-
-fn hints(world: &World, product: &Product, directory: &TempDir) -> String {
-    let kubectl = format!("kubectl --kubeconfig {}", world.kubeconfig.display());
-    format!(
-        "Everything goes on running until Ctrl-C. Look around:\n\
-         \x20 {kubectl} get pods -n {NAMESPACE} -w\n\
-         \x20 {kubectl} get targetgroupbindings -n {NAMESPACE} -o yaml\n\
-         \x20 {kubectl} describe pod -n {NAMESPACE} -l app=web\n\
-         \x20 {kubectl} rollout restart -n {NAMESPACE} deployment/web\n\
-         \x20 {kubectl} label namespace {NAMESPACE} {LABEL}-\n\
-         \x20 curl http://{}/\n\
-         \x20 curl http://{}/metrics\n\
-         \x20 tail -f {}/targetgate.log",
-        world.load_balancer,
-        product.admin,
-        directory.path().display(),
-    )
 }
 
 #[cfg(test)]

@@ -239,3 +239,6 @@ where
         Err(late) => Err(late.into()),
     }
 }
+
+#[cfg(test)]
+mod tests;
