@@ -1,6 +1,6 @@
 //! Which resources are served, under which names and versions.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use serde_json::{Value, json};
 
@@ -182,7 +182,11 @@ fn custom(crd: &Object) -> Resource {
         given if given.is_empty() => kind.to_lowercase(),
         given => given,
     };
-    let versions = crd.field("spec")["versions"].as_array();
+    let listed = crd.field("spec")["versions"].as_array();
+    let mut versions: Vec<Version> = listed.into_iter().flatten().map(version).collect();
+    // Clients prefer the most stable version: v1 before v1beta1 before v1alpha1.
+    versions
+        .sort_by_cached_key(|known| Reverse(kube::core::Version::parse(&known.name).priority()));
     Resource {
         group: text("/spec/group"),
         plural: text("/spec/names/plural"),
@@ -190,7 +194,7 @@ fn custom(crd: &Object) -> Resource {
         kind,
         short_names: strings(crd.at("/spec/names/shortNames")),
         namespaced: crd.text("/spec/scope") == Some("Namespaced"),
-        versions: versions.into_iter().flatten().map(version).collect(),
+        versions,
         kept_in: text("/spec/group"),
         crd: Some(crd.name().to_owned()),
     }

@@ -138,11 +138,8 @@ fn serve(
         .env("AWS_SECRET_ACCESS_KEY", "sandbox")
         .env("AWS_EC2_METADATA_DISABLED", "true")
         // What the user has set up for AWS is not for the sandbox.
-        .env("AWS_CONFIG_FILE", certificates.join("no-aws-config"))
-        .env(
-            "AWS_SHARED_CREDENTIALS_FILE",
-            certificates.join("no-aws-credentials"),
-        )
+        .env("AWS_CONFIG_FILE", "/dev/null")
+        .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
         .env("NO_PROXY", "127.0.0.1")
         .env_remove("AWS_PROFILE")
         .env_remove("AWS_SESSION_TOKEN")
