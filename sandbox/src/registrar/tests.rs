@@ -128,12 +128,7 @@ impl World {
             .iter()
             .map(|(state, count)| ((*state).to_owned(), *count))
             .collect();
-        let mut changes = self.elb.subscribe();
-        let reached = async {
-            while self.count_states() != wanted {
-                changes.changed().await.unwrap();
-            }
-        };
+        let reached = self.elb.until(|_| self.count_states() == wanted);
         let reached = timeout(ENOUGH, reached).await;
         assert!(reached.is_ok(), "{:?}, not {wanted:?}", self.count_states());
     }
