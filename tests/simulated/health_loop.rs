@@ -1,8 +1,4 @@
-//! The health loop against the sandbox, simulated: one thread, no socket, time paused.
-
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
-mod world;
+//! The health loop: which gates open, when, and which do not.
 
 use std::time::Duration;
 
@@ -15,7 +11,7 @@ use targetgate_sandbox::elb::check::CheckOutcome;
 use targetgate_sandbox::elb::faults::On;
 use targetgate_sandbox::elb::health::CheckFailure;
 
-use world::{GATE, World, address, condition};
+use crate::world::{GATE, World, address, condition};
 
 const S: Duration = Duration::from_secs(1);
 const OPEN: (&str, &str) = ("True", "");

@@ -7,7 +7,12 @@ use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_elasticloadbalancingv2::config::{Credentials, SharedCredentialsProvider};
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+};
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -18,9 +23,12 @@ use kube::api::{
 use kube::core::GroupVersionKind;
 use kube::runtime::watcher;
 use serde_json::{Value, json};
+use targetgate::admission::binding::BindingReviewer;
+use targetgate::admission::{self, BindingRoutes, Hooks, body};
 use targetgate::cluster::cache::Cache;
 use targetgate::cluster::events::Events;
 use targetgate::cluster::watch::{WatchOptions, watches};
+use targetgate::dev_certs::{self, Made};
 use targetgate::elb::budget::Budget;
 use targetgate::elb::client::{ElbClient, Timeouts};
 use targetgate::elb::groups::TargetGroups;
@@ -28,15 +36,23 @@ use targetgate::health::Loop;
 use targetgate::health::tracker::Settings;
 use targetgate::metrics::Metrics;
 use targetgate::names::BindingApi;
-use targetgate_sandbox::api::{self, Api};
+use targetgate::rules::gates::GatePolicy;
+use targetgate::serve;
+use targetgate::serve::certificates::{Certificates, PemFiles};
+use targetgate::serve::edge::{self, Edge};
+use targetgate_sandbox::api::{self, Api, Switchboard};
 use targetgate_sandbox::clock;
 use targetgate_sandbox::elb::check::{CheckOutcome, ScriptedProbe};
 use targetgate_sandbox::elb::{self, Delays, Elb, LoadBalancerKind, TargetGroupSpec};
+use tokio::io::DuplexStream;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 /// The namespace that all of it happens in.
 pub(crate) const NAMESPACE: &str = "shop";
+/// Where the API server finds the hooks.
+const HOOKS: &str = "targetgate.targetgate-system.svc";
 /// Long enough for anything that is going to happen; time is paused, so it costs nothing.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(3600);
 /// The gate of binding `web`.
@@ -48,6 +64,8 @@ pub(crate) struct World {
     pub(crate) kube: Client,
     pub(crate) probe: ScriptedProbe,
     pub(crate) metrics: Arc<Metrics>,
+    certificates: Made,
+    network: Switchboard,
     now: clock::Now,
     #[expect(dead_code, reason = "held until dropped")]
     elb_checks: JoinSet<()>,
@@ -64,8 +82,10 @@ impl World {
 
     pub(crate) async fn without_product() -> Self {
         let now = clock::simulated("2026-01-01T00:00:00Z".parse().unwrap());
+        let network = Switchboard::default();
         let api = Api::new(api::Options {
             now: now.clone(),
+            dial: Arc::new(network.clone()),
             ..api::Options::default()
         });
         let probe = ScriptedProbe::new(CheckOutcome::Passed);
@@ -83,6 +103,8 @@ impl World {
             elb,
             probe,
             metrics: Arc::default(),
+            certificates: certificates(now()),
+            network,
             now,
             elb_checks,
             product: JoinSet::new(),
@@ -111,6 +133,9 @@ impl World {
             self.product.spawn(watch);
         }
         self.product.spawn(groups.clone().run());
+        let listener = self.network.listen(HOOKS, 443);
+        self.product
+            .spawn(accept(listener, self.edge(&cache, &groups)));
         let health = Loop {
             cache,
             kube: self.kube.clone(),
@@ -126,6 +151,75 @@ impl World {
             },
         };
         self.product.spawn(health.run(|| ()));
+    }
+
+    /// The hooks, over TLS.
+    fn edge(&self, cache: &Arc<Cache>, groups: &TargetGroups) -> Arc<Edge> {
+        let reviewer = Arc::new(BindingReviewer::new(cache.clone(), groups.clone(), None));
+        let checker = reviewer.clone();
+        let router = admission::router(Hooks {
+            cache: cache.clone(),
+            policy: GatePolicy::default(),
+            metrics: self.metrics.clone(),
+            bindings: Some(BindingRoutes {
+                mutate: Arc::new(move |request| {
+                    let reviewer = reviewer.clone();
+                    async move { reviewer.mutate(request).await }.boxed()
+                }),
+                validate: Arc::new(move |request| {
+                    let checker = checker.clone();
+                    async move { checker.validate(request).await }.boxed()
+                }),
+            }),
+            limits: body::Limits::default(),
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let pem = PemFiles {
+            certificate: folder.path().join("tls.crt"),
+            key: folder.path().join("tls.key"),
+        };
+        std::fs::write(&pem.certificate, &self.certificates.certificate).unwrap();
+        std::fs::write(&pem.key, &self.certificates.key).unwrap();
+        let certificates = Certificates::new(pem.load().unwrap(), self.metrics.clone());
+        let tls = edge::tls(Arc::new(certificates)).unwrap();
+        let limits = edge::Limits::default();
+        Arc::new(Edge::https(router, tls, limits, self.metrics.clone()))
+    }
+
+    /// Registers the hooks as they are shipped, with nothing but the `caBundle` added, and opts the
+    /// namespace in.
+    pub(crate) async fn install_hooks(&self) {
+        let shipped = include_str!("../../deploy/base/webhooks.yaml");
+        let configurations: Vec<Value> = serde_saphyr::from_multiple(shipped).unwrap();
+        for mut configuration in configurations {
+            for webhook in configuration["webhooks"].as_array_mut().unwrap() {
+                let ca = ByteString(self.certificates.ca.clone().into_bytes());
+                webhook["clientConfig"]["caBundle"] = json!(ca);
+            }
+            if configuration["kind"] == "MutatingWebhookConfiguration" {
+                let api = KubeApi::<MutatingWebhookConfiguration>::all(self.kube.clone());
+                create(&api, configuration).await;
+            } else {
+                let api = KubeApi::<ValidatingWebhookConfiguration>::all(self.kube.clone());
+                create(&api, configuration).await;
+            }
+        }
+        self.opt_in(json!("enabled")).await;
+    }
+
+    /// Labels the namespace; `null` takes the label off.
+    pub(crate) async fn opt_in(&self, value: Value) {
+        let labels = json!({ "elbv2.k8s.aws/pod-readiness-gate-inject": value });
+        let patch = Patch::Merge(json!({ "metadata": { "labels": labels } }));
+        let namespaces = KubeApi::<Namespace>::all(self.kube.clone());
+        let params = PatchParams::default();
+        namespaces.patch(NAMESPACE, &params, &patch).await.unwrap();
+    }
+
+    /// Lets the watches tell what they have to tell. Paused time moves only once nobody in this
+    /// thread has anything left to do.
+    pub(crate) async fn settle(&self) {
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 
     /// Ends the product, as a crash does: nothing of it runs any further.
@@ -200,14 +294,23 @@ impl World {
         let gate =
             |name: &&str| json!({ "conditionType": format!("target-health.elbv2.k8s.aws/{name}") });
         let gates: Vec<Value> = bindings.iter().map(gate).collect();
-        let pod = json!({
-            "metadata": { "name": name, "labels": { "app": "web" } },
-            "spec": {
-                "containers": [{ "name": "web", "image": "web" }],
-                "readinessGates": gates,
-            },
+        let spec = json!({
+            "containers": [{ "name": "web", "image": "web" }],
+            "readinessGates": gates,
         });
-        create(&self.pods(), pod).await;
+        self.create_pod(name, spec).await;
+        self.containers_are_ready(name, ip).await
+    }
+
+    /// A pod that Service `web` selects.
+    pub(crate) async fn create_pod(&self, name: &str, spec: Value) -> Pod {
+        let metadata = json!({ "name": name, "labels": { "app": "web" } });
+        let pod = json!({ "metadata": metadata, "spec": spec });
+        create(&self.pods(), pod).await
+    }
+
+    /// What a kubelet says of a pod once its containers are ready.
+    pub(crate) async fn containers_are_ready(&self, name: &str, ip: &str) -> Pod {
         let since = (self.now)().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let condition = json!({
             "type": "ContainersReady", "status": "True", "lastTransitionTime": since,
@@ -328,6 +431,22 @@ pub(crate) fn condition(pod: &Pod, gate: &str) -> Option<(String, String, String
         condition.reason.clone().unwrap_or_default(),
         condition.message.clone().unwrap_or_default(),
     ))
+}
+
+/// A CA, and a leaf for the Service of the product.
+fn certificates(now: Timestamp) -> Made {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    dev_certs::make("targetgate-system", &[], now).unwrap()
+}
+
+/// Serves every connection that the API server makes.
+async fn accept(mut listener: mpsc::Receiver<DuplexStream>, edge: Arc<Edge>) {
+    let (_serving, phases) = serve::phases();
+    let mut connections = JoinSet::new();
+    while let Some(stream) = listener.recv().await {
+        let (edge, phases) = (edge.clone(), phases.clone());
+        connections.spawn(async move { edge.connection(stream, phases).await });
+    }
 }
 
 pub(crate) fn address(ip: &str) -> SocketAddr {

@@ -1,0 +1,7 @@
+//! The product within the sandbox, simulated: one thread, no socket, time paused.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+mod health_loop;
+mod hooks;
+mod world;
