@@ -242,28 +242,4 @@ fn free_port() -> Option<i32> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn deployment(version: &str) -> Deployment {
-        serde_json::from_value(json!({
-            "metadata": {"name": "web"},
-            "spec": {
-                "selector": {},
-                "template": {"metadata": {"annotations": {"version": version}}},
-            },
-        }))
-        .unwrap()
-    }
-
-    #[test]
-    fn the_hash_changes_with_the_template_alone() {
-        let mut scaled = deployment("1");
-        scaled.spec.as_mut().unwrap().replicas = Some(9);
-        assert_eq!(template_hash(&deployment("1")), template_hash(&scaled));
-        assert_ne!(
-            template_hash(&deployment("1")),
-            template_hash(&deployment("2"))
-        );
-    }
-}
+mod tests;
