@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use aws_config::BehaviorVersion;
-use futures::FutureExt as _;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tokio::net::TcpListener;
@@ -28,7 +27,7 @@ use crate::elb::budget::Budget;
 use crate::elb::client::{ElbClient, Timeouts};
 use crate::elb::groups::TargetGroups;
 use crate::elb::vpc;
-use crate::health::{Loop, tracker};
+use crate::health::{Loop, action};
 use crate::metrics::Metrics;
 use crate::rules::gates::GatePolicy;
 use crate::serve::certificates::{self, Certificates, PemFiles};
@@ -148,7 +147,7 @@ impl Shared {
             budget: self.aws.budget.clone(),
             metrics: self.metrics.clone(),
             now: clock::system(),
-            settings: tracker::Settings {
+            settings: action::Settings {
                 apis: settings.gate_apis.clone(),
                 orphan_after: settings.orphan_after,
             },
@@ -179,18 +178,7 @@ impl Shared {
 
     fn bindings(&self) -> BindingRoutes {
         let (cache, groups) = (self.cache.clone(), self.aws.groups.clone());
-        let reviewer = Arc::new(BindingReviewer::new(cache, groups, self.aws.vpc_id.clone()));
-        let checker = reviewer.clone();
-        BindingRoutes {
-            mutate: Arc::new(move |request| {
-                let reviewer = reviewer.clone();
-                async move { reviewer.mutate(request).await }.boxed()
-            }),
-            validate: Arc::new(move |request| {
-                let checker = checker.clone();
-                async move { checker.validate(request).await }.boxed()
-            }),
-        }
+        BindingReviewer::new(cache, groups, self.aws.vpc_id.clone()).into()
     }
 
     fn admin(&self) -> Arc<Edge> {

@@ -26,6 +26,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::admission::answer::Answer;
+use crate::admission::binding::BindingReviewer;
 use crate::admission::body::{Intake, Limits, Received};
 use crate::admission::pod::Undecided;
 use crate::admission::refusal::Refusal;
@@ -68,6 +69,23 @@ pub struct BindingRoutes {
     pub mutate: BindingHook,
     /// Checks what was written.
     pub validate: BindingHook,
+}
+
+impl From<BindingReviewer> for BindingRoutes {
+    fn from(reviewer: BindingReviewer) -> Self {
+        let reviewer = Arc::new(reviewer);
+        let checker = reviewer.clone();
+        Self {
+            mutate: Arc::new(move |request| {
+                let reviewer = reviewer.clone();
+                async move { reviewer.mutate(request).await }.boxed()
+            }),
+            validate: Arc::new(move |request| {
+                let checker = checker.clone();
+                async move { checker.validate(request).await }.boxed()
+            }),
+        }
+    }
 }
 
 /// The routes of the hooks.

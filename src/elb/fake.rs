@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use super::budget::Budget;
 use super::client::{ElbClient, Timeouts};
-use super::groups::{GroupQuery, GroupSelector};
+use super::query::{GroupQuery, GroupSelector};
 use crate::metrics::Metrics;
 use crate::model::{IpFamily, TargetGroup};
 

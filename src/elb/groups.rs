@@ -9,90 +9,18 @@ use std::sync::Arc;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
-use thiserror::Error;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::budget::Budget;
 use super::client::ElbClient;
-use super::error::{ElbError, ElbErrorKind};
 use super::kept::Kept;
+use super::query::{DescribeError, GroupQuery, GroupSelector};
 use super::queue::{Batch, Queue};
 use crate::model::TargetGroup;
-use crate::names::{AssumedRole, TargetGroupArn};
 
 /// Calls that are out at a time.
 const MAX_OUT: usize = 32;
-
-/// How a target group is named.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum GroupSelector {
-    /// By ARN, which also names account and Region.
-    Arn(TargetGroupArn),
-    /// By name, in the SDK's own Region.
-    Name(String),
-}
-
-impl GroupSelector {
-    /// Whether `group` is the one that is meant.
-    pub(super) fn is(&self, group: &TargetGroup) -> bool {
-        match self {
-            Self::Arn(arn) => *arn == group.arn,
-            Self::Name(name) => **name == *group.name,
-        }
-    }
-}
-
-/// A target group, and as whom to ask about it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct GroupQuery {
-    /// Which group.
-    pub selector: GroupSelector,
-    /// The role to assume; `None` asks with the process's own credentials.
-    pub role: Option<AssumedRole>,
-}
-
-/// Why there is no description.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum DescribeError {
-    /// AWS says that there is no such group.
-    #[error("the target group does not exist in this account and Region")]
-    NotFound,
-    /// The caller's deadline came before AWS was asked or had answered.
-    #[error("AWS has not answered in time")]
-    TimedOut,
-    /// The call failed, for good or up to the caller's deadline.
-    #[error("{message}")]
-    Failed {
-        /// As in [`ElbError::code`], or `Overloaded` when too many callers wait already.
-        code: String,
-        /// What was tried, why it failed and what to do.
-        message: String,
-    },
-}
-
-impl DescribeError {
-    /// AWS's error code, or the word that stands in for it where AWS gave none.
-    pub fn code(&self) -> &str {
-        match self {
-            Self::NotFound => "TargetGroupNotFound",
-            Self::TimedOut => "Timeout",
-            Self::Failed { code, .. } => code,
-        }
-    }
-}
-
-impl From<&ElbError> for DescribeError {
-    fn from(error: &ElbError) -> Self {
-        match error.kind {
-            ElbErrorKind::GroupNotFound => Self::NotFound,
-            _ => Self::Failed {
-                code: error.code.clone(),
-                message: error.to_string(),
-            },
-        }
-    }
-}
 
 /// Descriptions of target groups, shared and kept; cheap to clone.
 ///

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::groups::GroupQuery;
+use super::query::GroupQuery;
 use crate::model::TargetGroup;
 
 /// How long an answer is good for.

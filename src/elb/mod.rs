@@ -28,6 +28,7 @@ pub mod client;
 pub mod error;
 pub mod groups;
 mod kept;
+pub mod query;
 mod queue;
 pub mod vpc;
 

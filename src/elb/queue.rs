@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::client::ArnsOrNames;
 use super::error::{ElbError, ElbErrorKind};
-use super::groups::{DescribeError, GroupQuery, GroupSelector};
+use super::query::{DescribeError, GroupQuery, GroupSelector};
 use crate::model::TargetGroup;
 use crate::names::AssumedRole;
 

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::health::action::{Action, GateId, Settings, Write, WriteOutcome};
 use crate::health::rounds::backoff;
-use crate::health::tracker::{Action, GateId, Settings, Write, WriteOutcome};
 use crate::model::{Condition, Pod, TargetHealth, TargetState};
 use crate::names::{GateName, Group};
+use crate::rules::absence::Absence;
 use crate::rules::condition;
-use crate::rules::outlook::{Absence, Ask, Outlook};
+use crate::rules::outlook::{Ask, Outlook};
 use crate::rules::trust::{Sight, Trust, trust};
 
 /// How long something must be absent before its absence is confirmed: watches have no order among

@@ -21,14 +21,17 @@ use crate::cluster::status::{self, WriteError};
 use crate::elb::budget::Budget;
 use crate::elb::client::ElbClient;
 use crate::elb::error::{ElbError, ElbErrorKind};
-use crate::elb::groups::{GroupQuery, GroupSelector, TargetGroups};
+use crate::elb::groups::TargetGroups;
+use crate::elb::query::{GroupQuery, GroupSelector};
 use crate::metrics::Metrics;
 use crate::model::TargetHealth;
 use crate::names::{BindingApi, Group, ObjectKey};
 use crate::rules::outlook;
 
-use tracker::{Action, CallFailure, Fresh, GateId, Settings, Tracker, Write, WriteOutcome};
+use action::{Action, CallFailure, Fresh, GateId, Settings, Write, WriteOutcome};
+use tracker::Tracker;
 
+pub mod action;
 mod gate;
 mod rounds;
 #[cfg(test)]

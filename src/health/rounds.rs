@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::health::tracker::GateId;
+use crate::health::action::GateId;
 use crate::names::Group;
 
 /// Between two looks at a group whose pods became due lately.

@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::health::tracker::{
-    Action, CallFailure, Fresh, GateId, Settings, Tracker, Write, WriteOutcome,
-};
+use crate::health::action::{Action, CallFailure, Fresh, GateId, Settings, Write, WriteOutcome};
+use crate::health::tracker::Tracker;
 use crate::index::{BindingKey, Index};
 use crate::model::{Binding, Pod, Service, TargetHealth, TargetState};
 use crate::names::{BindingApi, Group, ObjectKey};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::model::{Condition, TargetHealth, TargetState};
 use crate::names::TargetGroupArn;
-use crate::rules::outlook::Absence;
+use crate::rules::absence::Absence;
 use crate::rules::target::NoTarget;
 
 const REGISTRATION: &str = "Elb.RegistrationInProgress";

@@ -1,5 +1,6 @@
 //! Pure decisions on plain data: no client, clock, log or metric.
 
+pub mod absence;
 pub mod condition;
 pub mod defaults;
 #[cfg(test)]

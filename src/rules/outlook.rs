@@ -6,46 +6,10 @@ use std::sync::Arc;
 
 use crate::model::{Binding, Condition, Pod, Service, TargetType};
 use crate::names::{BindingApi, Group};
+use crate::rules::absence::Absence;
 use crate::rules::condition;
 use crate::rules::selector::selects;
 use crate::rules::target::{service_port, target};
-
-/// Why nothing holds a gate any more. A watch may be behind, so an absence is only believed once it
-/// is confirmed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Absence {
-    /// No binding of that name is there.
-    BindingGone,
-    /// The binding's Service is not there, or has no such port.
-    ServiceGone {
-        /// The Service's name.
-        service: Arc<str>,
-    },
-    /// The binding's Service does not select the pod.
-    NotSelected {
-        /// The binding's name.
-        binding: Arc<str>,
-        /// The Service's name.
-        service: Arc<str>,
-    },
-    /// The binding registers nodes.
-    TargetTypeInstance {
-        /// The binding's name.
-        binding: Arc<str>,
-    },
-}
-
-impl Absence {
-    /// The word in metrics, logs and explanations.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::BindingGone => "BindingGone",
-            Self::ServiceGone { .. } => "ServiceGone",
-            Self::NotSelected { .. } => "NotSelected",
-            Self::TargetTypeInstance { .. } => "TargetTypeInstance",
-        }
-    }
-}
 
 /// A question for ELB: is this target of this group healthy?
 #[derive(Debug, Clone, PartialEq, Eq)]

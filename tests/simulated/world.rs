@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_elasticloadbalancingv2::config::{Credentials, SharedCredentialsProvider};
-use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
+use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{
@@ -24,7 +24,7 @@ use kube::core::GroupVersionKind;
 use kube::runtime::watcher;
 use serde_json::{Value, json};
 use targetgate::admission::binding::BindingReviewer;
-use targetgate::admission::{self, BindingRoutes, Hooks, body};
+use targetgate::admission::{self, Hooks, body};
 use targetgate::cluster::cache::Cache;
 use targetgate::cluster::events::Events;
 use targetgate::cluster::watch::{WatchOptions, watches};
@@ -33,7 +33,7 @@ use targetgate::elb::budget::Budget;
 use targetgate::elb::client::{ElbClient, Timeouts};
 use targetgate::elb::groups::TargetGroups;
 use targetgate::health::Loop;
-use targetgate::health::tracker::Settings;
+use targetgate::health::action::Settings;
 use targetgate::metrics::Metrics;
 use targetgate::names::BindingApi;
 use targetgate::rules::gates::GatePolicy;
@@ -155,22 +155,12 @@ impl World {
 
     /// The hooks, over TLS.
     fn edge(&self, cache: &Arc<Cache>, groups: &TargetGroups) -> Arc<Edge> {
-        let reviewer = Arc::new(BindingReviewer::new(cache.clone(), groups.clone(), None));
-        let checker = reviewer.clone();
+        let reviewer = BindingReviewer::new(cache.clone(), groups.clone(), None);
         let router = admission::router(Hooks {
             cache: cache.clone(),
             policy: GatePolicy::default(),
             metrics: self.metrics.clone(),
-            bindings: Some(BindingRoutes {
-                mutate: Arc::new(move |request| {
-                    let reviewer = reviewer.clone();
-                    async move { reviewer.mutate(request).await }.boxed()
-                }),
-                validate: Arc::new(move |request| {
-                    let checker = checker.clone();
-                    async move { checker.validate(request).await }.boxed()
-                }),
-            }),
+            bindings: Some(reviewer.into()),
             limits: body::Limits::default(),
         });
         let folder = tempfile::tempdir().unwrap();

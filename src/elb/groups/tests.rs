@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use super::super::fake::{Asked, Aws, Reply, arn, by_arn, by_name, error_xml, group, groups_xml};
 use super::*;
+use crate::names::AssumedRole;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
