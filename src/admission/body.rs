@@ -56,7 +56,7 @@ pub(super) struct Intake {
 pub(super) enum Received<'a> {
     /// The whole body, and its place among the reviews in progress.
     Whole(Bytes, Place<'a>),
-    /// There was no place: only the body's first bytes.
+    /// There was no place: only the body's first bytes are kept.
     Shed(Bytes),
 }
 
@@ -73,59 +73,75 @@ impl Intake {
         }
     }
 
-    /// Reads a request's body to its end. Past the bounds of number and memory it keeps the start.
+    /// Takes in a request's body. Past the bounds of number and memory it keeps the start.
     pub(super) async fn receive(&self, request: Request) -> Result<Received<'_>, Refusal> {
         if !is_json(request.headers()) {
             return Err(Refusal::ContentType);
         }
         let limit = self.limits.body;
         let body = request.into_body();
-        // A body of unknown length may fill the limit, so that much is set aside for it.
-        let length = body.size_hint().exact();
-        let length = length.map_or(limit, |n| usize::try_from(n).unwrap_or(usize::MAX));
-        if length > limit {
+        // What says beforehand that it is too large need not be read.
+        if body
+            .size_hint()
+            .exact()
+            .is_some_and(|length| length > limit as u64)
+        {
             return Err(Refusal::TooLarge { limit });
         }
-        let place = self.place(length);
-        let keep = if place.is_some() { length } else { START };
-        let read = timeout(self.limits.deadline, read(body, keep, limit)).await;
+        let read = timeout(self.limits.deadline, self.read(body)).await;
         let seconds = self.limits.deadline.as_secs();
-        let kept = read.map_err(|_| Refusal::TooSlow { seconds })??;
-        Ok(match place {
-            Some(place) => Received::Whole(kept, place),
-            None => Received::Shed(kept),
+        let (kept, memory) = read.map_err(|_| Refusal::TooSlow { seconds })??;
+        // The place is taken only now: who sends slowly takes none from others.
+        let review = self.reviews.try_acquire().ok();
+        Ok(match (review, memory) {
+            (Some(review), Some(memory)) => Received::Whole(kept, (review, memory)),
+            _ => Received::Shed(kept.slice(..kept.len().min(START))),
         })
     }
 
-    fn place(&self, bytes: usize) -> Option<Place<'_>> {
-        let bytes = u32::try_from(bytes).ok()?;
-        let review = self.reviews.try_acquire().ok()?;
-        Some((review, self.memory.try_acquire_many(bytes).ok()?))
+    /// Reads a body to its end. Memory is counted as bytes arrive; once there is none left, only the
+    /// start is kept.
+    async fn read(&self, mut body: Body) -> Result<(Bytes, Option<SemaphorePermit<'_>>), Refusal> {
+        let limit = self.limits.body;
+        let mut kept = Vec::new();
+        let mut length = 0;
+        let mut memory = self.memory.try_acquire_many(0).ok();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| Refusal::CutOff)?;
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            length += data.len();
+            if length > limit {
+                return Err(Refusal::TooLarge { limit });
+            }
+            memory = memory.and_then(|held| self.more_memory(held, data.len()));
+            // Most bodies are one frame, which need not be copied.
+            if memory.is_some() && body.is_end_stream() && kept.is_empty() {
+                return Ok((data, memory));
+            }
+            kept.extend_from_slice(&data);
+            if memory.is_none() {
+                kept.truncate(START);
+                kept.shrink_to_fit();
+            }
+        }
+        Ok((kept.into(), memory))
     }
-}
 
-/// Reads a body to its end and keeps its first `keep` bytes.
-async fn read(mut body: Body, keep: usize, limit: usize) -> Result<Bytes, Refusal> {
-    let mut kept = Vec::new();
-    let mut length = 0;
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Refusal::CutOff)?;
-        let Ok(mut data) = frame.into_data() else {
-            continue;
-        };
-        length += data.len();
-        if length > limit {
-            return Err(Refusal::TooLarge { limit });
-        }
-        data.truncate(keep - kept.len());
-        // Most bodies are one frame, which need not be copied.
-        if body.is_end_stream() && kept.is_empty() {
-            return Ok(data);
-        }
-        kept.reserve_exact(keep - kept.len());
-        kept.extend_from_slice(&data);
+    /// What is held, and so many bytes more; `None` where there are not so many.
+    fn more_memory<'a>(
+        &'a self,
+        mut held: SemaphorePermit<'a>,
+        bytes: usize,
+    ) -> Option<SemaphorePermit<'a>> {
+        let more = self
+            .memory
+            .try_acquire_many(u32::try_from(bytes).ok()?)
+            .ok()?;
+        held.merge(more);
+        Some(held)
     }
-    Ok(kept.into())
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -148,3 +148,31 @@ async fn overload_does_not_let_a_binding_through() {
         (503, "targetgate is overloaded, try again".to_owned())
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn clients_that_send_slowly_take_no_place_from_others() {
+    use tower::ServiceExt as _;
+
+    let mut fixture = Fixture::default();
+    fixture.limits.reviews = 1;
+    let router = fixture.router();
+    let slow = || {
+        let silence = futures::stream::pending::<Result<axum::body::Bytes, std::io::Error>>();
+        let request = http::Request::post(POD_PATH).header("content-type", "application/json");
+        let request = request.header("content-length", "7000000");
+        tokio::spawn(
+            router
+                .clone()
+                .oneshot(request.body(Body::from_stream(silence)).unwrap()),
+        )
+    };
+    let slow: Vec<_> = (0..100).map(|_| slow()).collect();
+    tokio::task::yield_now().await;
+    let request = http::Request::post(POD_PATH).header("content-type", "application/json");
+    let request = request.body(Body::from(review(pod()).to_string())).unwrap();
+    router.clone().oneshot(request).await.unwrap();
+    fixture.assert_measured(r#"targetgate_admissions_total{hook="pod",reason="Injected"} 1"#);
+    for client in slow {
+        assert_eq!(client.await.unwrap().unwrap().status(), 408);
+    }
+}
