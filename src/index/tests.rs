@@ -177,6 +177,19 @@ fn a_list_of_one_namespace_says_nothing_of_others() {
     assert!(index.service("other", "web").is_some());
 }
 
+#[test]
+fn a_list_of_one_namespaces_own_object_says_nothing_of_others() {
+    let mut index = Index::default();
+    let opted_in = Namespace { opted_in: true };
+    ["shop", "other"].map(|name| index.apply_namespace(&name.into(), opted_in));
+    index.retain_namespaces(&Listing {
+        namespace: Some("shop".into()),
+        keys: BTreeSet::new(),
+    });
+    assert!(index.namespace("shop").is_none());
+    assert!(index.namespace("other").is_some());
+}
+
 fn occupants(index: &Index, pod: &Pod) -> Vec<String> {
     let occupants = index.former_occupants(pod);
     occupants.map(|other| other.uid.to_string()).collect()
