@@ -181,7 +181,9 @@ fn a_list_of_one_namespace_says_nothing_of_others() {
 fn a_list_of_one_namespaces_own_object_says_nothing_of_others() {
     let mut index = Index::default();
     let opted_in = Namespace { opted_in: true };
-    ["shop", "other"].map(|name| index.apply_namespace(&name.into(), opted_in));
+    for name in ["shop", "other"] {
+        index.apply_namespace(&name.into(), opted_in);
+    }
     index.retain_namespaces(&Listing {
         namespace: Some("shop".into()),
         keys: BTreeSet::new(),

@@ -1,0 +1,170 @@
+//! The tracker, fed by hand: what it does about each thing that can happen to a gate.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::health::action::{Action, CallFailure, Fresh, GateId, Settings, Write, WriteOutcome};
+use crate::health::tracker::Tracker;
+use crate::index::{BindingKey, Index};
+use crate::model::{Binding, Pod, Service, TargetHealth, TargetState};
+use crate::names::{BindingApi, Group, ObjectKey};
+use crate::rules::fixtures::{arn, binding, pod, service};
+
+const S: Duration = Duration::from_secs(1);
+const ORPHAN_AFTER: Duration = Duration::from_secs(300);
+
+mod absences;
+mod flips;
+mod schedule;
+mod trust;
+
+/// A tracker, the index that it looks at, and a clock that only [`World::pass`] moves.
+struct World {
+    index: Index,
+    tracker: Tracker,
+    now: Instant,
+    actions: Vec<Action>,
+}
+
+impl World {
+    /// A namespace in which Service `web` is bound to group `web`.
+    fn new() -> Self {
+        let mut world = Self::empty();
+        world.serve(web_service());
+        world.bind(binding("web"));
+        world
+    }
+
+    fn empty() -> Self {
+        Self {
+            index: Index::default(),
+            tracker: Tracker::new(Settings {
+                apis: vec![BindingApi::Elbv2],
+                orphan_after: ORPHAN_AFTER,
+            }),
+            now: Instant::now(),
+            actions: vec![],
+        }
+    }
+
+    fn serve(&mut self, service: Service) {
+        self.index.apply_service(&key("web"), service);
+        self.settle();
+    }
+
+    fn bind(&mut self, binding: Binding) {
+        self.index.apply_binding(&"shop".into(), binding);
+        self.settle();
+    }
+
+    fn unbind(&mut self, name: &str) {
+        self.index.delete_binding(&BindingKey {
+            object: key(name),
+            api: BindingApi::Elbv2,
+        });
+        self.settle();
+    }
+
+    fn see(&mut self, pod: Pod) {
+        self.index.apply_pod(pod);
+        self.settle();
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        self.actions.extend(self.tracker.tick(self.now));
+    }
+
+    fn settle(&mut self) {
+        for key in self.index.take_dirty() {
+            let actions = self.tracker.observe(&key, &self.index, self.now);
+            self.actions.extend(actions);
+        }
+    }
+
+    /// The group whose turn it is, by its name.
+    fn asks(&mut self) -> Option<String> {
+        let group = self.tracker.next_call(self.now)?;
+        Some(group.arn.name().to_owned())
+    }
+
+    /// Asks about a group and is answered at once.
+    fn round(&mut self, name: &str, targets: &[TargetHealth]) {
+        assert_eq!(self.asks().as_deref(), Some(name));
+        self.answer(name, self.now, Ok(targets));
+    }
+
+    fn answer(
+        &mut self,
+        name: &str,
+        requested: Instant,
+        answer: Result<&[TargetHealth], CallFailure>,
+    ) {
+        let actions = self
+            .tracker
+            .answered(&group(name), requested, answer, self.now);
+        self.actions.extend(actions);
+    }
+
+    fn done(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
+    }
+
+    /// The only write that is due: status, reason and message.
+    fn write(&mut self) -> Write {
+        let mut actions = self.done();
+        match (actions.pop(), actions.len()) {
+            (Some(Action::Write(write)), 0) => write,
+            (last, others) => panic!("one write, not {last:?} after {others} others"),
+        }
+    }
+
+    fn written(&mut self, write: &Write, version: &str) {
+        let outcome = WriteOutcome::Written(version.into());
+        self.tracker.written(&write.id, outcome, self.now);
+    }
+}
+
+fn key(name: &str) -> ObjectKey {
+    ObjectKey::new("shop", name)
+}
+
+fn group(name: &str) -> Group {
+    Group {
+        arn: arn(name),
+        role: None,
+    }
+}
+
+fn web_service() -> Service {
+    service().selecting("app", "web").port("http", 80, None)
+}
+
+/// A due pod behind binding `web`, whose gate has no condition yet.
+fn web(name: &str, ip: &str) -> Pod {
+    pod(name).label("app", "web").gate("web").ip(ip).ready()
+}
+
+fn health(ip: &str, state: TargetState, reason: &str) -> TargetHealth {
+    TargetHealth {
+        target: (ip.parse().unwrap(), 80),
+        state,
+        reason: reason.into(),
+        description: "".into(),
+    }
+}
+
+fn healthy(ip: &str) -> TargetHealth {
+    health(ip, TargetState::Healthy, "")
+}
+
+fn initial(ip: &str) -> TargetHealth {
+    health(ip, TargetState::Initial, "Elb.InitialHealthChecking")
+}
+
+fn words(write: &Write) -> (bool, &str, &str) {
+    let condition = &write.condition;
+    (condition.status, &condition.reason, &condition.message)
+}

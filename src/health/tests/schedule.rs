@@ -1,0 +1,139 @@
+//! Which group is asked when, and what happens to writes.
+
+use super::*;
+
+#[test]
+fn one_answer_serves_all_pods_of_a_group() {
+    let mut world = World::new();
+    world.see(web("web-1", "10.0.0.1"));
+    world.see(web("web-2", "10.0.0.2"));
+    world.round("web", &[healthy("10.0.0.1"), healthy("10.0.0.2")]);
+    assert_eq!(world.done().len(), 2);
+    assert_eq!(world.asks(), None);
+}
+
+#[test]
+fn a_pod_whose_containers_are_not_ready_is_not_asked_about() {
+    let mut world = World::new();
+    let mut starting = web("web-1", "10.0.0.1");
+    starting.containers_ready = None;
+    world.see(starting);
+    assert_eq!((world.asks(), world.done()), (None, vec![]));
+}
+
+#[test]
+fn no_second_write_starts_while_one_is_under_way() {
+    let mut world = World::new();
+    world.see(web("web-1", "10.0.0.1"));
+    world.round("web", &[initial("10.0.0.1")]);
+    let write = world.write();
+    world.pass(S);
+    world.round("web", &[healthy("10.0.0.1")]);
+    assert_eq!(world.done(), vec![]);
+    world.written(&write, "2");
+    world.pass(S);
+    world.round("web", &[healthy("10.0.0.1")]);
+    assert!(world.write().condition.status);
+}
+
+#[test]
+fn a_failed_call_changes_nothing_and_is_made_again_after_a_growing_pause() {
+    let mut world = World::new();
+    world.see(web("web-1", "10.0.0.1"));
+    for pause in [1, 2, 4, 8, 16, 30, 30] {
+        assert_eq!(world.asks().as_deref(), Some("web"));
+        world.answer("web", world.now, Err(CallFailure::Other));
+        world.pass(pause * S - Duration::from_millis(1));
+        assert_eq!(world.asks(), None, "before {pause} s");
+        world.pass(Duration::from_millis(1));
+    }
+    assert_eq!(world.done(), vec![]);
+}
+
+#[test]
+fn a_group_in_flight_delays_no_other() {
+    let mut world = World::new();
+    world.bind(binding("api"));
+    world.see(web("web-1", "10.0.0.1"));
+    world.see(web("web-2", "10.0.0.2").gate("api"));
+    let both = [world.asks(), world.asks()].map(Option::unwrap);
+    assert_eq!(both, ["api", "web"]);
+    assert_eq!(world.asks(), None);
+    world.answer("api", world.now, Ok(&[healthy("10.0.0.2")]));
+    assert_eq!(world.write().id.gate.name(), "api");
+}
+
+#[test]
+fn groups_with_fresh_pods_come_first() {
+    let mut world = World::new();
+    world.bind(binding("api"));
+    world.see(web("web-1", "10.0.0.1"));
+    world.round("web", &[]);
+    world.done();
+    world.pass(S);
+    world.see(
+        pod("api-1")
+            .label("app", "web")
+            .gate("api")
+            .ip("10.0.0.2")
+            .ready(),
+    );
+    assert_eq!(world.asks().as_deref(), Some("api"));
+    assert_eq!(world.asks().as_deref(), Some("web"));
+}
+
+#[test]
+fn groups_that_have_long_waited_are_asked_less_often() {
+    let mut world = World::new();
+    world.see(web("web-1", "10.0.0.1"));
+    world.pass(100 * S);
+    world.round("web", &[]);
+    assert_eq!(world.tracker.next_turn(), Some(world.now + 5 * S));
+    world.pass(1000 * S);
+    world.round("web", &[]);
+    assert_eq!(world.tracker.next_turn(), Some(world.now + 15 * S));
+}
+
+#[test]
+fn a_conflict_is_decided_again_with_a_new_answer() {
+    let mut world = World::new();
+    world.see(web("web-1", "10.0.0.1"));
+    world.round("web", &[healthy("10.0.0.1")]);
+    let write = world.write();
+    world
+        .tracker
+        .written(&write.id, WriteOutcome::Conflict, world.now);
+    world.pass(S);
+    assert_eq!(world.done(), vec![]);
+    world.round("web", &[initial("10.0.0.1")]);
+    assert!(!world.write().condition.status);
+}
+
+#[test]
+fn an_api_server_that_asks_to_wait_is_obeyed() {
+    let mut world = World::new();
+    world.see(web("web-1", "10.0.0.1"));
+    world.round("web", &[healthy("10.0.0.1")]);
+    let write = world.write();
+    let retry_after = Some(5 * S);
+    world
+        .tracker
+        .written(&write.id, WriteOutcome::Failed { retry_after }, world.now);
+    world.pass(4 * S);
+    world.round("web", &[healthy("10.0.0.1")]);
+    assert_eq!(world.done(), vec![]);
+    world.pass(S);
+    assert!(world.write().condition.status);
+}
+
+#[test]
+fn a_pod_that_is_gone_when_written_to_is_no_error() {
+    let mut world = World::new();
+    world.see(web("web-1", "10.0.0.1"));
+    world.round("web", &[healthy("10.0.0.1")]);
+    let write = world.write();
+    world
+        .tracker
+        .written(&write.id, WriteOutcome::Gone, world.now);
+    assert_eq!((world.asks(), world.tracker.pending().count()), (None, 0));
+}
