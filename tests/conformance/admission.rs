@@ -10,10 +10,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::hook::{Answer, Hook, allowed, in_namespace, patched};
-use crate::servers::{Bindings, Cluster, Server, config_map, create, refused};
-
-/// The hooks as shipped.
-const SHIPPED: &str = include_str!("../../deploy/base/webhooks.yaml");
+use crate::servers::{Cluster, Server, config_map, create, refused};
 
 fn label(name: &str, value: &str) -> Answer {
     patched(json!([{ "op": "add", "path": "/metadata/labels", "value": { name: value } }]))
@@ -359,112 +356,4 @@ async fn a_dry_run_is_told_to_the_hook(
     assert_eq!(shown.labels()["by"], "hook");
     let [call] = hook.calls().try_into().unwrap();
     assert_eq!(call.request["dryRun"], true);
-}
-
-/// A webhook of the shipped ones, turned to the hook, for bindings of the test's own group.
-fn shipped(name: &str, hook: &Hook, cluster: &Cluster, bindings: &Bindings) -> Value {
-    let configurations: Vec<Value> = serde_saphyr::from_multiple(SHIPPED).unwrap();
-    let mut webhooks = configurations
-        .iter()
-        .flat_map(|configuration| configuration["webhooks"].as_array().unwrap().clone());
-    let mut webhook = webhooks.find(|webhook| webhook["name"] == name).unwrap();
-    webhook["clientConfig"] = hook.client_config("/shipped");
-    webhook["rules"][0]["apiGroups"] = json!([bindings.group]);
-    webhook["namespaceSelector"] = in_namespace(cluster);
-    webhook
-}
-
-#[rstest]
-#[tokio::test]
-async fn the_shipped_validation_is_asked_for_changes_of_the_spec_only(
-    #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
-) {
-    let cluster = server.cluster().await;
-    let bindings = cluster.own_bindings().await;
-    let hook = Hook::allowing().await;
-    let webhook = shipped(
-        "vtargetgroupbinding.elbv2.k8s.aws",
-        &hook,
-        &cluster,
-        &bindings,
-    );
-    cluster.validating(vec![webhook]).await;
-    let api = bindings.v1beta1();
-    let mut held = bindings.binding();
-    held["metadata"]["finalizers"] = json!(["example.com/hold"]);
-    create(&api, held).await.unwrap();
-    assert_eq!(hook.calls().len(), 1);
-
-    let params = PatchParams::default();
-    let patch = async |patch: Value| {
-        api.patch("web", &params, &Patch::Merge(patch))
-            .await
-            .unwrap()
-    };
-    patch(json!({ "metadata": { "annotations": { "a": "b" } } })).await;
-    patch(json!({ "spec": { "targetType": "ip" } })).await;
-    let status = Patch::Merge(json!({ "status": { "observedGeneration": 1 } }));
-    api.patch_status("web", &params, &status).await.unwrap();
-    assert_eq!(hook.calls().len(), 1);
-    patch(json!({ "spec": { "vpcID": "vpc-01234567" } })).await;
-    assert_eq!(hook.calls().len(), 2);
-
-    drop(hook);
-    api.delete("web", &DeleteParams::default()).await.unwrap();
-    patch(json!({ "metadata": { "annotations": { "a": "c" } } })).await;
-    patch(json!({ "metadata": { "finalizers": null } })).await;
-    assert_eq!(refused(api.get("web").await).0, 404);
-}
-
-#[rstest]
-#[tokio::test]
-async fn a_hook_fills_a_field_that_the_schema_requires(
-    #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
-) {
-    let cluster = server.cluster().await;
-    let bindings = cluster.own_bindings().await;
-    let port = json!([{ "op": "add", "path": "/spec/serviceRef/port", "value": 80 }]);
-    let hook = Hook::new(move |_| patched(port.clone())).await;
-    let webhook = shipped(
-        "mtargetgroupbinding.elbv2.k8s.aws",
-        &hook,
-        &cluster,
-        &bindings,
-    );
-    let mut without = bindings.binding();
-    without["spec"]["serviceRef"] = json!({ "name": "web" });
-    let api = bindings.v1beta1();
-    assert_eq!(refused(create(&api, without.clone()).await).0, 422);
-    cluster.mutating(vec![webhook]).await;
-    let made = create(&api, without).await.unwrap();
-    assert_eq!(made.data["spec"]["serviceRef"]["port"], 80);
-}
-
-#[rstest]
-#[tokio::test]
-async fn a_hook_for_the_stored_version_is_asked_in_it_for_the_other_one_too(
-    #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
-) {
-    let cluster = server.cluster().await;
-    let bindings = cluster.own_bindings().await;
-    let hook = Hook::allowing().await;
-    let webhook = shipped(
-        "vtargetgroupbinding.elbv2.k8s.aws",
-        &hook,
-        &cluster,
-        &bindings,
-    );
-    cluster.validating(vec![webhook]).await;
-    let mut older = bindings.binding();
-    older["apiVersion"] = json!(format!("{}/v1alpha1", bindings.group));
-    let made = create(&bindings.version("v1alpha1"), older).await.unwrap();
-    assert_eq!(
-        made.types.unwrap().api_version,
-        format!("{}/v1alpha1", bindings.group)
-    );
-    let [call] = hook.calls().try_into().unwrap();
-    assert_eq!(call.request["kind"]["version"], "v1beta1");
-    assert_eq!(call.request["requestKind"]["version"], "v1alpha1");
-    let version = json!(format!("{}/v1beta1", bindings.group));
-    assert_eq!(call.request["object"]["apiVersion"], version);
 }

@@ -8,6 +8,7 @@
 
 mod absent;
 mod admission;
+mod bindings;
 mod hook;
 mod install;
 mod objects;

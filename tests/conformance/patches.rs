@@ -1,4 +1,4 @@
-//! Patches of `pods/status` and of custom resources, as the product and its neighbours send them.
+//! Patches of `pods/status`, as the product and its neighbours send them.
 
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use kube::ResourceExt as _;
@@ -6,7 +6,7 @@ use kube::api::{Patch, PatchParams};
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::servers::{Cluster, Server, answer, code, create, refused, strategic};
+use crate::servers::{Cluster, Server, answer, code, refused, strategic};
 
 const GATE: &str = "target-health.elbv2.k8s.aws/web";
 
@@ -200,123 +200,4 @@ async fn a_pods_status_is_written_apart_from_its_spec(
     assert_eq!(by_main.metadata.generation, Some(2));
     assert_eq!(by_main.spec.unwrap().active_deadline_seconds, Some(60));
     assert_eq!(by_main.status.unwrap().pod_ip, ip);
-}
-
-#[rstest]
-#[tokio::test]
-async fn a_custom_resource_takes_no_strategic_merge(
-    #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
-) {
-    let cluster = server.cluster().await;
-    let own = cluster.own_bindings().await;
-    let bindings = own.v1beta1();
-    create(&bindings, own.binding()).await.unwrap();
-    let patch = Patch::Strategic(json!({ "metadata": { "labels": { "a": "b" } } }));
-    let patched = bindings.patch("web", &PatchParams::default(), &patch).await;
-    assert_eq!(code(patched), answer(415, "UnsupportedMediaType"));
-}
-
-#[rstest]
-#[tokio::test]
-async fn the_generation_of_a_custom_resource_counts_changes_of_its_spec(
-    #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
-) {
-    let cluster = server.cluster().await;
-    let own = cluster.own_bindings().await;
-    let bindings = own.v1beta1();
-    let made = create(&bindings, own.binding()).await.unwrap();
-    assert_eq!(made.metadata.generation, Some(1));
-    let params = PatchParams::default();
-    let status = Patch::Merge(json!({
-        "metadata": { "annotations": { "by": "status" } },
-        "spec": { "targetType": "instance" },
-        "status": { "observedGeneration": 1 },
-    }));
-    let by_status = bindings
-        .patch_status("web", &params, &status)
-        .await
-        .unwrap();
-    assert_eq!(by_status.metadata.generation, Some(1));
-    assert_eq!(by_status.annotations().get("by"), None);
-    assert_eq!(by_status.data["spec"]["targetType"], "ip");
-    assert_eq!(by_status.data["status"]["observedGeneration"], 1);
-    for (patch, generation) in [
-        (json!({ "metadata": { "annotations": { "a": "b" } } }), 1),
-        (json!({ "status": { "observedGeneration": 5 } }), 1),
-        (json!({ "spec": { "vpcID": "vpc-01234567" } }), 2),
-    ] {
-        let patched = bindings
-            .patch("web", &params, &Patch::Merge(&patch))
-            .await
-            .unwrap();
-        assert_eq!(patched.metadata.generation, Some(generation), "{patch}");
-        assert_eq!(patched.data["status"]["observedGeneration"], 1, "{patch}");
-    }
-}
-
-#[rstest]
-#[tokio::test]
-async fn what_the_schema_does_not_allow_is_named_by_its_field(
-    #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
-) {
-    let cluster = server.cluster().await;
-    let own = cluster.own_bindings().await;
-    let bindings = own.v1beta1();
-    let mut wrong = own.binding();
-    wrong["spec"]["targetType"] = json!("lambda");
-    wrong["spec"]["serviceRef"] = json!({ "name": "web" });
-    match create(&bindings, wrong).await {
-        Err(kube::Error::Api(status)) => {
-            assert_eq!((status.code, status.reason.as_str()), (422, "Invalid"));
-            let causes = &status.details.as_ref().unwrap().causes;
-            let mut fields: Vec<_> = causes
-                .iter()
-                .map(|c| (c.field.as_str(), c.reason.as_str()))
-                .collect();
-            fields.sort_unstable();
-            let expected = [
-                ("spec.serviceRef.port", "FieldValueRequired"),
-                ("spec.targetType", "FieldValueNotSupported"),
-            ];
-            assert_eq!(fields, expected, "{}", status.message);
-        }
-        other => panic!("{other:?}"),
-    }
-}
-
-#[rstest]
-#[tokio::test]
-async fn a_field_that_the_schema_does_not_know_is_dropped(
-    #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
-) {
-    let cluster = server.cluster().await;
-    let own = cluster.own_bindings().await;
-    let bindings = own.v1beta1();
-    let mut unknown = own.binding();
-    unknown["spec"]["colour"] = json!("red");
-    let made = create(&bindings, unknown).await.unwrap();
-    assert_eq!(made.data["spec"]["colour"], Value::Null);
-    assert_eq!(made.data["spec"]["targetType"], "ip");
-}
-
-#[rstest]
-#[case::kind("kind")]
-#[case::version("apiVersion")]
-#[tokio::test]
-async fn a_custom_resource_says_what_it_is(
-    #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
-    #[case] field: &str,
-) {
-    let cluster = server.cluster().await;
-    let own = cluster.own_bindings().await;
-    let mut object = own.binding();
-    object.as_object_mut().unwrap().remove(field);
-    let path = format!(
-        "/apis/{}/v1beta1/namespaces/{}/targetgroupbindings",
-        own.group, cluster.namespace
-    );
-    let request = http::Request::post(path).header("content-type", "application/json");
-    let request = request.body(object.to_string().into_bytes()).unwrap();
-    let made = cluster.client.request::<Value>(request).await;
-    assert_eq!(code(made), answer(400, "BadRequest"));
 }
