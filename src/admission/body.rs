@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http_body_util::BodyExt as _;
@@ -103,7 +103,9 @@ impl Intake {
     /// start is kept.
     async fn read(&self, mut body: Body) -> Result<(Bytes, Option<SemaphorePermit<'_>>), Refusal> {
         let limit = self.limits.body;
-        let mut kept = Vec::new();
+        // Pieces are put together once, at the end: growing one buffer would copy them again and
+        // again, and most bodies are one piece, which is not copied at all.
+        let mut pieces = Vec::new();
         let mut length = 0;
         let mut memory = self.memory.try_acquire_many(0).ok();
         while let Some(frame) = body.frame().await {
@@ -115,18 +117,15 @@ impl Intake {
             if length > limit {
                 return Err(Refusal::TooLarge { limit });
             }
-            memory = memory.and_then(|held| self.more_memory(held, data.len()));
-            // Most bodies are one frame, which need not be copied.
-            if memory.is_some() && body.is_end_stream() && kept.is_empty() {
-                return Ok((data, memory));
-            }
-            kept.extend_from_slice(&data);
+            // A body may come byte by byte, so what holds a piece counts as well.
+            let needed = data.len() + size_of::<Bytes>();
+            memory = memory.and_then(|held| self.more_memory(held, needed));
+            pieces.push(data);
             if memory.is_none() {
-                kept.truncate(START);
-                kept.shrink_to_fit();
+                pieces = vec![joined(&pieces, START)];
             }
         }
-        Ok((kept.into(), memory))
+        Ok((joined(&pieces, limit), memory))
     }
 
     /// What is held, and so many bytes more; `None` where there are not so many.
@@ -142,6 +141,20 @@ impl Intake {
         held.merge(more);
         Some(held)
     }
+}
+
+/// The pieces as one, up to so many bytes.
+fn joined(pieces: &[Bytes], most: usize) -> Bytes {
+    if let [piece] = pieces {
+        return piece.slice(..piece.len().min(most));
+    }
+    let length: usize = pieces.iter().map(Bytes::len).sum();
+    let mut whole = BytesMut::with_capacity(length.min(most));
+    for piece in pieces {
+        let room = most - whole.len();
+        whole.extend_from_slice(&piece[..piece.len().min(room)]);
+    }
+    whole.freeze()
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
