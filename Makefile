@@ -4,11 +4,19 @@ ARGS ?=
 
 .PHONY: help
 help: ## List the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-13s %s\n", $$1, $$2 }'
 
 .PHONY: fetch
 fetch: # The one step that reaches the registries
 	cargo fetch --locked
+
+.PHONY: fetch-controlplane
+fetch-controlplane: # The same for the control plane of the tests, which is built with Go
+	tests/controlplane/build fetch
+
+.PHONY: build-controlplane
+build-controlplane: fetch-controlplane # Takes minutes once, and again only when tests/controlplane/go.mod changes
+	tests/controlplane/build
 
 .PHONY: demo
 demo: fetch ## Watch rolling updates lose requests, and stop losing them: no cluster, no AWS account
@@ -16,9 +24,14 @@ demo: fetch ## Watch rolling updates lose requests, and stop losing them: no clu
 	target/debug/targetgate-sandbox demo --targetgate target/debug/targetgate $(ARGS)
 
 .PHONY: test
-test: fetch ## Run all tests; after the fetch they use nothing but loopback
+test: fetch build-controlplane ## Run all tests, on a real API server too; after the fetches they use nothing but loopback
 	cargo test --offline --locked --workspace --doc
 	cargo test --offline --locked --workspace --lib --tests
+
+.PHONY: controlplane
+controlplane: fetch build-controlplane ## Start a real API server to play with, until Ctrl-C
+	cargo build --offline --locked --package targetgate-sandbox
+	target/debug/targetgate-sandbox controlplane
 
 .PHONY: lint
 lint: fetch ## Check format, lints, documentation and dependencies

@@ -1,11 +1,14 @@
-//! `targetgate-sandbox`: the demo.
+//! `targetgate-sandbox`: the demo, and a control plane to play with.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+use targetgate_sandbox::controlplane::{self, ControlPlane};
 use targetgate_sandbox::demo::{self, Ended, Settings};
+use tokio::signal::ctrl_c;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// A model of the world around targetgate, and a demo in it.
@@ -21,6 +24,8 @@ enum Command {
     /// Roll a Deployment three times under traffic: without gates, with them, and with a preStop
     /// sleep as well.
     Demo(DemoArguments),
+    /// Start etcd, kube-apiserver and kube-controller-manager on loopback, until Ctrl-C.
+    Controlplane,
 }
 
 #[derive(Args)]
@@ -56,13 +61,17 @@ fn factor(text: &str) -> Result<f64, String> {
 async fn main() -> ExitCode {
     // An error means that one is installed already, which is as good.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let quiet = |_| EnvFilter::new("error");
+    // kube logs every refusal; whoever asked tells of those that matter.
+    let quiet = |_| EnvFilter::new("error,kube_client=off");
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(quiet))
         .init();
-    let Command::Demo(arguments) = Arguments::parse().command;
-    match run_demo(arguments).await {
+    let ended = match Arguments::parse().command {
+        Command::Demo(arguments) => run_demo(arguments).await,
+        Command::Controlplane => run_control_plane().await,
+    };
+    match ended {
         Ok(Ended::AsItShould) => ExitCode::SUCCESS,
         Ok(Ended::Otherwise) => ExitCode::FAILURE,
         // As a shell says of a program that Ctrl-C ended.
@@ -89,6 +98,26 @@ async fn run_demo(arguments: DemoArguments) -> anyhow::Result<Ended> {
         json: arguments.json,
     })
     .await
+}
+
+async fn run_control_plane() -> anyhow::Result<Ended> {
+    let options = controlplane::Options {
+        controller_manager: true,
+    };
+    // Before the control plane starts: from here on a signal ends it in good order.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut control_plane = tokio::select! {
+        started = ControlPlane::start(options) => started?,
+        interrupted = ctrl_c() => return Ok(interrupted.map(|()| Ended::Interrupted)?),
+        _ = terminate.recv() => return Ok(Ended::Interrupted),
+    };
+    println!("export KUBECONFIG={}", control_plane.kubeconfig().display());
+    eprintln!("Ready; Ctrl-C ends it. There is no scheduler and no kubelet: pods stay Pending.");
+    tokio::select! {
+        error = control_plane.broken() => Err(error.into()),
+        interrupted = ctrl_c() => Ok(interrupted.map(|()| Ended::Interrupted)?),
+        _ = terminate.recv() => Ok(Ended::Interrupted),
+    }
 }
 
 fn beside_this_program() -> anyhow::Result<PathBuf> {

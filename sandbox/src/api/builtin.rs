@@ -55,6 +55,21 @@ pub fn at_birth(served: &Served, object: &mut Object, now: &str) {
     object.set("status", status);
 }
 
+/// What a pod that has been bound to a node says of it.
+pub fn at_binding(pod: &mut Object, now: &str) {
+    let mut status = pod.field("status").clone();
+    let mut conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+    conditions.retain(|condition| condition["type"] != "PodScheduled");
+    conditions.push(json!({
+        "type": "PodScheduled",
+        "status": "True",
+        "lastProbeTime": null,
+        "lastTransitionTime": now,
+    }));
+    status["conditions"] = json!(conditions);
+    pod.set("status", status);
+}
+
 /// What is wrong with an object; `old` is the stored one on an update.
 pub fn check(served: &Served, object: &Object, old: Option<&Object>) -> Vec<Cause> {
     let mut causes = check_name(object.name());

@@ -125,12 +125,12 @@ pub fn list(api: &Inner, target: &Target, query: &Query, view: View) -> Result<V
     let page = api.store.list(&Scan {
         resource: &target.served.resource,
         namespace: selection.namespace.as_deref(),
+        at: token.as_ref().map(|token| token.version),
         after: token.as_ref().map(|token| token.after.clone()),
         limit: limit.map_or(usize::MAX, |limit| limit.try_into().unwrap_or(usize::MAX)),
         keep: &|object| selection.matches(object),
     });
-    // All pages carry the version of the first one: a watch from there tells of what changed
-    // while the pages were read.
+    // All pages show the version of the first one.
     let version = token.map_or(page.version, |token| token.version);
     let items: Vec<Object> = page
         .items
@@ -152,8 +152,8 @@ fn list_meta(page: &Page, version: u64) -> Value {
     meta
 }
 
-/// Objects are only known as they are now, so only a list at exactly an older version is refused,
-/// as too old.
+/// Only a list that was begun at an older version goes on there; a new one at exactly an older version
+/// is refused, as too old.
 fn check_version(api: &Inner, query: &Query) -> Result<(), Status> {
     let now = api.store.version();
     let Some(wanted) = query.number("resourceVersion")? else {

@@ -117,13 +117,14 @@ impl Store {
     /// there are more, and the version at which they were read.
     pub fn list(&self, scan: &Scan<'_>) -> Page {
         let state = self.state.lock();
+        let then = scan.at.map(|version| state.as_of(scan, version));
+        let objects = then.as_ref().unwrap_or(&state.objects);
         let first = scan.first();
         let start = match &scan.after {
             Some((namespace, name)) => Bound::Excluded(Key::new(scan.resource, namespace, name)),
             None => Bound::Included(first),
         };
-        let mut items = state
-            .objects
+        let mut items = objects
             .range((start, Bound::Unbounded))
             .take_while(|(key, _)| scan.holds(key))
             .filter(|(_, object)| (scan.keep)(object))
@@ -260,6 +261,23 @@ impl State {
         }
     }
 
+    /// The objects of a scan as they were at a version that is still in the history: every later
+    /// change undone, the newest first.
+    fn as_of(&self, scan: &Scan<'_>, version: u64) -> BTreeMap<Key, Arc<Object>> {
+        let now = self.objects.range(scan.first()..);
+        let now = now.take_while(|(key, _)| scan.holds(key));
+        let mut objects: BTreeMap<_, _> = now.map(|(k, o)| (k.clone(), Arc::clone(o))).collect();
+        let later = self.history.iter().rev();
+        let later = later.take_while(|change| change.version > version);
+        for change in later.filter(|change| scan.holds(&change.key)) {
+            match &change.before {
+                Some(before) => objects.insert(change.key.clone(), Arc::clone(before)),
+                None => objects.remove(&change.key),
+            };
+        }
+        objects
+    }
+
     fn record(&mut self, change: Change) {
         self.history.push_back(change);
         while self.history.len() > self.limit {
@@ -276,6 +294,8 @@ pub struct Scan<'a> {
     pub resource: &'a Resource,
     /// In which namespace; `None` is all.
     pub namespace: Option<&'a str>,
+    /// As they were at this version, which must be in the history; `None` is as they are.
+    pub at: Option<u64>,
     /// After this namespace and name.
     pub after: Option<(String, String)>,
     /// How many at most.
@@ -290,6 +310,7 @@ impl<'a> Scan<'a> {
         Scan {
             resource,
             namespace,
+            at: None,
             after: None,
             limit: usize::MAX,
             keep: &|_| true,

@@ -102,7 +102,8 @@ impl Watch {
     fn begin_after(&mut self, from: u64) -> Result<(), Status> {
         let (oldest, now) = (self.api.store.oldest(), self.api.store.version());
         if from < oldest {
-            return Err(too_old(from, oldest));
+            // The first event says so: the watch itself is answered with 200.
+            self.finish(Some(line("ERROR", &too_old(from, oldest).body())));
         }
         if from > now {
             return Err(too_large(from, now));

@@ -74,9 +74,9 @@ impl Write<'_> {
     /// POST on a collection.
     pub async fn create(&mut self, target: &Target, object: Object) -> Result<Object, Status> {
         let object = claim(target, object)?;
-        self.check_namespace(target)?;
         // With `generateName` the name is not known yet, to webhooks neither.
         let target = target.object(&target.namespace, object.name());
+        self.check_namespace(&target)?;
         let object = complete(&target.served, object);
         let object = self
             .mutate(Operation::Create, &target, object, None)
@@ -179,6 +179,7 @@ impl Write<'_> {
             let mut spec = pod.field("spec").clone();
             spec["nodeName"] = json!(node);
             pod.set("spec", spec);
+            builtin::at_binding(&mut pod, &super::stamp((self.api.now)()));
             if self.dry_run
                 || self
                     .api
@@ -300,6 +301,11 @@ fn claim(target: &Target, mut object: Object) -> Result<Object, Status> {
         ("kind", served.resource.kind.clone()),
     ] {
         match object.field(field).as_str() {
+            None | Some("") if served.resource.crd.is_some() => {
+                return Err(Status::bad_request(format!(
+                    "the object provided is unrecognized: Object '{field}' is missing"
+                )));
+            }
             None | Some("") => object.set(field, json!(expected)),
             Some(given) if given == expected => {}
             Some(given) => {
@@ -342,6 +348,7 @@ fn complete(served: &Served, mut object: Object) -> Object {
 
 fn check(served: &Served, object: &Object, old: Option<&Object>) -> Result<(), Status> {
     let mut causes = builtin::check(served, object, old);
+    causes.extend(old.and_then(|old| late_finalizers(object, old)));
     if served.resource.crd.is_some() {
         causes.extend(crd::check(&served.version().schema, object));
     }
@@ -351,12 +358,39 @@ fn check(served: &Served, object: &Object, old: Option<&Object>) -> Result<(), S
     Err(Status::invalid(&served.resource, object.name(), &causes))
 }
 
-/// Keeps what this kind of write may not change: `/status` changes the status alone, and a plain
-/// write everything else but what the server itself keeps in `metadata`.
+/// Whoever waits for an object to go does not wait for one more.
+fn late_finalizers(new: &Object, old: &Object) -> Option<Cause> {
+    let finalizers = |object: &Object| {
+        let listed = object.meta("finalizers").as_array();
+        listed.cloned().unwrap_or_default()
+    };
+    let had = finalizers(old);
+    let late: Vec<String> = finalizers(new)
+        .into_iter()
+        .filter(|finalizer| !had.contains(finalizer))
+        .map(|finalizer| finalizer.to_string())
+        .collect();
+    (old.is_terminating() && !late.is_empty()).then(|| {
+        let late = late.join(", ");
+        let why = format!(
+            "no new finalizers can be added if the object is being deleted, found new finalizers \
+             []string{{{late}}}"
+        );
+        Cause::forbidden("metadata.finalizers", &why)
+    })
+}
+
+/// Keeps what this kind of write may not change: `/status` changes the status, and of a pod some of
+/// its metadata too; a plain write everything else but what the server itself keeps in `metadata`.
 fn carry_over(target: &Target, mut new: Object, old: &Object) -> Object {
     if target.subresource == "status" {
         let mut kept = old.clone();
         kept.set("status", new.field("status").clone());
+        if target.served.is("", "pods") {
+            for field in ["labels", "annotations", "finalizers"] {
+                kept.set_meta(field, new.meta(field).clone());
+            }
+        }
         return kept;
     }
     for field in [

@@ -87,7 +87,10 @@ impl Caller {
         }
         if !code.is_success() {
             let text: String = String::from_utf8_lossy(&body).chars().take(512).collect();
-            return Err(format!("the webhook answered {code}: {text}"));
+            return Err(format!(
+                "an error on the server ({text:?}) has prevented the request from succeeding \
+                 ({code})"
+            ));
         }
         serde_json::from_slice(&body).map_err(|error| format!("the answer is not JSON: {error}"))
     }
@@ -120,7 +123,11 @@ impl Caller {
         let config = self.trust(&host.ca_bundle)?;
         let name = ServerName::try_from(host.name.clone()).map_err(|error| error.to_string())?;
         let stream = self.dial.dial(&host.name, host.port).await;
-        let stream = stream.map_err(|error| chain(&error))?;
+        let stream = stream.map_err(|error| {
+            // In a few words, such as "connection refused", as Go says it.
+            let (host, port, why) = (&host.name, host.port, error.kind());
+            format!("dial tcp {host}:{port}: connect: {why}")
+        })?;
         let connector = TlsConnector::from(Arc::new(config));
         let stream = connector.connect(name, stream).await;
         let stream = stream.map_err(|error| chain(&error))?;

@@ -118,13 +118,10 @@ pub fn denial(webhook: &Webhook, status: &Value) -> Status {
     let code = status["code"]
         .as_u64()
         .and_then(|code| u16::try_from(code).ok());
-    let code = code.filter(|code| *code >= 400).unwrap_or(403);
-    let reason = match (text("reason"), code) {
-        ("", 403) => "Forbidden",
-        (reason, _) => reason,
-    };
+    // The webhook's own words, none added: controller-runtime's say 403 and Forbidden themselves.
+    let code = code.filter(|code| *code >= 400).unwrap_or(400);
     Status {
         details: status["details"].clone(),
-        ..Status::new(code, reason, message)
+        ..Status::new(code, text("reason"), message)
     }
 }

@@ -260,7 +260,7 @@ async fn a_denial_names_the_webhook_and_carries_its_code() {
         let words = "admission webhook \"v.example.com\" denied the request: ";
         (code, format!("{words}{why}"))
     };
-    assert_eq!(message(world.create("a").await), denied(403, "not you"));
+    assert_eq!(message(world.create("a").await), denied(400, "not you"));
     assert_eq!(message(world.create("b").await), denied(422, "nor you"));
     assert_eq!(world.api.webhook_counts("v.example.com").denied, 2);
     assert_eq!(message(world.configs().get("a").await).0, 404);
@@ -532,7 +532,7 @@ async fn a_deletion_can_be_denied_and_shows_the_old_object() {
         .await;
     world.create("a").await.unwrap();
     let denied = world.configs().delete("a", &DeleteParams::default()).await;
-    assert_eq!(message(denied).0, 403);
+    assert_eq!(message(denied).0, 400);
     world.configs().get("a").await.unwrap();
 }
 
@@ -645,7 +645,13 @@ async fn a_hook_for_one_version_sees_them_all_and_may_fill_what_the_schema_requi
     world.mutating(vec![things]).await;
     let thing = resource("example.com", "v1alpha1", "Thing");
     let api: Kube<DynamicObject> = Kube::default_namespaced_with(world.client.clone(), &thing);
-    let thing = serde_json::from_value(json!({"metadata": {"name": "t"}, "spec": {}})).unwrap();
+    let thing = json!({
+        "apiVersion": "example.com/v1alpha1",
+        "kind": "Thing",
+        "metadata": {"name": "t"},
+        "spec": {},
+    });
+    let thing = serde_json::from_value(thing).unwrap();
     let made = api.create(&PostParams::default(), &thing).await.unwrap();
     assert_eq!(made.data["spec"]["port"], 80);
     assert_eq!(made.types.unwrap().api_version, "example.com/v1alpha1");

@@ -39,20 +39,29 @@ pub(super) async fn define_things(client: &Client) {
     made.unwrap();
 }
 
+fn thing(name: &str, spec: Value) -> Value {
+    json!({
+        "apiVersion": "example.com/v1",
+        "kind": "Thing",
+        "metadata": {"name": name},
+        "spec": spec,
+    })
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_custom_resource_is_served_while_it_is_defined() {
     let client = simulated().client();
     let before = things(&client, "v1").list(&ListParams::default()).await;
     assert_eq!(code(before).0, 404);
     define_things(&client).await;
-    let thing = json!({"metadata": {"name": "t"}, "spec": {"port": 1, "junk": 2}});
+    let new = thing("t", json!({"port": 1, "junk": 2}));
     let made = things(&client, "v1")
-        .create(&PostParams::default(), &from(thing))
+        .create(&PostParams::default(), &from(new))
         .await;
     assert_eq!(made.unwrap().data["spec"], json!({"port": 1}));
     let old = things(&client, "v1alpha1").get("t").await.unwrap();
     assert_eq!(old.types.unwrap().api_version, "example.com/v1alpha1");
-    let bad = json!({"metadata": {"name": "u"}, "spec": {}});
+    let bad = thing("u", json!({}));
     let bad = things(&client, "v1")
         .create(&PostParams::default(), &from(bad))
         .await;
@@ -88,7 +97,7 @@ async fn a_custom_resource_is_served_while_it_is_defined() {
 async fn a_custom_resource_must_be_replaced_at_a_version() {
     let client = simulated().client();
     define_things(&client).await;
-    let thing = json!({"metadata": {"name": "t"}, "spec": {"port": 1}});
+    let thing = thing("t", json!({"port": 1}));
     let params = PostParams::default();
     things(&client, "v1")
         .create(&params, &from(thing.clone()))

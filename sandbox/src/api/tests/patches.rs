@@ -5,16 +5,15 @@ async fn status_and_spec_are_written_apart() {
     let client = simulated().client();
     create(&client, "p").await;
     let both = json!({
-        "metadata": {"labels": {"new": "label"}},
+        "spec": {"activeDeadlineSeconds": 60},
         "status": {"podIP": "10.0.0.1"},
     });
-    let by_status = strategic(&client, "p", both.clone()).await.unwrap();
+    let by_status = strategic(&client, "p", both).await.unwrap();
     assert_eq!(
         by_status.status.unwrap().pod_ip.as_deref(),
         Some("10.0.0.1")
     );
-    let labels = by_status.metadata.labels.unwrap();
-    assert!(!labels.contains_key("new"));
+    assert_eq!(by_status.spec.unwrap().active_deadline_seconds, None);
     assert_eq!(by_status.metadata.generation, Some(1));
 
     let main = json!({"metadata": {"labels": {"new": "label"}}, "status": {"podIP": "10.0.0.2"}});

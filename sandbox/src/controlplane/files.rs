@@ -1,0 +1,89 @@
+//! The files that the programs read and write.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+
+use super::ControlPlaneError;
+
+/// The administrator's token: whoever reads the kubeconfig has it, for as long as the tests run.
+const ADMIN_TOKEN: &str = "sandbox-admin";
+/// Everything but the bodies, once per request, and for a watch when it has begun.
+const AUDIT_POLICY: &str = "\
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - level: Metadata
+";
+
+/// What is in the folder.
+pub(super) struct Files {
+    /// Of the API server, signed by its own key, so that it is its own authority too.
+    pub(super) certificate: PathBuf,
+    /// Of the certificate; it signs the tokens of service accounts as well.
+    pub(super) key: PathBuf,
+    /// Who may come without a certificate.
+    pub(super) tokens: PathBuf,
+    /// The administrator's.
+    pub(super) kubeconfig: PathBuf,
+    pub(super) audit_policy: PathBuf,
+    pub(super) audit_log: PathBuf,
+    server: SocketAddr,
+    authority: String,
+}
+
+impl Files {
+    pub(super) fn write(folder: &Path, server: SocketAddr) -> Result<Files, ControlPlaneError> {
+        let made = rcgen::generate_simple_self_signed([server.ip().to_string()])
+            .map_err(ControlPlaneError::Certificate)?;
+        let authority = made.cert.pem();
+        let mut files = Files {
+            certificate: write(folder, "server.crt", &authority)?,
+            key: write(folder, "server.key", &made.signing_key.serialize_pem())?,
+            tokens: write(
+                folder,
+                "tokens.csv",
+                &format!("{ADMIN_TOKEN},admin,admin,\"system:masters\"\n"),
+            )?,
+            kubeconfig: PathBuf::new(),
+            audit_policy: write(folder, "audit-policy.yaml", AUDIT_POLICY)?,
+            audit_log: write(folder, "audit.log", "")?,
+            server,
+            authority,
+        };
+        files.kubeconfig = files.kubeconfig_for(folder, "kubeconfig", ADMIN_TOKEN)?;
+        Ok(files)
+    }
+
+    pub(super) fn kubeconfig_for(
+        &self,
+        folder: &Path,
+        name: &str,
+        token: &str,
+    ) -> Result<PathBuf, ControlPlaneError> {
+        let (server, authority) = (self.server, STANDARD.encode(&self.authority));
+        let text = format!(
+            "apiVersion: v1\n\
+             kind: Config\n\
+             current-context: controlplane\n\
+             contexts: [{{name: controlplane, context: {{cluster: controlplane, user: user}}}}]\n\
+             clusters: [{{name: controlplane, cluster: {{server: \"https://{server}\", \
+             certificate-authority-data: \"{authority}\"}}}}]\n\
+             users: [{{name: user, user: {{token: \"{token}\"}}}}]\n"
+        );
+        write(folder, name, &text)
+    }
+}
+
+fn write(folder: &Path, name: &str, text: &str) -> Result<PathBuf, ControlPlaneError> {
+    let path = folder.join(name);
+    match fs::write(&path, text) {
+        Ok(()) => Ok(path),
+        Err(error) => Err(ControlPlaneError::Write(path, error)),
+    }
+}

@@ -1,0 +1,65 @@
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};
+
+use tokio::time::timeout;
+
+use super::{ControlPlaneError, Programs, supervised::Folder};
+
+const WITHIN: Duration = Duration::from_secs(30);
+
+/// A folder with one program, a script.
+fn programs(script: &str) -> (tempfile::TempDir, Programs) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("etcd");
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let programs = Programs::in_folder(folder.path());
+    (folder, programs)
+}
+
+fn runs(pid: &str) -> bool {
+    let kill = Command::new("kill").args(["-0", pid]).output().unwrap();
+    kill.status.success()
+}
+
+async fn written(path: &Path) -> bool {
+    fs::read_to_string(path).is_ok_and(|text| text.ends_with('\n'))
+}
+
+#[tokio::test]
+async fn what_is_dropped_is_killed_and_its_folder_removed() {
+    let (_kept, programs) = programs("trap '' TERM INT HUP\necho $$ > pid\nexec sleep 1000");
+    let folder = Folder::new().unwrap();
+    let path = folder.path().to_owned();
+    let mut program = folder.start(&programs, "etcd", &[]).unwrap();
+    let pid = path.join("pid");
+    let started = timeout(WITHIN, program.until(async || written(&pid).await));
+    started.await.unwrap().unwrap();
+    let pid = fs::read_to_string(pid).unwrap();
+    let pid = pid.trim();
+    assert!(runs(pid));
+    drop(program);
+    assert!(!runs(pid));
+    drop(folder);
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn a_program_that_ends_is_an_error_with_the_end_of_its_log() {
+    let (_kept, programs) = programs("echo \"no such flag: $1\" >&2\nexit 3");
+    let folder = Folder::new().unwrap();
+    let arguments = ["--colour".to_owned()];
+    let mut program = folder.start(&programs, "etcd", &arguments).unwrap();
+    let ended = timeout(WITHIN, program.until(async || false))
+        .await
+        .unwrap();
+    match ended {
+        Err(ControlPlaneError::Failed { name, what, log }) => {
+            assert_eq!(
+                (name, what.as_str()),
+                ("etcd", "ended by itself, exit status: 3")
+            );
+            assert_eq!(log, "no such flag: --colour\n");
+        }
+        other => panic!("{other:?}"),
+    }
+}

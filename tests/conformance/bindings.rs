@@ -1,0 +1,239 @@
+//! The binding's CRD, and its hooks as they are registered by `deploy/base`.
+
+use kube::ResourceExt as _;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use crate::hook::{Hook, in_namespace, patched};
+use crate::servers::{Bindings, Cluster, Server, answer, code, create, refused};
+
+/// The hooks as shipped.
+const SHIPPED: &str = include_str!("../../deploy/base/webhooks.yaml");
+
+#[rstest]
+#[tokio::test]
+async fn a_custom_resource_takes_no_strategic_merge(
+    #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
+) {
+    let cluster = server.cluster().await;
+    let own = cluster.own_bindings().await;
+    let bindings = own.v1beta1();
+    create(&bindings, own.binding()).await.unwrap();
+    let patch = Patch::Strategic(json!({ "metadata": { "labels": { "a": "b" } } }));
+    let patched = bindings.patch("web", &PatchParams::default(), &patch).await;
+    assert_eq!(code(patched), answer(415, "UnsupportedMediaType"));
+}
+
+#[rstest]
+#[tokio::test]
+async fn the_generation_of_a_custom_resource_counts_changes_of_its_spec(
+    #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
+) {
+    let cluster = server.cluster().await;
+    let own = cluster.own_bindings().await;
+    let bindings = own.v1beta1();
+    let made = create(&bindings, own.binding()).await.unwrap();
+    assert_eq!(made.metadata.generation, Some(1));
+    let params = PatchParams::default();
+    let status = Patch::Merge(json!({
+        "metadata": { "annotations": { "by": "status" } },
+        "spec": { "targetType": "instance" },
+        "status": { "observedGeneration": 1 },
+    }));
+    let by_status = bindings
+        .patch_status("web", &params, &status)
+        .await
+        .unwrap();
+    assert_eq!(by_status.metadata.generation, Some(1));
+    assert_eq!(by_status.annotations().get("by"), None);
+    assert_eq!(by_status.data["spec"]["targetType"], "ip");
+    assert_eq!(by_status.data["status"]["observedGeneration"], 1);
+    for (patch, generation) in [
+        (json!({ "metadata": { "annotations": { "a": "b" } } }), 1),
+        (json!({ "status": { "observedGeneration": 5 } }), 1),
+        (json!({ "spec": { "vpcID": "vpc-01234567" } }), 2),
+    ] {
+        let patched = bindings
+            .patch("web", &params, &Patch::Merge(&patch))
+            .await
+            .unwrap();
+        assert_eq!(patched.metadata.generation, Some(generation), "{patch}");
+        assert_eq!(patched.data["status"]["observedGeneration"], 1, "{patch}");
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn what_the_schema_does_not_allow_is_named_by_its_field(
+    #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
+) {
+    let cluster = server.cluster().await;
+    let own = cluster.own_bindings().await;
+    let bindings = own.v1beta1();
+    let mut wrong = own.binding();
+    wrong["spec"]["targetType"] = json!("lambda");
+    wrong["spec"]["serviceRef"] = json!({ "name": "web" });
+    match create(&bindings, wrong).await {
+        Err(kube::Error::Api(status)) => {
+            assert_eq!((status.code, status.reason.as_str()), (422, "Invalid"));
+            let causes = &status.details.as_ref().unwrap().causes;
+            let mut fields: Vec<_> = causes
+                .iter()
+                .map(|c| (c.field.as_str(), c.reason.as_str()))
+                .collect();
+            fields.sort_unstable();
+            let expected = [
+                ("spec.serviceRef.port", "FieldValueRequired"),
+                ("spec.targetType", "FieldValueNotSupported"),
+            ];
+            assert_eq!(fields, expected, "{}", status.message);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_field_that_the_schema_does_not_know_is_dropped(
+    #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
+) {
+    let cluster = server.cluster().await;
+    let own = cluster.own_bindings().await;
+    let bindings = own.v1beta1();
+    let mut unknown = own.binding();
+    unknown["spec"]["colour"] = json!("red");
+    let made = create(&bindings, unknown).await.unwrap();
+    assert_eq!(made.data["spec"]["colour"], Value::Null);
+    assert_eq!(made.data["spec"]["targetType"], "ip");
+}
+
+#[rstest]
+#[case::kind("kind")]
+#[case::version("apiVersion")]
+#[tokio::test]
+async fn a_custom_resource_says_what_it_is(
+    #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
+    #[case] field: &str,
+) {
+    let cluster = server.cluster().await;
+    let own = cluster.own_bindings().await;
+    let mut object = own.binding();
+    object.as_object_mut().unwrap().remove(field);
+    let path = format!(
+        "/apis/{}/v1beta1/namespaces/{}/targetgroupbindings",
+        own.group, cluster.namespace
+    );
+    let request = http::Request::post(path).header("content-type", "application/json");
+    let request = request.body(object.to_string().into_bytes()).unwrap();
+    let made = cluster.client.request::<Value>(request).await;
+    assert_eq!(code(made), answer(400, "BadRequest"));
+}
+
+/// A webhook of the shipped ones, turned to the hook, for bindings of the test's own group.
+fn shipped(name: &str, hook: &Hook, cluster: &Cluster, bindings: &Bindings) -> Value {
+    let configurations: Vec<Value> = serde_saphyr::from_multiple(SHIPPED).unwrap();
+    let mut webhooks = configurations
+        .iter()
+        .flat_map(|configuration| configuration["webhooks"].as_array().unwrap().clone());
+    let mut webhook = webhooks.find(|webhook| webhook["name"] == name).unwrap();
+    webhook["clientConfig"] = hook.client_config("/shipped");
+    webhook["rules"][0]["apiGroups"] = json!([bindings.group]);
+    webhook["namespaceSelector"] = in_namespace(cluster);
+    webhook
+}
+
+#[rstest]
+#[tokio::test]
+async fn the_shipped_validation_is_asked_for_changes_of_the_spec_only(
+    #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
+) {
+    let cluster = server.cluster().await;
+    let bindings = cluster.own_bindings().await;
+    let hook = Hook::allowing().await;
+    let webhook = shipped(
+        "vtargetgroupbinding.elbv2.k8s.aws",
+        &hook,
+        &cluster,
+        &bindings,
+    );
+    cluster.validating(vec![webhook]).await;
+    let api = bindings.v1beta1();
+    let mut held = bindings.binding();
+    held["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    create(&api, held).await.unwrap();
+    assert_eq!(hook.calls().len(), 1);
+
+    let params = PatchParams::default();
+    let patch = async |patch: Value| {
+        api.patch("web", &params, &Patch::Merge(patch))
+            .await
+            .unwrap()
+    };
+    patch(json!({ "metadata": { "annotations": { "a": "b" } } })).await;
+    patch(json!({ "spec": { "targetType": "ip" } })).await;
+    let status = Patch::Merge(json!({ "status": { "observedGeneration": 1 } }));
+    api.patch_status("web", &params, &status).await.unwrap();
+    assert_eq!(hook.calls().len(), 1);
+    patch(json!({ "spec": { "vpcID": "vpc-01234567" } })).await;
+    assert_eq!(hook.calls().len(), 2);
+
+    drop(hook);
+    api.delete("web", &DeleteParams::default()).await.unwrap();
+    patch(json!({ "metadata": { "annotations": { "a": "c" } } })).await;
+    patch(json!({ "metadata": { "finalizers": null } })).await;
+    assert_eq!(refused(api.get("web").await).0, 404);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_hook_fills_a_field_that_the_schema_requires(
+    #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
+) {
+    let cluster = server.cluster().await;
+    let bindings = cluster.own_bindings().await;
+    let port = json!([{ "op": "add", "path": "/spec/serviceRef/port", "value": 80 }]);
+    let hook = Hook::new(move |_| patched(port.clone())).await;
+    let webhook = shipped(
+        "mtargetgroupbinding.elbv2.k8s.aws",
+        &hook,
+        &cluster,
+        &bindings,
+    );
+    let mut without = bindings.binding();
+    without["spec"]["serviceRef"] = json!({ "name": "web" });
+    let api = bindings.v1beta1();
+    assert_eq!(refused(create(&api, without.clone()).await).0, 422);
+    cluster.mutating(vec![webhook]).await;
+    let made = create(&api, without).await.unwrap();
+    assert_eq!(made.data["spec"]["serviceRef"]["port"], 80);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_hook_for_the_stored_version_is_asked_in_it_for_the_other_one_too(
+    #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
+) {
+    let cluster = server.cluster().await;
+    let bindings = cluster.own_bindings().await;
+    let hook = Hook::allowing().await;
+    let webhook = shipped(
+        "vtargetgroupbinding.elbv2.k8s.aws",
+        &hook,
+        &cluster,
+        &bindings,
+    );
+    cluster.validating(vec![webhook]).await;
+    let mut older = bindings.binding();
+    older["apiVersion"] = json!(format!("{}/v1alpha1", bindings.group));
+    let made = create(&bindings.version("v1alpha1"), older).await.unwrap();
+    assert_eq!(
+        made.types.unwrap().api_version,
+        format!("{}/v1alpha1", bindings.group)
+    );
+    let [call] = hook.calls().try_into().unwrap();
+    assert_eq!(call.request["kind"]["version"], "v1beta1");
+    assert_eq!(call.request["requestKind"]["version"], "v1alpha1");
+    let version = json!(format!("{}/v1beta1", bindings.group));
+    assert_eq!(call.request["object"]["apiVersion"], version);
+}

@@ -1,0 +1,18 @@
+//! What we believe of Kubernetes, from one source against two API servers: our model of it over a
+//! socket, and a real kube-apiserver. Where they differ the model is wrong.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may end by a panic, its helpers too"
+)]
+
+mod absent;
+mod admission;
+mod bindings;
+mod hook;
+mod install;
+mod objects;
+mod patches;
+mod reading;
+mod servers;
+mod shipped;

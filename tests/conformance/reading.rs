@@ -1,0 +1,211 @@
+//! Lists in pages, and watches from where a list stood.
+
+use futures::{Stream, StreamExt as _};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, WatchEvent, WatchParams};
+use rstest::rstest;
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::servers::{Cluster, DEADLINE, Server, answer, code};
+
+type Event = WatchEvent<ConfigMap>;
+
+/// The next event as `added a` or `deleted a`.
+async fn next(events: &mut (impl Stream<Item = kube::Result<Event>> + Unpin)) -> String {
+    let event = timeout(DEADLINE, events.next()).await.expect("no event");
+    match event.expect("the watch has ended").unwrap() {
+        WatchEvent::Added(map) => format!("added {}", map.name_any()),
+        WatchEvent::Modified(map) => format!("modified {}", map.name_any()),
+        WatchEvent::Deleted(map) => format!("deleted {}", map.name_any()),
+        WatchEvent::Bookmark(_) => "bookmark".to_owned(),
+        WatchEvent::Error(status) => panic!("{status:?}"),
+    }
+}
+
+async fn annotate(cluster: &Cluster, name: &str, value: &str) {
+    let patch = Patch::Merge(json!({ "metadata": { "annotations": { "a": value } } }));
+    let params = PatchParams::default();
+    cluster
+        .config_maps()
+        .patch(name, &params, &patch)
+        .await
+        .unwrap();
+}
+
+async fn label(cluster: &Cluster, name: &str, value: Option<&str>) {
+    let patch = Patch::Merge(json!({ "metadata": { "labels": { "app": value } } }));
+    let params = PatchParams::default();
+    cluster
+        .config_maps()
+        .patch(name, &params, &patch)
+        .await
+        .unwrap();
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_list_comes_in_pages_of_one_version(
+    #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
+) {
+    let cluster = server.cluster().await;
+    let maps = cluster.config_maps();
+    for name in ["a", "b", "c", "d", "e"] {
+        cluster.config_map(name).await.unwrap();
+    }
+    let mut params = ListParams::default().limit(2);
+    let (mut names, mut left, mut versions) = (vec![], vec![], vec![]);
+    loop {
+        let page = maps.list(&params).await.unwrap();
+        names.extend(page.items.iter().map(ResourceExt::name_any));
+        left.push(page.metadata.remaining_item_count);
+        versions.push(page.metadata.resource_version.unwrap());
+        if names.len() == 2 {
+            // Not in the list that has begun.
+            cluster.config_map("f").await.unwrap();
+        }
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = ListParams::default().limit(2).continue_token(&token),
+            None => break,
+        }
+    }
+    assert_eq!(names, ["a", "b", "c", "d", "e"]);
+    assert_eq!(left, [Some(3), Some(1), None]);
+    versions.dedup();
+    assert_eq!(versions.len(), 1);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_watch_goes_on_from_where_the_list_stood(
+    #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
+) {
+    let cluster = server.cluster().await;
+    let maps = cluster.config_maps();
+    cluster.config_map("a").await.unwrap();
+    let listed = maps.list(&ListParams::default()).await.unwrap();
+    let version = listed.metadata.resource_version.unwrap();
+    annotate(&cluster, "a", "1").await;
+    cluster.config_map("b").await.unwrap();
+    let events = maps.watch(&WatchParams::default(), &version).await.unwrap();
+    let mut events = events.boxed();
+    assert_eq!(next(&mut events).await, "modified a");
+    assert_eq!(next(&mut events).await, "added b");
+    maps.delete("a", &DeleteParams::default()).await.unwrap();
+    assert_eq!(next(&mut events).await, "deleted a");
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_watch_from_nowhere_begins_with_what_is_there(
+    #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
+) {
+    let cluster = server.cluster().await;
+    cluster.config_map("a").await.unwrap();
+    for version in ["0", ""] {
+        let watched = cluster
+            .config_maps()
+            .watch(&WatchParams::default(), version)
+            .await;
+        let mut events = watched.unwrap().boxed();
+        assert_eq!(next(&mut events).await, "added a", "{version:?}");
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_watch_from_a_version_that_is_forgotten_says_so_in_its_first_event(
+    #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
+) {
+    let cluster = server.cluster().await;
+    let before = cluster.config_map("a").await.unwrap();
+    let bindings = cluster.own_bindings().await.v1beta1();
+    cluster.forget().await;
+    let (version, params) = (before.resource_version().unwrap(), WatchParams::default());
+    let mut events = bindings.watch(&params, &version).await.unwrap().boxed();
+    match timeout(DEADLINE, events.next()).await.unwrap() {
+        Some(Ok(WatchEvent::Error(status))) => {
+            assert_eq!((status.code, status.reason.as_str()), (410, "Expired"));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_deletion_has_the_version_at_which_it_happened(
+    #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
+) {
+    let cluster = server.cluster().await;
+    let maps = cluster.config_maps();
+    let made = cluster.config_map("a").await.unwrap();
+    let version = made.resource_version().unwrap();
+    let events = maps.watch(&WatchParams::default(), &version).await.unwrap();
+    maps.delete("a", &DeleteParams::default()).await.unwrap();
+    let event = timeout(DEADLINE, events.boxed().next()).await.unwrap();
+    match event.unwrap().unwrap() {
+        WatchEvent::Deleted(map) => {
+            let number = |version: &str| version.parse::<u64>().unwrap();
+            assert!(number(&map.resource_version().unwrap()) > number(&version));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_object_that_a_watchs_selector_lets_go_of_is_deleted_for_that_watch(
+    #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
+) {
+    let cluster = server.cluster().await;
+    let made = cluster.config_map("a").await.unwrap();
+    let version = made.resource_version().unwrap();
+    let selected = WatchParams::default().labels("app=web");
+    let events = cluster
+        .config_maps()
+        .watch(&selected, &version)
+        .await
+        .unwrap();
+    let mut events = events.boxed();
+    label(&cluster, "a", Some("web")).await;
+    assert_eq!(next(&mut events).await, "added a");
+    annotate(&cluster, "a", "1").await;
+    assert_eq!(next(&mut events).await, "modified a");
+    label(&cluster, "a", None).await;
+    assert_eq!(next(&mut events).await, "deleted a");
+}
+
+#[rstest]
+#[case::equal(ListParams::default().labels("app=web"), 2)]
+#[case::set(ListParams::default().labels("app in (web, api)"), 2)]
+#[case::unequal(ListParams::default().labels("app!=web"), 0)]
+#[case::absent(ListParams::default().labels("!app"), 0)]
+#[case::name(ListParams::default().fields("metadata.name=b"), 1)]
+#[case::node(ListParams::default().fields("spec.nodeName=node"), 1)]
+#[case::phase(ListParams::default().fields("status.phase=Running"), 0)]
+#[case::not_the_phase(ListParams::default().fields("status.phase!=Running"), 2)]
+#[tokio::test]
+async fn pods_are_selected_by_labels_and_fields(
+    #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
+    #[case] params: ListParams,
+    #[case] count: usize,
+) {
+    let cluster = server.cluster().await;
+    cluster.pod("a", json!({})).await.unwrap();
+    let loose = json!({ "spec": { "nodeName": null } });
+    cluster.pod("b", loose).await.unwrap();
+    let found = cluster.pods().list(&params).await.unwrap();
+    assert_eq!(found.items.len(), count);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_field_that_cannot_be_selected_by_is_a_bad_request(
+    #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
+) {
+    let cluster = server.cluster().await;
+    let params = ListParams::default().fields("spec.colour=red");
+    let listed = cluster.pods().list(&params).await;
+    assert_eq!(code(listed), answer(400, "BadRequest"));
+}

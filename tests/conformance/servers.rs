@@ -1,0 +1,272 @@
+//! The two API servers: each test runs on both, and must not see which.
+
+use std::future::pending;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
+use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::core::GroupVersionKind;
+use kube::{Client, Config, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use targetgate_sandbox::api::{self, Api as Sandbox};
+use targetgate_sandbox::controlplane::{ControlPlane, Options};
+use tokio::net::TcpListener;
+use tokio::sync::OnceCell;
+use tokio::time::{sleep, timeout};
+
+/// Everything awaited here comes long before.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+const ARN: &str =
+    "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0123456789abcdef";
+
+/// One for all tests of this program; it goes with the process.
+static CONTROL_PLANE: OnceCell<ControlPlane> = OnceCell::const_new();
+/// Makes the names of each test its own.
+static TESTS: AtomicU32 = AtomicU32::new(0);
+
+/// Which API server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Server {
+    /// Our model, over a socket.
+    Sandbox,
+    /// A real kube-apiserver.
+    Kubernetes,
+}
+
+/// A client of one of them, and a namespace of the test's own.
+pub(crate) struct Cluster {
+    pub(crate) client: Client,
+    /// Also good as a part of other names that must be the test's own.
+    pub(crate) namespace: String,
+    /// The model, where it is one.
+    sandbox: Option<Sandbox>,
+}
+
+impl Server {
+    /// The running server, with a namespace for this test.
+    pub(crate) async fn cluster(self) -> Cluster {
+        // An error means that one is installed already, which is as good.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let (client, sandbox) = match self {
+            Server::Sandbox => {
+                let (client, sandbox) = sandbox().await;
+                (client, Some(sandbox))
+            }
+            Server::Kubernetes => (control_plane().await.client().await.unwrap(), None),
+        };
+        let number = TESTS.fetch_add(1, Ordering::Relaxed);
+        let namespace = format!("test-{number}");
+        let made = json!({ "metadata": { "name": namespace } });
+        let namespaces = Api::<Namespace>::all(client.clone());
+        create(&namespaces, made).await.unwrap();
+        Cluster {
+            client,
+            namespace,
+            sandbox,
+        }
+    }
+}
+
+/// The real one, started by the first test that asks.
+pub(crate) async fn control_plane() -> &'static ControlPlane {
+    let started = CONTROL_PLANE.get_or_try_init(|| ControlPlane::start(Options::default()));
+    match started.await {
+        Ok(control_plane) => control_plane,
+        Err(error) => panic!("{:#}", anyhow::Error::new(error)),
+    }
+}
+
+async fn sandbox() -> (Client, Sandbox) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let sandbox = Sandbox::new(api::Options::default());
+    tokio::spawn(sandbox.clone().serve(listener, pending()));
+    let config = Config::new(format!("http://{address}").parse().unwrap());
+    (Client::try_from(config).unwrap(), sandbox)
+}
+
+impl Cluster {
+    pub(crate) fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Makes the server forget what came before the kinds that the test has defined.
+    pub(crate) async fn forget(&self) {
+        if let Some(sandbox) = &self.sandbox {
+            self.config_map("later").await.unwrap();
+            sandbox.forget_history();
+        }
+        // A real server keeps changes by kind, from the kind's beginning.
+    }
+
+    pub(crate) fn pods(&self) -> Api<Pod> {
+        self.api()
+    }
+
+    pub(crate) fn config_maps(&self) -> Api<ConfigMap> {
+        self.api()
+    }
+
+    /// A pod on a node, with this on top.
+    pub(crate) async fn pod(&self, name: &str, more: Value) -> kube::Result<Pod> {
+        create(&self.pods(), pod(name, more)).await
+    }
+
+    /// A config map of one datum.
+    pub(crate) async fn config_map(&self, name: &str) -> kube::Result<ConfigMap> {
+        create(&self.config_maps(), config_map(name)).await
+    }
+
+    /// Labels the test's namespace.
+    pub(crate) async fn label_namespace(&self, label: &str, value: &str) {
+        let patch = Patch::Merge(json!({ "metadata": { "labels": { label: value } } }));
+        let namespaces = Api::<Namespace>::all(self.client.clone());
+        namespaces
+            .patch(&self.namespace, &PatchParams::default(), &patch)
+            .await
+            .unwrap();
+    }
+
+    /// Any kind, by its group, version and kind; namespaced.
+    pub(crate) fn dynamic(&self, resource: &ApiResource) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &self.namespace, resource)
+    }
+
+    /// The binding's CRD as shipped, but for its group, which is the test's own, so that no other
+    /// test sees its objects; returns when it is served.
+    pub(crate) async fn own_bindings(&self) -> Bindings {
+        let group = format!("{}.example.com", self.namespace);
+        let yaml = targetgate::crd::yaml().replace("elbv2.k8s.aws", &group);
+        let crd: Value = serde_saphyr::from_str(&yaml).unwrap();
+        let bindings = Bindings {
+            client: self.client.clone(),
+            namespace: self.namespace.clone(),
+            group,
+        };
+        let resource = resource("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
+        let crds: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
+        create(&crds, crd).await.unwrap();
+        until("the binding's CRD is served", async || {
+            let listed = bindings.v1beta1().list(&ListParams::default()).await;
+            listed.ok().map(|_| ())
+        })
+        .await;
+        bindings
+    }
+}
+
+/// Bindings in a group of the test's own.
+pub(crate) struct Bindings {
+    client: Client,
+    namespace: String,
+    pub(crate) group: String,
+}
+
+impl Bindings {
+    /// As they are stored.
+    pub(crate) fn v1beta1(&self) -> Api<DynamicObject> {
+        self.version("v1beta1")
+    }
+
+    /// The smallest complete binding, `web`.
+    pub(crate) fn binding(&self) -> Value {
+        json!({
+            "apiVersion": format!("{}/v1beta1", self.group),
+            "kind": "TargetGroupBinding",
+            "metadata": { "name": "web" },
+            "spec": {
+                "serviceRef": { "name": "web", "port": 80 },
+                "targetGroupARN": ARN,
+                "targetType": "ip",
+            },
+        })
+    }
+
+    /// As they are served as well.
+    pub(crate) fn version(&self, version: &str) -> Api<DynamicObject> {
+        let resource = resource(&self.group, version, "TargetGroupBinding");
+        Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
+    }
+}
+
+pub(crate) fn resource(group: &str, version: &str, kind: &str) -> ApiResource {
+    ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind))
+}
+
+/// A pod on a node, with this on top.
+pub(crate) fn pod(name: &str, more: Value) -> Value {
+    let mut pod = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": { "name": name, "labels": { "app": "web" } },
+        "spec": { "nodeName": "node", "containers": [{ "name": "web", "image": "web" }] },
+    });
+    json_patch::merge(&mut pod, &more);
+    pod
+}
+
+pub(crate) fn config_map(name: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": { "name": name },
+        "data": { "key": "1" },
+    })
+}
+
+/// Creates an object from its JSON, which may lack `apiVersion` and `kind`.
+pub(crate) async fn create<K>(api: &Api<K>, object: Value) -> kube::Result<K>
+where
+    K: Clone + std::fmt::Debug + Serialize + DeserializeOwned,
+{
+    let object = serde_json::from_value(object).unwrap();
+    api.create(&PostParams::default(), &object).await
+}
+
+/// Patches a pod's status as the product does.
+pub(crate) async fn strategic(pods: &Api<Pod>, name: &str, patch: Value) -> kube::Result<Pod> {
+    pods.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch))
+        .await
+}
+
+/// Code, reason and message of a refusal.
+pub(crate) fn refused<T: std::fmt::Debug>(result: kube::Result<T>) -> (u16, String, String) {
+    match result {
+        Err(kube::Error::Api(status)) => {
+            (status.code, status.reason.clone(), status.message.clone())
+        }
+        other => panic!("not refused by the API server: {other:?}"),
+    }
+}
+
+/// Code and reason of a refusal.
+pub(crate) fn code<T: std::fmt::Debug>(result: kube::Result<T>) -> (u16, String) {
+    let (code, reason, _) = refused(result);
+    (code, reason)
+}
+
+pub(crate) fn answer(code: u16, reason: &str) -> (u16, String) {
+    (code, reason.to_owned())
+}
+
+/// What should become true, looked for until it is.
+pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let looking = async {
+        loop {
+            if let Some(seen) = look().await {
+                return seen;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(DEADLINE, looking)
+        .await
+        .unwrap_or_else(|_| panic!("never: {what}"))
+}
