@@ -90,6 +90,7 @@ fn a_change_of_service_or_binding_concerns_the_gated_pods_of_its_namespace() {
     index.apply_pod(pod("web-1").gate("web"));
     index.apply_pod(pod("plain"));
     let concerned = BTreeSet::from([key("web-1")]);
+    assert!(index.has_dirty());
     assert_eq!(index.take_dirty(), concerned);
     index.apply_service(&key("web"), service());
     assert_eq!(index.take_dirty(), concerned);
