@@ -50,4 +50,4 @@ crd: fetch ## Write deploy/base/crd.yaml anew from the Rust type
 
 .PHONY: mutants
 mutants: fetch ## Change the rules and the index on purpose, and see that a test notices (needs cargo-mutants)
-	cargo mutants --package targetgate --file 'src/rules/*.rs' --file 'src/index/*.rs' --file src/names.rs $(ARGS) -- --lib
+	cargo mutants --package targetgate --cargo-arg=--lib --file 'src/rules/**/*.rs' --file 'src/index/*.rs' --file src/names.rs $(ARGS)
