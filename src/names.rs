@@ -20,6 +20,11 @@ pub const INJECT_ENABLED: &str = "enabled";
 /// Annotation on a Pod, Service or binding; the value `"false"` opts that one out.
 pub const GATE_ANNOTATION: &str = "targetgate.dev/gate";
 
+/// Whether this value of [`GATE_ANNOTATION`] opts out. One answer for admissions and watches.
+pub fn opts_out(value: &str) -> bool {
+    value == "false"
+}
+
 /// Kubernetes limits the name part of a qualified name, such as a condition type, to 63 characters.
 const MAX_NAME_PART: usize = 63;
 /// Characters of a long binding name that stay readable; `-` and 8 hex digits follow.

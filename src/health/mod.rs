@@ -23,6 +23,7 @@ use crate::elb::client::ElbClient;
 use crate::elb::error::{ElbError, ElbErrorKind};
 use crate::elb::groups::TargetGroups;
 use crate::elb::query::{GroupQuery, GroupSelector};
+use crate::index::Index;
 use crate::metrics::Metrics;
 use crate::model::TargetHealth;
 use crate::names::{BindingApi, Group, ObjectKey};
@@ -84,12 +85,13 @@ impl Loop {
         let mut tracker = Tracker::new(self.settings.clone());
         let mut tasks = JoinSet::new();
         let requests = Arc::new(Semaphore::new(REQUESTS_AT_ONCE));
+        let mut actions = vec![];
         loop {
             beat();
             let now = Instant::now();
-            let mut actions = self.observe(&mut tracker, now);
+            actions.extend(self.observe(&mut tracker, now));
             actions.extend(tracker.tick(now));
-            for action in actions {
+            for action in actions.drain(..) {
                 tasks.spawn(self.clone().carry_out(action, requests.clone()));
             }
             let token = self.call(&mut tracker, &mut tasks, now);
@@ -101,16 +103,18 @@ impl Loop {
                 () = sleep_until(wake) => {}
                 Some(done) = tasks.join_next() => {
                     let done = done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
-                    for action in self.take_in(&mut tracker, done) {
-                        tasks.spawn(self.clone().carry_out(action, requests.clone()));
-                    }
+                    actions = self.take_in(&mut tracker, done);
                 }
             }
         }
     }
 
     fn observe(&self, tracker: &mut Tracker, now: Instant) -> Vec<Action> {
-        let dirty = self.cache.write(|index| index.take_dirty());
+        // Most rounds are about an answer: they need not keep admissions waiting for a writer.
+        if !self.cache.read(Index::has_dirty) {
+            return vec![];
+        }
+        let dirty = self.cache.write(Index::take_dirty);
         self.cache.read(|index| {
             let observe = |key| tracker.observe(key, index, now);
             dirty.iter().flat_map(observe).collect()

@@ -7,7 +7,7 @@ use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::admission::review::Object;
-use crate::names::GATE_ANNOTATION;
+use crate::names::{GATE_ANNOTATION, opts_out};
 use crate::rules::selector::LabelSet;
 
 /// What decides of a Pod's raw object.
@@ -104,7 +104,7 @@ impl<'de> Deserialize<'de> for GateAnnotation {
                 while let Some(Text(key)) = map.next_key()? {
                     if key == GATE_ANNOTATION {
                         let Text(value) = map.next_value()?;
-                        read.opted_out = value == "false";
+                        read.opted_out = opts_out(&value);
                     } else {
                         map.next_value::<IgnoredAny>()?;
                     }

@@ -16,7 +16,8 @@ use crate::cluster::cache::Watched;
 use crate::crd::TargetGroupBindingSpec;
 use crate::model::{Binding, Condition, Labels, Namespace, Pod, PortRef, Service, ServicePort};
 use crate::names::{
-    BindingApi, ConditionPrefix, GATE_ANNOTATION, GateName, INJECT_ENABLED, INJECT_LABEL, ObjectKey,
+    BindingApi, ConditionPrefix, GATE_ANNOTATION, GateName, INJECT_ENABLED, INJECT_LABEL,
+    ObjectKey, opts_out,
 };
 
 mod shape;
@@ -57,10 +58,8 @@ impl<S, T> Object<S, T> {
 
     fn opted_out(&self) -> bool {
         let annotations = self.metadata.annotations.as_ref();
-        annotations
-            .and_then(|a| a.get(GATE_ANNOTATION))
-            .map(String::as_str)
-            == Some("false")
+        let value = annotations.and_then(|annotations| annotations.get(GATE_ANNOTATION));
+        value.is_some_and(|value| opts_out(value))
     }
 
     fn labels(&mut self) -> Labels {

@@ -122,8 +122,20 @@ impl World {
     }
 
     fn written(&mut self, write: &Write, version: &str) {
-        let outcome = WriteOutcome::Written(version.into());
+        self.ended(write, WriteOutcome::Written(version.into()));
+    }
+
+    fn ended(&mut self, write: &Write, outcome: WriteOutcome) {
         self.tracker.written(&write.id, outcome, self.now);
+    }
+
+    /// A world in which the gate of `web-1` is being opened.
+    fn opening() -> (Self, Write) {
+        let mut world = Self::new();
+        world.see(web("web-1", "10.0.0.1"));
+        world.round("web", &[healthy("10.0.0.1")]);
+        let write = world.write();
+        (world, write)
     }
 }
 

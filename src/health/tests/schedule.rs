@@ -96,13 +96,8 @@ fn groups_that_have_long_waited_are_asked_less_often() {
 
 #[test]
 fn a_conflict_is_decided_again_with_a_new_answer() {
-    let mut world = World::new();
-    world.see(web("web-1", "10.0.0.1"));
-    world.round("web", &[healthy("10.0.0.1")]);
-    let write = world.write();
-    world
-        .tracker
-        .written(&write.id, WriteOutcome::Conflict, world.now);
+    let (mut world, write) = World::opening();
+    world.ended(&write, WriteOutcome::Conflict);
     world.pass(S);
     assert_eq!(world.done(), vec![]);
     world.round("web", &[initial("10.0.0.1")]);
@@ -111,14 +106,9 @@ fn a_conflict_is_decided_again_with_a_new_answer() {
 
 #[test]
 fn an_api_server_that_asks_to_wait_is_obeyed() {
-    let mut world = World::new();
-    world.see(web("web-1", "10.0.0.1"));
-    world.round("web", &[healthy("10.0.0.1")]);
-    let write = world.write();
+    let (mut world, write) = World::opening();
     let retry_after = Some(5 * S);
-    world
-        .tracker
-        .written(&write.id, WriteOutcome::Failed { retry_after }, world.now);
+    world.ended(&write, WriteOutcome::Failed { retry_after });
     world.pass(4 * S);
     world.round("web", &[healthy("10.0.0.1")]);
     assert_eq!(world.done(), vec![]);
@@ -128,12 +118,7 @@ fn an_api_server_that_asks_to_wait_is_obeyed() {
 
 #[test]
 fn a_pod_that_is_gone_when_written_to_is_no_error() {
-    let mut world = World::new();
-    world.see(web("web-1", "10.0.0.1"));
-    world.round("web", &[healthy("10.0.0.1")]);
-    let write = world.write();
-    world
-        .tracker
-        .written(&write.id, WriteOutcome::Gone, world.now);
+    let (mut world, write) = World::opening();
+    world.ended(&write, WriteOutcome::Gone);
     assert_eq!((world.asks(), world.tracker.pending().count()), (None, 0));
 }
