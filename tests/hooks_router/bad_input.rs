@@ -1,6 +1,7 @@
 //! What is no review of a pod: each gets the right status, or is allowed with a warning.
 
-use std::sync::{Arc, Mutex};
+use std::cell::RefCell;
+use std::sync::Once;
 
 use axum::body::Body;
 use http::Request;
@@ -67,13 +68,37 @@ async fn an_object_that_is_no_pod_is_allowed_with_a_warning(
     fixture.assert_measured(r#"targetgate_admissions_total{hook="pod",reason="BadObject"} 1"#);
 }
 
-/// Collects what is logged.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    static LOG: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Collects what each thread logs, and so each test.
+///
+/// One subscriber stands for the whole process: with one for each test, an event whose first use is
+/// on a thread that has none stays switched off for all of them.
+struct Log;
+
+impl Log {
+    fn start() {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            tracing_subscriber::fmt()
+                .with_ansi(false)
+                .with_writer(|| Log)
+                .init();
+        });
+        // A single test thread runs all tests, one after the other.
+        LOG.take();
+    }
+
+    fn text() -> String {
+        LOG.with_borrow(|log| String::from_utf8(log.clone()).unwrap())
+    }
+}
 
 impl std::io::Write for Log {
     fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(text);
+        LOG.with_borrow_mut(|log| log.extend_from_slice(text));
         Ok(text.len())
     }
 
@@ -88,16 +113,10 @@ impl std::io::Write for Log {
 #[case::no_review(json!({ "a": SECRET }).to_string(), "400")]
 #[tokio::test]
 async fn trouble_is_one_log_line_without_the_content(#[case] body: String, #[case] word: &str) {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    Log::start();
     Fixture::default().post(POD_PATH, body).await;
 
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let text = Log::text();
     assert_eq!(text.lines().count(), 1, "{text}");
     assert!(text.contains("WARN") && text.contains(word), "{text}");
     assert!(!text.contains("s3cret"), "{text}");
