@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod binding;
 pub mod body;
+mod condense;
 pub mod pod;
 pub mod refusal;
 pub mod review;

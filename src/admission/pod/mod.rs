@@ -1,12 +1,12 @@
 //! The pod hook: gives a new pod its gates, from memory, and never stands in its way (contract 2).
 
-use std::borrow::Cow;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::de::IgnoredAny;
 
 use crate::admission::answer::Answer;
+use crate::admission::condense::{Keep, condense};
 use crate::admission::refusal::Refusal;
 use crate::admission::review::{self, Object, Request, Review};
 use crate::cluster::cache::{Cache, FirstLook, Watched};
@@ -61,13 +61,28 @@ impl Undecided {
     }
 }
 
+/// What is read of a review.
+const KEPT: Keep = Keep::Only(&[
+    ("apiVersion", Keep::Whole),
+    ("kind", Keep::Whole),
+    ("request", Keep::Only(REQUEST)),
+]);
+const REQUEST: &[(&str, Keep)] = &[
+    ("uid", Keep::Whole),
+    ("operation", Keep::Whole),
+    ("namespace", Keep::Whole),
+    ("resource", Keep::Whole),
+    ("subResource", Keep::Whole),
+    ("object", Keep::Only(object::KEPT)),
+];
+
 /// An answer, and the uid of the request that it answers.
 #[derive(Debug)]
-pub struct Reply<'a> {
+pub struct Reply {
     /// `request.uid`.
-    pub uid: Cow<'a, str>,
+    pub uid: String,
     /// The namespace of the request, for the log; empty where it was not read.
-    pub namespace: Cow<'a, str>,
+    pub namespace: String,
     /// The answer: always allowed.
     pub answer: Answer,
 }
@@ -76,20 +91,25 @@ pub struct Reply<'a> {
 ///
 /// # Errors
 /// Only where the body has no uid to answer to.
-pub fn reply<'a>(body: &'a [u8], cache: &Cache, policy: &GatePolicy) -> Result<Reply<'a>, Refusal> {
+pub fn reply(body: &[u8], cache: &Cache, policy: &GatePolicy) -> Result<Reply, Refusal> {
+    let of_pod = |review: Review<'_, Object<Pod<'_>>, _>| {
+        of_review(review, |request| decided(request, cache, policy))
+    };
     caught(body, || {
-        match review::decode::<Object<Pod<'a>>, IgnoredAny>(body) {
-            Ok(review) => of_review(review, |request| decided(request, cache, policy)),
+        let kept = condense(body, &KEPT);
+        if let Some(Ok(review)) = kept.as_deref().map(review::decode) {
+            return of_pod(review);
+        }
+        // What is said of a review that cannot be read is about the whole of it.
+        match review::decode(body) {
+            Ok(review) => of_pod(review),
             Err(error) => unread(body, &error),
         }
     })
 }
 
 /// A failure inside must not cost the pod its admission.
-fn caught<'a>(
-    body: &'a [u8],
-    reply: impl FnOnce() -> Result<Reply<'a>, Refusal>,
-) -> Result<Reply<'a>, Refusal> {
+fn caught(body: &[u8], reply: impl FnOnce() -> Result<Reply, Refusal>) -> Result<Reply, Refusal> {
     // Nothing that the closure reaches can be seen half changed: it only reads.
     catch_unwind(AssertUnwindSafe(reply)).unwrap_or_else(|_| shed(body, Undecided::Internal))
 }
@@ -98,15 +118,15 @@ fn caught<'a>(
 ///
 /// # Errors
 /// Where the start has no uid to answer to.
-pub fn shed(start: &[u8], why: Undecided) -> Result<Reply<'static>, Refusal> {
+pub fn shed(start: &[u8], why: Undecided) -> Result<Reply, Refusal> {
     let (without_uid, said) = match why {
         Undecided::Overloaded => (Refusal::Overloaded, "targetgate is overloaded"),
         _ => (Refusal::Internal, "targetgate failed inside"),
     };
     let uid = review::uid(start).ok_or(without_uid)?;
     Ok(Reply {
-        uid: uid.into(),
-        namespace: Cow::Borrowed(""),
+        uid,
+        namespace: String::new(),
         answer: why.allow(format_args!("{said}")),
     })
 }
@@ -115,7 +135,7 @@ pub fn shed(start: &[u8], why: Undecided) -> Result<Reply<'static>, Refusal> {
 fn of_review<'a, O>(
     review: Review<'a, O, IgnoredAny>,
     decide: impl FnOnce(&Request<'a, O, IgnoredAny>) -> Answer,
-) -> Result<Reply<'a>, Refusal> {
+) -> Result<Reply, Refusal> {
     let request = review.request.filter(|request| !request.uid.is_empty());
     let Some(request) = request else {
         let problem = "it has no request with a uid".to_owned();
@@ -133,14 +153,14 @@ fn of_review<'a, O>(
         audited(Undecided::NotPodCreate.as_str())
     };
     Ok(Reply {
-        uid: request.uid,
-        namespace: request.namespace,
+        uid: request.uid.into_owned(),
+        namespace: request.namespace.into_owned(),
         answer,
     })
 }
 
 /// Answers a body that is not the review of a Pod: it may be of something else, or broken.
-fn unread<'a>(body: &'a [u8], error: &serde_json::Error) -> Result<Reply<'a>, Refusal> {
+fn unread(body: &[u8], error: &serde_json::Error) -> Result<Reply, Refusal> {
     let problem = review::problem(error);
     if let Ok(review) = review::decode::<IgnoredAny, IgnoredAny>(body) {
         let object = |_: &_| Undecided::BadObject.allow(format_args!("its object: {problem}"));
@@ -150,8 +170,8 @@ fn unread<'a>(body: &'a [u8], error: &serde_json::Error) -> Result<Reply<'a>, Re
         return Err(Refusal::NoReview { problem });
     };
     Ok(Reply {
-        uid: uid.into(),
-        namespace: Cow::Borrowed(""),
+        uid,
+        namespace: String::new(),
         answer: Undecided::BadReview.allow(format_args!("the review: {problem}")),
     })
 }

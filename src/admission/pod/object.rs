@@ -6,9 +6,21 @@ use std::fmt;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::admission::condense::Keep;
 use crate::admission::review::Object;
 use crate::names::{GATE_ANNOTATION, opts_out};
 use crate::rules::selector::LabelSet;
+
+/// What is read of a Pod's raw object.
+pub(super) const KEPT: &[(&str, Keep)] = &[
+    ("kind", Keep::Whole),
+    ("metadata", Keep::Only(METADATA)),
+    ("spec", Keep::Only(&[("readinessGates", Keep::Whole)])),
+];
+const METADATA: &[(&str, Keep)] = &[
+    ("labels", Keep::Whole),
+    ("annotations", Keep::Only(&[(GATE_ANNOTATION, Keep::Whole)])),
+];
 
 /// What decides of a Pod's raw object.
 #[derive(Deserialize)]
