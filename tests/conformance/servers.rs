@@ -143,6 +143,19 @@ impl Cluster {
         }
     }
 
+    /// Makes the server forget how things were before now.
+    pub(crate) async fn compact(&mut self) {
+        if let Behind::Sandbox(sandbox) = &self.behind {
+            return sandbox.forget_history();
+        }
+        // The newest version is never forgotten.
+        self.config_map("after-the-list").await.unwrap();
+        self.control_plane().compact_etcd().await.unwrap();
+        // It has what it served in its own memory, too, for some time.
+        self.stop();
+        self.start().await;
+    }
+
     pub(crate) fn api<K>(&self) -> Api<K>
     where
         K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,

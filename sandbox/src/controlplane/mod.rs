@@ -131,8 +131,7 @@ impl ControlPlane {
 
         let arguments = etcd_arguments(folder.path(), &addresses);
         let mut etcd = folder.start(&programs, "etcd", &arguments)?;
-        etcd.until(async || etcd::serves(addresses.etcd).await)
-            .await?;
+        etcd.until(|| etcd::serves(addresses.etcd)).await?;
         let mut control_plane = ControlPlane {
             controller_manager: None,
             api_server: None,
@@ -168,7 +167,7 @@ impl ControlPlane {
         let arguments = api_server_arguments(&self.files, &self.addresses);
         let mut started = self.run("kube-apiserver", &arguments)?;
         let client = self.client().await?;
-        started.until(async || ready(&client).await).await?;
+        started.until(|| ready(&client)).await?;
         self.api_server = Some(started);
         Ok(())
     }
@@ -312,7 +311,10 @@ async fn ready(client: &Client) -> bool {
 
 impl Supervised {
     /// Waits until `serves` says yes, for as long as the program runs.
-    async fn until(&mut self, serves: impl AsyncFn() -> bool) -> Result<(), ControlPlaneError> {
+    async fn until<F>(&mut self, serves: impl Fn() -> F) -> Result<(), ControlPlaneError>
+    where
+        F: Future<Output = bool>,
+    {
         let deadline = Instant::now() + STARTS_WITHIN;
         while !serves().await {
             if let Some(failure) = self.failure() {
