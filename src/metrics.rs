@@ -46,6 +46,7 @@ pub struct Metrics {
     refusals: Counted<1>,
     pending: Gauge,
     oldest_pending: Gauge<f64, AtomicU64>,
+    ungated: Gauge,
     condition_writes: Counted<1>,
     flips: Counted<1>,
     open_seconds: Histogram,
@@ -69,6 +70,7 @@ impl Default for Metrics {
             refusals: Family::default(),
             pending: Gauge::default(),
             oldest_pending: Gauge::default(),
+            ungated: Gauge::default(),
             condition_writes: Family::default(),
             flips: Family::default(),
             open_seconds: Histogram::new(exponential_buckets(0.5, 2.0, 12)),
@@ -114,6 +116,12 @@ impl Metrics {
             "gates_oldest_pending_seconds",
             "Age of the oldest pending gate, from its pod's containers being ready",
             self.oldest_pending.clone(),
+        );
+        r.register(
+            "pods_ungated",
+            "Pods without a gate that they would be given were they created now: of namespaces with \
+             the label that opts in, neither opted out, terminating nor finished",
+            self.ungated.clone(),
         );
         r.register(
             "condition_writes",
@@ -190,6 +198,11 @@ impl Metrics {
     pub fn pending(&self, gates: usize, oldest: Duration) {
         self.pending.set(i64::try_from(gates).unwrap_or(i64::MAX));
         self.oldest_pending.set(oldest.as_secs_f64());
+    }
+
+    /// How many pods lack a gate.
+    pub fn ungated(&self, pods: usize) {
+        self.ungated.set(i64::try_from(pods).unwrap_or(i64::MAX));
     }
 
     /// A condition was written, or was not.

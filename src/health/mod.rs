@@ -302,7 +302,7 @@ impl Loop {
         }
     }
 
-    /// Shows how many gates wait, and the oldest's age.
+    /// Shows how many gates wait, the oldest's age, and how many pods have no gate to wait for.
     fn report(&self, tracker: &Tracker) {
         let ages = tracker.pending().map(|pod| self.age(pod.containers_ready));
         let (mut gates, mut oldest) = (0, Duration::ZERO);
@@ -311,6 +311,10 @@ impl Loop {
             oldest = oldest.max(age);
         }
         self.metrics.pending(gates, oldest);
+        if self.cache.read(Index::has_uncounted) {
+            let count = |index: &mut Index| index.count_ungated(&self.settings.apis);
+            self.metrics.ungated(self.cache.write(count));
+        }
     }
 
     /// Time since a pod's containers were ready, by the wall clock; zero where they are not.

@@ -6,12 +6,15 @@ use std::sync::Arc;
 
 use crate::model::{Binding, Namespace, Pod, Service};
 use crate::names::{BindingApi, GateName, ObjectKey, TargetGroupArn};
+use crate::rules::gates;
 
 mod addresses;
+mod census;
 #[cfg(test)]
 mod tests;
 
 use addresses::Addresses;
+use census::Census;
 
 /// A binding's address: two API groups can serve the same namespace and name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,6 +34,7 @@ pub struct NamespaceView {
     pub services: BTreeMap<Arc<str>, Service>,
     bindings: BTreeMap<(Arc<str>, BindingApi), Binding>,
     pods: BTreeMap<Arc<str>, Arc<Pod>>,
+    census: Census,
 }
 
 impl NamespaceView {
@@ -49,11 +53,23 @@ impl NamespaceView {
         both.into_iter().flatten().collect()
     }
 
+    fn count_ungated(&mut self, apis: &[BindingApi]) -> usize {
+        if !self.namespace.opted_in {
+            return 0;
+        }
+        let (bindings, services) = (&self.bindings, &self.services);
+        self.census.count(|kind| {
+            let bindings = bindings.values();
+            gates::lacks_gate(&kind.labels, &kind.gates, bindings, services, apis)
+        })
+    }
+
     fn is_empty(&self) -> bool {
         self.namespace == Namespace::default()
             && self.services.is_empty()
             && self.bindings.is_empty()
             && self.pods.is_empty()
+            && self.census.is_empty()
     }
 }
 
@@ -88,6 +104,10 @@ pub struct Index {
     by_arn: HashMap<TargetGroupArn, BTreeSet<BindingKey>>,
     addresses: Addresses,
     dirty: BTreeSet<ObjectKey>,
+    /// The namespaces that have pods without a gate that they should have, and how many.
+    ungated: BTreeMap<Arc<str>, usize>,
+    /// The namespaces of which that is to be counted anew.
+    uncounted: BTreeSet<Arc<str>>,
 }
 
 impl Index {
@@ -137,9 +157,30 @@ impl Index {
         !self.dirty.is_empty()
     }
 
+    /// The number of pods without a gate that they would be given were they created now, with gates for
+    /// bindings of `apis`: live pods, not opted out, of namespaces that opted in. Only what changed since
+    /// the last call is looked at.
+    pub fn count_ungated(&mut self, apis: &[BindingApi]) -> usize {
+        for name in mem::take(&mut self.uncounted) {
+            let view = self.namespaces.get_mut(&name);
+            match view.map_or(0, |view| view.count_ungated(apis)) {
+                0 => self.ungated.remove(&name),
+                pods => self.ungated.insert(name, pods),
+            };
+        }
+        self.ungated.values().sum()
+    }
+
+    /// Whether [`Self::count_ungated`] may say something else than before.
+    pub fn has_uncounted(&self) -> bool {
+        !self.uncounted.is_empty()
+    }
+
     /// A Namespace was created or changed.
     pub fn apply_namespace(&mut self, name: &Arc<str>, namespace: Namespace) {
-        self.entry(name).namespace = namespace;
+        if mem::replace(&mut self.entry(name).namespace, namespace) != namespace {
+            self.uncounted.insert(name.clone());
+        }
         self.forget_if_empty(name);
     }
 
@@ -194,10 +235,13 @@ impl Index {
         }
     }
 
-    /// A pod was created or changed. Pods without a gate of ours are not kept.
+    /// A pod was created or changed. Without a gate of ours it is only counted.
     pub fn apply_pod(&mut self, pod: Pod) {
+        if self.entry(&pod.key.namespace).census.apply(&pod) {
+            self.uncounted.insert(pod.key.namespace.clone());
+        }
         if pod.gates.is_empty() {
-            return self.delete_pod(&pod.key);
+            return self.drop_gated(&pod.key);
         }
         let pod = Arc::new(pod);
         self.addresses.apply(&pod);
@@ -215,11 +259,20 @@ impl Index {
         let Some(view) = self.namespaces.get_mut(&key.namespace) else {
             return;
         };
-        if let Some(pod) = view.pods.remove(&key.name) {
+        if view.census.delete(&key.name) {
+            self.uncounted.insert(key.namespace.clone());
+        }
+        self.drop_gated(key);
+    }
+
+    /// A pod has no gate of ours, or no more.
+    fn drop_gated(&mut self, key: &ObjectKey) {
+        let gated = self.namespaces.get_mut(&key.namespace);
+        if let Some(pod) = gated.and_then(|view| view.pods.remove(&key.name)) {
             self.addresses.depart(&pod);
             self.dirty.insert(key.clone());
-            self.forget_if_empty(&key.namespace);
         }
+        self.forget_if_empty(&key.namespace);
     }
 
     /// Namespaces were listed: those that the list does not name are gone.
@@ -248,7 +301,9 @@ impl Index {
 
     /// Pods were listed: those that the list does not name are gone.
     pub fn retain_pods(&mut self, listing: &Listing) {
-        for key in self.unlisted(listing, |view| view.pods.keys().collect()) {
+        for key in self.unlisted(listing, |view| {
+            view.pods.keys().chain(view.census.names()).collect()
+        }) {
             self.delete_pod(&key);
         }
     }
@@ -291,11 +346,13 @@ impl Index {
         }
     }
 
-    /// A Service or binding changed: any pod of its namespace that waits may be concerned.
-    fn mark_namespace(&mut self, namespace: &str) {
-        if let Some(view) = self.namespaces.get(namespace) {
-            self.dirty
-                .extend(view.pods.values().map(|pod| pod.key.clone()));
+    /// A Service or binding changed: any pod of its namespace may be concerned.
+    fn mark_namespace(&mut self, namespace: &Arc<str>) {
+        if let Some(view) = self.namespaces.get_mut(namespace) {
+            let waiting = view.pods.values().map(|pod| pod.key.clone());
+            self.dirty.extend(waiting);
+            view.census.reopen();
+            self.uncounted.insert(namespace.clone());
         }
     }
 }

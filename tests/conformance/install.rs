@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::JoinSet;
 
-use crate::servers::{Cluster, Server, control_plane, resource, until};
+use crate::servers::{Cluster, Server, resource, until};
 
 /// `deploy/base` is one per cluster: tests that install it take turns.
 static TURN: Mutex<()> = Mutex::const_new(());
@@ -205,7 +205,8 @@ async fn kubeconfig(cluster: &Cluster) -> PathBuf {
         .await;
     let token = issued.unwrap().status.unwrap().token;
     let name = format!("{}.kubeconfig", cluster.namespace);
-    control_plane().await.kubeconfig_for(&name, &token).unwrap()
+    let control_plane = cluster.control_plane();
+    control_plane.kubeconfig_for(&name, &token).unwrap()
 }
 
 /// The command and the environment of the shipped Deployment, as far as this machine goes.

@@ -12,6 +12,7 @@ mod bindings;
 mod hook;
 mod install;
 mod objects;
+mod outage;
 mod patches;
 mod reading;
 mod servers;

@@ -11,14 +11,14 @@ use kube::{Client, Config, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use targetgate_sandbox::api::{self, Api as Sandbox};
-use targetgate_sandbox::controlplane::{ControlPlane, Options};
+use targetgate_sandbox::api::{self, Api as Sandbox, Away};
+use targetgate_sandbox::controlplane::{ControlPlane, ControlPlaneError, Options};
 use tokio::net::TcpListener;
 use tokio::sync::OnceCell;
 use tokio::time::{sleep, timeout};
 
 /// Everything awaited here comes long before.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 const ARN: &str =
     "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0123456789abcdef";
@@ -42,21 +42,67 @@ pub(crate) struct Cluster {
     pub(crate) client: Client,
     /// Also good as a part of other names that must be the test's own.
     pub(crate) namespace: String,
-    /// The model, where it is one.
-    sandbox: Option<Sandbox>,
+    behind: Behind,
+}
+
+/// What answers the client.
+enum Behind {
+    /// The model; each test has one of its own.
+    Sandbox(Sandbox),
+    /// The real one that all tests share.
+    Shared(&'static ControlPlane),
+    /// A real one that the test may disturb.
+    Own(Box<ControlPlane>),
 }
 
 impl Server {
     /// The running server, with a namespace for this test.
     pub(crate) async fn cluster(self) -> Cluster {
-        // An error means that one is installed already, which is as good.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let (client, sandbox) = match self {
-            Server::Sandbox => {
-                let (client, sandbox) = sandbox().await;
-                (client, Some(sandbox))
+        use_aws_lc();
+        let start = || ControlPlane::start(Options::default());
+        let behind = match self {
+            Server::Sandbox => Behind::Sandbox(Sandbox::new(api::Options::default())),
+            Server::Kubernetes => {
+                Behind::Shared(running(CONTROL_PLANE.get_or_try_init(start).await))
             }
-            Server::Kubernetes => (control_plane().await.client().await.unwrap(), None),
+        };
+        Cluster::on(behind).await
+    }
+
+    /// A server for this test alone, which may stop it and take its memory.
+    pub(crate) async fn own_cluster(self) -> Cluster {
+        use_aws_lc();
+        let behind = match self {
+            Server::Sandbox => return self.cluster().await,
+            Server::Kubernetes => ControlPlane::start(Options::default()).await,
+        };
+        Cluster::on(Behind::Own(Box::new(running(behind)))).await
+    }
+}
+
+fn use_aws_lc() {
+    // An error means that one is installed already, which is as good.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+fn running<T>(started: Result<T, ControlPlaneError>) -> T {
+    started.unwrap_or_else(|error| panic!("{:#}", anyhow::Error::new(error)))
+}
+
+async fn over_a_socket(sandbox: &Sandbox) -> Client {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(sandbox.clone().serve(listener, pending()));
+    let config = Config::new(format!("http://{address}").parse().unwrap());
+    Client::try_from(config).unwrap()
+}
+
+impl Cluster {
+    async fn on(behind: Behind) -> Cluster {
+        let client = match &behind {
+            Behind::Sandbox(sandbox) => over_a_socket(sandbox).await,
+            Behind::Shared(control_plane) => control_plane.client().await.unwrap(),
+            Behind::Own(control_plane) => control_plane.client().await.unwrap(),
         };
         let number = TESTS.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("test-{number}");
@@ -66,30 +112,50 @@ impl Server {
         Cluster {
             client,
             namespace,
-            sandbox,
+            behind,
         }
     }
-}
 
-/// The real one, started by the first test that asks.
-pub(crate) async fn control_plane() -> &'static ControlPlane {
-    let started = CONTROL_PLANE.get_or_try_init(|| ControlPlane::start(Options::default()));
-    match started.await {
-        Ok(control_plane) => control_plane,
-        Err(error) => panic!("{:#}", anyhow::Error::new(error)),
+    /// The real one; a test that needs it does not ask the model.
+    pub(crate) fn control_plane(&self) -> &ControlPlane {
+        match &self.behind {
+            Behind::Sandbox(_) => panic!("the model is no control plane"),
+            Behind::Shared(control_plane) => control_plane,
+            Behind::Own(control_plane) => control_plane,
+        }
     }
-}
 
-async fn sandbox() -> (Client, Sandbox) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let sandbox = Sandbox::new(api::Options::default());
-    tokio::spawn(sandbox.clone().serve(listener, pending()));
-    let config = Config::new(format!("http://{address}").parse().unwrap());
-    (Client::try_from(config).unwrap(), sandbox)
-}
+    /// Stops the server: its connections break, and new ones are refused.
+    pub(crate) fn stop(&mut self) {
+        match &mut self.behind {
+            Behind::Sandbox(sandbox) => sandbox.faults().away(Some(Away::Refusing)),
+            Behind::Shared(_) => panic!("other tests need it"),
+            Behind::Own(control_plane) => control_plane.stop_api_server(),
+        }
+    }
 
-impl Cluster {
+    /// Starts it again.
+    pub(crate) async fn start(&mut self) {
+        match &mut self.behind {
+            Behind::Own(control_plane) => running(control_plane.start_api_server().await),
+            Behind::Sandbox(sandbox) => sandbox.faults().away(None),
+            Behind::Shared(_) => {}
+        }
+    }
+
+    /// Makes the server forget how things were before now.
+    pub(crate) async fn compact(&mut self) {
+        if let Behind::Sandbox(sandbox) = &self.behind {
+            return sandbox.forget_history();
+        }
+        // The newest version is never forgotten.
+        self.config_map("after-the-list").await.unwrap();
+        self.control_plane().compact_etcd().await.unwrap();
+        // It has what it served in its own memory, too, for some time.
+        self.stop();
+        self.start().await;
+    }
+
     pub(crate) fn api<K>(&self) -> Api<K>
     where
         K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
@@ -99,7 +165,7 @@ impl Cluster {
 
     /// Makes the server forget what came before the kinds that the test has defined.
     pub(crate) async fn forget(&self) {
-        if let Some(sandbox) = &self.sandbox {
+        if let Behind::Sandbox(sandbox) = &self.behind {
             self.config_map("later").await.unwrap();
             sandbox.forget_history();
         }

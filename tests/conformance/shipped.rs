@@ -9,7 +9,7 @@ use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::install::{ACCOUNT, Installed};
-use crate::servers::{Cluster, control_plane, create, pod, refused, strategic, until};
+use crate::servers::{Cluster, create, pod, refused, strategic, until};
 
 const GATE: &str = "target-health.elbv2.k8s.aws/web";
 const IP: &str = "10.0.0.1";
@@ -108,7 +108,7 @@ async fn a_pod_gets_its_gate_and_opens_when_elb_says_healthy() {
 async fn the_audit_log_says_why(cluster: &Cluster) {
     let decision = "mpod.elbv2.k8s.aws/decision";
     let found = until("the pod's creation is in the audit log", async || {
-        let events = control_plane().await.audit_log().unwrap();
+        let events = cluster.control_plane().audit_log().unwrap();
         events.into_iter().find(|event| {
             let object = event.object_ref.as_ref();
             event.verb == "create"
@@ -128,8 +128,9 @@ async fn the_audit_log_says_why(cluster: &Cluster) {
 type Grant = (String, String, String);
 
 async fn nothing_was_asked_for_that_is_not_granted(installed: &Installed) {
-    let used: BTreeSet<Grant> = control_plane()
-        .await
+    let used: BTreeSet<Grant> = installed
+        .cluster
+        .control_plane()
         .audit_log()
         .unwrap()
         .into_iter()

@@ -125,13 +125,14 @@ pub fn list(api: &Inner, target: &Target, query: &Query, view: View) -> Result<V
     let page = api.store.list(&Scan {
         resource: &target.served.resource,
         namespace: selection.namespace.as_deref(),
-        at: token.as_ref().map(|token| token.version),
+        at: token.as_ref().and_then(|token| token.version),
         after: token.as_ref().map(|token| token.after.clone()),
         limit: limit.map_or(usize::MAX, |limit| limit.try_into().unwrap_or(usize::MAX)),
         keep: &|object| selection.matches(object),
     });
     // All pages show the version of the first one.
-    let version = token.map_or(page.version, |token| token.version);
+    let version = token.and_then(|token| token.version);
+    let version = version.unwrap_or(page.version);
     let items: Vec<Object> = page
         .items
         .iter()
@@ -145,8 +146,11 @@ fn list_meta(page: &Page, version: u64) -> Value {
     if page.remaining > 0
         && let Some((key, _)) = page.items.last()
     {
-        let token = json!([version, key.namespace, key.name]);
-        meta["continue"] = json!(URL_SAFE_NO_PAD.encode(token.to_string()));
+        let token = Token {
+            version: Some(version),
+            after: (key.namespace.clone(), key.name.clone()),
+        };
+        meta["continue"] = json!(token.write());
         meta["remainingItemCount"] = json!(page.remaining);
     }
     meta
@@ -190,7 +194,8 @@ pub fn too_large(wanted: u64, now: u64) -> Status {
 
 /// Where the next page starts.
 struct Token {
-    version: u64,
+    /// The version at which the list was begun; `None` is whatever is there now.
+    version: Option<u64>,
     after: (String, String),
 }
 
@@ -204,15 +209,36 @@ impl Token {
         let Some((version, namespace, name)) = decoded else {
             return Err(Status::bad_request("continue key is not valid"));
         };
-        if version < oldest {
-            return Err(Status::expired(
-                "The provided continue parameter is too old to display a consistent list result. \
-                 You must start a new list without the continue parameter.",
-            ));
-        }
-        Ok(Some(Token {
+        let token = Token {
             version,
             after: (namespace, name),
-        }))
+        };
+        match version {
+            Some(version) if version < oldest => Err(token.expired()),
+            _ => Ok(Some(token)),
+        }
+    }
+
+    fn write(&self) -> String {
+        let (namespace, name) = &self.after;
+        URL_SAFE_NO_PAD.encode(json!([self.version, namespace, name]).to_string())
+    }
+
+    fn expired(self) -> Status {
+        let now = Token {
+            version: None,
+            after: self.after,
+        };
+        Status {
+            continue_token: now.write(),
+            ..Status::expired(
+                "The provided continue parameter is too old to display a consistent list result. \
+                 You can start a new list without the continue parameter, or use the continue token \
+                 in this response to retrieve the remainder of the results. Continuing with the \
+                 provided token results in an inconsistent list - objects that were created, \
+                 modified, or deleted between the time the first chunk was returned and now may \
+                 show up in the list.",
+            )
+        }
     }
 }

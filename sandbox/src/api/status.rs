@@ -16,6 +16,8 @@ pub struct Status {
     pub message: String,
     /// `details`, or null.
     pub details: Value,
+    /// `metadata.continue`: from where a list can go on all the same; empty elsewhere.
+    pub continue_token: String,
 }
 
 /// One cause of an `Invalid` refusal.
@@ -80,6 +82,7 @@ impl Status {
             reason: reason.to_owned(),
             message: message.into(),
             details: Value::Null,
+            continue_token: String::new(),
         }
     }
 
@@ -210,6 +213,9 @@ impl Status {
         }
         if !self.details.is_null() {
             body["details"] = self.details.clone();
+        }
+        if !self.continue_token.is_empty() {
+            body["metadata"]["continue"] = json!(self.continue_token);
         }
         body
     }

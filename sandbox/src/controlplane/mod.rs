@@ -6,7 +6,9 @@
 //! There is no scheduler and no kubelet. Everything is ended and removed when the value is dropped,
 //! and also when this process ends without dropping it, however it does.
 
+mod addresses;
 mod audit;
+mod etcd;
 mod files;
 mod programs;
 mod supervised;
@@ -16,25 +18,24 @@ mod tests;
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use http::{Request, StatusCode};
+use http::Request;
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 use tokio::time::{Instant, sleep};
 
-pub use self::{audit::AuditEvent, programs::MissingProgram};
 use self::{
+    addresses::Addresses,
     files::Files,
     programs::Programs,
     supervised::{Folder, Supervised},
 };
-use crate::get::get;
+pub use self::{audit::AuditEvent, programs::MissingProgram};
 
 /// How long a program may take until it serves, also on a machine with much to do.
 const STARTS_WITHIN: Duration = Duration::from_secs(90);
@@ -80,6 +81,14 @@ pub enum ControlPlaneError {
         /// Its last lines.
         log: String,
     },
+    /// etcd did not do what it was asked for.
+    #[error("etcd did not {what}: {why}")]
+    Etcd {
+        /// What it was asked for.
+        what: &'static str,
+        /// What it answered.
+        why: String,
+    },
     /// No client could be made from its kubeconfig.
     #[error("cannot use the kubeconfig of the API server")]
     Kubeconfig(#[source] KubeconfigError),
@@ -100,9 +109,12 @@ pub enum ControlPlaneError {
 pub struct ControlPlane {
     // Ended in this order, the folder last.
     controller_manager: Option<Supervised>,
-    api_server: Supervised,
+    /// `None` while it is stopped.
+    api_server: Option<Supervised>,
     etcd: Supervised,
+    addresses: Addresses,
     files: Files,
+    programs: Programs,
     folder: Folder,
 }
 
@@ -114,32 +126,67 @@ impl ControlPlane {
     pub async fn start(options: Options) -> Result<ControlPlane, ControlPlaneError> {
         let programs = Programs::find()?;
         let folder = Folder::new()?;
-        let [etcd_client, etcd_peer, server] = free_addresses().map_err(ControlPlaneError::Port)?;
-        let files = Files::write(folder.path(), server)?;
+        let addresses = Addresses::hold().map_err(ControlPlaneError::Port)?;
+        let files = Files::write(folder.path(), addresses.server)?;
 
-        let arguments = etcd_arguments(folder.path(), etcd_client, etcd_peer);
+        let arguments = etcd_arguments(folder.path(), &addresses);
         let mut etcd = folder.start(&programs, "etcd", &arguments)?;
-        etcd.until(async || health(etcd_client).await).await?;
-
-        let arguments = api_server_arguments(&files, server, etcd_client);
-        let mut api_server = folder.start(&programs, "kube-apiserver", &arguments)?;
-        let client = client(&files.kubeconfig).await?;
-        api_server.until(async || ready(&client).await).await?;
-
-        let controller_manager = match options.controller_manager {
-            true => {
-                let arguments = controller_manager_arguments(&files);
-                Some(folder.start(&programs, "kube-controller-manager", &arguments)?)
-            }
-            false => None,
-        };
-        Ok(ControlPlane {
-            controller_manager,
-            api_server,
+        etcd.until(|| etcd::serves(addresses.etcd)).await?;
+        let mut control_plane = ControlPlane {
+            controller_manager: None,
+            api_server: None,
             etcd,
+            addresses,
             files,
+            programs,
             folder,
-        })
+        };
+        control_plane.start_api_server().await?;
+        if options.controller_manager {
+            let arguments = controller_manager_arguments(&control_plane.files);
+            let started = control_plane.run("kube-controller-manager", &arguments)?;
+            control_plane.controller_manager = Some(started);
+        }
+        Ok(control_plane)
+    }
+
+    /// Kills the API server: its connections break, and new ones are refused until it is started
+    /// again. Its address stays its own.
+    pub fn stop_api_server(&mut self) {
+        self.api_server = None;
+    }
+
+    /// Starts the API server again, on the same address, with the same data and the same keys, so that
+    /// every kubeconfig stays good; returns when it is ready.
+    ///
+    /// # Errors
+    /// When it cannot be started or does not get ready in time.
+    pub async fn start_api_server(&mut self) -> Result<(), ControlPlaneError> {
+        // Two of one address would share its connections.
+        self.stop_api_server();
+        let arguments = api_server_arguments(&self.files, &self.addresses);
+        let mut started = self.run("kube-apiserver", &arguments)?;
+        let client = self.client().await?;
+        started.until(|| ready(&client)).await?;
+        self.api_server = Some(started);
+        Ok(())
+    }
+
+    /// Makes etcd forget every version before the newest, as the API server itself does every five
+    /// minutes: what the API server does not hold in memory can no longer be read at a former version.
+    ///
+    /// # Errors
+    /// When etcd does not answer, or refuses.
+    pub async fn compact_etcd(&self) -> Result<(), ControlPlaneError> {
+        etcd::compact(self.addresses.etcd).await
+    }
+
+    fn run(
+        &self,
+        name: &'static str,
+        arguments: &[String],
+    ) -> Result<Supervised, ControlPlaneError> {
+        self.folder.start(&self.programs, name, arguments)
     }
 
     /// The kubeconfig of an administrator, who may do anything.
@@ -176,11 +223,12 @@ impl ControlPlane {
     /// Returns when one of the programs has ended, which none should, and says how.
     pub async fn broken(&mut self) -> ControlPlaneError {
         loop {
-            let programs = [Some(&mut self.etcd), Some(&mut self.api_server)];
-            let programs = programs
-                .into_iter()
-                .chain([self.controller_manager.as_mut()]);
-            if let Some(failure) = programs.flatten().find_map(Supervised::failure) {
+            let programs = [
+                Some(&mut self.etcd),
+                self.api_server.as_mut(),
+                self.controller_manager.as_mut(),
+            ];
+            if let Some(failure) = programs.into_iter().flatten().find_map(Supervised::failure) {
                 return failure;
             }
             sleep(LOOK_AGAIN).await;
@@ -188,19 +236,8 @@ impl ControlPlane {
     }
 }
 
-/// Addresses that were free a moment ago: all are held until the last is found.
-fn free_addresses<const N: usize>() -> io::Result<[SocketAddr; N]> {
-    let mut addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); N];
-    let mut held = Vec::with_capacity(N);
-    for address in &mut addresses {
-        let listener = TcpListener::bind(*address)?;
-        *address = listener.local_addr()?;
-        held.push(listener);
-    }
-    Ok(addresses)
-}
-
-fn etcd_arguments(folder: &Path, client: SocketAddr, peer: SocketAddr) -> Vec<String> {
+fn etcd_arguments(folder: &Path, addresses: &Addresses) -> Vec<String> {
+    let (client, peer) = (addresses.etcd, addresses.etcd_peer);
     vec![
         "--name=etcd".to_owned(),
         format!("--data-dir={}", folder.join("etcd").display()),
@@ -209,18 +246,21 @@ fn etcd_arguments(folder: &Path, client: SocketAddr, peer: SocketAddr) -> Vec<St
         format!("--listen-peer-urls=http://{peer}"),
         format!("--initial-advertise-peer-urls=http://{peer}"),
         format!("--initial-cluster=etcd=http://{peer}"),
+        "--socket-reuse-port=true".to_owned(),
         // Nothing here has to survive the machine.
         "--unsafe-no-fsync".to_owned(),
         "--log-level=warn".to_owned(),
     ]
 }
 
-fn api_server_arguments(files: &Files, server: SocketAddr, etcd: SocketAddr) -> Vec<String> {
+fn api_server_arguments(files: &Files, addresses: &Addresses) -> Vec<String> {
+    let server = addresses.server;
     vec![
-        format!("--etcd-servers=http://{etcd}"),
+        format!("--etcd-servers=http://{}", addresses.etcd),
         format!("--bind-address={}", server.ip()),
         format!("--advertise-address={}", server.ip()),
         format!("--secure-port={}", server.port()),
+        "--permit-port-sharing=true".to_owned(),
         format!("--tls-cert-file={}", files.certificate.display()),
         format!("--tls-private-key-file={}", files.key.display()),
         format!("--token-auth-file={}", files.tokens.display()),
@@ -262,11 +302,6 @@ async fn client(kubeconfig: &Path) -> Result<Client, ControlPlaneError> {
     Client::try_from(config).map_err(ControlPlaneError::Client)
 }
 
-async fn health(etcd: SocketAddr) -> bool {
-    let answer = get(etcd, "/health").await;
-    answer.is_ok_and(|(code, _)| code == StatusCode::OK)
-}
-
 async fn ready(client: &Client) -> bool {
     match Request::get("/readyz").body(Vec::new()) {
         Ok(request) => client.request_text(request).await.is_ok(),
@@ -276,7 +311,10 @@ async fn ready(client: &Client) -> bool {
 
 impl Supervised {
     /// Waits until `serves` says yes, for as long as the program runs.
-    async fn until(&mut self, serves: impl AsyncFn() -> bool) -> Result<(), ControlPlaneError> {
+    async fn until<F>(&mut self, serves: impl Fn() -> F) -> Result<(), ControlPlaneError>
+    where
+        F: Future<Output = bool>,
+    {
         let deadline = Instant::now() + STARTS_WITHIN;
         while !serves().await {
             if let Some(failure) = self.failure() {

@@ -32,7 +32,7 @@ async fn what_is_dropped_is_killed_and_its_folder_removed() {
     let path = folder.path().to_owned();
     let mut program = folder.start(&programs, "etcd", &[]).unwrap();
     let pid = path.join("pid");
-    let started = timeout(WITHIN, program.until(async || written(&pid).await));
+    let started = timeout(WITHIN, program.until(|| written(&pid)));
     started.await.unwrap().unwrap();
     let pid = fs::read_to_string(pid).unwrap();
     let pid = pid.trim();
@@ -49,7 +49,7 @@ async fn a_program_that_ends_is_an_error_with_the_end_of_its_log() {
     let folder = Folder::new().unwrap();
     let arguments = ["--colour".to_owned()];
     let mut program = folder.start(&programs, "etcd", &arguments).unwrap();
-    let ended = timeout(WITHIN, program.until(async || false))
+    let ended = timeout(WITHIN, program.until(|| async { false }))
         .await
         .unwrap();
     match ended {

@@ -120,7 +120,8 @@ pub fn decide<'a, L: LabelSet>(
         remove: Vec::new(),
     };
     for binding in bindings {
-        let reason = match refusal(pod, binding, services.get(&binding.service), policy) {
+        let service = services.get(&binding.service);
+        let reason = match refusal(pod, binding, service, &policy.apis) {
             Some(reason) => reason,
             None => add_gate(
                 &mut decision.add,
@@ -140,14 +141,37 @@ pub fn decide<'a, L: LabelSet>(
     decision
 }
 
+/// Whether a pod that is there, and is not opted out, lacks a gate that it would be given were it
+/// created now, in a namespace with these bindings and Services.
+///
+/// `present` are its gates under every prefix that is served: one under a former prefix lacks nothing.
+pub fn lacks_gate<'a, L: LabelSet>(
+    labels: &L,
+    present: &[GateName],
+    mut bindings: impl Iterator<Item = &'a Binding>,
+    services: &BTreeMap<Arc<str>, Service>,
+    apis: &[BindingApi],
+) -> bool {
+    let pod = NewPod {
+        labels,
+        gates: &[],
+        opted_out: false,
+    };
+    bindings.any(|binding| {
+        let service = services.get(&binding.service);
+        refusal(&pod, binding, service, apis).is_none()
+            && !present.iter().any(|gate| gate.is_of(&binding.name))
+    })
+}
+
 /// Why a binding gives this pod no gate; `None` where it gives one.
 fn refusal<L: LabelSet>(
     pod: &NewPod<'_, L>,
     binding: &Binding,
     service: Option<&Service>,
-    policy: &GatePolicy,
+    apis: &[BindingApi],
 ) -> Option<Reason> {
-    if !policy.apis.contains(&binding.api) {
+    if !apis.contains(&binding.api) {
         return Some(Reason::ApiNotGated);
     }
     match binding.target_type {

@@ -186,3 +186,56 @@ fn an_admission_takes_the_strongest_reason_of_its_bindings() {
     });
     assert_eq!(case.decide().reason, Reason::ServiceMissing);
 }
+
+#[rstest]
+#[case::none(&[], true)]
+#[case::of_another_binding(&["target-health.elbv2.k8s.aws/b"], true)]
+#[case::its_own(&["target-health.elbv2.k8s.aws/a"], false)]
+#[case::under_a_former_prefix(&["target-health.targetgate.dev/a"], false)]
+fn a_pod_lacks_a_gate_that_it_has_under_no_prefix(#[case] gates: &[&str], #[case] lacks: bool) {
+    let prefixes = [
+        ConditionPrefix::default(),
+        "target-health.targetgate.dev".parse().unwrap(),
+    ];
+    let gate = |text: &&str| GateName::under(&prefixes, text).unwrap();
+    let present: Vec<GateName> = gates.iter().map(gate).collect();
+    assert_eq!(lacks_any(&present, binding("a"), service()), lacks);
+}
+
+#[test]
+fn a_pod_lacks_no_gate_that_it_would_not_be_given() {
+    let opted_out = Binding {
+        opted_out: true,
+        ..binding("a")
+    };
+    assert!(!lacks_any(&[], opted_out, service()));
+    let instances = Binding {
+        target_type: Some(TargetType::Instance),
+        ..binding("a")
+    };
+    assert!(!lacks_any(&[], instances, service()));
+    let eks = Binding {
+        api: BindingApi::Eks,
+        ..binding("a")
+    };
+    assert!(!lacks_any(&[], eks, service()));
+    let unselecting = Service {
+        selector: labels(&[]),
+        ..service()
+    };
+    assert!(!lacks_any(&[], binding("a"), unselecting));
+}
+
+/// Whether a pod `app=web` with these gates lacks one.
+fn lacks_any(present: &[GateName], binding: Binding, service: Service) -> bool {
+    let pod = labels(&[("app", "web")]);
+    let services = BTreeMap::from([("web".into(), service)]);
+    let bindings = [binding];
+    lacks_gate(
+        &pod,
+        present,
+        bindings.iter(),
+        &services,
+        &[BindingApi::Elbv2],
+    )
+}

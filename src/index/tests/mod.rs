@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use proptest::prelude::*;
-
 use super::*;
 use crate::names::ConditionPrefix;
 use crate::rules::fixtures::{arn, binding, pod, service};
+
+mod orders;
 
 fn key(name: &str) -> ObjectKey {
     ObjectKey::new("shop", name)
@@ -112,7 +112,98 @@ fn a_change_of_service_or_binding_concerns_the_gated_pods_of_its_namespace() {
 fn a_pod_without_our_gates_is_not_kept() {
     let mut index = Index::default();
     index.apply_pod(pod("web-1"));
-    assert!(index.pod(&key("web-1")).is_none() && index.namespace("shop").is_none());
+    assert!(index.pod(&key("web-1")).is_none() && !index.has_dirty());
+    index.delete_pod(&key("web-1"));
+    assert!(index.namespace("shop").is_none());
+}
+
+const APIS: [BindingApi; 1] = [BindingApi::Elbv2];
+
+/// An index of namespace `shop`, which has opted in, with binding `web` to what is `app=web`.
+fn opted_in() -> Index {
+    let mut index = bound([binding("web")]);
+    index.apply_namespace(&"shop".into(), Namespace { opted_in: true });
+    index.apply_service(&key("web"), service().selecting("app", "web"));
+    index
+}
+
+fn web(name: &str) -> Pod {
+    pod(name).label("app", "web")
+}
+
+#[test]
+fn a_pod_that_would_be_gated_now_and_is_not_is_counted_until_it_goes() {
+    let mut index = opted_in();
+    for pod in [
+        web("missed"),
+        web("gated").gate("web"),
+        pod("another").label("app", "db"),
+    ] {
+        index.apply_pod(pod);
+    }
+    assert_eq!(index.count_ungated(&APIS), 1);
+    assert!(!index.has_uncounted());
+    index.apply_pod(web("missed").version("2"));
+    assert!(!index.has_uncounted(), "nothing that decides has changed");
+    index.delete_pod(&key("missed"));
+    assert_eq!(index.count_ungated(&APIS), 0);
+}
+
+#[test]
+fn a_pod_at_its_end_or_opted_out_lacks_no_gate() {
+    let mut index = opted_in();
+    index.apply_pod(web("missed"));
+    assert_eq!(index.count_ungated(&APIS), 1);
+    let (mut terminating, mut finished, mut opted_out) = (web("a"), web("b"), web("c"));
+    terminating.terminating = true;
+    finished.finished = true;
+    opted_out.opted_out = true;
+    for pod in [terminating, finished, opted_out] {
+        index.apply_pod(pod);
+    }
+    assert_eq!(index.count_ungated(&APIS), 1);
+}
+
+#[test]
+fn pods_come_to_lack_a_gate_when_their_namespace_opts_in_and_when_a_binding_comes() {
+    let mut index = Index::default();
+    let shop: Arc<str> = "shop".into();
+    let mut ungated = |change: &dyn Fn(&mut Index)| {
+        change(&mut index);
+        index.count_ungated(&APIS)
+    };
+    let opts = |opted_in| Namespace { opted_in };
+    let selecting = |value| service().selecting("app", value);
+    assert_eq!(ungated(&|index| index.apply_pod(web("web-1"))), 0);
+    assert_eq!(
+        ungated(&|i| i.apply_service(&key("web"), selecting("web"))),
+        0
+    );
+    assert_eq!(ungated(&|i| i.apply_binding(&shop, binding("web"))), 0);
+    assert_eq!(ungated(&|i| i.apply_namespace(&shop, opts(true))), 1);
+    assert_eq!(
+        ungated(&|i| i.apply_service(&key("web"), selecting("db"))),
+        0
+    );
+    assert_eq!(
+        ungated(&|i| i.apply_service(&key("web"), selecting("web"))),
+        1
+    );
+    assert_eq!(
+        ungated(&|index| index.delete_binding(&binding_key("web"))),
+        0
+    );
+    assert_eq!(ungated(&|i| i.apply_binding(&shop, binding("web"))), 1);
+    assert_eq!(ungated(&|index| index.delete_namespace(&shop)), 0);
+}
+
+#[test]
+fn ungated_pods_that_a_new_list_leaves_out_are_gone() {
+    let mut index = opted_in();
+    index.apply_pod(web("web-1"));
+    index.apply_pod(web("web-2"));
+    index.retain_pods(&listing(&[key("web-2")]));
+    assert_eq!(index.count_ungated(&APIS), 1);
 }
 
 #[test]
@@ -225,70 +316,4 @@ fn a_pod_that_changes_is_remembered_once() {
         index.apply_pod(pod("web-1").version(version).gate("web").ip("10.0.0.1"));
     }
     assert_eq!(occupants(&index, &pod("web-2").ip("10.0.0.1")).len(), 1);
-}
-
-/// One thing that a watch may tell of.
-#[derive(Debug, Clone)]
-enum Told {
-    Pod(u8, bool),
-    NoPod(u8),
-    Service(u8),
-    NoService(u8),
-    Binding(u8, u8),
-    NoBinding(u8),
-}
-
-fn told() -> impl Strategy<Value = Told> {
-    prop_oneof![
-        (0..4_u8, any::<bool>()).prop_map(|(n, gated)| Told::Pod(n, gated)),
-        (0..4_u8).prop_map(Told::NoPod),
-        (0..3_u8).prop_map(Told::Service),
-        (0..3_u8).prop_map(Told::NoService),
-        (0..3_u8, 0..3_u8).prop_map(|(n, group)| Told::Binding(n, group)),
-        (0..3_u8).prop_map(Told::NoBinding),
-    ]
-}
-
-fn tell(index: &mut Index, told: &Told) {
-    match told {
-        Told::Pod(n, gated) => {
-            let pod = pod(&n.to_string()).ip("10.0.0.1");
-            index.apply_pod(if *gated { pod.gate("web") } else { pod });
-        }
-        Told::NoPod(n) => index.delete_pod(&key(&n.to_string())),
-        Told::Service(n) => index.apply_service(&key(&n.to_string()), service()),
-        Told::NoService(n) => index.delete_service(&key(&n.to_string())),
-        Told::Binding(n, group) => {
-            let binding = binding(&n.to_string()).of_group(&group.to_string());
-            index.apply_binding(&"shop".into(), binding);
-        }
-        Told::NoBinding(n) => index.delete_binding(&binding_key(&n.to_string())),
-    }
-}
-
-proptest! {
-    /// Groups and bindings always agree, and what is empty is not kept.
-    #[test]
-    fn no_order_of_news_leaves_the_index_at_odds_with_itself(
-        news in prop::collection::vec(told(), 0..60),
-    ) {
-        let mut index = Index::default();
-        news.iter().for_each(|told| tell(&mut index, told));
-        let bindings: Vec<&Binding> = index
-            .namespace("shop")
-            .map(|view| view.bindings().collect())
-            .unwrap_or_default();
-        for group in 0..3_u8 {
-            let of_group = arn(&group.to_string());
-            let expected = bindings.iter().filter(|b| b.arn.as_ref() == Some(&of_group));
-            prop_assert_eq!(index.bindings_of_group(&of_group).count(), expected.count());
-        }
-        let everything: Vec<ObjectKey> = (0..4_u8).map(|n| key(&n.to_string())).collect();
-        for key in &everything {
-            index.delete_pod(key);
-            index.delete_service(key);
-            index.delete_binding(&binding_key(&key.name));
-        }
-        prop_assert!(index.namespace("shop").is_none());
-    }
 }
