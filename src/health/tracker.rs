@@ -73,7 +73,7 @@ impl Tracker {
     ) -> Option<Action> {
         let view = index.namespace(&pod.key.namespace)?;
         let bindings = view.bindings_of(name);
-        let service = |service: &str| view.services.get(service);
+        let service = |service: &str| view.routes.service(service);
         let outlook = outlook(pod, &bindings, service, &self.settings.apis);
         let suspect = |ask: &Ask| {
             let mut others = index.former_occupants(pod);

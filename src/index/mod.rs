@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::model::{Binding, Namespace, Pod, Service};
 use crate::names::{BindingApi, GateName, ObjectKey, TargetGroupArn};
-use crate::rules::gates;
+use crate::rules::gates::{self, Routes};
 
 mod addresses;
 mod census;
@@ -30,26 +30,21 @@ pub struct BindingKey {
 pub struct NamespaceView {
     /// The Namespace object's own say.
     pub namespace: Namespace,
-    /// Its Services, by name.
-    pub services: BTreeMap<Arc<str>, Service>,
-    bindings: BTreeMap<(Arc<str>, BindingApi), Binding>,
+    /// Its Services and bindings.
+    pub routes: Routes,
     pods: BTreeMap<Arc<str>, Arc<Pod>>,
     census: Census,
 }
 
 impl NamespaceView {
-    /// Its bindings, in the order of their names.
-    pub fn bindings(&self) -> impl Iterator<Item = &Binding> {
-        self.bindings.values()
-    }
-
     /// The bindings that a gate stands for: of one name, in either API group.
     pub fn bindings_of(&self, gate: &GateName) -> Vec<&Binding> {
         if gate.may_be_shortened() {
-            return self.bindings().filter(|b| gate.is_of(&b.name)).collect();
+            let bindings = self.routes.bindings();
+            return bindings.filter(|b| gate.is_of(&b.name)).collect();
         }
         let name: Arc<str> = gate.name().into();
-        let both = BindingApi::ALL.map(|api| self.bindings.get(&(name.clone(), api)));
+        let both = BindingApi::ALL.map(|api| self.routes.binding(&name, api));
         both.into_iter().flatten().collect()
     }
 
@@ -57,17 +52,14 @@ impl NamespaceView {
         if !self.namespace.opted_in {
             return 0;
         }
-        let (bindings, services) = (&self.bindings, &self.services);
-        self.census.count(|kind| {
-            let bindings = bindings.values();
-            gates::lacks_gate(&kind.labels, &kind.gates, bindings, services, apis)
-        })
+        let routes = &self.routes;
+        self.census
+            .count(|kind| gates::lacks_gate(&kind.labels, &kind.gates, routes, apis))
     }
 
     fn is_empty(&self) -> bool {
         self.namespace == Namespace::default()
-            && self.services.is_empty()
-            && self.bindings.is_empty()
+            && self.routes.is_empty()
             && self.pods.is_empty()
             && self.census.is_empty()
     }
@@ -118,7 +110,7 @@ impl Index {
 
     /// A Service.
     pub fn service(&self, namespace: &str, name: &str) -> Option<&Service> {
-        self.namespace(namespace)?.services.get(name)
+        self.namespace(namespace)?.routes.service(name)
     }
 
     /// A pod that carries a gate of ours.
@@ -138,8 +130,8 @@ impl Index {
     /// A binding.
     pub fn binding(&self, key: &BindingKey) -> Option<&Binding> {
         self.namespace(&key.object.namespace)?
-            .bindings
-            .get(&(key.object.name.clone(), key.api))
+            .routes
+            .binding(&key.object.name, key.api)
     }
 
     /// Other pods, living or gone, that are known to have had one of this pod's addresses.
@@ -191,17 +183,17 @@ impl Index {
 
     /// A Service was created or changed.
     pub fn apply_service(&mut self, key: &ObjectKey, service: Service) {
-        let services = &mut self.entry(&key.namespace).services;
-        let before = services.insert(key.name.clone(), service);
-        if before.as_ref() != self.service(&key.namespace, &key.name) {
+        let routes = &mut self.entry(&key.namespace).routes;
+        if routes.apply_service(&key.name, service) {
             self.mark_namespace(&key.namespace);
         }
     }
 
     /// A Service is gone.
     pub fn delete_service(&mut self, key: &ObjectKey) {
-        if let Some(view) = self.namespaces.get_mut(&key.namespace) {
-            view.services.remove(&key.name);
+        if let Some(view) = self.namespaces.get_mut(&key.namespace)
+            && view.routes.delete_service(&key.name)
+        {
             self.mark_namespace(&key.namespace);
             self.forget_if_empty(&key.namespace);
         }
@@ -216,22 +208,26 @@ impl Index {
         if self.binding(&key) == Some(&binding) {
             return;
         }
-        self.unlink_group(&key);
-        if let Some(arn) = binding.arn.clone() {
-            self.by_arn.entry(arn).or_default().insert(key.clone());
+        let arn = binding.arn.clone();
+        let former = self.entry(namespace).routes.apply_binding(binding);
+        self.unlink_group(&key, former);
+        if let Some(arn) = arn {
+            self.by_arn.entry(arn).or_default().insert(key);
         }
-        let view = self.entry(namespace);
-        view.bindings.insert((key.object.name, key.api), binding);
         self.mark_namespace(namespace);
     }
 
     /// A binding is gone.
     pub fn delete_binding(&mut self, key: &BindingKey) {
-        self.unlink_group(key);
-        if let Some(view) = self.namespaces.get_mut(&key.object.namespace) {
-            view.bindings.remove(&(key.object.name.clone(), key.api));
-            self.mark_namespace(&key.object.namespace);
-            self.forget_if_empty(&key.object.namespace);
+        let BindingKey { object, api } = key;
+        let Some(view) = self.namespaces.get_mut(&object.namespace) else {
+            return;
+        };
+        let former = view.routes.delete_binding(&object.name, *api);
+        if former.is_some() {
+            self.unlink_group(key, former);
+            self.mark_namespace(&object.namespace);
+            self.forget_if_empty(&object.namespace);
         }
     }
 
@@ -284,7 +280,9 @@ impl Index {
 
     /// Services were listed: those that the list does not name are gone.
     pub fn retain_services(&mut self, listing: &Listing) {
-        for key in self.unlisted(listing, |view| view.services.keys().collect()) {
+        for key in self.unlisted(listing, |view| {
+            view.routes.services().map(|(name, _)| name).collect()
+        }) {
             self.delete_service(&key);
         }
     }
@@ -292,8 +290,8 @@ impl Index {
     /// The bindings of one API group were listed: those that the list does not name are gone.
     pub fn retain_bindings(&mut self, api: BindingApi, listing: &Listing) {
         for object in self.unlisted(listing, |view| {
-            let of_api = view.bindings.keys().filter(|(_, of)| *of == api);
-            of_api.map(|(name, _)| name).collect()
+            let of_api = view.routes.bindings().filter(|b| b.api == api);
+            of_api.map(|binding| &binding.name).collect()
         }) {
             self.delete_binding(&BindingKey { object, api });
         }
@@ -334,8 +332,9 @@ impl Index {
         }
     }
 
-    fn unlink_group(&mut self, key: &BindingKey) {
-        let Some(arn) = self.binding(key).and_then(|binding| binding.arn.clone()) else {
+    /// A binding is no more what it was.
+    fn unlink_group(&mut self, key: &BindingKey, former: Option<Binding>) {
+        let Some(arn) = former.and_then(|binding| binding.arn) else {
             return;
         };
         if let Some(keys) = self.by_arn.get_mut(&arn) {

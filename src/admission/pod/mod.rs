@@ -239,10 +239,10 @@ fn in_namespace(
             .unwrap_or(&never)
             .opted_out,
     };
-    let decision = gates::decide(&pod, view.bindings(), &view.services, policy);
+    let decision = gates::decide(&pod, &view.routes, policy);
     let mut answer = audited(decision.reason.as_str());
     answer.patch = patch::of_pod(&decision, spec.readiness_gates.is_some());
-    if !decision.bindings.is_empty() {
+    if decision.reason != Reason::NoBinding {
         answer.audit.insert("bindings", by_binding(&decision));
     }
     answer
@@ -256,9 +256,9 @@ fn audited(reason: &'static str) -> Answer {
 
 /// `name=Reason`, joined by commas: the injected ones first, so that the cap spares them.
 fn by_binding(decision: &Decision<'_>) -> String {
-    let injected = |(_, reason): &&(&str, Reason)| *reason == Reason::Injected;
-    let first = decision.bindings.iter().filter(injected);
-    let rest = decision.bindings.iter().filter(|b| !injected(b));
+    let first = decision.injected().map(|name| (name, Reason::Injected));
+    let rest = decision.bindings();
+    let rest = rest.filter(|(_, reason)| *reason != Reason::Injected);
     let mut text = String::with_capacity(MAX_AUDIT);
     for (name, reason) in first.chain(rest) {
         let comma = if text.is_empty() { "" } else { "," };

@@ -7,6 +7,9 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::model::{Binding, Labels};
+use crate::rules::fixtures::{binding, service};
+use crate::rules::gates::Routes;
 use crate::rules::selector::LabelSet as _;
 
 fn is_borrowed(text: &str, body: &str) -> bool {
@@ -43,39 +46,47 @@ fn of_a_label_that_stands_twice_the_last_counts() {
     assert_eq!(labels.value("a"), Some("2"));
 }
 
-fn decision<'a>(bindings: &'a [(String, Reason)]) -> Decision<'a> {
-    Decision {
-        reason: Reason::NoBinding,
-        bindings: bindings.iter().map(|(n, r)| (n.as_str(), *r)).collect(),
-        add: vec![],
-        remove: vec![],
+/// The `bindings` annotation of a pod `app=web` where these bindings are.
+fn audit(bindings: Vec<Binding>) -> String {
+    let mut routes = Routes::default();
+    routes.apply_service(&"web".into(), service().selecting("app", "web"));
+    for binding in bindings {
+        routes.apply_binding(binding);
+    }
+    let pod = NewPod {
+        labels: &Labels::from([("app".into(), "web".into())]),
+        gates: &[],
+        opted_out: false,
+    };
+    by_binding(&gates::decide(&pod, &routes, &GatePolicy::default()))
+}
+
+/// A binding of Service `none`, which there is not.
+fn orphan(name: &str) -> Binding {
+    Binding {
+        service: "none".into(),
+        ..binding(name)
     }
 }
 
 #[test]
 fn the_audit_names_each_binding_the_injected_ones_first() {
-    let bindings = [
-        ("a".to_owned(), Reason::ServiceMissing),
-        ("b".to_owned(), Reason::Injected),
-    ];
-    assert_eq!(
-        by_binding(&decision(&bindings)),
-        "b=Injected,a=ServiceMissing"
-    );
+    let text = audit(vec![orphan("a"), binding("b"), orphan("c")]);
+    assert_eq!(text, "b=Injected,a=ServiceMissing,c=ServiceMissing");
 }
 
 #[test]
 fn a_long_audit_is_cut_after_the_injected_ones() {
     let mut bindings: Vec<_> = (0..100)
-        .map(|n| (format!("binding-{n:03}"), Reason::SelectorMismatch))
+        .map(|n| orphan(&format!("binding-{n:03}")))
         .collect();
-    bindings.push(("z".to_owned(), Reason::Injected));
-    let text = by_binding(&decision(&bindings));
-    assert!(text.starts_with("z=Injected,binding-000=SelectorMismatch,"));
-    assert!(text.ends_with("=SelectorMismatch…"));
-    // Another `,binding-NNN=SelectorMismatch` would have passed the cap.
+    bindings.push(binding("z"));
+    let text = audit(bindings);
+    assert!(text.starts_with("z=Injected,binding-000=ServiceMissing,"));
+    assert!(text.ends_with("=ServiceMissing…"));
+    // Another `,binding-NNN=ServiceMissing` would have passed the cap.
     assert!(
-        (MAX_AUDIT - 29..=MAX_AUDIT).contains(&text.len()),
+        (MAX_AUDIT - 27..=MAX_AUDIT).contains(&text.len()),
         "{}",
         text.len()
     );

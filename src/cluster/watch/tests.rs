@@ -58,8 +58,8 @@ impl World {
     fn service_names(&self, namespace: &str) -> Vec<String> {
         self.cache.read(|index| {
             let view = index.namespace(namespace);
-            let names = view.iter().flat_map(|view| view.services.keys());
-            names.map(|name| name.to_string()).collect()
+            let names = view.iter().flat_map(|view| view.routes.services());
+            names.map(|(name, _)| name.to_string()).collect()
         })
     }
 
@@ -72,7 +72,7 @@ impl World {
         self.cache.read(|index| {
             index
                 .namespace("shop")
-                .map_or(0, |view| view.bindings().count())
+                .map_or(0, |view| view.routes.bindings().count())
         })
     }
 

@@ -41,7 +41,7 @@ fn bound(bindings: impl IntoIterator<Item = Binding>) -> Index {
 #[test]
 fn bindings_come_in_the_order_of_their_names() {
     let index = bound(["web", "api", "mail"].map(binding));
-    let listed: Vec<&Binding> = index.namespace("shop").unwrap().bindings().collect();
+    let listed: Vec<&Binding> = index.namespace("shop").unwrap().routes.bindings().collect();
     assert_eq!(names(&listed), ["api", "mail", "web"]);
 }
 
@@ -221,7 +221,7 @@ fn what_a_new_list_leaves_out_is_gone() {
     index.retain_pods(&listing(&[key("web-2")]));
 
     let view = index.namespace("shop").unwrap();
-    let left: Vec<&Binding> = view.bindings().collect();
+    let left: Vec<&Binding> = view.routes.bindings().collect();
     assert_eq!(
         names(&left),
         ["api", "web"],
@@ -243,7 +243,7 @@ fn a_namespace_that_is_not_listed_loses_its_opt_in_but_not_its_content() {
     index.retain_namespaces(&listing(&[]));
     let view = index.namespace("shop").unwrap();
     assert_eq!(
-        (view.namespace.opted_in, view.bindings().count()),
+        (view.namespace.opted_in, view.routes.bindings().count()),
         (false, 1)
     );
 }

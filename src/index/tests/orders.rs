@@ -117,7 +117,7 @@ proptest! {
         news.iter().for_each(|told| tell(&mut index, told));
         let bindings: Vec<&Binding> = index
             .namespace("shop")
-            .map(|view| view.bindings().collect())
+            .map(|view| view.routes.bindings().collect())
             .unwrap_or_default();
         for group in 0..3_u8 {
             let of_group = arn(&group.to_string());

@@ -1,12 +1,15 @@
 //! Which gates a new pod gets, and why (contract 2).
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 
-use crate::model::{Binding, Service, TargetType};
+use crate::model::{Binding, Service};
 use crate::names::{BindingApi, ConditionPrefix, GateName, is_legacy_gate};
-use crate::rules::selector::{LabelSet, selects};
+use crate::rules::selector::LabelSet;
+
+mod routes;
+
+pub use routes::Routes;
+use routes::{Route, of_api};
 
 /// Why a pod, or a binding for that pod, was decided as it was.
 ///
@@ -91,108 +94,110 @@ pub struct NewPod<'a, L> {
 }
 
 /// What is to be done with a new pod's gates.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Decision<'a> {
     /// The admission's own reason.
     pub reason: Reason,
-    /// The reason for each binding of the namespace, in the order of their names.
-    pub bindings: Vec<(&'a str, Reason)>,
     /// Gates to add, in the order of the bindings' names.
     pub add: Vec<GateName>,
     /// Positions in the pod's gates of the legacy ones to remove, ascending.
     pub remove: Vec<usize>,
+    /// The bindings that select the pod, in the order of their names.
+    selecting: Vec<(&'a Binding, Reason)>,
+    routes: &'a Routes,
+    apis: &'a [BindingApi],
+}
+
+impl<'a> Decision<'a> {
+    /// The bindings that gave a gate, in the order of their names.
+    pub fn injected(&self) -> impl Iterator<Item = &'a str> {
+        let injected = |(_, reason): &&(_, Reason)| *reason == Reason::Injected;
+        let injected = self.selecting.iter().filter(injected);
+        injected.map(|(binding, _)| &*binding.name)
+    }
+
+    /// The reason for each binding of the namespace, in the order of their names.
+    pub fn bindings(&self) -> impl Iterator<Item = (&'a str, Reason)> {
+        let mut selecting = self.selecting.iter().peekable();
+        let all = self.routes.standings(self.apis);
+        all.map(move |(binding, standing)| {
+            let selects = selecting.next_if(|(selecting, _)| std::ptr::eq(*selecting, binding));
+            (
+                &*binding.name,
+                selects.map_or(standing, |(_, reason)| *reason),
+            )
+        })
+    }
 }
 
 /// Decides which gates a pod gets in a namespace with these bindings and Services.
 ///
-/// `bindings` come in the order of their names. Deciding again over the decision's own result adds
-/// and removes nothing, so that the API server may reinvoke.
+/// Deciding again over the decision's own result adds and removes nothing, so that the API server may
+/// reinvoke.
 pub fn decide<'a, L: LabelSet>(
     pod: &NewPod<'_, L>,
-    bindings: impl Iterator<Item = &'a Binding>,
-    services: &BTreeMap<Arc<str>, Service>,
-    policy: &GatePolicy,
+    routes: &'a Routes,
+    policy: &'a GatePolicy,
 ) -> Decision<'a> {
-    let mut decision = Decision {
-        reason: Reason::NoBinding,
-        bindings: Vec::new(),
-        add: Vec::new(),
-        remove: Vec::new(),
-    };
-    for binding in bindings {
-        let service = services.get(&binding.service);
-        let reason = match refusal(pod, binding, service, &policy.apis) {
-            Some(reason) => reason,
-            None => add_gate(
-                &mut decision.add,
-                pod.gates,
-                policy.prefix.gate(&binding.name),
-            ),
-        };
-        decision.bindings.push((&*binding.name, reason));
-    }
-    let reasons = decision.bindings.iter().map(|(_, reason)| *reason);
-    decision.reason = reasons.min().unwrap_or(Reason::NoBinding);
-    if decision.reason <= Reason::AlreadyInjected {
+    let selecting = routes.selecting(pod.labels);
+    let of_others = routes.strongest_of_others(&selecting, &policy.apis);
+    let mut add = Vec::new();
+    let reasons = selecting.iter().map(|(route, service)| {
+        let reason = refusal(pod.opted_out, route, service, &policy.apis);
+        let gate = || policy.prefix.gate(&route.binding.name);
+        (
+            &route.binding,
+            reason.unwrap_or_else(|| add_gate(&mut add, pod.gates, gate())),
+        )
+    });
+    let selecting: Vec<_> = reasons.collect();
+    let of_these = selecting.iter().map(|(_, reason)| *reason);
+    let reason = of_these.chain(of_others).min().unwrap_or(Reason::NoBinding);
+    let mut remove = Vec::new();
+    if reason <= Reason::AlreadyInjected {
         let legacy = |(_, gate): &(usize, &&str)| is_legacy_gate(gate);
         let gates = pod.gates.iter().enumerate();
-        decision.remove = gates.filter(legacy).map(|(at, _)| at).collect();
+        remove.extend(gates.filter(legacy).map(|(at, _)| at));
     }
-    decision
+    Decision {
+        reason,
+        add,
+        remove,
+        selecting,
+        routes,
+        apis: &policy.apis,
+    }
 }
 
 /// Whether a pod that is there, and is not opted out, lacks a gate that it would be given were it
 /// created now, in a namespace with these bindings and Services.
 ///
 /// `present` are its gates under every prefix that is served: one under a former prefix lacks nothing.
-pub fn lacks_gate<'a, L: LabelSet>(
+pub fn lacks_gate<L: LabelSet>(
     labels: &L,
     present: &[GateName],
-    mut bindings: impl Iterator<Item = &'a Binding>,
-    services: &BTreeMap<Arc<str>, Service>,
+    routes: &Routes,
     apis: &[BindingApi],
 ) -> bool {
-    let pod = NewPod {
-        labels,
-        gates: &[],
-        opted_out: false,
-    };
-    bindings.any(|binding| {
-        let service = services.get(&binding.service);
-        refusal(&pod, binding, service, apis).is_none()
-            && !present.iter().any(|gate| gate.is_of(&binding.name))
+    let mut selecting = routes.selecting(labels).into_iter();
+    selecting.any(|(route, service)| {
+        refusal(false, route, service, apis).is_none()
+            && !present.iter().any(|gate| gate.is_of(&route.binding.name))
     })
 }
 
-/// Why a binding gives this pod no gate; `None` where it gives one.
-fn refusal<L: LabelSet>(
-    pod: &NewPod<'_, L>,
-    binding: &Binding,
-    service: Option<&Service>,
+/// Why a binding gives no gate to a pod that its Service selects; `None` where it gives one.
+fn refusal(
+    pod_opted_out: bool,
+    route: &Route,
+    service: &Service,
     apis: &[BindingApi],
 ) -> Option<Reason> {
-    if !apis.contains(&binding.api) {
-        return Some(Reason::ApiNotGated);
-    }
-    match binding.target_type {
-        Some(TargetType::Ip) => {}
-        Some(TargetType::Instance) => return Some(Reason::TargetTypeInstance),
-        None => return Some(Reason::TargetTypeUnknown),
-    }
-    let Some(service) = service else {
-        return Some(Reason::ServiceMissing);
-    };
-    if service.external_name {
-        Some(Reason::ServiceExternalName)
-    } else if service.selector.is_empty() {
-        Some(Reason::ServiceWithoutSelector)
-    } else if !selects(&service.selector, pod.labels) {
-        Some(Reason::SelectorMismatch)
-    } else if pod.opted_out || service.opted_out || binding.opted_out {
-        Some(Reason::OptedOut)
-    } else {
-        None
-    }
+    let opted_out = pod_opted_out || service.opted_out || route.binding.opted_out;
+    of_api(route.binding.api, apis).or(match route.standing {
+        Reason::SelectorMismatch => opted_out.then_some(Reason::OptedOut),
+        standing => Some(standing),
+    })
 }
 
 /// Adds a gate unless the pod or the plan has it. Bindings of one name in both API groups share one.

@@ -3,7 +3,9 @@
 use rstest::rstest;
 
 use super::*;
-use crate::model::{IpFamily, Labels};
+use std::sync::Arc;
+
+use crate::model::{IpFamily, Labels, TargetType};
 
 fn labels(pairs: &[(&str, &str)]) -> Labels {
     let pairs = pairs.iter();
@@ -59,16 +61,36 @@ impl Default for Case<'_> {
     }
 }
 
+/// What was decided, apart from what it was decided about.
+struct Decided {
+    reason: Reason,
+    bindings: Vec<(String, Reason)>,
+    added: Vec<String>,
+    removed: Vec<usize>,
+}
+
 impl Case<'_> {
-    fn decide(&self) -> Decision<'_> {
+    fn decide(&self) -> Decided {
         let pod = NewPod {
             labels: &self.labels,
             gates: self.gates,
             opted_out: self.opted_out,
         };
-        let services = self.service.iter().cloned();
-        let services = services.map(|s| ("web".into(), s)).collect();
-        decide(&pod, self.bindings.iter(), &services, &self.policy)
+        let routes = routes(&self.bindings, self.service.clone());
+        let decision = decide(&pod, &routes, &self.policy);
+        let bindings = decision.bindings();
+        Decided {
+            reason: decision.reason,
+            bindings: bindings
+                .map(|(name, reason)| (name.to_owned(), reason))
+                .collect(),
+            added: decision
+                .add
+                .iter()
+                .map(|gate| gate.as_str().to_owned())
+                .collect(),
+            removed: decision.remove,
+        }
     }
 
     fn with(change: impl FnOnce(&mut Self)) -> Self {
@@ -90,8 +112,16 @@ const A: &str = "target-health.elbv2.k8s.aws/a";
 const B: &str = "target-health.elbv2.k8s.aws/b";
 const LEGACY: &str = "target-health.alb.ingress.k8s.aws/web_a_80";
 
-fn added<'a>(decision: &'a Decision<'_>) -> Vec<&'a str> {
-    decision.add.iter().map(GateName::as_str).collect()
+/// A namespace with these bindings, and perhaps the Service `web`.
+fn routes(bindings: &[Binding], service: Option<Service>) -> Routes {
+    let mut routes = Routes::default();
+    for binding in bindings {
+        routes.apply_binding(binding.clone());
+    }
+    if let Some(service) = service {
+        routes.apply_service(&"web".into(), service);
+    }
+    routes
 }
 
 #[test]
@@ -99,8 +129,8 @@ fn a_selected_pod_gets_the_gate_of_its_binding() {
     let case = Case::default();
     let decision = case.decide();
     assert_eq!(decision.reason, Reason::Injected);
-    assert_eq!(decision.bindings, [("a", Reason::Injected)]);
-    assert_eq!(added(&decision), [A]);
+    assert_eq!(decision.bindings, [("a".to_owned(), Reason::Injected)]);
+    assert_eq!(decision.added, [A]);
 }
 
 #[rstest]
@@ -120,14 +150,14 @@ fn a_pod_that_is_not_due_a_gate_is_left_alone(#[case] mut case: Case<'_>, #[case
     case.gates = &[LEGACY, "example.com/mine"];
     let decision = case.decide();
     assert_eq!(decision.reason, reason);
-    assert_eq!(added(&decision), [""; 0]);
-    assert_eq!(decision.remove, [0; 0]);
+    assert_eq!(decision.added, Vec::<String>::new());
+    assert_eq!(decision.removed, [0; 0]);
 }
 
 #[test]
 fn gates_are_added_in_the_order_of_the_bindings() {
     let case = Case::with(|c| c.bindings = vec![binding("a"), binding("b")]);
-    assert_eq!(added(&case.decide()), [A, B]);
+    assert_eq!(case.decide().added, [A, B]);
 }
 
 #[test]
@@ -140,9 +170,12 @@ fn a_gate_that_the_pod_has_is_not_added_again() {
     assert_eq!(decision.reason, Reason::Injected);
     assert_eq!(
         decision.bindings,
-        [("a", Reason::AlreadyInjected), ("b", Reason::Injected)]
+        [
+            ("a".to_owned(), Reason::AlreadyInjected),
+            ("b".to_owned(), Reason::Injected),
+        ]
     );
-    assert_eq!(added(&decision), [B]);
+    assert_eq!(decision.added, [B]);
 }
 
 #[test]
@@ -154,7 +187,7 @@ fn bindings_of_one_name_in_both_api_groups_share_a_gate() {
         c.policy.apis = BindingApi::ALL.to_vec();
     });
     let decision = case.decide();
-    assert_eq!(added(&decision), [A]);
+    assert_eq!(decision.added, [A]);
     assert_eq!(decision.bindings.len(), 2);
 }
 
@@ -166,13 +199,13 @@ fn legacy_gates_go_once_a_gate_is_due(#[case] gates: &[&str], #[case] removed: &
         gates,
         ..Case::default()
     };
-    assert_eq!(case.decide().remove, removed);
+    assert_eq!(case.decide().removed, removed);
 }
 
 #[test]
 fn the_configured_prefix_names_the_gate() {
     let case = Case::with(|c| c.policy.prefix = "target-health.targetgate.dev".parse().unwrap());
-    assert_eq!(added(&case.decide()), ["target-health.targetgate.dev/a"]);
+    assert_eq!(case.decide().added, ["target-health.targetgate.dev/a"]);
 }
 
 #[test]
@@ -229,13 +262,6 @@ fn a_pod_lacks_no_gate_that_it_would_not_be_given() {
 /// Whether a pod `app=web` with these gates lacks one.
 fn lacks_any(present: &[GateName], binding: Binding, service: Service) -> bool {
     let pod = labels(&[("app", "web")]);
-    let services = BTreeMap::from([("web".into(), service)]);
-    let bindings = [binding];
-    lacks_gate(
-        &pod,
-        present,
-        bindings.iter(),
-        &services,
-        &[BindingApi::Elbv2],
-    )
+    let routes = routes(&[binding], Some(service));
+    lacks_gate(&pod, present, &routes, &[BindingApi::Elbv2])
 }

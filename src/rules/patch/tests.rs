@@ -9,7 +9,7 @@ use proptest::sample::{select, subsequence};
 use super::*;
 use crate::model::{Binding, IpFamily, Labels, Service, TargetType};
 use crate::names::{BindingApi, LEGACY_CONDITION_PREFIX, is_legacy_gate};
-use crate::rules::gates::{GatePolicy, NewPod, decide};
+use crate::rules::gates::{GatePolicy, NewPod, Routes, decide};
 
 const NAMES: [&str; 4] = ["api", "web", "web-2", "ünïcode"];
 
@@ -18,6 +18,19 @@ const NAMES: [&str; 4] = ["api", "web", "web-2", "ünïcode"];
 struct World {
     bindings: Vec<Binding>,
     services: BTreeMap<Arc<str>, Service>,
+}
+
+impl World {
+    fn routes(&self) -> Routes {
+        let mut routes = Routes::default();
+        for binding in &self.bindings {
+            routes.apply_binding(binding.clone());
+        }
+        for (name, service) in &self.services {
+            routes.apply_service(name, service.clone());
+        }
+        routes
+    }
 }
 
 /// What the decision of a pod gives: the patched pod and how many operations it took.
@@ -29,8 +42,8 @@ fn carry_out(world: &World, pod: &Value) -> (Value, Patch) {
         gates: &gates,
         opted_out: false,
     };
-    let bindings = world.bindings.iter();
-    let decision = decide(&new, bindings, &world.services, &GatePolicy::default());
+    let (routes, policy) = (world.routes(), GatePolicy::default());
+    let decision = decide(&new, &routes, &policy);
     let patch = of_pod(&decision, pod["spec"]["readinessGates"].is_array());
     let mut patched = pod.clone();
     json_patch::patch(&mut patched, &patch).unwrap();
