@@ -6,6 +6,9 @@ use json_patch::Patch;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
+/// Room for most answers, in bytes.
+const USUAL: usize = 1536;
+
 /// What a hook decided about one request.
 #[derive(Debug, Default)]
 pub struct Answer {
@@ -70,7 +73,10 @@ impl Answer {
                 audit_annotations: &self.audit,
             },
         };
-        serde_json::to_vec(&review).unwrap_or_default()
+        let mut json = Vec::with_capacity(USUAL);
+        // Nothing in it lacks a JSON form, and a `Vec` takes all that is written to it.
+        let _ = serde_json::to_writer(&mut json, &review);
+        json
     }
 }
 

@@ -125,9 +125,8 @@ impl<'a> Reader<'a> {
     fn name(&mut self) -> Option<&'a [u8]> {
         self.expect(b'"')?;
         let begin = self.at;
-        self.skip_text()?;
-        let name = &self.json[begin..self.at - 1];
-        (!name.contains(&b'\\')).then_some(name)
+        let escaped = self.skip_text()?;
+        (!escaped).then(|| &self.json[begin..self.at - 1])
     }
 
     /// The next value, as it is written.
@@ -153,7 +152,7 @@ impl<'a> Reader<'a> {
             self.at += 1;
             match OUTSIDE[usize::from(byte)] {
                 PLAIN => {}
-                QUOTE => self.skip_text()?,
+                QUOTE => drop(self.skip_text()?),
                 OPEN => depth += 1,
                 // The first bracket opened, and the last that closes ends the loop.
                 _ => depth -= 1,
@@ -164,18 +163,21 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Passes over the rest of a text, and its closing quote.
-    fn skip_text(&mut self) -> Option<()> {
-        let mut at = self.at;
+    /// Passes over the rest of a text, and its closing quote. Tells whether there is an escape in it.
+    fn skip_text(&mut self) -> Option<bool> {
+        let (mut at, mut escaped) = (self.at, false);
         loop {
             match WITHIN[usize::from(*self.json.get(at)?)] {
                 PLAIN => at += 1,
                 QUOTE => break,
-                _ => at += 2,
+                _ => {
+                    escaped = true;
+                    at += 2;
+                }
             }
         }
         self.at = at + 1;
-        Some(())
+        Some(escaped)
     }
 
     /// Passes over a number, `true`, `false` or `null`.

@@ -20,8 +20,8 @@ mod tests;
 
 use object::{GateAnnotation, LabelList, Metadata, Pod, Spec};
 
-/// The longest `bindings` annotation, in bytes.
-const MAX_AUDIT: usize = 1024;
+/// The longest `bindings` annotation, in bytes: every pod's creation puts it into the audit log.
+const MAX_AUDIT: usize = 512;
 const CUT: char = '…';
 
 /// Why the pod hook answered without deciding about gates.
