@@ -9,6 +9,7 @@ use std::time::Duration;
 pub mod cache;
 pub mod confirm;
 pub mod events;
+pub mod leadership;
 pub mod objects;
 pub mod status;
 #[cfg(test)]
