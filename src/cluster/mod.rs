@@ -10,6 +10,7 @@ pub mod cache;
 pub mod confirm;
 pub mod events;
 pub mod leadership;
+pub mod lease;
 pub mod objects;
 pub mod status;
 #[cfg(test)]
