@@ -7,7 +7,6 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 use targetgate_sandbox::api::{Away, Verb};
 use targetgate_sandbox::elb::Health;
-use targetgate_sandbox::elb::check::CheckOutcome;
 use targetgate_sandbox::elb::health::CheckFailure;
 use tokio::time::{Instant, sleep};
 
@@ -101,33 +100,28 @@ async fn a_leader_that_leaves_is_followed_within_a_second() {
 async fn what_a_hung_leader_sends_late_changes_nothing() {
     let (world, a, b) = two().await;
     let arn = world.bind("web").await;
-    world.pod("web-1", "10.0.0.1", &["web"]).await;
-    world.until_gate("web-1", WAITS).await;
-    // ELB says healthy, and the write is on its way when the leader hangs.
-    a.hold_up(true);
     let ip = address("10.0.0.1").ip();
-    world.register(&arn, "10.0.0.1");
-    sleep(9 * S).await;
-    let failed = CheckOutcome::Failed(CheckFailure::Status(503));
-    world.probe.answer(address("10.0.0.1"), Some(failed));
+    let elb_says = |health| world.elb.script(&arn, ip, 8080, health).unwrap();
+    elb_says(Health::checking());
+    world.pod("web-1", "10.0.0.1", &["web"]).await;
     world
-        .elb
-        .script(&arn, ip, 8080, Health::unhealthy(CheckFailure::Status(503)))
-        .unwrap();
+        .until_gate("web-1", ("False", "Elb.InitialHealthChecking"))
+        .await;
+    // The leader hangs when what opens the gate is on its way.
+    a.hold_up(true);
+    elb_says(Health::healthy());
+    sleep(5 * S).await;
+    elb_says(Health::unhealthy(CheckFailure::Status(503)));
     a.until_follows().await;
     b.until_leads().await;
-    world
-        .until_gate("web-1", ("False", "Target.ResponseCodeMismatch"))
-        .await;
+    let closed = ("False", "Target.ResponseCodeMismatch");
+    world.until_gate("web-1", closed).await;
     let before = status_patches(&world);
     a.hold_up(false);
     sleep(S).await;
     assert!(status_patches(&world) > before, "nothing was sent late");
     let gate = world.gate_after(30 * S, "web-1").await.unwrap();
-    assert_eq!(
-        (&*gate.0, &*gate.1),
-        ("False", "Target.ResponseCodeMismatch")
-    );
+    assert_eq!((&*gate.0, &*gate.1), closed);
     assert!(!a.leadership.leads() && b.leadership.leads());
 }
 
