@@ -12,8 +12,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ServiceAccount;
-use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Client, Config};
 use serde_json::{Value, json};
 use targetgate::dev_certs;
@@ -30,6 +31,14 @@ use crate::servers::{Cluster, Server, control_plane, resource, until};
 static TURN: Mutex<()> = Mutex::const_new(());
 /// Where it is installed, and as whom it runs.
 const NAMESPACE: &str = "targetgate-system";
+/// What is installed there; the rest is the cluster's.
+const NAMESPACED: [&str; 5] = [
+    "ServiceAccount",
+    "Service",
+    "Deployment",
+    "Role",
+    "RoleBinding",
+];
 /// The shipped ServiceAccount, as the API server names it.
 pub(crate) const ACCOUNT: &str = "system:serviceaccount:targetgate-system:targetgate";
 
@@ -63,6 +72,10 @@ impl Installed {
         for object in rest {
             apply(&cluster.client, object).await;
         }
+        // The test before this one has killed its holder, which would be waited for.
+        let leases: Api<Lease> = Api::namespaced(cluster.client.clone(), NAMESPACE);
+        let deleted = leases.delete("targetgate", &DeleteParams::default()).await;
+        assert!(matches!(deleted, Ok(_) | Err(kube::Error::Api(_))));
 
         let mut tasks = JoinSet::new();
         let (elb, arn, endpoint) = aws(&mut tasks).await;
@@ -133,7 +146,7 @@ fn rendered() -> Vec<Value> {
         .collect();
     for object in &mut objects {
         let kind = object["kind"].as_str().unwrap();
-        if ["ServiceAccount", "Service", "Deployment"].contains(&kind) {
+        if NAMESPACED.contains(&kind) {
             object["metadata"]["namespace"] = kustomization["namespace"].clone();
         }
         for labels in kustomization["labels"].as_array().unwrap() {
@@ -225,6 +238,8 @@ fn start(files: &Path, kubeconfig: &Path, elb: &str) -> Child {
         .arg("--kubeconfig")
         .arg(kubeconfig)
         .env_clear()
+        .env("POD_NAMESPACE", NAMESPACE)
+        .env("POD_NAME", "targetgate-0")
         .env("AWS_REGION", elb::Options::default().region)
         .env("AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2", elb)
         .env("AWS_ACCESS_KEY_ID", "sandbox")
