@@ -160,6 +160,11 @@ impl Index {
                 pods => self.ungated.insert(name, pods),
             };
         }
+        self.ungated()
+    }
+
+    /// What [`Self::count_ungated`] said last.
+    pub fn ungated(&self) -> usize {
         self.ungated.values().sum()
     }
 

@@ -6,9 +6,11 @@ pub mod defaults;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod gates;
+pub mod lease;
 pub mod outlook;
 pub mod patch;
 pub mod selector;
 pub mod target;
 pub mod trust;
 pub mod validate;
+pub mod version;
