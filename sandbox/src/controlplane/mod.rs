@@ -9,16 +9,11 @@
 mod audit;
 mod files;
 mod programs;
-mod supervised;
-
-#[cfg(test)]
-mod tests;
 
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use http::{Request, StatusCode};
@@ -26,20 +21,15 @@ use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 pub use self::{audit::AuditEvent, programs::MissingProgram};
-use self::{
-    files::Files,
-    programs::Programs,
-    supervised::{Folder, Supervised},
+use self::{files::Files, programs::Programs};
+pub use crate::supervised::ProcessError;
+use crate::{
+    get::get,
+    supervised::{Folder, LOOK_AGAIN, Supervised},
 };
-use crate::get::get;
-
-/// How long a program may take until it serves, also on a machine with much to do.
-const STARTS_WITHIN: Duration = Duration::from_secs(90);
-/// The pause between two looks at a program that starts.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// What is started.
 #[derive(Clone, Copy, Debug, Default)]
@@ -67,19 +57,9 @@ pub enum ControlPlaneError {
     /// No port of loopback could be found for it.
     #[error("cannot find a free port of 127.0.0.1")]
     Port(#[source] io::Error),
-    /// A program could not be started.
-    #[error("cannot start {0}")]
-    Start(&'static str, #[source] io::Error),
-    /// A program ended, or did not serve in time.
-    #[error("{name} {what}; the end of its log:\n{log}")]
-    Failed {
-        /// Which program.
-        name: &'static str,
-        /// What it did.
-        what: String,
-        /// Its last lines.
-        log: String,
-    },
+    /// A program does not run.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
     /// No client could be made from its kubeconfig.
     #[error("cannot use the kubeconfig of the API server")]
     Kubeconfig(#[source] KubeconfigError),
@@ -118,18 +98,23 @@ impl ControlPlane {
         let files = Files::write(folder.path(), server)?;
 
         let arguments = etcd_arguments(folder.path(), etcd_client, etcd_peer);
-        let mut etcd = folder.start(&programs, "etcd", &arguments)?;
+        let mut etcd = start(&folder, &programs, "etcd", &arguments)?;
         etcd.until(async || health(etcd_client).await).await?;
 
         let arguments = api_server_arguments(&files, server, etcd_client);
-        let mut api_server = folder.start(&programs, "kube-apiserver", &arguments)?;
+        let mut api_server = start(&folder, &programs, "kube-apiserver", &arguments)?;
         let client = client(&files.kubeconfig).await?;
         api_server.until(async || ready(&client).await).await?;
 
         let controller_manager = match options.controller_manager {
             true => {
                 let arguments = controller_manager_arguments(&files);
-                Some(folder.start(&programs, "kube-controller-manager", &arguments)?)
+                Some(start(
+                    &folder,
+                    &programs,
+                    "kube-controller-manager",
+                    &arguments,
+                )?)
             }
             false => None,
         };
@@ -174,7 +159,7 @@ impl ControlPlane {
     }
 
     /// Returns when one of the programs has ended, which none should, and says how.
-    pub async fn broken(&mut self) -> ControlPlaneError {
+    pub async fn broken(&mut self) -> ProcessError {
         loop {
             let programs = [Some(&mut self.etcd), Some(&mut self.api_server)];
             let programs = programs
@@ -186,6 +171,15 @@ impl ControlPlane {
             sleep(LOOK_AGAIN).await;
         }
     }
+}
+
+fn start(
+    folder: &Folder,
+    programs: &Programs,
+    name: &'static str,
+    arguments: &[String],
+) -> Result<Supervised, ControlPlaneError> {
+    Ok(folder.start(name, &programs.program(name)?, arguments)?)
 }
 
 /// Addresses that were free a moment ago: all are held until the last is found.
@@ -271,22 +265,5 @@ async fn ready(client: &Client) -> bool {
     match Request::get("/readyz").body(Vec::new()) {
         Ok(request) => client.request_text(request).await.is_ok(),
         Err(_) => false,
-    }
-}
-
-impl Supervised {
-    /// Waits until `serves` says yes, for as long as the program runs.
-    async fn until(&mut self, serves: impl AsyncFn() -> bool) -> Result<(), ControlPlaneError> {
-        let deadline = Instant::now() + STARTS_WITHIN;
-        while !serves().await {
-            if let Some(failure) = self.failure() {
-                return Err(failure);
-            }
-            if Instant::now() > deadline {
-                return Err(self.failed(format!("did not serve within {STARTS_WITHIN:?}")));
-            }
-            sleep(LOOK_AGAIN).await;
-        }
-        Ok(())
     }
 }
