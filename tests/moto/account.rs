@@ -61,14 +61,7 @@ impl Account<'_> {
             .append_pair("Version", version)
             .extend_pairs(parameters)
             .finish();
-        // Moto reads the service and the Region from what would be a signature.
-        let headers = format!(
-            "Content-Type: application/x-www-form-urlencoded\r\n\
-             X-Moto-Account-Id: {}\r\n\
-             Authorization: AWS4-HMAC-SHA256 Credential=none/20260101/{REGION}/{service}/aws4_request, \
-             SignedHeaders=host, Signature=none\r\n",
-            self.id
-        );
+        let headers = format!("X-Moto-Account-Id: {}\r\n{}", self.id, unsigned(service));
         post(self.moto.address(), "/", &headers, &body).await
     }
 
@@ -142,12 +135,21 @@ pub(crate) fn config(address: SocketAddr, credentials: Credentials) -> SdkConfig
 }
 
 /// The product's edge, as whom these credentials name.
-pub(crate) fn client(address: SocketAddr, credentials: Credentials) -> (ElbClient, Arc<Metrics>) {
+pub(crate) fn client(address: SocketAddr, credentials: Credentials) -> ElbClient {
     let metrics = Arc::new(Metrics::default());
     let budget = Budget::new(10.0, 40, metrics.clone());
     let config = config(address, credentials);
-    let client = ElbClient::new(config, Timeouts::default(), budget, metrics.clone());
-    (client, metrics)
+    ElbClient::new(config, Timeouts::default(), budget, metrics)
+}
+
+/// The headers of an unsigned call of a Query API: moto reads the service and the Region from what
+/// would be a signature.
+pub(crate) fn unsigned(service: &str) -> String {
+    format!(
+        "Content-Type: application/x-www-form-urlencoded\r\n\
+         Authorization: AWS4-HMAC-SHA256 Credential=none/20260101/{REGION}/{service}/aws4_request, \
+         SignedHeaders=host, Signature=none\r\n"
+    )
 }
 
 /// The text of the first element of this name.

@@ -6,6 +6,9 @@
 )]
 
 mod account;
+mod credentials;
+mod issuer;
+mod permissions;
 #[path = "../binary/process.rs"]
 #[expect(dead_code, reason = "the binary's own tests use the rest")]
 mod process;

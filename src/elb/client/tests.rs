@@ -330,7 +330,7 @@ async fn a_role_that_may_not_be_assumed_is_a_denial_that_says_so() {
         .unwrap_err();
     assert_eq!(
         (error.code(), error.kind),
-        ("NoCredentials", ElbErrorKind::Denied)
+        ("NoCredentials", ElbErrorKind::NoCredentials)
     );
     assert!(error.message.contains("AccessDenied"), "{}", error.message);
 }
