@@ -31,7 +31,7 @@ pub(crate) const SMALL: &[u8] = include_bytes!("../../benches/reviews/small.json
 pub(crate) const CLOSE: &str = "Connection: close\r\n";
 
 /// Everything awaited here comes long before.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The binary with nothing of this machine's environment that could change what it does.
 pub(crate) fn binary() -> Command {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
@@ -19,6 +20,8 @@ use tokio::sync::OnceCell;
 use crate::process::{rest, status};
 
 pub(crate) const REGION: &str = "eu-west-1";
+/// Every answer comes long before.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// What an account's VPC spans.
 const VPC_RANGE: &str = "10.0.0.0/16";
 
@@ -138,8 +141,13 @@ pub(crate) fn config(address: SocketAddr, credentials: Credentials) -> SdkConfig
 pub(crate) fn client(address: SocketAddr, credentials: Credentials) -> ElbClient {
     let metrics = Arc::new(Metrics::default());
     let budget = Budget::new(10.0, 40, metrics.clone());
-    let config = config(address, credentials);
-    ElbClient::new(config, Timeouts::default(), budget, metrics)
+    // Moto loads what an API needs with the first call of it, which takes time on a busy machine.
+    let timeouts = Timeouts {
+        connect: PATIENCE,
+        target_health: PATIENCE,
+        target_groups: PATIENCE,
+    };
+    ElbClient::new(config(address, credentials), timeouts, budget, metrics)
 }
 
 /// The headers of an unsigned call of a Query API: moto reads the service and the Region from what

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::account::{Account, demand_signatures, started};
 use crate::issuer::{Asked, Issuer, key_for};
-use crate::process::{CLOSE, Process, binary, status};
+use crate::process::{CLOSE, Process, binary, status, until};
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/web";
 const HOOK: &str = "/mutate-elbv2-k8s-aws-v1beta1-targetgroupbinding";
@@ -110,14 +110,18 @@ async fn bind(process: &Process, arn: &str) -> Value {
     review["response"].clone()
 }
 
-/// Binds a group, and sees that AWS told of its type.
+/// Binds a group, and sees that AWS told of its type. A busy machine may be too slow for the product's
+/// own times, so it may take another try, as it would a user.
 async fn binds(process: &Process, arn: &str) {
-    let response = bind(process, arn).await;
+    let response = until("AWS answers in time", async || {
+        let response = bind(process, arn).await;
+        let message = response["status"]["message"].as_str().unwrap_or("");
+        (!message.contains("Timeout")).then_some(response)
+    })
+    .await;
     assert_eq!(response["allowed"], true, "{response}");
-    let patch = STANDARD
-        .decode(response["patch"].as_str().unwrap())
-        .unwrap();
-    let patch = String::from_utf8(patch).unwrap();
+    let patch = response["patch"].as_str().unwrap();
+    let patch = String::from_utf8(STANDARD.decode(patch).unwrap()).unwrap();
     assert!(patch.contains("/spec/targetType"), "{patch}");
 }
 
@@ -132,7 +136,7 @@ async fn keys_of_the_environment_sign_the_calls() {
     let process = with_credentials(binary).await;
     binds(&process, &issuer.target_group("web")).await;
     let key = "AKIASTATIC".to_owned();
-    assert_eq!(issuer.asked(), [Asked::Elb { key }]);
+    issuer.was_asked_last(&[Asked::Elb { key }]);
 }
 
 #[tokio::test]
@@ -142,17 +146,9 @@ async fn a_web_identity_becomes_its_roles_credentials_also_after_the_token_has_r
     let process = with_credentials(with_irsa(&issuer.url(), ROLE, &token.path())).await;
     for text in ["first", "second"] {
         token.rotate(text);
-        issuer.asked();
         binds(&process, &issuer.target_group(text)).await;
-        let asked = issuer.asked();
-        let (role, token) = (ROLE.to_owned(), text.to_owned());
-        assert_eq!(
-            asked,
-            [
-                Asked::Sts { role, token },
-                Asked::Elb { key: key_for(text) }
-            ]
-        );
+        let (role, token, key) = (ROLE.to_owned(), text.to_owned(), key_for(text));
+        issuer.was_asked_last(&[Asked::Sts { role, token }, Asked::Elb { key }]);
     }
 }
 
@@ -164,13 +160,9 @@ async fn pod_identity_gives_credentials_also_after_the_token_has_rotated() {
     let process = with_credentials(binary).await;
     for text in ["first", "second"] {
         token.rotate(text);
-        issuer.asked();
         binds(&process, &issuer.target_group(text)).await;
-        let token = text.to_owned();
-        assert_eq!(
-            issuer.asked(),
-            [Asked::Agent { token }, Asked::Elb { key: key_for(text) }]
-        );
+        let (token, key) = (text.to_owned(), key_for(text));
+        issuer.was_asked_last(&[Asked::Agent { token }, Asked::Elb { key }]);
     }
 }
 
@@ -271,5 +263,5 @@ async fn credentials_that_come_late_are_taken_without_a_restart() {
     token.rotate("late");
     binds(&process, &issuer.target_group("web")).await;
     let key = key_for("late");
-    assert_eq!(issuer.asked().last(), Some(&Asked::Elb { key }));
+    issuer.was_asked_last(&[Asked::Elb { key }]);
 }

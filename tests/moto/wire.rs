@@ -22,7 +22,7 @@ use targetgate_sandbox::elb::{Elb, Options};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use crate::account::{Account, client, config, element, open, send, unsigned};
+use crate::account::{Account, PATIENCE, client, config, element, open, send, unsigned};
 use crate::process::status;
 
 /// The account of whoever moto does not know.
@@ -224,7 +224,7 @@ async fn shared_descriptions_fail_for_the_absent_group_alone(
         selector: GroupSelector::Name("shared".to_owned()),
         role: None,
     };
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + PATIENCE;
     let (here, gone) = (query(&here), query(&gone));
     let (found, missing, named) = tokio::join!(
         groups.describe(&here, deadline),
