@@ -158,7 +158,7 @@ async fn a_group_is_described_by_arn_and_by_name(
     assert_eq!(group.protocol.as_deref(), Some("HTTP"));
     assert_eq!(group.check_interval, Duration::from_secs(7));
     assert_eq!(group.healthy_threshold, 3);
-    assert_eq!(by_name.unwrap(), [group.clone()]);
+    assert_eq!(by_name.unwrap(), std::slice::from_ref(group));
 }
 
 #[rstest]
