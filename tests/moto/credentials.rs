@@ -139,6 +139,31 @@ async fn keys_of_the_environment_sign_the_calls() {
     issuer.was_asked_last(&[Asked::Elb { key }]);
 }
 
+/// As IAM Roles Anywhere has them, outside AWS.
+#[tokio::test]
+async fn a_process_that_a_profile_names_gives_credentials() {
+    let issuer = Issuer::new().await;
+    let files = tempfile::tempdir().unwrap();
+    let (config, said) = (files.path().join("config"), files.path().join("said"));
+    let credentials = json!({
+        "Version": 1, "AccessKeyId": "AKIAPROCESS", "SecretAccessKey": "from-a-process",
+    });
+    std::fs::write(&said, credentials.to_string()).unwrap();
+    let profile = format!(
+        "[default]\ncredential_process = /bin/cat {}\n",
+        said.display()
+    );
+    std::fs::write(&config, profile).unwrap();
+    let mut binary = binary();
+    binary
+        .env("AWS_ENDPOINT_URL", issuer.url())
+        .env("AWS_CONFIG_FILE", config);
+    let process = with_credentials(binary).await;
+    binds(&process, &issuer.target_group("web")).await;
+    let key = "AKIAPROCESS".to_owned();
+    issuer.was_asked_last(&[Asked::Elb { key }]);
+}
+
 #[tokio::test]
 async fn a_web_identity_becomes_its_roles_credentials_also_after_the_token_has_rotated() {
     let issuer = Issuer::new().await;
