@@ -18,13 +18,17 @@ fetch-controlplane: # The same for the control plane of the tests, which is buil
 build-controlplane: fetch-controlplane # Takes minutes once, and again only when tests/controlplane/go.mod changes
 	tests/controlplane/build
 
+.PHONY: fetch-moto
+fetch-moto: # The same for moto, a double of AWS that is not ours, which runs with Python
+	tests/moto/install
+
 .PHONY: demo
 demo: fetch ## Watch rolling updates lose requests, and stop losing them: no cluster, no AWS account
 	cargo build --offline --locked --workspace --bins
 	target/debug/targetgate-sandbox demo --targetgate target/debug/targetgate $(ARGS)
 
 .PHONY: test
-test: fetch build-controlplane ## Run all tests, on a real API server too; after the fetches they use nothing but loopback
+test: fetch build-controlplane fetch-moto ## Run all tests, on a real API server too; after the fetches they use nothing but loopback
 	cargo test --offline --locked --workspace --doc
 	cargo test --offline --locked --workspace --lib --tests
 

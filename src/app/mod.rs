@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use aws_config::BehaviorVersion;
+use aws_config::{BehaviorVersion, SdkConfig};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tokio::net::TcpListener;
@@ -25,6 +25,7 @@ use crate::cluster::leadership::Leadership;
 use crate::cluster::watch::{WatchOptions, watches};
 use crate::elb::budget::Budget;
 use crate::elb::client::{ElbClient, Timeouts};
+use crate::elb::credentials;
 use crate::elb::groups::TargetGroups;
 use crate::elb::vpc;
 use crate::health::{Loop, action};
@@ -95,6 +96,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<u8> {
     );
     let mut election = election.start(shared.cache.clone());
     info!(%listen, %admin, "started");
+    task::spawn(credentials::tell(shared.aws.config.clone()));
 
     let first = tokio::select! {
         ended = tasks.ended() => return Err(ended),
@@ -249,6 +251,7 @@ async fn kubernetes(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
 
 /// What talks to AWS, out of one budget.
 struct Aws {
+    config: SdkConfig,
     budget: Budget,
     client: ElbClient,
     groups: TargetGroups,
@@ -265,8 +268,9 @@ impl Aws {
         };
         let budget = Budget::new(settings.elb_rate, settings.elb_burst, metrics.clone());
         let timeouts = Timeouts::default();
-        let client = ElbClient::new(config, timeouts, budget.clone(), metrics.clone());
+        let client = ElbClient::new(config.clone(), timeouts, budget.clone(), metrics.clone());
         Self {
+            config,
             groups: TargetGroups::new(client.clone(), budget.clone(), fastrand::u64(..)),
             budget,
             client,

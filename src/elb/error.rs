@@ -2,11 +2,14 @@
 
 use std::error::Error;
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_elasticloadbalancingv2::error::{ProvideErrorMetadata, SdkError};
 use thiserror::Error;
 
 /// Characters of a foreign message that are kept.
 const MAX_MESSAGE: usize = 300;
+/// Characters of a chain of causes that are kept: the SDK names each place where it looked.
+const MAX_CAUSES_LENGTH: usize = 600;
 /// Links of a chain of causes that are kept.
 const MAX_CAUSES: usize = 6;
 
@@ -26,7 +29,7 @@ pub struct ElbError {
     /// AWS's error code, or where AWS gave none: `Timeout`, `Unreachable`, `NoCredentials`,
     /// `NoRegion`, `InvalidResponse`, `InvalidRequest`.
     pub code: String,
-    /// What AWS or the SDK says, at most 300 characters.
+    /// What AWS says, at most 300 characters, or the SDK, at most 600.
     pub message: String,
 }
 
@@ -37,8 +40,10 @@ pub enum ElbErrorKind {
     GroupNotFound,
     /// Too many calls in this account and Region.
     Throttled,
-    /// The credentials are missing, expired or not allowed to.
+    /// The credentials are expired, unknown or not allowed to.
     Denied,
+    /// No credentials could be had, the role of a binding included.
+    NoCredentials,
     /// No answer in time.
     Timeout,
     /// No connection, or one that broke.
@@ -82,8 +87,17 @@ impl ElbErrorKind {
         }
     }
 
+    /// Of an answer whose body names no code, such as a proxy's.
+    fn of_status(status: u16) -> Self {
+        match status {
+            401 | 403 => Self::Denied,
+            429 => Self::Throttled,
+            _ => Self::Other,
+        }
+    }
+
     /// What the reader can do about it; empty where the message says it all.
-    fn remedy(self) -> &'static str {
+    pub(super) fn remedy(self) -> &'static str {
         match self {
             Self::GroupNotFound => {
                 "; check that the target group exists in the ARN's account and Region"
@@ -92,7 +106,10 @@ impl ElbErrorKind {
                 "; the account's quota is shared by all callers in the Region: lower --elb-rate or ask AWS for more"
             }
             Self::Denied => {
-                "; check the credentials, and that their role allows elasticloadbalancing:DescribeTargetHealth and elasticloadbalancing:DescribeTargetGroups on * (and sts:AssumeRole where a role is assumed)"
+                "; check the credentials, and that their role allows elasticloadbalancing:DescribeTargetHealth and elasticloadbalancing:DescribeTargetGroups on *"
+            }
+            Self::NoCredentials => {
+                "; give the ServiceAccount a role (IRSA or EKS Pod Identity) or the nodes, and check that the role's trust policy lets it in; where a binding names a role, the first role must be allowed sts:AssumeRole on it"
             }
             Self::Timeout | Self::Unreachable => {
                 "; check the network path to the Region's elasticloadbalancing endpoint (DNS, NAT or VPC endpoint, proxy)"
@@ -136,17 +153,31 @@ impl ElbError {
     where
         E: ProvideErrorMetadata + Error + 'static,
     {
+        if let Some(missing) = missing_credentials(error) {
+            return Self {
+                action,
+                about,
+                kind: ElbErrorKind::NoCredentials,
+                code: "NoCredentials".to_owned(),
+                message: causes(missing),
+            };
+        }
         let (kind, code, message) = match error {
-            SdkError::ServiceError(service) => {
-                let code = service.err().code().unwrap_or("InvalidResponse");
-                let message = service.err().message().unwrap_or("no message");
-                (ElbErrorKind::of(code), code, bounded(message))
-            }
+            SdkError::ServiceError(service) => match service.err().code() {
+                Some(code) => {
+                    let message = service.err().message().unwrap_or("no message");
+                    (ElbErrorKind::of(code), code, bounded(message))
+                }
+                None => {
+                    let status = service.raw().status().as_u16();
+                    let message = format!("HTTP {status} with a body that is no error of AWS's");
+                    (ElbErrorKind::of_status(status), "InvalidResponse", message)
+                }
+            },
             SdkError::TimeoutError(_) => (ElbErrorKind::Timeout, "Timeout", causes(error)),
             SdkError::DispatchFailure(failure) if failure.is_timeout() => {
                 (ElbErrorKind::Timeout, "Timeout", causes(error))
             }
-            _ if lacks_credentials(error) => (ElbErrorKind::Denied, "NoCredentials", causes(error)),
             SdkError::DispatchFailure(_) => {
                 (ElbErrorKind::Unreachable, "Unreachable", causes(error))
             }
@@ -166,24 +197,30 @@ impl ElbError {
     }
 }
 
-/// Whether the call failed because no credentials could be had: none configured, or a role that
-/// could not be assumed.
-fn lacks_credentials(error: &(dyn Error + 'static)) -> bool {
+/// The link that says that no credentials could be had: none configured, or a role that could not be
+/// assumed.
+fn missing_credentials<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a CredentialsError> {
     std::iter::successors(Some(error), |&error| error.source())
-        .any(|error| error.is::<aws_credential_types::provider::error::CredentialsError>())
+        .find_map(|error| error.downcast_ref())
 }
 
 /// An error's causes in one line: the SDK's own outermost words say only which step failed.
-fn causes(error: &dyn Error) -> String {
+///
+/// Of each the lines are kept, for the SDK lists where it looked for credentials; but not what follows a
+/// line break that is escaped: that is AWS's message, whose first line alone is safe.
+pub(super) fn causes(error: &dyn Error) -> String {
     let chain: Vec<String> = std::iter::successors(error.source(), |&error| error.source())
         .take(MAX_CAUSES)
-        .map(|error| bounded(&error.to_string()))
+        .map(|error| error.to_string())
         .collect();
-    if chain.is_empty() {
-        bounded(&error.to_string())
-    } else {
-        bounded(&chain.join(": "))
-    }
+    let text = match chain.is_empty() {
+        true => error.to_string(),
+        false => chain.join(": "),
+    };
+    let safe = text.split("\\n").next().unwrap_or("");
+    let lines: Vec<&str> = safe.lines().map(str::trim).collect();
+    let line = lines.join("; ").replace(":; ", ": ");
+    line.chars().take(MAX_CAUSES_LENGTH).collect()
 }
 
 /// The first line of a foreign text, cut.

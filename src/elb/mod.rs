@@ -2,6 +2,7 @@
 //! target groups that many callers share.
 //!
 //! - [`client`]: one call on the wire, through the SDK, in the words of [`crate::model`].
+//! - [`credentials`]: whether there are any, told at the start.
 //! - [`error`]: why a call failed.
 //! - [`budget`]: how often the process may call.
 //! - [`groups`]: `DescribeTargetGroups` for many callers at once, kept for a minute.
@@ -25,6 +26,7 @@
 
 pub mod budget;
 pub mod client;
+pub mod credentials;
 pub mod error;
 pub mod groups;
 mod kept;

@@ -253,7 +253,10 @@ impl Queue {
             ElbErrorKind::Timeout | ElbErrorKind::Unreachable | ElbErrorKind::Other => {
                 self.retry(batch, now, jitter, error, MAX_FAILURES);
             }
-            ElbErrorKind::GroupNotFound | ElbErrorKind::Denied | ElbErrorKind::Invalid => {
+            ElbErrorKind::GroupNotFound
+            | ElbErrorKind::Denied
+            | ElbErrorKind::NoCredentials
+            | ElbErrorKind::Invalid => {
                 let answer = Err(DescribeError::from(error));
                 for query in batch.queries {
                     self.reply(&query, &answer);

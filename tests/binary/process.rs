@@ -31,7 +31,7 @@ pub(crate) const SMALL: &[u8] = include_bytes!("../../benches/reviews/small.json
 pub(crate) const CLOSE: &str = "Connection: close\r\n";
 
 /// Everything awaited here comes long before.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The binary with nothing of this machine's environment that could change what it does.
 pub(crate) fn binary() -> Command {
@@ -154,10 +154,15 @@ impl Process {
 
     /// Starts it with this API server, and waits until it listens.
     pub(crate) async fn started(api: Api) -> Self {
+        Self::started_as(binary(), api).await
+    }
+
+    /// The same with more in its environment.
+    pub(crate) async fn started_as(mut binary: Command, api: Api) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let files = Files::new(listener.local_addr().unwrap());
         tokio::spawn(api.serve(listener, std::future::pending()));
-        let mut child = binary()
+        let mut child = binary
             .arg("serve")
             .args(files.flags())
             .stderr(Stdio::piped())

@@ -98,9 +98,9 @@ async fn our_list_begins_anew_when_it_is_forgotten_between_its_pages(
     let known = |names: &[&str]| {
         cache.read(|index| {
             let view = index.namespace(&namespace)?;
-            view.services
-                .keys()
-                .map(|name| &**name)
+            view.routes
+                .services()
+                .map(|(name, _)| &**name)
                 .eq(names.iter().copied())
                 .then_some(())
         })

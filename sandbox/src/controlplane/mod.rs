@@ -11,15 +11,10 @@ mod audit;
 mod etcd;
 mod files;
 mod programs;
-mod supervised;
-
-#[cfg(test)]
-mod tests;
 
 use std::{
     io,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use http::Request;
@@ -27,20 +22,12 @@ use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
-use self::{
-    addresses::Addresses,
-    files::Files,
-    programs::Programs,
-    supervised::{Folder, Supervised},
-};
+use self::{addresses::Addresses, files::Files, programs::Programs};
 pub use self::{audit::AuditEvent, programs::MissingProgram};
-
-/// How long a program may take until it serves, also on a machine with much to do.
-const STARTS_WITHIN: Duration = Duration::from_secs(90);
-/// The pause between two looks at a program that starts.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+pub use crate::supervised::ProcessError;
+use crate::supervised::{Folder, LOOK_AGAIN, Supervised};
 
 /// What is started.
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,19 +55,9 @@ pub enum ControlPlaneError {
     /// No port of loopback could be found for it.
     #[error("cannot find a free port of 127.0.0.1")]
     Port(#[source] io::Error),
-    /// A program could not be started.
-    #[error("cannot start {0}")]
-    Start(&'static str, #[source] io::Error),
-    /// A program ended, or did not serve in time.
-    #[error("{name} {what}; the end of its log:\n{log}")]
-    Failed {
-        /// Which program.
-        name: &'static str,
-        /// What it did.
-        what: String,
-        /// Its last lines.
-        log: String,
-    },
+    /// A program does not run.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
     /// etcd did not do what it was asked for.
     #[error("etcd did not {what}: {why}")]
     Etcd {
@@ -130,7 +107,7 @@ impl ControlPlane {
         let files = Files::write(folder.path(), addresses.server)?;
 
         let arguments = etcd_arguments(folder.path(), &addresses);
-        let mut etcd = folder.start(&programs, "etcd", &arguments)?;
+        let mut etcd = folder.start("etcd", &programs.program("etcd")?, &arguments)?;
         etcd.until(|| etcd::serves(addresses.etcd)).await?;
         let mut control_plane = ControlPlane {
             controller_manager: None,
@@ -186,7 +163,8 @@ impl ControlPlane {
         name: &'static str,
         arguments: &[String],
     ) -> Result<Supervised, ControlPlaneError> {
-        self.folder.start(&self.programs, name, arguments)
+        let program = self.programs.program(name)?;
+        Ok(self.folder.start(name, &program, arguments)?)
     }
 
     /// The kubeconfig of an administrator, who may do anything.
@@ -221,7 +199,7 @@ impl ControlPlane {
     }
 
     /// Returns when one of the programs has ended, which none should, and says how.
-    pub async fn broken(&mut self) -> ControlPlaneError {
+    pub async fn broken(&mut self) -> ProcessError {
         loop {
             let programs = [
                 Some(&mut self.etcd),
@@ -306,25 +284,5 @@ async fn ready(client: &Client) -> bool {
     match Request::get("/readyz").body(Vec::new()) {
         Ok(request) => client.request_text(request).await.is_ok(),
         Err(_) => false,
-    }
-}
-
-impl Supervised {
-    /// Waits until `serves` says yes, for as long as the program runs.
-    async fn until<F>(&mut self, serves: impl Fn() -> F) -> Result<(), ControlPlaneError>
-    where
-        F: Future<Output = bool>,
-    {
-        let deadline = Instant::now() + STARTS_WITHIN;
-        while !serves().await {
-            if let Some(failure) = self.failure() {
-                return Err(failure);
-            }
-            if Instant::now() > deadline {
-                return Err(self.failed(format!("did not serve within {STARTS_WITHIN:?}")));
-            }
-            sleep(LOOK_AGAIN).await;
-        }
-        Ok(())
     }
 }

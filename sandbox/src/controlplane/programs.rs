@@ -43,12 +43,6 @@ impl Programs {
         Programs::find_in(assets.map(PathBuf::from), Path::new(BUILT))
     }
 
-    /// Those of one folder, whatever they are.
-    #[cfg(test)]
-    pub(super) fn in_folder(folder: &Path) -> Programs {
-        Programs(folder.to_owned())
-    }
-
     fn find_in(assets: Option<PathBuf>, built: &Path) -> Result<Programs, MissingProgram> {
         if let Some(assets) = assets {
             return Ok(Programs(assets));

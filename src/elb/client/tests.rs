@@ -244,19 +244,43 @@ async fn an_answer_that_is_no_elb_answer_is_an_error_and_not_an_empty_group() {
     assert_eq!(error.code(), "InvalidResponse");
 }
 
+#[rstest]
+#[case(401, ElbErrorKind::Denied)]
+#[case(403, ElbErrorKind::Denied)]
+#[case(429, ElbErrorKind::Throttled)]
+#[case(502, ElbErrorKind::Other)]
+#[tokio::test]
+async fn an_error_that_is_not_awss_is_sorted_by_its_status(
+    #[case] status: u16,
+    #[case] kind: ElbErrorKind,
+) {
+    let page = "<html>a proxy's page</html>";
+    let aws = Aws::saying([Reply::Say(status, page.into())]);
+    let (client, _) = aws.client();
+    let error = client.target_health(&asked_group(), &[]).await.unwrap_err();
+    assert_eq!((error.code(), error.kind), ("InvalidResponse", kind));
+    assert!(
+        error.message.contains(&format!("HTTP {status} ")),
+        "{error}"
+    );
+}
+
 #[tokio::test]
 async fn no_text_of_an_error_holds_a_credential() {
     let message = format!(
         "The request signature we calculated does not match.\n\nThe Canonical String was\n\
          x-amz-security-token:{TOKEN}\n{ACCESS_KEY} {SECRET}"
     );
-    let aws = Aws::saying([
-        error_xml(403, "SignatureDoesNotMatch", &message),
-        Reply::Break,
-    ]);
+    let refusal = || error_xml(403, "SignatureDoesNotMatch", &message);
+    let aws = Aws::saying([refusal(), Reply::Break, refusal()]);
     let (client, _) = aws.client();
-    for _ in 0..2 {
-        let error = client.target_health(&asked_group(), &[]).await.unwrap_err();
+    let assumed = Group {
+        role: Some(role(None)),
+        ..asked_group()
+    };
+    // The last is STS's.
+    for group in [asked_group(), asked_group(), assumed] {
+        let error = client.target_health(&group, &[]).await.unwrap_err();
         let text = format!("{error} {error:?}");
         for secret in [TOKEN, ACCESS_KEY, SECRET] {
             assert!(!text.contains(secret), "{text}");
@@ -330,7 +354,7 @@ async fn a_role_that_may_not_be_assumed_is_a_denial_that_says_so() {
         .unwrap_err();
     assert_eq!(
         (error.code(), error.kind),
-        ("NoCredentials", ElbErrorKind::Denied)
+        ("NoCredentials", ElbErrorKind::NoCredentials)
     );
     assert!(error.message.contains("AccessDenied"), "{}", error.message);
 }

@@ -87,6 +87,10 @@ fn target_group(xml: &mut Xml, group: &GroupView) {
     xml.text("TargetGroupArn", &group.arn);
     xml.text("TargetGroupName", &spec.name);
     xml.text("Protocol", &spec.protocol);
+    // AWS names it for the protocols that have versions.
+    if matches!(&*spec.protocol, "HTTP" | "HTTPS") {
+        xml.text("ProtocolVersion", "HTTP1");
+    }
     xml.text("Port", &spec.port.to_string());
     xml.text("VpcId", &spec.vpc_id);
     xml.text("TargetType", &spec.target_type);

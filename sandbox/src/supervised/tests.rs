@@ -1,19 +1,25 @@
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
+use tempfile::TempDir;
 use tokio::time::timeout;
 
-use super::{ControlPlaneError, Programs, supervised::Folder};
+use super::{Folder, ProcessError};
 
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// A folder with one program, a script.
-fn programs(script: &str) -> (tempfile::TempDir, Programs) {
+/// A program: a script in a folder of its own.
+fn program(script: &str) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("etcd");
     fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    let programs = Programs::in_folder(folder.path());
-    (folder, programs)
+    (folder, path)
 }
 
 fn runs(pid: &str) -> bool {
@@ -27,10 +33,10 @@ async fn written(path: &Path) -> bool {
 
 #[tokio::test]
 async fn what_is_dropped_is_killed_and_its_folder_removed() {
-    let (_kept, programs) = programs("trap '' TERM INT HUP\necho $$ > pid\nexec sleep 1000");
+    let (_kept, script) = program("trap '' TERM INT HUP\necho $$ > pid\nexec sleep 1000");
     let folder = Folder::new().unwrap();
     let path = folder.path().to_owned();
-    let mut program = folder.start(&programs, "etcd", &[]).unwrap();
+    let mut program = folder.start("etcd", &script, &[]).unwrap();
     let pid = path.join("pid");
     let started = timeout(WITHIN, program.until(|| written(&pid)));
     started.await.unwrap().unwrap();
@@ -45,15 +51,15 @@ async fn what_is_dropped_is_killed_and_its_folder_removed() {
 
 #[tokio::test]
 async fn a_program_that_ends_is_an_error_with_the_end_of_its_log() {
-    let (_kept, programs) = programs("echo \"no such flag: $1\" >&2\nexit 3");
+    let (_kept, script) = program("echo \"no such flag: $1\" >&2\nexit 3");
     let folder = Folder::new().unwrap();
     let arguments = ["--colour".to_owned()];
-    let mut program = folder.start(&programs, "etcd", &arguments).unwrap();
+    let mut program = folder.start("etcd", &script, &arguments).unwrap();
     let ended = timeout(WITHIN, program.until(|| async { false }))
         .await
         .unwrap();
     match ended {
-        Err(ControlPlaneError::Failed { name, what, log }) => {
+        Err(ProcessError::Failed { name, what, log }) => {
             assert_eq!(
                 (name, what.as_str()),
                 ("etcd", "ended by itself, exit status: 3")

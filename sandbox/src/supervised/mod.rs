@@ -6,9 +6,18 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
-use super::{ControlPlaneError, programs::Programs};
+use tokio::time::{Instant, sleep};
+
+#[cfg(test)]
+mod tests;
+
+/// How long a program may take until it serves, also on a machine with much to do.
+const STARTS_WITHIN: Duration = Duration::from_secs(90);
+/// The pause between two looks at a program that runs.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Runs a program until it ends or the shell's own input does. The program is not given the pipe.
 const SUPERVISE: &str = r#"
@@ -35,44 +44,64 @@ rm -rf "$1"
 /// Bytes of a log that an error shows.
 const LOG_TAIL: usize = 2000;
 
+/// Why a program does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// No temporary folder, or no file in it, could be made for it.
+    #[error("cannot write {0}")]
+    Write(PathBuf, #[source] io::Error),
+    /// It could not be started.
+    #[error("cannot start {0}")]
+    Start(&'static str, #[source] io::Error),
+    /// It ended, or did not serve in time.
+    #[error("{name} {what}; the end of its log:\n{log}")]
+    Failed {
+        /// Which program.
+        name: &'static str,
+        /// What it did.
+        what: String,
+        /// Its last lines.
+        log: String,
+    },
+}
+
 /// A temporary folder, which is removed when this is dropped or this process ends.
-pub(super) struct Folder {
+pub(crate) struct Folder {
     path: PathBuf,
     remover: Child,
 }
 
 impl Folder {
-    pub(super) fn new() -> Result<Folder, ControlPlaneError> {
+    pub(crate) fn new() -> Result<Folder, ProcessError> {
         let made = tempfile::Builder::new()
-            .prefix("targetgate-controlplane-")
+            .prefix("targetgate-sandbox-")
             .tempdir()
-            .map_err(|error| ControlPlaneError::Write(std::env::temp_dir(), error))?;
+            .map_err(|error| ProcessError::Write(std::env::temp_dir(), error))?;
         let remover = shell(REMOVE)
             .arg(made.path())
             .spawn()
-            .map_err(|error| ControlPlaneError::Start("sh", error))?;
+            .map_err(|error| ProcessError::Start("sh", error))?;
         Ok(Folder {
             path: made.keep(),
             remover,
         })
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Starts a program whose output goes to a log in the folder.
-    pub(super) fn start(
+    pub(crate) fn start(
         &self,
-        programs: &Programs,
         name: &'static str,
+        program: &Path,
         arguments: &[String],
-    ) -> Result<Supervised, ControlPlaneError> {
-        let program = programs.program(name)?;
+    ) -> Result<Supervised, ProcessError> {
         let log = self.path.join(format!("{name}.log"));
         let file = fs::File::create(&log);
         let file = file.and_then(|out| Ok((out.try_clone()?, out)));
-        let (out, err) = file.map_err(|error| ControlPlaneError::Write(log.clone(), error))?;
+        let (out, err) = file.map_err(|error| ProcessError::Write(log.clone(), error))?;
         let supervisor = shell(SUPERVISE)
             .arg(program)
             .args(arguments)
@@ -80,7 +109,7 @@ impl Folder {
             .stdout(out)
             .stderr(err)
             .spawn()
-            .map_err(|error| ControlPlaneError::Start(name, error))?;
+            .map_err(|error| ProcessError::Start(name, error))?;
         Ok(Supervised {
             name,
             supervisor,
@@ -96,27 +125,45 @@ impl Drop for Folder {
 }
 
 /// A program; it is killed when this is dropped or this process ends.
-pub(super) struct Supervised {
+pub(crate) struct Supervised {
     name: &'static str,
     supervisor: Child,
     log: PathBuf,
 }
 
 impl Supervised {
+    /// Waits until `serves` says yes, for as long as the program runs.
+    pub(crate) async fn until<F>(&mut self, serves: impl Fn() -> F) -> Result<(), ProcessError>
+    where
+        F: Future<Output = bool>,
+    {
+        let deadline = Instant::now() + STARTS_WITHIN;
+        while !serves().await {
+            if let Some(failure) = self.failure() {
+                return Err(failure);
+            }
+            if Instant::now() > deadline {
+                return Err(self.failed(format!("did not serve within {STARTS_WITHIN:?}")));
+            }
+            sleep(LOOK_AGAIN).await;
+        }
+        Ok(())
+    }
+
     /// How it ended, when it has.
-    pub(super) fn failure(&mut self) -> Option<ControlPlaneError> {
+    pub(crate) fn failure(&mut self) -> Option<ProcessError> {
         match self.supervisor.try_wait() {
             Ok(None) => None,
             Ok(Some(status)) => Some(self.failed(format!("ended by itself, {status}"))),
-            Err(error) => Some(ControlPlaneError::Start(self.name, error)),
+            Err(error) => Some(ProcessError::Start(self.name, error)),
         }
     }
 
     /// An error with the end of its log.
-    pub(super) fn failed(&self, what: String) -> ControlPlaneError {
+    fn failed(&self, what: String) -> ProcessError {
         let log = fs::read(&self.log).unwrap_or_default();
         let tail = &log[log.len().saturating_sub(LOG_TAIL)..];
-        ControlPlaneError::Failed {
+        ProcessError::Failed {
             name: self.name,
             what,
             log: String::from_utf8_lossy(tail).into_owned(),

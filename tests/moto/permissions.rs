@@ -1,0 +1,205 @@
+//! Whom AWS lets do what. Here moto checks every signature and every policy, with code of its own.
+//!
+//! Its denials have the right status, but EC2's XML (`Errors` around `Error`), which is not what the
+//! Query protocol of ELBv2 and STS says and the SDK reads. So the status alone tells them here; AWS's
+//! codes are in the tests of the edge against the sandbox. And of a trust policy moto notices a wrong
+//! external id, not an absent one.
+
+use aws_credential_types::Credentials;
+use rstest::rstest;
+use serde_json::{Value, json};
+use targetgate::elb::client::{ArnsOrNames, ElbClient};
+use targetgate::elb::error::{ElbError, ElbErrorKind};
+use targetgate::names::{AssumedRole, Group};
+use targetgate_sandbox::moto::Moto;
+use tokio::sync::OnceCell;
+
+use crate::account::{Account, client, demand_signatures, started};
+
+const SHIPPED: &str = include_str!("../../deploy/iam/policy.json");
+const GROUPS: &str = "DescribeTargetGroups";
+const HEALTH: &str = "DescribeTargetHealth";
+
+/// A moto that wants signatures, and all that was made in it before it did.
+struct Guarded {
+    moto: Moto,
+    /// A group of the account that the users are of.
+    group: String,
+    /// A group of another account.
+    foreign: String,
+    /// Has the shipped policy.
+    user: Credentials,
+    /// Each lacks one action of the shipped policy.
+    lacking: Vec<(&'static str, Credentials)>,
+    /// May assume roles, and no more.
+    assumer: Credentials,
+    /// Of the other account, with the shipped policy.
+    reader: String,
+    /// Of the other account, with a policy about something else.
+    stranger: String,
+    /// With the shipped policy, for who knows the external id `tenant-1`.
+    tenant: String,
+}
+
+impl Guarded {
+    async fn shared() -> &'static Self {
+        static SHARED: OnceCell<Guarded> = OnceCell::const_new();
+        SHARED.get_or_init(Self::new).await
+    }
+
+    async fn new() -> Self {
+        let moto = started().await;
+        let account = |id| Account { moto: &moto, id };
+        let (ours, other) = (account("111111111111"), account("222222222222"));
+        let anyone = trust(&json!({}));
+        let mut lacking = Vec::new();
+        for action in [GROUPS, HEALTH] {
+            lacking.push((action, ours.user(action, &shipped_without(action)).await));
+        }
+        let only_tenant_1 = json!({ "StringEquals": { "sts:ExternalId": "tenant-1" } });
+        let made = Self {
+            group: ours.target_group("web").await,
+            foreign: other.target_group("web").await,
+            user: ours.user("reader", SHIPPED).await,
+            lacking,
+            assumer: ours.user("assumer", &allow("sts:AssumeRole")).await,
+            reader: other.role("reader", &anyone, SHIPPED).await,
+            stranger: other.role("stranger", &anyone, &allow("s3:*")).await,
+            tenant: ours.role("tenant", &trust(&only_tenant_1), SHIPPED).await,
+            moto,
+        };
+        demand_signatures(&made.moto, 0).await;
+        made
+    }
+
+    fn client(&self, credentials: Credentials) -> ElbClient {
+        client(self.moto.address(), credentials)
+    }
+}
+
+fn policy(statement: &Value) -> String {
+    json!({ "Version": "2012-10-17", "Statement": [statement] }).to_string()
+}
+
+fn allow(action: &str) -> String {
+    policy(&json!({ "Effect": "Allow", "Action": action, "Resource": "*" }))
+}
+
+fn trust(condition: &Value) -> String {
+    policy(&json!({
+        "Effect": "Allow",
+        "Principal": { "AWS": "*" },
+        "Action": "sts:AssumeRole",
+        "Condition": condition,
+    }))
+}
+
+fn shipped_without(action: &str) -> String {
+    let mut policy: Value = serde_json::from_str(SHIPPED).unwrap();
+    let actions = policy["Statement"][0]["Action"].as_array_mut().unwrap();
+    let before = actions.len();
+    actions.retain(|other| other != &format!("elasticloadbalancing:{action}"));
+    assert_eq!(actions.len(), before - 1, "{action} is not in the policy");
+    policy.to_string()
+}
+
+fn group(arn: &str, role: Option<(&str, Option<&str>)>) -> Group {
+    Group {
+        arn: arn.parse().unwrap(),
+        role: role.map(|(arn, external_id)| AssumedRole {
+            arn: arn.into(),
+            external_id: external_id.map(Into::into),
+        }),
+    }
+}
+
+/// What becomes of each of the two calls.
+async fn both_calls(client: &ElbClient, group: &Group) -> [(&'static str, Option<ElbError>); 2] {
+    let by = ArnsOrNames::Arns(vec![group.arn.clone()]);
+    let groups = client.target_groups(None, group.role.as_ref(), by).await;
+    let health = client.target_health(group, &[]).await;
+    [(GROUPS, groups.err()), (HEALTH, health.err())]
+}
+
+fn is_denied(error: &ElbError) {
+    assert_eq!(error.kind, ElbErrorKind::Denied, "{error}");
+    assert!(error.message.starts_with("HTTP 403 "), "{error}");
+}
+
+#[tokio::test]
+async fn the_shipped_policy_allows_all_that_is_called() {
+    let aws = Guarded::shared().await;
+    let client = aws.client(aws.user.clone());
+    for (action, error) in both_calls(&client, &group(&aws.group, None)).await {
+        assert_eq!(error, None, "{action}");
+    }
+}
+
+#[tokio::test]
+async fn each_action_of_the_shipped_policy_is_needed() {
+    let aws = Guarded::shared().await;
+    for (lacks, credentials) in &aws.lacking {
+        let client = aws.client(credentials.clone());
+        for (action, error) in both_calls(&client, &group(&aws.group, None)).await {
+            assert_eq!(
+                error.is_some(),
+                action == *lacks,
+                "{action} without {lacks}"
+            );
+            error.iter().for_each(is_denied);
+        }
+    }
+}
+
+#[rstest]
+#[case::unknown_key(Some("AKIAUNKNOWN"), None, None)]
+#[case::wrong_secret(None, Some("wrong"), None)]
+#[case::foreign_token(None, None, Some("of-someone-else"))]
+#[tokio::test]
+async fn credentials_that_aws_does_not_know_are_denied(
+    #[case] key: Option<&str>,
+    #[case] secret: Option<&str>,
+    #[case] token: Option<&str>,
+) {
+    let aws = Guarded::shared().await;
+    let wrong = Credentials::new(
+        key.unwrap_or(aws.user.access_key_id()),
+        secret.unwrap_or(aws.user.secret_access_key()),
+        token.map(str::to_owned),
+        None,
+        "test",
+    );
+    let client = aws.client(wrong);
+    let error = client.target_health(&group(&aws.group, None), &[]).await;
+    is_denied(&error.unwrap_err());
+}
+
+#[tokio::test]
+async fn the_role_of_a_binding_reaches_the_groups_of_its_account() {
+    let aws = Guarded::shared().await;
+    let client = aws.client(aws.assumer.clone());
+    let as_reader = group(&aws.foreign, Some((&aws.reader, None)));
+    for (action, error) in both_calls(&client, &as_reader).await {
+        assert_eq!(error, None, "{action}");
+    }
+    for role in [None, Some((&*aws.stranger, None))] {
+        let with = group(&aws.foreign, role);
+        for (action, error) in both_calls(&client, &with).await {
+            is_denied(&error.unwrap_or_else(|| panic!("{action} is allowed with {role:?}")));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_role_wants_its_external_id() {
+    let aws = Guarded::shared().await;
+    let client = aws.client(aws.assumer.clone());
+    let right = group(&aws.group, Some((&aws.tenant, Some("tenant-1"))));
+    client.target_health(&right, &[]).await.unwrap();
+    let wrong = group(&aws.group, Some((&aws.tenant, Some("tenant-2"))));
+    let error = client.target_health(&wrong, &[]).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.kind),
+        ("NoCredentials", ElbErrorKind::NoCredentials)
+    );
+}

@@ -1,0 +1,386 @@
+//! The product's edge and the SDK under it, over sockets, to moto and to the sandbox's ELB: one source for
+//! both. What the two answer differently on purpose is not asked here: of health moto knows only
+//! `healthy`.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use aws_credential_types::Credentials;
+use aws_sdk_elasticloadbalancingv2 as sdk;
+use form_urlencoded::Serializer;
+use rstest::{Context, rstest};
+use sdk::types::{ProtocolEnum, TargetDescription, TargetGroupIpAddressTypeEnum, TargetTypeEnum};
+use targetgate::elb::budget::Budget;
+use targetgate::elb::client::{ArnsOrNames, ElbClient};
+use targetgate::elb::error::ElbErrorKind;
+use targetgate::elb::groups::TargetGroups;
+use targetgate::elb::query::{DescribeError, GroupQuery, GroupSelector};
+use targetgate::model::{IpFamily, TargetState};
+use targetgate::names::Group;
+use targetgate_sandbox::elb::{Elb, Options};
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+
+use crate::account::{Account, PATIENCE, client, config, element, open, send, unsigned};
+use crate::process::status;
+
+/// The account of whoever moto does not know.
+const ACCOUNT: &str = "123456789012";
+
+/// Who answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Double {
+    Moto,
+    Sandbox,
+}
+
+/// A double at its address, and the callers.
+struct Aws {
+    address: SocketAddr,
+    vpc_id: String,
+    client: ElbClient,
+    sdk: sdk::Client,
+}
+
+impl Aws {
+    async fn new(double: Double) -> Self {
+        let (address, vpc_id) = match double {
+            Double::Moto => {
+                let moto = open().await;
+                let account = Account { moto, id: ACCOUNT };
+                (moto.address(), account.vpc().await)
+            }
+            Double::Sandbox => {
+                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                let address = listener.local_addr().unwrap();
+                let elb = Elb::new(Options::default());
+                tokio::spawn(elb.serve(listener, std::future::pending()));
+                (address, "vpc-0123456789abcdef0".to_owned())
+            }
+        };
+        let credentials = Credentials::new("key", "secret", None, None, "test");
+        Self {
+            address,
+            vpc_id,
+            client: client(address, credentials.clone()),
+            sdk: sdk::Client::new(&config(address, credentials)),
+        }
+    }
+
+    /// A new group of ip targets. Tests share moto, so each has names of its own.
+    async fn group(&self, name: &str, family: TargetGroupIpAddressTypeEnum) -> Group {
+        let made = self
+            .sdk
+            .create_target_group()
+            .name(name)
+            .target_type(TargetTypeEnum::Ip)
+            .ip_address_type(family)
+            .protocol(ProtocolEnum::Http)
+            .port(80)
+            .vpc_id(&self.vpc_id)
+            .health_check_interval_seconds(7)
+            .healthy_threshold_count(3)
+            .send()
+            .await
+            .unwrap();
+        let arn = made.target_groups()[0].target_group_arn().unwrap();
+        Group {
+            arn: arn.parse().unwrap(),
+            role: None,
+        }
+    }
+
+    async fn ipv4_group(&self, name: &str) -> Group {
+        self.group(name, TargetGroupIpAddressTypeEnum::Ipv4).await
+    }
+
+    async fn register(&self, group: &Group, ip: &str, port: i32) {
+        let registering = self.sdk.register_targets();
+        let registering = registering.target_group_arn(group.arn.as_str());
+        registering.targets(target(ip, port)).send().await.unwrap();
+    }
+
+    async fn deregister(&self, group: &Group, ip: &str, port: i32) {
+        let leaving = self.sdk.deregister_targets();
+        let leaving = leaving.target_group_arn(group.arn.as_str());
+        leaving.targets(target(ip, port)).send().await.unwrap();
+    }
+
+    async fn delete(&self, group: &Group) {
+        let deleting = self.sdk.delete_target_group();
+        let deleting = deleting.target_group_arn(group.arn.as_str());
+        deleting.send().await.unwrap();
+    }
+
+    /// The targets of a group, whatever their health.
+    async fn targets(&self, group: &Group) -> BTreeSet<String> {
+        let healths = self.client.target_health(group, &[]).await.unwrap();
+        let targets = healths.iter().map(|health| health.target);
+        targets
+            .map(|(ip, port)| SocketAddr::new(ip, port).to_string())
+            .collect()
+    }
+}
+
+fn target(ip: &str, port: i32) -> TargetDescription {
+    TargetDescription::builder().id(ip).port(port).build()
+}
+
+fn arns<'a>(groups: impl IntoIterator<Item = &'a Group>) -> ArnsOrNames {
+    ArnsOrNames::Arns(groups.into_iter().map(|group| group.arn.clone()).collect())
+}
+
+fn names<const N: usize>(names: [&str; N]) -> ArnsOrNames {
+    ArnsOrNames::Names(names.map(str::to_owned).to_vec())
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_group_is_described_by_arn_and_by_name(
+    #[values(Double::Moto, Double::Sandbox)] double: Double,
+) {
+    let aws = Aws::new(double).await;
+    let made = aws.ipv4_group("described").await;
+    let by_arn = aws.client.target_groups(None, None, arns([&made])).await;
+    let by_name = aws
+        .client
+        .target_groups(None, None, names(["described"]))
+        .await;
+    let [group] = &by_arn.unwrap()[..] else {
+        panic!("one group is expected");
+    };
+    assert_eq!(group.arn, made.arn);
+    assert_eq!(&*group.name, "described");
+    assert_eq!(&*group.target_type, "ip");
+    assert_eq!(group.family, IpFamily::V4);
+    assert_eq!(group.vpc_id.as_deref(), Some(&*aws.vpc_id));
+    assert_eq!(group.protocol.as_deref(), Some("HTTP"));
+    assert_eq!(group.check_interval, Duration::from_secs(7));
+    assert_eq!(group.healthy_threshold, 3);
+    assert_eq!(by_name.unwrap(), std::slice::from_ref(group));
+}
+
+#[rstest]
+#[tokio::test]
+async fn as_many_groups_as_one_call_may_name_come_in_one_answer(
+    #[values(Double::Moto, Double::Sandbox)] double: Double,
+) {
+    let aws = Aws::new(double).await;
+    let mut made = Vec::new();
+    for number in 0..20 {
+        made.push(aws.ipv4_group(&format!("many-{number}")).await);
+    }
+    let groups = aws
+        .client
+        .target_groups(None, None, arns(&made))
+        .await
+        .unwrap();
+    let found: BTreeSet<_> = groups.iter().map(|group| group.arn.as_str()).collect();
+    let asked: BTreeSet<_> = made.iter().map(|group| group.arn.as_str()).collect();
+    assert_eq!(groups.len(), 20);
+    assert_eq!(found, asked);
+}
+
+#[rstest]
+#[tokio::test]
+async fn one_absent_group_fails_a_whole_call(
+    #[values(Double::Moto, Double::Sandbox)] double: Double,
+) {
+    let aws = Aws::new(double).await;
+    let (here, gone) = (aws.ipv4_group("here").await, aws.ipv4_group("gone").await);
+    aws.delete(&gone).await;
+    for asked in [arns([&here, &gone]), names(["here", "gone"])] {
+        let error = aws
+            .client
+            .target_groups(None, None, asked)
+            .await
+            .unwrap_err();
+        assert_eq!(error.code(), "TargetGroupNotFound");
+        assert_eq!(error.kind, ElbErrorKind::GroupNotFound);
+        assert!(error.message.contains("not found"), "{error}");
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn shared_descriptions_fail_for_the_absent_group_alone(
+    #[values(Double::Moto, Double::Sandbox)] double: Double,
+) {
+    let aws = Aws::new(double).await;
+    let (here, gone) = (
+        aws.ipv4_group("shared").await,
+        aws.ipv4_group("missing").await,
+    );
+    aws.delete(&gone).await;
+    let budget = Budget::new(10.0, 40, Default::default());
+    let groups = TargetGroups::new(aws.client.clone(), budget, 1);
+    tokio::spawn(groups.clone().run());
+    let query = |group: &Group| GroupQuery {
+        selector: GroupSelector::Arn(group.arn.clone()),
+        role: None,
+    };
+    let by_name = GroupQuery {
+        selector: GroupSelector::Name("shared".to_owned()),
+        role: None,
+    };
+    let deadline = Instant::now() + PATIENCE;
+    let (here, gone) = (query(&here), query(&gone));
+    let (found, missing, named) = tokio::join!(
+        groups.describe(&here, deadline),
+        groups.describe(&gone, deadline),
+        groups.describe(&by_name, deadline),
+    );
+    assert_eq!(missing, Err(DescribeError::NotFound));
+    assert_eq!(found.unwrap(), named.unwrap());
+}
+
+#[rstest]
+#[tokio::test]
+async fn targets_come_and_go_with_their_addresses_and_ports(
+    #[values(Double::Moto, Double::Sandbox)] double: Double,
+) {
+    let aws = Aws::new(double).await;
+    let group = aws.ipv4_group("targets").await;
+    assert_eq!(aws.targets(&group).await, BTreeSet::new());
+    aws.register(&group, "10.0.0.1", 8080).await;
+    aws.register(&group, "10.0.0.2", 9090).await;
+    let both = ["10.0.0.1:8080", "10.0.0.2:9090"].map(str::to_owned);
+    assert_eq!(aws.targets(&group).await, both.into());
+
+    let named = [("10.0.0.2".parse().unwrap(), 9090)];
+    let healths = aws.client.target_health(&group, &named).await.unwrap();
+    assert_eq!(healths.len(), 1);
+    assert_eq!(healths[0].target, named[0]);
+
+    aws.deregister(&group, "10.0.0.2", 9090).await;
+    let healths = aws.client.target_health(&group, &[]).await.unwrap();
+    let left = healths
+        .iter()
+        .filter(|health| health.state != TargetState::Draining);
+    assert!(left.map(|health| health.target.1).eq([8080]), "{healths:?}");
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_ipv6_group_says_so_and_gives_its_targets_addresses(
+    #[values(Double::Moto, Double::Sandbox)] double: Double,
+) {
+    let aws = Aws::new(double).await;
+    let group = aws.group("six", TargetGroupIpAddressTypeEnum::Ipv6).await;
+    let described = aws.client.target_groups(None, None, arns([&group])).await;
+    assert_eq!(described.unwrap()[0].family, IpFamily::V6);
+    aws.register(&group, "fd00::1", 8080).await;
+    assert_eq!(
+        aws.targets(&group).await,
+        ["[fd00::1]:8080".to_owned()].into()
+    );
+}
+
+#[rstest]
+#[tokio::test]
+async fn the_health_of_an_absent_group_is_that_it_is_not_found(
+    #[values(Double::Moto, Double::Sandbox)] double: Double,
+) {
+    let aws = Aws::new(double).await;
+    let group = aws.ipv4_group("unhealthy").await;
+    aws.delete(&group).await;
+    let error = aws.client.target_health(&group, &[]).await.unwrap_err();
+    assert_eq!(error.code(), "TargetGroupNotFound");
+    assert_eq!(error.kind, ElbErrorKind::GroupNotFound);
+}
+
+/// A healthy answer of moto's is what the loop opens gates on.
+#[tokio::test]
+async fn what_moto_calls_healthy_is_healthy() {
+    let aws = Aws::new(Double::Moto).await;
+    let group = aws.ipv4_group("healthy").await;
+    aws.register(&group, "10.0.0.1", 8080).await;
+    let healths = aws.client.target_health(&group, &[]).await.unwrap();
+    assert_eq!(healths[0].state, TargetState::Healthy);
+    assert_eq!((&*healths[0].reason, &*healths[0].description), ("", ""));
+}
+
+/// What the SDK reads, and what it would not miss: status, content type, error code and elements.
+#[rstest]
+#[case::groups(&[("Action", "DescribeTargetGroups"), ("Names.member.1", "shape-NAME")])]
+#[case::absent_name(&[("Action", "DescribeTargetGroups"), ("Names.member.1", "absent")])]
+#[case::absent_arn(&[("Action", "DescribeTargetGroups"), ("TargetGroupArns.member.1", "GONE")])]
+#[case::both(&[("Action", "DescribeTargetGroups"), ("TargetGroupArns.member.1", "ARN"), ("Names.member.1", "shape-NAME")])]
+#[case::health(&[("Action", "DescribeTargetHealth"), ("TargetGroupArn", "ARN")])]
+#[case::health_of_absent(&[("Action", "DescribeTargetHealth"), ("TargetGroupArn", "GONE")])]
+#[case::register(&[("Action", "RegisterTargets"), ("TargetGroupArn", "ARN"), ("Targets.member.1.Id", "10.0.0.2")])]
+#[case::deregister(&[("Action", "DeregisterTargets"), ("TargetGroupArn", "ARN"), ("Targets.member.1.Id", "10.0.0.1"), ("Targets.member.1.Port", "8080")])]
+#[case::delete(&[("Action", "DeleteTargetGroup"), ("TargetGroupArn", "ARN")])]
+#[tokio::test]
+async fn the_sandbox_answers_in_motos_shape(
+    #[context] context: Context,
+    #[case] call: &'static [(&'static str, &'static str)],
+) {
+    let name = context.description.unwrap_or_default().replace('_', "-");
+    let mut shapes = Vec::new();
+    for double in [Double::Moto, Double::Sandbox] {
+        let aws = Aws::new(double).await;
+        let group = aws.ipv4_group(&format!("shape-{name}")).await;
+        aws.register(&group, "10.0.0.1", 8080).await;
+        let gone = aws.ipv4_group(&format!("gone-{name}")).await;
+        aws.delete(&gone).await;
+        let filled = call.iter().map(|(key, value)| {
+            let value = value.replace("NAME", &name);
+            let value = value.replace("ARN", group.arn.as_str());
+            (*key, value.replace("GONE", gone.arn.as_str()))
+        });
+        shapes.push(shape(aws.address, filled).await);
+    }
+    assert_eq!(shapes[0], shapes[1]);
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Shape {
+    status: u16,
+    content_type: String,
+    code: Option<String>,
+    elements: BTreeSet<String>,
+}
+
+async fn shape(
+    address: SocketAddr,
+    parameters: impl Iterator<Item = (&'static str, String)>,
+) -> Shape {
+    let body = Serializer::new(String::new())
+        .append_pair("Version", "2015-12-01")
+        .extend_pairs(parameters)
+        .finish();
+    let answer = send(address, "/", &unsigned("elasticloadbalancing"), &body).await;
+    let (head, xml) = answer.split_once("\r\n\r\n").unwrap();
+    let mut head = head.lines().filter_map(|line| line.split_once(": "));
+    let content_type = head.find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+    let mut elements = paths(xml);
+    // A target of moto's is healthy, which needs no reason.
+    elements.retain(|path| !path.ends_with("/Reason") && !path.ends_with("/Description"));
+    Shape {
+        status: status(&answer),
+        content_type: content_type.unwrap().1.to_owned(),
+        code: xml.contains("<Code>").then(|| element(xml, "Code")),
+        elements,
+    }
+}
+
+/// Every element by the names of those around it; the root with its namespace.
+fn paths(xml: &str) -> BTreeSet<String> {
+    let mut around = Vec::new();
+    let mut paths = BTreeSet::new();
+    for tag in xml.split('<').skip(1) {
+        let tag = tag.split('>').next().unwrap_or("");
+        if tag.starts_with('/') {
+            around.pop();
+        } else if !tag.starts_with('?') {
+            around.push(tag.trim_end_matches('/'));
+            paths.insert(around.join("/"));
+            if tag.ends_with('/') {
+                around.pop();
+            }
+        }
+    }
+    paths
+}
