@@ -12,6 +12,9 @@ use crate::rules::selector::{LabelSet, selects};
 /// Which binding, within its namespace: two API groups can serve the same name.
 type BindingName = (Arc<str>, BindingApi);
 
+/// Names of Services, by the value of one label.
+type ByValue = HashMap<Arc<str>, BTreeSet<Arc<str>>>;
+
 /// A namespace's Services and bindings.
 #[derive(Debug, Default)]
 pub struct Routes {
@@ -21,7 +24,7 @@ pub struct Routes {
     by_service: HashMap<Arc<str>, BTreeSet<BindingName>>,
     /// The Services with bindings that may select what has a label: each is filed under one pair of
     /// its selector.
-    by_label: BTreeMap<Arc<str>, HashMap<Arc<str>, BTreeSet<Arc<str>>>>,
+    by_label: BTreeMap<Arc<str>, ByValue>,
     /// Where each of them is filed.
     filed: HashMap<Arc<str>, (Arc<str>, Arc<str>)>,
     /// How many bindings of an API group give no gate to a pod that their Service does not select, by
