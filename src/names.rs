@@ -363,6 +363,12 @@ mod tests {
     }
 
     #[test]
+    fn a_short_gate_tells_its_binding() {
+        let gate = ConditionPrefix::default().gate(&"a".repeat(62));
+        assert!(!gate.may_be_shortened());
+    }
+
+    #[test]
     fn a_binding_name_of_64_characters_is_cut_and_hashed() {
         let name = "a".repeat(64);
         let gate = ConditionPrefix::default().gate(&name);
@@ -371,6 +377,22 @@ mod tests {
         assert!(gate.may_be_shortened());
         assert!(gate.is_of(&name));
         assert!(!gate.is_of(&"a".repeat(65)));
+    }
+
+    #[test]
+    fn only_the_word_false_opts_out() {
+        assert!(opts_out("false"));
+        assert!(!["true", "", "False", "no"].into_iter().any(opts_out));
+    }
+
+    #[test]
+    fn names_are_written_as_they_are_read() {
+        let prefix = ConditionPrefix::default();
+        assert_eq!(prefix.to_string(), prefix.as_str());
+        let gate = prefix.gate("web");
+        assert_eq!(gate.to_string(), format!("{prefix}/web"));
+        let vpc: VpcId = "vpc-0a1b2c3d".parse().unwrap();
+        assert_eq!(vpc.as_str(), "vpc-0a1b2c3d");
     }
 
     #[test]

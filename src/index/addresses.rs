@@ -9,7 +9,7 @@ use crate::model::Pod;
 
 /// How many pods are remembered after they are gone. ELB forgets a target after the group's
 /// deregistration delay (an hour at most); a cluster seldom ends more gated pods in that time.
-const REMEMBERED: usize = 10_000;
+pub(super) const REMEMBERED: usize = 10_000;
 
 /// The pods, living and lately gone, by their addresses.
 #[derive(Debug, Default)]

@@ -141,8 +141,9 @@ fn a_pod_that_would_be_gated_now_and_is_not_is_counted_until_it_goes() {
     ] {
         index.apply_pod(pod);
     }
+    assert!(index.has_uncounted());
     assert_eq!(index.count_ungated(&APIS), 1);
-    assert!(!index.has_uncounted());
+    assert_eq!((index.ungated(), index.has_uncounted()), (1, false));
     index.apply_pod(web("missed").version("2"));
     assert!(!index.has_uncounted(), "nothing that decides has changed");
     index.delete_pod(&key("missed"));
@@ -209,7 +210,9 @@ fn ungated_pods_that_a_new_list_leaves_out_are_gone() {
 #[test]
 fn what_a_new_list_leaves_out_is_gone() {
     let mut index = bound(["web", "api"].map(binding));
-    index.apply_binding(&"shop".into(), binding("web").of_api(BindingApi::Eks));
+    for name in ["web", "auto"] {
+        index.apply_binding(&"shop".into(), binding(name).of_api(BindingApi::Eks));
+    }
     index.apply_service(&key("web"), service());
     index.apply_service(&key("api"), service());
     index.apply_pod(pod("web-1").gate("web"));
@@ -224,8 +227,8 @@ fn what_a_new_list_leaves_out_is_gone() {
     let left: Vec<&Binding> = view.routes.bindings().collect();
     assert_eq!(
         names(&left),
-        ["api", "web"],
-        "the web of the other API stays"
+        ["api", "auto", "web"],
+        "those of the other API stay"
     );
     assert!(index.service("shop", "web").is_none() && index.service("shop", "api").is_some());
     assert!(index.pod(&key("web-1")).is_none() && index.pod(&key("web-2")).is_some());
@@ -287,6 +290,16 @@ fn a_list_of_one_namespaces_own_object_says_nothing_of_others() {
 fn occupants(index: &Index, pod: &Pod) -> Vec<String> {
     let occupants = index.former_occupants(pod);
     occupants.map(|other| other.uid.to_string()).collect()
+}
+
+#[test]
+fn a_living_pod_keeps_its_address_however_often_it_is_seen() {
+    let mut index = Index::default();
+    for _ in 0..=addresses::REMEMBERED {
+        index.apply_pod(pod("web-1").gate("web").ip("10.0.0.1"));
+    }
+    let newcomer = pod("web-2").ip("10.0.0.1");
+    assert_eq!(occupants(&index, &newcomer), ["uid-web-1"]);
 }
 
 #[test]
