@@ -52,9 +52,10 @@ pub(crate) struct Site {
     /// What is shipped, hooks and all.
     pub(crate) shipped: Vec<Value>,
     endpoint: String,
-    kubeconfig: PathBuf,
+    /// Of the shipped ServiceAccount.
+    pub(crate) kubeconfig: PathBuf,
     ca: String,
-    files: TempDir,
+    pub(crate) files: TempDir,
     #[expect(dead_code, reason = "held until dropped")]
     tasks: JoinSet<()>,
     #[expect(dead_code, reason = "held until dropped")]
@@ -108,9 +109,14 @@ impl Site {
 
     /// Starts a process as a pod of this name, and returns when it is ready.
     pub(crate) async fn start(&self, pod: &str) -> Replica {
+        self.start_with(pod, &self.kubeconfig).await
+    }
+
+    /// The same, with a kubeconfig of its own.
+    pub(crate) async fn start_with(&self, pod: &str, kubeconfig: &Path) -> Replica {
         let log = self.files.path().join(format!("{pod}.log"));
-        let command = self.command(pod, File::create(&log).unwrap()).spawn();
-        let mut process = command.unwrap();
+        let mut command = self.command(pod, File::create(&log).unwrap());
+        let mut process = command.arg("--kubeconfig").arg(kubeconfig).spawn().unwrap();
         let (hooks, admin) = listening(&log, &mut process).await;
         let replica = Replica {
             process,
@@ -156,8 +162,6 @@ impl Site {
             .arg(self.files.path().join("tls.crt"))
             .arg("--tls-key")
             .arg(self.files.path().join("tls.key"))
-            .arg("--kubeconfig")
-            .arg(&self.kubeconfig)
             .env_clear()
             .env("POD_NAMESPACE", NAMESPACE)
             .env("POD_NAME", pod)

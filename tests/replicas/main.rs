@@ -17,5 +17,6 @@ mod balancer;
 mod gated;
 mod history;
 mod installing;
+mod line;
 mod rolling;
 mod taking_over;

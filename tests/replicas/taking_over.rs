@@ -1,18 +1,17 @@
 //! The leader dies, hangs or leaves while a gate waits, and the other one takes over.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use targetgate_sandbox::elb::Health;
-use targetgate_sandbox::elb::faults::On;
 use targetgate_sandbox::elb::health::CheckFailure;
-use targetgate_sandbox::elb::log::{Call, CallOutcome};
-use tokio::time::sleep;
 
 use crate::gated::{IP, PORT};
 use crate::history::History;
 use crate::install::{Replica, Site};
-use crate::servers::until;
+use crate::line::Line;
+use crate::servers::{control_plane, until};
 
 const LEASE: Duration = Duration::from_secs(15);
 /// Beyond the bounds that the simulated tests hold exactly: this machine may have much else to do.
@@ -23,6 +22,8 @@ const WAITS: &str = "Elb.RegistrationInProgress";
 struct Pair {
     leader: Replica,
     follower: Replica,
+    /// Between the leader and the API server.
+    line: Line,
     history: History,
     site: Site,
 }
@@ -31,7 +32,8 @@ impl Pair {
     async fn new() -> Self {
         let site = Site::new().await;
         site.bind().await;
-        let leader = site.start("targetgate-a").await;
+        let (line, kubeconfig) = line(&site).await;
+        let leader = site.start_with("targetgate-a", &kubeconfig).await;
         leader.until_leads().await;
         let follower = site.start("targetgate-b").await;
         assert!(!follower.leads().await);
@@ -41,6 +43,7 @@ impl Pair {
         Self {
             leader,
             follower,
+            line,
             history,
             site,
         }
@@ -51,6 +54,18 @@ impl Pair {
         self.follower.until_leads().await;
         took
     }
+}
+
+/// A way to the API server, and the kubeconfig that takes it.
+async fn line(site: &Site) -> (Line, PathBuf) {
+    let text = std::fs::read_to_string(&site.kubeconfig).unwrap();
+    let (_, server) = text.split_once("https://").unwrap();
+    let (server, _) = server.split_once('"').unwrap();
+    let line = Line::to(server.parse().unwrap()).await;
+    let kubeconfig = site.files.path().join("line.kubeconfig");
+    let through = text.replace(server, &line.address.to_string());
+    std::fs::write(&kubeconfig, through).unwrap();
+    (line, kubeconfig)
 }
 
 fn ip() -> IpAddr {
@@ -83,19 +98,23 @@ async fn a_leader_that_leaves_gives_the_lease_back_and_is_followed_at_once() {
 }
 
 #[tokio::test]
-async fn a_leader_that_hangs_changes_nothing_when_it_goes_on() {
+async fn what_a_hung_leader_has_sent_arrives_late_and_changes_nothing() {
     let pair = Pair::new().await;
-    let elb = &pair.site.elb;
-    let elb_says = |health| elb.script(&pair.site.arn, ip(), PORT, health).unwrap();
-    // It is stopped while ELB's answer, which will open the gate, is on its way to it.
-    let describe = On::action("DescribeTargetHealth");
-    elb.faults().hang(describe.clone());
-    elb.until(|elb| in_flight(elb.calls().last())).await;
-    pair.leader.signal("STOP");
-    let asked = elb.calls().len();
+    let elb_says = |health| {
+        let elb = &pair.site.elb;
+        elb.script(&pair.site.arn, ip(), PORT, health).unwrap();
+    };
+    elb_says(Health::checking());
+    let checking = ("False", "Elb.InitialHealthChecking");
+    pair.site.until_gate(checking.0, checking.1).await;
+    // It is stopped when the write that opens the gate is on its way, and a renewal of the Lease.
+    pair.line.hold(true);
     elb_says(Health::healthy());
-    elb.faults().release(&describe);
-    elb.until(|elb| !in_flight(elb.calls().last())).await;
+    until("both are on their way", async || {
+        (pair.line.held() == 2).then_some(())
+    })
+    .await;
+    pair.leader.signal("STOP");
     elb_says(Health::unhealthy(CheckFailure::Status(503)));
 
     let took = pair.until_taken().await;
@@ -104,39 +123,33 @@ async fn a_leader_that_hangs_changes_nothing_when_it_goes_on() {
     let closed = ("False", "Target.ResponseCodeMismatch");
     pair.site.until_gate(closed.0, closed.1).await;
 
+    pair.line.hold(false);
+    until("it arrives, and is refused", async || {
+        refused_writes(&pair.site).await
+    })
+    .await;
     pair.leader.signal("CONT");
     until("it knows that it leads no more", async || {
         let metrics = pair.leader.admin("/metrics").await?;
         metrics.contains("\ntargetgate_leader 0\n").then_some(())
     })
     .await;
-    // And that it has taken in ELB's answer, which lay in its socket, or has given it up.
-    until("it has heard of every call", async || {
-        let metrics = pair.leader.admin("/metrics").await?;
-        (calls_heard_of(&metrics) == asked).then_some(())
-    })
-    .await;
-    for _ in 0..20 {
-        let gate = pair.site.gate().await.unwrap();
-        assert_eq!((&*gate.0, &*gate.1), closed);
-        sleep(Duration::from_millis(100)).await;
-    }
+    let gate = pair.site.gate().await.unwrap();
+    assert_eq!((&*gate.0, &*gate.1), closed);
     assert!(pair.follower.leads().await);
     elb_says(Health::healthy());
     pair.site.until_gate("True", "").await;
 }
 
-fn in_flight(call: Option<&Call>) -> bool {
-    call.is_some_and(|call| call.outcome == CallOutcome::Pending)
-}
-
-/// How many calls of ELB a process has counted, however they ended.
-fn calls_heard_of(metrics: &str) -> usize {
-    let calls = |line: &str| {
-        let (_, count) = line
-            .strip_prefix("targetgate_elb_calls_total{")?
-            .rsplit_once(' ')?;
-        count.parse::<usize>().ok()
-    };
-    metrics.lines().filter_map(calls).sum()
+/// Whether the API server has answered a write of a pod's status with 409.
+async fn refused_writes(site: &Site) -> Option<()> {
+    let events = control_plane().await.audit_log().unwrap();
+    let refused = events.iter().any(|event| {
+        let object = event.object_ref.as_ref();
+        let status = event.response_status.as_ref();
+        object.is_some_and(|object| {
+            object.namespace == site.cluster.namespace && object.subresource == "status"
+        }) && status.is_some_and(|status| status.code == 409)
+    });
+    refused.then_some(())
 }
