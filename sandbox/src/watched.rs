@@ -4,9 +4,10 @@ use std::fmt::Debug;
 use std::hash::Hash;
 
 use futures::{FutureExt, Stream, StreamExt};
+use kube::core::NamespaceResourceScope;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Resource};
+use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
 /// The cache, and a stream that keeps it: it yields once for each change that the cache has taken
@@ -29,6 +30,17 @@ where
             }
         });
     (store, changes.boxed())
+}
+
+/// Objects of one namespace; none given means every one.
+pub(crate) fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
 }
 
 /// Whether the cache has taken its first list in. Before, an absent object says nothing.
