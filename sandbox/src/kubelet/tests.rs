@@ -131,6 +131,8 @@ async fn a_pod_is_bound_listens_and_is_ready_once_its_gate_is_open() {
         is(&pod, GATE, "True"),
         "the kubelet keeps the conditions of others"
     );
+    let ready = condition(&pod, "Ready").unwrap();
+    assert_eq!((&ready.reason, &ready.message), (&None, &None));
 }
 
 #[rstest]
