@@ -100,8 +100,12 @@ pub enum ControlPlaneError {
 pub struct ControlPlane {
     // Ended in this order, the folder last.
     controller_manager: Option<Supervised>,
-    api_server: Supervised,
+    /// None while it is stopped.
+    api_server: Option<Supervised>,
     etcd: Supervised,
+    etcd_client: SocketAddr,
+    server: SocketAddr,
+    programs: Programs,
     files: Files,
     folder: Folder,
 }
@@ -121,25 +125,56 @@ impl ControlPlane {
         let mut etcd = folder.start(&programs, "etcd", &arguments)?;
         etcd.until(async || health(etcd_client).await).await?;
 
-        let arguments = api_server_arguments(&files, server, etcd_client);
-        let mut api_server = folder.start(&programs, "kube-apiserver", &arguments)?;
-        let client = client(&files.kubeconfig).await?;
-        api_server.until(async || ready(&client).await).await?;
-
-        let controller_manager = match options.controller_manager {
-            true => {
-                let arguments = controller_manager_arguments(&files);
-                Some(folder.start(&programs, "kube-controller-manager", &arguments)?)
-            }
-            false => None,
-        };
-        Ok(ControlPlane {
-            controller_manager,
-            api_server,
+        let mut control_plane = ControlPlane {
+            controller_manager: None,
+            api_server: None,
             etcd,
+            etcd_client,
+            server,
+            programs,
             files,
             folder,
-        })
+        };
+        control_plane.serve().await?;
+        if options.controller_manager {
+            let arguments = controller_manager_arguments(&control_plane.files);
+            let (folder, programs) = (&control_plane.folder, &control_plane.programs);
+            let started = folder.start(programs, "kube-controller-manager", &arguments)?;
+            control_plane.controller_manager = Some(started);
+        }
+        Ok(control_plane)
+    }
+
+    /// Kills the API server. What it stored stays.
+    pub fn stop_api_server(&mut self) {
+        self.api_server = None;
+    }
+
+    /// Starts it again where it was, and returns when it is ready.
+    ///
+    /// # Errors
+    /// When it cannot be started, or does not get ready in time.
+    pub async fn start_api_server(&mut self) -> Result<(), ControlPlaneError> {
+        // Its port may have become that of somebody's connection, and stays it for up to a minute.
+        let deadline = Instant::now() + STARTS_WITHIN;
+        loop {
+            match self.serve().await {
+                Err(ControlPlaneError::Failed { .. }) if Instant::now() < deadline => {
+                    sleep(LOOK_AGAIN).await;
+                }
+                started => return started,
+            }
+        }
+    }
+
+    async fn serve(&mut self) -> Result<(), ControlPlaneError> {
+        let arguments = api_server_arguments(&self.files, self.server, self.etcd_client);
+        let started = self
+            .folder
+            .start(&self.programs, "kube-apiserver", &arguments)?;
+        let api_server = self.api_server.insert(started);
+        let client = client(&self.files.kubeconfig).await?;
+        api_server.until(async || ready(&client).await).await
     }
 
     /// The kubeconfig of an administrator, who may do anything.
@@ -176,11 +211,13 @@ impl ControlPlane {
     /// Returns when one of the programs has ended, which none should, and says how.
     pub async fn broken(&mut self) -> ControlPlaneError {
         loop {
-            let programs = [Some(&mut self.etcd), Some(&mut self.api_server)];
-            let programs = programs
-                .into_iter()
-                .chain([self.controller_manager.as_mut()]);
-            if let Some(failure) = programs.flatten().find_map(Supervised::failure) {
+            let programs = [
+                Some(&mut self.etcd),
+                self.api_server.as_mut(),
+                self.controller_manager.as_mut(),
+            ];
+            let mut programs = programs.into_iter().flatten();
+            if let Some(failure) = programs.find_map(Supervised::failure) {
                 return failure;
             }
             sleep(LOOK_AGAIN).await;
@@ -229,8 +266,9 @@ fn api_server_arguments(files: &Files, server: SocketAddr, etcd: SocketAddr) -> 
         "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
         format!("--service-account-key-file={}", files.certificate.display()),
         format!("--service-account-signing-key-file={}", files.key.display()),
-        // Without the controllers nobody makes the accounts that it wants pods to have.
-        "--disable-admission-plugins=ServiceAccount".to_owned(),
+        // Without the controllers nobody makes the accounts that the one wants pods to have, and
+        // nobody takes the taint off new nodes that the other gives them: DaemonSets avoid it.
+        "--disable-admission-plugins=ServiceAccount,TaintNodesByCondition".to_owned(),
         // EndpointSlices refuse the loopback address that it would write.
         "--endpoint-reconciler-type=none".to_owned(),
         format!("--audit-policy-file={}", files.audit_policy.display()),

@@ -12,7 +12,7 @@ use super::shop::{Shop, Variant};
 use crate::elb::Elb;
 use crate::harness::Openings;
 use crate::harness::observer::{Gate, Observer, PodView};
-use crate::traffic::{self, Counts, Traffic};
+use crate::traffic::{self, Counts, KeepAlive, Traffic};
 
 /// What a rollout cost.
 #[derive(Clone, Debug, Serialize)]
@@ -115,6 +115,7 @@ impl Bench<'_> {
             rate: self.settings.rate,
             connections: self.settings.connections,
             timeout: self.settings.timeout,
+            keep_alive: KeepAlive::Yes,
         }
     }
 }

@@ -27,6 +27,8 @@ pub struct PodView {
     pub stage: Stage,
     /// Its readiness gates.
     pub gate: Gate,
+    /// When its containers were first seen ready.
+    pub running: Option<Timestamp>,
     /// When all its gates were first seen open. None without gates.
     pub opened: Option<Timestamp>,
 }
@@ -95,6 +97,11 @@ impl Observer {
         }
     }
 
+    /// Every pod seen, by UID, those that are gone included.
+    pub fn by_uid(&self) -> BTreeMap<String, PodView> {
+        self.pods.lock().clone()
+    }
+
     /// Every pod seen, in order of creation, those that are gone included.
     pub fn pods(&self) -> Vec<PodView> {
         let mut pods: Vec<PodView> = self.pods.lock().values().cloned().collect();
@@ -121,7 +128,10 @@ impl Observer {
         for pod in present {
             let uid = pod.uid().unwrap_or_default();
             let mut view = view(pod);
-            let opened = pods.get(&uid).and_then(|former| former.opened);
+            let former = pods.get(&uid);
+            let running = former.and_then(|former| former.running);
+            let opened = former.and_then(|former| former.opened);
+            view.running = running.or_else(|| is_true(pod, "ContainersReady").then_some(now));
             view.opened = opened.or_else(|| (view.gate == Gate::Open).then_some(now));
             pods.insert(uid, view);
         }
@@ -138,6 +148,7 @@ fn view(pod: &Pod) -> PodView {
         target: target(pod),
         stage: stage(pod),
         gate: gate(pod),
+        running: None,
         opened: None,
     }
 }

@@ -61,6 +61,7 @@ mod tests {
             target: Some(SocketAddr::new([127, 1, 0, host].into(), 8080)),
             stage: Stage::Ready,
             gate: Gate::Open,
+            running: None,
             opened: opened.map(at),
         }
     }
