@@ -7,7 +7,9 @@
     reason = "a test may end by a panic, its helpers too"
 )]
 
+mod canary;
 mod deployment;
+mod groups;
 mod identity;
 mod load;
 mod objects;

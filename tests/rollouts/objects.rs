@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::ResourceExt as _;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PostParams, TypeMeta};
 use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
 
 use crate::site::{Group, Site, field, patch};
+
+/// Of gates.
+const PREFIX: &str = "target-health.elbv2.k8s.aws/";
 
 /// A kind, by its `apiVersion` and name.
 pub(crate) fn resource(api_version: &str, kind: &str) -> ApiResource {
@@ -197,21 +199,16 @@ pub(crate) fn gates(pod: &DynamicObject) -> Vec<String> {
     let gates = gates.into_iter().flatten();
     gates
         .map(|gate| gate["conditionType"].as_str().unwrap())
-        .map(|gate| gate.strip_prefix("target-health.elbv2.k8s.aws/").unwrap())
+        .map(|gate| gate.strip_prefix(PREFIX).unwrap())
         .map(str::to_owned)
         .collect()
 }
 
-/// Whether a pod's condition is `True`.
-pub(crate) fn is_true(pod: &DynamicObject, condition: &str) -> bool {
+/// The condition of a pod's gate.
+pub(crate) fn condition<'a>(pod: &'a DynamicObject, binding: &str) -> &'a Value {
     let conditions = field(pod, "/status/conditions").as_array();
     let mut conditions = conditions.into_iter().flatten();
-    conditions.any(|found| found["type"] == condition && found["status"] == "True")
-}
-
-/// The names of pods, in order.
-pub(crate) fn names(pods: &[DynamicObject]) -> Vec<String> {
-    let mut names: Vec<String> = pods.iter().map(|pod| pod.name_any()).collect();
-    names.sort();
-    names
+    let gate = format!("{PREFIX}{binding}");
+    let found = conditions.find(|condition| condition["type"] == *gate);
+    found.unwrap_or(&Value::Null)
 }

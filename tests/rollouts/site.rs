@@ -167,12 +167,15 @@ impl Site {
         kind: LoadBalancerKind,
         groups: &[(&Group, u32)],
     ) -> (String, SocketAddr) {
-        let groups: Vec<_> = groups
-            .iter()
-            .map(|(group, weight)| (&*group.arn, *weight))
-            .collect();
+        let groups = arns(groups);
         let balanced = self.aws.balance(&mut self.parts, "web", kind, &groups);
         balanced.await.unwrap()
+    }
+
+    /// Shifts a load balancer's traffic.
+    pub(crate) fn shift(&self, balancer: &str, groups: &[(&Group, u32)]) {
+        let elb = &self.aws.elb;
+        elb.add_listener(balancer, &arns(groups)).unwrap();
     }
 
     /// Waits until so many targets of a group are healthy, and none that has been deregistered gets
@@ -303,6 +306,11 @@ async fn nodes(
     };
     let nodes = Nodes::start(parts, cluster, aws, claim, kubelet, registrar);
     nodes.await.unwrap_or_else(fail)
+}
+
+fn arns<'a>(groups: &[(&'a Group, u32)]) -> Vec<(&'a str, u32)> {
+    let arn = |&(group, weight): &(&'a Group, u32)| (&*group.arn, weight);
+    groups.iter().map(arn).collect()
 }
 
 /// Patches an object, which must go well.
