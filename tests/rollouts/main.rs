@@ -13,4 +13,5 @@ mod groups;
 mod identity;
 mod load;
 mod objects;
+mod outage;
 mod site;
