@@ -1,15 +1,16 @@
 //! Progressive delivery as Argo Rollouts does it: two Services take turns, a weight shifts the
-//! traffic, and a Service's selector is switched.
+//! traffic, and a Service's selector is switched to the next revision.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use targetgate_sandbox::elb::{Delays, LoadBalancerKind};
+use targetgate_sandbox::kubelet::Reuse;
 
 use crate::deployment::alb;
 use crate::load::Load;
-use crate::objects::{Workload, condition, gates};
-use crate::site::{Group, Options, Site};
+use crate::objects::{Workload, gates};
+use crate::site::{Group, Site};
 
 const KIND: LoadBalancerKind = LoadBalancerKind::Application;
 
@@ -49,7 +50,7 @@ async fn bring(site: &Site, name: &'static str, service: &str, group: &Group) ->
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_gates_of_a_canary_follow_the_binding_of_its_service() {
-    let mut site = Site::new(Options::default()).await;
+    let mut site = Site::new(Reuse::Late).await;
     site.opt_in().await;
     let ping = serve(&site, "ping", "v1", alb()).await;
     let pong = serve(&site, "pong", "v2", alb()).await;
@@ -77,33 +78,4 @@ async fn the_gates_of_a_canary_follow_the_binding_of_its_service() {
     let numbers = load.stop().await;
     numbers.print("two Services by turns", &site);
     assert_eq!(numbers.lost(), 0, "{numbers:?}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pod_whose_service_is_switched_away_while_its_gate_waits_is_not_stuck() {
-    let mut site = Site::new(Options::default()).await;
-    site.opt_in().await;
-    let never = Delays {
-        registration: Duration::from_secs(3600),
-        ..alb()
-    };
-    let group = serve(&site, "web", "v1", never).await;
-    site.balance(KIND, &[(&group, 1)]).await;
-    site.gives_gates(labels("v1"), &["web"]).await;
-    let revision = revision("v1");
-    site.apply(&revision).await;
-    site.until("the gates to wait", async || {
-        let pods = site.pods("revision=v1").await;
-        let waits = |pod| condition(pod, "web")["reason"] == "Elb.RegistrationInProgress";
-        (pods.len() == 3 && pods.iter().all(waits)).then_some(())
-    })
-    .await;
-    site.select("web", labels("v2")).await;
-    site.rolled(&revision).await;
-    let pods = site.pods("revision=v1").await;
-    let reasons: Vec<_> = pods
-        .iter()
-        .map(|pod| condition(pod, "web")["reason"].clone())
-        .collect();
-    assert_eq!(reasons, ["NotSelected"; 3]);
 }

@@ -7,10 +7,11 @@ use serde_json::json;
 use targetgate_sandbox::elb::{Delays, LoadBalancerKind};
 use targetgate_sandbox::harness::Openings;
 use targetgate_sandbox::harness::observer::Gate;
+use targetgate_sandbox::kubelet::Reuse;
 
 use crate::load::Load;
 use crate::objects::Workload;
-use crate::site::{Options, Site};
+use crate::site::Site;
 
 /// What the gates and the preStop sleep together must bring through.
 const REQUESTS: u64 = 5_000;
@@ -59,7 +60,7 @@ async fn a_rolled_deployment_loses_requests_without_gates_and_none_with_them_and
     #[case] kind: LoadBalancerKind,
     #[case] delays: Delays,
 ) {
-    let mut site = Site::new(Options::default()).await;
+    let mut site = Site::new(Reuse::Late).await;
     let group = site.group("web", kind, delays);
     let (_, address) = site.balance(kind, &[(&group, 1)]).await;
     site.service("web", json!({ "app": "web" })).await;

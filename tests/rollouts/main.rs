@@ -7,6 +7,7 @@
     reason = "a test may end by a panic, its helpers too"
 )]
 
+mod absence;
 mod canary;
 mod deployment;
 mod groups;

@@ -6,11 +6,12 @@ use std::time::Duration;
 use kube::api::DynamicObject;
 use serde_json::json;
 use targetgate_sandbox::elb::{LoadBalancerKind, State};
+use targetgate_sandbox::kubelet::Reuse;
 
 use crate::deployment::alb;
 use crate::load::Load;
 use crate::objects::{Workload, condition, gates};
-use crate::site::{Group, Options, Site, control_plane, field};
+use crate::site::{Group, Site, control_plane, field};
 
 /// Three replicas with gates and a preStop sleep behind a load balancer.
 struct Shop {
@@ -63,14 +64,15 @@ impl Shop {
 fn workload(name: &'static str) -> Workload {
     Workload {
         labels: json!({ "app": "web", "part": name }),
-        pre_stop: Some(Duration::from_secs(3)),
+        // After an outage the registrar may come back later than the kubelet.
+        pre_stop: Some(Duration::from_secs(8)),
         ..Workload::new("Deployment", name)
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn targetgate_killed_in_the_middle_of_a_rollout_loses_nothing_and_goes_on() {
-    let mut site = Site::new(Options::default()).await;
+    let mut site = Site::new(Reuse::Late).await;
     let shop = Shop::open(&mut site).await;
     let load = Load::start(shop.address, 100.0);
     let waits = shop.half_way(&site).await;
@@ -103,7 +105,7 @@ async fn targetgate_killed_in_the_middle_of_a_rollout_loses_nothing_and_goes_on(
 async fn an_api_server_that_is_away_in_the_middle_of_a_rollout_loses_nothing() {
     // One of its own: the others' would be away as well.
     let mut control_plane = control_plane().await.unwrap();
-    let mut site = Site::on(&control_plane, Options::default()).await;
+    let mut site = Site::on(&control_plane, Reuse::Late).await;
     let shop = Shop::open(&mut site).await;
     let load = Load::start(shop.address, 100.0);
     shop.half_way(&site).await;

@@ -34,24 +34,6 @@ static CONTROL_PLANE: OnceCell<ControlPlane> = OnceCell::const_new();
 /// Makes the names of each test its own.
 static SITES: AtomicU32 = AtomicU32::new(0);
 
-/// What is particular about the pods of a test.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Options {
-    /// From a change of a pod to the registrar's call.
-    pub(crate) registrar_delay: Duration,
-    /// When the address of a pod that is gone comes back.
-    pub(crate) reuse: Reuse,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            registrar_delay: Duration::from_millis(300),
-            reuse: Reuse::Late,
-        }
-    }
-}
-
 /// A target group.
 #[derive(Clone, Debug)]
 pub(crate) struct Group {
@@ -76,14 +58,15 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// On the control plane that the tests share.
-    pub(crate) async fn new(options: Options) -> Self {
+    /// On the control plane that the tests share. `reuse` says when the address of a pod that is gone
+    /// comes back.
+    pub(crate) async fn new(reuse: Reuse) -> Self {
         let started = CONTROL_PLANE.get_or_try_init(control_plane).await;
-        Self::on(started.unwrap_or_else(fail), options).await
+        Self::on(started.unwrap_or_else(fail), reuse).await
     }
 
     /// On a control plane that [`control_plane`] has made.
-    pub(crate) async fn on(control_plane: &ControlPlane, options: Options) -> Self {
+    pub(crate) async fn on(control_plane: &ControlPlane, reuse: Reuse) -> Self {
         let namespace = format!("site-{}", SITES.fetch_add(1, Ordering::Relaxed));
         let cluster = Cluster {
             client: control_plane.client().await.unwrap(),
@@ -94,7 +77,7 @@ impl Site {
         claim.create_namespace(&namespace).await.unwrap();
         let mut parts = Parts::default();
         let aws = Aws::start(&mut parts).await.unwrap();
-        let nodes = nodes(&mut parts, &cluster, &aws, &claim, &namespace, options).await;
+        let nodes = nodes(&mut parts, &cluster, &aws, &claim, &namespace, reuse).await;
         let observer = Observer::default();
         let watch = observer.clone();
         parts.spawn(watch.watch(cluster.client.clone(), namespace.clone()));
@@ -288,7 +271,7 @@ async fn nodes(
     aws: &Aws,
     claim: &Claim,
     namespace: &str,
-    options: Options,
+    reuse: Reuse,
 ) -> Nodes {
     let kubelet = kubelet::Options {
         nodes: ["a", "b", "c"]
@@ -296,12 +279,12 @@ async fn nodes(
             .into(),
         namespace: Some(namespace.to_owned()),
         start_after: Duration::from_millis(300),
-        network: Network::AddressPerPod(options.reuse),
+        network: Network::AddressPerPod(reuse),
         seed: std::process::id().into(),
         ..kubelet::Options::default()
     };
     let registrar = registrar::Options {
-        delay: options.registrar_delay,
+        delay: Duration::from_millis(300),
         namespace: Some(namespace.to_owned()),
     };
     let nodes = Nodes::start(parts, cluster, aws, claim, kubelet, registrar);
