@@ -1,5 +1,6 @@
 //! A Deployment, without gates and with them.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rstest::rstest;
@@ -11,11 +12,15 @@ use targetgate_sandbox::kubelet::Reuse;
 
 use crate::load::Load;
 use crate::objects::Workload;
-use crate::site::Site;
+use crate::site::{Site, field};
 
-/// What the gates and the preStop sleep together must bring through.
+/// What the gates must bring through.
 const REQUESTS: u64 = 5_000;
-const RATE: f64 = 350.0;
+const RATE: f64 = 250.0;
+/// Longer than old pods stay where no gate holds them.
+const REGISTRATION: Duration = Duration::from_secs(6);
+/// Covers the registrar's delay and either lag, and much that a busy machine adds.
+const PRE_STOP: Duration = Duration::from_secs(5);
 
 /// An ALB's times, shortened.
 pub(crate) fn alb() -> Delays {
@@ -26,10 +31,9 @@ pub(crate) fn alb() -> Delays {
     }
 }
 
-/// An NLB's, which takes targets in later and lets them go later.
-pub(crate) fn nlb() -> Delays {
+/// An NLB's, which lets targets go later.
+fn nlb() -> Delays {
     Delays {
-        registration: Duration::from_millis(1_500),
         propagation_lag: Duration::from_millis(1_500),
         ..shortened(Delays::nlb())
     }
@@ -48,19 +52,19 @@ fn shortened(delays: Delays) -> Delays {
     }
 }
 
-/// A preStop sleep that covers the registrar's delay and either lag, and much that a busy machine
-/// adds.
-pub(crate) const PRE_STOP: Duration = Duration::from_secs(5);
-
 #[rstest]
 #[case::alb(LoadBalancerKind::Application, alb())]
 #[case::nlb(LoadBalancerKind::Network, nlb())]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rolled_deployment_loses_requests_without_gates_and_none_with_them_and_a_pre_stop_sleep(
+async fn a_rolled_deployment_loses_requests_and_none_with_gates_and_a_pre_stop_sleep(
     #[case] kind: LoadBalancerKind,
     #[case] delays: Delays,
 ) {
     let mut site = Site::new(Reuse::Late).await;
+    let delays = Delays {
+        registration: REGISTRATION,
+        ..delays
+    };
     let group = site.group("web", kind, delays);
     let (_, address) = site.balance(kind, &[(&group, 1)]).await;
     site.service("web", json!({ "app": "web" })).await;
@@ -73,32 +77,39 @@ async fn a_rolled_deployment_loses_requests_without_gates_and_none_with_them_and
     let load = Load::start(address, RATE);
     site.restart(&web).await;
     site.rolled(&web).await;
-    site.settled(&group, 3).await;
     let numbers = load.stop().await;
     numbers.print(&format!("Deployment, {kind:?}, without gates"), &site);
     assert!(numbers.lost() > 0, "so the test proves nothing");
 
-    site.opt_in().await;
-    site.gives_gates(json!({ "app": "web" }), &["web"]).await;
     web.pre_stop = Some(PRE_STOP);
     site.apply(&web).await;
     site.rolled(&web).await;
     site.settled(&group, 3).await;
-
+    site.opt_in().await;
+    site.gives_gates(json!({ "app": "web" }), &["web"]).await;
+    let former = site.observer.by_uid();
     let load = Load::start(address, RATE);
-    while load.sent() < REQUESTS {
-        site.restart(&web).await;
-        site.rolled(&web).await;
-    }
+    site.restart(&web).await;
+    site.rolled(&web).await;
     site.settled(&group, 3).await;
+    site.until("enough requests to be sent", async || {
+        (load.sent() >= REQUESTS).then_some(())
+    })
+    .await;
     let numbers = load.stop().await;
     numbers.print(&format!("Deployment, {kind:?}, with gates"), &site);
     assert_eq!(numbers.lost(), 0, "{numbers:?}");
 
-    let pods = site.observer.pods();
-    let (gated, others): (Vec<_>, Vec<_>) = pods.iter().partition(|pod| pod.gate != Gate::None);
-    assert_eq!(others.len(), 6, "those before the opt-in");
-    assert!(gated.len() >= 6, "{gated:?}");
-    let gated: Vec<_> = gated.into_iter().cloned().collect();
-    assert_eq!(Openings::of(&gated, &site.aws.elb.log()).early, 0);
+    let mut new = site.observer.by_uid();
+    new.retain(|uid, _| !former.contains_key(uid));
+    let new: Vec<_> = new.into_values().collect();
+    assert_eq!(new.len(), 3, "{new:?}");
+    assert!(new.iter().all(|pod| pod.gate == Gate::Open), "{new:?}");
+    assert_eq!(Openings::of(&new, &site.aws.elb.log()).early, 0);
+    let pods = site.pods("app=web").await;
+    let on: BTreeSet<_> = pods
+        .iter()
+        .map(|pod| field(pod, "/spec/nodeName").to_string())
+        .collect();
+    assert_eq!(on.len(), 3, "{on:?}");
 }
