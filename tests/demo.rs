@@ -1,17 +1,82 @@
 //! The demo as a test: the real binary as a process, real sockets, three rollouts under traffic.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{Api, ApiResource, DynamicObject, ListParams, PostParams};
+use kube::core::GroupVersionKind;
+use targetgate_sandbox::controlplane::{self, ControlPlane};
 use targetgate_sandbox::demo::{self, Ended, Options, Settings};
+
+fn options(scale: f64, kubeconfig: Option<&Path>) -> Options {
+    Options {
+        targetgate: PathBuf::from(env!("CARGO_BIN_EXE_targetgate")),
+        settings: Settings::scaled(scale),
+        kubeconfig: kubeconfig.map(Path::to_owned),
+        hooks_ip: [127, 0, 0, 1].into(),
+        keep: false,
+        json: None,
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn gates_and_a_pre_stop_sleep_lose_no_request_of_a_rolling_update_that_loses_some_without() {
-    let options = Options {
-        targetgate: PathBuf::from(env!("CARGO_BIN_EXE_targetgate")),
-        settings: Settings::scaled(0.1),
-        keep: false,
-        json: None,
-    };
-    let ended = demo::run(options).await;
+    let ended = demo::run(options(0.1, None)).await;
     assert_eq!(ended.ok(), Some(Ended::AsItShould), "see the table above");
+}
+
+/// Names of whatever of a cluster the demo touches outside of its namespace.
+async fn everything(control_plane: &ControlPlane) -> Vec<String> {
+    let client = control_plane.client().await.unwrap();
+    let mut names = Vec::new();
+    for (group, kind) in [
+        ("", "Node"),
+        ("", "Namespace"),
+        ("apiextensions.k8s.io", "CustomResourceDefinition"),
+        (
+            "admissionregistration.k8s.io",
+            "MutatingWebhookConfiguration",
+        ),
+        (
+            "admissionregistration.k8s.io",
+            "ValidatingWebhookConfiguration",
+        ),
+    ] {
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
+        let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+        let listed = api.list(&ListParams::default()).await.unwrap();
+        let listed = listed.items.into_iter();
+        names.extend(listed.map(|found| format!("{kind} {}", found.metadata.name.unwrap())));
+    }
+    names
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_real_cluster_the_demo_measures_the_same_and_leaves_nothing_behind() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let with_controllers = controlplane::Options {
+        controller_manager: true,
+    };
+    let control_plane = ControlPlane::start(with_controllers).await.unwrap();
+    let options = || options(0.05, Some(control_plane.kubeconfig()));
+    let before = everything(&control_plane).await;
+    let ended = demo::run(options()).await;
+    assert_eq!(ended.unwrap(), Ended::AsItShould, "see the table above");
+    assert_eq!(everything(&control_plane).await, before);
+
+    // Somebody's namespace of the demo's name.
+    let shop = serde_json::json!({"metadata": {"name": "shop"}});
+    let shop: Namespace = serde_json::from_value(shop).unwrap();
+    let namespaces = Api::<Namespace>::all(control_plane.client().await.unwrap());
+    let params = PostParams::default();
+    let made = namespaces.create(&params, &shop).await.unwrap();
+    let before = everything(&control_plane).await;
+    let refused = demo::run(options()).await.unwrap_err().to_string();
+    assert!(
+        refused.starts_with("the cluster has a Namespace 'shop' already"),
+        "{refused}"
+    );
+    assert_eq!(everything(&control_plane).await, before);
+    let still = namespaces.get("shop").await.unwrap();
+    assert_eq!(still.metadata.uid, made.metadata.uid);
 }

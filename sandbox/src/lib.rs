@@ -10,6 +10,7 @@ pub mod controlplane;
 pub mod demo;
 pub mod elb;
 mod get;
+pub mod harness;
 pub mod kubelet;
 pub mod moto;
 pub mod registrar;

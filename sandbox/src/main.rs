@@ -1,5 +1,6 @@
 //! `targetgate-sandbox`: the demo, and a control plane to play with.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -42,6 +43,18 @@ struct DemoArguments {
     /// Keep-alive connections that the requests share
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     connections: u16,
+    /// Run the pods in the cluster of this file's current context instead of the sandbox's own: on
+    /// nodes, and in a namespace, of the demo's, which go at the end
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// The address of this machine at which the API server reaches targetgate's hooks
+    #[arg(
+        long,
+        value_name = "IP",
+        default_value = "127.0.0.1",
+        requires = "kubeconfig"
+    )]
+    hooks_ip: IpAddr,
     /// Leave everything running after the table, and print commands to look around with
     #[arg(long)]
     keep: bool,
@@ -94,6 +107,8 @@ async fn run_demo(arguments: DemoArguments) -> anyhow::Result<Ended> {
             connections: arguments.connections.into(),
             ..Settings::scaled(arguments.scale)
         },
+        kubeconfig: arguments.kubeconfig,
+        hooks_ip: arguments.hooks_ip,
         keep: arguments.keep,
         json: arguments.json,
     })

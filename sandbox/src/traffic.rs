@@ -1,7 +1,7 @@
 //! Users: steady requests through the load balancer, each of them counted.
 //!
 //! The rate is kept whatever the answers are, as users do who do not know of each other. A request
-//! that fails is not sent again: it is what a user would have seen.
+//! that fails is what a user would have seen: it is not sent again, but for [`KeepAlive::YesAndResend`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
@@ -34,10 +35,25 @@ pub struct Options {
     pub path: String,
     /// Requests a second, over all connections.
     pub rate: f64,
-    /// Keep-alive connections.
+    /// Users, each with a connection of their own.
     pub connections: usize,
     /// How long a user waits, connecting included.
     pub timeout: Duration,
+    /// What becomes of a connection after an answer.
+    pub keep_alive: KeepAlive,
+}
+
+/// What becomes of a connection after an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeepAlive {
+    /// It is closed: each request has its own.
+    No,
+    /// It is kept for the next request, and never anything is sent again.
+    Yes,
+    /// It is kept. A request whose kept connection ends before any of the answer is sent once more,
+    /// on a new one: a server may close an idle connection at the moment when a client sends. RFC
+    /// 9112, 9.3.1 allows it for a GET, and browsers and most libraries do it.
+    YesAndResend,
 }
 
 /// Why a request was lost.
@@ -86,12 +102,26 @@ pub struct Counts {
     pub ok: u64,
     /// The others, by cause.
     pub lost: BTreeMap<Cause, u64>,
+    /// Requests that were sent once more: see [`KeepAlive::YesAndResend`].
+    pub resent: u64,
 }
 
 impl Counts {
     /// Requests lost, whatever the cause.
     pub fn lost(&self) -> u64 {
         self.lost.values().sum()
+    }
+
+    /// The causes with their numbers, in words; a dash where nothing was lost.
+    pub fn causes(&self) -> String {
+        let causes = self.lost.iter();
+        let causes: Vec<String> = causes
+            .map(|(cause, count)| format!("{cause} {count}"))
+            .collect();
+        if causes.is_empty() {
+            return "–".to_owned();
+        }
+        causes.join(", ")
     }
 }
 
@@ -188,29 +218,47 @@ impl User {
     }
 
     async fn request(&mut self) -> Result<(), Cause> {
-        let mut connection = match self.connection.take() {
-            // Closed while idle, which any client notices before it sends.
-            Some(connection) if connection.sender.is_closed() => self.connect().await?,
-            Some(connection) => connection,
-            None => self.connect().await?,
+        // One closed while idle is noticed by any client before it sends.
+        let kept = self.connection.take();
+        let kept = kept.filter(|connection| !connection.sender.is_closed());
+        let (mut connection, again) = match kept {
+            Some(connection) => (
+                connection,
+                self.options.keep_alive == KeepAlive::YesAndResend,
+            ),
+            None => (self.connect().await?, false),
         };
-        let request = Request::get(&self.options.path)
-            .header(http::header::HOST, self.options.address.to_string())
-            .body(Empty::new())
-            .map_err(|_| Cause::Status)?;
-        connection.sender.ready().await.map_err(|_| Cause::Reset)?;
-        let answer = connection.sender.send_request(request).await;
-        let answer = answer.map_err(|_| Cause::Reset)?;
+        let answer = match self.ask(&mut connection).await {
+            Err(Cause::Reset) if again => {
+                self.counts.lock().resent += 1;
+                connection = self.connect().await?;
+                self.ask(&mut connection).await?
+            }
+            answer => answer?,
+        };
         let lost = classify(answer.status(), answer.headers());
         let body = Limited::new(answer.into_body(), MAX_BODY).collect().await;
         match lost {
             Some(cause) => Err(cause),
             None => {
                 body.map_err(|_| Cause::Reset)?;
-                self.connection = Some(connection);
+                if self.options.keep_alive != KeepAlive::No {
+                    self.connection = Some(connection);
+                }
                 Ok(())
             }
         }
+    }
+
+    /// Sends the request, and returns with the head of the answer.
+    async fn ask(&self, connection: &mut Connection) -> Result<Response<Incoming>, Cause> {
+        let request = Request::get(&self.options.path)
+            .header(http::header::HOST, self.options.address.to_string())
+            .body(Empty::new())
+            .map_err(|_| Cause::Status)?;
+        connection.sender.ready().await.map_err(|_| Cause::Reset)?;
+        let answer = connection.sender.send_request(request).await;
+        answer.map_err(|_| Cause::Reset)
     }
 
     async fn connect(&self) -> Result<Connection, Cause> {
@@ -283,7 +331,10 @@ mod tests {
     }
 
     /// Sends for a while to whatever `behave` does with each connection.
-    async fn counted<F>(behave: impl Fn(TcpStream) -> F + Send + 'static) -> Counts
+    async fn counted<F>(
+        keep_alive: KeepAlive,
+        behave: impl Fn(TcpStream) -> F + Send + 'static,
+    ) -> Counts
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -296,16 +347,17 @@ mod tests {
                 connections.spawn(behave(stream));
             }
         });
-        send_ten(address).await
+        send_ten(address, keep_alive).await
     }
 
-    async fn send_ten(address: SocketAddr) -> Counts {
+    async fn send_ten(address: SocketAddr, keep_alive: KeepAlive) -> Counts {
         let traffic = Traffic::start(&Options {
             address,
             path: "/".to_owned(),
             rate: 200.0,
             connections: 2,
             timeout: Duration::from_millis(300),
+            keep_alive,
         });
         let enough = async {
             while traffic.counts().sent < 10 {
@@ -328,19 +380,9 @@ mod tests {
     async fn every_request_is_counted_once_and_connections_are_kept() {
         let opened = Arc::new(Mutex::new(0));
         let count = Arc::clone(&opened);
-        let counts = counted(move |mut stream| {
+        let counts = counted(KeepAlive::Yes, move |stream| {
             *count.lock() += 1;
-            async move {
-                let mut request = [0; 1024];
-                while stream
-                    .read(&mut request)
-                    .await
-                    .is_ok_and(|length| length > 0)
-                {
-                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-                    stream.write_all(answer).await.unwrap();
-                }
-            }
+            answer(stream, u32::MAX)
         })
         .await;
         assert!(counts.sent >= 10 && counts.ok == counts.sent, "{counts:?}");
@@ -350,14 +392,18 @@ mod tests {
     #[tokio::test]
     async fn a_connection_that_breaks_off_is_a_reset() {
         all_lost_as(
-            &counted(|stream| async move { drop(stream) }).await,
+            &counted(
+                KeepAlive::YesAndResend,
+                |stream| async move { drop(stream) },
+            )
+            .await,
             Cause::Reset,
         );
     }
 
     #[tokio::test]
     async fn silence_is_a_timeout() {
-        let counts = counted(|stream| async move {
+        let counts = counted(KeepAlive::Yes, |stream| async move {
             std::future::pending::<()>().await;
             drop(stream);
         })
@@ -370,6 +416,32 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        all_lost_as(&send_ten(address).await, Cause::Refused);
+        all_lost_as(&send_ten(address, KeepAlive::Yes).await, Cause::Refused);
+    }
+
+    /// Answers so many requests of a connection, and breaks off at the next.
+    async fn answer(mut stream: TcpStream, mut requests: u32) {
+        let mut request = [0; 1024];
+        while stream.read(&mut request).await.is_ok_and(|read| read > 0) && requests > 0 {
+            requests -= 1;
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+            stream.write_all(answer).await.unwrap();
+        }
+    }
+
+    #[rstest]
+    #[case::kept(KeepAlive::Yes, true, false)]
+    #[case::kept_and_resent(KeepAlive::YesAndResend, false, true)]
+    #[case::not_kept(KeepAlive::No, false, false)]
+    #[tokio::test]
+    async fn a_kept_connection_that_breaks_off_loses_a_request_unless_it_is_sent_again(
+        #[case] keep_alive: KeepAlive,
+        #[case] lost: bool,
+        #[case] resent: bool,
+    ) {
+        let counts = counted(keep_alive, |stream| answer(stream, 1)).await;
+        assert_eq!(counts.lost() > 0, lost, "{counts:?}");
+        assert_eq!(counts.resent > 0, resent, "{counts:?}");
+        assert_eq!(counts.sent, counts.ok + counts.lost());
     }
 }

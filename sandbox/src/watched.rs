@@ -2,16 +2,24 @@
 
 use std::fmt::Debug;
 use std::hash::Hash;
+use std::time::Duration;
 
 use futures::{FutureExt, Stream, StreamExt};
+use kube::core::NamespaceResourceScope;
 use kube::runtime::reflector::{self, Store};
+use kube::runtime::utils::Backoff;
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Resource};
+use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
+/// How long to wait before a watch that failed starts again.
+const AGAIN: Duration = Duration::from_millis(500);
+
 /// The cache, and a stream that keeps it: it yields once for each change that the cache has taken
-/// in and never ends. An API server that is away, or a kind that is not served yet, is tried again
-/// with a growing delay.
+/// in and never ends. An API server that is away, or a kind that is not served yet, is tried again.
+///
+/// An informer's pause between two tries grows to 30 s. Here it does not: the registrar and the
+/// kubelet would come back far apart from each other, and pods would end that are still targets.
 pub(crate) fn watched<K>(api: Api<K>) -> (Store<K>, impl Stream<Item = ()> + Send)
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
@@ -19,7 +27,7 @@ where
 {
     let (store, writer) = reflector::store();
     let changes = watcher(api, watcher::Config::default())
-        .default_backoff()
+        .backoff(Steady)
         .reflect(writer)
         .filter_map(async |event| match event {
             Ok(_) => Some(()),
@@ -29,6 +37,32 @@ where
             }
         });
     (store, changes.boxed())
+}
+
+/// The same pause again and again.
+struct Steady;
+
+impl Iterator for Steady {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        Some(AGAIN)
+    }
+}
+
+impl Backoff for Steady {
+    fn reset(&mut self) {}
+}
+
+/// Objects of one namespace; none given means every one.
+pub(crate) fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
 }
 
 /// Whether the cache has taken its first list in. Before, an absent object says nothing.

@@ -11,7 +11,7 @@ use crate::gated::{IP, PORT};
 use crate::history::History;
 use crate::install::{Replica, Site};
 use crate::line::Line;
-use crate::servers::{control_plane, until};
+use crate::servers::until;
 
 const LEASE: Duration = Duration::from_secs(15);
 /// Beyond the bounds that the simulated tests hold exactly: this machine may have much else to do.
@@ -143,7 +143,7 @@ async fn what_a_hung_leader_has_sent_arrives_late_and_changes_nothing() {
 
 /// Whether the API server has answered a write of a pod's status with 409.
 async fn refused_writes(site: &Site) -> Option<()> {
-    let events = control_plane().await.audit_log().unwrap();
+    let events = site.cluster.control_plane().audit_log().unwrap();
     let refused = events.iter().any(|event| {
         let object = event.object_ref.as_ref();
         let status = event.response_status.as_ref();

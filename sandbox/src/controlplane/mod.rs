@@ -247,8 +247,9 @@ fn api_server_arguments(files: &Files, addresses: &Addresses) -> Vec<String> {
         "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
         format!("--service-account-key-file={}", files.certificate.display()),
         format!("--service-account-signing-key-file={}", files.key.display()),
-        // Without the controllers nobody makes the accounts that it wants pods to have.
-        "--disable-admission-plugins=ServiceAccount".to_owned(),
+        // Without the controllers nobody makes the accounts that the one wants pods to have, and
+        // nobody takes the taint off new nodes that the other gives them: DaemonSets avoid it.
+        "--disable-admission-plugins=ServiceAccount,TaintNodesByCondition".to_owned(),
         // EndpointSlices refuse the loopback address that it would write.
         "--endpoint-reconciler-type=none".to_owned(),
         format!("--audit-policy-file={}", files.audit_policy.display()),

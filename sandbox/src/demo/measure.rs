@@ -3,17 +3,16 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use tokio::time::{Instant, sleep};
 
-use super::observer::{Gate, Observer, PodView};
 use super::screen::Live;
 use super::settings::Settings;
 use super::shop::{Shop, Variant};
-use crate::elb::log::Transition;
-use crate::elb::{Elb, State};
-use crate::traffic::{self, Counts, Traffic};
+use crate::elb::Elb;
+use crate::harness::Openings;
+use crate::harness::observer::{Gate, Observer, PodView};
+use crate::traffic::{self, Counts, KeepAlive, Traffic};
 
 /// What a rollout cost.
 #[derive(Clone, Debug, Serialize)]
@@ -116,100 +115,16 @@ impl Bench<'_> {
             rate: self.settings.rate,
             connections: self.settings.connections,
             timeout: self.settings.timeout,
+            keep_alive: KeepAlive::Yes,
         }
     }
-}
-
-/// How the gates of some pods opened.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Openings {
-    delays: Vec<Duration>,
-    early: usize,
-}
-
-impl Openings {
-    fn of(pods: &[PodView], log: &[Transition]) -> Self {
-        let mut openings = Self::default();
-        for pod in pods {
-            let Some(opened) = pod.opened else { continue };
-            match healthy_at(pod, log).map(|healthy| opened.duration_since(healthy).try_into()) {
-                Some(Ok(delay)) => openings.delays.push(delay),
-                Some(Err(_)) | None => openings.early += 1,
-            }
-        }
-        openings.delays.sort();
-        openings
-    }
-}
-
-/// When ELB first found the pod's target healthy.
-fn healthy_at(pod: &PodView, log: &[Transition]) -> Option<Timestamp> {
-    let target = pod.target?;
-    let mut transitions = log
-        .iter()
-        .filter(|entry| entry.at >= pod.created && SocketAddr::new(entry.ip, entry.port) == target);
-    let healthy = transitions.find(|entry| entry.to == Some(State::Healthy));
-    healthy.map(|entry| entry.at)
 }
 
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
 
-    use super::super::observer::Stage;
     use super::*;
-
-    fn at(millisecond: i64) -> Timestamp {
-        Timestamp::from_millisecond(millisecond).unwrap()
-    }
-
-    fn pod(host: u8, created: i64, opened: Option<i64>) -> PodView {
-        PodView {
-            name: format!("web-{host}"),
-            created: at(created),
-            target: Some(SocketAddr::new([127, 1, 0, host].into(), 8080)),
-            stage: Stage::Ready,
-            gate: Gate::Open,
-            opened: opened.map(at),
-        }
-    }
-
-    fn transition(host: u8, millisecond: i64, to: State) -> Transition {
-        Transition {
-            at: at(millisecond),
-            arn: "arn".to_owned(),
-            ip: [127, 1, 0, host].into(),
-            port: 8080,
-            from: None,
-            to: Some(to),
-            reason: None,
-        }
-    }
-
-    #[test]
-    fn a_delay_runs_from_elbs_own_healthy_to_the_open_gate() {
-        let log = [
-            // The address was another pod's before.
-            transition(2, 500, State::Healthy),
-            transition(2, 1_500, State::Initial),
-            transition(3, 1_900, State::Healthy),
-            transition(2, 2_000, State::Healthy),
-        ];
-        let pods = [
-            pod(2, 1_000, Some(2_250)),
-            pod(3, 1_000, Some(1_950)),
-            pod(3, 1_000, None),
-        ];
-        let openings = Openings::of(&pods, &log);
-        let expected = [50, 250].map(Duration::from_millis);
-        assert_eq!(
-            openings,
-            Openings {
-                delays: expected.to_vec(),
-                early: 0
-            }
-        );
-    }
 
     #[rstest]
     #[case::none(&[], None)]
@@ -227,21 +142,5 @@ mod tests {
             without_gate: 0,
         };
         assert_eq!(numbers.median(), expected.map(Duration::from_millis));
-    }
-
-    #[test]
-    fn a_gate_that_opened_before_healthy_or_without_it_is_early() {
-        let log = [
-            transition(2, 2_000, State::Healthy),
-            transition(3, 2_000, State::Initial),
-        ];
-        let pods = [pod(2, 1_000, Some(1_999)), pod(3, 1_000, Some(3_000))];
-        assert_eq!(
-            Openings::of(&pods, &log),
-            Openings {
-                delays: vec![],
-                early: 2
-            }
-        );
     }
 }

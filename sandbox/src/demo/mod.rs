@@ -5,29 +5,27 @@
 //! load balancer, ELB's own log, a watch of the demo's own.
 
 mod measure;
-mod observer;
-mod product;
 mod report;
 mod screen;
 mod settings;
 mod shop;
 mod world;
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 
 use anyhow::Context;
-use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::measure::{Bench, Numbers};
-use self::observer::Observer;
-use self::product::Product;
 use self::report::Report;
 use self::screen::Live;
 pub use self::settings::Settings;
 use self::shop::{LABEL, NAMESPACE, Shop, Variant};
 use self::world::World;
+use crate::harness::observer::Observer;
+use crate::harness::{Nodes, Parts, Product, Start};
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -36,6 +34,12 @@ pub struct Options {
     pub targetgate: PathBuf,
     /// Delays and load.
     pub settings: Settings,
+    /// Whose cluster the pods are in: the current context's. None given means the sandbox's own.
+    /// The demo refuses a cluster that has objects of its names, keeps to its own namespace and
+    /// nodes, and removes at the end what it has made.
+    pub kubeconfig: Option<PathBuf>,
+    /// The address of this machine at which the API server reaches the hooks.
+    pub hooks_ip: IpAddr,
     /// Leave everything running after the table, until Ctrl-C.
     pub keep: bool,
     /// Where to write the numbers as JSON.
@@ -53,11 +57,13 @@ pub enum Ended {
     Interrupted,
 }
 
-/// Runs the demo. Whatever it started has ended when this returns, or when it is dropped.
+/// Runs the demo. Whatever it started has ended when this returns, or when it is dropped; what it
+/// made in a cluster of others is gone when this returns.
 ///
 /// # Errors
 ///
-/// When something cannot be started, ends by itself, or takes longer than it can.
+/// When something cannot be started, ends by itself, takes longer than it can, or cannot be removed
+/// again.
 pub async fn run(options: Options) -> anyhow::Result<Ended> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -67,90 +73,102 @@ pub async fn run(options: Options) -> anyhow::Result<Ended> {
             _ = terminate.recv() => {}
         }
     });
-    let mut running = tokio::select! {
-        running = roll(&options) => running?,
-        () = &mut interrupted => return Ok(Ended::Interrupted),
-    };
-    if options.keep {
-        println!("{}", running.hints());
-        tokio::select! {
-            error = running.broken() => return Err(error),
-            () = interrupted => {}
-        }
-    }
-    running.product.stop().await;
-    Ok(running.ended)
-}
-
-/// Starts everything, rolls three times and prints the numbers.
-async fn roll(options: &Options) -> anyhow::Result<Running> {
     let directory = tempfile::Builder::new()
         .prefix("targetgate-demo-")
         .tempdir()
         .context("cannot make a temporary directory")?;
+    let mut parts = Parts::default();
+    let world = tokio::select! {
+        world = World::start(&mut parts, &options, directory.path()) => world?,
+        () = &mut interrupted => return Ok(Ended::Interrupted),
+    };
+    let mut ended = Ended::Interrupted;
+    let played = tokio::select! {
+        played = play(&options, &world, &mut parts, directory.path(), &mut ended) => played,
+        () = &mut interrupted => Ok(()),
+    };
+    if world.cluster.sandbox {
+        return played.map(|()| ended);
+    }
+    // The kubelet is a part, and has to end the pods.
+    println!("Removing from the cluster what the demo has made there.");
+    let removed = world.claim.remove().await;
+    match (played, removed) {
+        (Err(error), Err(left)) => Err(error.context(format!("{left:#}"))),
+        (played, removed) => removed.and(played).map(|()| ended),
+    }
+}
+
+/// Starts targetgate, rolls three times and prints the numbers, which say how it `ended`; with `keep`
+/// it goes on until a part ends.
+async fn play(
+    options: &Options,
+    world: &World,
+    parts: &mut Parts,
+    directory: &Path,
+    ended: &mut Ended,
+) -> anyhow::Result<()> {
+    let nodes = world.inhabit(parts, &options.settings).await?;
     for line in options.settings.describe() {
         println!("{line}");
     }
-    let world = World::start(&options.settings, directory.path()).await?;
-    let product = Product::start(&options.targetgate, &world, directory.path()).await?;
-    let stage = Stage::new(&world);
-    let mut running = Running {
-        product,
-        world,
-        directory,
-        ended: Ended::AsItShould,
+    let start = Start {
+        hooks_ip: options.hooks_ip,
+        ..Start::new(&options.targetgate, directory, NAMESPACE)
     };
+    Product::define_bindings(&options.targetgate, &world.claim).await?;
+    let mut product = Product::start(&start, &world.cluster, &world.aws).await?;
+    product.register_hooks(&start, &world.claim).await?;
+    let stage = Stage::new(world, &nodes);
     let measured = tokio::select! {
         measured = stage.play(&options.settings) => measured?,
-        error = running.broken() => return Err(error),
+        error = broken(parts, &mut product) => return Err(error),
     };
     let report = Report::new(&options.settings, measured);
     println!("\n{}", report.table());
     for complaint in &report.complaints {
         println!("Not as it should be: {complaint}");
-        running.ended = Ended::Otherwise;
     }
+    *ended = match report.complaints.is_empty() {
+        true => Ended::AsItShould,
+        false => Ended::Otherwise,
+    };
     if let Some(path) = &options.json {
         write_json(path, &report)?;
     }
-    Ok(running)
+    if options.keep {
+        println!("{}", hints(world, &product, directory));
+        return Err(broken(parts, &mut product).await);
+    }
+    product.kill().await;
+    Ok(())
 }
 
-/// What runs; all of it ends when this is dropped, targetgate first.
-struct Running {
-    product: Product,
-    world: World,
-    directory: TempDir,
-    /// What was measured.
-    ended: Ended,
+/// Waits for a part to end, which none should, and says why.
+async fn broken(parts: &mut Parts, product: &mut Product) -> anyhow::Error {
+    tokio::select! {
+        error = parts.broken() => error,
+        error = product.ended() => error,
+    }
 }
 
-impl Running {
-    /// Waits for a part to end, which none should, and says why.
-    async fn broken(&mut self) -> anyhow::Error {
-        tokio::select! {
-            error = self.world.broken() => error,
-            error = self.product.ended() => error,
-        }
-    }
-
-    fn hints(&self) -> String {
-        let kubectl = format!("kubectl --kubeconfig {}", self.world.kubeconfig.display());
-        format!(
-            "Everything goes on running until Ctrl-C. Look around:\n\
-             \x20 {kubectl} get pods -n {NAMESPACE} -w\n\
-             \x20 {kubectl} get targetgroupbindings -n {NAMESPACE} -o yaml\n\
-             \x20 {kubectl} describe pod -n {NAMESPACE} -l app=web\n\
-             \x20 {kubectl} rollout restart -n {NAMESPACE} deployment/web\n\
-             \x20 {kubectl} label namespace {NAMESPACE} {LABEL}-\n\
-             \x20 curl http://{}/\n\
-             \x20 curl http://{}/metrics\n\
-             \x20 tail -f {}/targetgate.log",
-            self.world.load_balancer,
-            self.product.admin,
-            self.directory.path().display(),
-        )
-    }
+fn hints(world: &World, product: &Product, directory: &Path) -> String {
+    let kubeconfig = world.cluster.kubeconfig.display();
+    let kubectl = format!("kubectl --kubeconfig {kubeconfig}");
+    format!(
+        "Everything goes on running until Ctrl-C. Look around:\n\
+         \x20 {kubectl} get pods -n {NAMESPACE} -w\n\
+         \x20 {kubectl} get targetgroupbindings -n {NAMESPACE} -o yaml\n\
+         \x20 {kubectl} describe pod -n {NAMESPACE} -l app=web\n\
+         \x20 {kubectl} rollout restart -n {NAMESPACE} deployment/web\n\
+         \x20 {kubectl} label namespace {NAMESPACE} {LABEL}-\n\
+         \x20 curl http://{}/\n\
+         \x20 curl http://{}/metrics\n\
+         \x20 tail -f {}/targetgate.log",
+        world.load_balancer,
+        product.admin,
+        directory.display(),
+    )
 }
 
 /// What is needed to roll and to watch, apart from the world's own running parts.
@@ -163,14 +181,15 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(world: &World) -> Self {
+    fn new(world: &World, nodes: &Nodes) -> Self {
         Self {
             shop: Shop {
-                client: world.client.clone(),
-                elb: world.elb_client.clone(),
+                client: world.cluster.client.clone(),
+                elb: world.aws.client.clone(),
                 target_group: world.target_group.clone(),
+                placement: nodes.placement(),
             },
-            elb: world.elb.clone(),
+            elb: world.aws.elb.clone(),
             load_balancer: world.load_balancer,
             observer: Observer::default(),
             live: Live::default(),
@@ -208,7 +227,8 @@ impl Stage {
             settings,
             live: &self.live,
         };
-        let watch = self.observer.clone().watch(self.shop.client.clone());
+        let client = self.shop.client.clone();
+        let watch = self.observer.clone().watch(client, NAMESPACE.to_owned());
         tokio::select! {
             numbers = bench.measure(variant) => numbers,
             () = watch => anyhow::bail!("the watch of the pods has ended by itself"),

@@ -54,7 +54,7 @@ impl Report {
                 numbers.counts.sent,
                 numbers.counts.lost(),
                 numbers.rollout.as_secs_f64(),
-                causes(numbers),
+                numbers.counts.causes(),
             );
         }
         table.push_str(
@@ -63,17 +63,6 @@ impl Report {
         );
         table
     }
-}
-
-fn causes(numbers: &Numbers) -> String {
-    let causes = numbers.counts.lost.iter();
-    let causes: Vec<String> = causes
-        .map(|(cause, count)| format!("{cause} {count}"))
-        .collect();
-    if causes.is_empty() {
-        return "–".to_owned();
-    }
-    causes.join(", ")
 }
 
 /// One sentence for each thing that is not as it should be.
@@ -95,7 +84,7 @@ fn complaints(rollouts: &[Numbers]) -> Vec<String> {
         let (title, lost) = (gates_and_sleep.title, gates_and_sleep.counts.lost());
         complaints.push(format!(
             "{title} lost {lost} requests: {}.",
-            causes(gates_and_sleep)
+            gates_and_sleep.counts.causes()
         ));
     }
     for numbers in [gates, gates_and_sleep] {
@@ -129,6 +118,7 @@ mod tests {
                 sent: 2_000,
                 ok: 2_000 - lost.iter().map(|(_, count)| count).sum::<u64>(),
                 lost: lost.iter().copied().collect(),
+                resent: 0,
             },
             rollout: Duration::from_millis(12_340),
             healthy_to_open: Vec::new(),

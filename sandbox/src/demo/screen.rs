@@ -7,8 +7,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::observer::{Gate, Observer, PodView, Stage};
 use crate::elb::Elb;
+use crate::harness::observer::{Gate, Observer, PodView, Stage};
 use crate::traffic::Counts;
 
 const REDRAW_EVERY: Duration = Duration::from_millis(100);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use aws_sdk_elasticloadbalancingv2 as elbv2;
 use elbv2::types::TargetHealthStateEnum;
 use jiff::Timestamp;
@@ -11,10 +11,10 @@ use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
 
 use super::settings::REPLICAS;
 use crate::binding::{ServiceRef, TargetGroupBinding, TargetGroupBindingSpec};
+use crate::harness::until;
 
 /// The namespace of everything here.
 pub(super) const NAMESPACE: &str = "shop";
@@ -22,10 +22,6 @@ pub(super) const NAMESPACE: &str = "shop";
 pub(super) const NAME: &str = "web";
 /// The namespace's label that asks for gates.
 pub(super) const LABEL: &str = "elbv2.k8s.aws/pod-readiness-gate-inject";
-
-/// The longest that anything here should take.
-const PATIENCE: Duration = Duration::from_secs(60);
-const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// One of the three ways to roll.
 #[derive(Clone, Debug)]
@@ -41,19 +37,14 @@ pub(super) struct Shop {
     pub(super) client: Client,
     pub(super) elb: elbv2::Client,
     pub(super) target_group: String,
+    /// Brings the pods to the demo's nodes.
+    pub(super) placement: Value,
 }
 
 impl Shop {
-    /// Makes what stays: the namespace, the Service and the binding.
+    /// Makes what stays: the Service and the binding.
     pub(super) async fn open(&self, spec: TargetGroupBindingSpec) -> anyhow::Result<()> {
         let params = PostParams::default();
-        let mut namespace = Namespace::default();
-        namespace.metadata.name = Some(NAMESPACE.to_owned());
-        let namespaces = Api::<Namespace>::all(self.client.clone());
-        namespaces
-            .create(&params, &namespace)
-            .await
-            .context("cannot make the namespace")?;
         let service: Service = serde_json::from_value(json!({
             "metadata": {"name": NAME},
             "spec": {
@@ -68,7 +59,7 @@ impl Shop {
         self.api::<TargetGroupBinding>()
             .create(&params, &TargetGroupBinding::new(NAME, spec))
             .await
-            .context("cannot make the TargetGroupBinding")?;
+            .context("cannot make the TargetGroupBinding; the API server must reach the hooks")?;
         Ok(())
     }
 
@@ -99,7 +90,7 @@ impl Shop {
         .await?;
         self.label(variant.gates).await?;
         deployments
-            .create(&PostParams::default(), &deployment(variant)?)
+            .create(&PostParams::default(), &self.deployment(variant)?)
             .await
             .context("cannot make the Deployment")?;
         self.rolled().await?;
@@ -138,6 +129,30 @@ impl Shop {
             async || Ok(self.targets().await? == all),
         )
         .await
+    }
+
+    fn deployment(&self, variant: &Variant) -> anyhow::Result<Deployment> {
+        let pre_stop = variant.pre_stop.map(|time| {
+            let seconds = time.as_secs_f64().to_string();
+            json!({"preStop": {"exec": {"command": ["sleep", seconds]}}})
+        });
+        let mut pod = self.placement.clone();
+        pod["terminationGracePeriodSeconds"] = json!(30);
+        pod["containers"] = json!([{
+            "name": NAME,
+            "image": "sandbox/http",
+            "ports": [{"name": "http", "containerPort": 8080}],
+            "lifecycle": pre_stop.unwrap_or(Value::Null),
+        }]);
+        Ok(serde_json::from_value(json!({
+            "metadata": {"name": NAME},
+            "spec": {
+                "replicas": REPLICAS,
+                "selector": {"matchLabels": {"app": NAME}},
+                "strategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+                "template": {"metadata": {"labels": {"app": NAME}}, "spec": pod},
+            },
+        }))?)
     }
 
     async fn label(&self, gates: bool) -> anyhow::Result<()> {
@@ -186,47 +201,4 @@ fn is_rolled(deployment: &Deployment) -> bool {
         && status.updated_replicas == wanted
         && status.replicas == wanted
         && status.available_replicas == wanted
-}
-
-fn deployment(variant: &Variant) -> anyhow::Result<Deployment> {
-    let pre_stop = variant.pre_stop.map(|time| {
-        let seconds = time.as_secs_f64().to_string();
-        json!({"preStop": {"exec": {"command": ["sleep", seconds]}}})
-    });
-    let container = json!({
-        "name": NAME,
-        "image": "sandbox/http",
-        "ports": [{"name": "http", "containerPort": 8080}],
-        "lifecycle": pre_stop.unwrap_or(Value::Null),
-    });
-    Ok(serde_json::from_value(json!({
-        "metadata": {"name": NAME},
-        "spec": {
-            "replicas": REPLICAS,
-            "selector": {"matchLabels": {"app": NAME}},
-            "strategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-            "template": {
-                "metadata": {"labels": {"app": NAME}},
-                "spec": {"terminationGracePeriodSeconds": 30, "containers": [container]},
-            },
-        },
-    }))?)
-}
-
-/// Waits until `check` says so. `what` completes "waited in vain for …".
-pub(super) async fn until(
-    what: &str,
-    mut check: impl AsyncFnMut() -> anyhow::Result<bool>,
-) -> anyhow::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    while !check()
-        .await
-        .with_context(|| format!("while waiting for {what}"))?
-    {
-        if Instant::now() > deadline {
-            bail!("waited {} s in vain for {what}", PATIENCE.as_secs());
-        }
-        sleep(LOOK_EVERY).await;
-    }
-    Ok(())
 }

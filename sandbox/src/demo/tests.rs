@@ -4,15 +4,25 @@ use kube::Api;
 use kube::api::PostParams;
 use rstest::rstest;
 use serde_json::json;
+use tempfile::TempDir;
 
 use super::*;
 use crate::binding::TargetGroupBindingSpec;
 use crate::kubelet::Network;
 
 /// The world, with the binding's kind served: no process brings it here.
-async fn world(settings: &Settings, directory: &TempDir) -> World {
+async fn world(parts: &mut Parts, settings: &Settings, directory: &TempDir) -> World {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let world = World::start(settings, directory.path()).await.unwrap();
+    let options = Options {
+        targetgate: PathBuf::new(),
+        settings: settings.clone(),
+        kubeconfig: None,
+        hooks_ip: [127, 0, 0, 1].into(),
+        keep: false,
+        json: None,
+    };
+    let world = World::start(parts, &options, directory.path());
+    let world = world.await.unwrap();
     let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
     let schema = json!({"type": "object", "properties": {"spec": open}});
     let crd: CustomResourceDefinition = serde_json::from_value(json!({
@@ -30,7 +40,7 @@ async fn world(settings: &Settings, directory: &TempDir) -> World {
         },
     }))
     .unwrap();
-    let crds = Api::<CustomResourceDefinition>::all(world.client.clone());
+    let crds = Api::<CustomResourceDefinition>::all(world.cluster.client.clone());
     crds.create(&PostParams::default(), &crd).await.unwrap();
     world
 }
@@ -56,17 +66,19 @@ async fn a_rollout_without_gates_loses_requests(#[case] network: Network) {
         settle: std::time::Duration::from_millis(300),
         ..Settings::scaled(0.05)
     };
-    let mut world = world(&settings, &directory).await;
-    let stage = Stage::new(&world);
+    let mut parts = Parts::default();
+    let world = world(&mut parts, &settings, &directory).await;
+    let nodes = world.inhabit(&mut parts, &settings).await.unwrap();
+    let stage = Stage::new(&world, &nodes);
     let [alone, ..] = variants(&settings);
     stage.shop.open(full_binding(&stage.shop)).await.unwrap();
     let numbers = tokio::select! {
         numbers = stage.measure(&settings, &alone) => numbers.unwrap(),
-        error = world.broken() => panic!("{error:#}"),
+        error = parts.broken() => panic!("{error:#}"),
     };
     let counts = &numbers.counts;
     assert!(counts.lost() > 0, "{numbers:?}");
     assert_eq!(counts.sent, counts.ok + counts.lost());
-    assert_eq!(world.elb.traffic().lost(), counts.lost(), "{numbers:?}");
+    assert_eq!(world.aws.elb.traffic().lost(), counts.lost(), "{numbers:?}");
     assert_eq!(numbers.without_gate, 4);
 }

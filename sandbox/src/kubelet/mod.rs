@@ -17,25 +17,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{Node, NodeCondition, NodeStatus, Pod};
+use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use self::address::Addresses;
 pub use self::address::{Network, Reuse};
 use self::worker::Context;
 use crate::clock::{self, Now};
-use crate::watched::watched;
+use crate::watched::{scoped, watched};
+
+/// The rhythm of a real one.
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
 
 /// How the kubelet's pods behave.
 #[derive(Clone)]
 pub struct Options {
-    /// The nodes that it makes and runs, in turn. Pods bound elsewhere are not its own.
+    /// The nodes that it runs, in turn, and makes where they are not there. Pods bound elsewhere are
+    /// not its own.
     pub nodes: Vec<String>,
+    /// Whose pods it takes; none given means those of every namespace.
+    pub namespace: Option<String>,
     /// From the binding of a pod to the moment its containers listen and are ready.
     pub start_after: Duration,
     /// How long a pod works on a request; a request may ask for another time, `?work_ms=N`.
@@ -58,6 +65,7 @@ impl Default for Options {
                 "node-b".to_owned(),
                 "node-c".to_owned(),
             ],
+            namespace: None,
             start_after: Duration::from_millis(500),
             work: Duration::from_millis(10),
             health_path: "/healthz".to_owned(),
@@ -100,7 +108,8 @@ pub async fn run(client: Client, options: Options) -> Result<(), Error> {
                 source: Box::new(source),
             })?;
     }
-    let (pods, mut changes) = watched::<Pod>(Api::all(client.clone()));
+    let (pods, mut changes) = watched::<Pod>(scoped(&client, options.namespace.as_deref()));
+    let beat = beat(client.clone(), options.clone());
     let mut workers = Workers {
         context: Arc::new(Context {
             client,
@@ -111,6 +120,7 @@ pub async fn run(client: Client, options: Options) -> Result<(), Error> {
         tasks: JoinSet::new(),
         bound: 0,
     };
+    workers.tasks.spawn(beat);
     loop {
         tokio::select! {
             Some(()) = changes.next() => workers.sync(pods.state()),
@@ -130,18 +140,40 @@ async fn register(client: &Client, name: &str, now: &Now) -> Result<(), kube::Er
         Err(error) => return Err(error),
     }
     let at = Time(now());
-    let status = NodeStatus {
-        conditions: Some(vec![NodeCondition {
-            type_: "Ready".to_owned(),
-            status: "True".to_owned(),
-            reason: Some("KubeletReady".to_owned()),
-            message: Some("the sandbox's kubelet is running".to_owned()),
-            last_heartbeat_time: Some(at.clone()),
-            last_transition_time: Some(at),
-        }]),
-        ..NodeStatus::default()
+    let ready = NodeCondition {
+        reason: Some("KubeletReady".to_owned()),
+        message: Some("the sandbox's kubelet is running".to_owned()),
+        last_transition_time: Some(at.clone()),
+        ..heartbeat(at)
     };
-    let patch = Patch::Strategic(json!({"status": status}));
+    say(&nodes, name, ready).await
+}
+
+/// Says again and again that the nodes are there: where a node is silent, Kubernetes evicts its pods.
+async fn beat(client: Client, options: Options) {
+    let nodes: Api<Node> = Api::all(client);
+    loop {
+        sleep(HEARTBEAT_EVERY).await;
+        for name in &options.nodes {
+            let heartbeat = heartbeat(Time((options.now)()));
+            if let Err(error) = say(&nodes, name, heartbeat).await {
+                tracing::debug!(node = name, %error, "the heartbeat has failed");
+            }
+        }
+    }
+}
+
+fn heartbeat(at: Time) -> NodeCondition {
+    NodeCondition {
+        type_: "Ready".to_owned(),
+        status: "True".to_owned(),
+        last_heartbeat_time: Some(at),
+        ..NodeCondition::default()
+    }
+}
+
+async fn say(nodes: &Api<Node>, name: &str, ready: NodeCondition) -> Result<(), kube::Error> {
+    let patch = Patch::Strategic(json!({"status": {"conditions": [ready]}}));
     nodes
         .patch_status(name, &PatchParams::default(), &patch)
         .await
@@ -194,7 +226,7 @@ impl Workers {
 
     fn begin(&mut self, uid: String, pod: Arc<Pod>) {
         let nodes = &self.context.options.nodes;
-        let node = match pod.spec.as_ref().and_then(|spec| spec.node_name.clone()) {
+        let node = match node_of(&pod) {
             Some(node) if nodes.contains(&node) => node,
             Some(_) => return,
             None => match nodes.get(self.bound % nodes.len().max(1)) {
@@ -208,6 +240,25 @@ impl Workers {
         let task = self.tasks.spawn(task);
         self.pods.insert(uid, Worker { newest, task });
     }
+}
+
+/// The node that the pod is on, or the only one that it may be on: a DaemonSet's pod says it by
+/// affinity and is bound by the scheduler.
+fn node_of(pod: &Pod) -> Option<String> {
+    let spec = pod.spec.as_ref()?;
+    if spec.node_name.is_some() {
+        return spec.node_name.clone();
+    }
+    let affinity = spec.affinity.as_ref()?.node_affinity.as_ref()?;
+    let required = affinity
+        .required_during_scheduling_ignored_during_execution
+        .as_ref()?;
+    let [term] = &required.node_selector_terms[..] else {
+        return None;
+    };
+    let mut fields = term.match_fields.iter().flatten();
+    let named = fields.find(|field| field.key == "metadata.name" && field.operator == "In")?;
+    named.values.as_ref()?.first().cloned()
 }
 
 #[cfg(test)]

@@ -22,9 +22,10 @@ pub(super) struct Observed {
 /// None when it already does. It names the pod's UID and, of the conditions, only the kubelet's
 /// own that differ.
 pub(super) fn patch(pod: &Pod, observed: &Observed, now: Timestamp) -> Option<Value> {
-    let conditions: Vec<PodCondition> = own_conditions(pod, observed)
+    let conditions: Vec<Value> = own_conditions(pod, observed)
         .into_iter()
         .filter_map(|wanted| moved(pod, wanted, now))
+        .map(|condition| whole(&condition))
         .collect();
     let running = observed.running.is_some();
     let phase = if running { "Running" } else { "Pending" };
@@ -77,6 +78,17 @@ fn moved(pod: &Pod, wanted: PodCondition, now: Timestamp) -> Option<PodCondition
     Some(PodCondition {
         last_transition_time,
         ..wanted
+    })
+}
+
+/// With the fields that it does not have: a strategic merge keeps what a patch does not name.
+fn whole(condition: &PodCondition) -> Value {
+    json!({
+        "type": condition.type_,
+        "status": condition.status,
+        "reason": condition.reason,
+        "message": condition.message,
+        "lastTransitionTime": condition.last_transition_time,
     })
 }
 
@@ -269,7 +281,13 @@ mod tests {
         assert_eq!(patch["metadata"], json!({"uid": "u1"}));
         assert_eq!(
             patch["status"]["conditions"],
-            json!([{"type": "Ready", "status": "True", "lastTransitionTime": "1970-01-01T00:00:09Z"}])
+            json!([{
+                "type": "Ready",
+                "status": "True",
+                "reason": null,
+                "message": null,
+                "lastTransitionTime": "1970-01-01T00:00:09Z",
+            }])
         );
     }
 

@@ -2,6 +2,7 @@ use std::net::SocketAddr;
 
 use k8s_openapi::api::core::v1::PodCondition;
 use kube::api::DeleteParams;
+use rstest::rstest;
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
@@ -130,6 +131,26 @@ async fn a_pod_is_bound_listens_and_is_ready_once_its_gate_is_open() {
         is(&pod, GATE, "True"),
         "the kubelet keeps the conditions of others"
     );
+    let ready = condition(&pod, "Ready").unwrap();
+    assert_eq!((&ready.reason, &ready.message), (&None, &None));
+}
+
+#[rstest]
+#[case::bound(json!({"nodeName": "node-b"}), Some("node-b"))]
+#[case::of_a_daemon_set(daemon_pod(), Some("node-c"))]
+#[case::anywhere(json!({}), None)]
+fn a_pod_that_names_its_node_runs_there(#[case] spec: Value, #[case] node: Option<&str>) {
+    let mut pod = json!({"metadata": {"name": "web"}, "spec": {"containers": []}});
+    json_patch::merge(&mut pod["spec"], &spec);
+    let pod = serde_json::from_value(pod).unwrap();
+    assert_eq!(node_of(&pod).as_deref(), node);
+}
+
+/// What the DaemonSet controller writes.
+fn daemon_pod() -> Value {
+    let field = json!({"key": "metadata.name", "operator": "In", "values": ["node-c"]});
+    let required = json!({"nodeSelectorTerms": [{"matchFields": [field]}]});
+    json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}})
 }
 
 #[tokio::test]

@@ -90,13 +90,19 @@ impl Worker {
         binding.metadata.namespace = pod.namespace();
         binding.metadata.uid = Some(self.uid.clone());
         let params = PostParams::default();
-        let bound: Result<serde_json::Value, _> = self
-            .api
-            .create_subresource("binding", &self.name, &params, &binding)
-            .await;
-        if let Err(error) = bound {
-            // Bound by another, or gone: the watch says which.
-            tracing::debug!(pod = self.name, %error, "cannot bind the pod");
+        loop {
+            let bound = self.api.create_subresource::<_, serde_json::Value>(
+                "binding", &self.name, &params, &binding,
+            );
+            match bound.await {
+                Ok(_) => return,
+                // Bound by another, or gone: the watch says which.
+                Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => return,
+                Err(error) => {
+                    tracing::debug!(pod = self.name, %error, "cannot bind the pod; trying again");
+                    sleep(AGAIN).await;
+                }
+            }
         }
     }
 

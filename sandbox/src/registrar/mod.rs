@@ -17,15 +17,15 @@ use elbv2::error::{BoxError, DisplayErrorContext};
 use elbv2::types::{TargetDescription, TargetHealthDescription, TargetHealthStateEnum};
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::Client;
 use kube::runtime::reflector::Store;
-use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use self::target::{Target, targets_of};
 use crate::binding::TargetGroupBinding;
-use crate::watched::{is_listed, watched};
+use crate::watched::{is_listed, scoped, watched};
 
 /// Targets in one call, as the incumbent sends them.
 const BATCH: usize = 200;
@@ -39,12 +39,15 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub struct Options {
     /// From a change to the calls that follow from it; changes meanwhile share them.
     pub delay: Duration,
+    /// Whose bindings it takes; none given means those of every namespace.
+    pub namespace: Option<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             delay: Duration::from_millis(200),
+            namespace: None,
         }
     }
 }
@@ -52,9 +55,10 @@ impl Default for Options {
 /// Keeps every binding's target group in line with its pods, until it is dropped. Trouble with the
 /// API server or with ELB is logged and tried again; trouble with one group delays no other.
 pub async fn run(client: Client, elb: elbv2::Client, options: Options) {
-    let (bindings, binding_changes) = watched::<TargetGroupBinding>(Api::all(client.clone()));
-    let (services, service_changes) = watched::<Service>(Api::all(client.clone()));
-    let (pods, pod_changes) = watched::<Pod>(Api::all(client));
+    let namespace = options.namespace.as_deref();
+    let (bindings, binding_changes) = watched::<TargetGroupBinding>(scoped(&client, namespace));
+    let (services, service_changes) = watched::<Service>(scoped(&client, namespace));
+    let (pods, pod_changes) = watched::<Pod>(scoped(&client, namespace));
     let world = World {
         bindings,
         services,

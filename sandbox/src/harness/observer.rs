@@ -1,4 +1,4 @@
-//! An independent look at the pods: a watch of the demo's own, which neither writes nor asks
+//! An independent look at the pods: a watch of the run's own, which neither writes nor asks
 //! targetgate.
 
 use std::collections::BTreeMap;
@@ -12,34 +12,44 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, ResourceExt};
 use parking_lot::Mutex;
 
-use super::shop::NAMESPACE;
 use crate::watched::watched;
 
 /// What a pod is seen to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct PodView {
-    pub(super) name: String,
-    pub(super) created: Timestamp,
+pub struct PodView {
+    /// Its name.
+    pub name: String,
+    /// By the API server's clock, in whole seconds.
+    pub created: Timestamp,
     /// Where its container port `http` listens.
-    pub(super) target: Option<SocketAddr>,
-    pub(super) stage: Stage,
-    pub(super) gate: Gate,
+    pub target: Option<SocketAddr>,
+    /// How far it is.
+    pub stage: Stage,
+    /// Its readiness gates.
+    pub gate: Gate,
+    /// When its containers were first seen ready.
+    pub running: Option<Timestamp>,
     /// When all its gates were first seen open. None without gates.
-    pub(super) opened: Option<Timestamp>,
+    pub opened: Option<Timestamp>,
 }
 
 /// How far a pod is, as Kubernetes sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
+pub enum Stage {
+    /// Its containers are not ready.
     Starting,
+    /// Its containers are ready, and it is not.
     Running,
+    /// It is ready.
     Ready,
+    /// It has been deleted, and has not ended.
     Terminating,
+    /// It is no longer there.
     Gone,
 }
 
 impl Stage {
-    pub(super) fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Starting => "starting",
             Self::Running => "running",
@@ -52,14 +62,17 @@ impl Stage {
 
 /// A pod's readiness gates, taken together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Gate {
+pub enum Gate {
+    /// There is none.
     None,
+    /// One of them is not `True`.
     Shut,
+    /// All of them are `True`.
     Open,
 }
 
 impl Gate {
-    pub(super) fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::None => "no gate",
             Self::Shut => "gate shut",
@@ -70,29 +83,34 @@ impl Gate {
 
 /// Everything seen since the start or [`Observer::forget`], by UID. Clones share it.
 #[derive(Clone, Default)]
-pub(super) struct Observer {
+pub struct Observer {
     pods: Arc<Mutex<BTreeMap<String, PodView>>>,
 }
 
 impl Observer {
-    /// Watches until it is dropped.
-    pub(super) async fn watch(self, client: Client) {
-        let (store, changes) = watched::<Pod>(Api::namespaced(client, NAMESPACE));
+    /// Watches a namespace until it is dropped.
+    pub async fn watch(self, client: Client, namespace: String) {
+        let (store, changes) = watched::<Pod>(Api::namespaced(client, &namespace));
         let mut changes = pin!(changes);
         while changes.next().await.is_some() {
             self.take_in(&store.state(), Timestamp::now());
         }
     }
 
+    /// Every pod seen, by UID, those that are gone included.
+    pub fn by_uid(&self) -> BTreeMap<String, PodView> {
+        self.pods.lock().clone()
+    }
+
     /// Every pod seen, in order of creation, those that are gone included.
-    pub(super) fn pods(&self) -> Vec<PodView> {
+    pub fn pods(&self) -> Vec<PodView> {
         let mut pods: Vec<PodView> = self.pods.lock().values().cloned().collect();
         pods.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
         pods
     }
 
     /// Forgets pods that are gone.
-    pub(super) fn forget(&self) {
+    pub fn forget(&self) {
         let mut pods = self.pods.lock();
         pods.retain(|_, pod| pod.stage != Stage::Gone);
     }
@@ -110,7 +128,10 @@ impl Observer {
         for pod in present {
             let uid = pod.uid().unwrap_or_default();
             let mut view = view(pod);
-            let opened = pods.get(&uid).and_then(|former| former.opened);
+            let former = pods.get(&uid);
+            let running = former.and_then(|former| former.running);
+            let opened = former.and_then(|former| former.opened);
+            view.running = running.or_else(|| is_true(pod, "ContainersReady").then_some(now));
             view.opened = opened.or_else(|| (view.gate == Gate::Open).then_some(now));
             pods.insert(uid, view);
         }
@@ -127,6 +148,7 @@ fn view(pod: &Pod) -> PodView {
         target: target(pod),
         stage: stage(pod),
         gate: gate(pod),
+        running: None,
         opened: None,
     }
 }

@@ -1,0 +1,82 @@
+//! The Kubernetes API of a run: the sandbox's own, or one that is there already.
+
+use std::future::pending;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+use super::{Parts, listen};
+use crate::api::{self, Api};
+
+/// A Kubernetes API, for this process and for others.
+#[derive(Clone)]
+pub struct Cluster {
+    /// Of this process.
+    pub client: Client,
+    /// For processes: targetgate, kubectl.
+    pub kubeconfig: PathBuf,
+    /// Whether it is the sandbox's own, which ends with the run: it has no controllers, and nothing
+    /// there has to be cleared away.
+    pub sandbox: bool,
+}
+
+impl Cluster {
+    /// Starts the sandbox's own, and writes its kubeconfig to `directory`.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot listen, or the file cannot be written.
+    pub async fn sandbox(parts: &mut Parts, directory: &Path) -> anyhow::Result<Self> {
+        let (listener, address) = listen().await?;
+        parts.spawn(Api::new(api::Options::default()).serve(listener, pending()));
+        let kubeconfig = directory.join("kubeconfig");
+        let text = sandbox_kubeconfig(address);
+        std::fs::write(&kubeconfig, &text)
+            .with_context(|| format!("cannot write {}", kubeconfig.display()))?;
+        let mut config = config(Kubeconfig::from_yaml(&text)?).await?;
+        // What the environment says of proxies is not for loopback.
+        config.proxy_url = None;
+        Ok(Self {
+            client: Client::try_from(config)?,
+            kubeconfig,
+            sandbox: true,
+        })
+    }
+
+    /// The one that the current context of a kubeconfig names.
+    ///
+    /// # Errors
+    ///
+    /// When the file does not name one.
+    pub async fn of_kubeconfig(kubeconfig: &Path) -> anyhow::Result<Self> {
+        let read = Kubeconfig::read_from(kubeconfig);
+        let config = async { config(read?).await };
+        let config = config
+            .await
+            .with_context(|| format!("cannot use the kubeconfig {}", kubeconfig.display()))?;
+        Ok(Self {
+            client: Client::try_from(config)?,
+            kubeconfig: kubeconfig.to_owned(),
+            sandbox: false,
+        })
+    }
+}
+
+async fn config(kubeconfig: Kubeconfig) -> anyhow::Result<Config> {
+    let options = KubeConfigOptions::default();
+    Ok(Config::from_custom_kubeconfig(kubeconfig, &options).await?)
+}
+
+fn sandbox_kubeconfig(server: SocketAddr) -> String {
+    format!(
+        "apiVersion: v1\n\
+         kind: Config\n\
+         current-context: sandbox\n\
+         contexts: [{{name: sandbox, context: {{cluster: sandbox, user: sandbox}}}}]\n\
+         clusters: [{{name: sandbox, cluster: {{server: \"http://{server}\"}}}}]\n\
+         users: [{{name: sandbox, user: {{}}}}]\n"
+    )
+}

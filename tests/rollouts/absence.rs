@@ -1,0 +1,124 @@
+//! What a gate waits for goes away: its binding is deleted, or its Service switched to other pods.
+
+use std::time::Duration;
+
+use kube::ResourceExt as _;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+use targetgate_sandbox::elb::{Delays, LoadBalancerKind};
+use targetgate_sandbox::kubelet::Reuse;
+
+use crate::deployment::alb;
+use crate::load::Load;
+use crate::objects::{Workload, condition, gates};
+use crate::site::{Site, field};
+
+const KIND: LoadBalancerKind = LoadBalancerKind::Application;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gate_is_not_stuck_whose_binding_or_service_goes_and_a_move_between_groups_loses_nothing()
+{
+    // An absence is believed after 30 s: they wait for it together.
+    tokio::join!(
+        a_move_to_another_group(),
+        a_service_that_is_switched_to_other_pods()
+    );
+}
+
+/// Blue to green: the old binding is deleted while a gate waits for it.
+async fn a_move_to_another_group() {
+    let mut site = Site::new(Reuse::Late).await;
+    let blue = site.group("blue", KIND, alb());
+    let green = site.group("green", KIND, alb());
+    let (balancer, address) = site.balance(KIND, &[(&blue, 1), (&green, 0)]).await;
+    site.service("web", json!({ "app": "web" })).await;
+    site.bind("blue", "web", &blue).await;
+    site.opt_in().await;
+    site.gives_gates(json!({ "app": "web" }), &["blue"]).await;
+    let mut web = Workload::new("Deployment", "web");
+    web.pre_stop = Some(Duration::from_secs(3));
+    site.apply(&web).await;
+    site.rolled(&web).await;
+    site.settled(&blue, 3).await;
+    let load = Load::start(address, 60.0);
+    the_group_of_a_binding_cannot_be_edited(&site, "blue", &green.arn).await;
+
+    site.bind("green", "web", &green).await;
+    site.settled(&green, 3).await;
+    site.shift(&balancer, &[(&green, 1)]);
+    site.gives_gates(json!({ "app": "web" }), &["blue", "green"])
+        .await;
+    site.restart(&web).await;
+    // No load balancer checks the targets of a group that none sends to.
+    let waits = site
+        .until("a gate to wait for the old group", async || {
+            let pods = site.pods("app=web").await;
+            let unused = |pod: &_| condition(pod, "blue")["reason"] == "Target.NotInUse";
+            pods.into_iter().find(unused)
+        })
+        .await;
+    assert_eq!(gates(&waits), ["blue", "green"]);
+    site.delete("TargetGroupBinding", "blue").await;
+    site.rolled(&web).await;
+    site.settled(&green, 3).await;
+    let numbers = load.stop().await;
+    numbers.print("a move to another group", &site);
+    assert_eq!(numbers.lost(), 0, "{numbers:?}");
+
+    // The others of the new ones were created after the binding had gone.
+    let pods = site.pods("app=web").await;
+    let waited = pods.iter().find(|pod| pod.uid() == waits.uid()).unwrap();
+    let message = &condition(waited, "blue")["message"];
+    assert_eq!(message, "Target Group Binding is deleted");
+    let mut gated: Vec<_> = pods
+        .iter()
+        .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+        .map(gates)
+        .collect();
+    gated.sort();
+    assert_eq!(gated, [vec!["blue", "green"], vec!["green"], vec!["green"]]);
+}
+
+async fn the_group_of_a_binding_cannot_be_edited(site: &Site, binding: &str, arn: &str) {
+    let edit = Patch::Merge(json!({ "spec": { "targetGroupARN": arn } }));
+    let bindings = site.api("TargetGroupBinding");
+    let params = PatchParams::default();
+    let edited = bindings.patch(binding, &params, &edit).await;
+    let refused = edited.unwrap_err().to_string();
+    let words = "admission webhook \"vtargetgroupbinding.elbv2.k8s.aws\" denied the request: \
+                 TargetGroupBinding update may not change these fields: spec.targetGroupARN";
+    assert!(refused.contains(words), "{refused}");
+    let binding = bindings.get(binding).await.unwrap();
+    assert_ne!(field(&binding, "/spec/targetGroupARN"), arn);
+}
+
+/// As Argo Rollouts does when a rollout is given up.
+async fn a_service_that_is_switched_to_other_pods() {
+    let mut site = Site::new(Reuse::Late).await;
+    site.opt_in().await;
+    let never = Delays {
+        registration: Duration::from_secs(3600),
+        ..alb()
+    };
+    let group = site.group("web", KIND, never);
+    site.service("web", json!({ "app": "v1" })).await;
+    site.bind("web", "web", &group).await;
+    site.balance(KIND, &[(&group, 1)]).await;
+    site.gives_gates(json!({ "app": "v1" }), &["web"]).await;
+    let revision = Workload::new("Deployment", "v1");
+    site.apply(&revision).await;
+    site.until("the gates to wait", async || {
+        let pods = site.pods("app=v1").await;
+        let waits = |pod| condition(pod, "web")["reason"] == "Elb.RegistrationInProgress";
+        (pods.len() == 3 && pods.iter().all(waits)).then_some(())
+    })
+    .await;
+    site.select("web", json!({ "app": "v2" })).await;
+    site.rolled(&revision).await;
+    let pods = site.pods("app=v1").await;
+    let reasons: Vec<_> = pods
+        .iter()
+        .map(|pod| condition(pod, "web")["reason"].clone())
+        .collect();
+    assert_eq!(reasons, ["NotSelected"; 3]);
+}

@@ -1,0 +1,115 @@
+//! A Deployment, without gates and with them.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rstest::rstest;
+use serde_json::json;
+use targetgate_sandbox::elb::{Delays, LoadBalancerKind};
+use targetgate_sandbox::harness::Openings;
+use targetgate_sandbox::harness::observer::Gate;
+use targetgate_sandbox::kubelet::Reuse;
+
+use crate::load::Load;
+use crate::objects::Workload;
+use crate::site::{Site, field};
+
+/// What the gates must bring through.
+const REQUESTS: u64 = 5_000;
+const RATE: f64 = 250.0;
+/// Longer than old pods stay where no gate holds them.
+const REGISTRATION: Duration = Duration::from_secs(6);
+/// Covers the registrar's delay and either lag, and much that a busy machine adds.
+const PRE_STOP: Duration = Duration::from_secs(5);
+
+/// An ALB's times, shortened.
+pub(crate) fn alb() -> Delays {
+    Delays {
+        registration: Duration::from_millis(400),
+        propagation_lag: Duration::from_millis(500),
+        ..shortened(Delays::alb())
+    }
+}
+
+/// An NLB's, which lets targets go later.
+fn nlb() -> Delays {
+    Delays {
+        propagation_lag: Duration::from_millis(1_500),
+        ..shortened(Delays::nlb())
+    }
+}
+
+fn shortened(delays: Delays) -> Delays {
+    Delays {
+        health_check_interval: Duration::from_millis(300),
+        // Longer than any request and any preStop sleep here.
+        deregistration_delay: Duration::from_secs(20),
+        // A busy machine makes no target unhealthy.
+        health_check_timeout: Duration::from_secs(10),
+        unhealthy_threshold: 10,
+        idle_timeout: Duration::from_secs(60),
+        ..delays
+    }
+}
+
+#[rstest]
+#[case::alb(LoadBalancerKind::Application, alb())]
+#[case::nlb(LoadBalancerKind::Network, nlb())]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rolled_deployment_loses_requests_and_none_with_gates_and_a_pre_stop_sleep(
+    #[case] kind: LoadBalancerKind,
+    #[case] delays: Delays,
+) {
+    let mut site = Site::new(Reuse::Late).await;
+    let delays = Delays {
+        registration: REGISTRATION,
+        ..delays
+    };
+    let group = site.group("web", kind, delays);
+    let (_, address) = site.balance(kind, &[(&group, 1)]).await;
+    site.service("web", json!({ "app": "web" })).await;
+    site.bind("web", "web", &group).await;
+    let mut web = Workload::new("Deployment", "web");
+    site.apply(&web).await;
+    site.rolled(&web).await;
+    site.settled(&group, 3).await;
+
+    let load = Load::start(address, RATE);
+    site.restart(&web).await;
+    site.rolled(&web).await;
+    let numbers = load.stop().await;
+    numbers.print(&format!("Deployment, {kind:?}, without gates"), &site);
+    assert!(numbers.lost() > 0, "so the test proves nothing");
+
+    web.pre_stop = Some(PRE_STOP);
+    site.apply(&web).await;
+    site.rolled(&web).await;
+    site.settled(&group, 3).await;
+    site.opt_in().await;
+    site.gives_gates(json!({ "app": "web" }), &["web"]).await;
+    let former = site.observer.by_uid();
+    let load = Load::start(address, RATE);
+    site.restart(&web).await;
+    site.rolled(&web).await;
+    site.settled(&group, 3).await;
+    site.until("enough requests to be sent", async || {
+        (load.sent() >= REQUESTS).then_some(())
+    })
+    .await;
+    let numbers = load.stop().await;
+    numbers.print(&format!("Deployment, {kind:?}, with gates"), &site);
+    assert_eq!(numbers.lost(), 0, "{numbers:?}");
+
+    let mut new = site.observer.by_uid();
+    new.retain(|uid, _| !former.contains_key(uid));
+    let new: Vec<_> = new.into_values().collect();
+    assert_eq!(new.len(), 3, "{new:?}");
+    assert!(new.iter().all(|pod| pod.gate == Gate::Open), "{new:?}");
+    assert_eq!(Openings::of(&new, &site.aws.elb.log()).early, 0);
+    let pods = site.pods("app=web").await;
+    let on: BTreeSet<_> = pods
+        .iter()
+        .map(|pod| field(pod, "/spec/nodeName").to_string())
+        .collect();
+    assert_eq!(on.len(), 3, "{on:?}");
+}

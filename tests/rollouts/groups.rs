@@ -1,0 +1,67 @@
+//! Pods of two target groups at once: an internal load balancer's and an internet-facing one's.
+
+use std::time::Duration;
+
+use serde_json::json;
+use targetgate_sandbox::elb::{Delays, LoadBalancerKind};
+use targetgate_sandbox::harness::Openings;
+use targetgate_sandbox::kubelet::Reuse;
+
+use crate::deployment::alb;
+use crate::load::Load;
+use crate::objects::Workload;
+use crate::site::Site;
+
+const KIND: LoadBalancerKind = LoadBalancerKind::Application;
+/// More than the registrar's delay and the lag, by much.
+const PRE_STOP: Duration = Duration::from_secs(3);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_of_two_groups_is_ready_only_after_both() {
+    let mut site = Site::new(Reuse::Late).await;
+    let late = Delays {
+        registration: Duration::from_secs(2),
+        ..alb()
+    };
+    let groups = [
+        site.group("internal", KIND, alb()),
+        site.group("internet", KIND, late),
+    ];
+    let names = ["internal", "internet"];
+    site.service("web", json!({ "app": "web" })).await;
+    let mut addresses = Vec::new();
+    for (name, group) in names.iter().zip(&groups) {
+        addresses.push(site.balance(KIND, &[(group, 1)]).await.1);
+        site.bind(name, "web", group).await;
+    }
+    site.opt_in().await;
+    site.gives_gates(json!({ "app": "web" }), &names).await;
+    let mut web = Workload::new("Deployment", "web");
+    web.pre_stop = Some(PRE_STOP);
+    site.apply(&web).await;
+    site.rolled(&web).await;
+    for group in &groups {
+        site.settled(group, 3).await;
+    }
+
+    let loads = addresses
+        .into_iter()
+        .map(|address| Load::start(address, 60.0));
+    let loads: Vec<_> = loads.collect();
+    site.restart(&web).await;
+    site.rolled(&web).await;
+    for (load, (name, group)) in loads.into_iter().zip(names.iter().zip(&groups)) {
+        site.settled(group, 3).await;
+        let numbers = load.stop().await;
+        numbers.print(&format!("two groups, {name}"), &site);
+        assert_eq!(numbers.lost(), 0, "{numbers:?}");
+    }
+    let (pods, log) = (site.observer.pods(), site.aws.elb.log());
+    assert_eq!(pods.len(), 6);
+    for group in &groups {
+        let log = log.iter().filter(|entry| entry.arn == group.arn);
+        let log: Vec<_> = log.cloned().collect();
+        let openings = Openings::of(&pods, &log);
+        assert_eq!((openings.delays.len(), openings.early), (6, 0));
+    }
+}

@@ -1,0 +1,91 @@
+//! The users of a load balancer during a test, and what became of their requests.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use targetgate_sandbox::harness::Openings;
+use targetgate_sandbox::traffic::{Counts, KeepAlive, Options, Traffic};
+
+use crate::site::Site;
+
+/// Requests that are answered soon, over connections that are kept, and long ones.
+pub(crate) struct Load {
+    quick: Traffic,
+    long: Traffic,
+}
+
+/// What became of the requests.
+#[derive(Debug)]
+pub(crate) struct Numbers {
+    pub(crate) quick: Counts,
+    pub(crate) long: Counts,
+}
+
+impl Load {
+    /// Begins to send so many quick requests a second, and a few long ones.
+    pub(crate) fn start(address: SocketAddr, rate: f64) -> Self {
+        let quick = Options {
+            address,
+            path: "/".to_owned(),
+            rate,
+            connections: 16,
+            // Slow is not lost.
+            timeout: Duration::from_secs(30),
+            keep_alive: KeepAlive::YesAndResend,
+        };
+        // Nothing is sent again here: it would hide an answer that was cut off.
+        let long = Options {
+            path: "/?work_ms=1500".to_owned(),
+            rate: 4.0,
+            connections: 8,
+            keep_alive: KeepAlive::No,
+            ..quick.clone()
+        };
+        Self {
+            quick: Traffic::start(&quick),
+            long: Traffic::start(&long),
+        }
+    }
+
+    /// How many have been sent so far.
+    pub(crate) fn sent(&self) -> u64 {
+        self.quick.counts().sent + self.long.counts().sent
+    }
+
+    /// Sends no more, and waits for the last answers.
+    pub(crate) async fn stop(self) -> Numbers {
+        let (quick, long) = tokio::join!(self.quick.stop(), self.long.stop());
+        Numbers { quick, long }
+    }
+}
+
+impl Numbers {
+    pub(crate) fn sent(&self) -> u64 {
+        self.quick.sent + self.long.sent
+    }
+
+    pub(crate) fn lost(&self) -> u64 {
+        self.quick.lost() + self.long.lost()
+    }
+
+    /// The line that a test ends with.
+    pub(crate) fn print(&self, what: &str, site: &Site) {
+        let openings = Openings::of(&site.observer.pods(), &site.aws.elb.log());
+        let delays = &openings.delays;
+        let opened = match delays.get(delays.len() / 2) {
+            Some(median) => format!("{} gates opened, median {median:.1?}", delays.len()),
+            None => "no gate opened".to_owned(),
+        };
+        println!(
+            "{what}: sent {} (of them long {}), lost {}, cause {}; resent {}; {opened} after healthy",
+            self.sent(),
+            self.long.sent,
+            self.lost(),
+            match self.quick.lost() {
+                0 => self.long.causes(),
+                _ => self.quick.causes(),
+            },
+            self.quick.resent,
+        );
+    }
+}

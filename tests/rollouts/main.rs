@@ -1,0 +1,18 @@
+//! Rolling updates on a real cluster: the real kube-controller-manager rolls, pods really listen,
+//! a load balancer carries traffic to them, and targetgate is a process of its own. Each test ends
+//! with numbers.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may end by a panic, its helpers too"
+)]
+
+mod absence;
+mod canary;
+mod deployment;
+mod groups;
+mod identity;
+mod load;
+mod objects;
+mod outage;
+mod site;

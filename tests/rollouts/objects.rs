@@ -1,0 +1,214 @@
+//! The objects of a rollout: what is made of them, and when it is rolled.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PostParams, TypeMeta};
+use kube::core::GroupVersionKind;
+use serde_json::{Value, json};
+
+use crate::site::{Group, Site, field, patch};
+
+/// Of gates.
+const PREFIX: &str = "target-health.elbv2.k8s.aws/";
+
+/// A kind, by its `apiVersion` and name.
+pub(crate) fn resource(api_version: &str, kind: &str) -> ApiResource {
+    let types = TypeMeta {
+        api_version: api_version.to_owned(),
+        kind: kind.to_owned(),
+    };
+    ApiResource::from_gvk(&GroupVersionKind::try_from(&types).unwrap())
+}
+
+/// What runs pods.
+#[derive(Clone, Debug)]
+pub(crate) struct Workload {
+    pub(crate) kind: &'static str,
+    pub(crate) name: &'static str,
+    pub(crate) replicas: usize,
+    /// Of its pods.
+    pub(crate) labels: Value,
+    pub(crate) pre_stop: Option<Duration>,
+}
+
+impl Workload {
+    /// Three replicas whose pods have the label `app` with its name.
+    pub(crate) fn new(kind: &'static str, name: &'static str) -> Self {
+        Self {
+            kind,
+            name,
+            replicas: 3,
+            labels: json!({ "app": name }),
+            pre_stop: None,
+        }
+    }
+
+    fn object(&self, site: &Site) -> Value {
+        let mut pod = site.nodes.placement();
+        pod["terminationGracePeriodSeconds"] = json!(60);
+        pod["containers"] = json!([{
+            "name": "web",
+            "image": "sandbox/http",
+            "ports": [{ "name": "http", "containerPort": 8080 }],
+            "lifecycle": self.pre_stop.map(|time| {
+                let seconds = time.as_secs_f64().to_string();
+                json!({ "preStop": { "exec": { "command": ["sleep", seconds] } } })
+            }),
+        }]);
+        let mut spec = json!({
+            "selector": { "matchLabels": self.labels },
+            "template": { "metadata": { "labels": self.labels }, "spec": pod },
+        });
+        match self.kind {
+            "Deployment" => {
+                spec["replicas"] = json!(self.replicas);
+                spec["strategy"] =
+                    json!({ "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 } });
+            }
+            "StatefulSet" => {
+                spec["replicas"] = json!(self.replicas);
+                spec["serviceName"] = json!(self.name);
+            }
+            // One pod for each node.
+            _ => {}
+        }
+        json!({
+            "apiVersion": "apps/v1",
+            "kind": self.kind,
+            "metadata": { "name": self.name },
+            "spec": spec,
+        })
+    }
+
+    fn is_rolled(&self, object: &DynamicObject) -> bool {
+        let status = |name: &str| field(object, &format!("/status/{name}"));
+        let wanted = json!(self.replicas);
+        let counts: &[&str] = match self.kind {
+            "Deployment" => &["updatedReplicas", "replicas", "availableReplicas"],
+            "StatefulSet" => &["updatedReplicas", "replicas", "readyReplicas"],
+            _ => &[
+                "updatedNumberScheduled",
+                "desiredNumberScheduled",
+                "numberAvailable",
+            ],
+        };
+        status("observedGeneration").as_i64() >= object.metadata.generation
+            && counts.iter().all(|count| *status(count) == wanted)
+            && status("currentRevision") == status("updateRevision")
+    }
+}
+
+impl Site {
+    /// Makes it, or changes what differs.
+    pub(crate) async fn apply(&self, workload: &Workload) {
+        let object = workload.object(self);
+        patch(
+            &self.api(workload.kind),
+            workload.name,
+            Patch::Apply(object),
+        )
+        .await;
+    }
+
+    /// Rolls it as `kubectl rollout restart` does.
+    pub(crate) async fn restart(&self, workload: &Workload) {
+        let at = Timestamp::now().to_string();
+        let annotations = json!({ "kubectl.kubernetes.io/restartedAt": at });
+        let template = json!({ "metadata": { "annotations": annotations } });
+        let change = Patch::Merge(json!({ "spec": { "template": template } }));
+        patch(&self.api(workload.kind), workload.name, change).await;
+    }
+
+    /// Waits for what `kubectl rollout status` waits for. An API server that is away is waited for.
+    pub(crate) async fn rolled(&self, workload: &Workload) {
+        let what = format!("{} {} to be rolled", workload.kind, workload.name);
+        self.until(&what, async || {
+            let object = self.api(workload.kind).get(workload.name).await.ok()?;
+            workload.is_rolled(&object).then_some(())
+        })
+        .await;
+    }
+
+    /// A Service of the pods with these labels.
+    pub(crate) async fn service(&self, name: &str, selector: Value) {
+        let service = json!({
+            "metadata": { "name": name },
+            "spec": { "selector": selector, "ports": [{ "port": 80, "targetPort": "http" }] },
+        });
+        let service = serde_json::from_value(service).unwrap();
+        let made = self.api("Service");
+        made.create(&PostParams::default(), &service).await.unwrap();
+    }
+
+    /// Switches the Service's selector, all of it.
+    pub(crate) async fn select(&self, service: &str, selector: Value) {
+        let change = json!([{ "op": "replace", "path": "/spec/selector", "value": selector }]);
+        let change = Patch::Json(serde_json::from_value(change).unwrap());
+        patch(&self.api("Service"), service, change).await;
+    }
+
+    /// A binding that says no more than it has to, of the Service to the group.
+    pub(crate) async fn bind(&self, name: &str, service: &str, group: &Group) {
+        let binding: DynamicObject = serde_json::from_value(json!({
+            "apiVersion": "elbv2.k8s.aws/v1beta1",
+            "kind": "TargetGroupBinding",
+            "metadata": { "name": name },
+            "spec": { "serviceRef": { "name": service }, "targetGroupARN": group.arn },
+        }))
+        .unwrap();
+        let params = PostParams::default();
+        // Until the API server knows of the hooks, and they of the Service, it is refused.
+        self.until("the binding to be taken", async || {
+            self.api("TargetGroupBinding")
+                .create(&params, &binding)
+                .await
+                .ok()
+        })
+        .await;
+    }
+
+    /// Deletes an object, and does not wait.
+    pub(crate) async fn delete(&self, kind: &str, name: &str) {
+        let api = self.api(kind);
+        api.delete(name, &DeleteParams::default()).await.unwrap();
+    }
+
+    /// Waits until a new pod with these labels would get the gates of these bindings, in this order.
+    pub(crate) async fn gives_gates(&self, labels: Value, bindings: &[&str]) {
+        let pod = json!({
+            "metadata": { "name": "dry-run", "labels": labels },
+            "spec": { "containers": [{ "name": "web", "image": "web" }] },
+        });
+        let pod: DynamicObject = serde_json::from_value(pod).unwrap();
+        let dry = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        self.until("pods to get their gates", async || {
+            let shown = self.api("Pod").create(&dry, &pod).await.ok()?;
+            (gates(&shown) == bindings).then_some(())
+        })
+        .await;
+    }
+}
+
+/// The bindings that a pod's gates are named after.
+pub(crate) fn gates(pod: &DynamicObject) -> Vec<String> {
+    let gates = field(pod, "/spec/readinessGates").as_array();
+    let gates = gates.into_iter().flatten();
+    gates
+        .map(|gate| gate["conditionType"].as_str().unwrap())
+        .map(|gate| gate.strip_prefix(PREFIX).unwrap())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The condition of a pod's gate.
+pub(crate) fn condition<'a>(pod: &'a DynamicObject, binding: &str) -> &'a Value {
+    let conditions = field(pod, "/status/conditions").as_array();
+    let mut conditions = conditions.into_iter().flatten();
+    let gate = format!("{PREFIX}{binding}");
+    let found = conditions.find(|condition| condition["type"] == *gate);
+    found.unwrap_or(&Value::Null)
+}
