@@ -8,6 +8,7 @@ pub(crate) mod fixtures;
 pub mod gates;
 pub mod outlook;
 pub mod patch;
+pub mod rotation;
 pub mod selector;
 pub mod target;
 pub mod trust;
