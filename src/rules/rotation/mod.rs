@@ -30,8 +30,14 @@ pub use serving::{Standing, takes};
 /// CAs of before, beyond which none is adopted: bundles are somebody else's text.
 const MAX_FORMER: usize = 16;
 
-/// What a `caBundle` holds; `None` where an API server cannot read it.
-pub type Bundle = Option<Vec<Ca>>;
+/// What a `caBundle` holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Bundle {
+    /// The certificates that can be read.
+    pub cas: Vec<Ca>,
+    /// Whether that is all of it: an API server may take a bundle with anything else for broken.
+    pub sound: bool,
+}
 
 /// A webhook configuration, as it was read back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,8 +57,8 @@ pub struct Situation<'a> {
     pub now: Timestamp,
     /// The Secret; `None` where there is none.
     pub record: Option<&'a Record>,
-    /// Every webhook configuration of ours.
-    pub configurations: &'a [Configuration],
+    /// Every webhook configuration of ours; `None` while one of them cannot be read.
+    pub configurations: Option<&'a [Configuration]>,
     /// The CAs that this process has read from the Secret before ([`Record::signers`]).
     pub remembered: &'a [Former],
 }
@@ -124,7 +130,10 @@ pub fn next(situation: &Situation<'_>, lifetimes: &Lifetimes) -> Step {
     if let Some(change) = of_secret {
         return Step::Secret(change);
     }
-    if let Some(index) = untrusting(situation.configurations, record) {
+    let Some(configurations) = situation.configurations else {
+        return Step::Rest(rest(now, record, lifetimes));
+    };
+    if let Some(index) = untrusting(configurations, record) {
         return Step::Trust(index);
     }
     if let Some(why) = stages(now, record, lifetimes) {
@@ -133,8 +142,10 @@ pub fn next(situation: &Situation<'_>, lifetimes: &Lifetimes) -> Step {
     if record.staged.is_none() {
         return Step::Rest(rest(now, record, lifetimes));
     }
-    let unchanged_for = unchanged_for(situation.configurations);
-    match lifetimes.seen_after.saturating_sub(unchanged_for) {
+    match lifetimes
+        .seen_after
+        .saturating_sub(unchanged_for(configurations))
+    {
         Duration::ZERO => Step::Secret(Change::Promote),
         more => Step::Wait(more),
     }
@@ -166,14 +177,15 @@ fn adopts(situation: &Situation<'_>, record: &Record, lifetimes: &Lifetimes) -> 
         .filter(|former| !former.is_over(now, lifetimes) && seen.insert(former.ca.id))
         .take(places)
         .collect();
-    let due = record.former.is_none() || !adopted.is_empty();
+    let unnamed = record.former.is_none() && situation.configurations.is_some();
+    let due = unnamed || !adopted.is_empty();
     due.then_some(Change::Adopt(adopted))
 }
 
 fn in_bundles(situation: &Situation<'_>) -> Vec<Ca> {
-    let configurations = situation.configurations.iter();
+    let configurations = situation.configurations.iter().copied().flatten();
     let bundles = configurations.flat_map(|configuration| &configuration.bundles);
-    bundles.flatten().flatten().cloned().collect()
+    bundles.flat_map(|bundle| &bundle.cas).cloned().collect()
 }
 
 fn forgets(now: Timestamp, record: &Record, lifetimes: &Lifetimes) -> Option<Change> {
@@ -203,8 +215,8 @@ fn signs(now: Timestamp, record: &Record, lifetimes: &Lifetimes) -> Option<Chang
 fn untrusting(configurations: &[Configuration], record: &Record) -> Option<usize> {
     let wanted: BTreeSet<_> = record.trusted().into_iter().map(|ca| ca.id).collect();
     let right = |bundle: &Bundle| {
-        let held = bundle.iter().flatten().map(|ca| ca.id);
-        bundle.is_some() && held.collect::<BTreeSet<_>>() == wanted
+        let held = bundle.cas.iter().map(|ca| ca.id);
+        bundle.sound && held.collect::<BTreeSet<_>>() == wanted
     };
     configurations
         .iter()
@@ -218,9 +230,7 @@ fn stages(now: Timestamp, record: &Record, lifetimes: &Lifetimes) -> Option<Why>
     }
     match record.signer(now) {
         None => Some(Why::Unusable),
-        Some(authority) => {
-            (now >= lifetimes.renewal(authority.ca.validity)).then_some(Why::Due)
-        }
+        Some(authority) => (now >= lifetimes.renewal(authority.ca.validity)).then_some(Why::Due),
     }
 }
 

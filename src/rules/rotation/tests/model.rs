@@ -209,7 +209,7 @@ impl World {
         let situation = Situation {
             now,
             record,
-            configurations: &configurations,
+            configurations: Some(&configurations),
             remembered: &replica.remembered,
         };
         let step = next(&situation, &LIFETIMES);
@@ -339,7 +339,10 @@ impl Replica {
     fn configurations(&self) -> Vec<Configuration> {
         let read = self.read.iter().zip(&self.since);
         read.map(|((bundle, read_at), (_, since))| Configuration {
-            bundles: vec![Some(bundle.value.clone())],
+            bundles: vec![Bundle {
+                cas: bundle.value.clone(),
+                sound: true,
+            }],
             unchanged_for: Duration::from_secs((read_at - since) as u64),
         })
         .collect()
@@ -351,7 +354,7 @@ impl Replica {
             trusted_for: configurations
                 .iter()
                 .flat_map(|c| &c.bundles)
-                .all(|bundle| bundle.iter().flatten().any(|held| held.id == ca))
+                .all(|bundle| bundle.cas.iter().any(|held| held.id == ca))
                 .then(|| unchanged_for(configurations)),
         };
         if let Some(offered) = &record.leaf {
@@ -362,7 +365,9 @@ impl Replica {
             let current = self.serves.as_ref().map(|(leaf, ca)| standing(leaf, *ca));
             if takes(current, standing(offered, ca), LIFETIMES.seen_after) {
                 self.serves = Some((offered.clone(), ca));
-                self.ready = false;
+                // What was worth nothing is no excuse for what comes after it.
+                let good = |s: Standing| !s.expired && s.trusted_for.is_some();
+                self.ready &= current.is_some_and(good);
             }
         }
         let current = self.serves.as_ref().map(|(leaf, ca)| standing(leaf, *ca));
