@@ -10,6 +10,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use crate::names::{
     BindingApi, ConditionPrefix, DEFAULT_CONDITION_PREFIX, OWN_CONDITION_PREFIX, VpcId,
 };
+use crate::rules::lease::{Timing, TimingError};
 
 /// Pod readiness gates for AWS load balancers: rolling updates on Kubernetes that lose no request.
 #[derive(Debug, Parser)]
@@ -75,12 +76,36 @@ pub struct Settings {
     #[arg(long, env = "TARGETGATE_TLS_KEY", value_name = "FILE", help_heading = LISTENERS)]
     pub tls_key: PathBuf,
 
+    /// How long reviews are still taken after SIGTERM: until then a Service may send them here.
+    #[arg(long, env = "TARGETGATE_SHUTDOWN_DELAY", value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration, help_heading = LISTENERS)]
+    pub shutdown_delay: Duration,
+
     /// Kubeconfig file [default: the pod's service account, else KUBECONFIG, else ~/.kube/config].
     #[arg(long, env = "TARGETGATE_KUBECONFIG", value_name = "FILE", help_heading = KUBERNETES)]
     pub kubeconfig: Option<PathBuf>,
     /// Namespaces to watch, separated by commas [default: all].
     #[arg(long, env = "TARGETGATE_WATCH_NAMESPACES", value_name = "NAMES", value_delimiter = ',', value_parser = namespace, help_heading = KUBERNETES)]
     pub watch_namespaces: Vec<String>,
+
+    /// Namespace that this runs in [default: the service account's, else the kubeconfig's].
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAME", value_parser = namespace, help_heading = KUBERNETES)]
+    pub namespace: Option<String>,
+    /// Pod that this runs in, as Events and the Lease name it [default: the host's name].
+    #[arg(long, env = "POD_NAME", value_name = "NAME", help_heading = KUBERNETES)]
+    pub pod_name: Option<String>,
+
+    /// Whether replicas agree by a Lease on the one that writes; `off` is for a single process.
+    #[arg(long, env = "TARGETGATE_LEASE", value_name = "SWITCH", value_enum, default_value_t, help_heading = REPLICAS)]
+    pub lease: Switch,
+    /// How long a leader that is not heard of keeps the Lease.
+    #[arg(long, env = "TARGETGATE_LEASE_DURATION", value_name = "DURATION", default_value = "15s", value_parser = humantime::parse_duration, help_heading = REPLICAS)]
+    pub lease_duration: Duration,
+    /// How long a leader that cannot renew the Lease goes on writing.
+    #[arg(long, env = "TARGETGATE_LEASE_RENEW_DEADLINE", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration, help_heading = REPLICAS)]
+    pub lease_renew_deadline: Duration,
+    /// How often the Lease is renewed.
+    #[arg(long, env = "TARGETGATE_LEASE_RETRY_PERIOD", value_name = "DURATION", default_value = "2s", value_parser = humantime::parse_duration, help_heading = REPLICAS)]
+    pub lease_retry_period: Duration,
 
     /// Prefix of the gates that pods are given: the condition type is PREFIX/BINDING.
     #[arg(long, env = "TARGETGATE_CONDITION_PREFIX", value_name = "PREFIX", default_value = DEFAULT_CONDITION_PREFIX, help_heading = GATES)]
@@ -115,9 +140,20 @@ pub struct Settings {
 
 const LISTENERS: &str = "Listeners";
 const KUBERNETES: &str = "Kubernetes";
+const REPLICAS: &str = "Replicas";
 const GATES: &str = "Gates";
 const AWS: &str = "AWS";
 const LOG: &str = "Log";
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Switch {
+    /// It is done.
+    #[default]
+    On,
+    /// It is not done.
+    Off,
+}
 
 /// The form of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -139,6 +175,21 @@ impl Settings {
             }
         }
         prefixes
+    }
+
+    /// How the Lease is kept; `None` where there is none.
+    ///
+    /// # Errors
+    /// Why the durations do not go together.
+    pub fn lease_timing(&self) -> Result<Option<Timing>, TimingError> {
+        let timing = || {
+            Timing::new(
+                self.lease_duration,
+                self.lease_renew_deadline,
+                self.lease_retry_period,
+            )
+        };
+        (self.lease == Switch::On).then(timing).transpose()
     }
 }
 
@@ -209,6 +260,22 @@ mod tests {
         assert_eq!(settings.orphan_after, Duration::from_secs(300));
         assert_eq!((settings.elb_rate, settings.elb_burst), (10.0, 40));
         assert!(settings.watch_namespaces.is_empty());
+        assert_eq!(settings.shutdown_delay, Duration::from_secs(5));
+        let timing = settings.lease_timing().unwrap().unwrap();
+        let times = [
+            timing.lease(),
+            timing.renew_deadline(),
+            timing.retry_period(),
+        ];
+        assert_eq!(times.map(|time| time.as_secs()), [15, 10, 2]);
+    }
+
+    #[test]
+    fn without_a_lease_its_times_do_not_matter() {
+        let impossible = ["--lease-duration", "1s", "--lease", "off"];
+        assert_eq!(parse(&impossible).unwrap().lease_timing(), Ok(None));
+        let error = parse(&impossible[..2]).unwrap().lease_timing().unwrap_err();
+        assert_eq!(error, TimingError::DeadlineTooLong);
     }
 
     #[test]
@@ -217,7 +284,12 @@ mod tests {
         let serve = command.find_subcommand("serve").unwrap();
         for argument in serve.get_arguments().filter(|a| a.get_id() != "help") {
             let flag = argument.get_long().unwrap();
-            let variable = format!("TARGETGATE_{}", flag.to_uppercase().replace('-', "_"));
+            let variable = match flag {
+                // What everyone calls what the downward API fills in.
+                "namespace" => "POD_NAMESPACE".to_owned(),
+                "pod-name" => "POD_NAME".to_owned(),
+                _ => format!("TARGETGATE_{}", flag.to_uppercase().replace('-', "_")),
+            };
             assert_eq!(argument.get_env().unwrap(), variable.as_str());
         }
     }
@@ -242,6 +314,12 @@ mod tests {
     #[case("--elb-rate", "NaN")]
     #[case("--elb-burst", "0")]
     #[case("--orphan-after", "soon")]
+    #[case("--namespace", "Shop")]
+    #[case("--lease", "maybe")]
+    #[case("--lease-duration", "long")]
+    #[case("--lease-renew-deadline", "1 apple")]
+    #[case("--lease-retry-period", "2")]
+    #[case("--shutdown-delay", "5 apples")]
     #[case("--log-format", "xml")]
     #[case("--log-level", "loud")]
     fn what_a_flag_cannot_take_is_refused_by_the_flags_name(

@@ -41,6 +41,7 @@ type Timed = Family<Labels<1>, Histogram, fn() -> Histogram>;
 /// All that the process measures; cheap to share behind an `Arc`.
 pub struct Metrics {
     registry: Registry,
+    leader: Gauge,
     admissions: Counted<2>,
     admission_seconds: Timed,
     refusals: Counted<1>,
@@ -64,6 +65,7 @@ impl Default for Metrics {
         let slow: fn() -> Histogram = || Histogram::new(exponential_buckets(0.01, 2.0, 12));
         let mut metrics = Self {
             registry: Registry::with_prefix("targetgate"),
+            leader: Gauge::default(),
             admissions: Family::default(),
             admission_seconds: Family::new_with_constructor(fast),
             refusals: Family::default(),
@@ -90,6 +92,11 @@ impl Metrics {
         let r = &mut self.registry;
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         r.register("build", "This binary", build);
+        r.register(
+            "leader",
+            "1 while this replica leads: only the leader writes conditions",
+            self.leader.clone(),
+        );
         r.register(
             "admissions",
             "Reviews answered, by hook and reason",
@@ -169,6 +176,11 @@ impl Metrics {
         // Writing into a String does not fail.
         let _ = text::encode(&mut text, &self.registry);
         text
+    }
+
+    /// Whether this replica leads.
+    pub fn leader(&self, leads: bool) {
+        self.leader.set(leads.into());
     }
 
     /// A review was answered.

@@ -1,6 +1,7 @@
 //! The index, shared between the watches that feed it and all who ask it.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 
 use parking_lot::RwLock;
 use tokio::sync::Notify;
@@ -60,6 +61,7 @@ pub struct Cache {
     index: RwLock<Index>,
     changed: Notify,
     looks: RwLock<BTreeMap<Watched, FirstLook>>,
+    warm: Notify,
 }
 
 impl Default for Cache {
@@ -69,6 +71,7 @@ impl Default for Cache {
             index: RwLock::default(),
             changed: Notify::new(),
             looks: RwLock::new(pending.into()),
+            warm: Notify::new(),
         }
     }
 }
@@ -97,6 +100,9 @@ impl Cache {
     /// Notes how far the first look at a resource has come.
     pub fn looked(&self, watched: Watched, look: FirstLook) {
         self.looks.write().insert(watched, look);
+        if self.pending().is_empty() {
+            self.warm.notify_waiters();
+        }
     }
 
     /// How far the first look at a resource has come.
@@ -112,5 +118,38 @@ impl Cache {
             .iter()
             .filter(|(_, look)| **look == FirstLook::Pending);
         pending.map(|(watched, _)| *watched).collect()
+    }
+
+    /// Returns once no first list is awaited: decisions can be trusted from then on.
+    pub async fn warm(&self) {
+        loop {
+            let mut noted = pin!(self.warm.notified());
+            noted.as_mut().enable();
+            if self.pending().is_empty() {
+                return;
+            }
+            noted.await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn it_is_warm_once_every_resource_is_listed_or_known_not_to_be_served() {
+        let cache = Arc::<Cache>::default();
+        let waiter = cache.clone();
+        let warm = tokio::spawn(async move { waiter.warm().await });
+        for watched in Watched::ALL {
+            tokio::task::yield_now().await;
+            assert!(!warm.is_finished());
+            cache.looked(watched, FirstLook::NotServed);
+        }
+        warm.await.unwrap();
+        cache.warm().await;
     }
 }

@@ -9,6 +9,8 @@ use std::time::Duration;
 pub mod cache;
 pub mod confirm;
 pub mod events;
+pub mod leadership;
+pub mod lease;
 pub mod objects;
 pub mod status;
 #[cfg(test)]

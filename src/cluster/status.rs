@@ -9,13 +9,36 @@ use kube::core::Status;
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use thiserror::Error;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::cluster::cache::Watched;
 use crate::cluster::objects::{PodObject, api_resource};
 use crate::cluster::{CALL_TIMEOUT, MANAGER, why};
 use crate::model::Condition;
 use crate::names::{GateName, ObjectKey};
+
+/// Which pod is written to, and in which state of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Revision<'a> {
+    /// Its name.
+    pub pod: &'a ObjectKey,
+    /// Its `metadata.uid`: a pod replaced under its name is another pod.
+    pub uid: &'a str,
+    /// The `metadata.resourceVersion` that the decision is based on.
+    pub version: &'a str,
+}
+
+/// What is written.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry<'a> {
+    /// The condition's type.
+    pub gate: &'a GateName,
+    /// The rest of it, but for its time.
+    pub condition: &'a Condition,
+    /// The time to write as `lastTransitionTime`; `None` where the status stays as it was: then the
+    /// time stays, too.
+    pub transition: Option<Timestamp>,
+}
 
 /// A condition is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,63 +76,62 @@ pub enum WriteError {
     },
 }
 
-/// Writes one condition into `pods/status` of the pod with this UID, and touches nothing else.
+/// Writes one condition into `pods/status`, if nobody has written to the pod since that revision of
+/// it, and touches nothing else. The answer is not awaited beyond `by`.
 ///
-/// `transition` is the time to write as `lastTransitionTime`; `None` where the status stays as it was:
-/// then the time stays, too. A strategic merge patch merges `status.conditions` by `type`, and keeps
-/// what it does not name
+/// A strategic merge patch merges `status.conditions` by `type`, and keeps what it does not name
 /// (<https://kubernetes.io/docs/reference/using-api/api-concepts/#patch-and-update>).
 ///
 /// # Errors
 ///
-/// An API server answers a wrong UID with 422 Invalid on `metadata.uid`: the pod is [`WriteError::Gone`].
+/// An API server answers another version with 409, [`WriteError::Conflict`], and a wrong UID alone
+/// with 422 Invalid on `metadata.uid`: the pod is [`WriteError::Gone`].
 pub async fn write_condition(
     client: &Client,
-    pod: &ObjectKey,
-    uid: &str,
-    gate: &GateName,
-    condition: &Condition,
-    transition: Option<Timestamp>,
+    revision: Revision<'_>,
+    entry: Entry<'_>,
+    by: Instant,
 ) -> Result<Written, WriteError> {
+    let Revision { pod, .. } = revision;
     let resource = api_resource(Watched::Pods);
     let api: Api<PodObject> = Api::namespaced_with(client.clone(), &pod.namespace, &resource);
-    let patch = Patch::Strategic(patch(uid, gate, condition, transition));
+    let patch = Patch::Strategic(patch(revision, entry));
     let params = PatchParams {
         field_manager: Some(MANAGER.to_owned()),
         ..PatchParams::default()
     };
+    let begun = Instant::now();
+    let by = by.min(begun + CALL_TIMEOUT);
     let call = api.patch_status(&pod.name, &params, &patch);
     let failed = |why| WriteError::Failed {
         pod: pod.clone(),
         why,
     };
-    match timeout(CALL_TIMEOUT, call).await {
+    match timeout_at(by, call).await {
         Ok(Ok(written)) => Ok(Written {
             resource_version: written.resource_version().unwrap_or_default().into(),
         }),
         Ok(Err(kube::Error::Api(status))) => Err(refusal(pod, &status)),
         Ok(Err(error)) => Err(failed(why(&error))),
-        Err(_) => Err(failed(format!("no answer within {CALL_TIMEOUT:?}"))),
+        Err(_) => Err(failed(format!("no answer within {:?}", by - begun))),
     }
 }
 
-fn patch(
-    uid: &str,
-    gate: &GateName,
-    condition: &Condition,
-    transition: Option<Timestamp>,
-) -> Value {
-    let mut entry = json!({
-        "type": gate.as_str(),
+fn patch(revision: Revision<'_>, entry: Entry<'_>) -> Value {
+    let condition = entry.condition;
+    let mut written = json!({
+        "type": entry.gate.as_str(),
         "status": if condition.status { "True" } else { "False" },
         "reason": &*condition.reason,
         "message": &*condition.message,
     });
-    if let Some(transition) = transition {
+    if let Some(transition) = entry.transition {
         // Kubernetes keeps whole seconds.
-        entry["lastTransitionTime"] = json!(transition.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+        let time = transition.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        written["lastTransitionTime"] = json!(time);
     }
-    json!({ "metadata": { "uid": uid }, "status": { "conditions": [entry] } })
+    let metadata = json!({ "uid": revision.uid, "resourceVersion": revision.version });
+    json!({ "metadata": metadata, "status": { "conditions": [written] } })
 }
 
 fn refusal(pod: &ObjectKey, status: &Status) -> WriteError {
@@ -156,8 +178,18 @@ mod tests {
             message: "".into(),
         };
         let gate = ConditionPrefix::default().gate("web");
-        let pod = ObjectKey::new("shop", "web-1");
-        write_condition(&api.client(), &pod, "u-1", &gate, &condition, transition).await
+        let revision = Revision {
+            pod: &ObjectKey::new("shop", "web-1"),
+            uid: "u-1",
+            version: "41",
+        };
+        let entry = Entry {
+            gate: &gate,
+            condition: &condition,
+            transition,
+        };
+        let by = Instant::now() + Duration::from_secs(60);
+        write_condition(&api.client(), revision, entry, by).await
     }
 
     fn pod() -> Answer {
@@ -168,7 +200,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_condition_is_written_under_the_uid_and_nothing_else() {
+    async fn one_condition_is_written_under_uid_and_version_and_nothing_else() {
         let api = Scripted::default();
         api.answer(STATUS, pod());
         let transition = "2026-11-21T09:00:07.987Z".parse().unwrap();
@@ -186,8 +218,8 @@ mod tests {
             "type": "target-health.elbv2.k8s.aws/web", "status": "True",
             "reason": "NotSelected", "message": "", "lastTransitionTime": "2026-11-21T09:00:07Z",
         });
-        let expected =
-            json!({ "metadata": { "uid": "u-1" }, "status": { "conditions": [condition] } });
+        let metadata = json!({ "uid": "u-1", "resourceVersion": "41" });
+        let expected = json!({ "metadata": metadata, "status": { "conditions": [condition] } });
         assert_eq!(patch.body, expected);
     }
 

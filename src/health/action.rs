@@ -43,6 +43,8 @@ pub enum Action {
 pub struct Write {
     /// Whose.
     pub id: GateId,
+    /// The pod's `resourceVersion` that this is decided on: who has written since must be heard first.
+    pub version: Arc<str>,
     /// What.
     pub condition: Condition,
     /// Whether the status differs from the one that is there: only then does its time move.
@@ -62,6 +64,8 @@ pub enum WriteOutcome {
     Gone,
     /// Somebody else wrote in between: to be decided again.
     Conflict,
+    /// This replica does not lead any more: it was not sent.
+    Unsent,
     /// It failed; to be decided again after a pause.
     Failed {
         /// How long the API server asked to wait, where it did.

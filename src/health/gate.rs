@@ -15,12 +15,15 @@ use crate::rules::absence::Absence;
 use crate::rules::condition;
 use crate::rules::outlook::{Ask, Outlook};
 use crate::rules::trust::{Sight, Trust, trust};
+use crate::rules::version::is_older;
 
 /// How long something must be absent before its absence is confirmed: watches have no order among
 /// each other, so a pod may be seen before the binding under which it was admitted.
 const ABSENT_FOR: Duration = Duration::from_secs(30);
 /// Between two attempts to confirm an absence where the first could not be carried out.
 const CONFIRM_AGAIN: Duration = Duration::from_secs(10);
+/// Within which a watch tells what we collided with: for so long, what ELB said stays good.
+const SEEN_WITHIN: Duration = Duration::from_secs(1);
 
 /// What ELB answered about one group, by target.
 pub(super) type Answer<'a> = BTreeMap<(IpAddr, u16), &'a TargetHealth>;
@@ -35,15 +38,30 @@ pub(super) struct Gate {
     /// Whether a binding for this gate was ever seen.
     bound: bool,
     current: Option<Condition>,
-    /// The pod's `resourceVersion` after our last write: what the watch says of an earlier one is old.
-    written: Option<Arc<str>>,
     asked: Vec<Asked>,
     closed: Option<Condition>,
     unknown: bool,
     absent: Option<Absent>,
-    writing: Option<Condition>,
+    writing: Option<Writing>,
+    conflict: Option<Conflict>,
     retry_at: Option<Instant>,
     failures: u32,
+}
+
+/// A write that is under way.
+#[derive(Debug)]
+struct Writing {
+    condition: Condition,
+    /// The pod's `resourceVersion` that it is decided on.
+    version: Arc<str>,
+}
+
+/// A write that met somebody else's.
+#[derive(Debug)]
+struct Conflict {
+    /// The pod's `resourceVersion` that it was decided on, and which is not the newest any more.
+    version: Arc<str>,
+    at: Instant,
 }
 
 /// A question for ELB, and what was heard.
@@ -77,12 +95,12 @@ impl Gate {
             due: None,
             bound: false,
             current: None,
-            written: None,
             asked: vec![],
             closed: None,
             unknown: false,
             absent: None,
             writing: None,
+            conflict: None,
             retry_at: None,
             failures: 0,
         }
@@ -97,10 +115,10 @@ impl Gate {
     }
 
     /// Whether a pod seen now leaves anything to wait for: its gate is not `True`, or what was seen
-    /// is older than what we wrote.
-    pub(super) fn still_waits(&self, pod: &Pod, name: &GateName) -> bool {
+    /// is `old`, older than what we wrote.
+    pub(super) fn still_waits(pod: &Pod, name: &GateName, old: bool) -> bool {
         let condition = condition_of(pod, name);
-        condition.is_some_and(|condition| !is_true(condition) || self.is_ahead_of(pod))
+        condition.is_some_and(|condition| !is_true(condition) || old)
     }
 
     /// Whether its condition is `True`, as last seen or written.
@@ -124,21 +142,21 @@ impl Gate {
         asks.find(|ask| ask.group == *group)
     }
 
-    /// The pod was seen, and this is now its outlook. `suspect` tells whether a target may be
-    /// another pod's.
+    /// The pod was seen, and this is now its outlook. `old` is a sight older than what we wrote;
+    /// `suspect` tells whether a target may be another pod's.
     pub(super) fn see(
         &mut self,
-        pod: &Arc<Pod>,
+        (pod, old): (&Arc<Pod>, bool),
         name: &GateName,
         outlook: Outlook,
         suspect: impl Fn(&Ask) -> bool,
         settings: &Settings,
         now: Instant,
     ) {
-        if !self.is_ahead_of(pod) {
+        if !old {
             self.current = condition_of(pod, name).flatten().cloned();
-            self.written = None;
         }
+        self.settle_conflict(pod, now);
         self.pod = pod.clone();
         let due = pod.is_due().then(|| self.due.unwrap_or(now));
         let mut former = std::mem::take(&mut self.asked);
@@ -160,6 +178,22 @@ impl Gate {
         self.unknown = outlook.unknown;
         self.bound |= outlook.absence != Some(Absence::BindingGone);
         self.doubt(outlook.absence, settings, now);
+    }
+
+    /// What we collided with is seen, so it can be decided anew, on what ELB has just said.
+    fn settle_conflict(&mut self, pod: &Pod, now: Instant) {
+        let met = |conflict: &mut Conflict| is_older(&conflict.version, &pod.resource_version);
+        if let Some(conflict) = self.conflict.take_if(met) {
+            self.retry_at = None;
+            if now > conflict.at + SEEN_WITHIN {
+                self.forget_answers();
+            }
+        }
+    }
+
+    /// What ELB said is too old to go by: it is asked again.
+    pub(super) fn forget_answers(&mut self) {
+        self.asked.iter_mut().for_each(|asked| asked.answer = None);
     }
 
     fn doubt(&mut self, absence: Option<Absence>, settings: &Settings, now: Instant) {
@@ -254,22 +288,34 @@ impl Gate {
     }
 
     /// A write ended.
-    pub(super) fn written(&mut self, outcome: WriteOutcome, now: Instant) {
-        let written = self.writing.take();
-        let retry_after = match outcome {
-            WriteOutcome::Written(version) => {
-                self.current = written;
-                self.written = Some(version);
+    pub(super) fn written(&mut self, outcome: &WriteOutcome, now: Instant) {
+        let Some(writing) = self.writing.take() else {
+            return;
+        };
+        let mut pause = None;
+        match outcome {
+            WriteOutcome::Written(_) => {
+                self.current = Some(writing.condition);
                 self.failures = 0;
                 return;
             }
-            WriteOutcome::Failed { retry_after } => retry_after,
-            WriteOutcome::Gone | WriteOutcome::Conflict => None,
-        };
-        // What ELB said may be old by the time of another attempt: it is asked again.
-        self.asked.iter_mut().for_each(|asked| asked.answer = None);
+            WriteOutcome::Conflict => {
+                let version = writing.version;
+                self.conflict = Some(Conflict { version, at: now });
+            }
+            WriteOutcome::Failed { retry_after } => {
+                pause = *retry_after;
+                self.forget_answers();
+            }
+            WriteOutcome::Gone | WriteOutcome::Unsent => return self.forget_answers(),
+        }
         self.failures = self.failures.saturating_add(1);
-        self.retry_at = Some(now + retry_after.unwrap_or(backoff(self.failures)));
+        self.retry_at = Some(now + pause.unwrap_or(backoff(self.failures)));
+    }
+
+    /// Whether a write is under way.
+    pub(super) fn is_writing(&self) -> bool {
+        self.writing.is_some()
     }
 
     /// When time alone will give it something to do.
@@ -284,12 +330,22 @@ impl Gate {
         self.retry_at.into_iter().chain(doubted).min()
     }
 
-    /// What is to be done now.
-    pub(super) fn step(&mut self, name: &GateName, now: Instant) -> Option<Action> {
+    /// What is to be done now. A write is to replace `version` of the pod; `None` while there must
+    /// not be one.
+    pub(super) fn step(
+        &mut self,
+        name: &GateName,
+        version: Option<Arc<str>>,
+        now: Instant,
+    ) -> Option<Action> {
         if self.writing.is_some() || !self.waits() || self.retry_at.is_some_and(|at| now < at) {
             return None;
         }
         self.retry_at = None;
+        if self.conflict.take().is_some() {
+            // The watch does not tell what we collided with. By now ELB may say something else.
+            self.forget_answers();
+        }
         if let Some(absent) = &mut self.absent
             && matches!(absent.stage, Stage::Doubted(until) if until <= now)
         {
@@ -300,9 +356,14 @@ impl Gate {
         if self.current.as_ref() == Some(&condition) {
             return None;
         }
-        self.writing = Some(condition.clone());
+        let version = version?;
+        self.writing = Some(Writing {
+            condition: condition.clone(),
+            version: version.clone(),
+        });
         Some(Action::Write(Write {
             id: self.id(name),
+            version,
             transition: self.current.as_ref().map(|c| c.status) != Some(condition.status),
             condition,
             reason,
@@ -330,20 +391,6 @@ impl Gate {
             }
             (None, None) => None,
         }
-    }
-
-    fn is_ahead_of(&self, pod: &Pod) -> bool {
-        let written = self.written.as_ref();
-        written.is_some_and(|written| is_older(&pod.resource_version, written))
-    }
-}
-
-/// Whether a version came before another. Versions of one object are numbers that grow.
-/// Source: <https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>
-fn is_older(version: &str, than: &str) -> bool {
-    match (version.parse::<u64>(), than.parse::<u64>()) {
-        (Ok(version), Ok(than)) => version < than,
-        _ => false,
     }
 }
 

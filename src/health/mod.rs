@@ -2,7 +2,8 @@
 //! (contract 5).
 //!
 //! [`tracker`] decides on data what to do next; this edge does it, and reports back. It holds all
-//! its tasks: when it ends, they end.
+//! its tasks: when it ends, they end. A replica that does not lead sees everything and does nothing:
+//! it calls no ELB and writes no condition, and knows at once what to do when it is to lead.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,8 @@ use crate::clock::Now;
 use crate::cluster::cache::{Cache, Watched};
 use crate::cluster::confirm;
 use crate::cluster::events::{About, Events};
-use crate::cluster::status::{self, WriteError};
+use crate::cluster::leadership::Leadership;
+use crate::cluster::status::{self, Entry, Revision, WriteError};
 use crate::elb::budget::Budget;
 use crate::elb::client::ElbClient;
 use crate::elb::error::{ElbError, ElbErrorKind};
@@ -53,6 +55,8 @@ pub struct Loop {
     pub cache: Arc<Cache>,
     /// Writes conditions and confirms absences.
     pub kube: kube::Client,
+    /// Whether this replica is the one to do so.
+    pub leadership: Leadership,
     /// Tells users what only they can mend.
     pub events: Arc<Events>,
     /// Asks for target health.
@@ -85,10 +89,12 @@ impl Loop {
         let mut tracker = Tracker::new(self.settings.clone());
         let mut tasks = JoinSet::new();
         let requests = Arc::new(Semaphore::new(REQUESTS_AT_ONCE));
+        let mut leadership = self.leadership.clone();
         let mut actions = vec![];
         loop {
             beat();
             let now = Instant::now();
+            actions.extend(self.stand(&mut tracker, now));
             actions.extend(self.observe(&mut tracker, now));
             actions.extend(tracker.tick(now));
             for action in actions.drain(..) {
@@ -100,12 +106,25 @@ impl Loop {
             let wake = wakes.into_iter().flatten().min().unwrap_or(now);
             tokio::select! {
                 () = self.cache.changed() => {}
+                () = leadership.changed() => {}
                 () = sleep_until(wake) => {}
                 Some(done) = tasks.join_next() => {
                     let done = done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
                     actions = self.take_in(&mut tracker, done);
                 }
             }
+        }
+    }
+
+    /// Takes up the lead, or gives it up.
+    fn stand(&self, tracker: &mut Tracker, now: Instant) -> Vec<Action> {
+        match (tracker.leads(), self.leadership.leads()) {
+            (false, true) => tracker.lead(now),
+            (true, false) => {
+                tracker.follow();
+                vec![]
+            }
+            _ => vec![],
         }
     }
 
@@ -160,8 +179,7 @@ impl Loop {
             }
             Done::Written(write, outcome) => {
                 self.note(&write, &outcome);
-                tracker.written(&write.id, outcome, now);
-                vec![]
+                tracker.written(&write.id, &outcome, now)
             }
             Done::Confirmed(id, fresh) => tracker.confirmed(&id, fresh.as_ref(), now),
             Done::Proven(group, time) => {
@@ -213,10 +231,20 @@ impl Loop {
 
     async fn write(&self, write: &Write) -> WriteOutcome {
         let GateId { pod, uid, gate } = &write.id;
-        let transition = write.transition.then(|| (self.now)());
-        let written =
-            status::write_condition(&self.kube, pod, uid, gate, &write.condition, transition).await;
-        match written {
+        let Some(write_by) = self.leadership.write_by() else {
+            return WriteOutcome::Unsent;
+        };
+        let revision = Revision {
+            pod,
+            uid,
+            version: &write.version,
+        };
+        let entry = Entry {
+            gate,
+            condition: &write.condition,
+            transition: write.transition.then(|| (self.now)()),
+        };
+        match status::write_condition(&self.kube, revision, entry, write_by).await {
             Ok(written) => WriteOutcome::Written(written.resource_version),
             Err(WriteError::Gone(_)) => WriteOutcome::Gone,
             Err(WriteError::Conflict(_)) => WriteOutcome::Conflict,
@@ -291,6 +319,7 @@ impl Loop {
             WriteOutcome::Written(_) => "Written",
             WriteOutcome::Gone => "Gone",
             WriteOutcome::Conflict => "Conflict",
+            WriteOutcome::Unsent => "Unsent",
             WriteOutcome::Failed { .. } => "Failed",
         };
         self.metrics.condition_write(result);
@@ -302,9 +331,11 @@ impl Loop {
         }
     }
 
-    /// Shows how many gates wait, and the oldest's age.
+    /// Shows how many gates wait, and the oldest's age. Only the leader does, so that replicas may be
+    /// added up.
     fn report(&self, tracker: &Tracker) {
-        let ages = tracker.pending().map(|pod| self.age(pod.containers_ready));
+        let pending = tracker.pending().filter(|_| tracker.leads());
+        let ages = pending.map(|pod| self.age(pod.containers_ready));
         let (mut gates, mut oldest) = (0, Duration::ZERO);
         for age in ages {
             gates += 1;

@@ -79,6 +79,14 @@ impl Rounds {
         }
     }
 
+    /// Nothing is known any more: it is every group's turn.
+    pub(super) fn restart(&mut self, now: Instant) {
+        for round in self.groups.values_mut() {
+            round.next = now;
+            round.failures = 0;
+        }
+    }
+
     /// A gate waits for a group no more. A group for which none waits is forgotten.
     pub(super) fn leave(&mut self, group: &Group, gate: &GateId) {
         if let Some(round) = self.groups.get_mut(group) {

@@ -18,13 +18,50 @@ use crate::model::{Binding, Pod, Service, TargetHealth};
 use crate::names::{GateName, Group, ObjectKey};
 use crate::rules::outlook::{Ask, outlook};
 use crate::rules::target::{service_port, target};
+use crate::rules::version::is_older;
 
 /// The gates that wait.
 #[derive(Debug)]
 pub struct Tracker {
     settings: Settings,
-    pods: BTreeMap<ObjectKey, BTreeMap<GateName, Gate>>,
+    pods: BTreeMap<ObjectKey, Tracked>,
     rounds: Rounds,
+    /// Since when this replica leads. One that follows sees everything and does nothing.
+    leads_since: Option<Instant>,
+}
+
+/// The gates of one pod that wait.
+#[derive(Debug, Default)]
+struct Tracked {
+    gates: BTreeMap<GateName, Gate>,
+    /// The pod's `resourceVersion` after our last write: what the watch says of an earlier one is old.
+    written: Option<Arc<str>>,
+}
+
+impl Tracked {
+    fn is_ahead_of(&self, pod: &Pod) -> bool {
+        let written = self.written.as_ref();
+        written.is_some_and(|written| is_older(&pod.resource_version, written))
+    }
+
+    /// What is to be done now about one gate. Writes of one pod wait for each other: each is to
+    /// replace the version that the one before has made.
+    fn step(&mut self, name: &GateName, now: Instant) -> Option<Action> {
+        let busy = self.gates.values().any(Gate::is_writing);
+        let gate = self.gates.get_mut(name)?;
+        let version = self.written.as_ref().unwrap_or(&gate.pod.resource_version);
+        let version = version.clone();
+        gate.step(name, (!busy).then_some(version), now)
+    }
+
+    /// What is to be done now about all of them.
+    fn step_all(&mut self, now: Instant) -> Vec<Action> {
+        let names: Vec<GateName> = self.gates.keys().cloned().collect();
+        names
+            .iter()
+            .filter_map(|name| self.step(name, now))
+            .collect()
+    }
 }
 
 impl Tracker {
@@ -34,17 +71,43 @@ impl Tracker {
             settings,
             pods: BTreeMap::new(),
             rounds: Rounds::default(),
+            leads_since: None,
         }
+    }
+
+    /// Whether it was told to [`Self::lead`].
+    pub fn leads(&self) -> bool {
+        self.leads_since.is_some()
+    }
+
+    /// This replica begins to lead. What ELB said when it led before is forgotten.
+    pub fn lead(&mut self, now: Instant) -> Vec<Action> {
+        self.leads_since = Some(now);
+        self.rounds.restart(now);
+        let gates = self
+            .pods
+            .values_mut()
+            .flat_map(|pod| pod.gates.values_mut());
+        gates.for_each(Gate::forget_answers);
+        let pods = self.pods.values_mut();
+        pods.flat_map(|pod| pod.step_all(now)).collect()
+    }
+
+    /// This replica leads no more: it goes on seeing, and does nothing about it.
+    pub fn follow(&mut self) {
+        self.leads_since = None;
     }
 
     /// Something changed that may concern this pod: itself, a binding or a Service.
     pub fn observe(&mut self, key: &ObjectKey, index: &Index, now: Instant) -> Vec<Action> {
         let pod = index.pod(key).filter(|pod| pod.is_live());
+        let tracked = self.pods.get(key);
+        let old = tracked.zip(pod).is_some_and(|(t, pod)| t.is_ahead_of(pod));
         let stays = |name: &GateName, gate: &Gate| {
-            pod.is_some_and(|pod| pod.uid == gate.pod.uid && gate.still_waits(pod, name))
+            pod.is_some_and(|pod| pod.uid == gate.pod.uid && Gate::still_waits(pod, name, old))
         };
-        let tracked = self.pods.get(key).into_iter().flatten();
-        let left: Vec<GateId> = tracked
+        let gates = tracked.into_iter().flat_map(|tracked| &tracked.gates);
+        let left: Vec<GateId> = gates
             .filter(|(name, gate)| !stays(name, gate))
             .map(|(name, gate)| gate.id(name))
             .collect();
@@ -55,8 +118,8 @@ impl Tracker {
         let mut actions = vec![];
         for (name, condition) in &pod.gates {
             let open = condition.as_ref().is_some_and(|condition| condition.status);
-            let tracked = self.pods.get(key).is_some_and(|g| g.contains_key(name));
-            if tracked || !open {
+            let tracked = self.pods.get(key);
+            if !open || tracked.is_some_and(|tracked| tracked.gates.contains_key(name)) {
                 actions.extend(self.look(pod, name, index, now));
             }
         }
@@ -80,12 +143,17 @@ impl Tracker {
             self.rounds.is_registered(&ask.group, ask.target)
                 || others.any(|other| had_target(other, ask, &bindings, service))
         };
-        let gates = self.pods.entry(pod.key.clone()).or_default();
-        let gate = gates
+        let tracked = self.pods.entry(pod.key.clone()).or_default();
+        let old = tracked.is_ahead_of(pod);
+        if !old {
+            tracked.written = None;
+        }
+        let gate = tracked
+            .gates
             .entry(name.clone())
             .or_insert_with(|| Gate::new(pod.clone()));
         let former: Vec<Group> = gate.groups().cloned().collect();
-        gate.see(pod, name, outlook, suspect, &self.settings, now);
+        gate.see((pod, old), name, outlook, suspect, &self.settings, now);
         let id = gate.id(name);
         if let Some(due) = gate.due.filter(|_| gate.waits()) {
             gate.groups()
@@ -95,35 +163,50 @@ impl Tracker {
         for group in former.iter().filter(|group| !groups.contains(group)) {
             self.rounds.leave(group, &id);
         }
-        gate.step(name, now)
+        self.step(&id, now)
+    }
+
+    /// What is to be done now about one gate.
+    fn step(&mut self, id: &GateId, now: Instant) -> Option<Action> {
+        self.leads_since?;
+        self.pods.get_mut(&id.pod)?.step(&id.gate, now)
     }
 
     /// The group to ask about now, if it is any group's turn. It counts as being asked about until
     /// [`Self::answered`].
     pub fn next_call(&mut self, now: Instant) -> Option<Group> {
+        self.leads_since?;
         self.rounds.take(now)
     }
 
     /// When it will be the next group's turn.
     pub fn next_turn(&self) -> Option<Instant> {
+        self.leads_since?;
         self.rounds.next()
     }
 
     /// When time alone will make [`Self::tick`] return something.
     pub fn next_tick(&self) -> Option<Instant> {
-        self.gates().filter_map(|(_, gate)| gate.wake()).min()
+        self.leads_since?;
+        self.gates().filter_map(Gate::wake).min()
     }
 
     /// Time has passed.
     pub fn tick(&mut self, now: Instant) -> Vec<Action> {
-        let gates = self.pods.values_mut().flatten();
-        let woken = gates.filter(|(_, gate)| gate.wake().is_some_and(|at| at <= now));
-        woken
-            .filter_map(|(name, gate)| gate.step(name, now))
-            .collect()
+        let is_woken = |gate: &&Gate| gate.wake().is_some_and(|at| at <= now);
+        let woken: Vec<GateId> = self
+            .pods
+            .values()
+            .flat_map(|pod| {
+                let gates = pod.gates.iter().filter(|(_, gate)| is_woken(gate));
+                gates.map(|(name, gate)| gate.id(name))
+            })
+            .collect();
+        woken.iter().filter_map(|id| self.step(id, now)).collect()
     }
 
-    /// ELB answered about a group, or did not, to a call that was sent at `requested`.
+    /// ELB answered about a group, or did not, to a call that was sent at `requested`. An answer that
+    /// was asked for before this replica led is old news.
     pub fn answered(
         &mut self,
         group: &Group,
@@ -131,6 +214,10 @@ impl Tracker {
         answer: Result<&[TargetHealth], CallFailure>,
         now: Instant,
     ) -> Vec<Action> {
+        if self.leads_since.is_none_or(|since| requested < since) {
+            self.rounds.failed(group, true, now);
+            return vec![];
+        }
         match answer {
             Ok(targets) => self.heard(group, requested, targets, now),
             Err(CallFailure::GroupNotFound) => self.heard_missing(group, requested, now),
@@ -158,7 +245,7 @@ impl Tracker {
         for id in waiting {
             if let Some(gate) = self.gate(&id) {
                 unproven |= gate.hear(group, &answer, requested, proving_time);
-                actions.extend(gate.step(&id.gate, now));
+                actions.extend(self.step(&id, now));
             }
         }
         if unproven && self.rounds.start_proving(group) {
@@ -175,15 +262,16 @@ impl Tracker {
                 continue;
             };
             gate.hear_missing(group, requested);
-            actions.extend(gate.step(&id.gate, now));
             let ask = gate.ask(group).filter(|_| mem::take(&mut news));
-            actions.extend(ask.map(|ask| Action::MissingGroup {
+            let missing = ask.map(|ask| Action::MissingGroup {
                 group: group.clone(),
                 binding: (
                     ObjectKey::new(id.pod.namespace.clone(), ask.binding.0.clone()),
                     ask.binding.1,
                 ),
-            }));
+            });
+            actions.extend(self.step(&id, now));
+            actions.extend(missing);
         }
         actions
     }
@@ -206,41 +294,52 @@ impl Tracker {
             outlook(&gate.pod, &bindings, service, &settings.apis)
         });
         gate.confirm(outlook.as_ref(), &settings, now);
-        gate.step(&id.gate, now).into_iter().collect()
+        self.step(id, now).into_iter().collect()
     }
 
     /// How an [`Action::Write`] ended.
-    pub fn written(&mut self, id: &GateId, outcome: WriteOutcome, now: Instant) {
-        if outcome == WriteOutcome::Gone {
-            return self.forget(id);
+    pub fn written(&mut self, id: &GateId, outcome: &WriteOutcome, now: Instant) -> Vec<Action> {
+        if *outcome == WriteOutcome::Gone {
+            self.forget(id);
+            return vec![];
         }
         let Some(gate) = self.gate(id) else {
-            return;
+            return vec![];
         };
         gate.written(outcome, now);
         if !gate.waits() {
             let groups: Vec<Group> = gate.groups().cloned().collect();
             groups.iter().for_each(|group| self.rounds.leave(group, id));
         }
+        let Some(tracked) = self.pods.get_mut(&id.pod) else {
+            return vec![];
+        };
+        if let WriteOutcome::Written(version) = outcome {
+            tracked.written = Some(version.clone());
+        }
+        match self.leads_since {
+            Some(_) => tracked.step_all(now),
+            None => vec![],
+        }
     }
 
     /// The pods whose gates wait, one for each gate.
     pub fn pending(&self) -> impl Iterator<Item = &Arc<Pod>> {
-        let waiting = self.gates().filter(|(_, gate)| !gate.is_open());
-        waiting.map(|(_, gate)| &gate.pod)
+        let waiting = self.gates().filter(|gate| !gate.is_open());
+        waiting.map(|gate| &gate.pod)
     }
 
-    fn gates(&self) -> impl Iterator<Item = (&GateName, &Gate)> {
-        self.pods.values().flatten()
+    fn gates(&self) -> impl Iterator<Item = &Gate> {
+        self.pods.values().flat_map(|pod| pod.gates.values())
     }
 
     fn gate(&mut self, id: &GateId) -> Option<&mut Gate> {
-        let gate = self.pods.get_mut(&id.pod)?.get_mut(&id.gate)?;
+        let gate = self.pods.get_mut(&id.pod)?.gates.get_mut(&id.gate)?;
         (gate.pod.uid == id.uid).then_some(gate)
     }
 
     fn forget(&mut self, id: &GateId) {
-        let Some(gates) = self.pods.get_mut(&id.pod) else {
+        let Some(Tracked { gates, .. }) = self.pods.get_mut(&id.pod) else {
             return;
         };
         if gates

@@ -6,6 +6,7 @@ pub mod defaults;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod gates;
+pub mod lease;
 pub mod outlook;
 pub mod patch;
 pub mod rotation;
@@ -13,3 +14,4 @@ pub mod selector;
 pub mod target;
 pub mod trust;
 pub mod validate;
+pub mod version;

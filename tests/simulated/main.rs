@@ -4,4 +4,6 @@
 
 mod health_loop;
 mod hooks;
+mod leading;
+mod replica;
 mod world;

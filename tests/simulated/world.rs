@@ -27,6 +27,7 @@ use targetgate::admission::binding::BindingReviewer;
 use targetgate::admission::{self, Hooks, body};
 use targetgate::cluster::cache::Cache;
 use targetgate::cluster::events::Events;
+use targetgate::cluster::leadership::Leadership;
 use targetgate::cluster::watch::{WatchOptions, watches};
 use targetgate::dev_certs::{self, Made};
 use targetgate::elb::budget::Budget;
@@ -58,6 +59,14 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(3600);
 /// The gate of binding `web`.
 pub(crate) const GATE: &str = "target-health.elbv2.k8s.aws/web";
 
+/// What a product is put together from.
+pub(crate) struct Parts {
+    pub(crate) kube: Client,
+    pub(crate) leadership: Leadership,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) cache: Arc<Cache>,
+}
+
 pub(crate) struct World {
     pub(crate) api: Api,
     pub(crate) elb: Elb,
@@ -66,7 +75,7 @@ pub(crate) struct World {
     pub(crate) metrics: Arc<Metrics>,
     certificates: Made,
     network: Switchboard,
-    now: clock::Now,
+    pub(crate) now: clock::Now,
     #[expect(dead_code, reason = "held until dropped")]
     elb_checks: JoinSet<()>,
     product: JoinSet<()>,
@@ -116,41 +125,59 @@ impl World {
         world
     }
 
-    /// Starts the product's watches and loop; a second call starts them anew.
+    /// Starts the product; a second call starts it anew.
     pub(crate) fn start(&mut self) {
-        self.product = JoinSet::new();
-        let cache = Arc::new(Cache::default());
-        let budget = Budget::new(10.0, 40, self.metrics.clone());
+        let parts = Parts {
+            kube: self.kube.clone(),
+            leadership: Leadership::alone(),
+            metrics: self.metrics.clone(),
+            cache: Arc::default(),
+        };
+        let mut tasks = JoinSet::new();
+        let groups = self.run(&parts, &mut tasks);
+        let listener = self.network.listen(HOOKS, 443);
+        tasks.spawn(accept(listener, self.edge(&parts.cache, &groups)));
+        self.product = tasks;
+    }
+
+    /// Starts a product's watches and loop.
+    pub(crate) fn run(&self, parts: &Parts, tasks: &mut JoinSet<()>) -> TargetGroups {
+        let Parts {
+            kube,
+            metrics,
+            cache,
+            ..
+        } = parts;
+        let budget = Budget::new(10.0, 40, metrics.clone());
         let client = ElbClient::new(
             self.aws(),
             Timeouts::default(),
             budget.clone(),
-            self.metrics.clone(),
+            metrics.clone(),
         );
         let groups = TargetGroups::new(client.clone(), budget.clone(), 1);
         let options = WatchOptions::default();
-        for (_, watch) in watches(&self.kube, &cache, &self.metrics, &options) {
-            self.product.spawn(watch);
+        for (_, watch) in watches(kube, cache, metrics, &options) {
+            tasks.spawn(watch);
         }
-        self.product.spawn(groups.clone().run());
-        let listener = self.network.listen(HOOKS, 443);
-        self.product
-            .spawn(accept(listener, self.edge(&cache, &groups)));
+        tasks.spawn(groups.clone().run());
         let health = Loop {
-            cache,
-            kube: self.kube.clone(),
-            events: Arc::new(Events::new(self.kube.clone(), None)),
+            cache: cache.clone(),
+            kube: kube.clone(),
+            leadership: parts.leadership.clone(),
+            events: Arc::new(Events::new(kube.clone(), None)),
             elb: client,
-            groups,
+            groups: groups.clone(),
             budget,
-            metrics: self.metrics.clone(),
+            metrics: metrics.clone(),
             now: self.now.clone(),
             settings: Settings {
                 apis: vec![BindingApi::Elbv2],
                 orphan_after: Duration::from_secs(300),
             },
         };
-        self.product.spawn(health.run(|| ()));
+        tasks.spawn(health.run(|| ()));
+        groups
     }
 
     /// The hooks, over TLS.

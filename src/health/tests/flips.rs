@@ -115,6 +115,7 @@ fn a_gate_that_both_apis_share_opens_when_both_groups_say_healthy() {
     let apis = BindingApi::ALL.to_vec();
     let orphan_after = ORPHAN_AFTER;
     world.tracker = Tracker::new(Settings { apis, orphan_after });
+    world.lead();
     world.serve(web_service());
     world.bind(binding("web"));
     world.bind(binding("web").of_api(BindingApi::Eks).of_group("auto"));

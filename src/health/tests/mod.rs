@@ -17,6 +17,7 @@ const ORPHAN_AFTER: Duration = Duration::from_secs(300);
 
 mod absences;
 mod flips;
+mod leading;
 mod schedule;
 mod trust;
 
@@ -38,7 +39,7 @@ impl World {
     }
 
     fn empty() -> Self {
-        Self {
+        let mut world = Self {
             index: Index::default(),
             tracker: Tracker::new(Settings {
                 apis: vec![BindingApi::Elbv2],
@@ -46,7 +47,13 @@ impl World {
             }),
             now: Instant::now(),
             actions: vec![],
-        }
+        };
+        world.lead();
+        world
+    }
+
+    fn lead(&mut self) {
+        self.actions.extend(self.tracker.lead(self.now));
     }
 
     fn serve(&mut self, service: Service) {
@@ -126,7 +133,8 @@ impl World {
     }
 
     fn ended(&mut self, write: &Write, outcome: WriteOutcome) {
-        self.tracker.written(&write.id, outcome, self.now);
+        let actions = self.tracker.written(&write.id, &outcome, self.now);
+        self.actions.extend(actions);
     }
 
     /// A world in which the gate of `web-1` is being opened.

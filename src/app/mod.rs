@@ -11,7 +11,6 @@ use aws_config::BehaviorVersion;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{self, JoinError, JoinHandle, JoinSet};
 use tokio::time::sleep;
 use tracing::{info, warn};
@@ -22,6 +21,7 @@ use crate::args::Settings;
 use crate::clock;
 use crate::cluster::cache::Cache;
 use crate::cluster::events::Events;
+use crate::cluster::leadership::Leadership;
 use crate::cluster::watch::{WatchOptions, watches};
 use crate::elb::budget::Budget;
 use crate::elb::client::{ElbClient, Timeouts};
@@ -35,9 +35,12 @@ use crate::serve::edge::{self, Edge, Limits};
 use crate::serve::health::{Health, Heartbeat, STALLED_AFTER};
 use crate::serve::{Phase, PhaseReceiver, PhaseSender, admin, phases};
 
-/// After the first signal new connections are taken for so long: until then a Service may still send
-/// reviews here.
-const LINGER: Duration = Duration::from_secs(3);
+use election::Elected;
+use signals::Signals;
+
+mod election;
+mod signals;
+
 /// A stalled loop ends the process, a while after `/livez` has begun to say so.
 const STALL_ENDS_AFTER: Duration = Duration::from_secs(15).saturating_add(STALLED_AFTER);
 /// Connections of the admin listener.
@@ -63,8 +66,10 @@ pub async fn run(settings: Settings) -> anyhow::Result<u8> {
     let (listen, admin) = (listener.local_addr()?, admin_listener.local_addr()?);
 
     let (phase, phases) = phases();
+    let (election, leadership) = Elected::new(&settings, &kube, &metrics)?;
     let shared = Shared {
         cache: Arc::default(),
+        leadership,
         heartbeat: Arc::default(),
         metrics,
         certificates,
@@ -88,16 +93,24 @@ pub async fn run(settings: Settings) -> anyhow::Result<u8> {
             .hooks(&settings)?
             .serve(listener, shared.phases.clone()),
     );
+    let mut election = election.start(shared.cache.clone());
     info!(%listen, %admin, "started");
 
     let first = tokio::select! {
         ended = tasks.ended() => return Err(ended),
         ended = &mut hooks => return Err(failure("HTTPS listener", ended)),
+        ended = election.ended() => return Err(failure("leader election", ended)),
         first = signals.next() => first,
     };
     info!(signal = first.name, "ending: answering what is in flight");
+    let wind_down = async {
+        drain(&phase, settings.shutdown_delay, &mut hooks).await;
+        // Whoever writes as the leader ends before the Lease is given back.
+        tasks.stop().await;
+        election.stop().await;
+    };
     tokio::select! {
-        () = wind_down(&phase, &mut hooks) => Ok(0),
+        () = wind_down => Ok(0),
         second = signals.next() => {
             warn!(signal = second.name, "ending at once");
             Ok(second.exit_code())
@@ -112,6 +125,7 @@ struct Shared {
     heartbeat: Arc<Heartbeat>,
     certificates: Arc<Certificates>,
     kube: Client,
+    leadership: Leadership,
     aws: Aws,
     phases: PhaseReceiver,
 }
@@ -138,10 +152,8 @@ impl Shared {
         let health = Loop {
             cache: self.cache.clone(),
             kube: self.kube.clone(),
-            events: Arc::new(Events::new(
-                self.kube.clone(),
-                std::env::var("HOSTNAME").ok(),
-            )),
+            leadership: self.leadership.clone(),
+            events: Arc::new(Events::new(self.kube.clone(), pod_name(settings))),
             elb: self.aws.client.clone(),
             groups: self.aws.groups.clone(),
             budget: self.aws.budget.clone(),
@@ -199,10 +211,10 @@ impl Shared {
 }
 
 /// Tells clients that the end is near, then answers what is in flight.
-async fn wind_down(phase: &PhaseSender, hooks: &mut JoinHandle<()>) {
+async fn drain(phase: &PhaseSender, delay: Duration, hooks: &mut JoinHandle<()>) {
     // Everyone who listens may be gone already.
     let _ = phase.send(Phase::Lingering);
-    sleep(LINGER).await;
+    sleep(delay).await;
     let _ = phase.send(Phase::Closing);
     let _ = hooks.await;
 }
@@ -269,6 +281,12 @@ async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
+/// The name of our own pod. Kubernetes gives a host the pod's name, unless it uses the node's network.
+fn pod_name(settings: &Settings) -> Option<String> {
+    let host = || std::env::var("HOSTNAME").ok();
+    settings.pod_name.clone().or_else(host)
+}
+
 /// The tasks that run for as long as the process does. Dropping it stops them.
 #[derive(Default)]
 struct Tasks {
@@ -291,6 +309,11 @@ impl Tasks {
         }
     }
 
+    /// Stops them all.
+    async fn stop(&mut self) {
+        self.running.shutdown().await;
+    }
+
     fn name(&self, id: task::Id) -> &str {
         self.names.get(&id).map_or("a task", String::as_str)
     }
@@ -302,40 +325,6 @@ fn failure(task: &str, ended: Result<(), JoinError>) -> anyhow::Error {
         Err(error) => {
             anyhow::Error::new(error).context(format!("{task} failed; ending the process"))
         }
-    }
-}
-
-/// The signals that end the process.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-struct Received {
-    name: &'static str,
-    number: u8,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) -> Received {
-        tokio::select! {
-            _ = self.terminate.recv() => Received { name: "SIGTERM", number: 15 },
-            _ = self.interrupt.recv() => Received { name: "SIGINT", number: 2 },
-        }
-    }
-}
-
-impl Received {
-    /// As a shell tells of a process that a signal ended.
-    fn exit_code(&self) -> u8 {
-        128 + self.number
     }
 }
 

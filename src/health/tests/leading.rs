@@ -1,0 +1,135 @@
+//! Who leads acts, who follows only sees; and what others write in between is heard first.
+
+use super::*;
+
+/// A pod with a gate for each of two bindings.
+fn twice_bound() -> (World, Pod) {
+    let mut world = World::new();
+    world.bind(binding("public"));
+    let pod = web("web-1", "10.0.0.1").gate("public").version("7");
+    world.see(pod.clone());
+    (world, pod)
+}
+
+#[test]
+fn who_follows_asks_nothing_and_writes_nothing() {
+    let mut world = World::new();
+    world.tracker.follow();
+    world.see(web("web-1", "10.0.0.1"));
+    world.see(pod("web-2").gate("gone").ip("10.0.0.2").ready());
+    world.pass(2 * ORPHAN_AFTER);
+    let turns = (world.tracker.next_turn(), world.tracker.next_tick());
+    assert_eq!(
+        (world.asks(), world.done(), turns),
+        (None, vec![], (None, None))
+    );
+}
+
+#[test]
+fn who_begins_to_lead_goes_by_what_it_saw_while_it_followed() {
+    let mut world = World::new();
+    world.tracker.follow();
+    world.see(web("web-1", "10.0.0.1"));
+    world.see(pod("web-2").gate("gone").ip("10.0.0.2").ready());
+    let seen_at = world.now;
+    world.pass(ORPHAN_AFTER);
+    world.lead();
+    assert!(matches!(&world.done()[..], [Action::Confirm(id)] if id.gate.name() == "gone"));
+    assert_eq!(world.asks().as_deref(), Some("web"));
+    // Due since it was seen: what is asked for now counts.
+    assert!(seen_at < world.now);
+    world.answer("web", world.now, Ok(&[healthy("10.0.0.1")]));
+    let write = world.write();
+    assert_eq!(
+        (&*write.id.pod.name, write.condition.status),
+        ("web-1", true)
+    );
+}
+
+#[test]
+fn an_answer_from_before_the_lead_is_old_news() {
+    let mut world = World::new();
+    world.see(web("web-1", "10.0.0.1"));
+    assert!(world.asks().is_some());
+    let requested = world.now;
+    world.tracker.follow();
+    world.pass(20 * S);
+    world.lead();
+    world.answer("web", requested, Ok(&[healthy("10.0.0.1")]));
+    assert_eq!(world.done(), vec![]);
+    world.pass(S);
+    world.round("web", &[initial("10.0.0.1")]);
+    assert!(!world.write().condition.status);
+}
+
+#[test]
+fn what_was_heard_under_a_former_lead_is_forgotten() {
+    let (mut world, write) = World::opening();
+    world.tracker.follow();
+    world.ended(&write, WriteOutcome::Unsent);
+    world.pass(20 * S);
+    world.lead();
+    assert_eq!(world.done(), vec![]);
+    world.round("web", &[initial("10.0.0.1")]);
+    assert!(!world.write().condition.status);
+}
+
+#[test]
+fn a_write_names_the_newest_version_that_is_known() {
+    let mut world = World::new();
+    world.see(web("web-1", "10.0.0.1").version("7"));
+    world.round("web", &[initial("10.0.0.1")]);
+    let first = world.write();
+    assert_eq!(&*first.version, "7");
+    world.written(&first, "9");
+    world.pass(S);
+    world.round("web", &[healthy("10.0.0.1")]);
+    assert_eq!(&*world.write().version, "9");
+}
+
+#[test]
+fn writes_of_one_pod_wait_for_each_other() {
+    let (mut world, _) = twice_bound();
+    world.round("public", &[healthy("10.0.0.1")]);
+    let first = world.write();
+    world.round("web", &[healthy("10.0.0.1")]);
+    assert_eq!(world.done(), vec![]);
+    world.written(&first, "8");
+    let second = world.write();
+    assert_ne!(first.id.gate, second.id.gate);
+    assert_eq!(&*second.version, "8");
+}
+
+#[test]
+fn a_conflict_is_decided_anew_as_soon_as_the_watch_tells_what_it_was() {
+    let (mut world, write) = World::opening();
+    world.ended(&write, WriteOutcome::Conflict);
+    world.see(web("web-1", "10.0.0.1").version("1"));
+    assert_eq!(world.done(), vec![]);
+    world.see(web("web-1", "10.0.0.1").version("2"));
+    let again = world.write();
+    assert_eq!((again.condition.status, &*again.version), (true, "2"));
+}
+
+#[test]
+fn a_conflict_with_somebody_who_opened_the_gate_needs_no_write() {
+    let (mut world, write) = World::opening();
+    world.ended(&write, WriteOutcome::Conflict);
+    let opened = web("web-1", "10.0.0.1")
+        .version("2")
+        .condition(true, "", "");
+    world.see(opened);
+    world.pass(60 * S);
+    assert_eq!((world.asks(), world.done()), (None, vec![]));
+}
+
+#[test]
+fn a_conflict_that_is_told_late_is_decided_on_a_new_answer() {
+    let (mut world, write) = World::opening();
+    world.ended(&write, WriteOutcome::Conflict);
+    world.now += 2 * S;
+    world.see(web("web-1", "10.0.0.1").version("2"));
+    assert_eq!(world.done(), vec![]);
+    world.round("web", &[healthy("10.0.0.1")]);
+    assert!(world.write().condition.status);
+}

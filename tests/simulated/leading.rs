@@ -1,0 +1,198 @@
+//! Several replicas: one writes, and another takes over when it dies, hangs, leaves or is cut off.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use serde_json::json;
+use targetgate_sandbox::api::{Away, Verb};
+use targetgate_sandbox::elb::Health;
+use targetgate_sandbox::elb::health::CheckFailure;
+use tokio::time::{Instant, sleep};
+
+use crate::replica::{Replica, lease, leases, renewed};
+use crate::world::{World, address};
+
+const S: Duration = Duration::from_secs(1);
+const LEASE: Duration = Duration::from_secs(15);
+const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+const OPEN: (&str, &str) = ("True", "");
+const WAITS: (&str, &str) = ("False", "Elb.RegistrationInProgress");
+const YEAR: SignedDuration = SignedDuration::from_hours(24 * 365);
+
+/// A world with two replicas, of which `a` leads.
+async fn two() -> (World, Replica, Replica) {
+    let world = World::without_product().await;
+    let a = Replica::start(&world, "a").await;
+    a.until_leads().await;
+    let b = Replica::start(&world, "b").await;
+    (world, a, b)
+}
+
+fn status_patches(world: &World) -> usize {
+    world.api.calls().count(Verb::Patch, "pods/status")
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_of_two_leads_and_what_follows_asks_and_writes_nothing() {
+    let world = World::without_product().await;
+    let foreign = json!({
+        "metadata": { "name": "targetgate" },
+        "spec": { "holderIdentity": "another", "leaseDurationSeconds": 3600 },
+    });
+    let foreign = serde_json::from_value(foreign).unwrap();
+    let params = PostParams::default();
+    leases(&world).create(&params, &foreign).await.unwrap();
+    let replica = Replica::start(&world, "a").await;
+    let arn = world.bind("web").await;
+    world.register(&arn, "10.0.0.1");
+    world.pod("web-1", "10.0.0.1", &["web"]).await;
+    let by_kubelet = status_patches(&world);
+    assert_eq!(world.gate_after(3_000 * S, "web-1").await, None);
+    assert_eq!(
+        (world.elb.calls().len(), status_patches(&world)),
+        (0, by_kubelet)
+    );
+    assert_eq!(replica.metric("targetgate_leader"), "0");
+    assert_eq!(replica.metric("targetgate_gates_pending"), "0");
+    world.until_gate("web-1", OPEN).await;
+    assert_eq!(replica.metric("targetgate_leader"), "1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_dies_is_followed_within_the_lease_and_a_second_of_its_last_renewal() {
+    let (world, a, b) = two().await;
+    let arn = world.bind("web").await;
+    world.pod("web-1", "10.0.0.1", &["web"]).await;
+    world.until_gate("web-1", WAITS).await;
+    // At any point between two renewals.
+    sleep(Duration::from_millis(1_234)).await;
+    let last = renewed(&world).await;
+    a.crash();
+    b.until_leads().await;
+    let took = (world.now)().duration_since(last).unsigned_abs();
+    assert!((LEASE..=LEASE + S).contains(&took), "{took:?}");
+    world.register(&arn, "10.0.0.1");
+    world.until_gate("web-1", OPEN).await;
+    assert_eq!(lease(&world).await.lease_transitions, Some(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_leaves_is_followed_within_a_second() {
+    let (world, a, b) = two().await;
+    world.bind("web").await;
+    world.pod("web-1", "10.0.0.1", &["web"]).await;
+    world.until_gate("web-1", WAITS).await;
+    let leaving = Instant::now();
+    a.stop().await;
+    b.until_leads().await;
+    assert!(leaving.elapsed() <= S, "{:?}", leaving.elapsed());
+    let taken = lease(&world).await;
+    assert_eq!(taken.holder_identity.as_deref(), Some("b"));
+    assert_eq!(taken.lease_transitions, Some(1));
+    b.stop().await;
+    let released = lease(&world).await;
+    assert_eq!(released.holder_identity.as_deref(), Some(""));
+    assert_eq!(released.lease_duration_seconds, Some(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_hung_leader_sends_late_changes_nothing() {
+    let (world, a, b) = two().await;
+    let arn = world.bind("web").await;
+    let ip = address("10.0.0.1").ip();
+    let elb_says = |health| world.elb.script(&arn, ip, 8080, health).unwrap();
+    elb_says(Health::checking());
+    world.pod("web-1", "10.0.0.1", &["web"]).await;
+    world
+        .until_gate("web-1", ("False", "Elb.InitialHealthChecking"))
+        .await;
+    // The leader hangs when what opens the gate is on its way.
+    a.hold_up(true);
+    elb_says(Health::healthy());
+    sleep(5 * S).await;
+    elb_says(Health::unhealthy(CheckFailure::Status(503)));
+    a.until_follows().await;
+    b.until_leads().await;
+    let closed = ("False", "Target.ResponseCodeMismatch");
+    world.until_gate("web-1", closed).await;
+    let before = status_patches(&world);
+    a.hold_up(false);
+    sleep(S).await;
+    assert!(status_patches(&world) > before, "nothing was sent late");
+    let gate = world.gate_after(30 * S, "web-1").await.unwrap();
+    assert_eq!((&*gate.0, &*gate.1), closed);
+    assert!(!a.leadership.leads() && b.leadership.leads());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_is_cut_off_ceases_to_write_before_another_begins() {
+    let (_world, a, b) = two().await;
+    sleep(7 * S).await;
+    a.hold_up(true);
+    let follows = a.until_follows().await;
+    let leads = follows + b.until_leads().await;
+    assert!(follows <= RENEW_DEADLINE, "{follows:?}");
+    assert!(leads > follows + 4 * S && leads <= LEASE + S, "{leads:?}");
+    a.hold_up(false);
+    sleep(60 * S).await;
+    assert!(!a.leadership.leads() && b.leadership.leads());
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_api_server_is_away_nobody_leads_and_soon_after_one_does() {
+    let (world, a, b) = two().await;
+    let arn = world.bind("web").await;
+    world.pod("web-1", "10.0.0.1", &["web"]).await;
+    world.until_gate("web-1", WAITS).await;
+    world.register(&arn, "10.0.0.1");
+    world.api.faults().away(Some(Away::Refusing));
+    sleep(RENEW_DEADLINE).await;
+    assert!(!a.leadership.leads() && !b.leadership.leads());
+    sleep(300 * S).await;
+    world.api.faults().away(None);
+    sleep(4 * S).await;
+    assert_ne!(a.leadership.leads(), b.leadership.leads());
+    world.until_gate("web-1", OPEN).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_wall_clocks_of_replicas_may_differ_by_years() {
+    let world = World::without_product().await;
+    let a = Replica::skewed(&world, "a", -YEAR).await;
+    a.until_leads().await;
+    let b = Replica::skewed(&world, "b", YEAR).await;
+    sleep(600 * S).await;
+    assert!(a.leadership.leads() && !b.leadership.leads());
+    let before = renewed(&world).await;
+    a.crash();
+    let took = b.until_leads().await;
+    assert!(took > LEASE - 3 * S && took <= LEASE + S, "{took:?}");
+    assert!(renewed(&world).await > before + YEAR);
+    assert_eq!(lease(&world).await.lease_transitions, Some(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_somebody_deletes_or_labels_stays_the_leaders() {
+    let (world, a, b) = two().await;
+    let params = PatchParams::default();
+    let label = Patch::Merge(json!({ "metadata": { "labels": { "by": "hand" } } }));
+    leases(&world)
+        .patch("targetgate", &params, &label)
+        .await
+        .unwrap();
+    sleep(60 * S).await;
+    assert!(a.leadership.leads() && !b.leadership.leads());
+    let labels = leases(&world)
+        .get("targetgate")
+        .await
+        .unwrap()
+        .metadata
+        .labels;
+    assert_eq!(labels.unwrap()["by"], "hand");
+    let now = DeleteParams::default();
+    leases(&world).delete("targetgate", &now).await.unwrap();
+    sleep(60 * S).await;
+    assert!(a.leadership.leads() && !b.leadership.leads());
+    assert_eq!(lease(&world).await.holder_identity.as_deref(), Some("a"));
+}
