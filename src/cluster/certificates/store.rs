@@ -16,6 +16,9 @@ use crate::rules::rotation::Record;
 /// The type of the Secret. Others that are found are kept: a type cannot be changed.
 const TYPE: &str = "kubernetes.io/tls";
 
+/// The kind of its owner.
+const KIND: &str = "Deployment";
+
 /// Where the Secret is, and who owns it.
 pub(super) struct Store {
     secrets: Api<Secret>,
@@ -58,11 +61,12 @@ impl Store {
             ..PostParams::default()
         };
         let mut secret = found.cloned().unwrap_or_else(|| self.empty());
-        if let Some(owner) = self.owner().await {
-            let owners = secret.owner_references_mut();
-            // One of before was of the same name, and is gone.
-            owners.retain(|other| (&other.kind, &other.name) != (&owner.kind, &owner.name));
-            owners.push(owner);
+        // A Deployment that goes takes the Secret along: one that is named still exists.
+        let owned = |owner: &OwnerReference| owner.kind == KIND && owner.name == self.owner;
+        if !secret.owner_references().iter().any(owned)
+            && let Some(owner) = self.owner().await
+        {
+            secret.owner_references_mut().push(owner);
         }
         secret::write(record, secret.data.get_or_insert_default());
         match found {
@@ -99,7 +103,7 @@ impl Store {
         match tokio::time::timeout(Duration::from_secs(2), looking).await {
             Ok(Ok(found)) => Some(OwnerReference {
                 api_version: "apps/v1".to_owned(),
-                kind: "Deployment".to_owned(),
+                kind: KIND.to_owned(),
                 name: self.owner.clone(),
                 uid: found?.uid()?,
                 ..OwnerReference::default()

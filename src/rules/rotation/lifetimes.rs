@@ -148,6 +148,13 @@ impl Lifetimes {
         after(made, self.renew_after.of(life))
     }
 
+    /// When a renewal can wait no longer: half of the time that is left after [`Self::renewal`].
+    pub(super) fn last_call(&self, validity: Validity) -> Timestamp {
+        let renewal = self.renewal(validity);
+        let left = validity.not_after.duration_since(renewal).unsigned_abs();
+        after(renewal, left / 2)
+    }
+
     /// When nobody's clock takes something for valid any more that ends then.
     pub fn over(&self, end: Timestamp) -> Timestamp {
         after(end, self.skew)

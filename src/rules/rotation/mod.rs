@@ -205,10 +205,19 @@ fn signs(now: Timestamp, record: &Record, lifetimes: &Lifetimes) -> Option<Chang
             let gained = lifetimes.of_leaf(now, authority.ca.validity).not_after;
             // At the end of the CA's life another leaf would be no better.
             let better = gained > leaf.validity.not_after;
-            (better && now >= lifetimes.renewal(leaf.validity)).then_some(Why::Due)
+            // Another CA brings a leaf along, if it gets through.
+            let at = match record.staged.is_some() || is_due(now, authority, lifetimes) {
+                true => lifetimes.last_call(leaf.validity),
+                false => lifetimes.renewal(leaf.validity),
+            };
+            (better && now >= at).then_some(Why::Due)
         }
     };
     why.map(Change::Sign)
+}
+
+fn is_due(now: Timestamp, authority: &Authority, lifetimes: &Lifetimes) -> bool {
+    now >= lifetimes.renewal(authority.ca.validity)
 }
 
 /// The first configuration with a bundle that holds something else than it should.
@@ -225,8 +234,7 @@ fn untrusting(configurations: &[Configuration], record: &Record) -> Option<usize
 
 fn stages(now: Timestamp, record: &Record, lifetimes: &Lifetimes) -> Option<Why> {
     if record.staged.is_some() {
-        let stale = record.waiting(now, lifetimes).is_none();
-        return stale.then_some(Why::Due);
+        return record.is_stale(now).then_some(Why::Unusable);
     }
     match record.signer(now) {
         None => Some(Why::Unusable),
@@ -236,7 +244,10 @@ fn stages(now: Timestamp, record: &Record, lifetimes: &Lifetimes) -> Option<Why>
 
 /// When the next thing is due, given that nothing is now.
 fn rest(now: Timestamp, record: &Record, lifetimes: &Lifetimes) -> Timestamp {
-    let leaf = record.leaf.iter().map(|l| lifetimes.renewal(l.validity));
+    let leaf = record.leaf.iter().flat_map(|leaf| {
+        let validity = leaf.validity;
+        [lifetimes.renewal(validity), lifetimes.last_call(validity)]
+    });
     let authority = record.authority.iter();
     let authority = authority.map(|a| lifetimes.renewal(a.ca.validity));
     let former = record.former.iter().flatten();

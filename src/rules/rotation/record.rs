@@ -190,17 +190,14 @@ impl Record {
         self.authority.as_ref().filter(|a| a.signs(now))
     }
 
-    /// The staged pair, if it is worth serving.
-    pub(super) fn waiting(&self, now: Timestamp, lifetimes: &Lifetimes) -> Option<&Pair> {
-        let fresh = |pair: &&Pair| {
-            let (leaf, ca) = (&pair.leaf, &pair.authority.ca);
-            leaf.fits
-                && leaf.signed
-                && pair.authority.signs(now)
-                && now < lifetimes.renewal(leaf.validity)
-                && now < lifetimes.renewal(ca.validity)
-        };
-        self.staged.as_ref().filter(fresh)
+    /// Whether something is staged that is not worth serving. What is merely due for renewal is worth
+    /// it: to stage anew whenever it has become that while it waited might never come to an end.
+    pub(super) fn is_stale(&self, now: Timestamp) -> bool {
+        self.staged.as_ref().is_some_and(|pair| {
+            let leaf = &pair.leaf;
+            let good = leaf.fits && leaf.signed && now < leaf.validity.not_after;
+            !(good && pair.authority.signs(now))
+        })
     }
 }
 

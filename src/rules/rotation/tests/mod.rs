@@ -95,7 +95,7 @@ fn a_new_ca_joins_every_bundle_is_seen_and_only_then_serves() {
     let record = settled(NOW - 250 * DAY);
     let first = &record.trusted()[..];
     let mut now = [holding(first), holding(first)];
-    // Its leaf is due as well, and can be had at once.
+    // Its leaf has expired as well, and another can be had at once.
     assert_eq!(step(&record, &now), Step::Secret(Change::Sign(Why::Due)));
     let validity = record.authority.as_ref().unwrap().ca.validity;
     let record = record
@@ -201,6 +201,19 @@ fn a_leaf_is_signed_at_once_where_the_ca_can(#[case] record: Record, #[case] why
     assert_eq!(step(&record, &of(&record)), Step::Secret(Change::Sign(why)));
 }
 
+#[rstest]
+#[case::due(24, Step::Trust(0))]
+#[case::soon_over(25, Step::Secret(Change::Sign(Why::Due)))]
+fn a_leaf_that_is_due_waits_for_the_ca_that_comes_but_not_to_its_end(
+    #[case] days: u32,
+    #[case] expected: Step,
+) {
+    let lifetimes = Lifetimes::default();
+    let before = settled(NOW - days * DAY);
+    let staged = before.clone().staged(pair(2, NOW, &lifetimes));
+    assert_eq!(step(&staged, &of(&before)), expected);
+}
+
 #[test]
 fn a_leaf_of_a_broken_secret_stays_trusted_by_what_the_bundles_hold() {
     let lifetimes = Lifetimes::default();
@@ -257,12 +270,14 @@ fn a_bundle_full_of_strangers_is_not_adopted_without_end() {
     assert_eq!(record.trusted().len(), 1 + MAX_FORMER);
 }
 
-#[test]
-fn what_was_staged_too_long_ago_is_made_anew() {
+#[rstest]
+#[case::made_now(0, Change::Promote)]
+#[case::due_for_renewal(29, Change::Promote)]
+#[case::expired(30, Change::Stage(Why::Unusable))]
+fn what_was_staged_serves_as_long_as_it_is_valid(#[case] days: u32, #[case] change: Change) {
     let lifetimes = Lifetimes::default();
-    let record = settled(NOW).staged(pair(2, NOW - 21 * DAY, &lifetimes));
-    let again = Step::Secret(Change::Stage(Why::Due));
-    assert_eq!(step(&record, &of(&record)), again);
+    let record = settled(NOW).staged(pair(2, NOW - days * DAY, &lifetimes));
+    assert_eq!(step(&record, &of(&record)), Step::Secret(change));
 }
 
 #[test]
