@@ -122,7 +122,7 @@ async fn a_bundle_that_somebody_changed_is_put_back_and_an_event_names_them(
     .await;
     let (reason, note) = until("an Event tells", async || world.events().await.pop()).await;
     assert_eq!(reason, "CABundleChanged");
-    assert!(note.starts_with("argocd-controller changed"), "{note}");
+    assert!(note.contains("argocd-controller; it is put back"), "{note}");
     let repairs = replica.metric("targetgate_ca_bundle_repairs_total").await;
     assert_eq!(repairs, Some(1.0));
     replica.ready().await;

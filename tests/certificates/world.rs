@@ -146,7 +146,11 @@ impl World {
             field_manager: Some(manager.to_owned()),
             ..PatchParams::default()
         };
-        let patch = Patch::Strategic(json!({ "webhooks": webhooks }));
+        // As a GitOps controller leaves its mark.
+        let patch = Patch::Strategic(json!({
+            "metadata": { "annotations": { "example.com/applied-by": manager } },
+            "webhooks": webhooks,
+        }));
         let patched = configurations.patch(&self.namespace, &params, &patch).await;
         patched.unwrap();
     }

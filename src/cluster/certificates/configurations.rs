@@ -1,5 +1,6 @@
 //! The webhook configurations: what their bundles hold, since when, and who has changed them.
 
+use std::fmt;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -39,6 +40,27 @@ impl Kind {
     }
 }
 
+/// Whom `metadata.managedFields` names for a bundle that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Culprit {
+    /// Who owns a bundle.
+    Owner(String),
+    /// A bundle was taken away, which leaves no trace: who else has written last.
+    LastWriter(String),
+    /// There is no trace of anybody.
+    Nobody,
+}
+
+impl fmt::Display for Culprit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Owner(manager) => f.write_str(manager),
+            Self::LastWriter(manager) => write!(f, "somebody, perhaps {manager}"),
+            Self::Nobody => f.write_str("somebody"),
+        }
+    }
+}
+
 /// One webhook configuration, and what is known of it.
 pub(super) struct Hooks {
     kind: Kind,
@@ -47,7 +69,7 @@ pub(super) struct Hooks {
     /// As it was last read, or written by us.
     known: Option<Known>,
     /// Who has changed a bundle since we knew it last.
-    culprit: Option<String>,
+    culprit: Option<Culprit>,
 }
 
 struct Known {
@@ -151,7 +173,7 @@ impl Hooks {
     }
 
     /// Who has changed a bundle since it was last asked.
-    pub(super) fn take_culprit(&mut self) -> Option<String> {
+    pub(super) fn take_culprit(&mut self) -> Option<Culprit> {
         self.culprit.take()
     }
 
@@ -216,17 +238,19 @@ pub(super) fn unchanged_for(all: &[Hooks]) -> Option<Duration> {
     Some(each?.into_iter().min().unwrap_or(Duration::MAX))
 }
 
-/// Who is to be named when the bundles of so many webhooks have changed: who owns one, else, unless
-/// all are ours, who has written last.
-fn culprit(entries: &[ManagedFieldsEntry], webhooks: usize) -> Option<String> {
-    let others = || entries.iter().filter(|entry| !is_ours(entry));
-    let last = || others().max_by_key(|entry| entry.time.as_ref().map(|time| time.0));
+/// Who is to be named when the bundles of so many webhooks have changed; `None` where we own them all.
+fn culprit(entries: &[ManagedFieldsEntry], webhooks: usize) -> Option<Culprit> {
+    let name = |entry: &ManagedFieldsEntry| entry.manager.clone().unwrap_or_default();
+    if let Some(owner) = owner_of_bundles(entries) {
+        return Some(Culprit::Owner(name(owner)));
+    }
     let ours = entries.iter().filter(|entry| is_ours(entry)).map(bundles);
-    let named = match owner_of_bundles(entries) {
-        None if ours.sum::<usize>() < webhooks => last(),
-        owner => owner,
-    };
-    named?.manager.clone()
+    if ours.sum::<usize>() >= webhooks {
+        return None;
+    }
+    let others = entries.iter().filter(|entry| !is_ours(entry));
+    let last = others.max_by_key(|entry| entry.time.as_ref().map(|time| time.0));
+    Some(last.map_or(Culprit::Nobody, |last| Culprit::LastWriter(name(last))))
 }
 
 fn owner_of_bundles(entries: &[ManagedFieldsEntry]) -> Option<&ManagedFieldsEntry> {
@@ -270,14 +294,15 @@ mod tests {
             { "manager": "argocd", "time": "2026-01-01T00:00:00Z", "fieldsV1": fields("f:caBundle") },
             { "manager": "helm", "time": "2026-01-02T00:00:00Z", "fieldsV1": fields("f:service") },
         ]));
-        assert_eq!(culprit(&all, 1).as_deref(), Some("argocd"));
+        assert_eq!(culprit(&all, 1), Some(Culprit::Owner("argocd".into())));
         let without = [all[0].clone(), all[2].clone()];
-        assert_eq!(culprit(&without, 2).as_deref(), Some("helm"));
+        let last = Some(Culprit::LastWriter("helm".into()));
+        assert_eq!(culprit(&without, 2), last);
         assert_eq!(
             culprit(&without, 1),
             None,
             "another replica of ours wrote it"
         );
-        assert_eq!(culprit(&all[..1], 2), None);
+        assert_eq!(culprit(&all[..1], 2), Some(Culprit::Nobody));
     }
 }

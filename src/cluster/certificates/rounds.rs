@@ -25,8 +25,8 @@ use crate::rules::rotation::{self, Change, Former, Record, Situation, Step};
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// Between a write and the next look: what is written is read back.
 const AFTER_WRITE: Duration = Duration::from_millis(20);
-/// Writes in a row that are in order. More of them are somebody's fight with us, or our mistake.
-const IN_A_ROW: u32 = 12;
+/// The same step so often in a row is somebody's fight with us, or our mistake: it is done more slowly.
+const IN_A_ROW: u32 = 8;
 
 /// Why a step was not done. It is tried again.
 #[derive(Debug, Error)]
@@ -46,8 +46,8 @@ enum Trouble {
 
 /// When to look again, unless woken before.
 enum Pause {
-    /// At once: something was written.
-    Written,
+    /// At once: this step was done, or somebody else was quicker.
+    Done(Step),
     /// After this long.
     For(Duration),
     /// Something failed: after more and more.
@@ -83,17 +83,21 @@ impl<'a> Rounds<'a> {
     /// Round after round, for ever.
     pub(super) async fn run(mut self, changed: &Notify) {
         let mut backoff = Backoff::new(self.store.name());
-        let mut written = 0;
+        let mut row = (None, 0);
         loop {
             let pause = self.round().await;
-            written = match pause {
-                Pause::Written => written + 1,
-                _ => 0,
+            let step = match &pause {
+                Pause::Done(step) => Some(step.clone()),
+                _ => None,
+            };
+            row = match step == row.0 {
+                true => (step, row.1 + 1),
+                false => (step, 1),
             };
             match pause {
-                Pause::Written if written <= IN_A_ROW => sleep(AFTER_WRITE).await,
+                Pause::Done(_) if row.1 <= IN_A_ROW => sleep(AFTER_WRITE).await,
                 // Not even a change wakes who has just failed.
-                Pause::Written | Pause::Failed => sleep(backoff.next()).await,
+                Pause::Done(_) | Pause::Failed => sleep(backoff.next()).await,
                 Pause::For(time) => {
                     backoff.reset();
                     tokio::select! {
@@ -197,6 +201,7 @@ impl<'a> Rounds<'a> {
             _ => format!("secret/{}", self.store.name()),
         };
         let topic = format!("write of {title}");
+        let done = Pause::Done(step.clone());
         let result = match step {
             Step::Trust(index) => self.trust(index, record.as_ref()).await,
             Step::Secret(change) => self.change(&change, found, record, now).await,
@@ -205,9 +210,9 @@ impl<'a> Rounds<'a> {
         match result {
             Ok(()) => {
                 self.tell(&topic, None);
-                Pause::Written
+                done
             }
-            Err(Trouble::Conflict) => Pause::Written,
+            Err(Trouble::Conflict) => done,
             Err(trouble) => {
                 self.tell(&topic, Some(trouble.to_string()));
                 Pause::Failed
@@ -230,15 +235,16 @@ impl<'a> Rounds<'a> {
         answered(written, "patch", &title)?;
         info!(object = title, "rotation: its bundles are written");
         if let Some(culprit) = hooks.take_culprit() {
+            let culprit = culprit.to_string();
             warn!(
                 object = title,
-                manager = culprit,
+                by = culprit,
                 "a caBundle was changed; it is put back"
             );
             self.keeper.metrics.bundle_repair();
             let note = format!(
-                "{culprit} changed a caBundle that belongs to targetgate; it is put back. \
-                 Leave the field out of what {culprit} applies, or let it ignore the field."
+                "A caBundle that belongs to targetgate was changed by {culprit}; it is put back. \
+                 Whoever applies the webhooks should leave the field out, or ignore it."
             );
             let object = self.hooks[index].reference();
             let told = self

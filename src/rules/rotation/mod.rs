@@ -124,10 +124,8 @@ pub fn next(situation: &Situation<'_>, lifetimes: &Lifetimes) -> Step {
         return Step::Secret(Change::Create);
     };
     let now = situation.now;
-    let of_secret = adopts(situation, record, lifetimes)
-        .or_else(|| forgets(now, record, lifetimes))
-        .or_else(|| signs(now, record, lifetimes));
-    if let Some(change) = of_secret {
+    let change = adopts(situation, record, lifetimes).or_else(|| signs(now, record, lifetimes));
+    if let Some(change) = change {
         return Step::Secret(change);
     }
     let Some(configurations) = situation.configurations else {
@@ -140,7 +138,11 @@ pub fn next(situation: &Situation<'_>, lifetimes: &Lifetimes) -> Step {
         return Step::Secret(Change::Stage(why));
     }
     if record.staged.is_none() {
-        return Step::Rest(rest(now, record, lifetimes));
+        // Last of all: it changes the bundles, which must not change while others wait for them.
+        return match forgets(now, record, lifetimes) {
+            Some(change) => Step::Secret(change),
+            None => Step::Rest(rest(now, record, lifetimes)),
+        };
     }
     match lifetimes
         .seen_after
@@ -220,9 +222,13 @@ fn is_due(now: Timestamp, authority: &Authority, lifetimes: &Lifetimes) -> bool 
     now >= lifetimes.renewal(authority.ca.validity)
 }
 
-/// The first configuration with a bundle that holds something else than it should.
+/// The first configuration with a bundle that holds something else than it should. Where there is no
+/// CA yet, no bundle is touched.
 fn untrusting(configurations: &[Configuration], record: &Record) -> Option<usize> {
     let wanted: BTreeSet<_> = record.trusted().into_iter().map(|ca| ca.id).collect();
+    if wanted.is_empty() {
+        return None;
+    }
     let right = |bundle: &Bundle| {
         let held = bundle.cas.iter().map(|ca| ca.id);
         bundle.sound && held.collect::<BTreeSet<_>>() == wanted

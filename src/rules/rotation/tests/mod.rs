@@ -236,6 +236,40 @@ fn a_leaf_of_a_broken_secret_stays_trusted_by_what_the_bundles_hold() {
 }
 
 #[test]
+fn of_what_has_expired_nothing_is_kept_and_nothing_is_emptied_before_there_is_more() {
+    let lifetimes = Lifetimes::default();
+    let old = settled(NOW - 400 * DAY);
+    let bundles = of(&old);
+    let mut record = old;
+    (record.authority, record.former) = (None, None);
+    let adopted = Change::Adopt(vec![]);
+    assert_eq!(step(&record, &bundles), Step::Secret(adopted));
+    let record = record.adopted(&[]);
+    let staged = Step::Secret(Change::Stage(Why::Unusable));
+    assert_eq!(step(&record, &bundles), staged);
+    let record = record.staged(pair(2, NOW, &lifetimes));
+    assert_eq!(step(&record, &bundles), Step::Trust(0));
+    assert_eq!(record.trusted().len(), 1);
+}
+
+#[test]
+fn a_former_ca_stays_while_another_waits_for_the_bundles() {
+    let lifetimes = Lifetimes::default();
+    let over = Former {
+        ca: ca(7, lifetimes.of_ca(NOW - 100 * DAY)),
+        last_leaf: NOW - DAY,
+    };
+    let record = settled(NOW).adopted(&[over]);
+    let staged = record.staged(pair(2, NOW, &lifetimes));
+    assert_eq!(step(&staged, &of(&staged)), Step::Secret(Change::Promote));
+    let promoted = staged.promoted();
+    assert_eq!(
+        step(&promoted, &of(&promoted)),
+        Step::Secret(Change::Forget)
+    );
+}
+
+#[test]
 fn what_a_process_remembers_is_never_dropped_while_its_leaves_live() {
     let lifetimes = Lifetimes::default();
     let remembered = remember(vec![], &settled(NOW), NOW, &lifetimes);
