@@ -3,11 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use clap::CommandFactory as _;
+use clap::{CommandFactory as _, Parser as _};
 use serde_json::Value;
 use targetgate::admission::{MUTATE_BINDING_PATH, POD_PATH, VALIDATE_BINDING_PATH};
-use targetgate::args::Cli;
+use targetgate::args::{Cli, Command};
+use targetgate::cluster::lease::RELEASE_WITHIN;
+use targetgate::serve::edge::Limits;
 
 fn documents(yaml: &str) -> Vec<Value> {
     serde_saphyr::from_multiple(yaml).unwrap()
@@ -99,6 +102,25 @@ fn the_ports_are_those_that_serve_listens_on() {
         service["spec"]["selector"],
         deployment()["spec"]["template"]["metadata"]["labels"]
     );
+}
+
+#[test]
+fn the_grace_period_is_longer_than_the_end_takes() {
+    let words = [
+        "targetgate",
+        "serve",
+        "--tls-cert",
+        "crt",
+        "--tls-key",
+        "key",
+    ];
+    let Command::Serve(settings) = Cli::parse_from(words).command else {
+        panic!("serve is what was asked for");
+    };
+    let end = settings.shutdown_delay + Limits::default().drain + RELEASE_WITHIN;
+    let pod = &deployment()["spec"]["template"]["spec"];
+    let grace = pod["terminationGracePeriodSeconds"].as_u64().unwrap();
+    assert!(end < Duration::from_secs(grace), "{end:?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use futures::FutureExt as _;
+use humantime::format_duration;
 use kube::Client;
 use tokio::sync::oneshot;
 use tokio::task::{self, JoinError, JoinHandle};
@@ -29,9 +30,15 @@ impl Elected {
         kube: &Client,
         metrics: &Arc<Metrics>,
     ) -> anyhow::Result<(Self, Leadership)> {
-        let timing = settings.lease_timing().context(
-            "--lease-duration, --lease-renew-deadline and --lease-retry-period do not go together",
-        )?;
+        let timing = settings.lease_timing().with_context(|| {
+            format!(
+                "--lease-duration {}, --lease-renew-deadline {} and --lease-retry-period {} do not \
+                 go together",
+                format_duration(settings.lease_duration),
+                format_duration(settings.lease_renew_deadline),
+                format_duration(settings.lease_retry_period),
+            )
+        })?;
         let Some(timing) = timing else {
             metrics.leader(true);
             return Ok((Self(None), Leadership::alone()));

@@ -1,4 +1,7 @@
 //! Whether this replica leads: what everyone who writes asks just before each write (contract 5.8).
+//!
+//! The monotonic clock stands still while the machine itself is suspended, so even this answer may be
+//! old. What is written then is refused for the `resourceVersion` that it names.
 
 use std::future::pending;
 use std::mem::discriminant;

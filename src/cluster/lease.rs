@@ -72,7 +72,7 @@ pub struct Candidate {
 
 /// How a call has ended.
 enum Done {
-    Looked(Result<Seen, String>),
+    Looked(Duration, Result<Seen, String>),
     Tried(Attempt, Duration, Result<Outcome, String>),
 }
 
@@ -153,14 +153,14 @@ impl Candidate {
 
     fn look(&self) -> impl Future<Output = Done> + Send + use<> {
         let (api, name) = (self.api.clone(), self.seat.lease.name.clone());
-        let within = self.call_timeout();
+        let (begun, within) = (self.at(), self.call_timeout());
         async move {
-            let read = timeout(within, api.get_opt(&name)).await;
-            Done::Looked(match read {
+            let read = match timeout(within, api.get_opt(&name)).await {
                 Ok(Ok(lease)) => Ok(lease.as_ref().map(as_seen)),
                 Ok(Err(error)) => Err(why(&error)),
                 Err(_) => Err(format!("no answer within {within:?}")),
-            })
+            };
+            Done::Looked(begun, read)
         }
     }
 
@@ -187,12 +187,12 @@ impl Candidate {
     fn ended(&mut self, done: Done) {
         let at = self.at();
         let failure = match done {
-            Done::Looked(Ok(read)) => {
+            Done::Looked(_, Ok(read)) => {
                 self.election.looked(read, at);
                 None
             }
-            Done::Looked(Err(why)) => {
-                self.election.look_failed(at);
+            Done::Looked(begun, Err(why)) => {
+                self.election.look_failed(begun, at);
                 Some(("read", why))
             }
             Done::Tried(attempt, begun, outcome) => {

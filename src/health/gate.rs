@@ -48,6 +48,13 @@ pub(super) struct Gate {
     failures: u32,
 }
 
+/// A pod as a watch tells of it.
+pub(super) struct Seen<'a> {
+    pub(super) pod: &'a Arc<Pod>,
+    /// Whether that is older than what we wrote.
+    pub(super) old: bool,
+}
+
 /// A write that is under way.
 #[derive(Debug)]
 struct Writing {
@@ -142,11 +149,11 @@ impl Gate {
         asks.find(|ask| ask.group == *group)
     }
 
-    /// The pod was seen, and this is now its outlook. `old` is a sight older than what we wrote;
-    /// `suspect` tells whether a target may be another pod's.
+    /// The pod was seen, and this is now its outlook. `suspect` tells whether a target may be another
+    /// pod's.
     pub(super) fn see(
         &mut self,
-        (pod, old): (&Arc<Pod>, bool),
+        Seen { pod, old }: Seen<'_>,
         name: &GateName,
         outlook: Outlook,
         suspect: impl Fn(&Ask) -> bool,

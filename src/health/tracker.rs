@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::health::action::{Action, CallFailure, Fresh, GateId, Settings, WriteOutcome};
-use crate::health::gate::{Answer, Gate};
+use crate::health::gate::{Answer, Gate, Seen};
 use crate::health::rounds::Rounds;
 use crate::index::Index;
 use crate::model::{Binding, Pod, Service, TargetHealth};
@@ -153,7 +153,14 @@ impl Tracker {
             .entry(name.clone())
             .or_insert_with(|| Gate::new(pod.clone()));
         let former: Vec<Group> = gate.groups().cloned().collect();
-        gate.see((pod, old), name, outlook, suspect, &self.settings, now);
+        gate.see(
+            Seen { pod, old },
+            name,
+            outlook,
+            suspect,
+            &self.settings,
+            now,
+        );
         let id = gate.id(name);
         if let Some(due) = gate.due.filter(|_| gate.waits()) {
             gate.groups()

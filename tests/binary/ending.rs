@@ -1,5 +1,7 @@
 //! How the process ends: by SIGTERM, by a second signal.
 
+use k8s_openapi::api::coordination::v1::Lease;
+use targetgate_sandbox::api::{Api, Options};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -40,6 +42,26 @@ async fn sigterm_answers_what_is_in_flight_with_connection_close_then_exits_0() 
     let late = process.answer(&review(SMALL, CLOSE)).await;
     assert_eq!(status(&late), 200);
     assert_eq!(process.exit_code().await, 0);
+}
+
+#[tokio::test]
+async fn the_lease_is_given_back_at_the_end() {
+    let api = Api::new(Options::default());
+    let leases: kube::Api<Lease> = kube::Api::namespaced(api.client(), "default");
+    let mut process = Process::started(api).await;
+    until("it leads", || async {
+        let (_, metrics) = process.admin("/metrics").await;
+        metrics.contains("\ntargetgate_leader 1\n").then_some(())
+    })
+    .await;
+    let holder = || async {
+        let lease = leases.get("targetgate").await.unwrap();
+        lease.spec.unwrap().holder_identity.unwrap()
+    };
+    assert!(holder().await.contains('_'), "{}", holder().await);
+    process.signal("TERM");
+    assert_eq!(process.exit_code().await, 0);
+    assert_eq!(holder().await, "");
 }
 
 #[tokio::test]

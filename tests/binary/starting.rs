@@ -14,6 +14,8 @@ use crate::process::{CLOSE, Files, Process, SMALL, binary, review, run};
 #[case("--listen", "192.0.2.1:9443")]
 #[case("--admin-listen", "192.0.2.1:8080")]
 #[case("--elb-rate", "-1")]
+#[case("--lease-duration", "9s")]
+#[case("--lease-retry-period", "7s")]
 fn a_start_that_fails_names_the_flag(#[case] flag: &str, #[case] value: &str) {
     let files = Files::new("127.0.0.1:9".parse().unwrap());
     let mut flags = files.flags();

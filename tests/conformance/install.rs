@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::ServiceAccount;
-use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Client, Config};
 use serde_json::{Value, json};
 use targetgate::dev_certs;
@@ -29,65 +30,110 @@ use crate::servers::{Cluster, Server, control_plane, resource, until};
 /// `deploy/base` is one per cluster: tests that install it take turns.
 static TURN: Mutex<()> = Mutex::const_new(());
 /// Where it is installed, and as whom it runs.
-const NAMESPACE: &str = "targetgate-system";
+pub(crate) const NAMESPACE: &str = "targetgate-system";
+/// What is there; the rest is the cluster's.
+const NAMESPACED: [&str; 5] = [
+    "ServiceAccount",
+    "Service",
+    "Deployment",
+    "Role",
+    "RoleBinding",
+];
 /// The shipped ServiceAccount, as the API server names it.
 pub(crate) const ACCOUNT: &str = "system:serviceaccount:targetgate-system:targetgate";
 
-/// A running installation; ended when dropped.
-pub(crate) struct Installed {
+/// A cluster that all but the hooks is installed in, and an AWS. It is one test's until dropped.
+pub(crate) struct Site {
     /// With a namespace that has opted in.
     pub(crate) cluster: Cluster,
-    elb: Elb,
+    pub(crate) elb: Elb,
     /// The target group of binding `web`.
     pub(crate) arn: String,
-    /// What was applied.
+    /// What is shipped, hooks and all.
     pub(crate) shipped: Vec<Value>,
-    process: Child,
-    #[expect(dead_code, reason = "held until dropped")]
-    files: TempDir,
+    endpoint: String,
+    /// Of the shipped ServiceAccount.
+    pub(crate) kubeconfig: PathBuf,
+    ca: String,
+    pub(crate) files: TempDir,
     #[expect(dead_code, reason = "held until dropped")]
     tasks: JoinSet<()>,
     #[expect(dead_code, reason = "held until dropped")]
     turn: MutexGuard<'static, ()>,
 }
 
-impl Installed {
-    /// Installs it, starts it, and returns when it is ready and the API server asks its hooks.
+impl Site {
+    /// Installs it.
     pub(crate) async fn new() -> Self {
         let turn = TURN.lock().await;
         let cluster = Server::Kubernetes.cluster().await;
         let opt_in = "elbv2.k8s.aws/pod-readiness-gate-inject";
         cluster.label_namespace(opt_in, "enabled").await;
         let shipped = rendered();
-        let (hooks, rest): (Vec<_>, Vec<_>) = shipped.iter().cloned().partition(is_hooks);
-        for object in rest {
-            apply(&cluster.client, object).await;
+        for object in shipped.iter().filter(|object| !is_hooks(object)) {
+            apply(&cluster.client, object.clone()).await;
+        }
+        // What the test before this one has left: a holder that it killed would be waited for, and
+        // hooks that nobody answers any more refuse bindings.
+        let mut left = vec![("coordination.k8s.io", "Lease", "targetgate")];
+        for object in shipped.iter().filter(|object| is_hooks(object)) {
+            let kind = object["kind"].as_str().unwrap();
+            left.push(("admissionregistration.k8s.io", kind, "targetgate"));
+        }
+        for (group, kind, name) in left {
+            delete(&cluster.client, &resource(group, "v1", kind), name).await;
         }
 
         let mut tasks = JoinSet::new();
         let (elb, arn, endpoint) = aws(&mut tasks).await;
         let files = tempfile::tempdir().unwrap();
-        let made = dev_certs::make(NAMESPACE, &[], Timestamp::now()).unwrap();
+        // As a host of a URL this is no loopback address to the API server, which then speaks
+        // HTTP/1.1, as to a Service.
+        let names = ["0.0.0.0".to_owned()];
+        let made = dev_certs::make(NAMESPACE, &names, Timestamp::now()).unwrap();
         std::fs::write(files.path().join("tls.crt"), &made.certificate).unwrap();
         std::fs::write(files.path().join("tls.key"), &made.key).unwrap();
-        let kubeconfig = kubeconfig(&cluster).await;
-        let mut process = start(files.path(), &kubeconfig, &endpoint);
-        let listening = listening(files.path(), &mut process).await;
-        ready(&listening).await;
-
-        for mut object in hooks {
-            redirect(&mut object, listening.hooks, &made.ca);
-            apply(&cluster.client, object).await;
-        }
         Self {
+            kubeconfig: kubeconfig(&cluster).await,
             cluster,
             elb,
             arn,
             shipped,
-            process,
+            endpoint,
+            ca: made.ca,
             files,
             tasks,
             turn,
+        }
+    }
+
+    /// Starts a process as a pod of this name, and returns when it is ready.
+    pub(crate) async fn start(&self, pod: &str) -> Replica {
+        self.start_with(pod, &self.kubeconfig).await
+    }
+
+    /// The same, with a kubeconfig of its own.
+    pub(crate) async fn start_with(&self, pod: &str, kubeconfig: &Path) -> Replica {
+        let log = self.files.path().join(format!("{pod}.log"));
+        let mut command = self.command(pod, File::create(&log).unwrap());
+        let mut process = command.arg("--kubeconfig").arg(kubeconfig).spawn().unwrap();
+        let (hooks, admin) = listening(&log, &mut process).await;
+        let replica = Replica {
+            process,
+            hooks,
+            admin,
+            log,
+        };
+        replica.until_ready().await;
+        replica
+    }
+
+    /// Registers the hooks at this address.
+    pub(crate) async fn register_hooks(&self, hooks: SocketAddr, more: Value) {
+        for object in self.shipped.iter().filter(|object| is_hooks(object)) {
+            let mut object = object.clone();
+            redirect(&mut object, hooks, &self.ca, &more);
+            apply(&self.cluster.client, object).await;
         }
     }
 
@@ -96,24 +142,114 @@ impl Installed {
         self.elb.register(&self.arn, ip, port).unwrap();
     }
 
+    /// Bindings, as the CRD has them.
+    pub(crate) fn bindings(&self) -> Api<DynamicObject> {
+        let resource = resource("elbv2.k8s.aws", "v1beta1", "TargetGroupBinding");
+        self.cluster.dynamic(&resource)
+    }
+
+    /// The command and the environment of the shipped Deployment, as far as this machine goes.
+    fn command(&self, pod: &str, log: File) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_targetgate"));
+        command
+            .args([
+                "serve",
+                "--listen=127.0.0.1:0",
+                "--admin-listen=127.0.0.1:0",
+                "--log-format=json",
+            ])
+            .arg("--tls-cert")
+            .arg(self.files.path().join("tls.crt"))
+            .arg("--tls-key")
+            .arg(self.files.path().join("tls.key"))
+            .env_clear()
+            .env("POD_NAMESPACE", NAMESPACE)
+            .env("POD_NAME", pod)
+            .env("AWS_REGION", elb::Options::default().region)
+            .env("AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2", &self.endpoint)
+            .env("AWS_ACCESS_KEY_ID", "sandbox")
+            .env("AWS_SECRET_ACCESS_KEY", "sandbox")
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
+        command
+    }
+}
+
+/// A running process; killed when dropped.
+pub(crate) struct Replica {
+    pub(crate) process: Child,
+    /// Where it answers reviews.
+    pub(crate) hooks: SocketAddr,
+    admin: SocketAddr,
+    log: PathBuf,
+}
+
+impl Replica {
     /// Kills the process, as a node that dies.
     pub(crate) fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
 
-    /// Bindings, as the CRD has them.
-    pub(crate) fn bindings(&self) -> Api<DynamicObject> {
-        let resource = resource("elbv2.k8s.aws", "v1beta1", "TargetGroupBinding");
-        self.cluster.dynamic(&resource)
+    /// What the admin listener answers at a path, where it says 200.
+    pub(crate) async fn admin(&self, path: &str) -> Option<String> {
+        let admin = Config::new(format!("http://{}", self.admin).parse().unwrap());
+        let admin = Client::try_from(admin).unwrap();
+        let request = http::Request::get(path).body(vec![]).unwrap();
+        admin.request_text(request).await.ok()
+    }
+
+    /// Waits until its watches have seen everything.
+    async fn until_ready(&self) {
+        let ready = until("targetgate is ready", async || self.admin("/readyz").await);
+        let ready = std::panic::AssertUnwindSafe(ready);
+        if futures::FutureExt::catch_unwind(ready).await.is_err() {
+            panic!("targetgate does not get ready:\n{}", self.log());
+        }
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
     }
 }
 
-impl Drop for Installed {
+impl Drop for Replica {
     fn drop(&mut self) {
         // One that has been killed already is as good.
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+/// A running installation of one process; ended when dropped.
+pub(crate) struct Installed {
+    replica: Replica,
+    site: Site,
+}
+
+impl Installed {
+    /// Installs it, starts it, and returns when it is ready and its hooks are registered.
+    pub(crate) async fn new() -> Self {
+        let site = Site::new().await;
+        let replica = site.start("targetgate-0").await;
+        site.register_hooks(replica.hooks, json!({})).await;
+        Self { replica, site }
+    }
+
+    /// Kills the process, as a node that dies.
+    pub(crate) fn kill(&mut self) {
+        self.replica.kill();
+    }
+}
+
+impl Deref for Installed {
+    type Target = Site;
+
+    fn deref(&self) -> &Site {
+        &self.site
     }
 }
 
@@ -133,7 +269,7 @@ fn rendered() -> Vec<Value> {
         .collect();
     for object in &mut objects {
         let kind = object["kind"].as_str().unwrap();
-        if ["ServiceAccount", "Service", "Deployment"].contains(&kind) {
+        if NAMESPACED.contains(&kind) {
             object["metadata"]["namespace"] = kustomization["namespace"].clone();
         }
         for labels in kustomization["labels"].as_array().unwrap() {
@@ -166,14 +302,29 @@ async fn apply(client: &Client, object: Value) {
     applied.unwrap_or_else(|error| panic!("{} {name}: {error}", gvk.kind));
 }
 
-/// Points the hooks at a process of this machine instead of a Service of the cluster.
-fn redirect(configuration: &mut Value, hooks: SocketAddr, ca: &str) {
+/// Deletes an object, which need not be there.
+async fn delete(client: &Client, resource: &ApiResource, name: &str) {
+    let api: Api<DynamicObject> = match NAMESPACED.contains(&resource.kind.as_str()) {
+        true => Api::namespaced_with(client.clone(), NAMESPACE, resource),
+        false => Api::all_with(client.clone(), resource),
+    };
+    match api.delete(name, &DeleteParams::default()).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(status)) if status.code == 404 => {}
+        Err(error) => panic!("{} {name}: {error}", resource.kind),
+    }
+}
+
+/// Points the hooks at an address of this machine instead of a Service of the cluster, with this on
+/// top.
+fn redirect(configuration: &mut Value, hooks: SocketAddr, ca: &str, more: &Value) {
     for webhook in configuration["webhooks"].as_array_mut().unwrap() {
         let path = webhook["clientConfig"]["service"]["path"].as_str().unwrap();
         webhook["clientConfig"] = json!({
             "url": format!("https://{hooks}{path}"),
             "caBundle": STANDARD.encode(ca),
         });
+        json_patch::merge(webhook, more);
     }
 }
 
@@ -208,47 +359,10 @@ async fn kubeconfig(cluster: &Cluster) -> PathBuf {
     control_plane().await.kubeconfig_for(&name, &token).unwrap()
 }
 
-/// The command and the environment of the shipped Deployment, as far as this machine goes.
-fn start(files: &Path, kubeconfig: &Path, elb: &str) -> Child {
-    let log = File::create(files.join("log")).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_targetgate"))
-        .args([
-            "serve",
-            "--listen=127.0.0.1:0",
-            "--admin-listen=127.0.0.1:0",
-            "--log-format=json",
-        ])
-        .arg("--tls-cert")
-        .arg(files.join("tls.crt"))
-        .arg("--tls-key")
-        .arg(files.join("tls.key"))
-        .arg("--kubeconfig")
-        .arg(kubeconfig)
-        .env_clear()
-        .env("AWS_REGION", elb::Options::default().region)
-        .env("AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2", elb)
-        .env("AWS_ACCESS_KEY_ID", "sandbox")
-        .env("AWS_SECRET_ACCESS_KEY", "sandbox")
-        .env("AWS_EC2_METADATA_DISABLED", "true")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .unwrap()
-}
-
-/// Where the process listens.
-struct Listening {
-    hooks: SocketAddr,
-    admin: SocketAddr,
-    log: PathBuf,
-}
-
-/// Waits until the process says where it listens.
-async fn listening(files: &Path, process: &mut Child) -> Listening {
-    let log = files.join("log");
+/// Waits until the process says where it listens, for reviews and for probes.
+async fn listening(log: &Path, process: &mut Child) -> (SocketAddr, SocketAddr) {
     until("targetgate has started", async || {
-        let text = std::fs::read_to_string(&log).unwrap();
+        let text = std::fs::read_to_string(log).unwrap();
         let ended = process.try_wait().unwrap();
         assert!(ended.is_none(), "targetgate ended, {ended:?}:\n{text}");
         let mut lines = text
@@ -256,26 +370,7 @@ async fn listening(files: &Path, process: &mut Child) -> Listening {
             .filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let started = lines.find(|line| line["message"] == "started")?;
         let address = |name: &str| started[name].as_str().unwrap().parse().unwrap();
-        Some(Listening {
-            hooks: address("listen"),
-            admin: address("admin"),
-            log: log.clone(),
-        })
+        Some((address("listen"), address("admin")))
     })
     .await
-}
-
-/// Waits until its watches have seen everything.
-async fn ready(listening: &Listening) {
-    let admin = Config::new(format!("http://{}", listening.admin).parse().unwrap());
-    let admin = Client::try_from(admin).unwrap();
-    let readyz = async || {
-        let request = http::Request::get("/readyz").body(vec![]).unwrap();
-        admin.request_text(request).await.ok()
-    };
-    let waiting = std::panic::AssertUnwindSafe(until("targetgate is ready", readyz));
-    if futures::FutureExt::catch_unwind(waiting).await.is_err() {
-        let log = std::fs::read_to_string(&listening.log).unwrap();
-        panic!("targetgate does not get ready:\n{log}");
-    }
 }

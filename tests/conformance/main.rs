@@ -11,6 +11,7 @@ mod admission;
 mod bindings;
 mod hook;
 mod install;
+mod leases;
 mod objects;
 mod patches;
 mod reading;

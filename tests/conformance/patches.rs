@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use kube::ResourceExt as _;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -151,6 +151,23 @@ async fn a_patch_of_an_old_version_is_a_conflict(
         message.contains("the object has been modified"),
         "{message}"
     );
+}
+
+/// A pod that was replaced under its name has another UID and another version.
+#[rstest]
+#[tokio::test]
+async fn a_patch_of_a_pod_that_was_replaced_is_a_conflict(
+    #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
+) {
+    let cluster = server.cluster().await;
+    let former = cluster.pod("a", json!({})).await.unwrap();
+    let now = DeleteParams::default().grace_period(0);
+    cluster.pods().delete("a", &now).await.unwrap();
+    cluster.pod("a", json!({})).await.unwrap();
+    let mut late = condition(GATE, "True");
+    late["metadata"] = json!({ "uid": former.uid(), "resourceVersion": former.resource_version() });
+    let late = strategic(&cluster.pods(), "a", late).await;
+    assert_eq!(code(late), answer(409, "Conflict"));
 }
 
 #[rstest]

@@ -18,7 +18,7 @@ use tokio::sync::OnceCell;
 use tokio::time::{sleep, timeout};
 
 /// Everything awaited here comes long before.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 const ARN: &str =
     "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0123456789abcdef";

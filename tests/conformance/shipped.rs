@@ -154,7 +154,7 @@ async fn nothing_was_asked_for_that_is_not_granted(installed: &Installed) {
 fn granted(shipped: &[Value]) -> BTreeSet<Grant> {
     let roles = shipped
         .iter()
-        .filter(|object| object["kind"] == "ClusterRole");
+        .filter(|object| object["kind"] == "ClusterRole" || object["kind"] == "Role");
     let rules = roles.flat_map(|role| role["rules"].as_array().unwrap());
     let mut granted = BTreeSet::new();
     for rule in rules {

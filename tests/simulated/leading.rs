@@ -126,6 +126,46 @@ async fn what_a_hung_leader_sends_late_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn writes_that_wait_for_others_are_not_sent_once_the_lead_is_lost() {
+    const PODS: usize = 40;
+    let (world, a, b) = two().await;
+    let arn = world.bind("web").await;
+    let mut pods = vec![];
+    for n in 1..=PODS {
+        let (pod, ip) = (format!("web-{n}"), format!("10.0.0.{n}"));
+        let checking = Health::checking();
+        world
+            .elb
+            .script(&arn, address(&ip).ip(), 8080, checking)
+            .unwrap();
+        world.pod(&pod, &ip, &["web"]).await;
+        pods.push((pod, ip));
+    }
+    for (pod, _) in &pods {
+        let waits = ("False", "Elb.InitialHealthChecking");
+        world.until_gate(pod, waits).await;
+    }
+    a.hold_up(true);
+    for (_, ip) in &pods {
+        let healthy = Health::healthy();
+        world
+            .elb
+            .script(&arn, address(ip).ip(), 8080, healthy)
+            .unwrap();
+    }
+    a.until_follows().await;
+    // Each write that was begun is over when another may lead.
+    b.until_leads().await;
+    let count = |result: &str| {
+        let name = format!("targetgate_condition_writes_total{{result=\"{result}\"}}");
+        a.metric(&name).parse::<usize>().unwrap()
+    };
+    let (sent, unsent) = (count("Failed"), count("Unsent"));
+    assert!(sent > 0 && unsent > 0, "{sent} sent, {unsent} not");
+    assert_eq!(sent + unsent, PODS);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_leader_that_is_cut_off_ceases_to_write_before_another_begins() {
     let (_world, a, b) = two().await;
     sleep(7 * S).await;

@@ -148,7 +148,9 @@ impl Write<'_> {
         let resource = Arc::clone(&target.served.resource);
         let change = |old: &Object| {
             let new = Object::new(patch.apply(&old.to_value())?).map_err(Status::bad_request)?;
-            if !new.uid().is_empty() && new.uid() != old.uid() {
+            // The version is looked at before the fields are.
+            let outdated = !new.version().is_empty() && new.version() != old.version();
+            if !outdated && !new.uid().is_empty() && new.uid() != old.uid() {
                 let why = "field is immutable";
                 let cause = Cause::invalid("metadata.uid", &json!(new.uid()), why);
                 return Err(Status::invalid(&resource, old.name(), &[cause]));

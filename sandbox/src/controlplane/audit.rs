@@ -20,6 +20,8 @@ pub struct AuditEvent {
     pub user: AuditUser,
     /// What was asked for; `None` is what is no resource, such as discovery.
     pub object_ref: Option<AuditObject>,
+    /// How it was answered.
+    pub response_status: Option<AuditStatus>,
     /// Of webhooks, under `patch.webhook.admission.k8s.io/…` and the webhooks' own names, among
     /// others.
     #[serde(default)]
@@ -31,6 +33,13 @@ pub struct AuditEvent {
 pub struct AuditUser {
     /// A service account is `system:serviceaccount:NAMESPACE:NAME`.
     pub username: String,
+}
+
+/// How a request was answered.
+#[derive(Clone, Debug, Deserialize)]
+pub struct AuditStatus {
+    /// The HTTP status.
+    pub code: u16,
 }
 
 /// What was asked for; empty is what the request did not name.

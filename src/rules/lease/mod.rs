@@ -208,9 +208,9 @@ impl Election {
         self.see(read, at);
     }
 
-    /// The Lease could not be read.
-    pub fn look_failed(&mut self, at: Duration) {
-        self.retry_at = at + self.timing.retry_period;
+    /// The Lease could not be read, in an attempt that was begun at `begun`.
+    pub fn look_failed(&mut self, begun: Duration, at: Duration) {
+        self.retry_at = at.max(begun + self.timing.retry_period);
     }
 
     /// A watch told of the Lease; `None` where it is not there. What is older than what is known
@@ -243,7 +243,8 @@ impl Election {
                     false => at,
                 }
             }
-            Outcome::Failed => at + self.timing.retry_period,
+            // One that took long leaves no time for a pause.
+            Outcome::Failed => at.max(begun + self.timing.retry_period),
         };
     }
 

@@ -188,11 +188,19 @@ fn a_failure_is_tried_again_and_two_overtakings_in_a_row_are_not_answered_at_onc
     let overtaken = attempt(&election, at);
     election.tried(overtaken.clone(), at, Outcome::Overtaken, at);
     assert_eq!(election.next(at, NOW), Step::Look);
-    election.look_failed(at);
+    election.look_failed(at, at);
     assert_eq!(election.next(at, NOW), Step::Wait(at + 2 * S));
     election.looked(seen(overtaken.record.clone(), "5"), at);
     election.tried(overtaken, at, Outcome::Overtaken, at);
     assert_eq!(election.next(at, NOW), Step::Wait(at + 2 * S));
+}
+
+#[test]
+fn a_failure_that_took_long_is_tried_again_at_once() {
+    let mut election = holding();
+    let slow = attempt(&election, T + 2 * S);
+    election.tried(slow, T + 2 * S, Outcome::Failed, T + 7 * S);
+    assert!(matches!(election.next(T + 7 * S, NOW), Step::Try(_)));
 }
 
 #[test]

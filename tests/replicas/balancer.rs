@@ -1,0 +1,66 @@
+//! A Service as kube-proxy makes it: each new TCP connection goes to one of the endpoints of the
+//! moment, in turn, and stays with it for as long as both ends want.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+pub(crate) struct Balancer {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    endpoints: Arc<Mutex<Vec<SocketAddr>>>,
+    #[expect(dead_code, reason = "held until dropped")]
+    accepting: JoinSet<()>,
+}
+
+impl Balancer {
+    pub(crate) async fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoints = Arc::<Mutex<Vec<SocketAddr>>>::default();
+        let mut accepting = JoinSet::new();
+        let address = listener.local_addr().unwrap();
+        accepting.spawn(accept(listener, endpoints.clone()));
+        Self {
+            address,
+            endpoints,
+            accepting,
+        }
+    }
+
+    pub(crate) fn add(&self, endpoint: SocketAddr) {
+        self.endpoints.lock().push(endpoint);
+    }
+
+    pub(crate) fn remove(&self, endpoint: SocketAddr) {
+        self.endpoints.lock().retain(|known| *known != endpoint);
+    }
+}
+
+async fn accept(listener: TcpListener, endpoints: Arc<Mutex<Vec<SocketAddr>>>) {
+    let mut connections = JoinSet::new();
+    loop {
+        let (client, _) = listener.accept().await.unwrap();
+        let next = {
+            let mut endpoints = endpoints.lock();
+            if !endpoints.is_empty() {
+                endpoints.rotate_left(1);
+            }
+            endpoints.last().copied()
+        };
+        // Without an endpoint the connection is refused.
+        if let Some(endpoint) = next {
+            connections.spawn(forward(client, endpoint));
+        }
+    }
+}
+
+async fn forward(mut client: TcpStream, endpoint: SocketAddr) {
+    // What breaks one end breaks the other.
+    if let Ok(mut server) = TcpStream::connect(endpoint).await {
+        let _ = copy_bidirectional(&mut client, &mut server).await;
+    }
+}

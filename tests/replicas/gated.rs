@@ -1,0 +1,107 @@
+//! A pod whose gate waits, and signals to the processes.
+
+use std::process::{Command, ExitStatus};
+
+use k8s_openapi::api::core::v1::{PodCondition, Service};
+use kube::api::{DynamicObject, PostParams};
+use serde_json::json;
+
+use crate::install::{Replica, Site};
+use crate::servers::{create, pod, strategic, until};
+
+/// The gate of binding `web`.
+pub(crate) const GATE: &str = "target-health.elbv2.k8s.aws/web";
+/// The address of pod `a`.
+pub(crate) const IP: &str = "10.0.0.1";
+/// The port that is its target.
+pub(crate) const PORT: u16 = 8080;
+
+impl Site {
+    /// Service and binding `web`.
+    pub(crate) async fn bind(&self) {
+        let service = json!({
+            "metadata": { "name": "web" },
+            "spec": { "selector": { "app": "web" }, "ports": [{ "port": 80, "targetPort": PORT }] },
+        });
+        let services = self.cluster.api::<Service>();
+        create(&services, service).await.unwrap();
+        let binding: DynamicObject = serde_json::from_value(json!({
+            "apiVersion": "elbv2.k8s.aws/v1beta1",
+            "kind": "TargetGroupBinding",
+            "metadata": { "name": "web" },
+            "spec": {
+                "serviceRef": { "name": "web", "port": 80 },
+                "targetGroupARN": self.arn,
+                "targetType": "ip",
+            },
+        }))
+        .unwrap();
+        // The CRD may not be served yet.
+        until("the binding is created", async || {
+            let params = PostParams::default();
+            self.bindings().create(&params, &binding).await.ok()
+        })
+        .await;
+    }
+
+    /// Pod `a` with the gate, its containers ready.
+    pub(crate) async fn waiting_pod(&self) {
+        let gates = json!({ "spec": { "readinessGates": [{ "conditionType": GATE }] } });
+        self.cluster.pod("a", gates).await.unwrap();
+        let status = json!({ "status": {
+            "phase": "Running",
+            "podIP": IP,
+            "podIPs": [{ "ip": IP }],
+            "conditions": [{ "type": "ContainersReady", "status": "True" }],
+        } });
+        let pods = self.cluster.pods();
+        strategic(&pods, "a", status).await.unwrap();
+    }
+
+    /// Status and reason of the gate of pod `a`.
+    pub(crate) async fn gate(&self) -> Option<(String, String)> {
+        let pod = self.cluster.pods().get("a").await.unwrap();
+        let conditions: Vec<PodCondition> = pod.status.unwrap().conditions.unwrap_or_default();
+        let gate = conditions.into_iter().find(|c| c.type_ == GATE)?;
+        Some((gate.status, gate.reason.unwrap_or_default()))
+    }
+
+    /// Waits until the gate of pod `a` is so.
+    pub(crate) async fn until_gate(&self, status: &str, reason: &str) {
+        let wanted = (status.to_owned(), reason.to_owned());
+        until(&format!("gate {wanted:?}"), async || {
+            (self.gate().await? == wanted).then_some(())
+        })
+        .await;
+    }
+}
+
+impl Replica {
+    /// Sends it a signal, by name.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.process.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Whether it leads, by its own metric.
+    pub(crate) async fn leads(&self) -> bool {
+        let metrics = self.admin("/metrics").await.unwrap_or_default();
+        metrics.contains("\ntargetgate_leader 1\n")
+    }
+
+    /// Waits until it leads.
+    pub(crate) async fn until_leads(&self) {
+        until("it leads", async || self.leads().await.then_some(())).await;
+    }
+
+    /// Waits until it has ended.
+    pub(crate) async fn until_ended(&mut self) -> ExitStatus {
+        until("it has ended", async || self.process.try_wait().unwrap()).await
+    }
+}
+
+/// A pod that the Service selects and that is created like any other, by its name.
+pub(crate) fn new_pod(name: &str) -> serde_json::Value {
+    pod(name, json!({}))
+}

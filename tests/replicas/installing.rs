@@ -1,0 +1,60 @@
+//! The very first install: our own pods come up while nobody answers our hooks.
+
+use std::net::SocketAddr;
+
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::Client;
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+use targetgate::names::{INJECT_ENABLED, INJECT_LABEL};
+use tokio::net::TcpListener;
+
+use crate::install::{NAMESPACE, Site};
+use crate::servers::until;
+
+/// A pod as the shipped Deployment makes them.
+fn own_pod(site: &Site, name: &str) -> Pod {
+    let mut deployments = site.shipped.iter();
+    let deployment = deployments.find(|object| object["kind"] == "Deployment");
+    let mut pod = deployment.unwrap()["spec"]["template"].clone();
+    pod["metadata"]["name"] = json!(name);
+    serde_json::from_value(pod).unwrap()
+}
+
+/// Opts a namespace in.
+async fn opt_in(client: &Client, namespace: &str, value: Value) {
+    let patch = Patch::Merge(json!({ "metadata": { "labels": { INJECT_LABEL: value } } }));
+    let namespaces = Api::<Namespace>::all(client.clone());
+    let params = PatchParams::default();
+    namespaces.patch(namespace, &params, &patch).await.unwrap();
+}
+
+#[tokio::test]
+async fn our_own_pods_and_kube_systems_are_created_while_the_hook_is_not_there() {
+    let site = Site::new().await;
+    let client = &site.cluster.client;
+    // Nobody listens there, and whoever is asked for would be refused.
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address: SocketAddr = nobody.local_addr().unwrap();
+    drop(nobody);
+    for namespace in [NAMESPACE, "kube-system"] {
+        opt_in(client, namespace, json!(INJECT_ENABLED)).await;
+    }
+    site.register_hooks(address, json!({ "failurePolicy": "Fail" }))
+        .await;
+    let dry = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    until("the API server asks the hook", async || {
+        let pod = own_pod(&site, "elsewhere");
+        site.cluster.pods().create(&dry, &pod).await.err()
+    })
+    .await;
+    for namespace in [NAMESPACE, "kube-system"] {
+        let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+        let created = pods.create(&dry, &own_pod(&site, "own")).await;
+        created.unwrap_or_else(|error| panic!("in {namespace}: {error}"));
+        opt_in(client, namespace, Value::Null).await;
+    }
+}

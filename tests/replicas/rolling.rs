@@ -1,0 +1,150 @@
+//! One replica after the other is replaced while pods are created all the time.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use kube::Client;
+use kube::api::{Api, PostParams};
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::balancer::Balancer;
+use crate::gated::{GATE, new_pod};
+use crate::install::{Replica, Site};
+use crate::servers::until;
+use k8s_openapi::api::core::v1::Pod;
+
+/// Who creates pods at one time.
+const CREATORS: usize = 4;
+/// Of each, between two pods.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Kube-proxy learns that a pod is ending this long after the pod does.
+const PROXY_LAG: Duration = Duration::from_secs(1);
+/// Until something has been seen to go well, so many pods are created.
+const SOME: usize = 50;
+
+/// Creates pods until it is dropped.
+struct Creation {
+    created: Arc<AtomicUsize>,
+    tasks: JoinSet<()>,
+}
+
+impl Creation {
+    fn begin(site: &Site) -> Self {
+        let created = Arc::<AtomicUsize>::default();
+        let mut tasks = JoinSet::new();
+        for creator in 0..CREATORS {
+            let pods = site.cluster.pods();
+            tasks.spawn(create(pods, creator, created.clone()));
+        }
+        Self { created, tasks }
+    }
+
+    fn count(&self) -> usize {
+        self.created.load(Ordering::Relaxed)
+    }
+
+    /// Waits until some more pods are created.
+    async fn goes_on(&mut self) {
+        let before = self.count();
+        until("some more pods are created", async || {
+            if let Some(ended) = self.tasks.try_join_next() {
+                ended.unwrap();
+            }
+            (self.count() >= before + SOME).then_some(())
+        })
+        .await;
+    }
+}
+
+/// Creates pods and looks at each: one whose admission failed has no gate.
+async fn create(pods: Api<Pod>, creator: usize, created: Arc<AtomicUsize>) {
+    for number in 0.. {
+        let name = format!("web-{creator}-{number}");
+        let pod = serde_json::from_value(new_pod(&name)).unwrap();
+        let pod = pods.create(&PostParams::default(), &pod).await.unwrap();
+        let gates = pod.spec.unwrap().readiness_gates.unwrap_or_default();
+        let gates: Vec<&str> = gates.iter().map(|g| g.condition_type.as_str()).collect();
+        assert_eq!(
+            gates,
+            [GATE],
+            "{name}, after {} pods",
+            created.load(Ordering::Relaxed)
+        );
+        created.fetch_add(1, Ordering::Relaxed);
+        sleep(PAUSE).await;
+    }
+}
+
+/// Ends a replica as a Deployment does: its pod is told at once, kube-proxy learns of it later.
+async fn replace(balancer: &Balancer, mut old: Replica) {
+    old.signal("TERM");
+    sleep(PROXY_LAG).await;
+    balancer.remove(old.hooks);
+    let ended = old.until_ended().await;
+    assert!(ended.success(), "{ended}:\n{}", old.log());
+}
+
+/// Calls of the pod hook that failed, and pods that were let through for it, as the API server
+/// counts them.
+async fn failures(client: &Client) -> Vec<String> {
+    let request = http::Request::get("/metrics").body(vec![]).unwrap();
+    let metrics = client.request_text(request).await.unwrap();
+    let lines = metrics.lines().filter(|line| {
+        let counted = [
+            "apiserver_admission_webhook_fail_open_count{",
+            "apiserver_admission_webhook_rejection_count{",
+        ];
+        counted.iter().any(|name| line.starts_with(name)) && line.contains("mpod.elbv2.k8s.aws")
+    });
+    lines.map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn no_admission_fails_while_one_replica_after_the_other_is_replaced() {
+    let site = Site::new().await;
+    site.bind().await;
+    let balancer = Balancer::new().await;
+    let mut replicas = vec![];
+    for name in ["targetgate-0", "targetgate-1"] {
+        let replica = site.start(name).await;
+        balancer.add(replica.hooks);
+        replicas.push(replica);
+    }
+    // What is tested is who answers, not how fast on a machine with much to do.
+    let hooks = SocketAddr::from(([0, 0, 0, 0], balancer.address.port()));
+    site.register_hooks(hooks, json!({ "timeoutSeconds": 30 }))
+        .await;
+    until("the API server asks the hook", async || {
+        let probe = serde_json::from_value(new_pod("probe")).unwrap();
+        let dry = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        let pod = site.cluster.pods().create(&dry, &probe).await.unwrap();
+        pod.spec.unwrap().readiness_gates
+    })
+    .await;
+    let before = failures(&site.cluster.client).await;
+
+    let mut creation = Creation::begin(&site);
+    creation.goes_on().await;
+    for (number, old) in replicas.drain(..).enumerate().collect::<Vec<_>>() {
+        let new = site.start(&format!("targetgate-{}", number + 2)).await;
+        balancer.add(new.hooks);
+        replace(&balancer, old).await;
+        creation.goes_on().await;
+        replicas.push(new);
+    }
+    println!(
+        "replaced 2 replicas while {} pods were created",
+        creation.count()
+    );
+    let after = failures(&site.cluster.client).await;
+    assert_eq!(after, before);
+    let leads = async || replicas[0].leads().await || replicas[1].leads().await;
+    until("one of them leads", async || leads().await.then_some(())).await;
+}
