@@ -1,0 +1,224 @@
+//! What others do to the Secret and to the bundles.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt as _;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use rstest::rstest;
+use serde_json::{Value, json};
+use targetgate::dev_certs::{self, Made};
+
+use crate::creations::Creations;
+use crate::replica::Replica;
+use crate::world::{KINDS, NAME, SECRET, World, create, until};
+
+/// One replica that leads, with lifetimes as shipped, and hooks that work.
+async fn settled() -> (Arc<World>, Replica) {
+    let world = Arc::new(World::new().await);
+    let replica = Replica::start(&world, &["--lease=off"]).await;
+    replica.ready().await;
+    world.proxy.backends(vec![replica.listen]);
+    (world, replica)
+}
+
+/// Waits until a leaf of another CA is served, and the bundles hold that CA beside the one before.
+async fn replaced(world: &World, replica: &Replica, before: &str) {
+    until("another CA's leaf is served", async || {
+        let issuer = replica.issuer(world).await?;
+        (issuer != before).then_some(())
+    })
+    .await;
+    for cas in world.bundles().await {
+        assert_eq!(cas.len(), 2, "{cas:?}");
+    }
+}
+
+/// A certificate of somebody else's CA, made so long ago.
+fn foreign(world: &World, days_ago: u64) -> Made {
+    let made_at = Timestamp::now() - Duration::from_secs(days_ago * 24 * 3600);
+    dev_certs::make(&world.namespace, &[], made_at).unwrap()
+}
+
+/// Writes into keys of the Secret.
+async fn write(world: &World, data: Value) {
+    let patch = Patch::Merge(json!({ "stringData": data }));
+    let params = PatchParams::default();
+    let written = world.secrets().patch(SECRET, &params, &patch).await;
+    written.unwrap();
+}
+
+#[tokio::test]
+async fn a_lost_secret_is_made_anew_and_no_admission_fails() {
+    let (world, replica) = settled().await;
+    let before = replica.issuer(&world).await.unwrap();
+    let creations = Creations::begin(&world).await;
+    let params = DeleteParams::default();
+    world.secrets().delete(SECRET, &params).await.unwrap();
+    replaced(&world, &replica, &before).await;
+    creations.more(10).await;
+    creations.end().await.is_clean();
+}
+
+#[rstest]
+#[case::in_every_key(&["tls.crt", "tls.key", "ca.crt", "ca.key", "rotation.json"])]
+#[case::in_the_cas_key(&["ca.key"])]
+#[tokio::test]
+async fn a_secret_of_nonsense_is_mended_and_no_admission_fails(#[case] keys: &[&str]) {
+    let (world, replica) = settled().await;
+    let before = replica.issuer(&world).await.unwrap();
+    let creations = Creations::begin(&world).await;
+    let nonsense: Value = keys
+        .iter()
+        .map(|key| (key.to_string(), json!("nonsense")))
+        .collect();
+    write(&world, nonsense).await;
+    replaced(&world, &replica, &before).await;
+    creations.more(10).await;
+    creations.end().await.is_clean();
+    let told = "secret/targetgate-tls is broken, and is mended";
+    assert!(replica.log().contains(told), "{}", replica.log());
+}
+
+#[tokio::test]
+async fn a_leaf_that_somebody_else_put_there_is_never_served() {
+    let (world, replica) = settled().await;
+    let before = replica.issuer(&world).await.unwrap();
+    let creations = Creations::begin(&world).await;
+    let other = foreign(&world, 0);
+    let data = json!({ "tls.crt": other.certificate, "tls.key": other.key });
+    write(&world, data).await;
+    until("the Secret has a leaf of ours again", async || {
+        let leaf = world.secret("tls.crt").await;
+        (leaf != other.certificate).then_some(())
+    })
+    .await;
+    creations.more(10).await;
+    creations.end().await.is_clean();
+    assert_eq!(replica.issuer(&world).await.unwrap(), before);
+}
+
+#[rstest]
+#[case::emptied(|_: &World| String::new())]
+#[case::replaced(|world: &World| foreign(world, 0).ca)]
+#[case::nonsense(|_: &World| "nonsense".to_owned())]
+#[tokio::test]
+async fn a_bundle_that_somebody_changed_is_put_back_and_an_event_names_them(
+    #[case] bundle: fn(&World) -> String,
+    #[values(0, 1)] kind: usize,
+) {
+    let (world, replica) = settled().await;
+    let before = world.bundles().await;
+    let text = bundle(&world);
+    world
+        .write_bundles("argocd-controller", KINDS[kind], &text)
+        .await;
+    until("the bundles are as before", async || {
+        (world.bundles().await == before).then_some(())
+    })
+    .await;
+    let (reason, note) = until("an Event tells", async || world.events().await.pop()).await;
+    assert_eq!(reason, "CABundleChanged");
+    assert!(note.contains("argocd-controller; it is put back"), "{note}");
+    let repairs = replica.metric("targetgate_ca_bundle_repairs_total").await;
+    assert_eq!(repairs, Some(1.0));
+    replica.ready().await;
+}
+
+#[tokio::test]
+async fn a_bundle_of_our_own_change_is_nobodys_fault() {
+    let world = World::new().await;
+    let replicas = [
+        Replica::rotating(&world, &["--lease=off"]).await,
+        Replica::rotating(&world, &["--lease=off"]).await,
+    ];
+    let first = until("a first leaf", async || replicas[0].issuer(&world).await).await;
+    until("two rotations", async || {
+        let rotations = replicas[0].admin("/metrics").await;
+        let ca = "targetgate_certificate_rotations_total{kind=\"ca\"} ";
+        let count = rotations.lines().find_map(|line| line.strip_prefix(ca))?;
+        (count.parse::<u32>().unwrap() > 1).then_some(())
+    })
+    .await;
+    assert_ne!(replicas[1].issuer(&world).await.unwrap(), first);
+    assert!(
+        world.events().await.is_empty(),
+        "{:?}",
+        world.events().await
+    );
+}
+
+#[rstest]
+#[case::expired(40)]
+#[case::valid(0)]
+#[tokio::test]
+async fn a_secret_that_is_found_is_replaced_by_one_of_ours(#[case] days_ago: u64) {
+    let world = Arc::new(World::new().await);
+    let found = foreign(&world, days_ago);
+    let secret = json!({
+        "metadata": { "name": SECRET },
+        "type": "kubernetes.io/tls",
+        "stringData": { "tls.crt": found.certificate, "tls.key": found.key },
+    });
+    create(&world.secrets(), secret).await;
+    for kind in KINDS {
+        world.write_bundles("kubectl", kind, &found.ca).await;
+    }
+    let replica = Replica::start(&world, &["--lease=off"]).await;
+    replica.ready().await;
+    world.proxy.backends(vec![replica.listen]);
+    let creations = Creations::begin(&world).await;
+    until("a leaf of ours is served", async || {
+        let issuer = replica.issuer(&world).await?;
+        issuer.starts_with("CN=targetgate CA").then_some(())
+    })
+    .await;
+    creations.more(10).await;
+    creations.end().await.is_clean();
+    // What it found is trusted for as long as somebody may serve it.
+    let kept = usize::from(days_ago == 0);
+    for cas in world.bundles().await {
+        assert_eq!(cas.len(), 1 + kept, "{cas:?}");
+        assert_eq!(cas.contains(&found.ca.trim().to_owned()), kept == 1);
+    }
+}
+
+#[tokio::test]
+async fn an_immutable_secret_is_made_anew() {
+    let (world, replica) = settled().await;
+    let before = replica.issuer(&world).await.unwrap();
+    let data = json!({ "stringData": { "ca.key": "nonsense" }, "immutable": true });
+    let params = PatchParams::default();
+    let (secrets, patch) = (world.secrets(), Patch::Merge(data));
+    secrets.patch(SECRET, &params, &patch).await.unwrap();
+    replaced(&world, &replica, &before).await;
+    let secret: Secret = world.secrets().get(SECRET).await.unwrap();
+    assert_eq!(secret.immutable, None);
+}
+
+#[tokio::test]
+async fn the_secret_is_owned_by_our_deployment() {
+    let world = World::new().await;
+    let labels = json!({ "app": "targetgate" });
+    let deployment = json!({
+        "metadata": { "name": NAME },
+        "spec": {
+            "selector": { "matchLabels": labels },
+            "template": {
+                "metadata": { "labels": labels },
+                "spec": { "containers": [{ "name": "targetgate", "image": "targetgate" }] },
+            },
+        },
+    });
+    let deployment: Deployment = create(&world.api(), deployment).await;
+    let replica = Replica::start(&world, &["--lease=off"]).await;
+    replica.ready().await;
+    let secret: Secret = world.secrets().get(SECRET).await.unwrap();
+    let owners = secret.owner_references();
+    assert_eq!(owners.len(), 1);
+    assert_eq!(Some(&owners[0].uid), deployment.metadata.uid.as_ref());
+    assert_eq!(owners[0].controller, None);
+}

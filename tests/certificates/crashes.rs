@@ -1,0 +1,77 @@
+//! A leader that is killed at every step of the order, before the step's write is answered and after.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use serde_json::json;
+
+use crate::creations::Creations;
+use crate::replica::Replica;
+use crate::world::{NAME, World, create, until};
+
+/// The beginning of each step's name, and what it writes.
+const STEPS: [(&str, &str); 6] = [
+    ("stage a CA", "secret"),
+    ("", "mutatingwebhookconfiguration"),
+    ("", "validatingwebhookconfiguration"),
+    ("promote", "secret"),
+    ("sign a leaf", "secret"),
+    ("forget", "secret"),
+];
+
+/// A leader, killed when it says that it writes, or has written, in this step.
+async fn crash(world: &World, (step, object): (&str, &str), message: &str) {
+    let mut leader = Replica::rotating(world, &["--lease=off"]).await;
+    let line = leader.logs(|line| {
+        let text = |field: &str| line[field].as_str().unwrap_or("").to_owned();
+        text("message").starts_with(message)
+            && text("step").starts_with(step)
+            && text("object").starts_with(object)
+    });
+    line.await;
+    leader.kill();
+}
+
+#[tokio::test]
+async fn a_leader_that_dies_at_any_step_fails_no_admission() {
+    let world = Arc::new(World::new().await);
+    // Who answers reviews never leads: somebody holds the Lease for an hour.
+    let held = json!({
+        "metadata": { "name": NAME },
+        "spec": { "holderIdentity": "nobody", "leaseDurationSeconds": 3600 },
+    });
+    create(&world.api::<Lease>(), held).await;
+    let mut first = Replica::rotating(&world, &["--lease=off"]).await;
+    let follower = Replica::rotating(&world, &["--lease-duration=1h"]).await;
+    follower.ready().await;
+    first.kill();
+    world.proxy.backends(vec![follower.listen]);
+    let creations = Creations::begin(&world).await;
+
+    let mut seen = BTreeSet::new();
+    for step in STEPS {
+        for message in ["rotation: writing", "rotation: written"] {
+            crash(&world, step, message).await;
+            creations.more(2).await;
+            seen.insert(follower.issuer(&world).await.unwrap());
+        }
+    }
+    // Whoever leads next brings what was begun to its end.
+    let leader = Replica::rotating(&world, &["--lease=off"]).await;
+    let before = follower.issuer(&world).await;
+    until("the follower serves a new CA's leaf", async || {
+        (follower.issuer(&world).await != before).then_some(())
+    })
+    .await;
+    creations.more(10).await;
+    let tally = creations.end().await;
+    println!(
+        "{} CAs over {} crashes: {tally:?}",
+        seen.len(),
+        2 * STEPS.len()
+    );
+    tally.is_clean();
+    assert!(seen.len() > 2, "{seen:?}");
+    drop(leader);
+}

@@ -1,0 +1,123 @@
+//! Pods that are created all the time, each over a connection of its own, and what the API server says
+//! of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use kube::api::{Api, DeleteParams, PostParams};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::world::{World, name, pod, until};
+
+/// Creates pods until it is told to end.
+pub(crate) struct Creations {
+    world: Arc<World>,
+    made: Arc<AtomicUsize>,
+    stop: oneshot::Sender<()>,
+    running: JoinHandle<()>,
+    /// What the API server had counted before: reviews, and those that failed.
+    before: (f64, f64),
+    handshakes_before: usize,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    /// Pods created.
+    pub(crate) pods: usize,
+    /// Reviews that the API server sent and got an answer to.
+    pub(crate) reviews: usize,
+    /// Connections that it made for them.
+    pub(crate) handshakes: usize,
+    /// Reviews that failed, by its own count.
+    pub(crate) failures: usize,
+}
+
+impl Creations {
+    /// Begins when the API server asks the hook.
+    pub(crate) async fn begin(world: &Arc<World>) -> Self {
+        let dry = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        until("the API server asks the hook", async || {
+            world.api().create(&dry, &pod()).await.unwrap();
+            (reviews(world).await > 0.0).then_some(())
+        })
+        .await;
+        world.proxy.cut().await;
+        let before = (reviews(world).await, failures(world).await);
+        let made = Arc::new(AtomicUsize::new(0));
+        let (stop, stopped) = oneshot::channel();
+        Self {
+            handshakes_before: world.proxy.taken(),
+            running: tokio::spawn(create(world.clone(), made.clone(), stopped)),
+            world: world.clone(),
+            made,
+            stop,
+            before,
+        }
+    }
+
+    /// Returns once so many more pods have been created.
+    pub(crate) async fn more(&self, pods: usize) {
+        let wanted = self.made.load(Ordering::Relaxed) + pods;
+        until("pods are created", async || {
+            assert!(!self.running.is_finished(), "a creation failed");
+            (self.made.load(Ordering::Relaxed) >= wanted).then_some(())
+        })
+        .await;
+    }
+
+    /// Ends, and counts.
+    pub(crate) async fn end(self) -> Tally {
+        // One that has failed already says so below.
+        let _ = self.stop.send(());
+        self.running.await.unwrap();
+        let (reviews_before, failures_before) = self.before;
+        Tally {
+            pods: self.made.load(Ordering::Relaxed),
+            reviews: (reviews(&self.world).await - reviews_before) as usize,
+            handshakes: self.world.proxy.taken() - self.handshakes_before,
+            failures: (failures(&self.world).await - failures_before) as usize,
+        }
+    }
+}
+
+impl Tally {
+    /// Every creation was reviewed, over a connection of its own, and no review failed.
+    pub(crate) fn is_clean(&self) {
+        assert_eq!(self.failures, 0, "{self:?}");
+        assert_eq!(self.reviews, self.pods, "{self:?}");
+        assert!(self.handshakes >= self.pods, "{self:?}");
+    }
+}
+
+async fn create(world: Arc<World>, made: Arc<AtomicUsize>, mut stopped: oneshot::Receiver<()>) {
+    let pods: Api<_> = world.api();
+    while stopped.try_recv().is_err() {
+        let created = pods.create(&PostParams::default(), &pod()).await.unwrap();
+        made.fetch_add(1, Ordering::Relaxed);
+        let at_once = DeleteParams::default().grace_period(0);
+        pods.delete(&name(&created), &at_once).await.unwrap();
+        world.proxy.cut().await;
+    }
+}
+
+/// Reviews that were answered.
+async fn reviews(world: &World) -> f64 {
+    let hook = format!("name=\"{}\"", world.pod_hook());
+    let labels = [hook.as_str(), "code=\"200\"", "rejected=\"false\""];
+    world
+        .metric("apiserver_admission_webhook_request_total", &labels)
+        .await
+}
+
+/// Reviews that failed, whatever became of the pods.
+async fn failures(world: &World) -> f64 {
+    let hook = format!("name=\"{}\"", world.pod_hook());
+    let open = "apiserver_admission_webhook_fail_open_count";
+    let rejected = "apiserver_admission_webhook_rejection_count";
+    world.metric(open, &[&hook]).await + world.metric(rejected, &[&hook]).await
+}

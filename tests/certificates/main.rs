@@ -1,0 +1,12 @@
+//! `--tls self` on a real control plane: rotations under steady pod creation, crashes at every step,
+//! and what others do to the Secret and the bundles.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+mod accidents;
+mod crashes;
+mod creations;
+mod proxy;
+mod replica;
+mod rotations;
+mod world;

@@ -1,0 +1,249 @@
+//! The control plane of this program, and for each test a namespace, an installation's names, and
+//! hooks of its own.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, Service};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::core::GroupVersionKind;
+use kube::{Client, ResourceExt as _};
+use serde_json::{Value, json};
+use targetgate_sandbox::controlplane::{ControlPlane, Options};
+use tokio::sync::OnceCell;
+use tokio::time::{sleep, timeout};
+
+use crate::proxy::Proxy;
+
+/// Everything awaited here comes long before.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+/// The name of everything that an installation consists of, but for the configurations.
+pub(crate) const NAME: &str = "targetgate";
+
+/// One for all tests of this program; it goes with the process.
+static CONTROL_PLANE: OnceCell<ControlPlane> = OnceCell::const_new();
+/// Makes the names of each test its own.
+static TESTS: AtomicU32 = AtomicU32::new(0);
+
+/// A namespace with a Service that leads to a proxy, and the shipped hooks for this namespace.
+pub(crate) struct World {
+    pub(crate) client: Client,
+    /// Also the name of the webhook configurations, and a part of the webhooks' names.
+    pub(crate) namespace: String,
+    pub(crate) proxy: Proxy,
+}
+
+pub(crate) async fn control_plane() -> &'static ControlPlane {
+    let started = CONTROL_PLANE.get_or_try_init(|| ControlPlane::start(Options::default()));
+    match started.await {
+        Ok(control_plane) => control_plane,
+        Err(error) => panic!("{:#}", anyhow::Error::new(error)),
+    }
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        // An error means that one is installed already, which is as good.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let client = control_plane().await.client().await.unwrap();
+        let number = TESTS.fetch_add(1, Ordering::Relaxed);
+        let world = Self {
+            client,
+            namespace: format!("test-{number}"),
+            proxy: Proxy::new().await,
+        };
+        let namespace = json!({ "metadata": { "name": world.namespace } });
+        create(&Api::<Namespace>::all(world.client.clone()), namespace).await;
+        let service = json!({
+            "metadata": { "name": NAME },
+            "spec": { "type": "ExternalName", "externalName": "localhost" },
+        });
+        create(&world.api::<Service>(), service).await;
+        for object in world.hooks() {
+            create(
+                &world.configurations(object["kind"].as_str().unwrap()),
+                object.clone(),
+            )
+            .await;
+        }
+        world
+    }
+
+    /// The shipped webhook configurations, for this namespace and this proxy.
+    fn hooks(&self) -> Vec<Value> {
+        let shipped = include_str!("../../deploy/base/webhooks.yaml");
+        let mut objects: Vec<Value> = serde_saphyr::from_multiple(shipped).unwrap();
+        for object in &mut objects {
+            object["metadata"]["name"] = json!(self.namespace);
+            for webhook in object["webhooks"].as_array_mut().unwrap() {
+                let name = webhook["name"].as_str().unwrap().to_owned();
+                webhook["name"] = json!(format!("{}.{name}", self.namespace));
+                webhook["namespaceSelector"] = json!({
+                    "matchLabels": { "kubernetes.io/metadata.name": self.namespace },
+                });
+                let service = &mut webhook["clientConfig"]["service"];
+                service["namespace"] = json!(self.namespace);
+                service["port"] = json!(self.proxy.address.port());
+            }
+        }
+        objects
+    }
+
+    /// The pod hook, as the API server's metrics name it.
+    pub(crate) fn pod_hook(&self) -> String {
+        format!("{}.mpod.elbv2.k8s.aws", self.namespace)
+    }
+
+    pub(crate) fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    pub(crate) fn secrets(&self) -> Api<Secret> {
+        self.api()
+    }
+
+    /// Configurations of this kind.
+    pub(crate) fn configurations(&self, kind: &str) -> Api<DynamicObject> {
+        let gvk = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind);
+        Api::all_with(self.client.clone(), &ApiResource::from_gvk(&gvk))
+    }
+
+    /// The CAs of each bundle of the hooks.
+    pub(crate) async fn bundles(&self) -> Vec<Vec<String>> {
+        let mut bundles = vec![];
+        for kind in KINDS {
+            let object = self
+                .configurations(kind)
+                .get(&self.namespace)
+                .await
+                .unwrap();
+            for webhook in object.data["webhooks"].as_array().unwrap() {
+                let text = webhook["clientConfig"]["caBundle"].as_str().unwrap_or("");
+                bundles.push(certificates(&STANDARD.decode(text).unwrap()));
+            }
+        }
+        bundles
+    }
+
+    /// Writes this into every bundle of a configuration, as somebody else.
+    pub(crate) async fn write_bundles(&self, manager: &str, kind: &str, bundle: &str) {
+        let configurations = self.configurations(kind);
+        let object = configurations.get(&self.namespace).await.unwrap();
+        let webhooks = object.data["webhooks"].as_array().unwrap().iter();
+        let webhooks: Vec<Value> = webhooks
+            .map(|webhook| {
+                let bundle = STANDARD.encode(bundle);
+                json!({ "name": webhook["name"], "clientConfig": { "caBundle": bundle } })
+            })
+            .collect();
+        let params = PatchParams {
+            field_manager: Some(manager.to_owned()),
+            ..PatchParams::default()
+        };
+        // As a GitOps controller leaves its mark.
+        let patch = Patch::Strategic(json!({
+            "metadata": { "annotations": { "example.com/applied-by": manager } },
+            "webhooks": webhooks,
+        }));
+        let patched = configurations.patch(&self.namespace, &params, &patch).await;
+        patched.unwrap();
+    }
+
+    /// A key of the Secret as text; empty where there is none.
+    pub(crate) async fn secret(&self, key: &str) -> String {
+        let secret = self.secrets().get_opt(SECRET).await.unwrap();
+        let data = secret.and_then(|secret| secret.data).unwrap_or_default();
+        let bytes = data.get(key).map_or(&[][..], |bytes| &bytes.0);
+        String::from_utf8_lossy(bytes).into_owned()
+    }
+
+    /// Events about our configurations: their reasons and notes.
+    pub(crate) async fn events(&self) -> Vec<(String, String)> {
+        let events: Api<Event> = Api::namespaced(self.client.clone(), "default");
+        let events = events.list(&ListParams::default()).await.unwrap();
+        let ours = events.into_iter().filter(|event| {
+            let regarding = event.regarding.as_ref();
+            regarding.is_some_and(|r| r.name.as_ref() == Some(&self.namespace))
+        });
+        ours.map(|event| {
+            (
+                event.reason.unwrap_or_default(),
+                event.note.unwrap_or_default(),
+            )
+        })
+        .collect()
+    }
+
+    /// A sample of the API server's own metrics about a webhook of ours, summed over the labels that
+    /// are not named.
+    pub(crate) async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let request = http::Request::get("/metrics").body(vec![]).unwrap();
+        let text = self.client.request_text(request).await.unwrap();
+        let samples = text.lines().filter(|line| {
+            line.split('{').next() == Some(name) && labels.iter().all(|label| line.contains(label))
+        });
+        samples
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+            .sum()
+    }
+}
+
+/// The kinds of webhook configurations.
+pub(crate) const KINDS: [&str; 2] = [
+    "MutatingWebhookConfiguration",
+    "ValidatingWebhookConfiguration",
+];
+/// The Secret, as it is called by default.
+pub(crate) const SECRET: &str = "targetgate-tls";
+
+/// The PEM blocks of a bundle.
+fn certificates(bundle: &[u8]) -> Vec<String> {
+    let text = String::from_utf8(bundle.to_vec()).unwrap();
+    let blocks = text.split_inclusive("-----END CERTIFICATE-----\n");
+    let blocks = blocks.map(str::trim).filter(|block| !block.is_empty());
+    blocks.map(str::to_owned).collect()
+}
+
+/// Creates an object from its JSON.
+pub(crate) async fn create<K>(api: &Api<K>, object: Value) -> K
+where
+    K: Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
+{
+    let object = serde_json::from_value(object).unwrap();
+    api.create(&PostParams::default(), &object).await.unwrap()
+}
+
+/// A pod that nobody runs.
+pub(crate) fn pod() -> Pod {
+    serde_json::from_value(json!({
+        "metadata": { "generateName": "pod-" },
+        "spec": { "containers": [{ "name": "web", "image": "web" }] },
+    }))
+    .unwrap()
+}
+
+/// What should become true, looked for until it is.
+pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let looking = async {
+        loop {
+            if let Some(seen) = look().await {
+                return seen;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(DEADLINE, looking)
+        .await
+        .unwrap_or_else(|_| panic!("never: {what}"))
+}
+
+/// The name of an object that was made.
+pub(crate) fn name(pod: &Pod) -> String {
+    pod.name_any()
+}
