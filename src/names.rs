@@ -393,6 +393,9 @@ mod tests {
         assert_eq!(gate.to_string(), format!("{prefix}/web"));
         let vpc: VpcId = "vpc-0a1b2c3d".parse().unwrap();
         assert_eq!(vpc.as_str(), "vpc-0a1b2c3d");
+        for api in BindingApi::ALL {
+            assert_eq!(api.to_string().parse(), Ok(api));
+        }
     }
 
     #[test]

@@ -55,3 +55,50 @@ impl Addresses {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::fixtures::pod;
+
+    fn seen(addresses: &mut Addresses, name: &str, ip: [u8; 4]) -> Arc<Pod> {
+        let pod = Arc::new(pod(name).ip(&IpAddr::from(ip).to_string()));
+        addresses.apply(&pod);
+        pod
+    }
+
+    #[test]
+    fn the_longest_gone_is_forgotten_once_too_many_are_gone() {
+        let mut addresses = Addresses::default();
+        let first = seen(&mut addresses, "first", [10, 0, 0, 1]);
+        seen(&mut addresses, "living", [10, 0, 0, 1]);
+        addresses.depart(&first);
+        let others = |addresses: &Addresses| {
+            let newcomer = pod("newcomer").ip("10.0.0.1");
+            let others = addresses.others(&newcomer);
+            others
+                .map(|pod| pod.key.name.to_string())
+                .collect::<Vec<_>>()
+        };
+        for number in 1..REMEMBERED {
+            let [_, _, high, low] = u32::try_from(number).unwrap().to_be_bytes();
+            let name = format!("pod-{number}");
+            let gone = seen(&mut addresses, &name, [10, 1, high, low]);
+            addresses.depart(&gone);
+        }
+        assert_eq!(others(&addresses), ["first", "living"]);
+        let last = seen(&mut addresses, "last", [10, 0, 0, 2]);
+        addresses.depart(&last);
+        assert_eq!(others(&addresses), ["living"]);
+        assert_eq!(addresses.gone.len(), REMEMBERED);
+        assert_eq!(addresses.by_ip.len(), REMEMBERED + 1);
+    }
+
+    #[test]
+    fn an_address_that_nobody_had_lately_takes_no_memory() {
+        let mut addresses = Addresses::default();
+        let pod = seen(&mut addresses, "web-1", [10, 0, 0, 1]);
+        addresses.forget(&pod);
+        assert!(addresses.by_ip.is_empty());
+    }
+}

@@ -196,6 +196,18 @@ fn a_failure_is_tried_again_and_two_overtakings_in_a_row_are_not_answered_at_onc
 }
 
 #[test]
+fn whoever_is_overtaken_looks_unless_the_watch_has_told_by_whom() {
+    let mut election = holding();
+    let at = T + 2 * S;
+    let overtaken = attempt(&election, at);
+    election.tried(overtaken, at, Outcome::Overtaken, at);
+    election.see(seen(held_by("a", 0), "1"), at);
+    assert_eq!(election.next(at, NOW), Step::Look, "that was known before");
+    election.see(seen(held_by("b", 0), "2"), at);
+    assert_eq!(election.next(at, NOW), Step::Wait(at + 15 * S));
+}
+
+#[test]
 fn a_failure_that_took_long_is_tried_again_at_once() {
     let mut election = holding();
     let slow = attempt(&election, T + 2 * S);
