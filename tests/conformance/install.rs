@@ -2,34 +2,33 @@
 //! process that has nothing but the token of the shipped ServiceAccount. Only the place of the hooks
 //! and the CA to trust are the test's.
 
-use std::fs::File;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
-use kube::{Client, Config};
 use serde_json::{Value, json};
-use targetgate::dev_certs;
+use targetgate::names::BindingApi;
 use targetgate_sandbox::elb::check::{CheckOutcome, ScriptedProbe};
 use targetgate_sandbox::elb::{self, Elb, LoadBalancerKind, TargetGroupSpec};
-use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::JoinSet;
 
-use crate::servers::{Cluster, Server, resource, until};
+use crate::process::{Process, Program};
+use crate::servers::{Cluster, Server, resource};
 
 /// `deploy/base` is one per cluster: tests that install it take turns.
 static TURN: Mutex<()> = Mutex::const_new(());
 /// Where it is installed, and as whom it runs.
 const NAMESPACE: &str = "targetgate-system";
+/// The port of every pod.
+pub(crate) const PORT: u16 = 8080;
 /// The shipped ServiceAccount, as the API server names it.
 pub(crate) const ACCOUNT: &str = "system:serviceaccount:targetgate-system:targetgate";
 
@@ -37,83 +36,106 @@ pub(crate) const ACCOUNT: &str = "system:serviceaccount:targetgate-system:target
 pub(crate) struct Installed {
     /// With a namespace that has opted in.
     pub(crate) cluster: Cluster,
-    elb: Elb,
-    /// The target group of binding `web`.
-    pub(crate) arn: String,
+    pub(crate) elb: Elb,
     /// What was applied.
     pub(crate) shipped: Vec<Value>,
-    process: Child,
-    #[expect(dead_code, reason = "held until dropped")]
-    files: TempDir,
+    program: Program,
+    /// `None` once it was killed.
+    process: Option<Process>,
     #[expect(dead_code, reason = "held until dropped")]
     tasks: JoinSet<()>,
-    #[expect(dead_code, reason = "held until dropped")]
-    turn: MutexGuard<'static, ()>,
+    /// Held until dropped.
+    turn: Option<MutexGuard<'static, ()>>,
 }
 
 impl Installed {
-    /// Installs it, starts it, and returns when it is ready and the API server asks its hooks.
+    /// Installs it on the control plane that all tests share, starts it, and returns when it is ready
+    /// and the API server asks its hooks.
     pub(crate) async fn new() -> Self {
         let turn = TURN.lock().await;
         let cluster = Server::Kubernetes.cluster().await;
+        let mut installed = Self::on(cluster, &[], |_| true).await;
+        installed.turn = Some(turn);
+        installed
+    }
+
+    /// The same on a control plane that no other test uses, with these arguments on top, and only with
+    /// what is `wanted` of `deploy/base`.
+    pub(crate) async fn on(
+        cluster: Cluster,
+        arguments: &[&str],
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Self {
         let opt_in = "elbv2.k8s.aws/pod-readiness-gate-inject";
         cluster.label_namespace(opt_in, "enabled").await;
-        let shipped = rendered();
-        let (hooks, rest): (Vec<_>, Vec<_>) = shipped.iter().cloned().partition(is_hooks);
-        for object in rest {
+        let shipped: Vec<Value> = rendered().into_iter().filter(wanted).collect();
+        for object in shipped.iter().filter(|object| !is_hooks(object)) {
             apply(&cluster.client, object).await;
         }
-
         let mut tasks = JoinSet::new();
-        let (elb, arn, endpoint) = aws(&mut tasks).await;
-        let files = tempfile::tempdir().unwrap();
-        let made = dev_certs::make(NAMESPACE, &[], Timestamp::now()).unwrap();
-        std::fs::write(files.path().join("tls.crt"), &made.certificate).unwrap();
-        std::fs::write(files.path().join("tls.key"), &made.key).unwrap();
+        let (elb, endpoint) = aws(&mut tasks).await;
         let kubeconfig = kubeconfig(&cluster).await;
-        let mut process = start(files.path(), &kubeconfig, &endpoint);
-        let listening = listening(files.path(), &mut process).await;
-        ready(&listening).await;
-
-        for mut object in hooks {
-            redirect(&mut object, listening.hooks, &made.ca);
-            apply(&cluster.client, object).await;
-        }
-        Self {
+        let mut installed = Self {
             cluster,
             elb,
-            arn,
             shipped,
-            process,
-            files,
+            program: Program::new(NAMESPACE, kubeconfig, endpoint, arguments),
+            process: None,
             tasks,
-            turn,
+            turn: None,
+        };
+        installed.start().await;
+        installed
+    }
+
+    /// Starts the process, and returns when it is ready and the API server has been told where its
+    /// hooks are.
+    pub(crate) async fn start(&mut self) {
+        self.launch().await.ready().await;
+        let (hooks, ca) = (self.process().hooks, &self.program.ca);
+        for object in self.shipped.iter().filter(|object| is_hooks(object)) {
+            let mut object = object.clone();
+            redirect(&mut object, hooks, ca);
+            apply(&self.cluster.client, &object).await;
         }
     }
 
-    /// Registers a target, which is healthy from the first check on.
-    pub(crate) fn register(&self, ip: IpAddr, port: u16) {
-        self.elb.register(&self.arn, ip, port).unwrap();
+    /// Starts the process, and returns when it listens.
+    pub(crate) async fn launch(&mut self) -> &Process {
+        self.kill();
+        self.process.insert(self.program.start().await)
     }
 
     /// Kills the process, as a node that dies.
     pub(crate) fn kill(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
+        self.process = None;
     }
 
-    /// Bindings, as the CRD has them.
-    pub(crate) fn bindings(&self) -> Api<DynamicObject> {
-        let resource = resource("elbv2.k8s.aws", "v1beta1", "TargetGroupBinding");
+    pub(crate) fn process(&self) -> &Process {
+        self.process.as_ref().unwrap()
+    }
+
+    /// A group behind a load balancer of its own.
+    pub(crate) fn group(&self, name: &str) -> String {
+        let delays = elb::Delays::alb().scaled(0.01);
+        let spec = TargetGroupSpec::http(name).delays(delays);
+        let arn = self.elb.create_target_group(spec);
+        let balancer = self
+            .elb
+            .create_load_balancer(name, LoadBalancerKind::Application, &[]);
+        self.elb.add_listener(&balancer, &[(&arn, 1)]).unwrap();
+        arn
+    }
+
+    /// Registers a target, which is healthy from the first check on.
+    pub(crate) fn register(&self, arn: &str, ip: &str) {
+        self.elb.register(arn, ip.parse().unwrap(), PORT).unwrap();
+    }
+
+    /// Bindings of one of their APIs.
+    pub(crate) fn bindings(&self, api: BindingApi) -> Api<DynamicObject> {
+        let resource = resource(api.group(), api.version(), "TargetGroupBinding");
         self.cluster.dynamic(&resource)
-    }
-}
-
-impl Drop for Installed {
-    fn drop(&mut self) {
-        // One that has been killed already is as good.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 
@@ -152,7 +174,7 @@ fn is_hooks(object: &Value) -> bool {
 }
 
 /// `kubectl apply --server-side`.
-async fn apply(client: &Client, object: Value) {
+pub(crate) async fn apply(client: &Client, object: &Value) {
     let types = serde_json::from_value(object.clone()).unwrap();
     let gvk = kube::core::GroupVersionKind::try_from(&types).unwrap();
     let resource = ApiResource::from_gvk(&gvk);
@@ -162,7 +184,7 @@ async fn apply(client: &Client, object: Value) {
     };
     let name = object["metadata"]["name"].as_str().unwrap();
     let params = PatchParams::apply("install").force();
-    let applied = api.patch(name, &params, &Patch::Apply(&object)).await;
+    let applied = api.patch(name, &params, &Patch::Apply(object)).await;
     applied.unwrap_or_else(|error| panic!("{} {name}: {error}", gvk.kind));
 }
 
@@ -177,21 +199,17 @@ fn redirect(configuration: &mut Value, hooks: SocketAddr, ca: &str) {
     }
 }
 
-/// A group behind a load balancer, whose targets pass their checks.
-async fn aws(tasks: &mut JoinSet<()>) -> (Elb, String, String) {
+/// An account where every target passes its checks, and the URL of its API.
+async fn aws(tasks: &mut JoinSet<()>) -> (Elb, String) {
     let elb = Elb::new(elb::Options {
         probe: Arc::new(ScriptedProbe::new(CheckOutcome::Passed)),
         ..elb::Options::default()
     });
     tasks.spawn(elb.run());
-    let delays = elb::Delays::alb().scaled(0.01);
-    let arn = elb.create_target_group(TargetGroupSpec::http("web").delays(delays));
-    let balancer = elb.create_load_balancer("web", LoadBalancerKind::Application, &[]);
-    elb.add_listener(&balancer, &[(&arn, 1)]).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     tasks.spawn(elb.clone().serve(listener, std::future::pending()));
-    (elb, arn, endpoint)
+    (elb, endpoint)
 }
 
 /// A kubeconfig of the shipped ServiceAccount.
@@ -207,76 +225,4 @@ async fn kubeconfig(cluster: &Cluster) -> PathBuf {
     let name = format!("{}.kubeconfig", cluster.namespace);
     let control_plane = cluster.control_plane();
     control_plane.kubeconfig_for(&name, &token).unwrap()
-}
-
-/// The command and the environment of the shipped Deployment, as far as this machine goes.
-fn start(files: &Path, kubeconfig: &Path, elb: &str) -> Child {
-    let log = File::create(files.join("log")).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_targetgate"))
-        .args([
-            "serve",
-            "--listen=127.0.0.1:0",
-            "--admin-listen=127.0.0.1:0",
-            "--log-format=json",
-        ])
-        .arg("--tls-cert")
-        .arg(files.join("tls.crt"))
-        .arg("--tls-key")
-        .arg(files.join("tls.key"))
-        .arg("--kubeconfig")
-        .arg(kubeconfig)
-        .env_clear()
-        .env("AWS_REGION", elb::Options::default().region)
-        .env("AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2", elb)
-        .env("AWS_ACCESS_KEY_ID", "sandbox")
-        .env("AWS_SECRET_ACCESS_KEY", "sandbox")
-        .env("AWS_EC2_METADATA_DISABLED", "true")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .unwrap()
-}
-
-/// Where the process listens.
-struct Listening {
-    hooks: SocketAddr,
-    admin: SocketAddr,
-    log: PathBuf,
-}
-
-/// Waits until the process says where it listens.
-async fn listening(files: &Path, process: &mut Child) -> Listening {
-    let log = files.join("log");
-    until("targetgate has started", async || {
-        let text = std::fs::read_to_string(&log).unwrap();
-        let ended = process.try_wait().unwrap();
-        assert!(ended.is_none(), "targetgate ended, {ended:?}:\n{text}");
-        let mut lines = text
-            .lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let started = lines.find(|line| line["message"] == "started")?;
-        let address = |name: &str| started[name].as_str().unwrap().parse().unwrap();
-        Some(Listening {
-            hooks: address("listen"),
-            admin: address("admin"),
-            log: log.clone(),
-        })
-    })
-    .await
-}
-
-/// Waits until its watches have seen everything.
-async fn ready(listening: &Listening) {
-    let admin = Config::new(format!("http://{}", listening.admin).parse().unwrap());
-    let admin = Client::try_from(admin).unwrap();
-    let readyz = async || {
-        let request = http::Request::get("/readyz").body(vec![]).unwrap();
-        admin.request_text(request).await.ok()
-    };
-    let waiting = std::panic::AssertUnwindSafe(until("targetgate is ready", readyz));
-    if futures::FutureExt::catch_unwind(waiting).await.is_err() {
-        let log = std::fs::read_to_string(&listening.log).unwrap();
-        panic!("targetgate does not get ready:\n{log}");
-    }
 }
