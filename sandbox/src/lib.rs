@@ -11,6 +11,7 @@ pub mod demo;
 pub mod elb;
 mod get;
 pub mod kubelet;
+mod random;
 pub mod registrar;
 pub mod rollout;
 pub mod traffic;
