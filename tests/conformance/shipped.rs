@@ -32,7 +32,7 @@ async fn the_audit_log_says_why(cluster: &Cluster) {
     let decision = "mpod.elbv2.k8s.aws/decision";
     let found = until("the pod's creation is in the audit log", async || {
         let events = cluster.control_plane().audit_log().unwrap();
-        events.into_iter().find(|event| {
+        events.into_iter().rfind(|event| {
             let object = event.object_ref.as_ref();
             event.verb == "create"
                 && !event.request_uri.contains("dryRun")
