@@ -229,7 +229,7 @@ async fn stalled(heartbeat: Arc<Heartbeat>) {
 
 async fn kubernetes(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
     let options = KubeConfigOptions::default();
-    let config = match kubeconfig {
+    let mut config = match kubeconfig {
         Some(path) => {
             let file = Kubeconfig::read_from(path)
                 .with_context(|| format!("--kubeconfig: cannot read {}", path.display()))?;
@@ -245,6 +245,9 @@ async fn kubernetes(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
             )?,
         },
     };
+    // kube would send a request that was answered with 429 or 503 again, unseen and after ever longer
+    // pauses. Who asks here has pauses, deadlines and reasons of its own to try again or not.
+    config.default_retry = false;
     Client::try_from(config).context("cannot make a client of the Kubernetes API")
 }
 

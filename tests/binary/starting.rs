@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use rstest::rstest;
 use targetgate_sandbox::api::{Api, Away, Options};
 
-use crate::process::{CLOSE, Files, Process, SMALL, binary, review, run};
+use crate::process::{CLOSE, Files, Process, SMALL, binary, review, run, until};
 
 #[rstest]
 #[case("--tls-cert", "/nonexistent/tls.crt")]
@@ -79,6 +79,22 @@ async fn without_an_api_server_it_is_alive_but_not_ready_and_lets_pods_through()
     assert!(answer.contains(r#""allowed":true"#), "{answer}");
     assert!(answer.contains(r#""warnings":["#), "{answer}");
 
+    api.faults().away(None);
+    process.becomes_ready().await;
+}
+
+#[tokio::test]
+async fn an_api_server_that_is_overloaded_is_asked_again_after_our_own_pauses() {
+    let api = Api::new(Options::default());
+    api.faults().away(Some(Away::Answering(503)));
+    let process = Process::started(api.clone()).await;
+    let restarts = r#"targetgate_watch_restarts_total{resource="pods"} "#;
+    until("a second failure that is counted", || async {
+        let (_, metrics) = process.admin("/metrics").await;
+        let count = metrics.lines().find_map(|line| line.strip_prefix(restarts));
+        count.filter(|count| *count != "1").map(drop)
+    })
+    .await;
     api.faults().away(None);
     process.becomes_ready().await;
 }

@@ -177,11 +177,50 @@ async fn the_shipped_validation_is_asked_for_changes_of_the_spec_only(
     assert_eq!(hook.calls().len(), 1);
     patch(json!({ "spec": { "vpcID": "vpc-01234567" } })).await;
     assert_eq!(hook.calls().len(), 2);
-
-    drop(hook);
     api.delete("web", &DeleteParams::default()).await.unwrap();
-    patch(json!({ "metadata": { "annotations": { "a": "c" } } })).await;
     patch(json!({ "metadata": { "finalizers": null } })).await;
+    assert_eq!(refused(api.get("web").await).0, 404);
+    assert_eq!(hook.calls().len(), 2);
+}
+
+#[rstest]
+#[tokio::test]
+async fn while_the_shipped_hooks_are_away_no_spec_changes_but_a_binding_can_be_cleaned_up(
+    #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
+) {
+    let cluster = server.cluster().await;
+    let bindings = cluster.own_bindings().await;
+    let hook = Hook::allowing().await;
+    let webhook = |name| shipped(name, &hook, &cluster, &bindings);
+    let mutating = webhook("mtargetgroupbinding.elbv2.k8s.aws");
+    let validating = webhook("vtargetgroupbinding.elbv2.k8s.aws");
+    let api = bindings.v1beta1();
+    create(&api, bindings.binding()).await.unwrap();
+    cluster.mutating(vec![mutating]).await;
+    cluster.validating(vec![validating]).await;
+    drop(hook);
+
+    let params = PatchParams::default();
+    let patch = async |patch: Value| api.patch("web", &params, &Patch::Merge(patch)).await;
+    let mut other = bindings.binding();
+    other["metadata"]["name"] = json!("other");
+    let created = create(&api, other).await;
+    let changed = patch(json!({ "spec": { "vpcID": "vpc-01234567" } })).await;
+    for (refused, name) in [
+        (refused(created), "mtargetgroupbinding.elbv2.k8s.aws"),
+        (refused(changed), "vtargetgroupbinding.elbv2.k8s.aws"),
+    ] {
+        let (code, reason, message) = refused;
+        assert_eq!((code, reason.as_str()), (500, "InternalError"));
+        let words = format!("Internal error occurred: failed calling webhook \"{name}\": ");
+        assert!(message.starts_with(&words), "{message}");
+    }
+    let held = json!({ "finalizers": ["example.com/hold"], "annotations": { "a": "b" } });
+    patch(json!({ "metadata": held })).await.unwrap();
+    api.delete("web", &DeleteParams::default()).await.unwrap();
+    patch(json!({ "metadata": { "annotations": { "a": null }, "finalizers": null } }))
+        .await
+        .unwrap();
     assert_eq!(refused(api.get("web").await).0, 404);
 }
 

@@ -2,43 +2,43 @@
 //! process that has nothing but the token of the shipped ServiceAccount. Only the place of the hooks
 //! and the CA to trust are the test's.
 
-use std::fs::File;
-use std::net::{IpAddr, SocketAddr};
-use std::ops::Deref;
+use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::Client;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
-use kube::{Client, Config};
 use serde_json::{Value, json};
-use targetgate::dev_certs;
+use targetgate::names::BindingApi;
 use targetgate_sandbox::elb::check::{CheckOutcome, ScriptedProbe};
 use targetgate_sandbox::elb::{self, Elb, LoadBalancerKind, TargetGroupSpec};
-use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::JoinSet;
 
-use crate::servers::{Cluster, Server, resource, until};
+use crate::process::{Process, Program};
+use crate::servers::{Cluster, Server, resource};
 
 /// `deploy/base` is one per cluster: tests that install it take turns.
 static TURN: Mutex<()> = Mutex::const_new(());
 /// Where it is installed, and as whom it runs.
 pub(crate) const NAMESPACE: &str = "targetgate-system";
 /// What is there; the rest is the cluster's.
-const NAMESPACED: [&str; 5] = [
+const NAMESPACED: [&str; 6] = [
     "ServiceAccount",
     "Service",
     "Deployment",
+    "Lease",
     "Role",
     "RoleBinding",
 ];
+/// The port of every pod.
+pub(crate) const PORT: u16 = 8080;
 /// The shipped ServiceAccount, as the API server names it.
 pub(crate) const ACCOUNT: &str = "system:serviceaccount:targetgate-system:targetgate";
 
@@ -47,31 +47,38 @@ pub(crate) struct Site {
     /// With a namespace that has opted in.
     pub(crate) cluster: Cluster,
     pub(crate) elb: Elb,
-    /// The target group of binding `web`.
-    pub(crate) arn: String,
     /// What is shipped, hooks and all.
     pub(crate) shipped: Vec<Value>,
-    endpoint: String,
-    /// Of the shipped ServiceAccount.
-    pub(crate) kubeconfig: PathBuf,
-    ca: String,
-    pub(crate) files: TempDir,
+    /// What is to run there.
+    pub(crate) program: Program,
     #[expect(dead_code, reason = "held until dropped")]
     tasks: JoinSet<()>,
-    #[expect(dead_code, reason = "held until dropped")]
-    turn: MutexGuard<'static, ()>,
+    /// Held until dropped.
+    turn: Option<MutexGuard<'static, ()>>,
 }
 
 impl Site {
-    /// Installs it.
+    /// Installs it on the control plane that all tests share.
     pub(crate) async fn new() -> Self {
         let turn = TURN.lock().await;
         let cluster = Server::Kubernetes.cluster().await;
+        let mut site = Self::on(cluster, &[], |_| true).await;
+        site.turn = Some(turn);
+        site
+    }
+
+    /// The same on a control plane that no other test uses, with these arguments on top, and only with
+    /// what is `wanted` of `deploy/base`.
+    pub(crate) async fn on(
+        cluster: Cluster,
+        arguments: &[&str],
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Self {
         let opt_in = "elbv2.k8s.aws/pod-readiness-gate-inject";
         cluster.label_namespace(opt_in, "enabled").await;
-        let shipped = rendered();
+        let shipped: Vec<Value> = rendered().into_iter().filter(wanted).collect();
         for object in shipped.iter().filter(|object| !is_hooks(object)) {
-            apply(&cluster.client, object.clone()).await;
+            apply(&cluster.client, object).await;
         }
         // What the test before this one has left: a holder that it killed would be waited for, and
         // hooks that nobody answers any more refuse bindings.
@@ -83,165 +90,107 @@ impl Site {
         for (group, kind, name) in left {
             delete(&cluster.client, &resource(group, "v1", kind), name).await;
         }
-
         let mut tasks = JoinSet::new();
-        let (elb, arn, endpoint) = aws(&mut tasks).await;
-        let files = tempfile::tempdir().unwrap();
-        // As a host of a URL this is no loopback address to the API server, which then speaks
-        // HTTP/1.1, as to a Service.
-        let names = ["0.0.0.0".to_owned()];
-        let made = dev_certs::make(NAMESPACE, &names, Timestamp::now()).unwrap();
-        std::fs::write(files.path().join("tls.crt"), &made.certificate).unwrap();
-        std::fs::write(files.path().join("tls.key"), &made.key).unwrap();
+        let (elb, endpoint) = aws(&mut tasks).await;
+        let kubeconfig = kubeconfig(&cluster).await;
         Self {
-            kubeconfig: kubeconfig(&cluster).await,
             cluster,
             elb,
-            arn,
             shipped,
-            endpoint,
-            ca: made.ca,
-            files,
+            program: Program::new(NAMESPACE, kubeconfig, endpoint, arguments),
             tasks,
-            turn,
+            turn: None,
         }
     }
 
-    /// Starts a process as a pod of this name, and returns when it is ready.
-    pub(crate) async fn start(&self, pod: &str) -> Replica {
-        self.start_with(pod, &self.kubeconfig).await
-    }
-
-    /// The same, with a kubeconfig of its own.
-    pub(crate) async fn start_with(&self, pod: &str, kubeconfig: &Path) -> Replica {
-        let log = self.files.path().join(format!("{pod}.log"));
-        let mut command = self.command(pod, File::create(&log).unwrap());
-        let mut process = command.arg("--kubeconfig").arg(kubeconfig).spawn().unwrap();
-        let (hooks, admin) = listening(&log, &mut process).await;
-        let replica = Replica {
-            process,
-            hooks,
-            admin,
-            log,
-        };
-        replica.until_ready().await;
-        replica
-    }
-
-    /// Registers the hooks at this address.
+    /// Registers the hooks at this address, with this on top.
     pub(crate) async fn register_hooks(&self, hooks: SocketAddr, more: Value) {
         for object in self.shipped.iter().filter(|object| is_hooks(object)) {
             let mut object = object.clone();
-            redirect(&mut object, hooks, &self.ca, &more);
-            apply(&self.cluster.client, object).await;
+            redirect(&mut object, hooks, &self.program.ca, &more);
+            apply(&self.cluster.client, &object).await;
         }
+    }
+
+    /// A group behind a load balancer of its own.
+    pub(crate) fn group(&self, name: &str) -> String {
+        let delays = elb::Delays::alb().scaled(0.01);
+        let spec = TargetGroupSpec::http(name).delays(delays);
+        let arn = self.elb.create_target_group(spec);
+        let balancer = self
+            .elb
+            .create_load_balancer(name, LoadBalancerKind::Application, &[]);
+        self.elb.add_listener(&balancer, &[(&arn, 1)]).unwrap();
+        arn
     }
 
     /// Registers a target, which is healthy from the first check on.
-    pub(crate) fn register(&self, ip: IpAddr, port: u16) {
-        self.elb.register(&self.arn, ip, port).unwrap();
+    pub(crate) fn register(&self, arn: &str, ip: &str) {
+        self.elb.register(arn, ip.parse().unwrap(), PORT).unwrap();
     }
 
-    /// Bindings, as the CRD has them.
-    pub(crate) fn bindings(&self) -> Api<DynamicObject> {
-        let resource = resource("elbv2.k8s.aws", "v1beta1", "TargetGroupBinding");
+    /// Bindings of one of their APIs.
+    pub(crate) fn bindings(&self, api: BindingApi) -> Api<DynamicObject> {
+        let resource = resource(api.group(), api.version(), "TargetGroupBinding");
         self.cluster.dynamic(&resource)
-    }
-
-    /// The command and the environment of the shipped Deployment, as far as this machine goes.
-    fn command(&self, pod: &str, log: File) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_targetgate"));
-        command
-            .args([
-                "serve",
-                "--listen=127.0.0.1:0",
-                "--admin-listen=127.0.0.1:0",
-                "--log-format=json",
-            ])
-            .arg("--tls-cert")
-            .arg(self.files.path().join("tls.crt"))
-            .arg("--tls-key")
-            .arg(self.files.path().join("tls.key"))
-            .env_clear()
-            .env("POD_NAMESPACE", NAMESPACE)
-            .env("POD_NAME", pod)
-            .env("AWS_REGION", elb::Options::default().region)
-            .env("AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2", &self.endpoint)
-            .env("AWS_ACCESS_KEY_ID", "sandbox")
-            .env("AWS_SECRET_ACCESS_KEY", "sandbox")
-            .env("AWS_EC2_METADATA_DISABLED", "true")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log);
-        command
-    }
-}
-
-/// A running process; killed when dropped.
-pub(crate) struct Replica {
-    pub(crate) process: Child,
-    /// Where it answers reviews.
-    pub(crate) hooks: SocketAddr,
-    admin: SocketAddr,
-    log: PathBuf,
-}
-
-impl Replica {
-    /// Kills the process, as a node that dies.
-    pub(crate) fn kill(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
-
-    /// What the admin listener answers at a path, where it says 200.
-    pub(crate) async fn admin(&self, path: &str) -> Option<String> {
-        let admin = Config::new(format!("http://{}", self.admin).parse().unwrap());
-        let admin = Client::try_from(admin).unwrap();
-        let request = http::Request::get(path).body(vec![]).unwrap();
-        admin.request_text(request).await.ok()
-    }
-
-    /// Waits until its watches have seen everything.
-    async fn until_ready(&self) {
-        let ready = until("targetgate is ready", async || self.admin("/readyz").await);
-        let ready = std::panic::AssertUnwindSafe(ready);
-        if futures::FutureExt::catch_unwind(ready).await.is_err() {
-            panic!("targetgate does not get ready:\n{}", self.log());
-        }
-    }
-
-    /// What it has logged.
-    pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap()
-    }
-}
-
-impl Drop for Replica {
-    fn drop(&mut self) {
-        // One that has been killed already is as good.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 
 /// A running installation of one process; ended when dropped.
 pub(crate) struct Installed {
-    replica: Replica,
+    /// `None` once it was killed.
+    process: Option<Process>,
     site: Site,
 }
 
 impl Installed {
-    /// Installs it, starts it, and returns when it is ready and its hooks are registered.
+    /// Installs it on the control plane that all tests share, starts it, and returns when it is ready
+    /// and its hooks are registered.
     pub(crate) async fn new() -> Self {
-        let site = Site::new().await;
-        let replica = site.start("targetgate-0").await;
-        site.register_hooks(replica.hooks, json!({})).await;
-        Self { replica, site }
+        Self::started(Site::new().await).await
+    }
+
+    /// The same at [`Site::on`].
+    pub(crate) async fn on(
+        cluster: Cluster,
+        arguments: &[&str],
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Self {
+        Self::started(Site::on(cluster, arguments, wanted).await).await
+    }
+
+    async fn started(site: Site) -> Self {
+        let mut installed = Self {
+            process: None,
+            site,
+        };
+        installed.start().await;
+        installed
+    }
+
+    /// Starts the process, and returns when it is ready and the API server has been told where its
+    /// hooks are.
+    pub(crate) async fn start(&mut self) {
+        self.launch().await.ready().await;
+        self.register_hooks(self.process().hooks, json!({})).await;
+    }
+
+    /// Starts the process, and returns when it listens.
+    pub(crate) async fn launch(&mut self) -> &Process {
+        self.kill();
+        let started = self.site.program.start("targetgate-0").await;
+        self.process.insert(started)
     }
 
     /// Kills the process, as a node that dies.
     pub(crate) fn kill(&mut self) {
-        self.replica.kill();
+        if let Some(mut process) = self.process.take() {
+            process.kill();
+        }
+    }
+
+    pub(crate) fn process(&self) -> &Process {
+        self.process.as_ref().unwrap()
     }
 }
 
@@ -250,6 +199,12 @@ impl Deref for Installed {
 
     fn deref(&self) -> &Site {
         &self.site
+    }
+}
+
+impl DerefMut for Installed {
+    fn deref_mut(&mut self) -> &mut Site {
+        &mut self.site
     }
 }
 
@@ -288,7 +243,7 @@ fn is_hooks(object: &Value) -> bool {
 }
 
 /// `kubectl apply --server-side`.
-async fn apply(client: &Client, object: Value) {
+pub(crate) async fn apply(client: &Client, object: &Value) {
     let types = serde_json::from_value(object.clone()).unwrap();
     let gvk = kube::core::GroupVersionKind::try_from(&types).unwrap();
     let resource = ApiResource::from_gvk(&gvk);
@@ -298,7 +253,7 @@ async fn apply(client: &Client, object: Value) {
     };
     let name = object["metadata"]["name"].as_str().unwrap();
     let params = PatchParams::apply("install").force();
-    let applied = api.patch(name, &params, &Patch::Apply(&object)).await;
+    let applied = api.patch(name, &params, &Patch::Apply(object)).await;
     applied.unwrap_or_else(|error| panic!("{} {name}: {error}", gvk.kind));
 }
 
@@ -328,21 +283,17 @@ fn redirect(configuration: &mut Value, hooks: SocketAddr, ca: &str, more: &Value
     }
 }
 
-/// A group behind a load balancer, whose targets pass their checks.
-async fn aws(tasks: &mut JoinSet<()>) -> (Elb, String, String) {
+/// An account where every target passes its checks, and the URL of its API.
+async fn aws(tasks: &mut JoinSet<()>) -> (Elb, String) {
     let elb = Elb::new(elb::Options {
         probe: Arc::new(ScriptedProbe::new(CheckOutcome::Passed)),
         ..elb::Options::default()
     });
     tasks.spawn(elb.run());
-    let delays = elb::Delays::alb().scaled(0.01);
-    let arn = elb.create_target_group(TargetGroupSpec::http("web").delays(delays));
-    let balancer = elb.create_load_balancer("web", LoadBalancerKind::Application, &[]);
-    elb.add_listener(&balancer, &[(&arn, 1)]).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     tasks.spawn(elb.clone().serve(listener, std::future::pending()));
-    (elb, arn, endpoint)
+    (elb, endpoint)
 }
 
 /// A kubeconfig of the shipped ServiceAccount.
@@ -358,20 +309,4 @@ async fn kubeconfig(cluster: &Cluster) -> PathBuf {
     let name = format!("{}.kubeconfig", cluster.namespace);
     let control_plane = cluster.control_plane();
     control_plane.kubeconfig_for(&name, &token).unwrap()
-}
-
-/// Waits until the process says where it listens, for reviews and for probes.
-async fn listening(log: &Path, process: &mut Child) -> (SocketAddr, SocketAddr) {
-    until("targetgate has started", async || {
-        let text = std::fs::read_to_string(log).unwrap();
-        let ended = process.try_wait().unwrap();
-        assert!(ended.is_none(), "targetgate ended, {ended:?}:\n{text}");
-        let mut lines = text
-            .lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let started = lines.find(|line| line["message"] == "started")?;
-        let address = |name: &str| started[name].as_str().unwrap().parse().unwrap();
-        Some((address("listen"), address("admin")))
-    })
-    .await
 }

@@ -8,13 +8,18 @@
 
 mod absent;
 mod admission;
+mod apis;
 mod bindings;
 mod hook;
 mod install;
+mod interrupted;
 mod leases;
 mod objects;
 mod outage;
 mod patches;
+mod process;
 mod reading;
+mod roles;
 mod servers;
 mod shipped;
+mod shop;

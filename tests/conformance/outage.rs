@@ -114,8 +114,8 @@ async fn our_list_begins_anew_when_it_is_forgotten_between_its_pages(
     .await;
 }
 
-/// A client of a cluster that forgets how things were before it first shows a second page of Services, and
-/// the number of lists that were answered with 410.
+/// A client of a cluster that forgets how things were before it shows a second page of Services for the
+/// first time, and how many of those pages were answered with 410.
 fn forgetful(cluster: Cluster) -> (Client, Arc<AtomicU16>) {
     let (client, expired) = (cluster.client.clone(), Arc::<AtomicU16>::default());
     let (counted, cluster) = (expired.clone(), Arc::new(Mutex::new((cluster, true))));
@@ -123,16 +123,17 @@ fn forgetful(cluster: Cluster) -> (Client, Arc<AtomicU16>) {
         let (client, cluster, counted) = (client.clone(), cluster.clone(), counted.clone());
         async move {
             let uri = request.uri().to_string();
-            if uri.contains("/services?") && uri.contains("continue=") {
-                let (cluster, remembers) = &mut *cluster.lock().await;
-                if mem::take(remembers) {
-                    cluster.compact().await;
-                }
+            if !(uri.contains("/services?") && uri.contains("continue=")) {
+                return client.send(request).await;
             }
-            let answer = client.send(request).await?;
-            let gone = u16::from(answer.status() == StatusCode::GONE);
+            let (cluster, remembers) = &mut *cluster.lock().await;
+            if mem::take(remembers) {
+                cluster.compact().await;
+            }
+            let page = client.send(request).await?;
+            let gone = u16::from(page.status() == StatusCode::GONE);
             counted.fetch_add(gone, Ordering::Relaxed);
-            Ok::<_, kube::Error>(answer)
+            Ok(page)
         }
     });
     (Client::new(service, "default"), expired)

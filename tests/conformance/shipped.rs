@@ -1,98 +1,23 @@
 //! The whole of it on the real API server, as shipped: under RBAC, through its own hooks.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
-
-use k8s_openapi::api::core::v1::{Pod, PodCondition, Service};
 use kube::ResourceExt as _;
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
+use targetgate::names::BindingApi;
 
-use crate::install::{ACCOUNT, Installed};
-use crate::servers::{Cluster, create, pod, refused, strategic, until};
+use crate::install::Installed;
+use crate::servers::{Cluster, refused, until};
 
-const GATE: &str = "target-health.elbv2.k8s.aws/web";
 const IP: &str = "10.0.0.1";
-
-/// A Service, and a binding that says no more than it has to; returns when the hooks have filled in
-/// the rest.
-async fn bind(installed: &Installed) {
-    let service = json!({
-        "metadata": { "name": "web" },
-        "spec": { "selector": { "app": "web" }, "ports": [{ "port": 80, "targetPort": 8080 }] },
-    });
-    create(&installed.cluster.api::<Service>(), service)
-        .await
-        .unwrap();
-    let binding: DynamicObject = serde_json::from_value(json!({
-        "apiVersion": "elbv2.k8s.aws/v1beta1",
-        "kind": "TargetGroupBinding",
-        "metadata": { "name": "web" },
-        "spec": { "serviceRef": { "name": "web" }, "targetGroupARN": installed.arn },
-    }))
-    .unwrap();
-    // Until the API server and our index know of everything, it refuses the absent port.
-    let made = until("the binding is created", async || {
-        let params = PostParams::default();
-        installed.bindings().create(&params, &binding).await.ok()
-    })
-    .await;
-    assert_eq!(made.data["spec"]["targetType"], "ip");
-    assert_eq!(made.data["spec"]["serviceRef"]["port"], 80);
-}
-
-/// A new pod of the Service, once the hook knows of the binding.
-async fn gated_pod(cluster: &Cluster) -> Pod {
-    let dry = PostParams {
-        dry_run: true,
-        ..PostParams::default()
-    };
-    let wanted: Pod = serde_json::from_value(pod("a", json!({}))).unwrap();
-    until("the hook knows of the binding", async || {
-        let shown = cluster.pods().create(&dry, &wanted).await.unwrap();
-        shown.spec.unwrap().readiness_gates
-    })
-    .await;
-    cluster.pod("a", json!({})).await.unwrap()
-}
-
-/// What a kubelet writes when the containers are ready.
-async fn containers_become_ready(cluster: &Cluster) {
-    let status = json!({ "status": {
-        "phase": "Running",
-        "podIP": IP,
-        "podIPs": [{ "ip": IP }],
-        "conditions": [{ "type": "ContainersReady", "status": "True" }],
-    } });
-    strategic(&cluster.pods(), "a", status).await.unwrap();
-}
-
-/// Waits for the gate's condition to have this status.
-async fn gate_becomes(cluster: &Cluster, status: &str) -> PodCondition {
-    until("the gate's condition", async || {
-        let pod = cluster.pods().get("a").await.unwrap();
-        let conditions = pod.status.unwrap().conditions.unwrap_or_default();
-        let mut conditions = conditions.into_iter();
-        conditions.find(|c| c.type_ == GATE && c.status == status)
-    })
-    .await
-}
 
 #[tokio::test]
 async fn a_pod_gets_its_gate_and_opens_when_elb_says_healthy() {
     let installed = Installed::new().await;
     let cluster = &installed.cluster;
-    bind(&installed).await;
-    let made = gated_pod(cluster).await;
-    let gates = made.spec.unwrap().readiness_gates.unwrap();
-    assert_eq!(gates.len(), 1);
-    assert_eq!(gates[0].condition_type, GATE);
-
-    containers_become_ready(cluster).await;
-    let waits = gate_becomes(cluster, "False").await;
-    assert_eq!(waits.reason.as_deref(), Some("Elb.RegistrationInProgress"));
-    installed.register(IP.parse::<IpAddr>().unwrap(), 8080);
-    gate_becomes(cluster, "True").await;
+    let arn = installed.bind("web").await;
+    cluster.waiting_pod("a", "web", IP).await;
+    installed.register(&arn, IP);
+    cluster.gate_becomes("a", "web", "True").await;
     let pod = cluster.pods().get("a").await.unwrap();
     let conditions = pod.status.unwrap().conditions.unwrap();
     assert!(
@@ -100,16 +25,14 @@ async fn a_pod_gets_its_gate_and_opens_when_elb_says_healthy() {
             .iter()
             .any(|c| c.type_ == "ContainersReady" && c.status == "True")
     );
-
     the_audit_log_says_why(cluster).await;
-    nothing_was_asked_for_that_is_not_granted(&installed).await;
 }
 
 async fn the_audit_log_says_why(cluster: &Cluster) {
     let decision = "mpod.elbv2.k8s.aws/decision";
     let found = until("the pod's creation is in the audit log", async || {
         let events = cluster.control_plane().audit_log().unwrap();
-        events.into_iter().find(|event| {
+        events.into_iter().rfind(|event| {
             let object = event.object_ref.as_ref();
             event.verb == "create"
                 && !event.request_uri.contains("dryRun")
@@ -124,70 +47,16 @@ async fn the_audit_log_says_why(cluster: &Cluster) {
     );
 }
 
-/// Verb, group, resource with subresource.
-type Grant = (String, String, String);
-
-async fn nothing_was_asked_for_that_is_not_granted(installed: &Installed) {
-    let used: BTreeSet<Grant> = installed
-        .cluster
-        .control_plane()
-        .audit_log()
-        .unwrap()
-        .into_iter()
-        .filter(|event| event.user.username == ACCOUNT)
-        .filter_map(|event| Some((event.verb, event.object_ref?)))
-        .map(|(verb, object)| {
-            let resource = match object.subresource.as_str() {
-                "" => object.resource,
-                subresource => format!("{}/{subresource}", object.resource),
-            };
-            (verb, object.api_group, resource)
-        })
-        .collect();
-    let granted = granted(&installed.shipped);
-    let more: Vec<_> = used.difference(&granted).collect();
-    assert!(more.is_empty(), "not in deploy/base/rbac.yaml: {more:?}");
-    // The log was worth reading.
-    let flip = ("patch".to_owned(), String::new(), "pods/status".to_owned());
-    assert!(used.contains(&flip), "{used:?}");
-}
-
-fn granted(shipped: &[Value]) -> BTreeSet<Grant> {
-    let roles = shipped
-        .iter()
-        .filter(|object| object["kind"] == "ClusterRole" || object["kind"] == "Role");
-    let rules = roles.flat_map(|role| role["rules"].as_array().unwrap());
-    let mut granted = BTreeSet::new();
-    for rule in rules {
-        let strings = |field: &str| {
-            let listed = rule[field].as_array().unwrap().iter();
-            listed
-                .map(|text| text.as_str().unwrap().to_owned())
-                .collect::<Vec<_>>()
-        };
-        for verb in strings("verbs") {
-            for group in strings("apiGroups") {
-                for resource in strings("resources") {
-                    granted.insert((verb.clone(), group.clone(), resource));
-                }
-            }
-        }
-    }
-    granted
-}
-
 #[tokio::test]
 async fn a_binding_keeps_its_group_and_can_be_cleaned_up_while_we_are_away() {
     let mut installed = Installed::new().await;
-    bind(&installed).await;
-    let bindings = installed.bindings();
+    let arn = installed.bind("web").await;
+    let bindings = installed.bindings(BindingApi::Elbv2);
     let patch = async |patch: Value| {
         let params = PatchParams::default();
         bindings.patch("web", &params, &Patch::Merge(patch)).await
     };
-    let other = installed
-        .arn
-        .replace("targetgroup/web", "targetgroup/other");
+    let other = arn.replace("targetgroup/web", "targetgroup/other");
     let moved = json!({ "spec": { "targetGroupARN": other } });
     let (code, _, message) = refused(patch(moved.clone()).await);
     assert_eq!(code, 403);

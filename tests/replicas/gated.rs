@@ -1,22 +1,58 @@
 //! A pod whose gate waits, and signals to the processes.
 
+use std::ops::Deref;
+use std::path::Path;
 use std::process::{Command, ExitStatus};
 
 use k8s_openapi::api::core::v1::{PodCondition, Service};
 use kube::api::{DynamicObject, PostParams};
 use serde_json::json;
+use targetgate::names::BindingApi;
 
-use crate::install::{Replica, Site};
+use crate::install::{PORT, Site};
+use crate::process::Process;
 use crate::servers::{create, pod, strategic, until};
 
 /// The gate of binding `web`.
 pub(crate) const GATE: &str = "target-health.elbv2.k8s.aws/web";
 /// The address of pod `a`.
 pub(crate) const IP: &str = "10.0.0.1";
-/// The port that is its target.
-pub(crate) const PORT: u16 = 8080;
 
-impl Site {
+/// A site with the target group of binding `web`.
+pub(crate) struct Gated {
+    pub(crate) arn: String,
+    site: Site,
+}
+
+impl Deref for Gated {
+    type Target = Site;
+
+    fn deref(&self) -> &Site {
+        &self.site
+    }
+}
+
+impl Gated {
+    pub(crate) async fn new() -> Self {
+        let site = Site::new().await;
+        Self {
+            arn: site.group("web"),
+            site,
+        }
+    }
+
+    /// Starts a process as a pod of this name, and returns when it is ready.
+    pub(crate) async fn start(&self, pod: &str) -> Process {
+        self.start_with(pod, &self.program.kubeconfig).await
+    }
+
+    /// The same, with a kubeconfig of its own.
+    pub(crate) async fn start_with(&self, pod: &str, kubeconfig: &Path) -> Process {
+        let process = self.program.start_with(pod, kubeconfig).await;
+        process.ready().await;
+        process
+    }
+
     /// Service and binding `web`.
     pub(crate) async fn bind(&self) {
         let service = json!({
@@ -39,7 +75,10 @@ impl Site {
         // The CRD may not be served yet.
         until("the binding is created", async || {
             let params = PostParams::default();
-            self.bindings().create(&params, &binding).await.ok()
+            self.bindings(BindingApi::Elbv2)
+                .create(&params, &binding)
+                .await
+                .ok()
         })
         .await;
     }
@@ -76,18 +115,17 @@ impl Site {
     }
 }
 
-impl Replica {
+impl Process {
     /// Sends it a signal, by name.
     pub(crate) fn signal(&self, name: &str) {
-        let pid = self.process.id().to_string();
+        let pid = self.running.0.id().to_string();
         let sent = Command::new("kill").args(["-s", name, &pid]).status();
         assert!(sent.unwrap().success());
     }
 
     /// Whether it leads, by its own metric.
     pub(crate) async fn leads(&self) -> bool {
-        let metrics = self.admin("/metrics").await.unwrap_or_default();
-        metrics.contains("\ntargetgate_leader 1\n")
+        self.metric("targetgate_leader").await > 0.0
     }
 
     /// Waits until it leads.
@@ -97,7 +135,7 @@ impl Replica {
 
     /// Waits until it has ended.
     pub(crate) async fn until_ended(&mut self) -> ExitStatus {
-        until("it has ended", async || self.process.try_wait().unwrap()).await
+        until("it has ended", async || self.running.0.try_wait().unwrap()).await
     }
 }
 

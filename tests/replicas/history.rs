@@ -11,7 +11,8 @@ use kube::runtime::watcher::{Config, Event, watcher};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
-use crate::install::{NAMESPACE, Site};
+use crate::gated::Gated;
+use crate::install::NAMESPACE;
 use crate::servers::until;
 
 pub(crate) struct History {
@@ -22,7 +23,7 @@ pub(crate) struct History {
 
 impl History {
     /// Begins with the Lease as it is.
-    pub(crate) async fn of(site: &Site) -> Self {
+    pub(crate) async fn of(site: &Gated) -> Self {
         let leases: Api<Lease> = Api::namespaced(site.cluster.client.clone(), NAMESPACE);
         let versions = Arc::<Mutex<Vec<LeaseSpec>>>::default();
         let mut watch = JoinSet::new();

@@ -9,11 +9,12 @@ use serde_json::{Value, json};
 use targetgate::names::{INJECT_ENABLED, INJECT_LABEL};
 use tokio::net::TcpListener;
 
-use crate::install::{NAMESPACE, Site};
+use crate::gated::Gated;
+use crate::install::NAMESPACE;
 use crate::servers::until;
 
 /// A pod as the shipped Deployment makes them.
-fn own_pod(site: &Site, name: &str) -> Pod {
+fn own_pod(site: &Gated, name: &str) -> Pod {
     let mut deployments = site.shipped.iter();
     let deployment = deployments.find(|object| object["kind"] == "Deployment");
     let mut pod = deployment.unwrap()["spec"]["template"].clone();
@@ -31,7 +32,7 @@ async fn opt_in(client: &Client, namespace: &str, value: Value) {
 
 #[tokio::test]
 async fn our_own_pods_and_kube_systems_are_created_while_the_hook_is_not_there() {
-    let site = Site::new().await;
+    let site = Gated::new().await;
     let client = &site.cluster.client;
     // Nobody listens there, and whoever is asked for would be refused.
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -10,6 +10,9 @@
 #[path = "../conformance/install.rs"]
 mod install;
 #[allow(dead_code, reason = "these tests need a part of it")]
+#[path = "../conformance/process.rs"]
+mod process;
+#[allow(dead_code, reason = "these tests need a part of it")]
 #[path = "../conformance/servers.rs"]
 mod servers;
 

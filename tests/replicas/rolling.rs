@@ -12,8 +12,8 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::balancer::Balancer;
-use crate::gated::{GATE, new_pod};
-use crate::install::{Replica, Site};
+use crate::gated::{GATE, Gated, new_pod};
+use crate::process::Process;
 use crate::servers::until;
 use k8s_openapi::api::core::v1::Pod;
 
@@ -33,7 +33,7 @@ struct Creation {
 }
 
 impl Creation {
-    fn begin(site: &Site) -> Self {
+    fn begin(site: &Gated) -> Self {
         let created = Arc::<AtomicUsize>::default();
         let mut tasks = JoinSet::new();
         for creator in 0..CREATORS {
@@ -80,7 +80,7 @@ async fn create(pods: Api<Pod>, creator: usize, created: Arc<AtomicUsize>) {
 }
 
 /// Ends a replica as a Deployment does: its pod is told at once, kube-proxy learns of it later.
-async fn replace(balancer: &Balancer, mut old: Replica) {
+async fn replace(balancer: &Balancer, mut old: Process) {
     old.signal("TERM");
     sleep(PROXY_LAG).await;
     balancer.remove(old.hooks);
@@ -105,7 +105,7 @@ async fn failures(client: &Client) -> Vec<String> {
 
 #[tokio::test]
 async fn no_admission_fails_while_one_replica_after_the_other_is_replaced() {
-    let site = Site::new().await;
+    let site = Gated::new().await;
     site.bind().await;
     let balancer = Balancer::new().await;
     let mut replicas = vec![];

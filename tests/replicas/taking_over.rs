@@ -7,10 +7,11 @@ use std::time::Duration;
 use targetgate_sandbox::elb::Health;
 use targetgate_sandbox::elb::health::CheckFailure;
 
-use crate::gated::{IP, PORT};
+use crate::gated::{Gated, IP};
 use crate::history::History;
-use crate::install::{Replica, Site};
+use crate::install::PORT;
 use crate::line::Line;
+use crate::process::Process;
 use crate::servers::until;
 
 const LEASE: Duration = Duration::from_secs(15);
@@ -20,17 +21,17 @@ const WAITS: &str = "Elb.RegistrationInProgress";
 
 /// Two replicas, of which the first leads, and pod `a`, whose gate waits.
 struct Pair {
-    leader: Replica,
-    follower: Replica,
+    leader: Process,
+    follower: Process,
     /// Between the leader and the API server.
     line: Line,
     history: History,
-    site: Site,
+    site: Gated,
 }
 
 impl Pair {
     async fn new() -> Self {
-        let site = Site::new().await;
+        let site = Gated::new().await;
         site.bind().await;
         let (line, kubeconfig) = line(&site).await;
         let leader = site.start_with("targetgate-a", &kubeconfig).await;
@@ -57,12 +58,12 @@ impl Pair {
 }
 
 /// A way to the API server, and the kubeconfig that takes it.
-async fn line(site: &Site) -> (Line, PathBuf) {
-    let text = std::fs::read_to_string(&site.kubeconfig).unwrap();
+async fn line(site: &Gated) -> (Line, PathBuf) {
+    let text = std::fs::read_to_string(&site.program.kubeconfig).unwrap();
     let (_, server) = text.split_once("https://").unwrap();
     let (server, _) = server.split_once('"').unwrap();
     let line = Line::to(server.parse().unwrap()).await;
-    let kubeconfig = site.files.path().join("line.kubeconfig");
+    let kubeconfig = site.program.files.path().join("line.kubeconfig");
     let through = text.replace(server, &line.address.to_string());
     std::fs::write(&kubeconfig, through).unwrap();
     (line, kubeconfig)
@@ -79,7 +80,7 @@ async fn a_leader_that_is_killed_is_followed_when_its_lease_runs_out() {
     let took = pair.until_taken().await;
     println!("killed: the other leads {took:?} after the last renewal");
     assert!((LEASE..LEASE + SLACK).contains(&took), "{took:?}");
-    pair.site.register(ip(), PORT);
+    pair.site.register(&pair.site.arn, IP);
     pair.site.until_gate("True", "").await;
 }
 
@@ -93,7 +94,7 @@ async fn a_leader_that_leaves_gives_the_lease_back_and_is_followed_at_once() {
     println!("left: the other leads {took:?} after the release");
     assert_eq!(pair.history.releases(), 1);
     assert!(took < SLACK, "{took:?}");
-    pair.site.register(ip(), PORT);
+    pair.site.register(&pair.site.arn, IP);
     pair.site.until_gate("True", "").await;
 }
 
@@ -130,8 +131,7 @@ async fn what_a_hung_leader_has_sent_arrives_late_and_changes_nothing() {
     .await;
     pair.leader.signal("CONT");
     until("it knows that it leads no more", async || {
-        let metrics = pair.leader.admin("/metrics").await?;
-        metrics.contains("\ntargetgate_leader 0\n").then_some(())
+        (!pair.leader.leads().await).then_some(())
     })
     .await;
     let gate = pair.site.gate().await.unwrap();
@@ -142,7 +142,7 @@ async fn what_a_hung_leader_has_sent_arrives_late_and_changes_nothing() {
 }
 
 /// Whether the API server has answered a write of a pod's status with 409.
-async fn refused_writes(site: &Site) -> Option<()> {
+async fn refused_writes(site: &Gated) -> Option<()> {
     let events = site.cluster.control_plane().audit_log().unwrap();
     let refused = events.iter().any(|event| {
         let object = event.object_ref.as_ref();

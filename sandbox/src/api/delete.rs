@@ -8,9 +8,10 @@ use super::{
     Inner,
     kinds::Served,
     object::Object,
+    shape::bump_generation,
     status::Status,
     store::{Key, Scan},
-    write::{ATTEMPTS, Target, Write, bump_generation},
+    write::{ATTEMPTS, Target, Write},
 };
 
 /// How a DELETE wants it done: `metav1.DeleteOptions`.

@@ -11,9 +11,11 @@ use serde_json::json;
 use tokio::{sync::watch, time::Instant};
 
 use super::{
+    generated,
     kinds::{Catalog, Resource},
     object::Object,
 };
+use crate::random::Random;
 
 /// Where one object is kept.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,7 +99,7 @@ impl Store {
                 history: VecDeque::new(),
                 limit: history,
                 oldest: 1,
-                random: Random(seed),
+                random: Random::new(seed),
             }),
             version: watch::Sender::new(1),
         }
@@ -212,33 +214,12 @@ impl Store {
 
     /// A new UID, drawn from the seed.
     pub fn uid(&self) -> String {
-        let mut state = self.state.lock();
-        let (high, low) = (state.random.next(), state.random.next());
-        // Version 4, variant 1, as RFC 9562 has it.
-        format!(
-            "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
-            high >> 32,
-            (high >> 16) & 0xffff,
-            high & 0xfff,
-            (low >> 48) & 0x3fff | 0x8000,
-            low & 0xffff_ffff_ffff,
-        )
+        generated::uid(&mut self.state.lock().random)
     }
 
-    /// `prefix` and five characters, as Kubernetes makes them from `generateName`: the base is cut
-    /// to 58 characters, and the characters make no words.
+    /// A name that begins with `prefix`, drawn from the seed.
     pub fn generated_name(&self, prefix: &str) -> String {
-        const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-        let base: String = prefix.chars().take(58).collect();
-        let mut state = self.state.lock();
-        let mut number = state.random.next();
-        let length = ALPHABET.len() as u64;
-        let tail = (0..5).map(|_| {
-            let at = (number % length) as usize;
-            number /= length;
-            char::from(ALPHABET[at])
-        });
-        base.chars().chain(tail.collect::<Vec<_>>()).collect()
+        generated::name(&mut self.state.lock().random, prefix)
     }
 }
 
@@ -337,19 +318,6 @@ pub struct Page {
     pub version: u64,
 }
 
-/// SplitMix64: small, seeded, and good enough for names.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -391,14 +359,6 @@ mod tests {
         store.forget_history();
         assert!(store.since(start + 3, 10).is_err());
         assert!(store.since(store.version(), 10).unwrap().is_empty());
-    }
-
-    #[test]
-    fn the_same_seed_gives_the_same_names_and_another_seed_others() {
-        let name = |seed| Store::new(1, seed).generated_name("web-");
-        assert_eq!(name(7), name(7));
-        assert_ne!(name(7), name(8));
-        assert_eq!(name(7).len(), 9);
     }
 
     #[test]

@@ -21,7 +21,6 @@ pub mod group;
 pub mod health;
 pub mod log;
 mod model;
-mod random;
 mod sdk;
 mod serve;
 pub mod wire;

@@ -22,7 +22,7 @@ use super::check::{Check, CheckOutcome};
 use super::delays::Delays;
 use super::group::{LoadBalancerKind, TargetGroupSpec};
 use super::health::Health;
-use super::random::Random;
+use crate::random::Random;
 
 /// All load balancers, groups and targets.
 #[derive(Debug, Default)]

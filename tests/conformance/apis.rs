@@ -1,0 +1,87 @@
+//! Both binding APIs: that of AWS Load Balancer Controller, and that of EKS Auto Mode.
+
+use rstest::rstest;
+use serde_json::{Value, json};
+use targetgate::names::BindingApi;
+use targetgate_sandbox::elb::Health;
+
+use crate::install::{Installed, PORT, apply};
+use crate::servers::{Cluster, Server, until};
+
+/// Both give gates.
+const GATE_APIS: &str = "--gate-apis=elbv2.k8s.aws,eks.amazonaws.com";
+
+#[rstest]
+#[case::auto_mode_comes_later(BindingApi::Elbv2, BindingApi::Eks)]
+#[case::auto_mode_was_there_alone(BindingApi::Eks, BindingApi::Elbv2)]
+#[tokio::test]
+async fn gates_are_given_and_opened_under_each_binding_api_and_under_both(
+    #[case] first: BindingApi,
+    #[case] second: BindingApi,
+) {
+    let cluster = Server::Kubernetes.own_cluster().await;
+    cluster.serve_bindings(first).await;
+    let is_no_crd = |object: &Value| object["kind"] != "CustomResourceDefinition";
+    let mut installed = Installed::on(cluster, &[GATE_APIS], is_no_crd).await;
+    opens(&installed, first, "a", "10.0.0.1").await;
+    // While we run.
+    installed.cluster.serve_bindings(second).await;
+    opens(&installed, second, "b", "10.0.0.2").await;
+    opens_when_both_are_healthy(&installed, first, second).await;
+
+    installed.kill();
+    installed.start().await;
+    for (pod, app) in [("d", "a"), ("e", "b"), ("f", "c")] {
+        installed.cluster.gated_pod(pod, app, &[app]).await;
+    }
+}
+
+/// A pod of a Service of its name, which a binding of one API alone is for.
+async fn opens(installed: &Installed, api: BindingApi, name: &str, ip: &str) {
+    installed.cluster.service(name).await;
+    let arn = installed.group(name);
+    installed.bind_whole(api, name, &arn).await;
+    installed.cluster.waiting_pod(name, name, ip).await;
+    installed.register(&arn, ip);
+    installed.cluster.gate_becomes(name, name, "True").await;
+}
+
+/// A pod whose gate stands for two bindings of one name.
+async fn opens_when_both_are_healthy(installed: &Installed, first: BindingApi, second: BindingApi) {
+    let ip = "10.0.0.3";
+    installed.cluster.service("c").await;
+    let (one, other) = (installed.group("c-1"), installed.group("c-2"));
+    installed.bind_whole(first, "c", &one).await;
+    installed.bind_whole(second, "c", &other).await;
+    installed.cluster.waiting_pod("c", "c", ip).await;
+    installed.register(&one, ip);
+    until("the target is healthy", async || {
+        let health = installed.elb.health(&one, ip.parse().unwrap(), PORT);
+        (health == Some(Health::healthy())).then_some(())
+    })
+    .await;
+    installed.elb_is_heard(&one).await;
+    let waits = installed.cluster.gate("c", "c").await.unwrap();
+    assert_eq!(waits.status, "False");
+    installed.register(&other, ip);
+    installed.cluster.gate_becomes("c", "c", "True").await;
+}
+
+impl Cluster {
+    /// Installs the CRD of a binding API: for EKS Auto Mode's, whose schema nobody has published, with
+    /// the fields of the other one.
+    pub(crate) async fn serve_bindings(&self, api: BindingApi) {
+        let mut crd: Value = serde_saphyr::from_str(&targetgate::crd::yaml()).unwrap();
+        let versions = crd["spec"]["versions"].as_array().unwrap();
+        let mut stored = versions
+            .iter()
+            .find(|v| v["storage"] == true)
+            .unwrap()
+            .clone();
+        stored["name"] = json!(api.version());
+        crd["metadata"]["name"] = json!(format!("targetgroupbindings.{}", api.group()));
+        crd["spec"]["group"] = json!(api.group());
+        crd["spec"]["versions"] = json!([stored]);
+        apply(&self.client, &crd).await;
+    }
+}

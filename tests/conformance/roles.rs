@@ -1,0 +1,117 @@
+//! Whether the shipped roles grant what is asked for, and no more.
+
+use std::collections::BTreeSet;
+
+use http::StatusCode;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{DeleteParams, ListParams};
+use serde_json::Value;
+use targetgate::names::BindingApi;
+use targetgate_sandbox::elb::faults::On;
+
+use crate::install::{ACCOUNT, Installed};
+use crate::servers::{Cluster, Server, until};
+
+/// Verb, group, resource with subresource.
+type Grant = (String, String, String);
+
+#[tokio::test]
+async fn what_is_granted_is_asked_for_and_nothing_else_is() {
+    let cluster = Server::Kubernetes.own_cluster().await;
+    cluster.serve_bindings(BindingApi::Eks).await;
+    let installed = Installed::on(cluster, &[], |_| true).await;
+    let cluster = &installed.cluster;
+    let arn = installed.bind("web").await;
+    installed.bind_whole(BindingApi::Eks, "auto", &arn).await;
+    cluster.waiting_pod("a", "web", "10.0.0.1").await;
+
+    // A group that is missing is told of once, and again when it is missing again.
+    for times in [1, 2] {
+        let health = On::action("DescribeTargetHealth");
+        let (code, status) = ("TargetGroupNotFound", StatusCode::BAD_REQUEST);
+        installed.elb.faults().fail(health, code, status, Some(1));
+        until("users are told", async || {
+            (told(cluster).await == times).then_some(())
+        })
+        .await;
+        installed.elb_is_heard(&arn).await;
+    }
+    // A Service that is gone is looked for before that is believed.
+    let services = cluster.api::<Service>();
+    services
+        .delete("web", &DeleteParams::default())
+        .await
+        .unwrap();
+    let opened = cluster.gate_becomes("a", "web", "True").await;
+    assert_eq!(
+        opened.message.as_deref(),
+        Some("Target Group Binding is deleted")
+    );
+
+    let (granted, used) = (granted(&installed.shipped), used(cluster));
+    let more: Vec<_> = used.difference(&granted).collect();
+    assert!(more.is_empty(), "not in deploy/base/rbac.yaml: {more:?}");
+    let unused: Vec<_> = granted.difference(&used).collect();
+    assert!(
+        unused.is_empty(),
+        "in deploy/base/rbac.yaml for nothing: {unused:?}"
+    );
+}
+
+/// How often users were told of a missing group.
+async fn told(cluster: &Cluster) -> i32 {
+    let listed = cluster.api::<Event>().list(&ListParams::default()).await;
+    let events = listed.unwrap().items;
+    let told = events
+        .iter()
+        .filter(|e| e.reason.as_deref() == Some("TargetGroupNotFound"));
+    told.map(|event| event.series.as_ref().map_or(1, |series| series.count))
+        .sum()
+}
+
+/// What the shipped ServiceAccount has asked for, allowed or not.
+fn used(cluster: &Cluster) -> BTreeSet<Grant> {
+    let events = cluster.control_plane().audit_log().unwrap();
+    let ours = events
+        .into_iter()
+        .filter(|event| event.user.username == ACCOUNT);
+    let objects = ours.filter_map(|event| Some((event.verb, event.object_ref?)));
+    objects
+        .map(|(verb, object)| {
+            let resource = match object.subresource.as_str() {
+                "" => object.resource,
+                subresource => format!("{}/{subresource}", object.resource),
+            };
+            (verb, object.api_group, resource)
+        })
+        .collect()
+}
+
+/// What the rules of the rendered roles allow.
+fn granted(shipped: &[Value]) -> BTreeSet<Grant> {
+    let is_role = |object: &&Value| {
+        ["Role", "ClusterRole"]
+            .iter()
+            .any(|kind| object["kind"] == *kind)
+    };
+    let roles = shipped.iter().filter(is_role);
+    let mut granted = BTreeSet::new();
+    for rule in roles.flat_map(|role| role["rules"].as_array().unwrap()) {
+        for verb in words(&rule["verbs"]) {
+            for group in words(&rule["apiGroups"]) {
+                for resource in words(&rule["resources"]) {
+                    granted.insert((verb.clone(), group.clone(), resource));
+                }
+            }
+        }
+    }
+    granted
+}
+
+fn words(list: &Value) -> Vec<String> {
+    let words = list.as_array().unwrap().iter();
+    words
+        .map(|word| word.as_str().unwrap().to_owned())
+        .collect()
+}
