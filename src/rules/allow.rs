@@ -46,6 +46,9 @@ pub enum AllowListError {
     /// It is not YAML, or not of that shape.
     #[error("not a list of rules, each with name, namespaces and targetGroupARNs: {0}")]
     Shape(String),
+    /// There is nothing in it.
+    #[error("empty: write [] where no target group may be bound")]
+    Empty,
     /// A rule could never let anything pass, which nobody means.
     #[error("rule {0:?} has no name, no namespace or no ARN: fill it in, or delete the rule")]
     Hollow(String),
@@ -64,8 +67,10 @@ impl AllowList {
     /// # Errors
     /// What is wrong with it: a list that is read in part would deny or allow what it does not say.
     pub fn parse(yaml: &str) -> Result<Self, AllowListError> {
-        let list: Self = serde_saphyr::from_str(yaml)
+        let list: Option<Self> = serde_saphyr::from_str(yaml)
             .map_err(|error| AllowListError::Shape(error.to_string()))?;
+        // A file that is just being written is not meant to deny everything.
+        let list = list.ok_or(AllowListError::Empty)?;
         let hollow = |rule: &&Rule| {
             rule.name.is_empty() || rule.namespaces.is_empty() || rule.arns.is_empty()
         };
@@ -208,7 +213,8 @@ mod tests {
     #[rstest]
     #[case::no_list("a: b", "not a list of rules")]
     #[case::no_yaml("[", "not a list of rules")]
-    #[case::nothing("", "not a list of rules")]
+    #[case::nothing("", "empty: write []")]
+    #[case::a_comment_only("# rules\n", "empty: write []")]
     #[case::a_word_misspelt("[{name: a, namespace: [b], targetGroupARNs: [c]}]", "namespace")]
     #[case::a_text_for_a_list("[{name: a, namespaces: b, targetGroupARNs: [c]}]", "not a list")]
     #[case::no_arn("[{name: a, namespaces: [b], targetGroupARNs: []}]", r#"rule "a" has"#)]
