@@ -20,6 +20,7 @@ pub mod cluster;
 pub mod crd;
 pub mod dev_certs;
 pub mod elb;
+pub mod files;
 pub mod health;
 pub mod index;
 pub mod logging;

@@ -27,6 +27,7 @@ const LAYERS: [&[&str]; 5] = [
         "args",
         "cluster",
         "elb",
+        "files",
         "health",
         "pki",
         "serve",

@@ -16,6 +16,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::admission::binding::BindingReviewer;
+use crate::admission::binding::allowed::Allowed;
 use crate::admission::{self, BindingRoutes, Hooks, body};
 use crate::args::Settings;
 use crate::clock;
@@ -58,6 +59,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<u8> {
     let metrics = Arc::new(Metrics::default());
     let source = Source::new(&settings.tls)?;
     let certificates = Arc::new(source.certificates(&metrics)?);
+    let allowed = settings.allow_arns.clone().map(Allowed::read);
+    let allowed = allowed.transpose()?.map(Arc::new);
     let kube = kubernetes(settings.kubeconfig.as_deref()).await?;
     let aws = Aws::new(&settings, &metrics).await;
     let listener = bind("--listen", settings.listen).await?;
@@ -74,6 +77,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<u8> {
         events: Arc::new(Events::new(kube.clone(), pod_name(&settings))),
         metrics,
         certificates,
+        allowed,
         kube,
         aws,
         phases,
@@ -83,6 +87,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<u8> {
     shared.start_loop(&settings, &mut tasks);
     let (name, keeper) = source.keeper(&settings, &shared);
     tasks.start(name, keeper);
+    if let Some(allowed) = &shared.allowed {
+        tasks.start("allow-list reload", allowed.clone().follow());
+    }
     tasks.start(
         "admin listener",
         shared.admin().serve(admin_listener, shared.phases.clone()),
@@ -124,6 +131,7 @@ struct Shared {
     metrics: Arc<Metrics>,
     heartbeat: Arc<Heartbeat>,
     certificates: Arc<Certificates>,
+    allowed: Option<Arc<Allowed>>,
     events: Arc<Events>,
     kube: Client,
     leadership: Leadership,
@@ -191,7 +199,8 @@ impl Shared {
 
     fn bindings(&self) -> BindingRoutes {
         let (cache, groups) = (self.cache.clone(), self.aws.groups.clone());
-        BindingReviewer::new(cache, groups, self.aws.vpc_id.clone()).into()
+        let reviewer = BindingReviewer::new(cache, groups, self.aws.vpc_id.clone());
+        reviewer.with_allow_list(self.allowed.clone()).into()
     }
 
     fn admin(&self) -> Arc<Edge> {

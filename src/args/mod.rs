@@ -121,6 +121,10 @@ pub struct Settings {
     #[arg(long, env = "TARGETGATE_ORPHAN_AFTER", value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration, help_heading = GATES)]
     pub orphan_after: Duration,
 
+    /// YAML file that says which target groups the bindings of a namespace may name; read again when it
+    /// changes [default: any].
+    #[arg(long, env = "TARGETGATE_ALLOW_ARNS", value_name = "FILE", help_heading = AWS)]
+    pub allow_arns: Option<PathBuf>,
     /// VPC of the cluster, against which a binding's vpcID is checked.
     #[arg(long, env = "TARGETGATE_VPC_ID", value_name = "ID", help_heading = AWS)]
     pub vpc_id: Option<VpcId>,

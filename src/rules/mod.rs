@@ -1,6 +1,7 @@
 //! Pure decisions on plain data: no client, clock, log or metric.
 
 pub mod absence;
+pub mod allow;
 pub mod condition;
 pub mod defaults;
 #[cfg(test)]

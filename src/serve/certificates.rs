@@ -6,30 +6,22 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use rustls::crypto::aws_lc_rs;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use thiserror::Error;
-use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::error::X509Error;
 use x509_parser::prelude::FromDer;
 
+use crate::files::Changes;
 use crate::metrics::Metrics;
-
-/// The files are read this often even if nothing tells of a change.
-const POLL: Duration = Duration::from_secs(60);
-/// Two files are replaced one after the other: they are read so long after the first sign of it.
-const SETTLE: Duration = Duration::from_millis(300);
 
 /// One of the two files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,15 +187,6 @@ impl PemFiles {
             PemFile::Key => &self.key,
         }
     }
-
-    /// The folders whose changes matter. A Secret volume swaps a link *beside* the files, so a watch
-    /// on a file itself would go dead.
-    fn folders(&self) -> [&Path; 2] {
-        [&self.certificate, &self.key].map(|file| match file.parent() {
-            Some(folder) if folder != Path::new("") => folder,
-            _ => Path::new("."),
-        })
-    }
 }
 
 /// The certificate that new connections are given; it can be replaced at any time. While there is
@@ -308,25 +291,12 @@ impl ResolvesServerCert for Certificates {
 /// Reads the files again when they change, for ever. What cannot be served is logged once, and the
 /// former certificate stays.
 pub async fn follow(files: PemFiles, certificates: Arc<Certificates>) {
-    let changed = Arc::new(Notify::new());
-    let _watcher = match watch(&files, &changed) {
-        Ok(watcher) => Some(watcher),
-        Err(error) => {
-            warn!(
-                source = &error as &dyn Error,
-                "cannot watch the certificate's folder; its files are read every {POLL:?} instead"
-            );
-            None
-        }
-    };
+    let changes = Changes::of([files.certificate.as_path(), files.key.as_path()]);
     let mut complaint = None;
     loop {
         // First of all: the files may have changed before the watch began.
         complaint = reload(&files, &certificates, complaint).await;
-        // The poll finds what the watch does not tell.
-        if timeout(POLL, changed.notified()).await.is_ok() {
-            sleep(SETTLE).await;
-        }
+        changes.next().await;
     }
 }
 
@@ -360,15 +330,6 @@ async fn reload(
             now
         }
     }
-}
-
-fn watch(files: &PemFiles, changed: &Arc<Notify>) -> notify::Result<RecommendedWatcher> {
-    let changed = changed.clone();
-    let mut watcher = notify::recommended_watcher(move |_| changed.notify_one())?;
-    for folder in files.folders() {
-        watcher.watch(folder, RecursiveMode::NonRecursive)?;
-    }
-    Ok(watcher)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 
 use crate::admission::answer::Answer;
+use crate::admission::binding::allowed::Allowed;
 use crate::admission::review::Request;
 use crate::cluster::cache::Cache;
 use crate::crd::TargetGroupBindingSpec;
@@ -23,8 +24,9 @@ use crate::elb::query::{DescribeError, GroupQuery, GroupSelector};
 use crate::model::{ServicePort, TargetGroup};
 use crate::names::{BindingApi, ObjectKey, TargetGroupArn};
 use crate::rules::defaults::{self, GroupRef};
-use crate::rules::validate::{self, Sharer, Subject, Told};
+use crate::rules::validate::{self, Allowance, Sharer, Subject, Told};
 
+pub mod allowed;
 mod object;
 #[cfg(test)]
 mod tests;
@@ -97,6 +99,7 @@ pub struct BindingReviewer {
     cache: Arc<Cache>,
     describe: Box<Describe>,
     vpc_id: Option<Arc<str>>,
+    allowed: Option<Arc<Allowed>>,
 }
 
 impl fmt::Debug for BindingReviewer {
@@ -119,7 +122,15 @@ impl BindingReviewer {
             cache,
             describe: Box::new(describe),
             vpc_id,
+            allowed: None,
         }
+    }
+
+    /// The same, for bindings that a list must allow.
+    #[must_use]
+    pub fn with_allow_list(mut self, allowed: Option<Arc<Allowed>>) -> Self {
+        self.allowed = allowed;
+        self
     }
 
     /// Fills in what a new binding leaves out and AWS or its Service can tell.
@@ -201,12 +212,18 @@ impl BindingReviewer {
             _ => None,
         };
         let sharers = arn.map_or_else(Vec::new, |arn| self.sharers(arn, request));
+        let list = self.allowed.as_ref().map(|allowed| allowed.list());
         let verdict = validate::check(&Subject {
             old,
             new,
             told,
             sharers: &sharers,
             vpc_id: self.vpc_id.as_deref(),
+            allowance: list.as_deref().map(|list| Allowance {
+                list,
+                namespace: &request.namespace,
+                arn,
+            }),
         });
         let unchecked = match (&described, asked) {
             (Some(Err(error)), Some(group_ref)) if *error != DescribeError::NotFound => {

@@ -43,6 +43,7 @@ impl Setting {
             cache: Arc::default(),
             describe: Box::new(describe),
             vpc_id: Some("vpc-01234567".into()),
+            allowed: None,
         };
         Self { reviewer, asked }
     }

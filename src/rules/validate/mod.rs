@@ -5,6 +5,7 @@ use std::fmt;
 use crate::crd::TargetGroupBindingSpec;
 use crate::model::{TargetGroup, TargetType};
 use crate::names::{BindingApi, ObjectKey, TargetGroupArn};
+use crate::rules::allow::AllowList;
 use crate::rules::defaults::{Incomplete, group_ref};
 
 /// Characters of a value that a message repeats.
@@ -32,6 +33,19 @@ pub struct Subject<'a> {
     pub sharers: &'a [Sharer],
     /// The cluster's own VPC, where it is known.
     pub vpc_id: Option<&'a str>,
+    /// What the binding's namespace may bind; `None` where anything may be bound.
+    pub allowance: Option<Allowance<'a>>,
+}
+
+/// What a namespace may bind.
+#[derive(Debug, Clone, Copy)]
+pub struct Allowance<'a> {
+    /// The operator's list.
+    pub list: &'a AllowList,
+    /// The namespace.
+    pub namespace: &'a str,
+    /// The group that is meant; `None` where that is not known.
+    pub arn: Option<&'a TargetGroupArn>,
 }
 
 /// What AWS told of a binding's target group.
@@ -126,6 +140,9 @@ pub fn check(subject: &Subject<'_>) -> Verdict {
     verdict.violations.extend(shape(new, old.is_none()));
     verdict.violations.extend(agreement(subject));
     verdict.violations.extend(sharing(subject));
+    verdict
+        .violations
+        .extend(subject.allowance.and_then(outside));
     let renamed = verdict.changed.iter().any(|change| change.field == NAME);
     verdict.warnings = two_groups(new).filter(|_| !renamed).into_iter().collect();
     verdict
@@ -288,6 +305,23 @@ fn sharing(subject: &Subject<'_>) -> Option<Violation> {
             named.join(", ")
         ),
     ))
+}
+
+/// A target group that the namespace may not bind.
+fn outside(allowance: Allowance<'_>) -> Option<Violation> {
+    let Allowance {
+        list,
+        namespace,
+        arn,
+    } = allowance;
+    let Some(arn) = arn else {
+        return Some(violation(
+            ARN,
+            "it is not known which target group is meant, so --allow-arns cannot let it pass: set it",
+        ));
+    };
+    let outside = list.check(namespace, arn).err()?;
+    Some(violation(ARN, outside.message(namespace)))
 }
 
 fn two_groups(spec: &TargetGroupBindingSpec) -> Option<String> {

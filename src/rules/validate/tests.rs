@@ -43,6 +43,7 @@ fn subject(new: &TargetGroupBindingSpec) -> Subject<'_> {
         told: Told::Nothing,
         sharers: &[],
         vpc_id: Some(OWN_VPC),
+        allowance: None,
     }
 }
 
@@ -424,4 +425,46 @@ proptest! {
         });
         prop_assert_eq!(updated(same.clone(), same).changed, vec![]);
     }
+}
+
+#[rstest]
+#[case::its_own("shop", Some(ARN_TEXT), None)]
+#[case::of_another(
+    "blog",
+    Some(ARN_TEXT),
+    Some("may bind only what --allow-arns lets it by \"news\"")
+)]
+#[case::of_nobody("none", Some(ARN_TEXT), Some("no rule of --allow-arns is about"))]
+#[case::not_known("shop", None, Some("set it"))]
+fn a_group_that_the_namespace_may_not_bind_is_refused(
+    #[case] namespace: &str,
+    #[case] arn: Option<&str>,
+    #[case] why: Option<&str>,
+    #[values(false, true)] update: bool,
+) {
+    let list = AllowList::parse(
+        "[{name: web, namespaces: [shop], targetGroupARNs: ['*:targetgroup/web/*']},
+          {name: news, namespaces: [blog], targetGroupARNs: ['*:targetgroup/news/*']}]",
+    );
+    let (list, new) = (list.unwrap(), spec(json!({ "targetGroupARN": ARN_TEXT })));
+    let arn = arn.map(|arn| arn.parse().unwrap());
+    let found = check(&Subject {
+        old: update.then_some(&new),
+        allowance: Some(Allowance {
+            list: &list,
+            namespace,
+            arn: arn.as_ref(),
+        }),
+        ..subject(&new)
+    });
+    let message = found
+        .violations
+        .first()
+        .map(|violation| &*violation.message);
+    assert_eq!(message.is_some(), why.is_some(), "{message:?}");
+    assert!(
+        message
+            .unwrap_or_default()
+            .contains(why.unwrap_or_default())
+    );
 }

@@ -4,8 +4,13 @@ use std::os::unix::fs::symlink;
 use rstest::rstest;
 use tempfile::TempDir;
 
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+
 use super::*;
 use crate::dev_certs;
+use crate::files::POLL;
 
 const MADE_AT: i64 = 1_800_000_000;
 

@@ -1,0 +1,173 @@
+//! The operator's list of what may be bound, read from a file that may change.
+
+use std::error::Error as _;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use thiserror::Error;
+use tracing::{info, warn};
+
+use crate::files::Changes;
+use crate::rules::allow::{AllowList, AllowListError};
+
+/// Bytes of the file that are read at most: what a ConfigMap holds.
+const MAX_FILE: u64 = 1 << 20;
+
+/// Why there is no list.
+#[derive(Debug, Error)]
+pub enum AllowedError {
+    /// The file cannot be read.
+    #[error("--allow-arns: cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is too long.
+    #[error("--allow-arns: {} is longer than {MAX_FILE} bytes", path.display())]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It holds something else.
+    #[error("--allow-arns: {} does not hold an allow-list", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: AllowListError,
+    },
+}
+
+/// The list of now.
+#[derive(Debug)]
+pub struct Allowed {
+    path: PathBuf,
+    list: ArcSwap<AllowList>,
+}
+
+impl Allowed {
+    /// Reads it. Blocks on the file system.
+    ///
+    /// # Errors
+    /// When there is no list in the file.
+    pub fn read(path: PathBuf) -> Result<Self, AllowedError> {
+        let list = ArcSwap::from_pointee(load(&path)?);
+        Ok(Self { path, list })
+    }
+
+    /// The list as it was read last.
+    pub fn list(&self) -> Arc<AllowList> {
+        self.list.load_full()
+    }
+
+    /// Reads the file again when it changes, for ever. What is no list is logged once, and the former list
+    /// stays: nobody means to allow everything by a slip.
+    pub async fn follow(self: Arc<Self>) {
+        let changes = Changes::of([self.path.as_path()]);
+        let mut complaint = None;
+        loop {
+            complaint = self.reload(complaint).await;
+            changes.next().await;
+        }
+    }
+
+    async fn reload(&self, complaint: Option<String>) -> Option<String> {
+        let path = self.path.clone();
+        let loaded = tokio::task::spawn_blocking(move || load(&path))
+            .await
+            .ok()?;
+        match loaded {
+            Ok(list) => {
+                if *self.list.load_full() != list {
+                    self.list.store(Arc::new(list));
+                    info!(path = %self.path.display(), "going by a new allow-list");
+                }
+                None
+            }
+            Err(error) => {
+                let now = Some(format!(
+                    "{error}: {:?}",
+                    error.source().map(ToString::to_string)
+                ));
+                if now != complaint {
+                    warn!(
+                        source = error.source(),
+                        "keeping the former allow-list: {error}"
+                    );
+                }
+                now
+            }
+        }
+    }
+}
+
+fn load(path: &Path) -> Result<AllowList, AllowedError> {
+    let path = path.to_owned();
+    let read = std::fs::metadata(&path)
+        .and_then(|file| Ok((file.len() <= MAX_FILE).then_some(std::fs::read_to_string(&path)?)));
+    let text = match read {
+        Ok(Some(text)) => text,
+        Ok(None) => return Err(AllowedError::TooLong { path }),
+        Err(source) => return Err(AllowedError::Read { path, source }),
+    };
+    AllowList::parse(&text).map_err(|source| AllowedError::Parse { path, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+    use crate::rules::fixtures::arn;
+
+    const NOTHING: &str = "[]";
+    const ALL: &str = "[{name: all, namespaces: ['*'], targetGroupARNs: ['*']}]";
+
+    #[tokio::test]
+    async fn a_new_list_counts_and_a_broken_one_keeps_the_former() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("allow.yaml");
+        fs::write(&file, NOTHING).unwrap();
+        let allowed = Arc::new(Allowed::read(file.clone()).unwrap());
+        let may = || allowed.list().check("shop", &arn("web")).is_ok();
+        assert!(!may());
+        let following = tokio::spawn(allowed.clone().follow());
+        fs::write(&file, ALL).unwrap();
+        let noticed = async {
+            while !may() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(60), noticed).await.unwrap();
+        following.abort();
+
+        fs::write(&file, "nonsense").unwrap();
+        let complaint = allowed.reload(None).await;
+        assert!(complaint.is_some_and(|c| c.starts_with("--allow-arns")));
+        fs::remove_file(&file).unwrap();
+        assert!(allowed.reload(None).await.is_some() && may());
+    }
+
+    #[test]
+    fn what_is_no_list_ends_the_start_with_the_flag() {
+        let folder = tempfile::tempdir().unwrap();
+        let absent = Allowed::read(folder.path().join("absent")).unwrap_err();
+        assert!(absent.to_string().starts_with("--allow-arns: cannot read"));
+        let file = folder.path().join("allow.yaml");
+        fs::write(&file, "a: b").unwrap();
+        let broken = Allowed::read(file.clone()).unwrap_err().to_string();
+        assert!(broken.ends_with("does not hold an allow-list"), "{broken}");
+        fs::write(&file, " ".repeat((1 << 20) + 1)).unwrap();
+        assert!(matches!(
+            Allowed::read(file),
+            Err(AllowedError::TooLong { .. })
+        ));
+    }
+}

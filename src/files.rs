@@ -1,0 +1,74 @@
+//! Files that others replace while we run, such as those of a Secret or ConfigMap volume.
+
+use std::error::Error;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+use tracing::warn;
+
+/// Files are read this often even if nothing tells of a change.
+pub const POLL: Duration = Duration::from_secs(60);
+/// Files that belong together are replaced one after the other: they are read so long after the first
+/// sign of it.
+const SETTLE: Duration = Duration::from_millis(300);
+
+/// Tells when files may have changed. Their folders are watched, because a volume is replaced by
+/// swapping a link beside them.
+///
+/// Source: <https://kubernetes.io/docs/concepts/configuration/configmap/#mounted-configmaps-are-updated-automatically>
+pub struct Changes {
+    changed: Arc<Notify>,
+    #[expect(dead_code, reason = "it watches until it is dropped")]
+    watcher: Option<RecommendedWatcher>,
+}
+
+impl Changes {
+    /// Of these files. Where their folders cannot be watched, that is logged, and [`Self::next`] returns
+    /// every minute.
+    pub fn of<'a>(files: impl IntoIterator<Item = &'a Path>) -> Self {
+        let changed = Arc::new(Notify::new());
+        let folders = files.into_iter().map(folder);
+        let watcher = match watch(folders, &changed) {
+            Ok(watcher) => Some(watcher),
+            Err(error) => {
+                warn!(
+                    source = &error as &dyn Error,
+                    "cannot watch a folder; the files there are read every {POLL:?} instead"
+                );
+                None
+            }
+        };
+        Self { changed, watcher }
+    }
+
+    /// Returns when they may have changed since [`Self::of`] or the last call.
+    pub async fn next(&self) {
+        // The poll finds what the watch does not tell.
+        if timeout(POLL, self.changed.notified()).await.is_ok() {
+            sleep(SETTLE).await;
+        }
+    }
+}
+
+fn folder(file: &Path) -> &Path {
+    match file.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
+fn watch<'a>(
+    folders: impl Iterator<Item = &'a Path>,
+    changed: &Arc<Notify>,
+) -> notify::Result<RecommendedWatcher> {
+    let changed = changed.clone();
+    let mut watcher = notify::recommended_watcher(move |_| changed.notify_one())?;
+    for folder in folders {
+        watcher.watch(folder, RecursiveMode::NonRecursive)?;
+    }
+    Ok(watcher)
+}
