@@ -320,6 +320,14 @@ fn a_new_binding_needs_a_real_arn() {
     assert_eq!(fields(&check(&subject(&new)).violations), [ARN]);
 }
 
+#[test]
+fn a_name_that_becomes_anothers_is_refused_and_not_warned_of() {
+    let named = |name: &str| json!({ "targetGroupName": name });
+    let verdict = updated(named("web"), named("api"));
+    assert_eq!(fields(&verdict.changed), [NAME]);
+    assert_eq!(verdict.warnings, [""; 0]);
+}
+
 #[rstest]
 #[case::the_same("web", false)]
 #[case::another("api", true)]
@@ -377,21 +385,21 @@ fn one_group_has_one_binding_unless_all_agree(
     }
 }
 
-#[test]
-fn of_many_sharers_five_are_named() {
+#[rstest]
+#[case::five(&["a", "b", "c", "d", "e"], "shop/e (elbv2.k8s.aws) already")]
+#[case::seven(&["a", "b", "c", "d", "e", "f", "g"], "shop/e (elbv2.k8s.aws), 2 more already")]
+fn of_many_sharers_five_are_named(#[case] names: &[&str], #[case] named: &str) {
     let new = spec(json!({}));
-    let names = ["a", "b", "c", "d", "e", "f", "g"];
-    let sharers = names.map(|name| sharer(name, BindingApi::Elbv2, false));
+    let sharers = names
+        .iter()
+        .map(|name| sharer(name, BindingApi::Elbv2, false));
+    let sharers: Vec<Sharer> = sharers.collect();
     let found = check(&Subject {
         sharers: &sharers,
         ..subject(&new)
     })
     .violations;
-    let message = &found[0].message;
-    assert!(
-        message.contains("shop/e (elbv2.k8s.aws), 2 more already"),
-        "{message}"
-    );
+    assert!(found[0].message.contains(named), "{found:?}");
 }
 
 #[test]
