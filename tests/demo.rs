@@ -1,5 +1,10 @@
 //! The demo as a test: the real binary as a process, real sockets, three rollouts under traffic.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may end by a panic, its helpers too"
+)]
+
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::Namespace;
@@ -25,23 +30,26 @@ async fn gates_and_a_pre_stop_sleep_lose_no_request_of_a_rolling_update_that_los
     assert_eq!(ended.ok(), Some(Ended::AsItShould), "see the table above");
 }
 
+/// What the demo makes outside of its namespace, by API group and kind.
+const TOUCHED: [(&str, &str); 5] = [
+    ("", "Node"),
+    ("", "Namespace"),
+    ("apiextensions.k8s.io", "CustomResourceDefinition"),
+    (
+        "admissionregistration.k8s.io",
+        "MutatingWebhookConfiguration",
+    ),
+    (
+        "admissionregistration.k8s.io",
+        "ValidatingWebhookConfiguration",
+    ),
+];
+
 /// Names of whatever of a cluster the demo touches outside of its namespace.
 async fn everything(control_plane: &ControlPlane) -> Vec<String> {
     let client = control_plane.client().await.unwrap();
     let mut names = Vec::new();
-    for (group, kind) in [
-        ("", "Node"),
-        ("", "Namespace"),
-        ("apiextensions.k8s.io", "CustomResourceDefinition"),
-        (
-            "admissionregistration.k8s.io",
-            "MutatingWebhookConfiguration",
-        ),
-        (
-            "admissionregistration.k8s.io",
-            "ValidatingWebhookConfiguration",
-        ),
-    ] {
+    for (group, kind) in TOUCHED {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
         let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
         let listed = api.list(&ListParams::default()).await.unwrap();

@@ -27,6 +27,8 @@ pub(crate) struct Workload {
     pub(crate) kind: &'static str,
     pub(crate) name: &'static str,
     pub(crate) replicas: usize,
+    /// How many pods a Deployment has above that while it is rolled.
+    pub(crate) surge: usize,
     /// Of its pods.
     pub(crate) labels: Value,
     pub(crate) pre_stop: Option<Duration>,
@@ -39,6 +41,7 @@ impl Workload {
             kind,
             name,
             replicas: 3,
+            surge: 1,
             labels: json!({ "app": name }),
             pre_stop: None,
         }
@@ -64,7 +67,7 @@ impl Workload {
             "Deployment" => {
                 spec["replicas"] = json!(self.replicas);
                 spec["strategy"] =
-                    json!({ "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 } });
+                    json!({ "rollingUpdate": { "maxSurge": self.surge, "maxUnavailable": 0 } });
             }
             "StatefulSet" => {
                 spec["replicas"] = json!(self.replicas);
