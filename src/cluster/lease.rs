@@ -100,10 +100,10 @@ impl Candidate {
     /// [`RELEASE_WITHIN`]. Whoever writes as the leader should have ended by then.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let (sender, seen) = mpsc::channel(SEEN);
-        let (api, lease, patience) = (self.api.clone(), self.seat.lease.clone(), self.seat.timing);
+        let (api, lease, timing) = (self.api.clone(), self.seat.lease.clone(), self.seat.timing);
         tokio::select! {
             () = self.stand(seen, stop) => {}
-            () = watch(api, lease, patience, sender) => {}
+            () = watch(api, lease, timing, sender) => {}
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use kube::api::{Api, PostParams};
 use serde_json::json;
@@ -15,7 +16,6 @@ use crate::balancer::Balancer;
 use crate::gated::{GATE, Gated, new_pod};
 use crate::process::Process;
 use crate::servers::until;
-use k8s_openapi::api::core::v1::Pod;
 
 /// Who creates pods at one time.
 const CREATORS: usize = 4;
