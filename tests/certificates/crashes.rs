@@ -71,7 +71,7 @@ async fn a_leader_that_dies_at_any_step_fails_no_admission() {
         seen.len(),
         2 * STEPS.len()
     );
-    tally.is_clean();
+    tally.is_clean(&[&follower]);
     assert!(seen.len() > 2, "{seen:?}");
     drop(leader);
 }

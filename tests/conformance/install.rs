@@ -114,8 +114,18 @@ impl Site {
 
     /// The same, with a kubeconfig of its own.
     pub(crate) async fn start_with(&self, pod: &str, kubeconfig: &Path) -> Replica {
+        let path = |name: &str| self.files.path().join(name).display().to_string();
+        let tls = [
+            format!("--tls-cert={}", path("tls.crt")),
+            format!("--tls-key={}", path("tls.key")),
+        ];
+        self.start_as(pod, &tls, kubeconfig).await
+    }
+
+    /// The same, with the certificate that these flags are about.
+    pub(crate) async fn start_as(&self, pod: &str, tls: &[String], kubeconfig: &Path) -> Replica {
         let log = self.files.path().join(format!("{pod}.log"));
-        let mut command = self.command(pod, File::create(&log).unwrap());
+        let mut command = self.command(pod, tls, File::create(&log).unwrap());
         let mut process = command.arg("--kubeconfig").arg(kubeconfig).spawn().unwrap();
         let (hooks, admin) = listening(&log, &mut process).await;
         let replica = Replica {
@@ -130,9 +140,16 @@ impl Site {
 
     /// Registers the hooks at this address.
     pub(crate) async fn register_hooks(&self, hooks: SocketAddr, more: Value) {
+        let mut trusting = json!({ "clientConfig": { "caBundle": STANDARD.encode(&self.ca) } });
+        json_patch::merge(&mut trusting, &more);
+        self.register_as_shipped(hooks, trusting).await;
+    }
+
+    /// The same, without a CA.
+    pub(crate) async fn register_as_shipped(&self, hooks: SocketAddr, more: Value) {
         for object in self.shipped.iter().filter(|object| is_hooks(object)) {
             let mut object = object.clone();
-            redirect(&mut object, hooks, &self.ca, &more);
+            redirect(&mut object, hooks, &more);
             apply(&self.cluster.client, object).await;
         }
     }
@@ -149,7 +166,7 @@ impl Site {
     }
 
     /// The command and the environment of the shipped Deployment, as far as this machine goes.
-    fn command(&self, pod: &str, log: File) -> Command {
+    fn command(&self, pod: &str, tls: &[String], log: File) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_targetgate"));
         command
             .args([
@@ -158,10 +175,7 @@ impl Site {
                 "--admin-listen=127.0.0.1:0",
                 "--log-format=json",
             ])
-            .arg("--tls-cert")
-            .arg(self.files.path().join("tls.crt"))
-            .arg("--tls-key")
-            .arg(self.files.path().join("tls.key"))
+            .args(tls)
             .env_clear()
             .env("POD_NAMESPACE", NAMESPACE)
             .env("POD_NAME", pod)
@@ -317,13 +331,10 @@ async fn delete(client: &Client, resource: &ApiResource, name: &str) {
 
 /// Points the hooks at an address of this machine instead of a Service of the cluster, with this on
 /// top.
-fn redirect(configuration: &mut Value, hooks: SocketAddr, ca: &str, more: &Value) {
+fn redirect(configuration: &mut Value, hooks: SocketAddr, more: &Value) {
     for webhook in configuration["webhooks"].as_array_mut().unwrap() {
         let path = webhook["clientConfig"]["service"]["path"].as_str().unwrap();
-        webhook["clientConfig"] = json!({
-            "url": format!("https://{hooks}{path}"),
-            "caBundle": STANDARD.encode(ca),
-        });
+        webhook["clientConfig"] = json!({ "url": format!("https://{hooks}{path}") });
         json_patch::merge(webhook, more);
     }
 }

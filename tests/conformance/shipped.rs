@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{Pod, PodCondition, Service};
+use k8s_openapi::api::core::v1::{Pod, PodCondition, Secret, Service};
 use kube::ResourceExt as _;
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::install::{ACCOUNT, Installed};
+use crate::install::{ACCOUNT, Installed, NAMESPACE, Site};
 use crate::servers::{Cluster, control_plane, create, pod, refused, strategic, until};
 
 const GATE: &str = "target-health.elbv2.k8s.aws/web";
@@ -16,7 +16,7 @@ const IP: &str = "10.0.0.1";
 
 /// A Service, and a binding that says no more than it has to; returns when the hooks have filled in
 /// the rest.
-async fn bind(installed: &Installed) {
+async fn bind(installed: &Site) {
     let service = json!({
         "metadata": { "name": "web" },
         "spec": { "selector": { "app": "web" }, "ports": [{ "port": 80, "targetPort": 8080 }] },
@@ -102,7 +102,7 @@ async fn a_pod_gets_its_gate_and_opens_when_elb_says_healthy() {
     );
 
     the_audit_log_says_why(cluster).await;
-    nothing_was_asked_for_that_is_not_granted(&installed).await;
+    nothing_was_asked_for_that_is_not_granted(&installed, ("patch", "pods/status")).await;
 }
 
 async fn the_audit_log_says_why(cluster: &Cluster) {
@@ -127,7 +127,8 @@ async fn the_audit_log_says_why(cluster: &Cluster) {
 /// Verb, group, resource with subresource.
 type Grant = (String, String, String);
 
-async fn nothing_was_asked_for_that_is_not_granted(installed: &Installed) {
+/// `proof` is what must have been asked for in the core group: a verb and a resource.
+async fn nothing_was_asked_for_that_is_not_granted(installed: &Site, proof: (&str, &str)) {
     let used: BTreeSet<Grant> = control_plane()
         .await
         .audit_log()
@@ -147,8 +148,8 @@ async fn nothing_was_asked_for_that_is_not_granted(installed: &Installed) {
     let more: Vec<_> = used.difference(&granted).collect();
     assert!(more.is_empty(), "not in deploy/base/rbac.yaml: {more:?}");
     // The log was worth reading.
-    let flip = ("patch".to_owned(), String::new(), "pods/status".to_owned());
-    assert!(used.contains(&flip), "{used:?}");
+    let done = (proof.0.to_owned(), String::new(), proof.1.to_owned());
+    assert!(used.contains(&done), "{used:?}");
 }
 
 fn granted(shipped: &[Value]) -> BTreeSet<Grant> {
@@ -212,4 +213,34 @@ async fn a_binding_keeps_its_group_and_can_be_cleaned_up_while_we_are_away() {
     assert_eq!(refused(bindings.get("web").await).0, 404);
     // A pod is never stopped by us.
     installed.cluster.pod("a", json!({})).await.unwrap();
+}
+
+#[tokio::test]
+async fn it_keeps_its_own_certificate_with_no_more_than_the_shipped_roles() {
+    let site = Site::new().await;
+    let client = &site.cluster.client;
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), NAMESPACE);
+    let tls = ["--tls-ca-wait=300ms", "--tls-names=127.0.0.1"].map(str::to_owned);
+    let replica = site.start_as("targetgate-0", &tls, &site.kubeconfig).await;
+    site.register_as_shipped(replica.hooks, json!({})).await;
+    // The hooks of bindings fail unless they are trusted.
+    bind(&site).await;
+
+    let secret = secrets.get("targetgate-tls").await.unwrap();
+    let owner = &secret.owner_references()[0];
+    assert_eq!((&*owner.kind, &*owner.name), ("Deployment", "targetgate"));
+    // Nor does it need more to begin anew.
+    let params = DeleteParams::default();
+    secrets.delete("targetgate-tls", &params).await.unwrap();
+    until(
+        "there is a Secret again, and its leaf is served",
+        async || {
+            let data = secrets.get_opt("targetgate-tls").await.unwrap()?.data?;
+            let metrics = replica.admin("/metrics").await.unwrap();
+            let trusted = metrics.contains("targetgate_certificate_trusted 1");
+            (trusted && !data["tls.crt"].0.is_empty()).then_some(())
+        },
+    )
+    .await;
+    nothing_was_asked_for_that_is_not_granted(&site, ("create", "secrets")).await;
 }
