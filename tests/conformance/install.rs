@@ -14,8 +14,10 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::ServiceAccount;
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
-use kube::{Client, Config};
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams,
+};
+use kube::{Client, Config, ResourceExt as _};
 use serde_json::{Value, json};
 use targetgate::dev_certs;
 use targetgate_sandbox::elb::check::{CheckOutcome, ScriptedProbe};
@@ -83,6 +85,7 @@ impl Site {
         for (group, kind, name) in left {
             delete(&cluster.client, &resource(group, "v1", kind), name).await;
         }
+        unbind(&cluster.client).await;
 
         let mut tasks = JoinSet::new();
         let (elb, arn, endpoint) = aws(&mut tasks).await;
@@ -326,6 +329,22 @@ async fn delete(client: &Client, resource: &ApiResource, name: &str) {
         Ok(_) => {}
         Err(kube::Error::Api(status)) if status.code == 404 => {}
         Err(error) => panic!("{} {name}: {error}", resource.kind),
+    }
+}
+
+/// Deletes all bindings: each test's are to the same target group, and only one may be.
+async fn unbind(client: &Client) {
+    let kind = resource("elbv2.k8s.aws", "v1beta1", "TargetGroupBinding");
+    let all: Api<DynamicObject> = Api::all_with(client.clone(), &kind);
+    // While the CRD is not served yet, there are none.
+    let Ok(left) = all.list(&ListParams::default()).await else {
+        return;
+    };
+    for binding in left {
+        let namespace = binding.namespace().unwrap();
+        let bindings: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace, &kind);
+        let params = DeleteParams::default();
+        bindings.delete(&binding.name_any(), &params).await.unwrap();
     }
 }
 
