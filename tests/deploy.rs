@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{CommandFactory as _, Parser as _};
 use serde_json::Value;
 use targetgate::admission::{MUTATE_BINDING_PATH, POD_PATH, VALIDATE_BINDING_PATH};
-use targetgate::args::{Cli, Command};
+use targetgate::args::{Cli, Command, Settings, Tls};
 use targetgate::cluster::lease::RELEASE_WITHIN;
 use targetgate::serve::edge::Limits;
 
@@ -38,6 +38,21 @@ fn deployment() -> Value {
 
 fn container() -> Value {
     deployment()["spec"]["template"]["spec"]["containers"][0].clone()
+}
+
+/// What `serve` is told by the shipped Deployment, which sets nothing about certificates.
+fn settings() -> Box<Settings> {
+    match Cli::parse_from(["targetgate", "serve"]).command {
+        Command::Serve(settings) => settings,
+        other => panic!("{other:?} is not what was asked for"),
+    }
+}
+
+/// The shipped objects of this kind, from this file.
+fn of_kind(yaml: &str, kind: &str) -> Vec<Value> {
+    let mut objects = documents(yaml);
+    objects.retain(|object| object["kind"] == kind);
+    objects
 }
 
 #[test]
@@ -106,21 +121,67 @@ fn the_ports_are_those_that_serve_listens_on() {
 
 #[test]
 fn the_grace_period_is_longer_than_the_end_takes() {
-    let words = [
-        "targetgate",
-        "serve",
-        "--tls-cert",
-        "crt",
-        "--tls-key",
-        "key",
-    ];
-    let Command::Serve(settings) = Cli::parse_from(words).command else {
-        panic!("serve is what was asked for");
-    };
+    let settings = settings();
     let end = settings.shutdown_delay + Limits::default().drain + RELEASE_WITHIN;
     let pod = &deployment()["spec"]["template"]["spec"];
     let grace = pod["terminationGracePeriodSeconds"].as_u64().unwrap();
     assert!(end < Duration::from_secs(grace), "{end:?}");
+}
+
+#[test]
+fn no_certificate_is_shipped_and_what_keeps_them_finds_everything_by_name() {
+    let tls = settings().tls;
+    assert!(matches!(tls.source(), Ok(Tls::Own(_))));
+    let name = |object: &Value| object["metadata"]["name"].as_str().unwrap().to_owned();
+    let hooks = include_str!("../deploy/base/webhooks.yaml");
+    for (kind, names) in [
+        ("MutatingWebhookConfiguration", &tls.tls_mutating),
+        ("ValidatingWebhookConfiguration", &tls.tls_validating),
+    ] {
+        let shipped: Vec<String> = of_kind(hooks, kind).iter().map(name).collect();
+        assert_eq!(shipped, *names);
+    }
+    let service = documents(include_str!("../deploy/base/service.yaml")).remove(0);
+    assert_eq!(name(&service), tls.tls_service);
+    assert_eq!(name(&deployment()), tls.tls_owner);
+    for (_, webhook) in webhooks() {
+        assert_eq!(webhook["clientConfig"]["service"]["name"], tls.tls_service);
+    }
+}
+
+#[test]
+fn secrets_and_configurations_are_ours_by_name_only() {
+    let rbac = include_str!("../deploy/base/rbac.yaml");
+    let roles = ["Role", "ClusterRole"].map(|kind| of_kind(rbac, kind));
+    let rules = roles.iter().flatten().flat_map(|role| {
+        let kind = role["kind"].as_str().unwrap();
+        let rules = role["rules"].as_array().unwrap().iter();
+        rules.map(move |rule| (kind, rule))
+    });
+    let ours = ["secrets", "deployments", "leases"];
+    let hooks = [
+        "mutatingwebhookconfigurations",
+        "validatingwebhookconfigurations",
+    ];
+    let mut named = 0;
+    for (kind, rule) in rules {
+        let of = |resources: &[&str]| {
+            let listed = rule["resources"].as_array().unwrap();
+            listed
+                .iter()
+                .any(|r| resources.contains(&r.as_str().unwrap()))
+        };
+        if !of(&ours) && !of(&hooks) {
+            continue;
+        }
+        assert_eq!(kind == "Role", of(&ours), "{rule}");
+        // Only a creation has no name that could be compared.
+        let creates = rule["verbs"] == serde_json::json!(["create"]);
+        let unnamed = rule["resourceNames"].is_null();
+        assert_eq!(creates, unnamed, "{rule}");
+        named += usize::from(!unnamed);
+    }
+    assert_eq!(named, 4);
 }
 
 #[test]

@@ -109,9 +109,7 @@ enum TlsFailure {
     Timeout(Duration),
     #[error("it closed the connection during the handshake")]
     Closed,
-    #[error(
-        "it refuses our certificate; does the webhook's caBundle hold the CA that signed --tls-cert?"
-    )]
+    #[error("it refuses our certificate; does the webhook's caBundle hold the CA that signed it?")]
     CertificateRefused(#[source] io::Error),
     #[error("it shares no TLS version, cipher or key exchange with us")]
     Incompatible(#[source] io::Error),

@@ -8,6 +8,7 @@ use kube::api::{Api, DeleteParams, PostParams};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::replica::Replica;
 use crate::world::{World, name, pod, until};
 
 /// Creates pods until it is told to end.
@@ -86,9 +87,12 @@ impl Creations {
 }
 
 impl Tally {
-    /// Every creation was reviewed, over a connection of its own, and no review failed.
-    pub(crate) fn is_clean(&self) {
-        assert_eq!(self.failures, 0, "{self:?}");
+    /// Every creation was reviewed by one of these, over a connection of its own, and no review failed.
+    pub(crate) fn is_clean(&self, replicas: &[&Replica]) {
+        if self.failures > 0 {
+            let logs: Vec<_> = replicas.iter().map(|replica| replica.log()).collect();
+            panic!("{self:?}\n{}", logs.join("\n"));
+        }
         assert_eq!(self.reviews, self.pods, "{self:?}");
         assert!(self.handshakes >= self.pods, "{self:?}");
     }

@@ -21,9 +21,8 @@ use crate::world::{DEADLINE, NAME, World, control_plane, until};
 
 /// Short lives that leave much time: a leaf is renewed after a twentieth of its life, and a process
 /// that is late by many seconds breaks nothing.
-const SHRUNK: [&str; 4] = [
+const SHRUNK: [&str; 3] = [
     "--tls-lifetime=30s",
-    "--tls-ca-lifetime=40s",
     "--tls-renew-after=1/20",
     "--tls-clock-skew=1s",
 ];
@@ -38,9 +37,16 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    /// Starts one with shrunk lifetimes, which rotates all the time when it leads.
+    /// Starts one with shrunk lifetimes, which replaces leaf and CA all the time when it leads.
     pub(crate) async fn rotating(world: &World, flags: &[&str]) -> Self {
-        Self::start(world, &[&SHRUNK, flags].concat()).await
+        let cas = ["--tls-ca-lifetime=40s"];
+        Self::start(world, &[&SHRUNK[..], &cas, flags].concat()).await
+    }
+
+    /// The same, but for the CA, which it keeps for half a minute.
+    pub(crate) async fn rotating_leaves(world: &World, flags: &[&str]) -> Self {
+        let cas = ["--tls-ca-lifetime=10m"];
+        Self::start(world, &[&SHRUNK[..], &cas, flags].concat()).await
     }
 
     /// Starts one, and waits until it listens.

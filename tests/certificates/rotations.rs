@@ -52,7 +52,7 @@ async fn thirty_rotations_of_ca_and_leaf_fail_no_admission() {
     creations.more(20).await;
     let tally = creations.end().await;
     println!("{} in {:?}: {tally:?}", counts(&seen), begun.elapsed());
-    tally.is_clean();
+    tally.is_clean(&replicas.each_ref());
     assert!(tally.pods > 10 * ROTATIONS, "{tally:?}");
     for replica in &replicas {
         assert_eq!(

@@ -84,6 +84,8 @@ impl World {
                 webhook["namespaceSelector"] = json!({
                     "matchLabels": { "kubernetes.io/metadata.name": self.namespace },
                 });
+                // A slow machine is no failure of a certificate.
+                webhook["timeoutSeconds"] = json!(30);
                 let service = &mut webhook["clientConfig"]["service"];
                 service["namespace"] = json!(self.namespace);
                 service["port"] = json!(self.proxy.address.port());

@@ -29,13 +29,14 @@ static TURN: Mutex<()> = Mutex::const_new(());
 /// Where it is installed, and as whom it runs.
 pub(crate) const NAMESPACE: &str = "targetgate-system";
 /// What is there; the rest is the cluster's.
-const NAMESPACED: [&str; 6] = [
+const NAMESPACED: [&str; 7] = [
     "ServiceAccount",
     "Service",
     "Deployment",
     "Lease",
     "Role",
     "RoleBinding",
+    "Secret",
 ];
 /// The port of every pod.
 pub(crate) const PORT: u16 = 8080;
@@ -90,6 +91,12 @@ impl Site {
         for (group, kind, name) in left {
             delete(&cluster.client, &resource(group, "v1", kind), name).await;
         }
+        delete(
+            &cluster.client,
+            &resource("", "v1", "Secret"),
+            "targetgate-tls",
+        )
+        .await;
         let mut tasks = JoinSet::new();
         let (elb, endpoint) = aws(&mut tasks).await;
         let kubeconfig = kubeconfig(&cluster).await;
@@ -103,11 +110,16 @@ impl Site {
         }
     }
 
-    /// Registers the hooks at this address, with this on top.
-    pub(crate) async fn register_hooks(&self, hooks: SocketAddr, more: Value) {
+    /// Registers the hooks at this address, with this on top: without a CA, as they are shipped, where
+    /// the process is to fill that in.
+    pub(crate) async fn register_hooks(&self, hooks: SocketAddr, mut more: Value) {
+        if let Some(ca) = &self.program.ca {
+            let trusting = json!({ "clientConfig": { "caBundle": STANDARD.encode(ca) } });
+            json_patch::merge(&mut more, &trusting);
+        }
         for object in self.shipped.iter().filter(|object| is_hooks(object)) {
             let mut object = object.clone();
-            redirect(&mut object, hooks, &self.program.ca, &more);
+            redirect(&mut object, hooks, &more);
             apply(&self.cluster.client, &object).await;
         }
     }
@@ -272,13 +284,10 @@ async fn delete(client: &Client, resource: &ApiResource, name: &str) {
 
 /// Points the hooks at an address of this machine instead of a Service of the cluster, with this on
 /// top.
-fn redirect(configuration: &mut Value, hooks: SocketAddr, ca: &str, more: &Value) {
+fn redirect(configuration: &mut Value, hooks: SocketAddr, more: &Value) {
     for webhook in configuration["webhooks"].as_array_mut().unwrap() {
         let path = webhook["clientConfig"]["service"]["path"].as_str().unwrap();
-        webhook["clientConfig"] = json!({
-            "url": format!("https://{hooks}{path}"),
-            "caBundle": STANDARD.encode(ca),
-        });
+        webhook["clientConfig"] = json!({ "url": format!("https://{hooks}{path}") });
         json_patch::merge(webhook, more);
     }
 }

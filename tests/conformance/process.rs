@@ -20,12 +20,15 @@ use tempfile::TempDir;
 
 use crate::servers::until;
 
+/// The argument with which it makes its certificate itself, as it is shipped.
+pub(crate) const OWN_CERTIFICATE: &str = "--tls=self";
+
 /// What every start is made from.
 pub(crate) struct Program {
-    /// The certificate, the key and the log.
+    /// The certificate, the key and the logs.
     pub(crate) files: TempDir,
-    /// Whom the hooks' callers are to trust.
-    pub(crate) ca: String,
+    /// Whom the hooks' callers are to trust; `None` where the process tells them itself.
+    pub(crate) ca: Option<String>,
     /// Of the shipped ServiceAccount.
     pub(crate) kubeconfig: PathBuf,
     namespace: String,
@@ -34,7 +37,8 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Serves as a Service of `namespace` would; `elb` is the URL of the ELBv2 API.
+    /// Serves as a Service of `namespace` would; `elb` is the URL of the ELBv2 API. Its certificate comes
+    /// from files, unless the arguments say [`OWN_CERTIFICATE`].
     pub(crate) fn new(
         namespace: &str,
         kubeconfig: PathBuf,
@@ -50,7 +54,7 @@ impl Program {
         std::fs::write(files.path().join("tls.key"), &made.key).unwrap();
         Self {
             files,
-            ca: made.ca,
+            ca: (!arguments.contains(&OWN_CERTIFICATE)).then_some(made.ca),
             kubeconfig,
             namespace: namespace.to_owned(),
             elb,
@@ -102,10 +106,6 @@ impl Program {
         command
             .args(["serve", "--log-format=json"])
             .args(["--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"])
-            .arg("--tls-cert")
-            .arg(file("tls.crt"))
-            .arg("--tls-key")
-            .arg(file("tls.key"))
             .args(&self.arguments)
             .env_clear()
             .env("POD_NAMESPACE", &self.namespace)
@@ -118,6 +118,10 @@ impl Program {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(log).unwrap());
+        if self.ca.is_some() {
+            command.arg("--tls-cert").arg(file("tls.crt"));
+            command.arg("--tls-key").arg(file("tls.key"));
+        }
         command
     }
 }

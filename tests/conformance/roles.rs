@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 
 use http::StatusCode;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Secret, Service};
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{DeleteParams, ListParams};
-use serde_json::Value;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use serde_json::{Value, json};
 use targetgate::names::BindingApi;
 use targetgate_sandbox::elb::faults::On;
 
-use crate::install::{ACCOUNT, Installed};
+use crate::install::{ACCOUNT, Installed, NAMESPACE};
+use crate::process::OWN_CERTIFICATE;
 use crate::servers::{Cluster, Server, until};
 
 /// Verb, group, resource with subresource.
@@ -20,7 +21,12 @@ type Grant = (String, String, String);
 async fn what_is_granted_is_asked_for_and_nothing_else_is() {
     let cluster = Server::Kubernetes.own_cluster().await;
     cluster.serve_bindings(BindingApi::Eks).await;
-    let installed = Installed::on(cluster, &[], |_| true).await;
+    let arguments = [
+        OWN_CERTIFICATE,
+        "--tls-ca-wait=300ms",
+        "--tls-names=127.0.0.1",
+    ];
+    let installed = Installed::on(cluster, &arguments, |_| true).await;
     let cluster = &installed.cluster;
     let arn = installed.bind("web").await;
     installed.bind_whole(BindingApi::Eks, "auto", &arn).await;
@@ -49,6 +55,8 @@ async fn what_is_granted_is_asked_for_and_nothing_else_is() {
         Some("Target Group Binding is deleted")
     );
 
+    its_certificate_is_broken(cluster).await;
+
     let (granted, used) = (granted(&installed.shipped), used(cluster));
     let more: Vec<_> = used.difference(&granted).collect();
     assert!(more.is_empty(), "not in deploy/base/rbac.yaml: {more:?}");
@@ -57,6 +65,23 @@ async fn what_is_granted_is_asked_for_and_nothing_else_is() {
         unused.is_empty(),
         "in deploy/base/rbac.yaml for nothing: {unused:?}"
     );
+}
+
+/// Somebody spoils its Secret, and once so that it can only be deleted; returns when it is whole.
+async fn its_certificate_is_broken(cluster: &Cluster) {
+    let secrets: Api<Secret> = Api::namespaced(cluster.client.clone(), NAMESPACE);
+    for immutable in [false, true] {
+        let spoilt = json!({ "stringData": { "ca.key": "nonsense" }, "immutable": immutable });
+        let (params, spoilt) = (PatchParams::default(), Patch::Merge(spoilt));
+        let patched = secrets.patch("targetgate-tls", &params, &spoilt).await;
+        patched.unwrap();
+        until("the Secret is whole again", async || {
+            let secret = secrets.get_opt("targetgate-tls").await.unwrap()?;
+            let key = secret.data?.remove("ca.key")?;
+            (secret.immutable != Some(true) && key.0 != b"nonsense").then_some(())
+        })
+        .await;
+    }
 }
 
 /// How often users were told of a missing group.

@@ -121,8 +121,9 @@ impl Hooks {
         if let Some(object) = &object {
             let entries = object.metadata.managed_fields.as_deref().unwrap_or(&[]);
             let changed = match &self.known {
-                Some(known) => known.bundles() != next.bundles(),
-                None => owner_of_bundles(entries).is_some(),
+                Some(known) if known.uid() == next.uid() => known.bundles() != next.bundles(),
+                // One that is new to us has no bundle to begin with.
+                _ => owner_of_bundles(entries).is_some(),
             };
             if changed {
                 self.culprit = culprit(entries, next.webhooks.len());
@@ -179,13 +180,13 @@ impl Hooks {
 
     /// What an Event is about.
     pub(super) fn reference(&self) -> ObjectReference {
-        let identity = self.known.as_ref().and_then(|k| k.identity.as_ref());
+        let uid = self.known.as_ref().and_then(Known::uid);
         let resource = self.kind.resource();
         ObjectReference {
             api_version: Some(resource.api_version),
             kind: Some(resource.kind),
             name: Some(self.name.clone()),
-            uid: identity.map(|identity| identity.uid.clone()),
+            uid: uid.map(str::to_owned),
             ..ObjectReference::default()
         }
     }
@@ -207,6 +208,11 @@ impl Known {
                 .unwrap_or_default(),
             webhooks: webhooks.into_iter().flatten().map(Webhook::of).collect(),
         }
+    }
+
+    fn uid(&self) -> Option<&str> {
+        let identity = self.identity.as_ref();
+        identity.map(|identity| identity.uid.as_str())
     }
 
     fn bundles(&self) -> Vec<Bundle> {

@@ -226,14 +226,11 @@ impl<'a> Rounds<'a> {
         let by = self.by()?;
         let hooks = &mut self.hooks[index];
         let title = hooks.title();
-        info!(
-            object = title,
-            cas = cas.len(),
-            "rotation: writing its bundles"
-        );
+        let step = format!("trust {} CAs", cas.len());
+        info!(object = title, step, "rotation: writing");
         let written = timeout_at(by, hooks.trust(&cas)).await;
         answered(written, "patch", &title)?;
-        info!(object = title, "rotation: its bundles are written");
+        info!(object = title, step, "rotation: written");
         if let Some(culprit) = hooks.take_culprit() {
             let culprit = culprit.to_string();
             warn!(
