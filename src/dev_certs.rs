@@ -9,17 +9,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
-};
 use thiserror::Error;
 
 use crate::args::DevCerts;
+use crate::pki::make;
+use crate::rules::rotation::Lifetimes;
 
-/// Both certificates are valid from this long ago: clocks differ.
-const BACKDATED: Duration = Duration::from_secs(5 * 60);
-/// And for this long.
+/// Both certificates are valid for this long.
 const LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// The Service in front of the webhook.
 const SERVICE: &str = "targetgate";
@@ -79,56 +75,26 @@ pub fn write(wanted: &DevCerts, now: Timestamp) -> Result<[PathBuf; 3], DevCerts
     Ok(paths)
 }
 
-/// Makes a CA and an ECDSA P-256 serving certificate: a handshake with an RSA one costs three times
-/// as much.
+/// Makes a CA and a serving certificate for the Service `targetgate` in this namespace, for loopback,
+/// and for `sans`.
 pub fn make(namespace: &str, sans: &[String], now: Timestamp) -> Result<Made, rcgen::Error> {
-    let mut ca = dated(CertificateParams::new(Vec::new())?, now);
-    ca.distinguished_name
-        .push(DnType::CommonName, "targetgate development CA");
-    ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let ca = CertifiedIssuer::self_signed(ca, key_pair()?)?;
-
-    let mut names = service_names(namespace);
+    let lifetimes = Lifetimes {
+        ca: LIFETIME,
+        ..Lifetimes::default()
+    };
+    let validity = lifetimes.of_ca(now);
+    let ca = make::ca("targetgate development CA", validity)?;
+    let mut names = ["localhost", "127.0.0.1", "::1"]
+        .map(str::to_owned)
+        .to_vec();
+    names.extend(make::service_names(SERVICE, namespace));
     names.extend_from_slice(sans);
-    let mut leaf = dated(CertificateParams::new(names)?, now);
-    leaf.distinguished_name.push(DnType::CommonName, SERVICE);
-    leaf.is_ca = IsCa::ExplicitNoCa;
-    leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    leaf.use_authority_key_identifier_extension = true;
-    let key = key_pair()?;
-    let leaf = leaf.signed_by(&key, &ca)?;
+    let leaf = make::leaf(&ca.certificate, &ca.key, SERVICE, &names, validity)?;
     Ok(Made {
-        ca: ca.pem(),
-        certificate: leaf.pem(),
-        key: key.serialize_pem(),
+        ca: ca.certificate,
+        certificate: leaf.certificate,
+        key: leaf.key,
     })
-}
-
-fn key_pair() -> Result<KeyPair, rcgen::Error> {
-    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)
-}
-
-/// rcgen's own dates would be 1975 to 4096, and its own name the same for CA and leaf.
-fn dated(mut params: CertificateParams, now: Timestamp) -> CertificateParams {
-    let since_1970 = Duration::from_secs(u64::try_from(now.as_second()).unwrap_or(0));
-    let now = rcgen::date_time_ymd(1970, 1, 1) + since_1970;
-    params.not_before = now - BACKDATED;
-    params.not_after = now + LIFETIME;
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params
-}
-
-fn service_names(namespace: &str) -> Vec<String> {
-    vec![
-        "localhost".to_owned(),
-        "127.0.0.1".to_owned(),
-        "::1".to_owned(),
-        format!("{SERVICE}.{namespace}"),
-        format!("{SERVICE}.{namespace}.svc"),
-        format!("{SERVICE}.{namespace}.svc.cluster.local"),
-    ]
 }
 
 /// Writes a new file beside the old one and puts it in its place, so that no reader sees half of it

@@ -9,7 +9,7 @@
 //! - [`rules`]: pure decisions on plain data. No client, clock, log or metric.
 //! - [`index`]: what is known of the cluster, in memory, fed with objects. No I/O.
 //! - Edges: [`admission`] (HTTP reviews), [`cluster`] (Kubernetes), [`elb`] (AWS),
-//!   [`health`] (the loop), [`serve`] (sockets and certificates).
+//!   [`health`] (the loop), [`serve`] (sockets and certificates), [`pki`] (X.509).
 //! - [`app`] puts them together; [`args`] is the command line.
 
 pub mod admission;
@@ -26,5 +26,6 @@ pub mod logging;
 pub mod metrics;
 pub mod model;
 pub mod names;
+pub mod pki;
 pub mod rules;
 pub mod serve;

@@ -58,6 +58,10 @@ pub struct Metrics {
     watch_restarts: Counted<1>,
     tls_failures: Counted<1>,
     certificate_expiry: Gauge,
+    ca_expiry: Gauge,
+    certificate_trusted: Gauge,
+    rotations: Counted<1>,
+    bundle_repairs: Counter,
 }
 
 impl Default for Metrics {
@@ -83,6 +87,10 @@ impl Default for Metrics {
             watch_restarts: Family::default(),
             tls_failures: Family::default(),
             certificate_expiry: Gauge::default(),
+            ca_expiry: Gauge::default(),
+            certificate_trusted: Gauge::default(),
+            rotations: Family::default(),
+            bundle_repairs: Counter::default(),
         };
         metrics.register();
         metrics
@@ -175,6 +183,26 @@ impl Metrics {
             "certificate_expiry_timestamp_seconds",
             "When the served certificate expires, in Unix time",
             self.certificate_expiry.clone(),
+        );
+        r.register(
+            "ca_expiry_timestamp_seconds",
+            "When the CA in our Secret expires, in Unix time; 0 with --tls files",
+            self.ca_expiry.clone(),
+        );
+        r.register(
+            "certificate_trusted",
+            "Whether every caBundle verifies the served certificate; 0 with --tls files",
+            self.certificate_trusted.clone(),
+        );
+        r.register(
+            "certificate_rotations",
+            "Certificates that this replica, as the leader, has put in place of others, by kind",
+            self.rotations.clone(),
+        );
+        r.register(
+            "ca_bundle_repairs",
+            "Webhook configurations that somebody else had changed a caBundle of, put back",
+            self.bundle_repairs.clone(),
         );
     }
 
@@ -269,6 +297,26 @@ impl Metrics {
     /// The served certificate expires then.
     pub fn certificate_expiry(&self, at: Timestamp) {
         self.certificate_expiry.set(at.as_second());
+    }
+
+    /// The CA in our Secret expires then.
+    pub fn ca_expiry(&self, at: Timestamp) {
+        self.ca_expiry.set(at.as_second());
+    }
+
+    /// Whether every `caBundle` verifies the served certificate.
+    pub fn certificate_trusted(&self, trusted: bool) {
+        self.certificate_trusted.set(trusted.into());
+    }
+
+    /// A certificate of this kind has taken another's place.
+    pub fn rotation(&self, kind: &'static str) {
+        self.rotations.get_or_create(&[("kind", kind)]).inc();
+    }
+
+    /// Bundles of a webhook configuration were put back.
+    pub fn bundle_repair(&self) {
+        self.bundle_repairs.inc();
     }
 }
 

@@ -28,6 +28,7 @@ const LAYERS: [&[&str]; 5] = [
         "cluster",
         "elb",
         "health",
+        "pki",
         "serve",
     ],
     &["index"],

@@ -8,7 +8,7 @@ use kube::Client;
 use tokio::sync::oneshot;
 use tokio::task::{self, JoinError, JoinHandle};
 
-use super::pod_name;
+use super::{namespace, pod_name};
 use crate::args::Settings;
 use crate::clock;
 use crate::cluster::cache::Cache;
@@ -36,11 +36,9 @@ impl Elected {
             metrics.leader(true);
             return Ok((Self(None), Leadership::alone()));
         };
-        let namespace = settings.namespace.as_deref();
-        let namespace = namespace.unwrap_or(kube.default_namespace());
         let pod = pod_name(settings).unwrap_or_else(|| "targetgate".to_owned());
         let seat = Seat {
-            lease: ObjectKey::new(namespace, LEASE),
+            lease: ObjectKey::new(namespace(settings, kube), LEASE),
             // A container that is started anew in its pod is another candidate.
             identity: format!("{pod}_{:08x}", fastrand::u32(..)),
             timing,

@@ -31,14 +31,16 @@ use crate::elb::vpc;
 use crate::health::{Loop, action};
 use crate::metrics::Metrics;
 use crate::rules::gates::GatePolicy;
-use crate::serve::certificates::{self, Certificates, PemFiles};
+use crate::serve::certificates::Certificates;
 use crate::serve::edge::{self, Edge, Limits};
 use crate::serve::health::{Health, Heartbeat, STALLED_AFTER};
 use crate::serve::{Phase, PhaseReceiver, PhaseSender, admin, phases};
 
+use certificate::Source;
 use election::Elected;
 use signals::Signals;
 
+mod certificate;
 mod election;
 mod signals;
 
@@ -54,11 +56,8 @@ const ADMIN_CONNECTIONS: usize = 64;
 pub async fn run(settings: Settings) -> anyhow::Result<u8> {
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let metrics = Arc::new(Metrics::default());
-    let pem = PemFiles {
-        certificate: settings.tls_cert.clone(),
-        key: settings.tls_key.clone(),
-    };
-    let certificates = Arc::new(Certificates::new(pem.load()?, metrics.clone()));
+    let source = Source::new(&settings.tls)?;
+    let certificates = Arc::new(source.certificates(&metrics)?);
     let kube = kubernetes(settings.kubeconfig.as_deref()).await?;
     let aws = Aws::new(&settings, &metrics).await;
     let listener = bind("--listen", settings.listen).await?;
@@ -72,6 +71,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<u8> {
         cache: Arc::default(),
         leadership,
         heartbeat: Arc::default(),
+        events: Arc::new(Events::new(kube.clone(), pod_name(&settings))),
         metrics,
         certificates,
         kube,
@@ -81,10 +81,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<u8> {
     let mut tasks = Tasks::default();
     shared.start_watches(&settings, &mut tasks);
     shared.start_loop(&settings, &mut tasks);
-    tasks.start(
-        "certificate reload",
-        certificates::follow(pem, shared.certificates.clone()),
-    );
+    let (name, keeper) = source.keeper(&settings, &shared);
+    tasks.start(name, keeper);
     tasks.start(
         "admin listener",
         shared.admin().serve(admin_listener, shared.phases.clone()),
@@ -126,6 +124,7 @@ struct Shared {
     metrics: Arc<Metrics>,
     heartbeat: Arc<Heartbeat>,
     certificates: Arc<Certificates>,
+    events: Arc<Events>,
     kube: Client,
     leadership: Leadership,
     aws: Aws,
@@ -155,7 +154,7 @@ impl Shared {
             cache: self.cache.clone(),
             kube: self.kube.clone(),
             leadership: self.leadership.clone(),
-            events: Arc::new(Events::new(self.kube.clone(), pod_name(settings))),
+            events: self.events.clone(),
             elb: self.aws.client.clone(),
             groups: self.aws.groups.clone(),
             budget: self.aws.budget.clone(),
@@ -289,6 +288,12 @@ async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
 fn pod_name(settings: &Settings) -> Option<String> {
     let host = || std::env::var("HOSTNAME").ok();
     settings.pod_name.clone().or_else(host)
+}
+
+/// The namespace that this runs in.
+fn namespace<'a>(settings: &'a Settings, kube: &'a Client) -> &'a str {
+    let namespace = settings.namespace.as_deref();
+    namespace.unwrap_or(kube.default_namespace())
 }
 
 /// The tasks that run for as long as the process does. Dropping it stops them.

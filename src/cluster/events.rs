@@ -54,8 +54,14 @@ impl Events {
     ///
     /// Returns when it is told, has failed or has taken too long; nobody depends on which.
     pub async fn warn(&self, about: &About, action: &str, reason: &str, note: &str) {
+        self.warn_of(&about.reference(), action, reason, note).await;
+    }
+
+    /// The same of any object; those without a namespace have their Events in `default`.
+    pub async fn warn_of(&self, object: &ObjectReference, action: &str, reason: &str, note: &str) {
+        let name = object.name.as_deref();
         let Ok(_permit) = self.permits.try_acquire() else {
-            return debug!(object = %about.object, reason, "Event dropped: too many on their way");
+            return debug!(name, reason, "Event dropped: too many on their way");
         };
         let event = Event {
             type_: EventType::Warning,
@@ -64,14 +70,13 @@ impl Events {
             action: action.to_owned(),
             secondary: None,
         };
-        let reference = about.reference();
-        let call = self.recorder.publish(&event, &reference);
+        let call = self.recorder.publish(&event, object);
         match timeout(CALL_TIMEOUT, call).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                debug!(object = %about.object, reason, error = why(&error), "Event not published");
+                debug!(name, reason, error = why(&error), "Event not published");
             }
-            Err(_) => debug!(object = %about.object, reason, "Event not published in time"),
+            Err(_) => debug!(name, reason, "Event not published in time"),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::error::Error;
 use std::time::Duration;
 
 pub mod cache;
+pub mod certificates;
 pub mod confirm;
 pub mod events;
 pub mod leadership;

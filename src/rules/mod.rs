@@ -9,6 +9,7 @@ pub mod gates;
 pub mod lease;
 pub mod outlook;
 pub mod patch;
+pub mod rotation;
 pub mod selector;
 pub mod target;
 pub mod trust;

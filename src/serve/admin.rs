@@ -39,11 +39,13 @@ async fn scrape(State(metrics): State<Arc<Metrics>>) -> Response {
 /// Every check by name, and the status that probes go by.
 fn report(endpoint: &str, checks: &[Check]) -> Response {
     let mut text = String::new();
-    for Check { name, failure } in checks {
+    for check in checks {
+        let name = &check.name;
         // Writing into a String does not fail.
-        let _ = match failure {
-            None => writeln!(text, "[+]{name} ok"),
-            Some(failure) => writeln!(text, "[-]{name} failed: {failure}"),
+        let _ = match (&check.failure, check.note) {
+            (Some(failure), _) => writeln!(text, "[-]{name} failed: {failure}"),
+            (None, Some(note)) => writeln!(text, "[+]{name} ok, but {note}"),
+            (None, None) => writeln!(text, "[+]{name} ok"),
         };
     }
     let passed = checks.iter().all(|check| check.failure.is_none());
@@ -76,6 +78,7 @@ mod tests {
     struct Admin {
         router: Router,
         cache: Arc<Cache>,
+        certificates: Arc<Certificates>,
         heartbeat: Arc<Heartbeat>,
         phase: PhaseSender,
     }
@@ -94,9 +97,11 @@ mod tests {
             let metrics = Arc::new(Metrics::default());
             let (cache, heartbeat) = (Arc::<Cache>::default(), Arc::<Heartbeat>::default());
             let (phase, phases) = phases();
+            let certificates = Certificates::new(files.load().unwrap(), metrics.clone());
+            let certificates = Arc::new(certificates);
             let health = Health {
                 cache: cache.clone(),
-                certificates: Arc::new(Certificates::new(files.load().unwrap(), metrics.clone())),
+                certificates: certificates.clone(),
                 heartbeat: heartbeat.clone(),
                 phases,
                 now: Arc::new(|| NOW),
@@ -104,6 +109,7 @@ mod tests {
             Self {
                 router: router(Arc::new(health), metrics),
                 cache,
+                certificates,
                 heartbeat,
                 phase,
             }
@@ -161,6 +167,23 @@ mod tests {
             text.contains("[-]certificate failed: expired at "),
             "{text}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_leaf_that_was_never_trusted_is_not_ready_and_one_that_was_stays_so() {
+        let admin = Admin::new(NOW);
+        admin.take_in_all_lists();
+        admin.certificates.trusted(false, true);
+        let (status, text) = admin.get("/readyz").await;
+        assert_eq!(status, 503);
+        assert!(text.contains("[-]certificate failed: no CA "), "{text}");
+        admin.certificates.trusted(true, false);
+        assert_eq!(admin.get("/readyz").await.0, 200);
+        // All replicas would be out at the same moment.
+        admin.certificates.trusted(false, false);
+        let (status, text) = admin.get("/readyz").await;
+        assert_eq!(status, 200);
+        assert!(text.contains("[+]certificate ok, but not every"), "{text}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,9 +5,10 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use rustls::crypto::aws_lc_rs;
@@ -108,6 +109,13 @@ pub struct Certificate {
     expiry: Timestamp,
 }
 
+impl Certificate {
+    /// What rustls has already found to belong together, and when its leaf expires.
+    pub fn new(key: Arc<CertifiedKey>, expiry: Timestamp) -> Self {
+        Self { key, expiry }
+    }
+}
+
 /// Where a certificate chain and its key are.
 #[derive(Debug, Clone)]
 pub struct PemFiles {
@@ -198,10 +206,31 @@ impl PemFiles {
     }
 }
 
-/// The certificate that new connections are given; it can be replaced at any time.
+/// The certificate that new connections are given; it can be replaced at any time. While there is
+/// none, no handshake succeeds.
 pub struct Certificates {
-    current: ArcSwap<Certificate>,
+    current: ArcSwapOption<Certificate>,
+    trust: Trust,
     metrics: Arc<Metrics>,
+}
+
+/// Whether API servers trust the served leaf, as far as is known. Whose certificate comes from files
+/// has to see to that himself.
+#[derive(Debug)]
+struct Trust {
+    /// At last sight.
+    now: AtomicBool,
+    /// At any time since this leaf is served.
+    proven: AtomicBool,
+}
+
+impl Trust {
+    fn new(trusted: bool) -> Self {
+        Self {
+            now: AtomicBool::new(trusted),
+            proven: AtomicBool::new(trusted),
+        }
+    }
 }
 
 impl Certificates {
@@ -209,7 +238,17 @@ impl Certificates {
     pub fn new(certificate: Certificate, metrics: Arc<Metrics>) -> Self {
         metrics.certificate_expiry(certificate.expiry);
         Self {
-            current: ArcSwap::from_pointee(certificate),
+            current: ArcSwapOption::from_pointee(certificate),
+            trust: Trust::new(true),
+            metrics,
+        }
+    }
+
+    /// Serves none yet, and trusts none before [`Self::trusted`] says so.
+    pub fn none(metrics: Arc<Metrics>) -> Self {
+        Self {
+            current: ArcSwapOption::empty(),
+            trust: Trust::new(false),
             metrics,
         }
     }
@@ -217,16 +256,36 @@ impl Certificates {
     /// Serves this one from now on; established connections keep theirs.
     pub fn replace(&self, certificate: Certificate) {
         self.metrics.certificate_expiry(certificate.expiry);
-        self.current.store(Arc::new(certificate));
+        self.current.store(Some(Arc::new(certificate)));
     }
 
-    /// When the served leaf expires.
-    pub fn expiry(&self) -> Timestamp {
-        self.current.load().expiry
+    /// Tells whether every `caBundle` verifies the served leaf; `anew` when another is served than
+    /// the last time.
+    pub fn trusted(&self, trusted: bool, anew: bool) {
+        self.metrics.certificate_trusted(trusted);
+        self.trust.now.store(trusted, Ordering::Relaxed);
+        let proven = &self.trust.proven;
+        if anew || trusted {
+            proven.store(trusted, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether every `caBundle` has verified the served leaf at some time; and whether each does now.
+    pub fn trust(&self) -> (bool, bool) {
+        let load = |bool: &AtomicBool| bool.load(Ordering::Relaxed);
+        (load(&self.trust.proven), load(&self.trust.now))
+    }
+
+    /// When the served leaf expires; `None` while there is none.
+    pub fn expiry(&self) -> Option<Timestamp> {
+        self.current.load().as_ref().map(|current| current.expiry)
     }
 
     fn serves(&self, certificate: &Certificate) -> bool {
-        self.current.load().key.cert == certificate.key.cert
+        let current = self.current.load();
+        current
+            .as_ref()
+            .is_some_and(|current| current.key.cert == certificate.key.cert)
     }
 }
 
@@ -241,7 +300,8 @@ impl fmt::Debug for Certificates {
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current.load().key.clone())
+        let current = self.current.load();
+        current.as_ref().map(|current| current.key.clone())
     }
 }
 

@@ -55,6 +55,8 @@ pub struct Check {
     pub name: String,
     /// Why it fails; `None` where it passes.
     pub failure: Option<String>,
+    /// What is to be told of a check that passes.
+    pub note: Option<&'static str>,
 }
 
 impl Check {
@@ -62,6 +64,7 @@ impl Check {
         Self {
             name: name.into(),
             failure,
+            note: None,
         }
     }
 }
@@ -94,7 +97,7 @@ impl Health {
     /// Whether reviews should be sent here.
     pub fn ready(&self) -> Vec<Check> {
         let mut checks = self.live();
-        checks.push(Check::new("certificate", self.certificate()));
+        checks.push(self.certificate());
         checks.extend(Watched::ALL.map(|watched| {
             let pending = self.cache.look(watched) == FirstLook::Pending;
             let pending = pending.then(|| "the first list is not yet taken in".to_owned());
@@ -106,9 +109,21 @@ impl Health {
         checks
     }
 
-    fn certificate(&self) -> Option<String> {
-        let expiry = self.certificates.expiry();
-        ((self.now)() >= expiry).then(|| format!("expired at {expiry}"))
+    /// A leaf that nobody has ever trusted makes a replica useless. One that is not trusted any more
+    /// is the same everywhere: to take every replica out would help nobody, so that is only told.
+    fn certificate(&self) -> Check {
+        let (proven, trusted) = self.certificates.trust();
+        let failure = match self.certificates.expiry() {
+            None => Some("there is none yet".to_owned()),
+            Some(expiry) if (self.now)() >= expiry => Some(format!("expired at {expiry}")),
+            Some(_) if !proven => Some("no CA of a caBundle has signed it".to_owned()),
+            Some(_) => None,
+        };
+        let untrusted = proven && !trusted;
+        Check {
+            note: untrusted.then_some("not every caBundle has its CA any more"),
+            ..Check::new("certificate", failure)
+        }
     }
 }
 

@@ -8,14 +8,14 @@ const LONGEST: Duration = Duration::from_secs(10);
 
 /// Doubles from half a second to ten, less up to half of it by chance.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(in crate::cluster) struct Backoff {
     seed: u64,
     drawn: u64,
     failures: u32,
 }
 
 impl Backoff {
-    pub(super) fn new(seed: impl Hash) -> Self {
+    pub(in crate::cluster) fn new(seed: impl Hash) -> Self {
         Self {
             seed: hashed(seed),
             drawn: 0,
@@ -24,12 +24,12 @@ impl Backoff {
     }
 
     /// It works again: the next failure waits shortly.
-    pub(super) fn reset(&mut self) {
+    pub(in crate::cluster) fn reset(&mut self) {
         self.failures = 0;
     }
 
     /// How long to wait after one more failure.
-    pub(super) fn next(&mut self) -> Duration {
+    pub(in crate::cluster) fn next(&mut self) -> Duration {
         let doubled = FIRST.saturating_mul(1 << self.failures.min(10));
         self.failures = self.failures.saturating_add(1);
         self.jittered(doubled.min(LONGEST))

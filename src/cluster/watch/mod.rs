@@ -20,6 +20,7 @@ use crate::cluster::cache::{Cache, FirstLook, Watched};
 use crate::metrics::Metrics;
 use crate::names::ConditionPrefix;
 
+pub(in crate::cluster) use backoff::Backoff;
 use feed::{Bindings, Feed, Namespaces, Pods, Services};
 use follow::Follow;
 

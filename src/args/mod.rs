@@ -12,6 +12,10 @@ use crate::names::{
 };
 use crate::rules::lease::{Timing, TimingError};
 
+mod tls;
+
+pub use tls::{Source, Tls, TlsSettings, TlsSettingsError};
+
 /// Pod readiness gates for AWS load balancers: rolling updates on Kubernetes that lose no request.
 #[derive(Debug, Parser)]
 #[command(name = "targetgate", version, max_term_width = 100)]
@@ -69,16 +73,13 @@ pub struct Settings {
     /// Address of the plain HTTP listener for /livez, /readyz and /metrics.
     #[arg(long, env = "TARGETGATE_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "[::]:8080", help_heading = LISTENERS)]
     pub admin_listen: SocketAddr,
-    /// PEM file with the serving certificate, then its issuers; read again when it changes.
-    #[arg(long, env = "TARGETGATE_TLS_CERT", value_name = "FILE", help_heading = LISTENERS)]
-    pub tls_cert: PathBuf,
-    /// PEM file with the certificate's private key; read again when it changes.
-    #[arg(long, env = "TARGETGATE_TLS_KEY", value_name = "FILE", help_heading = LISTENERS)]
-    pub tls_key: PathBuf,
-
     /// How long reviews are still taken after SIGTERM: until then a Service may send them here.
     #[arg(long, env = "TARGETGATE_SHUTDOWN_DELAY", value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration, help_heading = LISTENERS)]
     pub shutdown_delay: Duration,
+
+    /// Where the serving certificate comes from.
+    #[command(flatten)]
+    pub tls: TlsSettings,
 
     /// Kubeconfig file [default: the pod's service account, else KUBECONFIG, else ~/.kube/config].
     #[arg(long, env = "TARGETGATE_KUBECONFIG", value_name = "FILE", help_heading = KUBERNETES)]
@@ -139,6 +140,7 @@ pub struct Settings {
 }
 
 const LISTENERS: &str = "Listeners";
+const CERTIFICATE: &str = "Certificate";
 const KUBERNETES: &str = "Kubernetes";
 const REPLICAS: &str = "Replicas";
 const GATES: &str = "Gates";
@@ -234,10 +236,8 @@ mod tests {
 
     use super::*;
 
-    const REQUIRED: [&str; 5] = ["serve", "--tls-cert", "tls.crt", "--tls-key", "tls.key"];
-
     fn parse(further: &[&str]) -> Result<Settings, String> {
-        let words = ["targetgate"].iter().chain(&REQUIRED).chain(further);
+        let words = ["targetgate", "serve"].iter().chain(further);
         let cli = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
         match cli.command {
             Command::Serve(settings) => Ok(*settings),

@@ -1,0 +1,94 @@
+//! Where the served certificate comes from, and who keeps it.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use kube::Client;
+
+use super::{Shared, namespace};
+use crate::args::{Settings, Tls, TlsSettings};
+use crate::clock;
+use crate::cluster::certificates::make::Maker;
+use crate::cluster::certificates::{Keeper, Kind, Place};
+use crate::metrics::Metrics;
+use crate::pki::make::service_names;
+use crate::rules::rotation::Lifetimes;
+use crate::serve::certificates::{self, Certificates, PemFiles};
+
+/// The source, from the settings.
+pub(super) enum Source {
+    /// A Secret that is ours.
+    Own(Lifetimes),
+    /// Files that somebody else writes.
+    Files(PemFiles),
+}
+
+impl Source {
+    pub(super) fn new(settings: &TlsSettings) -> anyhow::Result<Self> {
+        Ok(match settings.source()? {
+            Tls::Own(lifetimes) => Self::Own(lifetimes),
+            Tls::Files { certificate, key } => Self::Files(PemFiles { certificate, key }),
+        })
+    }
+
+    /// What is served to begin with: files are read at once, so that a start without them fails.
+    pub(super) fn certificates(&self, metrics: &Arc<Metrics>) -> anyhow::Result<Certificates> {
+        let metrics = metrics.clone();
+        Ok(match self {
+            Self::Own(_) => Certificates::none(metrics),
+            Self::Files(files) => Certificates::new(files.load()?, metrics),
+        })
+    }
+
+    /// What keeps it up to date, by its name.
+    pub(super) fn keeper(
+        self,
+        settings: &Settings,
+        shared: &Shared,
+    ) -> (&'static str, BoxFuture<'static, ()>) {
+        let certificates = shared.certificates.clone();
+        match self {
+            Self::Files(files) => {
+                let follow = certificates::follow(files, certificates);
+                ("certificate reload", Box::pin(follow))
+            }
+            Self::Own(lifetimes) => {
+                let keeper = Keeper {
+                    place: place(settings, &shared.kube),
+                    maker: maker(settings, &shared.kube, lifetimes),
+                    kube: shared.kube.clone(),
+                    certificates,
+                    leadership: shared.leadership.clone(),
+                    events: shared.events.clone(),
+                    metrics: shared.metrics.clone(),
+                    now: clock::system(),
+                };
+                ("certificate keeper", Box::pin(keeper.run()))
+            }
+        }
+    }
+}
+
+fn place(settings: &Settings, kube: &Client) -> Place {
+    let tls = &settings.tls;
+    let of = |kind, names: &[String]| names.iter().map(move |n| (kind, n.clone())).collect();
+    let mutating: Vec<_> = of(Kind::Mutating, &tls.tls_mutating);
+    let validating: Vec<_> = of(Kind::Validating, &tls.tls_validating);
+    Place {
+        namespace: namespace(settings, kube).to_owned(),
+        secret: tls.tls_secret.clone(),
+        deployment: tls.tls_owner.clone(),
+        configurations: [mutating, validating].concat(),
+    }
+}
+
+fn maker(settings: &Settings, kube: &Client, lifetimes: Lifetimes) -> Maker {
+    let tls = &settings.tls;
+    let mut names = service_names(&tls.tls_service, namespace(settings, kube));
+    names.extend_from_slice(&tls.tls_names);
+    Maker {
+        service: tls.tls_service.clone(),
+        names,
+        lifetimes,
+    }
+}

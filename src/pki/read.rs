@@ -1,0 +1,203 @@
+//! Reads certificates that somebody else may have written.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rcgen::{KeyPair, PublicKeyData as _};
+use rustls::RootCertStore;
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::crypto::aws_lc_rs;
+use rustls::server::ParsedCertificate;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::{self, PemObject as _};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::error::X509Error;
+use x509_parser::prelude::FromDer as _;
+
+use crate::rules::rotation::{Bundle, Ca, Fingerprint, Leaf, PrivateKey, Validity};
+
+/// Why something cannot be used as a certificate or a key.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// It is empty, or has no PEM block of its kind.
+    #[error("it holds no PEM block of its kind")]
+    Empty,
+    /// It is not PEM.
+    #[error("it is not PEM")]
+    Pem(#[source] pem::Error),
+    /// It is no X.509 certificate.
+    #[error("it is no X.509 certificate")]
+    Parse(#[source] x509_parser::nom::Err<X509Error>),
+    /// The key cannot be used, or belongs to another certificate.
+    #[error("its private key is broken or another certificate's")]
+    Key(#[source] rustls::Error),
+    /// The CA's key cannot be used, or belongs to another CA.
+    #[error("its private key is broken or another CA's")]
+    CaKey,
+    /// What it signs is worth nothing.
+    #[error("it is no CA, or one that may not sign any serving certificate")]
+    NoCa,
+}
+
+/// A chain whose private key is known to belong to it.
+#[derive(Debug, Clone)]
+pub struct Chain {
+    /// Both, as rustls serves them.
+    pub key: Arc<CertifiedKey>,
+    /// The leaf's validity.
+    pub validity: Validity,
+}
+
+/// Reads a serving certificate, its issuers, and its key.
+pub fn chain(chain: &str, key: &str) -> Result<Chain, ReadError> {
+    let chain = certificates(chain)?;
+    let leaf = chain.first().ok_or(ReadError::Empty)?;
+    let validity = validity(&parse(leaf)?);
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(not_pem)?;
+    let key = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider());
+    Ok(Chain {
+        key: Arc::new(key.map_err(ReadError::Key)?),
+        validity,
+    })
+}
+
+/// Reads the serving certificate as what the rules of a rotation decide on. `names` are those it must
+/// be good for, `signer` is the CA that should have signed it.
+pub fn leaf(
+    chain_text: &str,
+    key: &str,
+    signer: Option<&Ca>,
+    names: &[String],
+) -> Result<Leaf, ReadError> {
+    let chain = chain(chain_text, key)?;
+    let end = &chain.key.cert[0];
+    let fits = ParsedCertificate::try_from(end).is_ok_and(|parsed| {
+        let mut names = names.iter().map(|name| ServerName::try_from(name.as_str()));
+        names.all(|name| name.is_ok_and(|name| verify_server_name(&parsed, &name).is_ok()))
+    });
+    let within = chain.validity.not_after;
+    Ok(Leaf {
+        id: fingerprint(end),
+        validity: chain.validity,
+        fits,
+        signed: verifies(&chain, signer, within),
+        chain: chain_text.into(),
+        key: PrivateKey(key.into()),
+    })
+}
+
+/// Reads a CA's certificate.
+pub fn ca(text: &str) -> Result<Ca, ReadError> {
+    let certificates = certificates(text)?;
+    trusted(certificates.first().ok_or(ReadError::Empty)?, text)
+}
+
+/// Checks that this key signs for this CA, and that what it signs is worth something.
+pub fn ca_key(ca: &str, key: &str) -> Result<PrivateKey, ReadError> {
+    let certificates = certificates(ca)?;
+    let certificate = parse(certificates.first().ok_or(ReadError::Empty)?)?;
+    let key_usage = certificate.key_usage().ok().flatten();
+    let signs = key_usage.is_some_and(|usage| usage.value.key_cert_sign());
+    let unbounded = matches!(certificate.name_constraints(), Ok(None));
+    if !(certificate.is_ca() && signs && unbounded) {
+        return Err(ReadError::NoCa);
+    }
+    let pair = KeyPair::from_pem(key).map_err(|_| ReadError::CaKey)?;
+    let fits = pair.subject_public_key_info() == certificate.public_key().raw;
+    let key = PrivateKey(key.into());
+    fits.then_some(key).ok_or(ReadError::CaKey)
+}
+
+/// Reads a `caBundle`. What cannot be read of it makes it unsound, and the rest counts.
+pub fn bundle(text: &[u8]) -> Bundle {
+    let mut sound = true;
+    let mut cas = vec![];
+    for certificate in CertificateDer::pem_slice_iter(text) {
+        let ca = certificate.ok().and_then(|certificate| {
+            let pem = pem_of(&certificate);
+            trusted(&certificate, &pem).ok()
+        });
+        match ca {
+            Some(ca) => cas.push(ca),
+            None => sound = false,
+        }
+    }
+    sound &= !cas.is_empty() || text.is_empty();
+    Bundle { cas, sound }
+}
+
+/// Whether one of these CAs has signed the chain's leaf, at this time, as an API server sees it.
+pub fn verifies<'a>(chain: &Chain, cas: impl IntoIterator<Item = &'a Ca>, at: Timestamp) -> bool {
+    let mut roots = RootCertStore::empty();
+    for ca in cas {
+        let certificates = certificates(&ca.pem).unwrap_or_default();
+        // One that cannot be a trust anchor verifies nothing.
+        certificates
+            .into_iter()
+            .for_each(|root| drop(roots.add(root)));
+    }
+    let Some((end, issuers)) = chain.key.cert.split_first() else {
+        return false;
+    };
+    let seconds = u64::try_from(at.as_second()).unwrap_or(0);
+    let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+    let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
+    ParsedCertificate::try_from(end).is_ok_and(|end| {
+        verify_server_cert_signed_by_trust_anchor(&end, &roots, issuers, at, algorithms.all).is_ok()
+    })
+}
+
+fn certificates(text: &str) -> Result<Vec<CertificateDer<'static>>, ReadError> {
+    let certificates = CertificateDer::pem_slice_iter(text.as_bytes());
+    certificates.collect::<Result<_, _>>().map_err(not_pem)
+}
+
+fn not_pem(error: pem::Error) -> ReadError {
+    match error {
+        pem::Error::NoItemsFound => ReadError::Empty,
+        other => ReadError::Pem(other),
+    }
+}
+
+fn trusted(certificate: &CertificateDer<'_>, pem: &str) -> Result<Ca, ReadError> {
+    Ok(Ca {
+        id: fingerprint(certificate),
+        validity: validity(&parse(certificate)?),
+        pem: pem.into(),
+    })
+}
+
+fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, ReadError> {
+    let parsed = X509Certificate::from_der(certificate);
+    parsed.map(|(_, parsed)| parsed).map_err(ReadError::Parse)
+}
+
+fn validity(certificate: &X509Certificate<'_>) -> Validity {
+    // X.509 and jiff both end with the year 9999.
+    let at = |seconds| Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX);
+    let validity = certificate.validity();
+    Validity {
+        not_before: at(validity.not_before.timestamp()),
+        not_after: at(validity.not_after.timestamp()),
+    }
+}
+
+fn fingerprint(certificate: &CertificateDer<'_>) -> Fingerprint {
+    Fingerprint(Sha256::digest(certificate).into())
+}
+
+/// RFC 7468: base64 in lines of 64 characters.
+fn pem_of(certificate: &CertificateDer<'_>) -> String {
+    use base64::Engine as _;
+    let encoded = base64::engine::general_purpose::STANDARD.encode(certificate);
+    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
+    for line in encoded.as_bytes().chunks(64) {
+        // Base64 is ASCII.
+        text.push_str(&String::from_utf8_lossy(line));
+        text.push('\n');
+    }
+    text + "-----END CERTIFICATE-----\n"
+}

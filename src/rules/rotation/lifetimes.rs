@@ -1,0 +1,169 @@
+//! How long certificates live, and when they are renewed.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use thiserror::Error;
+
+/// From when to when a certificate is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Validity {
+    /// Not valid before then.
+    pub not_before: Timestamp,
+    /// Not valid after then.
+    pub not_after: Timestamp,
+}
+
+/// A share of a life, between none and all of it, written as a fraction such as `2/3`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    part: u32,
+    whole: u32,
+}
+
+impl Share {
+    /// Two thirds.
+    pub const TWO_THIRDS: Self = Self { part: 2, whole: 3 };
+
+    /// This share of a duration.
+    fn of(self, whole: Duration) -> Duration {
+        whole / self.whole * self.part
+    }
+}
+
+/// Why a text is no [`Share`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("not a fraction between 0 and 1 of numbers up to 1000, such as 2/3")]
+pub struct NoShare;
+
+impl FromStr for Share {
+    type Err = NoShare;
+
+    fn from_str(text: &str) -> Result<Self, NoShare> {
+        let (part, whole) = text.split_once('/').ok_or(NoShare)?;
+        let number = |text: &str| text.parse::<u32>().map_err(|_| NoShare);
+        let share = Self {
+            part: number(part)?,
+            whole: number(whole)?,
+        };
+        let valid = (1..share.whole).contains(&share.part) && share.whole <= 1000;
+        valid.then_some(share).ok_or(NoShare)
+    }
+}
+
+/// How long everything of a rotation takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// A serving certificate's life.
+    pub leaf: Duration,
+    /// A CA's life.
+    pub ca: Duration,
+    /// After which share of its life a certificate is renewed.
+    pub renew_after: Share,
+    /// By how much clocks may differ: certificates are valid from this long ago, and one counts as
+    /// expired for everybody only this long after its end.
+    pub skew: Duration,
+    /// How long an API server may take to see a change of a webhook configuration.
+    pub seen_after: Duration,
+}
+
+/// Why lifetimes do not go together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum LifetimesError {
+    /// A leaf would always be cut to its CA's life.
+    #[error("a CA must live longer than the certificates that it signs")]
+    CaTooShort,
+    /// A certificate would be due again before it is served.
+    #[error(
+        "the share of its life after which a certificate is renewed, and the rest of it, must each \
+         be longer than the time that API servers are given to see a change"
+    )]
+    LeafTooShort,
+    /// Timestamps end with the year 9999.
+    #[error("no certificate lives longer than 100 years")]
+    TooLong,
+}
+
+const CENTURY: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
+
+impl Default for Lifetimes {
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        Self {
+            leaf: DAY * 30,
+            ca: DAY * 365,
+            renew_after: Share::TWO_THIRDS,
+            skew: Duration::from_secs(5 * 60),
+            seen_after: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Lifetimes {
+    /// Whether a rotation can work with them.
+    pub fn check(&self) -> Result<(), LifetimesError> {
+        let until_renewal = self.renew_after.of(self.leaf);
+        let left = self.leaf.saturating_sub(until_renewal);
+        if self.ca <= self.leaf {
+            return Err(LifetimesError::CaTooShort);
+        }
+        if until_renewal.min(left) <= self.seen_after {
+            return Err(LifetimesError::LeafTooShort);
+        }
+        if self.ca.max(self.skew) > CENTURY {
+            return Err(LifetimesError::TooLong);
+        }
+        Ok(())
+    }
+
+    /// The validity of a CA that is made now.
+    pub fn of_ca(&self, now: Timestamp) -> Validity {
+        self.validity(now, self.ca)
+    }
+
+    /// The validity of a leaf that is signed now: it never outlives its CA.
+    pub fn of_leaf(&self, now: Timestamp, ca: Validity) -> Validity {
+        let validity = self.validity(now, self.leaf);
+        Validity {
+            not_before: validity.not_before.max(ca.not_before),
+            not_after: validity.not_after.min(ca.not_after),
+        }
+    }
+
+    fn validity(&self, now: Timestamp, life: Duration) -> Validity {
+        // X.509 knows whole seconds.
+        let whole = |at: Timestamp| Timestamp::from_second(at.as_second()).unwrap_or(at);
+        Validity {
+            not_before: whole(before(now, self.skew)),
+            not_after: whole(after(now, life)),
+        }
+    }
+
+    /// When a certificate is to be renewed. Its life is counted without the time that it was dated
+    /// back.
+    pub fn renewal(&self, validity: Validity) -> Timestamp {
+        let made = after(validity.not_before, self.skew).min(validity.not_after);
+        let life = validity.not_after.duration_since(made).unsigned_abs();
+        after(made, self.renew_after.of(life))
+    }
+
+    /// When nobody's clock takes something for valid any more that ends then.
+    pub fn over(&self, end: Timestamp) -> Timestamp {
+        after(end, self.skew)
+    }
+
+    /// The latest end of a leaf that is signed by now.
+    pub(super) fn latest_leaf(&self, now: Timestamp) -> Timestamp {
+        after(now, self.leaf)
+    }
+}
+
+/// Saturates at the year 9999.
+fn after(at: Timestamp, by: Duration) -> Timestamp {
+    at.checked_add(by).unwrap_or(Timestamp::MAX)
+}
+
+fn before(at: Timestamp, by: Duration) -> Timestamp {
+    at.checked_sub(by).unwrap_or(Timestamp::MIN)
+}

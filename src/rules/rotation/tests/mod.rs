@@ -1,0 +1,345 @@
+use rstest::rstest;
+
+use super::*;
+
+mod model;
+mod walks;
+
+const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+pub(super) fn ca(id: u8, validity: Validity) -> Ca {
+    Ca {
+        id: Fingerprint([id; 32]),
+        validity,
+        pem: format!("ca {id}\n").into(),
+    }
+}
+
+pub(super) fn key() -> PrivateKey {
+    PrivateKey("a key".into())
+}
+
+/// A pair that is made now by the rules' own dates; the leaf has its CA's number.
+pub(super) fn pair(id: u8, now: Timestamp, lifetimes: &Lifetimes) -> Pair {
+    let ca = ca(id, lifetimes.of_ca(now));
+    let leaf = leaf(id, lifetimes.of_leaf(now, ca.validity));
+    Pair {
+        authority: Authority {
+            key: Some(key()),
+            last_leaf: leaf.validity.not_after,
+            ca,
+        },
+        leaf,
+    }
+}
+
+pub(super) fn leaf(id: u8, validity: Validity) -> Leaf {
+    Leaf {
+        id: Fingerprint([id; 32]),
+        validity,
+        fits: true,
+        signed: true,
+        chain: format!("leaf {id}\n").into(),
+        key: key(),
+    }
+}
+
+/// A Secret whose CA 1 and leaf were made then, all in order.
+fn settled(made: Timestamp) -> Record {
+    Record::new(pair(1, made, &Lifetimes::default())).promoted()
+}
+
+/// A configuration of two webhooks that hold these, long since.
+fn holding(cas: &[&Ca]) -> Configuration {
+    let bundle = Bundle {
+        cas: cas.iter().copied().cloned().collect(),
+        sound: true,
+    };
+    Configuration {
+        bundles: vec![bundle; 2],
+        unchanged_for: DAY,
+    }
+}
+
+fn step(record: &Record, configurations: &[Configuration]) -> Step {
+    let situation = Situation {
+        now: NOW,
+        record: Some(record),
+        configurations: Some(configurations),
+        remembered: &[],
+    };
+    next(&situation, &Lifetimes::default())
+}
+
+fn of(record: &Record) -> [Configuration; 2] {
+    let trusted = record.trusted();
+    [holding(&trusted), holding(&trusted)]
+}
+
+#[test]
+fn without_a_secret_one_is_made() {
+    let situation = Situation {
+        now: NOW,
+        record: None,
+        configurations: Some(&[]),
+        remembered: &[],
+    };
+    let step = next(&situation, &Lifetimes::default());
+    assert_eq!(step, Step::Secret(Change::Create));
+}
+
+#[test]
+fn a_new_ca_joins_every_bundle_is_seen_and_only_then_serves() {
+    let lifetimes = Lifetimes::default();
+    let record = settled(NOW - 250 * DAY);
+    let first = &record.trusted()[..];
+    let mut now = [holding(first), holding(first)];
+    // Its leaf is due as well, and can be had at once.
+    assert_eq!(step(&record, &now), Step::Secret(Change::Sign(Why::Due)));
+    let validity = record.authority.as_ref().unwrap().ca.validity;
+    let record = record
+        .clone()
+        .signed(leaf(9, lifetimes.of_leaf(NOW, validity)));
+    assert_eq!(step(&record, &now), Step::Secret(Change::Stage(Why::Due)));
+
+    let staged = record.staged(pair(2, NOW, &lifetimes));
+    assert_eq!(staged.trusted().len(), 2);
+    for index in 0..2 {
+        assert_eq!(step(&staged, &now), Step::Trust(index));
+        now[index] = holding(&staged.trusted());
+    }
+    now[1].unchanged_for = Duration::from_secs(12);
+    assert_eq!(step(&staged, &now), Step::Wait(Duration::from_secs(18)));
+    now[1].unchanged_for = lifetimes.seen_after;
+    assert_eq!(step(&staged, &now), Step::Secret(Change::Promote));
+
+    let promoted = staged.promoted();
+    assert_eq!(promoted.leaf.as_ref().unwrap().id, Fingerprint([2; 32]));
+    let former = promoted.former.as_ref().unwrap();
+    assert_eq!(former[0].ca.id, Fingerprint([1; 32]));
+    let last_leaf = lifetimes.of_leaf(NOW, validity).not_after;
+    assert_eq!(former[0].last_leaf, last_leaf);
+    assert_eq!(
+        step(&promoted, &of(&promoted)),
+        Step::Rest(NOW + 20 * DAY),
+        "the leaf's renewal, before the former CA's end"
+    );
+}
+
+#[test]
+fn a_former_ca_goes_when_its_last_leaf_has_expired_for_every_clock() {
+    let lifetimes = Lifetimes::default();
+    let old = Former {
+        ca: ca(7, lifetimes.of_ca(NOW - 100 * DAY)),
+        last_leaf: NOW - lifetimes.skew + Duration::from_secs(1),
+    };
+    let mut record = settled(NOW).adopted(&[old]);
+    let over = Step::Rest(NOW + Duration::from_secs(1));
+    assert_eq!(step(&record, &of(&record)), over);
+    record.former.as_mut().unwrap()[0].last_leaf -= Duration::from_secs(1);
+    let all = of(&record);
+    assert_eq!(step(&record, &all), Step::Secret(Change::Forget));
+    let forgotten = record.forgotten(NOW, &lifetimes);
+    assert_eq!(forgotten.trusted().len(), 1);
+    assert_eq!(step(&forgotten, &all), Step::Trust(0));
+}
+
+#[rstest]
+#[case::emptied(|bundle: &mut Bundle| bundle.cas.clear())]
+#[case::partly_unreadable(|bundle: &mut Bundle| bundle.sound = false)]
+#[case::with_a_stranger(|bundle: &mut Bundle| bundle.cas.push(ca(8, Lifetimes::default().of_ca(NOW))))]
+fn a_bundle_that_somebody_changed_is_put_back(#[case] change: fn(&mut Bundle)) {
+    let record = settled(NOW);
+    let mut now = of(&record);
+    change(&mut now[1].bundles[1]);
+    assert_eq!(step(&record, &now), Step::Trust(1));
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_stops_everything_but_new_leaves() {
+    let lifetimes = Lifetimes::default();
+    let blind = |record: &Record| {
+        let situation = Situation {
+            now: NOW,
+            record: Some(record),
+            configurations: None,
+            remembered: &[],
+        };
+        next(&situation, &lifetimes)
+    };
+    let due = settled(NOW - 20 * DAY);
+    assert_eq!(blind(&due), Step::Secret(Change::Sign(Why::Due)));
+    let staged = settled(NOW).staged(pair(2, NOW, &lifetimes));
+    assert!(matches!(blind(&staged), Step::Rest(_)));
+    let broken = damaged(|r| (r.authority, r.former) = (None, None));
+    assert!(matches!(blind(&broken), Step::Rest(_)));
+}
+
+#[test]
+fn a_configuration_that_is_absent_holds_nothing_up() {
+    let record = Record::new(pair(1, NOW, &Lifetimes::default()));
+    let mut now = of(&record);
+    now[0].bundles.clear();
+    assert_eq!(step(&record, &now), Step::Secret(Change::Promote));
+    now[0].unchanged_for = Duration::ZERO;
+    assert_eq!(step(&record, &now), Step::Wait(Duration::from_secs(30)));
+}
+
+fn damaged(damage: impl Fn(&mut Record)) -> Record {
+    let mut record = settled(NOW);
+    damage(&mut record);
+    record
+}
+
+#[rstest]
+#[case::no_leaf(damaged(|r| r.leaf = None), Why::Unusable)]
+#[case::a_strangers_leaf(damaged(|r| r.leaf.as_mut().unwrap().signed = false), Why::Foreign)]
+#[case::other_names(damaged(|r| r.leaf.as_mut().unwrap().fits = false), Why::Names)]
+#[case::old(settled(NOW - 20 * DAY), Why::Due)]
+fn a_leaf_is_signed_at_once_where_the_ca_can(#[case] record: Record, #[case] why: Why) {
+    assert_eq!(step(&record, &of(&record)), Step::Secret(Change::Sign(why)));
+}
+
+#[test]
+fn a_leaf_of_a_broken_secret_stays_trusted_by_what_the_bundles_hold() {
+    let lifetimes = Lifetimes::default();
+    let before = settled(NOW);
+    let bundles = of(&before);
+    let record = damaged(|r| (r.authority, r.former) = (None, None));
+    let Step::Secret(Change::Adopt(adopted)) = step(&record, &bundles) else {
+        panic!("not adopted");
+    };
+    assert_eq!(adopted[0].ca, *before.trusted()[0]);
+    assert_eq!(adopted[0].last_leaf, NOW + lifetimes.leaf);
+    let record = record.adopted(&adopted);
+    assert_eq!(
+        step(&record, &bundles),
+        Step::Secret(Change::Stage(Why::Unusable)),
+    );
+    let staged = record.staged(pair(2, NOW, &lifetimes));
+    assert_eq!(staged.trusted().len(), 2);
+    assert_eq!(step(&staged, &bundles), Step::Trust(0));
+}
+
+#[test]
+fn what_a_process_remembers_is_never_dropped_while_its_leaves_live() {
+    let lifetimes = Lifetimes::default();
+    let remembered = remember(vec![], &settled(NOW), NOW, &lifetimes);
+    // Somebody put another Secret in its place, which is in order by itself.
+    let record = Record::new(pair(2, NOW, &lifetimes)).promoted();
+    let configurations = of(&record);
+    let situation = |now| Situation {
+        now,
+        record: Some(&record),
+        configurations: Some(&configurations),
+        remembered: &remembered,
+    };
+    let adopt = Step::Secret(Change::Adopt(remembered.clone()));
+    assert_eq!(next(&situation(NOW), &lifetimes), adopt);
+    let later = NOW + lifetimes.leaf + lifetimes.skew;
+    assert_ne!(next(&situation(later), &lifetimes), adopt);
+    assert!(remember(remembered.clone(), &record, later, &lifetimes).len() < 2);
+}
+
+#[test]
+fn a_bundle_full_of_strangers_is_not_adopted_without_end() {
+    let lifetimes = Lifetimes::default();
+    let strangers: Vec<Ca> = (10..200).map(|id| ca(id, lifetimes.of_ca(NOW))).collect();
+    let strangers: Vec<&Ca> = strangers.iter().collect();
+    let configurations = [holding(&strangers)];
+    let record = Record::new(pair(1, NOW, &lifetimes));
+    let Step::Secret(Change::Adopt(adopted)) = step(&record, &configurations) else {
+        panic!("not adopted");
+    };
+    let record = record.adopted(&adopted);
+    assert_eq!(step(&record, &configurations), Step::Trust(0));
+    assert_eq!(record.trusted().len(), 1 + MAX_FORMER);
+}
+
+#[test]
+fn what_was_staged_too_long_ago_is_made_anew() {
+    let lifetimes = Lifetimes::default();
+    let record = settled(NOW).staged(pair(2, NOW - 21 * DAY, &lifetimes));
+    let again = Step::Secret(Change::Stage(Why::Due));
+    assert_eq!(step(&record, &of(&record)), again);
+}
+
+#[test]
+fn a_leaf_never_outlives_its_ca_and_is_not_renewed_for_nothing() {
+    let lifetimes = Lifetimes::default();
+    let ca = lifetimes.of_ca(NOW - 360 * DAY);
+    let made = lifetimes.of_leaf(NOW, ca);
+    assert_eq!(made.not_after, ca.not_after);
+    assert_eq!(made.not_before, NOW - lifetimes.skew);
+    let record = settled(NOW - 360 * DAY).signed(leaf(2, made));
+    let mut at = NOW;
+    while at < ca.not_after {
+        let bundles = of(&record);
+        let situation = Situation {
+            now: at,
+            record: Some(&record),
+            configurations: Some(&bundles),
+            remembered: &[],
+        };
+        let step = next(&situation, &lifetimes);
+        assert_eq!(step, Step::Secret(Change::Stage(Why::Due)));
+        at += DAY;
+    }
+}
+
+#[rstest]
+#[case("2/3", Some(20))]
+#[case("1/2", Some(15))]
+#[case("3/3", None)]
+#[case("0/3", None)]
+#[case("2", None)]
+#[case("-1/3", None)]
+#[case("1/1001", None)]
+fn a_share_of_a_life_is_a_fraction(#[case] text: &str, #[case] days: Option<u32>) {
+    let renewal = text.parse().ok().map(|renew_after| {
+        let lifetimes = Lifetimes {
+            renew_after,
+            ..Lifetimes::default()
+        };
+        lifetimes.renewal(lifetimes.of_leaf(NOW, lifetimes.of_ca(NOW)))
+    });
+    assert_eq!(renewal, days.map(|days| NOW + days * DAY));
+}
+
+#[rstest]
+#[case::ca(|l: &mut Lifetimes| l.ca = l.leaf, LifetimesError::CaTooShort)]
+#[case::leaf(|l: &mut Lifetimes| l.leaf = Duration::from_secs(89), LifetimesError::LeafTooShort)]
+#[case::years(|l: &mut Lifetimes| l.ca = 40_000 * DAY, LifetimesError::TooLong)]
+fn lifetimes_that_cannot_work_are_refused(
+    #[case] change: fn(&mut Lifetimes),
+    #[case] error: LifetimesError,
+) {
+    let mut lifetimes = Lifetimes::default();
+    assert_eq!(lifetimes.check(), Ok(()));
+    change(&mut lifetimes);
+    assert_eq!(lifetimes.check(), Err(error));
+}
+
+#[rstest]
+#[case::of_nothing(None, None, true)]
+#[case::of_what_has_expired(Some((true, Some(99))), None, true)]
+#[case::of_what_nobody_trusts(Some((false, None)), Some(0), true)]
+#[case::no_better(Some((false, None)), None, false)]
+#[case::of_trust_for_a_stranger(Some((false, Some(0))), None, false)]
+#[case::too_early(Some((false, Some(99))), Some(29), false)]
+#[case::in_time(Some((false, Some(99))), Some(30), true)]
+fn a_replica_gives_up_what_is_trusted_only_for_what_is(
+    #[case] serves: Option<(bool, Option<u64>)>,
+    #[case] offered: Option<u64>,
+    #[case] taken: bool,
+) {
+    let standing = |expired, trusted: Option<u64>| Standing {
+        expired,
+        trusted_for: trusted.map(Duration::from_secs),
+    };
+    let serves = serves.map(|(expired, trusted)| standing(expired, trusted));
+    let after = Duration::from_secs(30);
+    assert_eq!(takes(serves, standing(false, offered), after), taken);
+    assert!(!takes(serves, standing(true, offered), after));
+}
