@@ -229,7 +229,7 @@ async fn stalled(heartbeat: Arc<Heartbeat>) {
 
 async fn kubernetes(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
     let options = KubeConfigOptions::default();
-    let config = match kubeconfig {
+    let mut config = match kubeconfig {
         Some(path) => {
             let file = Kubeconfig::read_from(path)
                 .with_context(|| format!("--kubeconfig: cannot read {}", path.display()))?;
@@ -245,6 +245,8 @@ async fn kubernetes(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
             )?,
         },
     };
+    // A proxy of the environment is for AWS: in a cluster, kube does not take it either.
+    config.proxy_url = None;
     Client::try_from(config).context("cannot make a client of the Kubernetes API")
 }
 
