@@ -18,6 +18,14 @@ fetch-controlplane: # The same for the control plane of the tests, which is buil
 build-controlplane: fetch-controlplane # Takes minutes once, and again only when tests/controlplane/go.mod changes
 	tests/controlplane/build
 
+.PHONY: fetch-installers
+fetch-installers: # The same for helm and kustomize, which render and install what is shipped in the tests
+	tests/chart/build fetch
+
+.PHONY: build-installers
+build-installers: fetch-installers # Takes two minutes once, and again only when tests/chart/go.mod changes
+	tests/chart/build
+
 .PHONY: fetch-moto
 fetch-moto: # The same for moto, a double of AWS that is not ours, which runs with Python
 	tests/moto/install
@@ -28,7 +36,7 @@ demo: fetch ## Watch rolling updates lose requests, and stop losing them: no clu
 	target/debug/targetgate-sandbox demo --targetgate target/debug/targetgate $(ARGS)
 
 .PHONY: test
-test: fetch build-controlplane fetch-moto ## Run all tests, on a real API server too; after the fetches they use nothing but loopback
+test: fetch build-controlplane build-installers fetch-moto ## Run all tests, on a real API server too; after the fetches they use nothing but loopback
 	cargo test --offline --locked --workspace --doc
 	cargo test --offline --locked --workspace --lib --tests
 
@@ -51,6 +59,11 @@ bench: fetch ## Compare the pod hook's cost with a route that does nothing
 .PHONY: crd
 crd: fetch ## Write deploy/base/crd.yaml anew from the Rust type
 	cargo run --offline --locked --quiet --bin targetgate -- crd > deploy/base/crd.yaml
+
+.PHONY: image-binary
+image-binary: fetch ## Build the static program of the image, and run it in an empty root (minutes)
+	deploy/static-binary target/image/targetgate
+	tests/image target/image/targetgate
 
 .PHONY: mutants
 mutants: fetch ## Change the rules and the index on purpose, and see that a test notices (needs cargo-mutants)

@@ -10,6 +10,7 @@ use serde_json::Value;
 use targetgate::admission::{MUTATE_BINDING_PATH, POD_PATH, VALIDATE_BINDING_PATH};
 use targetgate::args::{Cli, Command, Settings, Tls};
 use targetgate::cluster::lease::RELEASE_WITHIN;
+use targetgate::names::BindingApi;
 use targetgate::serve::edge::Limits;
 
 fn documents(yaml: &str) -> Vec<Value> {
@@ -46,13 +47,6 @@ fn settings() -> Box<Settings> {
         Command::Serve(settings) => settings,
         other => panic!("{other:?} is not what was asked for"),
     }
-}
-
-/// The shipped objects of this kind, from this file.
-fn of_kind(yaml: &str, kind: &str) -> Vec<Value> {
-    let mut objects = documents(yaml);
-    objects.retain(|object| object["kind"] == kind);
-    objects
 }
 
 #[test]
@@ -138,7 +132,7 @@ fn no_certificate_is_shipped_and_what_keeps_them_finds_everything_by_name() {
         ("MutatingWebhookConfiguration", &tls.tls_mutating),
         ("ValidatingWebhookConfiguration", &tls.tls_validating),
     ] {
-        let shipped: Vec<String> = of_kind(hooks, kind).iter().map(name).collect();
+        let shipped: Vec<String> = of_kind(&documents(hooks), kind).map(name).collect();
         assert_eq!(shipped, *names);
     }
     let service = documents(include_str!("../deploy/base/service.yaml")).remove(0);
@@ -152,7 +146,8 @@ fn no_certificate_is_shipped_and_what_keeps_them_finds_everything_by_name() {
 #[test]
 fn secrets_and_configurations_are_ours_by_name_only() {
     let rbac = include_str!("../deploy/base/rbac.yaml");
-    let roles = ["Role", "ClusterRole"].map(|kind| of_kind(rbac, kind));
+    let roles = ["Role", "ClusterRole"]
+        .map(|kind| of_kind(&documents(rbac), kind).cloned().collect::<Vec<_>>());
     let rules = roles.iter().flatten().flat_map(|role| {
         let kind = role["kind"].as_str().unwrap();
         let rules = role["rules"].as_array().unwrap().iter();
@@ -202,6 +197,130 @@ fn everything_there_is_to_install_is_installed() {
         .collect();
     there.sort_unstable();
     assert_eq!(listed, there);
+}
+
+/// What `kustomize build` prints of an overlay.
+fn overlay(name: &str) -> Vec<Value> {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let output = std::process::Command::new(format!("{root}/target/installers/kustomize"))
+        .args(["build", &format!("{root}/deploy/overlays/{name}")])
+        .output();
+    let output = output.expect("a kustomize, which tests/chart/build makes");
+    assert!(output.status.success(), "{output:?}");
+    documents(&String::from_utf8(output.stdout).unwrap())
+}
+
+fn of_kind<'a>(objects: &'a [Value], kind: &'a str) -> impl Iterator<Item = &'a Value> {
+    objects.iter().filter(move |object| object["kind"] == kind)
+}
+
+fn the_pod(objects: &[Value]) -> &Value {
+    let deployment = of_kind(objects, "Deployment").next().unwrap();
+    &deployment["spec"]["template"]["spec"]
+}
+
+fn variable<'a>(objects: &'a [Value], name: &str) -> Option<&'a str> {
+    let variables = the_pod(objects)["containers"][0]["env"].as_array().unwrap();
+    let found = variables.iter().find(|variable| variable["name"] == name)?;
+    found["value"].as_str()
+}
+
+#[test]
+fn with_cert_manager_the_pods_read_the_secret_that_it_writes() {
+    let objects = overlay("cert-manager");
+    let certificate = of_kind(&objects, "Certificate").next().unwrap();
+    let name = certificate["metadata"]["name"].as_str().unwrap();
+    let namespace = certificate["metadata"]["namespace"].as_str().unwrap();
+    let service = of_kind(&objects, "Service").next().unwrap();
+    assert_eq!(service["metadata"]["namespace"], namespace);
+    let host = format!(
+        "{}.{namespace}.svc",
+        service["metadata"]["name"].as_str().unwrap()
+    );
+    assert_eq!(certificate["spec"]["dnsNames"][0], host);
+    for kind in [
+        "MutatingWebhookConfiguration",
+        "ValidatingWebhookConfiguration",
+    ] {
+        let hooks = of_kind(&objects, kind).next().unwrap();
+        let from = &hooks["metadata"]["annotations"]["cert-manager.io/inject-ca-from"];
+        assert_eq!(*from, format!("{namespace}/{name}"));
+    }
+    let (pod, written) = (the_pod(&objects), &certificate["spec"]["secretName"]);
+    let volumes = pod["volumes"].as_array().unwrap();
+    let tls = volumes
+        .iter()
+        .find(|volume| volume["name"] == "tls")
+        .unwrap();
+    assert_eq!(tls["secret"]["secretName"], *written);
+    let mounts = pod["containers"][0]["volumeMounts"].as_array().unwrap();
+    let folder = mounts.iter().find(|mount| mount["name"] == "tls").unwrap()["mountPath"]
+        .as_str()
+        .unwrap();
+    for (name, file) in [("CERT", "tls.crt"), ("KEY", "tls.key")] {
+        let variable = variable(&objects, &format!("TARGETGATE_TLS_{name}"));
+        assert_eq!(variable.unwrap(), format!("{folder}/{file}"));
+    }
+}
+
+#[test]
+fn on_the_nodes_network_an_update_waits_for_no_port_that_the_old_pod_has() {
+    let objects = overlay("host-network");
+    let pod = the_pod(&objects);
+    assert_eq!(pod["hostNetwork"], true);
+    assert_eq!(pod["dnsPolicy"], "ClusterFirstWithHostNet");
+    let deployment = of_kind(&objects, "Deployment").next().unwrap();
+    let rolling = serde_json::json!({ "maxSurge": 0, "maxUnavailable": 1 });
+    assert_eq!(deployment["spec"]["strategy"]["rollingUpdate"], rolling);
+    let namespace = of_kind(&objects, "Namespace").next().unwrap();
+    let level = &namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"];
+    assert_eq!(level, "privileged");
+}
+
+#[test]
+fn in_auto_mode_its_own_bindings_give_gates_and_no_others_are_defined() {
+    let objects = overlay("auto-mode");
+    assert_eq!(of_kind(&objects, "CustomResourceDefinition").count(), 0);
+    let apis = variable(&objects, "TARGETGATE_GATE_APIS").unwrap();
+    let words = ["targetgate", "serve", "--gate-apis", apis];
+    let Command::Serve(settings) = Cli::parse_from(words).command else {
+        panic!("serve is what was asked for");
+    };
+    assert!(settings.gate_apis.contains(&BindingApi::Eks));
+}
+
+#[test]
+fn roles_trust_our_service_account_and_no_other() {
+    let accounts = documents(include_str!("../deploy/base/rbac.yaml"));
+    let account = of_kind(&accounts, "ServiceAccount").next().unwrap();
+    let name = account["metadata"]["name"].as_str().unwrap();
+    let base = documents(include_str!("../deploy/base/kustomization.yaml")).remove(0);
+    let namespace = base["namespace"].as_str().unwrap();
+
+    let irsa: Value = serde_json::from_str(include_str!("../deploy/iam/trust-irsa.json")).unwrap();
+    let statement = &irsa["Statement"][0];
+    assert_eq!(statement["Action"], "sts:AssumeRoleWithWebIdentity");
+    let provider = statement["Principal"]["Federated"].as_str().unwrap();
+    let (_, provider) = provider.split_once(":oidc-provider/").unwrap();
+    let expected = serde_json::json!({
+        format!("{provider}:aud"): "sts.amazonaws.com",
+        format!("{provider}:sub"): format!("system:serviceaccount:{namespace}:{name}"),
+    });
+    assert_eq!(statement["Condition"]["StringEquals"], expected);
+
+    let text = include_str!("../deploy/iam/trust-pod-identity.json");
+    let pod_identity: Value = serde_json::from_str(text).unwrap();
+    let statement = &pod_identity["Statement"][0];
+    assert_eq!(statement["Principal"]["Service"], "pods.eks.amazonaws.com");
+    let actions = serde_json::json!(["sts:AssumeRole", "sts:TagSession"]);
+    assert_eq!(statement["Action"], actions);
+    let terraform = include_str!("../deploy/iam/main.tf");
+    for line in [
+        format!("namespace       = \"{namespace}\""),
+        format!("service_account = \"{name}\""),
+    ] {
+        assert!(terraform.contains(&line), "{line}");
+    }
 }
 
 #[test]

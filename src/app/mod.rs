@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use aws_config::{BehaviorVersion, SdkConfig};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use tokio::net::TcpListener;
 use tokio::task::{self, JoinError, JoinHandle, JoinSet};
@@ -237,18 +237,17 @@ async fn stalled(heartbeat: Arc<Heartbeat>) {
 }
 
 async fn kubernetes(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
-    let options = KubeConfigOptions::default();
     let mut config = match kubeconfig {
         Some(path) => {
             let file = Kubeconfig::read_from(path)
                 .with_context(|| format!("--kubeconfig: cannot read {}", path.display()))?;
-            Config::from_custom_kubeconfig(file, &options)
+            of_file(file)
                 .await
                 .with_context(|| format!("--kubeconfig: cannot use {}", path.display()))?
         }
         None => match Config::incluster() {
             Ok(config) => config,
-            Err(_) => Config::from_kubeconfig(&options).await.context(
+            Err(_) => of_default_file().await.context(
                 "--kubeconfig is not given, this is no pod with a service account, \
                  and the default kubeconfig cannot be used",
             )?,
@@ -258,6 +257,20 @@ async fn kubernetes(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
     // pauses. Who asks here has pauses, deadlines and reasons of its own to try again or not.
     config.default_retry = false;
     Client::try_from(config).context("cannot make a client of the Kubernetes API")
+}
+
+async fn of_default_file() -> Result<Config, KubeconfigError> {
+    of_file(Kubeconfig::read()?).await
+}
+
+/// The cluster of the file's context. A proxy of the environment is for AWS, as kube has it in a
+/// cluster; one that the file names is meant.
+async fn of_file(file: Kubeconfig) -> Result<Config, KubeconfigError> {
+    let mut clusters = file.clusters.iter().filter_map(|c| c.cluster.as_ref());
+    let named = clusters.any(|cluster| cluster.proxy_url.is_some());
+    let mut config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
+    config.proxy_url = config.proxy_url.filter(|_| named);
+    Ok(config)
 }
 
 /// What talks to AWS, out of one budget.

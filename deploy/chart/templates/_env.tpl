@@ -1,0 +1,50 @@
+{{/* The container's environment. */}}
+{{- define "targetgate.env" -}}
+- name: POD_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.name
+- name: POD_NAMESPACE
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.namespace
+{{- range $name, $value := fromYaml (include "targetgate.variables" .) }}
+- name: {{ $name }}
+  value: {{ $value | quote }}
+{{- end }}
+{{- with .Values.env }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* Its plain variables. */}}
+{{- define "targetgate.variables" -}}
+{{- if ne .Values.certificates.source "self" }}
+TARGETGATE_TLS_CERT: /tls/tls.crt
+TARGETGATE_TLS_KEY: /tls/tls.key
+{{- else if ne .Values.certificates.secretName "targetgate-tls" }}
+TARGETGATE_TLS_SECRET: {{ .Values.certificates.secretName }}
+{{- end }}
+{{- if ne (int .Values.ports.webhook) 9443 }}
+TARGETGATE_LISTEN: "[::]:{{ .Values.ports.webhook }}"
+{{- end }}
+{{- if ne (int .Values.ports.admin) 8080 }}
+TARGETGATE_ADMIN_LISTEN: "[::]:{{ .Values.ports.admin }}"
+{{- end }}
+{{- range $flag, $value := .Values.settings }}
+TARGETGATE_{{ $flag | upper | replace "-" "_" }}: {{ $value | toString | quote }}
+{{- end }}
+{{- with .Values.aws.region }}
+AWS_REGION: {{ . }}
+{{- end }}
+{{- if .Values.aws.useFipsEndpoint }}
+AWS_USE_FIPS_ENDPOINT: "true"
+{{- end }}
+{{- if .Values.aws.useDualstackEndpoint }}
+AWS_USE_DUALSTACK_ENDPOINT: "true"
+{{- end }}
+{{- with .Values.proxy.https }}
+HTTPS_PROXY: {{ . | quote }}
+NO_PROXY: {{ join "," $.Values.proxy.bypass | quote }}
+{{- end }}
+{{- end }}

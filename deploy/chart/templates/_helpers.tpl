@@ -1,0 +1,49 @@
+{{/* There is one installation in a cluster, so everything has one name. */}}
+{{- define "targetgate.metadata" -}}
+metadata:
+  name: targetgate
+  labels:
+    {{- include "targetgate.selector" . | nindent 4 }}
+    app.kubernetes.io/instance: {{ .Release.Name }}
+    app.kubernetes.io/managed-by: {{ .Release.Service }}
+    app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+    helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+    {{- with .Values.labels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+{{- end }}
+
+{{- define "targetgate.namespaced" -}}
+{{ include "targetgate.metadata" . }}
+  namespace: {{ .Release.Namespace }}
+{{- end }}
+
+{{- define "targetgate.selector" -}}
+app.kubernetes.io/name: targetgate
+{{- end }}
+
+{{- define "targetgate.image" -}}
+{{ .Values.image.repository }}{{ with .Values.image.digest }}@{{ . }}{{ else }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ end }}
+{{- end }}
+
+{{- define "targetgate.injectCA" -}}
+{{- if eq .Values.certificates.source "cert-manager" }}
+  annotations:
+    cert-manager.io/inject-ca-from: {{ .Release.Namespace }}/targetgate
+{{- end }}
+{{- end }}
+
+{{/* What all webhooks have, from the root, the path, and the policy. There is never a caBundle: whoever
+     makes the certificates writes it, and an upgrade must leave it as it is. */}}
+{{- define "targetgate.webhook" -}}
+{{- $policy := last . -}}
+admissionReviewVersions: [v1]
+sideEffects: None
+failurePolicy: {{ $policy.failurePolicy }}
+timeoutSeconds: {{ $policy.timeoutSeconds }}
+clientConfig:
+  service:
+    name: targetgate
+    namespace: {{ (first .).Release.Namespace }}
+    path: {{ index . 1 }}
+{{- end }}

@@ -1,0 +1,26 @@
+# The role of targetgate, by EKS Pod Identity.
+
+variable "cluster_name" {
+  type = string
+}
+
+resource "aws_iam_role" "targetgate" {
+  name               = "targetgate"
+  assume_role_policy = file("${path.module}/trust-pod-identity.json")
+}
+
+resource "aws_iam_role_policy" "targetgate" {
+  name   = "targetgate"
+  role   = aws_iam_role.targetgate.id
+  policy = file("${path.module}/policy.json")
+}
+
+resource "aws_eks_pod_identity_association" "targetgate" {
+  cluster_name    = var.cluster_name
+  namespace       = "targetgate-system"
+  service_account = "targetgate"
+  role_arn        = aws_iam_role.targetgate.arn
+}
+
+# IRSA instead: trust-irsa.json, with your ACCOUNT, REGION and provider's ID, as the
+# assume_role_policy, and no association; the ServiceAccount gets the role's ARN as an annotation.

@@ -1,0 +1,116 @@
+//! Helm as a child process, and what it renders.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use targetgate_sandbox::controlplane::ControlPlane;
+use tempfile::TempDir;
+
+/// Where everything is installed.
+pub(crate) const NAMESPACE: &str = "targetgate-system";
+/// The version that is rendered for without an API server.
+const KUBERNETES: &str = "1.36.3";
+
+/// The chart's folder.
+pub(crate) fn chart() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/chart")
+}
+
+/// A program that tests/chart/build makes.
+pub(crate) fn installer(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/installers");
+    let program = folder.join(name);
+    assert!(
+        program.exists(),
+        "there is no {}: run tests/chart/build",
+        program.display()
+    );
+    program
+}
+
+/// Helm without an API server.
+pub(crate) struct Helm {
+    home: TempDir,
+}
+
+impl Helm {
+    pub(crate) fn new() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        Self { home }
+    }
+
+    /// A command of it, with nothing of this machine's.
+    fn command(&self) -> Command {
+        let mut command = Command::new(installer("helm"));
+        command.env_clear().env("HOME", self.home.path());
+        command
+    }
+
+    /// What a command prints; `Err` is what it complains of.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Result<String, String> {
+        printed(self.command().args(arguments).output().unwrap())
+    }
+
+    /// The same against an API server, as its administrator.
+    pub(crate) fn on(&self, server: &ControlPlane, arguments: &[&str]) -> Result<String, String> {
+        let mut command = self.command();
+        command.env("KUBECONFIG", server.kubeconfig());
+        command.args(arguments).args(["--namespace", NAMESPACE]);
+        printed(command.output().unwrap())
+    }
+
+    /// Writes values into a file, and names it.
+    pub(crate) fn values(&self, values: &Value) -> String {
+        let (_, path) = tempfile::Builder::new()
+            .suffix(".json")
+            .tempfile_in(self.home.path())
+            .unwrap()
+            .keep()
+            .unwrap();
+        std::fs::write(&path, values.to_string()).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// The objects for these values, for this version of Kubernetes, without those of `helm test`.
+    pub(crate) fn template_for(&self, version: &str, values: &Value) -> Result<Vec<Value>, String> {
+        let (chart, values) = (chart(), self.values(values));
+        let chart = chart.to_str().unwrap();
+        let arguments = ["template", "targetgate", chart, "--values", &values];
+        let options = ["--kube-version", version, "--namespace", NAMESPACE];
+        let all = [&arguments[..], &options].concat();
+        let yaml = self.run(&all)?;
+        let objects = serde_saphyr::from_multiple::<Value>(&yaml).unwrap();
+        Ok(objects
+            .into_iter()
+            .filter(|object| !object.is_null())
+            .collect())
+    }
+
+    /// The objects for these values.
+    pub(crate) fn template(&self, values: &Value) -> Vec<Value> {
+        let objects = self.template_for(KUBERNETES, values);
+        objects.unwrap_or_else(|error| panic!("{values}: {error}"))
+    }
+}
+
+fn printed(output: Output) -> Result<String, String> {
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    match output.status.success() {
+        true => Ok(text(output.stdout)),
+        false => Err(text(output.stderr)),
+    }
+}
+
+/// Whether the object is there for `helm test` only.
+pub(crate) fn is_of_test(object: &Value) -> bool {
+    !object["metadata"]["annotations"]["helm.sh/hook"].is_null()
+}
+
+/// The object of a kind.
+pub(crate) fn find<'a>(objects: &'a [Value], kind: &str) -> &'a Value {
+    let mut found = objects
+        .iter()
+        .filter(|object| object["kind"] == kind && !is_of_test(object));
+    found.next().unwrap_or_else(|| panic!("no {kind}"))
+}

@@ -1,0 +1,340 @@
+//! Install, upgrade, roll back, uninstall, with a process of ours at work: what is there in between,
+//! and what is left.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
+use kube::api::{
+    Api, DynamicObject, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams,
+};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config, Discovery, ResourceExt as _};
+use serde_json::{Value, json};
+use targetgate::names::{INJECT_ENABLED, INJECT_LABEL};
+use targetgate_sandbox::controlplane::ControlPlane;
+
+use crate::helm::{Helm, NAMESPACE, chart};
+use crate::options::restricted_namespace;
+use crate::server::{TURN, api, apply, control_plane, until};
+
+const HOOKS: [&str; 2] = [
+    "MutatingWebhookConfiguration",
+    "ValidatingWebhookConfiguration",
+];
+
+/// A process as the chart's pods have it; killed when dropped.
+struct Replica(Child);
+
+impl Replica {
+    async fn start(server: &ControlPlane, client: &Client) -> Self {
+        let kubeconfig = account(server, client, "targetgate").await;
+        let process = Command::new(env!("CARGO_BIN_EXE_targetgate"))
+            .args([
+                "serve",
+                "--listen=127.0.0.1:0",
+                "--admin-listen=127.0.0.1:0",
+            ])
+            .arg("--kubeconfig")
+            .arg(kubeconfig)
+            .env_clear()
+            .env("POD_NAMESPACE", NAMESPACE)
+            .env("POD_NAME", "targetgate-0")
+            .env("AWS_REGION", "eu-west-1")
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        Self(process.unwrap())
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        // One that has ended is as good.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A kubeconfig of a ServiceAccount of the release.
+async fn account(server: &ControlPlane, client: &Client, name: &str) -> PathBuf {
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), NAMESPACE);
+    let wanted: TokenRequest =
+        serde_json::from_value(json!({ "spec": { "audiences": [] } })).unwrap();
+    let params = PostParams::default();
+    let issued = accounts.create_token_request(name, &params, &wanted).await;
+    let token = issued.unwrap().status.unwrap().token;
+    server.kubeconfig_for(name, &token).unwrap()
+}
+
+/// Does what a kubelet would do with the pod of `helm test`, but for running kubectl: creates what it was
+/// told to create, as the pod's account.
+async fn run_test_pod(server: &ControlPlane, client: &Client) {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+    let name = "targetgate-test";
+    let pod = until("the test's pod", async || pods.get_opt(name).await.unwrap()).await;
+    let arguments = pod.spec.unwrap().containers.remove(0).args.unwrap();
+    let value = |flag: &str| arguments.iter().find_map(|a| a.strip_prefix(flag)).unwrap();
+    let mut wanted: Value = serde_json::from_str(value("--overrides=")).unwrap();
+    wanted["metadata"]["name"] = json!(name);
+    assert_eq!(wanted["metadata"]["labels"][INJECT_LABEL], INJECT_ENABLED);
+
+    let kubeconfig = Kubeconfig::read_from(account(server, client, name).await).unwrap();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+    let as_account = Client::try_from(config.unwrap()).unwrap();
+    let params = PostParams {
+        dry_run: value("--dry-run=") == "server",
+        ..PostParams::default()
+    };
+    let elsewhere: Api<Pod> = Api::namespaced(as_account, value("--namespace="));
+    let wanted = serde_json::from_value(wanted).unwrap();
+    elsewhere.create(&params, &wanted).await.unwrap();
+    let done = Patch::Merge(json!({ "status": { "phase": "Succeeded" } }));
+    pods.patch_status(name, &PatchParams::default(), &done)
+        .await
+        .unwrap();
+}
+
+fn configuration(kind: &str) -> Value {
+    json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": kind,
+        "metadata": { "name": "targetgate" },
+    })
+}
+
+/// The bundles of a configuration, by the webhook's name.
+fn bundles(configuration: &DynamicObject) -> BTreeMap<String, String> {
+    let webhooks = configuration.data["webhooks"].as_array().unwrap();
+    let bundle = |webhook: &Value| {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        (
+            text(&webhook["name"]),
+            text(&webhook["clientConfig"]["caBundle"]),
+        )
+    };
+    webhooks.iter().map(bundle).collect()
+}
+
+/// The names of the webhooks of both configurations, once each of them has a bundle.
+async fn trusted(client: &Client) -> Vec<String> {
+    let mut names = Vec::new();
+    for kind in HOOKS {
+        let configuration = configuration(kind);
+        let hooks = api(client, &configuration);
+        let bundles = until("every hook has its bundle", async || {
+            let bundles = bundles(&hooks.get("targetgate").await.unwrap());
+            bundles
+                .values()
+                .all(|bundle| !bundle.is_empty())
+                .then_some(bundles)
+        })
+        .await;
+        names.extend(bundles.into_keys());
+    }
+    names
+}
+
+/// The version of everything so far.
+async fn version(client: &Client, kind: &str) -> String {
+    let listed = api(client, &configuration(kind))
+        .list(&ListParams::default())
+        .await;
+    listed.unwrap().metadata.resource_version.unwrap()
+}
+
+/// What has happened to a configuration since then.
+async fn history(client: &Client, kind: &str, since: &str) -> Vec<DynamicObject> {
+    let params = WatchParams::default()
+        .fields("metadata.name=targetgate")
+        .disable_bookmarks()
+        .timeout(2);
+    let events = api(client, &configuration(kind))
+        .watch(&params, since)
+        .await;
+    let events: Vec<_> = events.unwrap().try_collect().await.unwrap();
+    let seen = events.into_iter().map(|event| match event {
+        WatchEvent::Modified(object) => object,
+        other => panic!("{kind} was not changed in place: {other:?}"),
+    });
+    seen.collect()
+}
+
+/// Everything in the cluster that is ours by its label or by its name, but for Events, which go by
+/// themselves after an hour.
+async fn left(client: &Client) -> Vec<String> {
+    let discovery = Discovery::new(client.clone()).run().await.unwrap();
+    let kinds = discovery
+        .groups()
+        .flat_map(|group| group.recommended_resources());
+    let kinds = kinds.filter(|(_, able)| able.supports_operation("list"));
+    let listed = futures::stream::iter(kinds).map(|(kind, _)| async move {
+        let objects: Api<DynamicObject> = Api::all_with(client.clone(), &kind);
+        let objects = objects
+            .list_metadata(&ListParams::default())
+            .await
+            .unwrap()
+            .items;
+        let ours = objects.into_iter().filter(|object| {
+            let labelled = object.labels().get("app.kubernetes.io/name");
+            labelled.is_some_and(|name| name == "targetgate")
+                || object.name_any().starts_with("targetgate") && kind.kind != "Namespace"
+                || object.name_any().starts_with("sh.helm.release")
+        });
+        let named = |object: kube::core::PartialObjectMeta<_>| {
+            format!("{} {}", kind.kind, object.name_any())
+        };
+        ours.map(named).collect::<Vec<_>>()
+    });
+    let listed: Vec<Vec<String>> = listed.buffer_unordered(8).collect().await;
+    let ours = listed.into_iter().flatten();
+    ours.filter(|object| !object.starts_with("Event "))
+        .collect()
+}
+
+/// A copy of the chart under another version.
+fn next_chart(folder: &Path) -> PathBuf {
+    let copy = folder.join("targetgate");
+    let copied = Command::new("cp")
+        .arg("-rL")
+        .arg(chart())
+        .arg(&copy)
+        .status();
+    assert!(copied.unwrap().success());
+    let file = copy.join("Chart.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let next = text.replace("version: 0.1.0", "version: 0.2.0");
+    assert_ne!(text, next);
+    std::fs::write(file, next).unwrap();
+    copy
+}
+
+#[tokio::test]
+async fn hooks_are_there_from_install_to_uninstall_and_then_nothing_is() {
+    let _turn = TURN.lock().await;
+    let server = control_plane().await;
+    let client = server.client().await.unwrap();
+    restricted_namespace(&client).await;
+    let helm = Arc::new(Helm::new());
+    let run = |arguments: &[&str]| {
+        helm.on(server, arguments)
+            .unwrap_or_else(|error| panic!("{error}"))
+    };
+    assert_eq!(left(&client).await, [""; 0]);
+
+    run(&["install", "targetgate", chart().to_str().unwrap()]);
+    let replica = Replica::start(server, &client).await;
+    let installed = trusted(&client).await;
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), NAMESPACE);
+    let secret = secrets.get("targetgate-tls").await.unwrap();
+    assert_eq!(secret.owner_references()[0].kind, "Deployment");
+    let mut since = Vec::new();
+    for kind in HOOKS {
+        since.push(version(&client, kind).await);
+    }
+
+    let testing = helm.clone();
+    let testing = tokio::task::spawn_blocking(move || {
+        testing.on(server, &["test", "targetgate", "--timeout", "60s"])
+    });
+    run_test_pod(server, &client).await;
+    let tested = testing.await.unwrap().unwrap();
+    assert!(tested.contains("Succeeded"), "{tested}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let next = next_chart(folder.path());
+    let values = json!({
+        "optIn": "either",
+        "hooks": { "pods": { "timeoutSeconds": 3 }, "bindings": { "timeoutSeconds": 9 } },
+        "labels": { "team": "web" },
+        "podAnnotations": { "restarted": "once" },
+    });
+    let values = helm.values(&values);
+    run(&[
+        "upgrade",
+        "targetgate",
+        next.to_str().unwrap(),
+        "--values",
+        &values,
+    ]);
+    let upgraded = trusted(&client).await;
+    assert_eq!(upgraded.len(), installed.len() + 1);
+    run(&["rollback", "targetgate", "1"]);
+    assert_eq!(trusted(&client).await, installed);
+
+    for (kind, since) in HOOKS.iter().zip(&since) {
+        let seen = history(&client, kind, since).await;
+        assert!(
+            seen.len() >= 2,
+            "{kind} was upgraded and rolled back: {seen:?}"
+        );
+        for configuration in seen {
+            let bundles = bundles(&configuration);
+            let kept = installed
+                .iter()
+                .filter(|name| bundles.get(*name).is_some_and(|b| !b.is_empty()));
+            let of_kind = match *kind {
+                "MutatingWebhookConfiguration" => 2,
+                _ => 1,
+            };
+            assert_eq!(kept.count(), of_kind, "{bundles:?}");
+        }
+    }
+
+    run(&["uninstall", "targetgate"]);
+    drop(replica);
+    until("nothing is left", async || {
+        left(&client).await.is_empty().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_crd_that_is_there_stays_as_it_is_and_one_that_is_not_is_made_and_kept() {
+    let _turn = TURN.lock().await;
+    let server = control_plane().await;
+    let client = server.client().await.unwrap();
+    restricted_namespace(&client).await;
+    let helm = Helm::new();
+    let run = |arguments: &[&str]| {
+        helm.on(server, arguments)
+            .unwrap_or_else(|error| panic!("{error}"))
+    };
+    let mut crd: Value = serde_saphyr::from_str(&targetgate::crd::yaml()).unwrap();
+    let crds = api(&client, &crd);
+    let name = "targetgroupbindings.elbv2.k8s.aws";
+    let install = ["install", "targetgate", chart().to_str().unwrap()].map(str::to_owned);
+    let install: Vec<&str> = install.iter().map(String::as_str).collect();
+
+    // The other test may have left one.
+    if crds.get_opt(name).await.unwrap().is_some() {
+        crds.delete(name, &Default::default()).await.unwrap();
+        until("the CRD is gone", async || {
+            crds.get_opt(name).await.unwrap().is_none().then_some(())
+        })
+        .await;
+    }
+    run(&install);
+    let made = crds.get(name).await.unwrap();
+    run(&["uninstall", "targetgate"]);
+    assert_eq!(crds.get(name).await.unwrap().uid(), made.uid());
+
+    crd["metadata"]["labels"] = json!({ "of": "the-incumbent" });
+    apply(&client, &crd, false).await.unwrap();
+    let before = crds.get(name).await.unwrap();
+    run(&install);
+    run(&["upgrade", "targetgate", chart().to_str().unwrap()]);
+    run(&["uninstall", "targetgate"]);
+    let after = crds.get(name).await.unwrap();
+    assert_eq!(after.data["spec"], before.data["spec"]);
+    assert_eq!(
+        (after.labels(), after.uid()),
+        (before.labels(), before.uid())
+    );
+}

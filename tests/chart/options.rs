@@ -1,0 +1,205 @@
+//! Every option, rendered, and accepted by a real API server.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, PostParams};
+use serde_json::{Value, json};
+
+use crate::helm::{Helm, NAMESPACE, chart, find};
+use crate::server::{TURN, apply, control_plane};
+
+/// Values for each option, by what they are for.
+pub(crate) fn options() -> Vec<(&'static str, Value)> {
+    vec![
+        ("the defaults", json!({})),
+        (
+            "the image",
+            json!({
+                "image": {
+                    "repository": "registry.example.com/targetgate",
+                    "tag": "1",
+                    "digest": format!("sha256:{}", "0".repeat(64)),
+                    "pullPolicy": "Always",
+                },
+                "imagePullSecrets": [{ "name": "registry" }],
+            }),
+        ),
+        (
+            "one replica",
+            json!({ "replicas": 1, "podDisruptionBudget": { "enabled": false } }),
+        ),
+        (
+            "a budget of half",
+            json!({ "podDisruptionBudget": { "maxUnavailable": "50%" } }),
+        ),
+        (
+            "hooks by object",
+            json!({
+                "optIn": "object",
+                "hooks": {
+                    "excludedNamespaces": ["kube-system", "kube-node-lease"],
+                    "pods": { "failurePolicy": "Fail", "timeoutSeconds": 5 },
+                    "bindings": { "failurePolicy": "Ignore", "timeoutSeconds": 30 },
+                },
+            }),
+        ),
+        ("hooks by either", json!({ "optIn": "either" })),
+        (
+            "cert-manager",
+            json!({
+                "certificates": {
+                    "source": "cert-manager",
+                    "issuerRef": { "name": "ca", "kind": "ClusterIssuer", "group": "cert-manager.io" },
+                },
+            }),
+        ),
+        (
+            "a Secret of one's own",
+            json!({ "certificates": { "source": "secret", "secretName": "own" } }),
+        ),
+        (
+            "another name for our Secret",
+            json!({ "certificates": { "secretName": "own" } }),
+        ),
+        (
+            "AWS",
+            json!({
+                "aws": { "region": "us-gov-west-1", "useFipsEndpoint": true, "useDualstackEndpoint": true },
+                "proxy": { "https": "http://proxy.example.com:3128", "bypass": [".internal", "10.0.0.0/8"] },
+                "serviceAccount": { "annotations": { "eks.amazonaws.com/role-arn": "arn:aws:iam::123456789012:role/targetgate" } },
+            }),
+        ),
+        (
+            "settings",
+            json!({
+                "settings": { "elb-burst": 20, "orphan-after": "10m" },
+                "env": [{ "name": "AWS_EC2_METADATA_DISABLED", "value": "true" }],
+            }),
+        ),
+        (
+            "labels",
+            json!({
+                "labels": { "team": "web" },
+                "podLabels": { "tier": "control" },
+                "podAnnotations": { "prometheus.io/scrape": "true" },
+            }),
+        ),
+        (
+            "the nodes' network",
+            json!({ "hostNetwork": true, "ports": { "webhook": 10443, "admin": 10080 } }),
+        ),
+        (
+            "a network policy",
+            json!({
+                "networkPolicy": {
+                    "enabled": true,
+                    "adminFrom": [{ "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "monitoring" } } }],
+                    "egress": [{ "ports": [{ "port": 3128 }] }],
+                },
+            }),
+        ),
+        (
+            "scheduling",
+            json!({
+                "priorityClassName": "system-node-critical",
+                "resources": { "limits": { "cpu": "1", "memory": "512Mi" } },
+                "nodeSelector": { "kubernetes.io/os": "linux" },
+                "tolerations": [{ "key": "CriticalAddonsOnly", "operator": "Exists" }],
+                "affinity": { "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [{
+                    "topologyKey": "kubernetes.io/hostname",
+                    "labelSelector": { "matchLabels": { "app.kubernetes.io/name": "targetgate" } },
+                }] } },
+            }),
+        ),
+        (
+            "a test in a namespace with a binding",
+            json!({ "test": { "image": "registry.example.com/kubectl", "namespace": NAMESPACE, "podLabels": { "app": "web" }, "expectGate": true } }),
+        ),
+    ]
+}
+
+/// The paths of the values that the schema lets be set, down to where it leaves the rest open.
+fn paths(schema: &Value, path: &str, found: &mut BTreeSet<String>) {
+    match schema["properties"].as_object() {
+        Some(properties) if path != "/settings" => {
+            for (name, schema) in properties {
+                paths(schema, &format!("{path}/{name}"), found);
+            }
+        }
+        _ => {
+            found.insert(path.to_owned());
+        }
+    }
+}
+
+#[test]
+fn every_value_is_among_the_options() {
+    let schema = std::fs::read_to_string(chart().join("values.schema.json")).unwrap();
+    let mut known = BTreeSet::new();
+    paths(&serde_json::from_str(&schema).unwrap(), "", &mut known);
+    known.remove("/global");
+    let options = options();
+    let unset = known.iter().filter(|path| {
+        options
+            .iter()
+            .all(|(_, values)| values.pointer(path).is_none())
+    });
+    assert_eq!(unset.collect::<Vec<_>>(), Vec::<&String>::new());
+}
+
+/// Makes the namespace of the releases, with Pod Security's strictest level.
+pub(crate) async fn restricted_namespace(client: &kube::Client) {
+    let namespace = json!({
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {
+            "name": NAMESPACE,
+            "labels": { "pod-security.kubernetes.io/enforce": "restricted" },
+        },
+    });
+    apply(client, &namespace, false).await.unwrap();
+}
+
+#[tokio::test]
+async fn every_option_is_accepted_by_the_api_server() {
+    let _turn = TURN.lock().await;
+    let client = control_plane().await.client().await.unwrap();
+    restricted_namespace(&client).await;
+    let helm = Helm::new();
+    for (option, values) in options() {
+        for object in helm.template(&values) {
+            // The API server does not know cert-manager's kinds.
+            if object["apiVersion"] == "cert-manager.io/v1" {
+                continue;
+            }
+            let accepted = apply(&client, &object, true).await;
+            accepted.unwrap_or_else(|error| panic!("{option}: {error}: {object:#}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_pods_pass_the_strictest_pod_security_but_on_the_nodes_network() {
+    let client = control_plane().await.client().await.unwrap();
+    restricted_namespace(&client).await;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+    let params = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    let helm = Helm::new();
+    for (option, values) in options() {
+        let objects = helm.template(&values);
+        let mut pod = find(&objects, "Deployment")["spec"]["template"].clone();
+        pod["metadata"]["name"] = json!("pod");
+        let created = pods
+            .create(&params, &serde_json::from_value(pod).unwrap())
+            .await;
+        let refused = created.err().map(|error| error.to_string());
+        match values["hostNetwork"] == true {
+            false => assert_eq!(refused, None, "{option}"),
+            true => assert!(refused.unwrap().contains("host namespaces"), "{option}"),
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! What the chart renders agrees with the base, with the binary, and with itself.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use clap::CommandFactory as _;
+use rstest::rstest;
+use serde_json::{Map, Value, json};
+use targetgate::args::Cli;
+use targetgate::names::{INJECT_ENABLED, INJECT_LABEL};
+
+use crate::helm::{Helm, chart, find, installer, is_of_test};
+use crate::options::options;
+
+/// What Helm has and the base has not.
+const LABELS_OF_HELM: [&str; 4] = [
+    "app.kubernetes.io/instance",
+    "app.kubernetes.io/managed-by",
+    "app.kubernetes.io/version",
+    "helm.sh/chart",
+];
+/// What the chart has and the base has not: a Lease, so that uninstalling takes it along, and a
+/// budget, for clusters of more than one node.
+const OF_THE_CHART: [&str; 2] = ["Lease", "PodDisruptionBudget"];
+/// What the base has and the chart has not: Helm makes the namespace itself, and takes the CRD from
+/// its own folder.
+const OF_THE_BASE: [&str; 2] = ["CustomResourceDefinition", "Namespace"];
+
+/// What `kustomize build` makes of the base.
+fn base() -> Vec<Value> {
+    let output = Command::new(installer("kustomize"))
+        .arg("build")
+        .arg(chart().with_file_name("base"))
+        .output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let yaml = String::from_utf8(output.stdout).unwrap();
+    serde_saphyr::from_multiple(&yaml).unwrap()
+}
+
+/// In an order of their own, also their variables.
+fn sorted(mut objects: Vec<Value>, without: &[&str]) -> Vec<Value> {
+    objects.retain(|object| !without.contains(&object["kind"].as_str().unwrap()));
+    objects.sort_by_key(|object| object["kind"].to_string());
+    for object in &mut objects {
+        let env = object.pointer_mut("/spec/template/spec/containers/0/env");
+        if let Some(Value::Array(env)) = env {
+            env.sort_by_key(|variable| variable["name"].to_string());
+        }
+    }
+    objects
+}
+
+#[test]
+fn the_defaults_say_the_same_as_the_base() {
+    // The base does not keep certificates itself yet.
+    let files = json!({ "certificates": { "source": "secret" } });
+    let mut rendered = Helm::new().template(&files);
+    rendered.retain(|object| !is_of_test(object));
+    for object in &mut rendered {
+        let labels = object["metadata"]["labels"].as_object_mut().unwrap();
+        for label in LABELS_OF_HELM {
+            assert!(labels.remove(label).is_some(), "{label}");
+        }
+    }
+    let rendered = sorted(rendered, &OF_THE_CHART);
+    let base = sorted(base(), &OF_THE_BASE);
+    for (rendered, base) in rendered.iter().zip(&base) {
+        assert_eq!(rendered, base);
+    }
+    assert_eq!(rendered.len(), base.len());
+}
+
+#[test]
+fn helm_lint_finds_nothing() {
+    let chart = chart();
+    let arguments = [
+        "lint",
+        "--strict",
+        chart.to_str().unwrap(),
+        "--kube-version",
+        "1.36.3",
+    ];
+    let linted = Helm::new().run(&arguments);
+    assert!(linted.unwrap().contains("0 chart(s) failed"));
+}
+
+#[rstest]
+#[case(json!({ "replicas": 0 }), "/replicas")]
+#[case(json!({ "replica": 2 }), "'replica'")]
+#[case(json!({ "optIn": "pod" }), "/optIn")]
+#[case(json!({ "hooks": { "pods": { "failurePolicy": "Maybe" } } }), "/hooks/pods/failurePolicy")]
+#[case(json!({ "hooks": { "bindings": { "timeoutSeconds": 31 } } }), "/hooks/bindings/timeoutSeconds")]
+#[case(json!({ "ports": { "webhook": 0 } }), "/ports/webhook")]
+#[case(json!({ "certificates": { "source": "magic" } }), "/certificates/source")]
+#[case(json!({ "certificates": { "source": "cert-manager" } }), "certificates.issuerRef")]
+#[case(json!({ "aws": { "region": "Frankfurt" } }), "/aws/region")]
+#[case(json!({ "proxy": { "https": "proxy:3128" } }), "/proxy/https")]
+#[case(json!({ "settings": { "no-such-flag": "1" } }), "'no-such-flag'")]
+#[case(json!({ "image": { "digest": "latest" } }), "/image/digest")]
+#[case(json!({ "labels": { "team": 1 } }), "/labels/team")]
+fn a_value_that_cannot_be_is_refused_by_its_name(#[case] values: Value, #[case] name: &str) {
+    let refused = Helm::new().template_for("1.36.3", &values).unwrap_err();
+    assert!(refused.contains(name), "{refused}");
+}
+
+#[test]
+fn a_kubernetes_that_is_too_old_is_refused() {
+    let refused = Helm::new().template_for("1.24.0", &json!({})).unwrap_err();
+    assert!(refused.contains("kubeVersion: >=1.25.0-0"), "{refused}");
+}
+
+#[test]
+fn match_conditions_are_left_out_where_they_are_not_known() {
+    for (version, known) in [
+        ("1.27.16", false),
+        ("1.28.0", true),
+        ("1.31.2-eks-7f9249a", true),
+    ] {
+        let objects = Helm::new().template_for(version, &json!({})).unwrap();
+        let hooks = find(&objects, "ValidatingWebhookConfiguration");
+        let conditions = &hooks["webhooks"][0]["matchConditions"];
+        assert_eq!(conditions.is_array(), known, "{version}");
+    }
+}
+
+#[test]
+fn no_option_renders_a_certificate_or_a_bundle() {
+    let helm = Helm::new();
+    for (name, values) in options() {
+        for object in helm.template(&values) {
+            assert_ne!(object["kind"], "Secret", "{name}");
+            assert!(!object.to_string().contains("caBundle"), "{name}");
+        }
+    }
+}
+
+/// The environment that serve reads, by flag.
+fn flags() -> Vec<(String, String)> {
+    let command = Cli::command();
+    let serve = command.find_subcommand("serve").unwrap();
+    let flags = serve.get_arguments().filter_map(|argument| {
+        let variable = argument.get_env()?.to_str()?.to_owned();
+        Some((argument.get_long()?.to_owned(), variable))
+    });
+    flags.collect()
+}
+
+#[test]
+fn every_flag_of_serve_can_be_set_once() {
+    let schema = std::fs::read_to_string(chart().join("values.schema.json")).unwrap();
+    let schema: Value = serde_json::from_str(&schema).unwrap();
+    let settings = schema["properties"]["settings"]["properties"]
+        .as_object()
+        .unwrap();
+    // These the chart sets by other values or not at all: what they name is what it renders.
+    let own = [
+        "admin-listen",
+        "kubeconfig",
+        "listen",
+        "namespace",
+        "pod-name",
+        "tls",
+        "tls-cert",
+        "tls-key",
+        "tls-mutating",
+        "tls-owner",
+        "tls-secret",
+        "tls-service",
+        "tls-validating",
+    ];
+    let settable: BTreeSet<&str> = settings.keys().map(String::as_str).collect();
+    let flags = flags();
+    let others = flags.iter().map(|(flag, _)| flag.as_str());
+    let expected: BTreeSet<&str> = others.filter(|flag| !own.contains(flag)).collect();
+    assert_eq!(settable, expected);
+}
+
+#[test]
+fn every_variable_of_ours_is_one_that_serve_reads() {
+    let (helm, flags) = (Helm::new(), flags());
+    let known: BTreeSet<&str> = flags
+        .iter()
+        .map(|(_, variable)| variable.as_str())
+        .collect();
+    for (option, values) in options() {
+        let objects = helm.template(&values);
+        let pod = &find(&objects, "Deployment")["spec"]["template"]["spec"];
+        for variable in pod["containers"][0]["env"].as_array().unwrap() {
+            let name = variable["name"].as_str().unwrap();
+            let ours = name.starts_with("TARGETGATE_") || name.starts_with("POD_");
+            assert!(!ours || known.contains(name), "{option}: {name}");
+        }
+    }
+}
+
+/// Whether a selector of Kubernetes has these labels; as far as the chart uses selectors.
+fn selects(selector: &Value, labels: &Map<String, Value>) -> bool {
+    let mut exactly = selector["matchLabels"].as_object().into_iter().flatten();
+    let mut expressions = selector["matchExpressions"]
+        .as_array()
+        .into_iter()
+        .flatten();
+    exactly.all(|(key, value)| labels.get(key) == Some(value))
+        && expressions.all(|expression| {
+            assert_eq!(expression["operator"], "NotIn");
+            let value = labels.get(expression["key"].as_str().unwrap());
+            value.is_none_or(|value| !expression["values"].as_array().unwrap().contains(value))
+        })
+}
+
+#[rstest]
+#[case("namespace", [0, 0, 1, 1])]
+#[case("object", [0, 1, 0, 1])]
+#[case("either", [0, 1, 1, 1])]
+fn each_pod_that_is_opted_in_is_asked_about_once(
+    #[case] opt_in: &str,
+    #[case] expected: [usize; 4],
+) {
+    let objects = Helm::new().template(&json!({ "optIn": opt_in }));
+    let hooks = find(&objects, "MutatingWebhookConfiguration")["webhooks"]
+        .as_array()
+        .unwrap();
+    let of_pods: Vec<&Value> = hooks
+        .iter()
+        .filter(|hook| hook["clientConfig"]["service"]["path"] == "/mutate-v1-pod")
+        .collect();
+    let asked = |namespace: &str, in_namespace: bool, on_pod: bool| {
+        let label = |given: bool| match given {
+            true => json!({ INJECT_LABEL: INJECT_ENABLED }),
+            false => json!({}),
+        };
+        let mut of_namespace = label(in_namespace);
+        of_namespace["kubernetes.io/metadata.name"] = json!(namespace);
+        let (of_namespace, of_pod) = (of_namespace, label(on_pod));
+        let asked = of_pods.iter().filter(|hook| {
+            selects(
+                &hook["namespaceSelector"],
+                of_namespace.as_object().unwrap(),
+            ) && selects(&hook["objectSelector"], of_pod.as_object().unwrap())
+        });
+        asked.count()
+    };
+    let combinations = [(false, false), (false, true), (true, false), (true, true)];
+    assert_eq!(
+        combinations.map(|(namespace, pod)| asked("shop", namespace, pod)),
+        expected
+    );
+    for excluded in ["kube-system", "targetgate-system"] {
+        assert_eq!(asked(excluded, true, true), 0, "{excluded}");
+    }
+    assert!(
+        of_pods
+            .iter()
+            .any(|hook| hook["name"] == "mpod.elbv2.k8s.aws")
+    );
+}
