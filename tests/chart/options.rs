@@ -46,6 +46,16 @@ pub(crate) fn options() -> Vec<(&'static str, Value)> {
         ),
         ("hooks by either", json!({ "optIn": "either" })),
         (
+            "an allow-list",
+            json!({
+                "allowList": [{
+                    "name": "payments",
+                    "namespaces": ["payments", "payments-*"],
+                    "targetGroupARNs": ["*:targetgroup/payments-*"],
+                }],
+            }),
+        ),
+        (
             "cert-manager",
             json!({
                 "certificates": {

@@ -25,6 +25,9 @@ TARGETGATE_TLS_KEY: /tls/tls.key
 {{- else if ne .Values.certificates.secretName "targetgate-tls" }}
 TARGETGATE_TLS_SECRET: {{ .Values.certificates.secretName }}
 {{- end }}
+{{- if .Values.allowList }}
+TARGETGATE_ALLOW_ARNS: /allow/allow.yaml
+{{- end }}
 {{- if ne (int .Values.ports.webhook) 9443 }}
 TARGETGATE_LISTEN: "[::]:{{ .Values.ports.webhook }}"
 {{- end }}
