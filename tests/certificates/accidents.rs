@@ -14,7 +14,7 @@ use targetgate::dev_certs::{self, Made};
 
 use crate::creations::Creations;
 use crate::replica::Replica;
-use crate::world::{KINDS, NAME, SECRET, World, create, until};
+use crate::world::{APPLIER, KINDS, NAME, SECRET, World, create, until};
 
 /// One replica that leads, with lifetimes as shipped, and hooks that work.
 async fn settled() -> (Arc<World>, Replica) {
@@ -113,16 +113,15 @@ async fn a_bundle_that_somebody_changed_is_put_back_and_an_event_names_them(
     let (world, replica) = settled().await;
     let before = world.bundles().await;
     let text = bundle(&world);
-    world
-        .write_bundles("argocd-controller", KINDS[kind], &text)
-        .await;
+    world.write_bundles(KINDS[kind], &text).await;
     until("the bundles are as before", async || {
         (world.bundles().await == before).then_some(())
     })
     .await;
     let (reason, note) = until("an Event tells", async || world.events().await.pop()).await;
     assert_eq!(reason, "CABundleChanged");
-    assert!(note.contains("argocd-controller; it is put back"), "{note}");
+    let named = format!("{APPLIER}; it is put back");
+    assert!(note.contains(&named), "{note}");
     let repairs = replica.metric("targetgate_ca_bundle_repairs_total").await;
     assert_eq!(repairs, Some(1.0));
     replica.ready().await;
@@ -165,7 +164,7 @@ async fn a_secret_that_is_found_is_replaced_by_one_of_ours(#[case] days_ago: u64
     });
     create(&world.secrets(), secret).await;
     for kind in KINDS {
-        world.write_bundles("kubectl", kind, &found.ca).await;
+        world.write_bundles(kind, &found.ca).await;
     }
     let replica = Replica::start(&world, &["--lease=off"]).await;
     replica.ready().await;

@@ -23,6 +23,9 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 /// The name of everything that an installation consists of, but for the configurations.
 pub(crate) const NAME: &str = "targetgate";
 
+/// Who applies the hooks, as `managedFields` name it.
+pub(crate) const APPLIER: &str = "argocd-controller";
+
 /// One for all tests of this program; it goes with the process.
 static CONTROL_PLANE: OnceCell<ControlPlane> = OnceCell::const_new();
 /// Makes the names of each test its own.
@@ -62,12 +65,16 @@ impl World {
             "spec": { "type": "ExternalName", "externalName": "localhost" },
         });
         create(&world.api::<Service>(), service).await;
+        // managedFields keep whole seconds: with one other writer it is clear who was the last.
+        let applied = PostParams {
+            field_manager: Some(APPLIER.to_owned()),
+            ..PostParams::default()
+        };
         for object in world.hooks() {
-            create(
-                &world.configurations(object["kind"].as_str().unwrap()),
-                object.clone(),
-            )
-            .await;
+            let kind = object["kind"].as_str().unwrap().to_owned();
+            let object = serde_json::from_value(object).unwrap();
+            let made = world.configurations(&kind).create(&applied, &object).await;
+            made.unwrap();
         }
         world
     }
@@ -133,8 +140,8 @@ impl World {
         bundles
     }
 
-    /// Writes this into every bundle of a configuration, as somebody else.
-    pub(crate) async fn write_bundles(&self, manager: &str, kind: &str, bundle: &str) {
+    /// Writes this into every bundle of a configuration, as who applies the hooks.
+    pub(crate) async fn write_bundles(&self, kind: &str, bundle: &str) {
         let configurations = self.configurations(kind);
         let object = configurations.get(&self.namespace).await.unwrap();
         let webhooks = object.data["webhooks"].as_array().unwrap().iter();
@@ -145,14 +152,10 @@ impl World {
             })
             .collect();
         let params = PatchParams {
-            field_manager: Some(manager.to_owned()),
+            field_manager: Some(APPLIER.to_owned()),
             ..PatchParams::default()
         };
-        // As a GitOps controller leaves its mark.
-        let patch = Patch::Strategic(json!({
-            "metadata": { "annotations": { "example.com/applied-by": manager } },
-            "webhooks": webhooks,
-        }));
+        let patch = Patch::Strategic(json!({ "webhooks": webhooks }));
         let patched = configurations.patch(&self.namespace, &params, &patch).await;
         patched.unwrap();
     }

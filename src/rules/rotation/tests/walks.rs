@@ -105,7 +105,7 @@ fn event() -> impl Strategy<Value = Event> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 200,
+        cases: 60,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
