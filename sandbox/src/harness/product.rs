@@ -209,6 +209,8 @@ fn serve(
         .arg("--kubeconfig")
         .arg(&cluster.kubeconfig)
         .arg(format!("--watch-namespaces={}", start.namespace))
+        // It is alone, and another run in the same cluster has a process of its own.
+        .arg("--lease=off")
         .arg("--log-format=json")
         .args(&start.flags)
         .env("AWS_REGION", elb::Options::default().region)
