@@ -99,6 +99,13 @@ async fn targetgate_killed_in_the_middle_of_a_rollout_loses_nothing_and_goes_on(
     assert_eq!(numbers.lost(), 0, "{numbers:?}");
     let ungated = site.pods("part=away").await;
     assert_eq!(ungated.iter().map(gates).collect::<Vec<_>>(), [[""; 0]]);
+    site.until("it is counted", async || {
+        let metrics = site.metrics().await;
+        metrics
+            .contains("\ntargetgate_pods_ungated 1\n")
+            .then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

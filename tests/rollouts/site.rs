@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
-use kube::{Client, ResourceExt as _};
+use kube::{Client, Config, ResourceExt as _};
 use serde_json::{Value, json};
 use targetgate_sandbox::controlplane::{self, ControlPlane};
 use targetgate_sandbox::elb::{Delays, HealthCheck, LoadBalancerKind, State, TargetGroupSpec};
@@ -208,6 +208,14 @@ impl Site {
 
     fn client(&self) -> Client {
         self.cluster.client.clone()
+    }
+
+    /// The metrics of the targetgate process.
+    pub(crate) async fn metrics(&self) -> String {
+        let url = format!("http://{}", self.product.admin);
+        let client = Client::try_from(Config::new(url.parse().unwrap())).unwrap();
+        let request = http::Request::get("/metrics").body(vec![]).unwrap();
+        client.request_text(request).await.unwrap()
     }
 
     /// Waits until `look` finds something. `what` completes "waited in vain for …".
