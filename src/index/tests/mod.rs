@@ -209,7 +209,7 @@ fn ungated_pods_that_a_new_list_leaves_out_are_gone() {
 
 #[test]
 fn what_a_new_list_leaves_out_is_gone() {
-    let mut index = bound(["web", "api"].map(binding));
+    let mut index = bound(["web", "api", "old"].map(binding));
     for name in ["web", "auto"] {
         index.apply_binding(&"shop".into(), binding(name).of_api(BindingApi::Eks));
     }
