@@ -6,7 +6,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use crate::process::{CLOSE, Process, SMALL, rest, review, status, until};
+use crate::process::{CLOSE, Process, SMALL, rest, review, status};
+use crate::waiting::until;
 
 /// A connection on which a review is in flight: its body is awaited.
 async fn in_flight(process: &Process) -> TlsStream<TcpStream> {

@@ -8,3 +8,5 @@ mod ending;
 mod process;
 mod requests;
 mod starting;
+#[path = "../support/waiting.rs"]
+mod waiting;

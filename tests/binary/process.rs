@@ -1,6 +1,5 @@
 //! A targetgate process with its own certificate, and a Kubernetes API of the test's own.
 
-use std::future::Future;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
@@ -8,8 +7,8 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 
+use crate::waiting::{DEADLINE, until};
 use jiff::Timestamp;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
@@ -21,7 +20,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -29,9 +28,6 @@ use tokio_rustls::client::TlsStream;
 pub(crate) const SMALL: &[u8] = include_bytes!("../../benches/reviews/small.json");
 /// The header that makes a request the last of its connection.
 pub(crate) const CLOSE: &str = "Connection: close\r\n";
-
-/// Everything awaited here comes long before.
-const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The binary with nothing of this machine's environment that could change what it does.
 pub(crate) fn binary() -> Command {
@@ -46,21 +42,6 @@ pub(crate) fn binary() -> Command {
 /// Runs a command that must end by itself.
 pub(crate) fn run(arguments: &[&str]) -> Output {
     binary().args(arguments).output().unwrap()
-}
-
-/// What should become true, looked for until it is.
-pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, look: impl Fn() -> F) -> T {
-    let looking = async {
-        loop {
-            if let Some(seen) = look().await {
-                return seen;
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(DEADLINE, looking)
-        .await
-        .unwrap_or_else(|_| panic!("never: {what}"))
 }
 
 /// A folder with a kubeconfig, and a certificate laid out as a Secret volume: `tls.crt` is a link into

@@ -3,7 +3,8 @@
 use rstest::rstest;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::process::{CLOSE, Process, SMALL, rest, review, status, until};
+use crate::process::{CLOSE, Process, SMALL, rest, review, status};
+use crate::waiting::until;
 
 #[tokio::test]
 async fn a_review_is_answered_and_the_connection_kept() {

@@ -5,7 +5,8 @@ use std::net::TcpListener;
 use rstest::rstest;
 use targetgate_sandbox::api::{Api, Away, Options};
 
-use crate::process::{CLOSE, Files, Process, SMALL, binary, review, run, until};
+use crate::process::{CLOSE, Files, Process, SMALL, binary, review, run};
+use crate::waiting::until;
 
 #[rstest]
 #[case("--tls-cert", "/nonexistent/tls.crt")]

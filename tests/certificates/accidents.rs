@@ -14,7 +14,8 @@ use targetgate::dev_certs::{self, Made};
 
 use crate::creations::Creations;
 use crate::replica::Replica;
-use crate::world::{APPLIER, KINDS, NAME, SECRET, World, create, until};
+use crate::waiting::until;
+use crate::world::{APPLIER, KINDS, NAME, SECRET, World, create};
 
 /// One replica that leads, with lifetimes as shipped, and hooks that work.
 async fn settled() -> (Arc<World>, Replica) {

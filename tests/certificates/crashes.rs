@@ -8,7 +8,8 @@ use serde_json::json;
 
 use crate::creations::Creations;
 use crate::replica::Replica;
-use crate::world::{NAME, World, create, until};
+use crate::waiting::until;
+use crate::world::{NAME, World, create};
 
 /// The beginning of each step's name, and what it writes.
 const STEPS: [(&str, &str); 6] = [

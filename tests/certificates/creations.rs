@@ -9,7 +9,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::replica::Replica;
-use crate::world::{World, name, pod, until};
+use crate::waiting::until;
+use crate::world::{World, name, pod};
 
 /// Creates pods until it is told to end.
 pub(crate) struct Creations {

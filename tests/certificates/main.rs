@@ -9,4 +9,6 @@ mod creations;
 mod proxy;
 mod replica;
 mod rotations;
+#[path = "../support/waiting.rs"]
+mod waiting;
 mod world;

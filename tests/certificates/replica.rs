@@ -17,7 +17,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use x509_parser::prelude::FromDer as _;
 
-use crate::world::{DEADLINE, NAME, World, control_plane, until};
+use crate::waiting::{DEADLINE, until};
+use crate::world::{NAME, World, control_plane};
 
 /// Short lives that leave much time: a leaf is renewed after a twentieth of its life, and a process
 /// that is late by many seconds breaks nothing.

@@ -2,7 +2,6 @@
 //! hooks of its own.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,12 +13,9 @@ use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
 use targetgate_sandbox::controlplane::{ControlPlane, Options};
 use tokio::sync::OnceCell;
-use tokio::time::{sleep, timeout};
 
 use crate::proxy::Proxy;
 
-/// Everything awaited here comes long before.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 /// The name of everything that an installation consists of, but for the configurations.
 pub(crate) const NAME: &str = "targetgate";
 
@@ -231,21 +227,6 @@ pub(crate) fn pod() -> Pod {
         "spec": { "containers": [{ "name": "web", "image": "web" }] },
     }))
     .unwrap()
-}
-
-/// What should become true, looked for until it is.
-pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let looking = async {
-        loop {
-            if let Some(seen) = look().await {
-                return seen;
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(DEADLINE, looking)
-        .await
-        .unwrap_or_else(|_| panic!("never: {what}"))
 }
 
 /// The name of an object that was made.

@@ -20,7 +20,8 @@ use targetgate_sandbox::controlplane::ControlPlane;
 
 use crate::helm::{Helm, NAMESPACE, chart};
 use crate::options::restricted_namespace;
-use crate::server::{TURN, api, apply, control_plane, until};
+use crate::server::{TURN, api, apply, control_plane};
+use crate::waiting::until;
 
 const HOOKS: [&str; 2] = [
     "MutatingWebhookConfiguration",

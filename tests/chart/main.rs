@@ -8,3 +8,5 @@ mod lifecycle;
 mod options;
 mod rendering;
 mod server;
+#[path = "../support/waiting.rs"]
+mod waiting;

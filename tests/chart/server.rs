@@ -1,17 +1,13 @@
 //! A real control plane for all tests of this program.
 
-use std::time::Duration;
-
+use crate::waiting::DEADLINE;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::{Client, core::TypeMeta};
 use serde_json::Value;
 use targetgate_sandbox::controlplane::{ControlPlane, Options};
 use tokio::sync::{Mutex, OnceCell};
-use tokio::time::{sleep, timeout};
-
-/// Everything awaited here comes long before.
-const DEADLINE: Duration = Duration::from_secs(60);
+use tokio::time::timeout;
 
 /// There is one installation in a cluster: who installs, or needs that nothing is installed, waits.
 pub(crate) static TURN: Mutex<()> = Mutex::const_new(());
@@ -53,19 +49,6 @@ pub(crate) async fn apply(client: &Client, object: &Value, dry_run: bool) -> kub
         .patch(name, &params, &patch)
         .await
         .map(drop)
-}
-
-/// What should become true, looked for until it is.
-pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let looking = async {
-        loop {
-            if let Some(seen) = look().await {
-                return seen;
-            }
-            sleep(Duration::from_millis(50)).await;
-        }
-    };
-    within(what, looking).await
 }
 
 /// What should happen.

@@ -6,7 +6,8 @@ use targetgate::names::BindingApi;
 use targetgate_sandbox::elb::Health;
 
 use crate::install::{Installed, PORT, apply};
-use crate::servers::{Cluster, Server, until};
+use crate::servers::{Cluster, Server};
+use crate::waiting::until;
 
 /// Both give gates.
 const GATE_APIS: &str = "--gate-apis=elbv2.k8s.aws,eks.amazonaws.com";

@@ -26,7 +26,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use crate::servers::{Cluster, create, resource, until};
+use crate::servers::{Cluster, create, resource};
+use crate::waiting::until;
 
 /// What a hook answers a request.
 pub(crate) enum Answer {

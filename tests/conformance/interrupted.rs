@@ -4,8 +4,9 @@ use http::StatusCode;
 use kube::api::DeleteParams;
 
 use crate::install::Installed;
-use crate::servers::{Server, create, until};
+use crate::servers::{Server, create};
 use crate::shop::{gates, of_app};
+use crate::waiting::until;
 
 #[tokio::test]
 async fn gates_open_after_the_process_was_killed_and_pods_made_meanwhile_are_counted() {

@@ -14,7 +14,8 @@ use targetgate::rules::lease::Timing;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::servers::{Cluster, Server, answer, code, until};
+use crate::servers::{Cluster, Server, answer, code};
+use crate::waiting::until;
 
 const S: Duration = Duration::from_secs(1);
 

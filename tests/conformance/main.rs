@@ -23,3 +23,5 @@ mod roles;
 mod servers;
 mod shipped;
 mod shop;
+#[path = "../support/waiting.rs"]
+mod waiting;

@@ -17,7 +17,8 @@ use targetgate::metrics::Metrics;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
-use crate::servers::{Cluster, Server, create, until};
+use crate::servers::{Cluster, Server, create};
+use crate::waiting::until;
 
 #[rstest]
 #[tokio::test]

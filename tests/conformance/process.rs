@@ -7,6 +7,7 @@ use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use crate::waiting::until;
 use futures::FutureExt as _;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
@@ -17,8 +18,6 @@ use serde_json::Value;
 use targetgate::dev_certs;
 use targetgate_sandbox::elb;
 use tempfile::TempDir;
-
-use crate::servers::until;
 
 /// The argument with which it makes its certificate itself, as it is shipped.
 pub(crate) const OWN_CERTIFICATE: &str = "--tls=self";

@@ -8,7 +8,8 @@ use rstest::rstest;
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::servers::{Cluster, DEADLINE, Server, answer, code};
+use crate::servers::{Cluster, Server, answer, code};
+use crate::waiting::DEADLINE;
 
 type Event = WatchEvent<ConfigMap>;
 

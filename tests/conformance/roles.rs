@@ -12,7 +12,8 @@ use targetgate_sandbox::elb::faults::On;
 
 use crate::install::{ACCOUNT, Installed, NAMESPACE};
 use crate::process::OWN_CERTIFICATE;
-use crate::servers::{Cluster, Server, until};
+use crate::servers::{Cluster, Server};
+use crate::waiting::until;
 
 /// Verb, group, resource with subresource.
 type Grant = (String, String, String);

@@ -2,8 +2,8 @@
 
 use std::future::pending;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
+use crate::waiting::until;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
@@ -15,10 +15,6 @@ use targetgate_sandbox::api::{self, Api as Sandbox, Away};
 use targetgate_sandbox::controlplane::{ControlPlane, ControlPlaneError, Options};
 use tokio::net::TcpListener;
 use tokio::sync::OnceCell;
-use tokio::time::{sleep, timeout};
-
-/// Everything awaited here comes long before.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 const ARN: &str =
     "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0123456789abcdef";
@@ -320,19 +316,4 @@ pub(crate) fn code<T: std::fmt::Debug>(result: kube::Result<T>) -> (u16, String)
 
 pub(crate) fn answer(code: u16, reason: &str) -> (u16, String) {
     (code, reason.to_owned())
-}
-
-/// What should become true, looked for until it is.
-pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let looking = async {
-        loop {
-            if let Some(seen) = look().await {
-                return seen;
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(DEADLINE, looking)
-        .await
-        .unwrap_or_else(|_| panic!("never: {what}"))
 }

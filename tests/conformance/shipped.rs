@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use targetgate::names::BindingApi;
 
 use crate::install::Installed;
-use crate::servers::{Cluster, refused, until};
+use crate::servers::{Cluster, refused};
+use crate::waiting::until;
 
 const IP: &str = "10.0.0.1";
 

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use targetgate::names::BindingApi;
 
 use crate::install::{Installed, PORT};
-use crate::servers::{Cluster, create, pod, strategic, until};
+use crate::servers::{Cluster, create, pod, strategic};
+use crate::waiting::until;
 
 /// The gate of a binding.
 pub(crate) fn gate(binding: &str) -> String {

@@ -13,7 +13,8 @@ use tempfile::TempDir;
 
 use crate::account::{Account, demand_signatures, started};
 use crate::issuer::{Asked, Issuer, key_for};
-use crate::process::{CLOSE, Process, binary, status, until};
+use crate::process::{CLOSE, Process, binary, status};
+use crate::waiting::until;
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/web";
 const HOOK: &str = "/mutate-elbv2-k8s-aws-v1beta1-targetgroupbinding";

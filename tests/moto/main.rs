@@ -12,4 +12,6 @@ mod permissions;
 #[path = "../binary/process.rs"]
 #[expect(dead_code, reason = "the binary's own tests use the rest")]
 mod process;
+#[path = "../support/waiting.rs"]
+mod waiting;
 mod wire;

@@ -11,7 +11,8 @@ use targetgate::names::BindingApi;
 
 use crate::install::{PORT, Site};
 use crate::process::Process;
-use crate::servers::{create, pod, strategic, until};
+use crate::servers::{create, pod, strategic};
+use crate::waiting::until;
 
 /// The gate of binding `web`.
 pub(crate) const GATE: &str = "target-health.elbv2.k8s.aws/web";

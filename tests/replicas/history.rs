@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::gated::Gated;
 use crate::install::NAMESPACE;
-use crate::servers::until;
+use crate::waiting::until;
 
 pub(crate) struct History {
     versions: Arc<Mutex<Vec<LeaseSpec>>>,

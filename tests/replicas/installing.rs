@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 
 use crate::gated::Gated;
 use crate::install::NAMESPACE;
-use crate::servers::until;
+use crate::waiting::until;
 
 /// A pod as the shipped Deployment makes them.
 fn own_pod(site: &Gated, name: &str) -> Pod {

@@ -23,3 +23,5 @@ mod installing;
 mod line;
 mod rolling;
 mod taking_over;
+#[path = "../support/waiting.rs"]
+mod waiting;

@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use crate::balancer::Balancer;
 use crate::gated::{GATE, Gated, new_pod};
 use crate::process::Process;
-use crate::servers::until;
+use crate::waiting::until;
 
 /// Who creates pods at one time.
 const CREATORS: usize = 4;

@@ -12,7 +12,7 @@ use crate::history::History;
 use crate::install::PORT;
 use crate::line::Line;
 use crate::process::Process;
-use crate::servers::until;
+use crate::waiting::until;
 
 const LEASE: Duration = Duration::from_secs(15);
 /// Beyond the bounds that the simulated tests hold exactly: this machine may have much else to do.
