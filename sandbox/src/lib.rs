@@ -6,6 +6,7 @@
 pub mod api;
 mod binding;
 pub mod clock;
+mod condition;
 pub mod controlplane;
 pub mod demo;
 pub mod elb;

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, ResourceExt};
 use parking_lot::Mutex;
 
+use crate::condition::is_true;
 use crate::watched::watched;
 
 /// What a pod is seen to be.
@@ -189,14 +190,4 @@ fn gate(pod: &Pod) -> Gate {
         (true, false) => Gate::Shut,
         (true, true) => Gate::Open,
     }
-}
-
-fn is_true(pod: &Pod, condition: &str) -> bool {
-    let conditions = pod
-        .status
-        .iter()
-        .flat_map(|status| status.conditions.iter().flatten());
-    conditions
-        .into_iter()
-        .any(|found| found.type_ == condition && found.status == "True")
 }

@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
 use crate::binding::TargetGroupBinding;
+use crate::condition::is_true;
 
 /// One (IP, port) of a target group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,14 +55,7 @@ fn selects(service: &Service, pod: &Pod) -> bool {
 /// Whether the containers are ready and nobody has asked them to end. Readiness gates do not
 /// count: they wait for the registration.
 fn takes_traffic(pod: &Pod) -> bool {
-    let status = pod.status.as_ref();
-    let conditions = status.and_then(|status| status.conditions.as_ref());
-    pod.metadata.deletion_timestamp.is_none()
-        && conditions.is_some_and(|conditions| {
-            conditions
-                .iter()
-                .any(|condition| condition.type_ == "ContainersReady" && condition.status == "True")
-        })
+    pod.metadata.deletion_timestamp.is_none() && is_true(pod, "ContainersReady")
 }
 
 fn service_port<'a>(service: &'a Service, wanted: &IntOrString) -> Option<&'a ServicePort> {

@@ -7,6 +7,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
+use crate::condition::is_true;
+
 /// The label that tells the pods of one template from those of another.
 pub(super) const HASH_LABEL: &str = "pod-template-hash";
 
@@ -202,13 +204,7 @@ fn is_live(pod: &Pod) -> bool {
 }
 
 fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod
-        .status
-        .iter()
-        .flat_map(|status| status.conditions.iter().flatten());
-    conditions
-        .into_iter()
-        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    is_true(pod, "Ready")
 }
 
 #[cfg(test)]

@@ -1,0 +1,10 @@
+//! What a pod's status says.
+
+use k8s_openapi::api::core::v1::Pod;
+
+/// Whether a pod has this condition, and it is `True`.
+pub(crate) fn is_true(pod: &Pod, condition: &str) -> bool {
+    let status = pod.status.iter();
+    let mut conditions = status.flat_map(|status| status.conditions.iter().flatten());
+    conditions.any(|found| found.type_ == condition && found.status == "True")
+}
