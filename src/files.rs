@@ -54,6 +54,38 @@ impl Changes {
     }
 }
 
+/// Loads what the files hold and takes it. What cannot be loaded is logged, the same twice only once, and
+/// the former stays. `what` names it; `complaint` is what the last call returned.
+pub async fn reload<T, E>(
+    what: &str,
+    load: impl FnOnce() -> Result<T, E> + Send + 'static,
+    take: impl FnOnce(T),
+    complaint: Option<String>,
+) -> Option<String>
+where
+    T: Send + 'static,
+    E: Error + Send + 'static,
+{
+    // A load that panicked would say so itself; the former stays all the same.
+    match tokio::task::spawn_blocking(load).await.ok()? {
+        Ok(loaded) => {
+            take(loaded);
+            None
+        }
+        Err(error) => {
+            let source = error.source().map(ToString::to_string);
+            let now = format!("{error}: {}", source.unwrap_or_default());
+            if complaint.as_ref() != Some(&now) {
+                warn!(
+                    source = error.source(),
+                    "keeping the former {what}: {error}"
+                );
+            }
+            Some(now)
+        }
+    }
+}
+
 fn folder(file: &Path) -> &Path {
     match file.parent() {
         Some(folder) if folder != Path::new("") => folder,

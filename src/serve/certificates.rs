@@ -1,6 +1,5 @@
 //! The served certificate: read from PEM files, checked, and read again when they change.
 
-use std::error::Error;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,12 +14,12 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use thiserror::Error;
-use tracing::{info, warn};
+use tracing::info;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::error::X509Error;
 use x509_parser::prelude::FromDer;
 
-use crate::files::Changes;
+use crate::files::{self, Changes};
 use crate::metrics::Metrics;
 
 /// One of the two files.
@@ -308,28 +307,13 @@ async fn reload(
     complaint: Option<String>,
 ) -> Option<String> {
     let files = files.clone();
-    // A load that panicked would say so itself; the former certificate stays all the same.
-    let loaded = tokio::task::spawn_blocking(move || files.load())
-        .await
-        .ok()?;
-    match loaded {
-        Ok(certificate) if certificates.serves(&certificate) => None,
-        Ok(certificate) => {
+    let take = |certificate: Certificate| {
+        if !certificates.serves(&certificate) {
             info!(expiry = %certificate.expiry, "serving a new certificate");
             certificates.replace(certificate);
-            None
         }
-        Err(error) => {
-            let now = Some(error.to_string());
-            if now != complaint {
-                warn!(
-                    source = error.source(),
-                    "keeping the former certificate: {error}"
-                );
-            }
-            now
-        }
-    }
+    };
+    files::reload("certificate", move || files.load(), take, complaint).await
 }
 
 #[cfg(test)]

@@ -1,15 +1,14 @@
 //! The operator's list of what may be bound, read from a file that may change.
 
-use std::error::Error as _;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use thiserror::Error;
-use tracing::{info, warn};
+use tracing::info;
 
-use crate::files::Changes;
+use crate::files::{self, Changes};
 use crate::rules::allow::{AllowList, AllowListError};
 
 /// Bytes of the file that are read at most: what a ConfigMap holds.
@@ -77,31 +76,13 @@ impl Allowed {
 
     async fn reload(&self, complaint: Option<String>) -> Option<String> {
         let path = self.path.clone();
-        let loaded = tokio::task::spawn_blocking(move || load(&path))
-            .await
-            .ok()?;
-        match loaded {
-            Ok(list) => {
-                if *self.list.load_full() != list {
-                    self.list.store(Arc::new(list));
-                    info!(path = %self.path.display(), "going by a new allow-list");
-                }
-                None
+        let take = |list| {
+            if *self.list.load_full() != list {
+                self.list.store(Arc::new(list));
+                info!(path = %self.path.display(), "going by a new allow-list");
             }
-            Err(error) => {
-                let now = Some(format!(
-                    "{error}: {:?}",
-                    error.source().map(ToString::to_string)
-                ));
-                if now != complaint {
-                    warn!(
-                        source = error.source(),
-                        "keeping the former allow-list: {error}"
-                    );
-                }
-                now
-            }
-        }
+        };
+        files::reload("allow-list", move || load(&path), take, complaint).await
     }
 }
 
