@@ -301,8 +301,11 @@ impl Gate {
         };
         let mut pause = None;
         match outcome {
-            WriteOutcome::Written(_) => {
-                self.current = Some(writing.condition);
+            WriteOutcome::Written(version) => {
+                // The watch may have told of it, and of what came after it, before it was answered.
+                if !self.has_seen_past(version) {
+                    self.current = Some(writing.condition);
+                }
                 self.failures = 0;
                 return;
             }
@@ -318,6 +321,11 @@ impl Gate {
         }
         self.failures = self.failures.saturating_add(1);
         self.retry_at = Some(now + pause.unwrap_or(backoff(self.failures)));
+    }
+
+    /// Whether the pod was seen in a later state than this.
+    pub(super) fn has_seen_past(&self, version: &str) -> bool {
+        is_older(version, &self.pod.resource_version)
     }
 
     /// Whether a write is under way.

@@ -314,6 +314,10 @@ impl Tracker {
             return vec![];
         };
         gate.written(outcome, now);
+        let newest = match outcome {
+            WriteOutcome::Written(version) if !gate.has_seen_past(version) => Some(version.clone()),
+            _ => None,
+        };
         if !gate.waits() {
             let groups: Vec<Group> = gate.groups().cloned().collect();
             groups.iter().for_each(|group| self.rounds.leave(group, id));
@@ -321,8 +325,8 @@ impl Tracker {
         let Some(tracked) = self.pods.get_mut(&id.pod) else {
             return vec![];
         };
-        if let WriteOutcome::Written(version) = outcome {
-            tracked.written = Some(version.clone());
+        if newest.is_some() {
+            tracked.written = newest;
         }
         match self.leads_since {
             Some(_) => tracked.step_all(now),

@@ -182,6 +182,12 @@ impl Site {
         states.filter(|state| state.as_str() == "healthy").count()
     }
 
+    /// What became of all targets, oldest first.
+    fn targets(&self) -> Vec<String> {
+        let log = self.aws.elb.log();
+        log.iter().map(|entry| format!("{entry:?}")).collect()
+    }
+
     fn has_let_go(&self, group: &Group) -> bool {
         let log = self.aws.elb.log();
         let mut drained = log
@@ -247,8 +253,10 @@ impl Site {
             })
             .collect();
         panic!(
-            "waited in vain for {what}\npods:\n{}\ntargetgate:\n{tail}",
-            pods.join("\n")
+            "waited in vain for {what}\npods:\n{}\ntargets:\n{}\ntargetgate:\n{tail}\n{}",
+            pods.join("\n"),
+            self.targets().join("\n"),
+            self.metrics().await,
         );
     }
 }

@@ -59,6 +59,39 @@ fn an_old_sight_of_a_pod_does_not_undo_our_write() {
 }
 
 #[test]
+fn a_later_sight_of_a_pod_than_our_write_is_what_the_next_one_replaces() {
+    let mut world = World::new();
+    world.see(web("web-1", "10.0.0.1").version("7"));
+    world.round("web", &[initial("10.0.0.1")]);
+    let write = world.write();
+    // The kubelet writes right after us, and the watch tells of both before we are answered.
+    let reason = "Elb.InitialHealthChecking";
+    let seen = |version: &str| web("web-1", "10.0.0.1").version(version);
+    world.see(seen("9").condition(false, reason, ""));
+    world.see(seen("10").condition(false, reason, ""));
+    world.written(&write, "9");
+    world.pass(S);
+    world.round("web", &[healthy("10.0.0.1")]);
+    assert_eq!(&*world.write().version, "10");
+}
+
+#[test]
+fn what_somebody_wrote_after_us_is_known_though_we_are_answered_later() {
+    let mut world = World::new();
+    world.see(web("web-1", "10.0.0.1").version("7"));
+    world.round("web", &[healthy("10.0.0.1")]);
+    let write = world.write();
+    world.see(
+        web("web-1", "10.0.0.1")
+            .version("10")
+            .condition(false, "Theirs", ""),
+    );
+    world.written(&write, "9");
+    let again = world.write();
+    assert_eq!((words(&again).0, &*again.version), (true, "10"));
+}
+
+#[test]
 fn a_gate_that_somebody_closed_again_waits_again() {
     let mut world = World::new();
     world.see(web("web-1", "10.0.0.1").version("7"));
