@@ -62,6 +62,7 @@ pub struct Metrics {
     certificate_trusted: Gauge,
     rotations: Counted<1>,
     bundle_repairs: Counter,
+    files_broken: Family<Labels<1>, Gauge>,
 }
 
 impl Default for Metrics {
@@ -91,6 +92,7 @@ impl Default for Metrics {
             certificate_trusted: Gauge::default(),
             rotations: Family::default(),
             bundle_repairs: Counter::default(),
+            files_broken: Family::default(),
         };
         metrics.register();
         metrics
@@ -203,6 +205,11 @@ impl Metrics {
             "ca_bundle_repairs",
             "Webhook configurations that somebody else had changed a caBundle of, put back",
             self.bundle_repairs.clone(),
+        );
+        r.register(
+            "file_broken",
+            "1 while a file that was changed cannot be used, and what it held before counts, by flag",
+            self.files_broken.clone(),
         );
     }
 
@@ -317,6 +324,12 @@ impl Metrics {
     /// Bundles of a webhook configuration were put back.
     pub fn bundle_repair(&self) {
         self.bundle_repairs.inc();
+    }
+
+    /// Whether the file of this flag, which is followed, could not be used when it was read last.
+    pub fn file_broken(&self, flag: &'static str, broken: bool) {
+        let gauge = self.files_broken.get_or_create(&[("flag", flag)]);
+        gauge.set(broken.into());
     }
 }
 

@@ -14,6 +14,7 @@ use crate::metrics::Metrics;
 use crate::pki::make::service_names;
 use crate::rules::rotation::Lifetimes;
 use crate::serve::certificates::{self, Certificates, PemFiles};
+use crate::serve::clients::Clients;
 
 /// The source, from the settings.
 pub(super) enum Source {
@@ -67,6 +68,18 @@ impl Source {
             }
         }
     }
+}
+
+/// Who may connect; `None` is anybody. The file is read at once, so that a start without it fails.
+pub(super) fn clients(
+    settings: &TlsSettings,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<Option<Arc<Clients>>> {
+    let Some(file) = settings.client_ca.clone() else {
+        return Ok(None);
+    };
+    let clients = Clients::read(file, settings.client_names.clone(), metrics.clone())?;
+    Ok(Some(Arc::new(clients)))
 }
 
 fn place(settings: &Settings, kube: &Client) -> Place {

@@ -33,6 +33,7 @@ use crate::health::{Loop, action};
 use crate::metrics::Metrics;
 use crate::rules::gates::GatePolicy;
 use crate::serve::certificates::Certificates;
+use crate::serve::clients::Clients;
 use crate::serve::edge::{self, Edge, Limits};
 use crate::serve::health::{Health, Heartbeat, STALLED_AFTER};
 use crate::serve::{Phase, PhaseReceiver, PhaseSender, admin, phases};
@@ -59,6 +60,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<u8> {
     let metrics = Arc::new(Metrics::default());
     let source = Source::new(&settings.tls)?;
     let certificates = Arc::new(source.certificates(&metrics)?);
+    let clients = certificate::clients(&settings.tls, &metrics)?;
     let allowed = settings.allow_arns.clone().map(Allowed::read);
     let allowed = allowed.transpose()?.map(Arc::new);
     let kube = kubernetes(settings.kubeconfig.as_deref()).await?;
@@ -77,6 +79,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<u8> {
         events: Arc::new(Events::new(kube.clone(), pod_name(&settings))),
         metrics,
         certificates,
+        clients,
         allowed,
         kube,
         aws,
@@ -88,7 +91,11 @@ pub async fn run(settings: Settings) -> anyhow::Result<u8> {
     let (name, keeper) = source.keeper(&settings, &shared);
     tasks.start(name, keeper);
     if let Some(allowed) = &shared.allowed {
-        tasks.start("allow-list reload", allowed.clone().follow());
+        let follow = allowed.clone().follow(shared.metrics.clone());
+        tasks.start("allow-list reload", follow);
+    }
+    if let Some(clients) = &shared.clients {
+        tasks.start("client CA reload", clients.clone().follow());
     }
     tasks.start(
         "admin listener",
@@ -131,6 +138,8 @@ struct Shared {
     metrics: Arc<Metrics>,
     heartbeat: Arc<Heartbeat>,
     certificates: Arc<Certificates>,
+    /// Who may connect; `None` is anybody.
+    clients: Option<Arc<Clients>>,
     allowed: Option<Arc<Allowed>>,
     events: Arc<Events>,
     kube: Client,
@@ -192,7 +201,12 @@ impl Shared {
             bindings: Some(self.bindings()),
             limits: body::Limits::default(),
         });
-        let tls = edge::tls(self.certificates.clone()).context("cannot set up TLS")?;
+        let certificates = self.certificates.clone();
+        let tls = match self.clients.clone() {
+            Some(clients) => edge::mutual_tls(certificates, clients, clock::system()),
+            None => edge::tls(certificates),
+        };
+        let tls = tls.context("cannot set up TLS")?;
         let edge = Edge::https(router, tls, Limits::default(), self.metrics.clone());
         Ok(Arc::new(edge))
     }

@@ -9,6 +9,7 @@ use rustls_pki_types::DnsName;
 use thiserror::Error;
 
 use super::CERTIFICATE;
+use crate::rules::clients::ClientName;
 use crate::rules::rotation::{Lifetimes, LifetimesError, Share};
 
 /// The settings about certificates.
@@ -56,6 +57,12 @@ pub struct TlsSettings {
     /// How long API servers are given to see a new CA before it serves.
     #[arg(long, env = "TARGETGATE_TLS_CA_WAIT", value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration, help_heading = CERTIFICATE)]
     pub tls_ca_wait: Duration,
+    /// PEM file with the CAs of clients: only whoever shows a certificate of theirs may ask for reviews; read again when it changes [default: anybody may].
+    #[arg(long, env = "TARGETGATE_CLIENT_CA", value_name = "FILE", help_heading = CERTIFICATE)]
+    pub client_ca: Option<PathBuf>,
+    /// Names, separated by commas, of the clients that may: DNS names of the certificate, or else its common name [default: all of the CAs].
+    #[arg(long, env = "TARGETGATE_CLIENT_NAMES", value_name = "NAMES", value_delimiter = ',', requires = "client_ca", help_heading = CERTIFICATE)]
+    pub client_names: Vec<ClientName>,
 }
 
 /// Where the serving certificate comes from.
@@ -179,6 +186,8 @@ mod tests {
     #[case(&["--tls-renew-after", "1.5"], "--tls-renew-after")]
     #[case(&["--tls-names", "a.b,under score"], "--tls-names")]
     #[case(&["--tls-clock-skew", "soon"], "--tls-clock-skew")]
+    #[case(&["--client-names", "a"], "--client-ca")]
+    #[case(&["--client-ca", "a", "--client-names", "a,,b"], "--client-names")]
     fn what_does_not_go_together_is_refused(#[case] words: &[&str], #[case] named: &str) {
         let error = source(words).unwrap_err();
         assert!(error.contains(named), "{error}");

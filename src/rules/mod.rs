@@ -2,6 +2,7 @@
 
 pub mod absence;
 pub mod allow;
+pub mod clients;
 pub mod condition;
 pub mod defaults;
 #[cfg(test)]

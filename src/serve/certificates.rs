@@ -313,7 +313,10 @@ async fn reload(
             certificates.replace(certificate);
         }
     };
-    files::reload("certificate", move || files.load(), take, complaint).await
+    let complaint = files::reload("certificate", move || files.load(), take, complaint).await;
+    let metrics = &certificates.metrics;
+    metrics.file_broken("tls-cert", complaint.is_some());
+    complaint
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod certificates;
+pub mod clients;
 mod deadlines;
 pub mod edge;
 pub mod health;

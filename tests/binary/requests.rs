@@ -1,9 +1,12 @@
 //! What is answered over real sockets, above all to what is no review.
 
+use jiff::Timestamp;
 use rstest::rstest;
+use targetgate::dev_certs;
+use targetgate_sandbox::api::{Api, Options};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::process::{CLOSE, Process, SMALL, rest, review, status};
+use crate::process::{CLOSE, Process, SMALL, binary, rest, review, status};
 use crate::waiting::until;
 
 #[tokio::test]
@@ -94,4 +97,37 @@ async fn a_new_certificate_is_served_without_a_restart() {
     before.write_all(&review(SMALL, CLOSE)).await.unwrap();
     assert_eq!(status(&rest(&mut before).await), 200);
     process.logs("serving a new certificate").await;
+}
+
+#[tokio::test]
+async fn with_a_client_ca_who_shows_no_certificate_is_not_answered_but_by_the_admin_port() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.crt");
+    let made = dev_certs::make("shop", &[], Timestamp::now()).unwrap();
+    std::fs::write(&file, made.ca).unwrap();
+    let mut binary = binary();
+    binary.env("TARGETGATE_CLIENT_CA", file);
+    let mut process = Process::started_as(binary, Api::new(Options::default())).await;
+    process.becomes_ready().await;
+    for _ in 0..3 {
+        let mut stream = process.tls().await.unwrap();
+        // The refusal may be there already.
+        let _ = stream.write_all(&review(SMALL, CLOSE)).await;
+        let refused = stream.read(&mut [0]).await.unwrap_err();
+        let refused = refused.to_string();
+        assert!(refused.contains("CertificateRequired"), "{refused}");
+    }
+    let counted = r#"targetgate_tls_failures_total{cause="NoClientCertificate"} 3"#;
+    until("they are counted", || async {
+        let (_, metrics) = process.admin("/metrics").await;
+        metrics.contains(counted).then_some(())
+    })
+    .await;
+
+    // Who is refused cannot fill the log: the next line of the kind is about something else.
+    process.logs("it shows no client certificate").await;
+    let mut stream = process.tcp().await;
+    stream.write_all(&review(SMALL, CLOSE)).await.unwrap();
+    let next = process.logs("client dropped").await;
+    assert!(next["message"].to_string().contains("plain HTTP"), "{next}");
 }

@@ -11,6 +11,7 @@ use crate::waiting::until;
 #[rstest]
 #[case("--tls-cert", "/nonexistent/tls.crt")]
 #[case("--tls-key", "/nonexistent/tls.key")]
+#[case("--client-ca", "/nonexistent/ca.crt")]
 #[case("--kubeconfig", "/nonexistent/kubeconfig")]
 #[case("--listen", "192.0.2.1:9443")]
 #[case("--admin-listen", "192.0.2.1:8080")]

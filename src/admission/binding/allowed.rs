@@ -9,6 +9,7 @@ use thiserror::Error;
 use tracing::info;
 
 use crate::files::{self, Changes};
+use crate::metrics::Metrics;
 use crate::rules::allow::{AllowList, AllowListError};
 
 /// Bytes of the file that are read at most: what a ConfigMap holds.
@@ -65,11 +66,12 @@ impl Allowed {
 
     /// Reads the file again when it changes, for ever. What is no list is logged once, and the former list
     /// stays: nobody means to allow everything by a slip.
-    pub async fn follow(self: Arc<Self>) {
+    pub async fn follow(self: Arc<Self>, metrics: Arc<Metrics>) {
         let changes = Changes::of([self.path.as_path()]);
         let mut complaint = None;
         loop {
             complaint = self.reload(complaint).await;
+            metrics.file_broken("allow-arns", complaint.is_some());
             changes.next().await;
         }
     }
@@ -119,7 +121,8 @@ mod tests {
         let allowed = Arc::new(Allowed::read(file.clone()).unwrap());
         let may = || allowed.list().check("shop", &arn("web")).is_ok();
         assert!(!may());
-        let following = tokio::spawn(allowed.clone().follow());
+        let metrics = Arc::new(Metrics::default());
+        let following = tokio::spawn(allowed.clone().follow(metrics.clone()));
         fs::write(&file, ALL).unwrap();
         let noticed = async {
             while !may() {
@@ -127,9 +130,15 @@ mod tests {
             }
         };
         timeout(Duration::from_secs(60), noticed).await.unwrap();
-        following.abort();
-
         fs::write(&file, "nonsense").unwrap();
+        let broken = r#"file_broken{flag="allow-arns"} 1"#;
+        let told = async {
+            while !metrics.encode().contains(broken) {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(60), told).await.unwrap();
+        following.abort();
         let complaint = allowed.reload(None).await;
         assert!(complaint.is_some_and(|c| c.starts_with("--allow-arns")));
         fs::remove_file(&file).unwrap();

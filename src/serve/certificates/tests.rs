@@ -109,7 +109,8 @@ async fn a_swapped_link_is_noticed_and_a_broken_pair_keeps_the_former() {
     let volume = Volume::new();
     let files = volume.files();
     let certificate = files.load().unwrap();
-    let certificates = Arc::new(Certificates::new(certificate, Arc::default()));
+    let metrics = Arc::new(Metrics::default());
+    let certificates = Arc::new(Certificates::new(certificate, metrics.clone()));
     let following = tokio::spawn(follow(files.clone(), certificates.clone()));
 
     fs::write(volume.0.path().join("first/tls.key"), "nonsense").unwrap();
@@ -121,12 +122,14 @@ async fn a_swapped_link_is_noticed_and_a_broken_pair_keeps_the_former() {
     };
     // Well before the poll.
     timeout(POLL / 2, noticed).await.unwrap();
+    following.abort();
 
     fs::write(volume.0.path().join("second/tls.key"), "nonsense").unwrap();
     let complaint = reload(&files, &certificates, None).await;
     assert!(complaint.is_some_and(|c| c.starts_with("--tls-key")));
+    let broken = r#"file_broken{flag="tls-cert"} 1"#;
+    assert!(metrics.encode().contains(broken), "{}", metrics.encode());
     assert_eq!(certificates.expiry(), Some(expiry(MADE_AT + 60)));
-    following.abort();
 }
 
 #[tokio::test]

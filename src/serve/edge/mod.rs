@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,9 +15,6 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
-use rustls::{ServerConfig, SupportedProtocolVersion};
-use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -27,9 +24,15 @@ use tokio_rustls::TlsAcceptor;
 use tower::Service as _;
 use tracing::{debug, info, warn};
 
+use self::failure::{Said, TlsFailure, is_close};
 use super::deadlines::{Deadlines, Timed, Turns};
 use super::{Phase, PhaseReceiver, reached};
 use crate::metrics::Metrics;
+
+pub use self::acceptor::{mutual_tls, tls};
+
+mod acceptor;
+mod failure;
 
 /// Bytes of one request's head, and of what is read of a body at a time.
 const READ_BUFFER: usize = 64 * 1024;
@@ -75,88 +78,13 @@ impl Default for Limits {
     }
 }
 
-/// TLS as kube-apiserver needs it, with whatever certificate the resolver gives at the time.
-///
-/// No session is ever resumed, because kube-apiserver never asks for it: no tickets, no store.
-pub fn tls(resolver: Arc<dyn ResolvesServerCert>) -> Result<TlsAcceptor, rustls::Error> {
-    const VERSIONS: [&SupportedProtocolVersion; 2] =
-        [&rustls::version::TLS13, &rustls::version::TLS12];
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&VERSIONS)?
-        .with_no_client_auth()
-        .with_cert_resolver(resolver);
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    config.send_tls13_tickets = 0;
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    Ok(Arc::new(config).into())
-}
-
 /// Serves one router, over TLS or plainly.
 pub struct Edge {
     router: Router,
     tls: Option<TlsAcceptor>,
     limits: Limits,
     metrics: Arc<Metrics>,
-}
-
-/// Why a connection did not become TLS.
-#[derive(Debug, Error)]
-enum TlsFailure {
-    #[error("it speaks plain HTTP on the HTTPS port")]
-    PlainHttp,
-    #[error("its handshake was not done within {0:?}")]
-    Timeout(Duration),
-    #[error("it closed the connection during the handshake")]
-    Closed,
-    #[error("it refuses our certificate; does the webhook's caBundle hold the CA that signed it?")]
-    CertificateRefused(#[source] io::Error),
-    #[error("it shares no TLS version, cipher or key exchange with us")]
-    Incompatible(#[source] io::Error),
-    #[error("the handshake failed")]
-    Other(#[source] io::Error),
-}
-
-impl TlsFailure {
-    fn of(error: io::Error) -> Self {
-        use rustls::AlertDescription as Alert;
-        let tls = error.get_ref().and_then(|e| e.downcast_ref());
-        match tls {
-            Some(rustls::Error::AlertReceived(
-                Alert::UnknownCA
-                | Alert::BadCertificate
-                | Alert::CertificateExpired
-                | Alert::CertificateUnknown
-                | Alert::CertificateRevoked
-                | Alert::UnsupportedCertificate
-                // Its CA has our CA's name and another key.
-                | Alert::DecryptError,
-            )) => Self::CertificateRefused(error),
-            Some(rustls::Error::PeerIncompatible(_)) => Self::Incompatible(error),
-            None if is_close(error.kind()) => Self::Closed,
-            _ => Self::Other(error),
-        }
-    }
-
-    /// The metric's label.
-    fn cause(&self) -> &'static str {
-        match self {
-            Self::PlainHttp => "PlainHttp",
-            Self::Timeout(_) => "Timeout",
-            Self::Closed => "Closed",
-            Self::CertificateRefused(_) => "CertificateRefused",
-            Self::Incompatible(_) => "Incompatible",
-            Self::Other(_) => "Other",
-        }
-    }
-}
-
-fn is_close(kind: io::ErrorKind) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    matches!(
-        kind,
-        BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
-    )
+    said: Said,
 }
 
 impl Edge {
@@ -175,6 +103,7 @@ impl Edge {
             tls: None,
             limits,
             metrics,
+            said: Said::default(),
         }
     }
 
@@ -238,26 +167,38 @@ impl Edge {
         let Some(acceptor) = &self.tls else {
             return self.requests(stream, Protocol::Http1, phases).await;
         };
-        let failure = match timeout_at(handshake, acceptor.accept(stream)).await {
+        let accepting = acceptor.accept(stream).into_fallible();
+        match timeout_at(handshake, accepting).await {
             Ok(Ok(stream)) => {
                 let protocol = match stream.get_ref().1.alpn_protocol() {
                     Some(b"h2") => Protocol::Http2,
                     _ => Protocol::Http1,
                 };
-                return self.requests(stream, protocol, phases).await;
+                self.requests(stream, protocol, phases).await;
             }
-            Ok(Err(error)) => TlsFailure::of(error),
-            Err(_) => TlsFailure::Timeout(self.limits.handshake),
-        };
-        self.tls_failed(&failure);
+            Ok(Err((error, mut stream))) => {
+                let failure = TlsFailure::of(error);
+                self.tls_failed(&failure);
+                if failure.may_have_sent_more() {
+                    // It may have gone already.
+                    let _ = timeout_at(handshake, part(&mut stream)).await;
+                }
+            }
+            Err(_) => self.tls_failed(&TlsFailure::Timeout(self.limits.handshake)),
+        }
     }
 
     fn tls_failed(&self, failure: &TlsFailure) {
         self.metrics.tls_failure(failure.cause());
-        match failure {
+        let said = match failure {
             // TCP probes and port scans come and go.
-            TlsFailure::Closed => debug!("client dropped: {failure}"),
-            _ => warn!(source = failure.source(), "client dropped: {failure}"),
+            TlsFailure::Closed => None,
+            _ => self.said.now(failure.cause()),
+        };
+        let source = failure.source();
+        match said {
+            Some(unsaid) => warn!(source, unsaid, "client dropped: {failure}"),
+            None => debug!(source, "client dropped: {failure}"),
         }
     }
 
@@ -292,7 +233,13 @@ impl Edge {
         };
         if turns.ended_by_slow_head() {
             self.metrics.refusal("HeadTimeout");
-            info!(deadline = ?self.limits.head, "client dropped: its request head did not end in time");
+            let deadline = self.limits.head;
+            if let Some(unsaid) = self.said.now("HeadTimeout") {
+                info!(
+                    ?deadline,
+                    unsaid, "client dropped: its request head did not end in time"
+                );
+            }
         } else if let Err(error) = ended {
             debug!(source = error.as_ref(), "connection ended early");
         }
@@ -384,10 +331,7 @@ async fn starts_as_http(stream: &TcpStream, deadline: Instant) -> bool {
 async fn refuse_plain_http(mut stream: TcpStream, deadline: Instant) {
     let answer = async {
         stream.write_all(PLAIN_HTTP).await?;
-        stream.shutdown().await?;
-        // A close with unread bytes resets the connection, and the answer is lost on the way.
-        let mut rest = Pin::new(&mut stream).take(READ_BUFFER as u64);
-        tokio::io::copy(&mut rest, &mut tokio::io::sink()).await
+        part(&mut stream).await
     };
     if let Ok(Err(error)) = timeout_at(deadline, answer).await {
         debug!(
@@ -395,6 +339,15 @@ async fn refuse_plain_http(mut stream: TcpStream, deadline: Instant) {
             "the refusal of plain HTTP was not read"
         );
     }
+}
+
+/// Says that nothing more will come, and waits for the peer's end: a close with unread bytes resets the
+/// connection, and our last word is lost on the way.
+async fn part(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
+    stream.shutdown().await?;
+    let mut rest = stream.take(READ_BUFFER as u64);
+    tokio::io::copy(&mut rest, &mut tokio::io::sink()).await?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 use axum::routing::{get, post};
+use rustls::client::WantsClientCert;
+use rustls::server::ResolvesServerCert;
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{DuplexStream, duplex};
@@ -10,6 +12,9 @@ use tokio_rustls::TlsConnector;
 use super::*;
 use crate::dev_certs;
 use crate::serve::{PhaseSender, phases};
+
+mod clients;
+mod suites;
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const LONG: Duration = Duration::from_secs(60);
@@ -67,26 +72,39 @@ fn serve(tls: Option<TlsAcceptor>) -> Served {
 
 /// A CA and an acceptor whose certificate that CA signed.
 fn acceptor() -> (CertificateDer<'static>, TlsAcceptor) {
+    let (ca, certificate) = certificate();
+    (ca, tls(certificate).unwrap())
+}
+
+/// A CA and a certificate that it signed.
+fn certificate() -> (CertificateDer<'static>, Arc<Fixed>) {
     let made = dev_certs::make("shop", &[], jiff::Timestamp::now()).unwrap();
     let leaf = CertificateDer::from_pem_slice(made.certificate.as_bytes()).unwrap();
     let key = PrivateKeyDer::from_pem_slice(made.key.as_bytes()).unwrap();
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     let key = CertifiedKey::from_der(vec![leaf], key, &provider).unwrap();
     let ca = CertificateDer::from_pem_slice(made.ca.as_bytes()).unwrap();
-    (ca, tls(Arc::new(Fixed(Arc::new(key)))).unwrap())
+    (ca, Arc::new(Fixed(Arc::new(key))))
 }
 
 fn connector(ca: CertificateDer<'static>, alpn: &[&[u8]]) -> TlsConnector {
+    let mut config = trusting(ca, rustls::ALL_VERSIONS).with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
+    Arc::new(config).into()
+}
+
+/// A client that trusts this CA, and speaks these versions.
+fn trusting(
+    ca: CertificateDer<'static>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> ConfigBuilder<ClientConfig, WantsClientCert> {
     let mut roots = RootCertStore::empty();
     roots.add(ca).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+    ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
         .unwrap()
         .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
-    Arc::new(config).into()
 }
 
 fn name(name: &'static str) -> ServerName<'static> {

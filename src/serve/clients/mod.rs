@@ -1,0 +1,306 @@
+//! Who may connect: clients whose certificate a CA of `--client-ca` has signed.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::aws_lc_rs;
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, RootCertStore,
+    SignatureScheme,
+};
+use rustls_pki_types::pem::{self, PemObject as _};
+use rustls_pki_types::{CertificateDer, UnixTime};
+use thiserror::Error;
+use tracing::info;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::FromDer as _;
+
+use crate::files::{self, Changes};
+use crate::metrics::Metrics;
+use crate::rules::clients::{Called, ClientName};
+
+/// Bytes of the file that are read at most: what a ConfigMap or a Secret holds.
+const MAX_FILE: u64 = 1 << 20;
+
+/// Why nobody could be let in by this file.
+#[derive(Debug, Error)]
+pub enum ClientCaError {
+    /// The file cannot be read.
+    #[error(
+        "--client-ca: cannot read {}; give a PEM file with the CA of kube-apiserver's client certificate",
+        path.display()
+    )]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is too long.
+    #[error("--client-ca: {} is longer than {MAX_FILE} bytes", path.display())]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It holds no certificate, or something broken.
+    #[error(
+        "--client-ca: {} does not hold PEM certificates (-----BEGIN CERTIFICATE-----)",
+        path.display()
+    )]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: pem::Error,
+    },
+    /// What it holds is no certificate.
+    #[error("--client-ca: certificate {number} of {} cannot be parsed", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Which of its certificates, from 1.
+        number: usize,
+        /// What is wrong with it.
+        source: rustls::Error,
+    },
+    /// What it holds signs for nobody.
+    #[error(
+        "--client-ca: certificate {number} of {} is no CA's; give the CA that signed the client's \
+         certificate, not that certificate itself",
+        path.display()
+    )]
+    NoCa {
+        /// The file.
+        path: PathBuf,
+        /// Which of its certificates, from 1.
+        number: usize,
+    },
+}
+
+/// A certificate that verifies, and is for somebody who may not ask.
+#[derive(Debug, Error)]
+#[error("it is for {0}")]
+pub(super) struct NotNamed(String);
+
+/// Lets in who shows a certificate for client authentication that one of the CAs has signed, under one
+/// of the names where names are given. The CAs can be replaced at any time.
+///
+/// As RFC 5280 (6.1.1) has it, a CA in the file is a name and a key: its own expiry is not looked at.
+/// Who may no longer sign has to go from the file.
+pub struct Clients {
+    file: PathBuf,
+    names: Vec<ClientName>,
+    cas: ArcSwap<Cas>,
+    metrics: Arc<Metrics>,
+}
+
+/// The CAs of the file, and what verifies against them.
+struct Cas {
+    certificates: Vec<CertificateDer<'static>>,
+    verifier: Arc<dyn ClientCertVerifier>,
+}
+
+impl Clients {
+    /// Reads the CAs; with no `names` any client of theirs may ask. Blocks on the file system.
+    ///
+    /// # Errors
+    /// Why the file holds no CAs. It is never gone by in part.
+    pub fn read(
+        file: PathBuf,
+        names: Vec<ClientName>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, ClientCaError> {
+        let cas = ArcSwap::from_pointee(load(&file)?);
+        Ok(Self {
+            file,
+            names,
+            cas,
+            metrics,
+        })
+    }
+
+    /// Reads the file again when it changes, for ever. New handshakes go by the new CAs; connections
+    /// that are open stay. What cannot be used is logged once, and the former CAs stay.
+    pub async fn follow(self: Arc<Self>) {
+        let changes = Changes::of([self.file.as_path()]);
+        let mut complaint = None;
+        loop {
+            // First of all: the file may have changed before the watch began.
+            complaint = self.reload(complaint).await;
+            changes.next().await;
+        }
+    }
+
+    pub(super) async fn reload(&self, complaint: Option<String>) -> Option<String> {
+        let file = self.file.clone();
+        let take = |cas: Cas| {
+            if self.cas.load().certificates != cas.certificates {
+                info!(cas = cas.certificates.len(), "going by new client CAs");
+                self.cas.store(Arc::new(cas));
+            }
+        };
+        let complaint = files::reload("client CAs", move || load(&file), take, complaint).await;
+        self.metrics.file_broken("client-ca", complaint.is_some());
+        complaint
+    }
+
+    fn check_name(&self, certificate: &CertificateDer<'_>) -> Result<(), rustls::Error> {
+        if self.names.is_empty() {
+            return Ok(());
+        }
+        let parsed = X509Certificate::from_der(certificate);
+        let (_, parsed) = parsed.map_err(|_| CertificateError::BadEncoding)?;
+        let called = called(&parsed);
+        match called.is_one_of(&self.names) {
+            true => Ok(()),
+            false => {
+                let not_named = Arc::new(NotNamed(called.to_string()));
+                Err(CertificateError::Other(OtherError(not_named)).into())
+            }
+        }
+    }
+}
+
+fn load(path: &Path) -> Result<Cas, ClientCaError> {
+    let path = path.to_owned();
+    let text = match read(&path) {
+        Ok(Some(text)) => text,
+        Ok(None) => return Err(ClientCaError::TooLong { path }),
+        Err(source) => return Err(ClientCaError::Read { path, source }),
+    };
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    let certificates = match certificates {
+        Ok(none) if none.is_empty() => Err(pem::Error::NoItemsFound),
+        read => read,
+    };
+    let certificates = match certificates {
+        Ok(certificates) => certificates,
+        Err(source) => return Err(ClientCaError::Pem { path, source }),
+    };
+    let mut roots = RootCertStore::empty();
+    for (certificate, number) in certificates.iter().zip(1..) {
+        if let Err(source) = roots.add(certificate.clone()) {
+            return Err(ClientCaError::Parse {
+                path,
+                number,
+                source,
+            });
+        }
+        if !X509Certificate::from_der(certificate).is_ok_and(|(_, parsed)| parsed.is_ca()) {
+            return Err(ClientCaError::NoCa { path, number });
+        }
+    }
+    Ok(Cas {
+        verifier: verifier(roots),
+        certificates,
+    })
+}
+
+/// The whole file; `None` is one that is too long.
+fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let mut text = vec![];
+    File::open(path)?
+        .take(MAX_FILE + 1)
+        .read_to_end(&mut text)?;
+    Ok((text.len() as u64 <= MAX_FILE).then_some(text))
+}
+
+/// Does not tell clients which CAs are known: one that picks its certificate by that would show none,
+/// and we could not say what was wrong with it.
+fn verifier(roots: RootCertStore) -> Arc<dyn ClientCertVerifier> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
+        .clear_root_hint_subjects()
+        .build()
+        .expect("a file without a certificate is refused, and there is no revocation list")
+}
+
+/// Names that cannot be read are none.
+fn called<'a>(certificate: &'a X509Certificate<'_>) -> Called<'a> {
+    let Ok(alternatives) = certificate.subject_alternative_name() else {
+        return Called::default();
+    };
+    let alternatives = alternatives
+        .iter()
+        .flat_map(|extension| &extension.value.general_names);
+    let dns_names = alternatives.filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some(*name),
+        _ => None,
+    });
+    let mut common_names = certificate.subject().iter_common_name();
+    let common_name = match (common_names.next(), common_names.next()) {
+        (Some(only), None) => only.as_str().ok(),
+        _ => None,
+    };
+    Called {
+        dns_names: dns_names.collect(),
+        common_name,
+    }
+}
+
+/// [`ClientCertVerifier`] asks for it.
+impl fmt::Debug for Clients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Clients")
+            .field("file", &self.file)
+            .field("names", &self.names)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ClientCertVerifier for Clients {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let cas = self.cas.load();
+        let verified = cas
+            .verifier
+            .verify_client_cert(end_entity, intermediates, now)?;
+        self.check_name(end_entity)?;
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let cas = self.cas.load();
+        cas.verifier.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let cas = self.cas.load();
+        cas.verifier.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.cas.load().verifier.supported_verify_schemes()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+//! Why connections do not become TLS, and how often that is said.
+
+use std::collections::HashMap;
+use std::io;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustls::{AlertDescription as Alert, CertificateError};
+use thiserror::Error;
+use tokio::time::Instant;
+
+use crate::serve::clients::NotNamed;
+
+/// Why a connection did not become TLS.
+#[derive(Debug, Error)]
+pub(super) enum TlsFailure {
+    #[error("it speaks plain HTTP on the HTTPS port")]
+    PlainHttp,
+    #[error("its handshake was not done within {0:?}")]
+    Timeout(Duration),
+    #[error("it closed the connection during the handshake")]
+    Closed,
+    #[error("it refuses our certificate; does the webhook's caBundle hold the CA that signed it?")]
+    CertificateRefused(#[source] io::Error),
+    #[error("it shares no TLS version, cipher or key exchange with us")]
+    Incompatible(#[source] io::Error),
+    #[error(
+        "it shows no client certificate; kube-apiserver shows one where the file of its \
+         --admission-control-config-file names one for our Service"
+    )]
+    NoClientCertificate,
+    #[error("its client certificate does not verify by --client-ca")]
+    ClientRefused(#[source] io::Error),
+    #[error("its client certificate verifies by --client-ca, but {0}, not one of --client-names")]
+    ClientNotNamed(String),
+    #[error("the handshake failed")]
+    Other(#[source] io::Error),
+}
+
+impl TlsFailure {
+    pub(super) fn of(error: io::Error) -> Self {
+        let tls = error.get_ref().and_then(|e| e.downcast_ref());
+        match tls {
+            Some(rustls::Error::AlertReceived(
+                Alert::UnknownCA
+                | Alert::BadCertificate
+                | Alert::CertificateExpired
+                | Alert::CertificateUnknown
+                | Alert::CertificateRevoked
+                | Alert::UnsupportedCertificate
+                // Its CA has our CA's name and another key.
+                | Alert::DecryptError,
+            )) => Self::CertificateRefused(error),
+            Some(rustls::Error::PeerIncompatible(_)) => Self::Incompatible(error),
+            Some(rustls::Error::NoCertificatesPresented) => Self::NoClientCertificate,
+            Some(rustls::Error::InvalidCertificate(why)) => match not_named(why) {
+                Some(why) => Self::ClientNotNamed(why),
+                None => Self::ClientRefused(error),
+            },
+            None if is_close(error.kind()) => Self::Closed,
+            _ => Self::Other(error),
+        }
+    }
+
+    /// The metric's label.
+    pub(super) fn cause(&self) -> &'static str {
+        match self {
+            Self::PlainHttp => "PlainHttp",
+            Self::Timeout(_) => "Timeout",
+            Self::Closed => "Closed",
+            Self::CertificateRefused(_) => "CertificateRefused",
+            Self::Incompatible(_) => "Incompatible",
+            Self::NoClientCertificate => "NoClientCertificate",
+            Self::ClientRefused(_) => "ClientRefused",
+            Self::ClientNotNamed(_) => "ClientNotNamed",
+            Self::Other(_) => "Other",
+        }
+    }
+
+    /// Whether the client may have sent more before it learns of our refusal: in TLS 1.3 its handshake
+    /// is done by then.
+    pub(super) fn may_have_sent_more(&self) -> bool {
+        use TlsFailure::{ClientNotNamed, ClientRefused, NoClientCertificate};
+        matches!(
+            self,
+            NoClientCertificate | ClientRefused(_) | ClientNotNamed(_)
+        )
+    }
+}
+
+fn not_named(why: &CertificateError) -> Option<String> {
+    match why {
+        CertificateError::Other(other) => {
+            other.0.downcast_ref::<NotNamed>().map(ToString::to_string)
+        }
+        _ => None,
+    }
+}
+
+/// Whether the peer went away.
+pub(super) fn is_close(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(
+        kind,
+        BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
+    )
+}
+
+/// A cause is said so often at most.
+pub(super) const SAID_EVERY: Duration = Duration::from_secs(60);
+
+/// Decides what is said aloud: whoever can connect can fail as often as he likes, and must not fill the
+/// log. It holds as many entries as there are causes.
+#[derive(Debug, Default)]
+pub(super) struct Said(Mutex<HashMap<&'static str, Last>>);
+
+#[derive(Debug)]
+struct Last {
+    at: Instant,
+    unsaid: u64,
+}
+
+impl Said {
+    /// Whether this cause is to be said now; then how often it came unsaid since it was said last.
+    pub(super) fn now(&self, cause: &'static str) -> Option<u64> {
+        let mut said = self.0.lock();
+        let now = Instant::now();
+        match said.get_mut(cause) {
+            Some(last) if now < last.at + SAID_EVERY => {
+                last.unsaid += 1;
+                None
+            }
+            _ => {
+                let last = said.insert(cause, Last { at: now, unsaid: 0 });
+                Some(last.map_or(0, |last| last.unsaid))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn each_cause_is_said_once_a_minute_with_how_often_it_came_meanwhile() {
+        let said = Said::default();
+        assert_eq!(said.now("Other"), Some(0));
+        assert_eq!((said.now("Other"), said.now("Other")), (None, None));
+        assert_eq!(said.now("Timeout"), Some(0));
+        advance(SAID_EVERY - Duration::from_millis(1)).await;
+        assert_eq!(said.now("Other"), None);
+        advance(Duration::from_millis(1)).await;
+        assert_eq!((said.now("Other"), said.now("Other")), (Some(3), None));
+    }
+}
