@@ -64,6 +64,7 @@ async fn on_a_real_cluster_the_demo_measures_the_same_and_leaves_nothing_behind(
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let with_controllers = controlplane::Options {
         controller_manager: true,
+        ..controlplane::Options::default()
     };
     let control_plane = ControlPlane::start(with_controllers).await.unwrap();
     let options = || options(0.05, Some(control_plane.kubeconfig()));

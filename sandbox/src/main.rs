@@ -118,6 +118,7 @@ async fn run_demo(arguments: DemoArguments) -> anyhow::Result<Ended> {
 async fn run_control_plane() -> anyhow::Result<Ended> {
     let options = controlplane::Options {
         controller_manager: true,
+        ..controlplane::Options::default()
     };
     // Before the control plane starts: from here on a signal ends it in good order.
     let mut terminate = signal(SignalKind::terminate())?;

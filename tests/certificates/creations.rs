@@ -111,7 +111,7 @@ async fn create(world: Arc<World>, made: Arc<AtomicUsize>, mut stopped: oneshot:
 }
 
 /// Reviews that were answered.
-async fn reviews(world: &World) -> f64 {
+pub(crate) async fn reviews(world: &World) -> f64 {
     let hook = format!("name=\"{}\"", world.pod_hook());
     let labels = [hook.as_str(), "code=\"200\"", "rejected=\"false\""];
     world
@@ -120,7 +120,7 @@ async fn reviews(world: &World) -> f64 {
 }
 
 /// Reviews that failed, whatever became of the pods.
-async fn failures(world: &World) -> f64 {
+pub(crate) async fn failures(world: &World) -> f64 {
     let hook = format!("name=\"{}\"", world.pod_hook());
     let open = "apiserver_admission_webhook_fail_open_count";
     let rejected = "apiserver_admission_webhook_rejection_count";

@@ -39,6 +39,12 @@ impl Proxy {
     /// One without a backend: it takes no connection yet.
     pub(crate) async fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(listener.into_std().unwrap())
+    }
+
+    /// The same, on an address that was taken before.
+    pub(crate) fn on(listener: std::net::TcpListener) -> Self {
+        let listener = TcpListener::from_std(listener).unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             backends: Mutex::default(),

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use targetgate_sandbox::controlplane::{ControlPlane, Options};
 use tokio::sync::OnceCell;
 
+use crate::clients::Identities;
 use crate::proxy::Proxy;
 
 /// The name of everything that an installation consists of, but for the configurations.
@@ -23,7 +24,7 @@ pub(crate) const NAME: &str = "targetgate";
 pub(crate) const APPLIER: &str = "argocd-controller";
 
 /// One for all tests of this program; it goes with the process.
-static CONTROL_PLANE: OnceCell<ControlPlane> = OnceCell::const_new();
+static SHARED: OnceCell<Shared> = OnceCell::const_new();
 /// Makes the names of each test its own.
 static TESTS: AtomicU32 = AtomicU32::new(0);
 
@@ -35,24 +36,50 @@ pub(crate) struct World {
     pub(crate) proxy: Proxy,
 }
 
-pub(crate) async fn control_plane() -> &'static ControlPlane {
-    let started = CONTROL_PLANE.get_or_try_init(|| ControlPlane::start(Options::default()));
-    match started.await {
-        Ok(control_plane) => control_plane,
+/// What all tests share.
+pub(crate) struct Shared {
+    control_plane: ControlPlane,
+    /// Who its API server is to some hooks; to those of most tests it is nobody.
+    pub(crate) identities: Identities,
+}
+
+pub(crate) async fn shared() -> &'static Shared {
+    let start = async || {
+        let (identities, webhook_users) = Identities::new();
+        let options = Options {
+            webhook_users,
+            ..Options::default()
+        };
+        let control_plane = ControlPlane::start(options).await;
+        control_plane.map(|control_plane| Shared {
+            control_plane,
+            identities,
+        })
+    };
+    match SHARED.get_or_try_init(start).await {
+        Ok(shared) => shared,
         Err(error) => panic!("{:#}", anyhow::Error::new(error)),
     }
 }
 
+pub(crate) async fn control_plane() -> &'static ControlPlane {
+    &shared().await.control_plane
+}
+
 impl World {
     pub(crate) async fn new() -> Self {
+        let number = TESTS.fetch_add(1, Ordering::Relaxed);
+        Self::behind(format!("test-{number}"), Proxy::new().await).await
+    }
+
+    /// The same with a namespace and a proxy of the test's choice.
+    pub(crate) async fn behind(namespace: String, proxy: Proxy) -> Self {
         // An error means that one is installed already, which is as good.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let client = control_plane().await.client().await.unwrap();
-        let number = TESTS.fetch_add(1, Ordering::Relaxed);
         let world = Self {
-            client,
-            namespace: format!("test-{number}"),
-            proxy: Proxy::new().await,
+            client: control_plane().await.client().await.unwrap(),
+            namespace,
+            proxy,
         };
         let namespace = json!({ "metadata": { "name": world.namespace } });
         create(&Api::<Namespace>::all(world.client.clone()), namespace).await;

@@ -20,6 +20,7 @@ pub(crate) async fn control_plane() -> &'static ControlPlane {
     let start = || async {
         let options = Options {
             controller_manager: true,
+            ..Options::default()
         };
         ControlPlane::start(options).await
     };

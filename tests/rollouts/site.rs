@@ -267,6 +267,7 @@ pub(crate) async fn control_plane() -> anyhow::Result<ControlPlane> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let options = controlplane::Options {
         controller_manager: true,
+        ..controlplane::Options::default()
     };
     let control_plane = ControlPlane::start(options).await?;
     let client = control_plane.client().await?;

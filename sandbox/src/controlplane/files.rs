@@ -8,7 +8,10 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use super::ControlPlaneError;
+use super::{
+    ControlPlaneError,
+    webhook_users::{self, WebhookUser},
+};
 
 /// The administrator's token: whoever reads the kubeconfig has it, for as long as the tests run.
 const ADMIN_TOKEN: &str = "sandbox-admin";
@@ -31,6 +34,8 @@ pub(super) struct Files {
     pub(super) tokens: PathBuf,
     /// The administrator's.
     pub(super) kubeconfig: PathBuf,
+    /// Who the API server is to webhooks, where it is anybody.
+    pub(super) admission_control: Option<PathBuf>,
     pub(super) audit_policy: PathBuf,
     pub(super) audit_log: PathBuf,
     server: SocketAddr,
@@ -38,7 +43,11 @@ pub(super) struct Files {
 }
 
 impl Files {
-    pub(super) fn write(folder: &Path, server: SocketAddr) -> Result<Files, ControlPlaneError> {
+    pub(super) fn write(
+        folder: &Path,
+        server: SocketAddr,
+        webhook_users: &[WebhookUser],
+    ) -> Result<Files, ControlPlaneError> {
         let made = rcgen::generate_simple_self_signed([server.ip().to_string()])
             .map_err(ControlPlaneError::Certificate)?;
         let authority = made.cert.pem();
@@ -51,6 +60,7 @@ impl Files {
                 &format!("{ADMIN_TOKEN},admin,admin,\"system:masters\"\n"),
             )?,
             kubeconfig: PathBuf::new(),
+            admission_control: webhook_users::write_files(folder, webhook_users)?,
             audit_policy: write(folder, "audit-policy.yaml", AUDIT_POLICY)?,
             audit_log: write(folder, "audit.log", "")?,
             server,
@@ -80,7 +90,7 @@ impl Files {
     }
 }
 
-fn write(folder: &Path, name: &str, text: &str) -> Result<PathBuf, ControlPlaneError> {
+pub(super) fn write(folder: &Path, name: &str, text: &str) -> Result<PathBuf, ControlPlaneError> {
     let path = folder.join(name);
     match fs::write(&path, text) {
         Ok(()) => Ok(path),

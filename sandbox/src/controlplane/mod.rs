@@ -11,6 +11,7 @@ mod audit;
 mod etcd;
 mod files;
 mod programs;
+pub mod webhook_users;
 
 use std::{
     io,
@@ -24,17 +25,20 @@ use kube::{
 };
 use tokio::time::sleep;
 
-use self::{addresses::Addresses, files::Files, programs::Programs};
+use self::{addresses::Addresses, files::Files, programs::Programs, webhook_users::WebhookUser};
 pub use self::{audit::AuditEvent, programs::MissingProgram};
 pub use crate::supervised::ProcessError;
 use crate::supervised::{Folder, LOOK_AGAIN, Supervised};
 
 /// What is started.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Options {
     /// With kube-controller-manager: real Deployments, StatefulSets, garbage collection, and
     /// namespaces that go when they are deleted.
     pub controller_manager: bool,
+    /// Who the API server is to webhooks, by its `--admission-control-config-file`; to any other it is
+    /// nobody.
+    pub webhook_users: Vec<WebhookUser>,
 }
 
 /// Why there is no control plane.
@@ -104,7 +108,7 @@ impl ControlPlane {
         let programs = Programs::find()?;
         let folder = Folder::new()?;
         let addresses = Addresses::hold().map_err(ControlPlaneError::Port)?;
-        let files = Files::write(folder.path(), addresses.server)?;
+        let files = Files::write(folder.path(), addresses.server, &options.webhook_users)?;
 
         let arguments = etcd_arguments(folder.path(), &addresses);
         let mut etcd = folder.start("etcd", &programs.program("etcd")?, &arguments)?;
@@ -233,7 +237,7 @@ fn etcd_arguments(folder: &Path, addresses: &Addresses) -> Vec<String> {
 
 fn api_server_arguments(files: &Files, addresses: &Addresses) -> Vec<String> {
     let server = addresses.server;
-    vec![
+    let mut arguments = vec![
         format!("--etcd-servers=http://{}", addresses.etcd),
         format!("--bind-address={}", server.ip()),
         format!("--advertise-address={}", server.ip()),
@@ -254,7 +258,11 @@ fn api_server_arguments(files: &Files, addresses: &Addresses) -> Vec<String> {
         "--endpoint-reconciler-type=none".to_owned(),
         format!("--audit-policy-file={}", files.audit_policy.display()),
         format!("--audit-log-path={}", files.audit_log.display()),
-    ]
+    ];
+    let file = files.admission_control.as_ref();
+    arguments
+        .extend(file.map(|file| format!("--admission-control-config-file={}", file.display())));
+    arguments
 }
 
 fn controller_manager_arguments(files: &Files) -> Vec<String> {
