@@ -73,6 +73,14 @@ pub(crate) fn options() -> Vec<(&'static str, Value)> {
             json!({ "certificates": { "secretName": "own" } }),
         ),
         (
+            "clients of a CA in a ConfigMap",
+            json!({ "clientCA": { "name": "clients", "names": ["kube-apiserver", "api.example.com"] } }),
+        ),
+        (
+            "clients of a CA in a Secret",
+            json!({ "clientCA": { "kind": "Secret", "name": "clients", "key": "tls.crt" } }),
+        ),
+        (
             "AWS",
             json!({
                 "aws": { "region": "us-gov-west-1", "useFipsEndpoint": true, "useDualstackEndpoint": true },

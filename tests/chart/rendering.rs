@@ -92,6 +92,9 @@ fn helm_lint_finds_nothing() {
 #[case(json!({ "ports": { "webhook": 0 } }), "/ports/webhook")]
 #[case(json!({ "certificates": { "source": "magic" } }), "/certificates/source")]
 #[case(json!({ "certificates": { "source": "cert-manager" } }), "certificates.issuerRef")]
+#[case(json!({ "clientCA": { "kind": "File" } }), "/clientCA/kind")]
+#[case(json!({ "clientCA": { "name": "clients", "names": ["a,b"] } }), "/clientCA/names")]
+#[case(json!({ "clientCA": { "names": ["kube-apiserver"] } }), "clientCA.name is missing")]
 #[case(json!({ "aws": { "region": "Frankfurt" } }), "/aws/region")]
 #[case(json!({ "proxy": { "https": "proxy:3128" } }), "/proxy/https")]
 #[case(json!({ "settings": { "no-such-flag": "1" } }), "'no-such-flag'")]
@@ -155,6 +158,8 @@ fn every_flag_of_serve_can_be_set_once() {
     let own = [
         "admin-listen",
         "allow-arns",
+        "client-ca",
+        "client-names",
         "kubeconfig",
         "listen",
         "namespace",

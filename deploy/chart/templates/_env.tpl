@@ -28,6 +28,16 @@ TARGETGATE_TLS_SECRET: {{ .Values.certificates.secretName }}
 {{- if .Values.allowList }}
 TARGETGATE_ALLOW_ARNS: /allow/allow.yaml
 {{- end }}
+{{- with .Values.clientCA }}
+{{- if .name }}
+TARGETGATE_CLIENT_CA: /client-ca/{{ .key }}
+{{- with .names }}
+TARGETGATE_CLIENT_NAMES: {{ join "," . | quote }}
+{{- end }}
+{{- else if .names }}
+{{- fail "clientCA.name is missing: what clientCA.names are names of" }}
+{{- end }}
+{{- end }}
 {{- if ne (int .Values.ports.webhook) 9443 }}
 TARGETGATE_LISTEN: "[::]:{{ .Values.ports.webhook }}"
 {{- end }}
