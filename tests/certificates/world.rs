@@ -69,11 +69,14 @@ pub(crate) async fn control_plane() -> &'static ControlPlane {
 impl World {
     pub(crate) async fn new() -> Self {
         let number = TESTS.fetch_add(1, Ordering::Relaxed);
-        Self::behind(format!("test-{number}"), Proxy::new().await).await
+        let proxy = Proxy::new().await;
+        let world = Self::without_hooks(format!("test-{number}"), proxy).await;
+        world.register_hooks().await;
+        world
     }
 
-    /// The same with a namespace and a proxy of the test's choice.
-    pub(crate) async fn behind(namespace: String, proxy: Proxy) -> Self {
+    /// One with a namespace and a proxy of the test's choice, and no hooks yet.
+    pub(crate) async fn without_hooks(namespace: String, proxy: Proxy) -> Self {
         // An error means that one is installed already, which is as good.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let world = Self {
@@ -88,18 +91,21 @@ impl World {
             "spec": { "type": "ExternalName", "externalName": "localhost" },
         });
         create(&world.api::<Service>(), service).await;
+        world
+    }
+
+    pub(crate) async fn register_hooks(&self) {
         // managedFields keep whole seconds: with one other writer it is clear who was the last.
         let applied = PostParams {
             field_manager: Some(APPLIER.to_owned()),
             ..PostParams::default()
         };
-        for object in world.hooks() {
+        for object in self.hooks() {
             let kind = object["kind"].as_str().unwrap().to_owned();
             let object = serde_json::from_value(object).unwrap();
-            let made = world.configurations(&kind).create(&applied, &object).await;
+            let made = self.configurations(&kind).create(&applied, &object).await;
             made.unwrap();
         }
-        world
     }
 
     /// The shipped webhook configurations, for this namespace and this proxy.
