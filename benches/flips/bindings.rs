@@ -21,12 +21,11 @@ const CALL: Duration = Duration::from_millis(100);
 const TIMEOUT: f64 = 10.0;
 
 /// Runs the row and prints it. Returns whether it is within its limit.
-pub(crate) async fn run(world: &World) -> anyhow::Result<bool> {
-    let place = Place::new(world, "bindings").await?;
-    let gate = Gate::start(world, &place, 1).await?;
+pub(crate) async fn run(world: &World, place: &Place) -> anyhow::Result<bool> {
+    let gate = Gate::start(world, place, 1).await?;
     let names: Vec<String> = (0..BINDINGS).map(|index| format!("b{index:03}")).collect();
     let arns = gate.target_groups(&names)?;
-    asked(&place).await?;
+    asked(place).await?;
     place.services(&names).await?;
     let faults = gate.aws.elb.faults();
     faults.throttle(THROTTLE.0, THROTTLE.1);
@@ -59,9 +58,7 @@ pub(crate) async fn run(world: &World) -> anyhow::Result<bool> {
     for error in refused.iter().take(3) {
         println!("    refused: {error:#}");
     }
-    let within = refused.is_empty() && most.within;
-    place.leave().await?;
-    Ok(within)
+    Ok(refused.is_empty() && most.within)
 }
 
 /// Waits until the API server asks our hooks about bindings.

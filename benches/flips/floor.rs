@@ -9,15 +9,14 @@ use tokio::time::Instant;
 use crate::figures::Latencies;
 use crate::requests::{Made, create, each, patch_status};
 use crate::usage::Usage;
-use crate::world::{AT_ONCE, GATE, Place, World, pod};
+use crate::world::{AT_ONCE, GATE, Place, pod};
 
 const GROUPS: [&str; 2] = ["g000", "g001"];
 const PODS_OF_EACH: usize = 500;
 const IN_FLIGHT: [usize; 5] = [1, 8, 16, 32, 64];
 
 /// Runs the row and prints it. It has no limit: it is what the others are held against.
-pub(crate) async fn run(world: &World) -> anyhow::Result<bool> {
-    let place = Place::new(world, "floor").await?;
+pub(crate) async fn run(place: &Place) -> anyhow::Result<bool> {
     // With Services kube-controller-manager follows the pods, as it does in the other rows.
     place.services(&GROUPS.map(str::to_owned)).await?;
     let path = place.path("v1", "pods");
@@ -52,7 +51,6 @@ pub(crate) async fn run(world: &World) -> anyhow::Result<bool> {
         );
         println!("    {spent}");
     }
-    place.leave().await?;
     Ok(true)
 }
 

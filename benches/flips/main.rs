@@ -59,7 +59,7 @@ struct Limits {
     throttled: Option<f64>,
 }
 
-/// See ../../docs and the README for where the figures come from.
+/// The product's goals, and what was measured of the incumbent in the same way.
 const ROWS: [Row; 4] = [
     Row {
         name: "20x5",
@@ -163,12 +163,14 @@ async fn bench() -> anyhow::Result<bool> {
     let world = World::start().await?;
     let mut within = true;
     for name in chosen {
+        let place = Place::new(&world, name).await?;
         let row = ROWS.iter().find(|row| row.name == name);
         let ran = match (name, row) {
-            (_, Some(row)) => roll(&world, row).await,
-            (BINDINGS, None) => bindings::run(&world).await,
-            (_, None) => floor::run(&world).await,
+            (_, Some(row)) => roll(&world, &place, row).await,
+            (BINDINGS, None) => bindings::run(&world, &place).await,
+            (_, None) => floor::run(&place).await,
         };
+        place.leave().await?;
         // Another row may do better.
         within &= ran.unwrap_or_else(|error| {
             println!("{name}: failed: {error:#}");
@@ -198,14 +200,13 @@ fn chosen() -> anyhow::Result<Vec<&'static str>> {
 }
 
 /// Runs a row's rollouts and prints them. Returns whether they are within their limits.
-async fn roll(world: &World, row: &Row) -> anyhow::Result<bool> {
-    let place = Place::new(world, row.name).await?;
-    let gate = Gate::start(world, &place, 1).await?;
+async fn roll(world: &World, place: &Place, row: &Row) -> anyhow::Result<bool> {
+    let gate = Gate::start(world, place, 1).await?;
     gate.aws.elb.faults().delay(row.call);
-    let groups = groups(&place, &gate, row.groups).await?;
+    let groups = groups(place, &gate, row.groups).await?;
     let mut within = true;
     for (number, limits) in (0..).zip(row.limits) {
-        let rollout = Rollout::new(&place, &gate, number, &groups, row.pods_of_each);
+        let rollout = Rollout::new(place, &gate, number, &groups, row.pods_of_each);
         if let Some((rate, burst)) = row.throttle {
             gate.aws.elb.faults().throttle(rate, burst);
         }
@@ -215,7 +216,6 @@ async fn roll(world: &World, row: &Row) -> anyhow::Result<bool> {
         rollout.remove().await?;
         sleep(PAUSE).await;
     }
-    place.leave().await?;
     Ok(within)
 }
 

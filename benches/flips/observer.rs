@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use futures::TryStreamExt as _;
 use http::Request;
 use jiff::Timestamp;
@@ -60,13 +60,21 @@ impl Observer {
         }
     }
 
-    /// Watches the pods of a namespace until it is dropped.
+    /// Watches the pods of a namespace until it is dropped. An API server with much to do may end a
+    /// watch; the next one begins with all pods, so a gate that opened in between is dated late, never
+    /// early.
     ///
     /// # Errors
     ///
-    /// When the watch ends: what happens meanwhile would be dated wrongly.
+    /// When it cannot be watched.
     pub(crate) async fn watch(self, client: Client, namespace: String) -> anyhow::Result<()> {
         let path = format!("/api/v1/namespaces/{namespace}/pods?watch=true");
+        loop {
+            self.watch_once(&client, &path).await?;
+        }
+    }
+
+    async fn watch_once(&self, client: &Client, path: &str) -> anyhow::Result<()> {
         let request = Request::get(path).body(Vec::new())?;
         let events = client.request_events::<Pod>(request).await?;
         let mut events = pin!(events);
@@ -75,7 +83,7 @@ impl Observer {
                 self.take_in(pod, Timestamp::now());
             }
         }
-        bail!("the observer's watch of pods has ended")
+        Ok(())
     }
 
     /// When a pod's gate was first seen open.

@@ -21,6 +21,8 @@ pub(crate) struct Made {
 pub(crate) struct Metadata {
     pub(crate) name: String,
     pub(crate) uid: String,
+    /// Empty where nothing was stored: a dry run.
+    #[serde(default)]
     pub(crate) resource_version: String,
 }
 
