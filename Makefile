@@ -56,6 +56,10 @@ lint: fetch ## Check format, lints, documentation and dependencies
 bench: fetch ## Compare the pod hook's cost with a route that does nothing
 	cargo bench --offline --locked --bench admission $(ARGS)
 
+.PHONY: bench-flips
+bench-flips: fetch build-controlplane ## Measure how long after ELB gates open, on a real API server (minutes; ARGS names rows)
+	cargo bench --offline --locked --bench flips -- $(ARGS)
+
 .PHONY: crd
 crd: fetch ## Write deploy/base/crd.yaml anew from the Rust type
 	cargo run --offline --locked --quiet --bin targetgate -- crd > deploy/base/crd.yaml

@@ -26,7 +26,16 @@ impl Aws {
     ///
     /// When it cannot listen.
     pub async fn start(parts: &mut Parts) -> anyhow::Result<Self> {
-        let elb = Elb::new(elb::Options::default());
+        Self::start_with(parts, elb::Options::default()).await
+    }
+
+    /// The same, with times, checks and a seed of its own.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot listen.
+    pub async fn start_with(parts: &mut Parts, options: elb::Options) -> anyhow::Result<Self> {
+        let elb = Elb::new(options);
         parts.spawn(elb.run());
         let (listener, address) = listen().await?;
         parts.spawn(elb.clone().serve(listener, pending()));

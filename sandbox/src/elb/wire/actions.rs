@@ -57,17 +57,18 @@ impl Elb {
     fn describe_health(&self, arn: &str, targets: &[TargetId]) -> Result<Answer, ApiError> {
         self.with_model(|model, _| {
             let group = group(model, arn)?;
-            let all = self
-                .faults()
-                .frozen(arn)
-                .unwrap_or_else(|| group.all_health());
+            let frozen = self.faults().frozen(arn);
             if targets.is_empty() {
+                let all = frozen.unwrap_or_else(|| group.all_health());
                 return Ok(Answer::TargetHealth(all));
             }
             let asked = targets.iter().map(|id| address(group, *id));
             let health = asked
                 .map(|target| {
-                    let health = all.get(&target).cloned();
+                    let health = match &frozen {
+                        Some(frozen) => frozen.get(&target).cloned(),
+                        None => group.health(target),
+                    };
                     (target, health.unwrap_or_else(Health::not_registered))
                 })
                 .collect::<BTreeMap<_, _>>();

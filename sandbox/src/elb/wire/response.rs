@@ -137,13 +137,17 @@ impl Xml {
     }
 
     fn close(&mut self, name: &str) {
-        self.0.push_str(&format!("</{name}>"));
+        self.push(["</", name, ">"]);
     }
 
     fn element(&mut self, name: &str, inside: impl FnOnce(&mut Self)) {
-        self.0.push_str(&format!("<{name}>"));
+        self.push(["<", name, ">"]);
         inside(self);
         self.close(name);
+    }
+
+    fn push(&mut self, parts: [&str; 3]) {
+        self.0.extend(parts);
     }
 
     fn text(&mut self, name: &str, value: &str) {
@@ -170,6 +174,15 @@ impl Xml {
     }
 
     fn escaped(&mut self, value: &str) {
+        // A large group's answer is made of thousands of values that need none of it.
+        let is_plain = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
+        if value
+            .bytes()
+            .all(|byte| is_plain(byte) && !b"&<>".contains(&byte))
+        {
+            self.0.push_str(value);
+            return;
+        }
         for character in value.chars() {
             match character {
                 '&' => self.0.push_str("&amp;"),
@@ -180,5 +193,23 @@ impl Xml {
                 c => self.0.push(c),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::plain("Target.NotInUse (80) [503]", "Target.NotInUse (80) [503]")]
+    #[case::markup("a<b>&c", "a&lt;b&gt;&amp;c")]
+    #[case::not_ascii("größer", "größer")]
+    #[case::control_characters("a\n\0b", "a\n\u{fffd}b")]
+    fn a_value_is_escaped_as_xml_has_it(#[case] value: &str, #[case] expected: &str) {
+        let mut xml = Xml::default();
+        xml.text("Reason", value);
+        assert_eq!(xml.0, format!("<Reason>{expected}</Reason>"));
     }
 }

@@ -1,0 +1,184 @@
+//! Who spends the machine's CPU: the processes below this one, the threads of this one by name, and
+//! everybody else. All of it is read from /proc, which is Linux's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::time::Instant;
+
+/// What /proc counts CPU in: `USER_HZ`, which is 100 on every Linux.
+const TICK: Duration = Duration::from_millis(10);
+/// The process that is measured, as /proc names it.
+pub(crate) const PRODUCT: &str = "targetgate";
+
+/// CPU time at one moment.
+pub(crate) struct Usage {
+    at: Instant,
+    /// By the name of the program or of this process's thread.
+    ours: BTreeMap<String, Duration>,
+    /// Of the whole machine.
+    machine: Duration,
+}
+
+/// CPU time between two moments.
+pub(crate) struct Spent {
+    elapsed: Duration,
+    ours: BTreeMap<String, Duration>,
+    others: Duration,
+}
+
+impl Usage {
+    /// As of now.
+    pub(crate) fn now() -> anyhow::Result<Self> {
+        let mut ours = threads()?;
+        for process in descendants()? {
+            *ours.entry(process.name).or_default() += process.cpu;
+        }
+        Ok(Self {
+            at: Instant::now(),
+            ours,
+            machine: machine()?,
+        })
+    }
+
+    /// What was spent since then. A process that has ended meanwhile counts among the others.
+    pub(crate) fn spent(&self) -> anyhow::Result<Spent> {
+        let now = Self::now()?;
+        let mut ours = now.ours;
+        for (name, cpu) in &mut ours {
+            *cpu = cpu.saturating_sub(self.ours.get(name).copied().unwrap_or_default());
+        }
+        let machine = now.machine.saturating_sub(self.machine);
+        Ok(Spent {
+            elapsed: now.at - self.at,
+            others: machine.saturating_sub(ours.values().sum()),
+            ours,
+        })
+    }
+}
+
+impl Spent {
+    /// Time between the two moments.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.elapsed
+    }
+
+    /// What one program or thread has spent.
+    pub(crate) fn of(&self, name: &str) -> Duration {
+        self.ours.get(name).copied().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Spent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CPU in {:.1} s:", self.elapsed.as_secs_f64())?;
+        let mut ours: Vec<_> = self.ours.iter().collect();
+        ours.sort_by_key(|(_, cpu)| std::cmp::Reverse(**cpu));
+        for (name, cpu) in ours.into_iter().filter(|(_, cpu)| **cpu >= TICK) {
+            write!(f, " {name} {:.2} s,", cpu.as_secs_f64())?;
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        write!(
+            f,
+            " others on these {cores} cores {:.1} s",
+            self.others.as_secs_f64()
+        )
+    }
+}
+
+/// Resident memory of the product, now and at most, in MiB.
+pub(crate) fn product_memory() -> anyhow::Result<(f64, f64)> {
+    let mut processes = descendants()?.into_iter();
+    let product = processes.find(|process| process.name == PRODUCT);
+    let pid = product.context("there is no targetgate process")?.pid;
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let mebibytes = |field: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        let kibibytes = line.and_then(|line| line.split_whitespace().next());
+        let kibibytes: f64 = kibibytes
+            .context("no such line in /proc/PID/status")?
+            .parse()?;
+        anyhow::Ok(kibibytes / 1024.0)
+    };
+    Ok((mebibytes("VmRSS:")?, mebibytes("VmHWM:")?))
+}
+
+struct Process {
+    pid: u32,
+    parent: u32,
+    name: String,
+    cpu: Duration,
+}
+
+/// The processes that this one has started, and theirs.
+fn descendants() -> anyhow::Result<Vec<Process>> {
+    let names = fs::read_dir("/proc").context("cannot read /proc")?;
+    let pids = names.filter_map(|name| name.ok()?.file_name().to_str()?.parse().ok());
+    let mut all: Vec<Process> = pids.filter_map(process).collect();
+    let mut family = BTreeSet::from([std::process::id()]);
+    loop {
+        let known = family.len();
+        let children = all
+            .iter()
+            .filter(|process| family.contains(&process.parent));
+        let children: Vec<u32> = children.map(|process| process.pid).collect();
+        family.extend(children);
+        if family.len() == known {
+            break;
+        }
+    }
+    all.retain(|process| process.pid != std::process::id() && family.contains(&process.pid));
+    Ok(all)
+}
+
+/// `None` for one that has ended since it was listed.
+fn process(pid: u32) -> Option<Process> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name is in parentheses and may hold some itself.
+    let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let ticks = |index: usize| fields.get(index)?.parse::<u32>().ok();
+    Some(Process {
+        pid,
+        parent: fields.get(1)?.parse().ok()?,
+        name: name.to_owned(),
+        cpu: TICK * (ticks(11)? + ticks(12)?),
+    })
+}
+
+/// Of this process, which gives each part a thread of its own name.
+fn threads() -> anyhow::Result<BTreeMap<String, Duration>> {
+    let mut threads = BTreeMap::new();
+    for thread in fs::read_dir("/proc/self/task").context("cannot read /proc/self/task")? {
+        let folder = thread?.path();
+        let read = |file: &str| fs::read_to_string(folder.join(file));
+        // One that has ended since it was listed.
+        let (Ok(name), Ok(stat)) = (read("comm"), read("schedstat")) else {
+            continue;
+        };
+        let nanoseconds = stat.split(' ').next().unwrap_or_default().parse()?;
+        let name = match name.trim() {
+            // The thread that runs the rest has the program's own name, with a hash.
+            name if name.starts_with("flips") => "bench",
+            name => name,
+        };
+        *threads.entry(name.to_owned()).or_default() += Duration::from_nanos(nanoseconds);
+    }
+    Ok(threads)
+}
+
+fn machine() -> anyhow::Result<Duration> {
+    let stat = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
+    let total = stat.lines().next().unwrap_or_default();
+    // user nice system idle iowait irq softirq steal guest guest_nice; user holds guest.
+    let ticks: Vec<u32> = total
+        .split_whitespace()
+        .skip(1)
+        .map(str::parse)
+        .collect::<Result<_, _>>()?;
+    let busy = [0, 1, 2, 5, 6, 7].map(|index| ticks.get(index).copied().unwrap_or_default());
+    Ok(TICK * busy.iter().sum::<u32>())
+}
