@@ -220,10 +220,8 @@ impl Loop {
 
 impl Loop {
     async fn carry_out(self, action: Action, requests: Arc<Semaphore>) -> Done {
-        let request = async || {
-            // The semaphore is never closed.
-            requests.acquire().await.ok()
-        };
+        // The semaphore is never closed.
+        let request = async || requests.acquire().await.ok();
         match action {
             Action::Write(write) => {
                 let outcome = self.write(&write).await;
@@ -258,8 +256,12 @@ impl Loop {
             version: &write.version,
         };
         let now = (self.now)();
-        let entry = |change| entry(change, now);
-        let entries: Vec<Entry<'_>> = write.changes.iter().map(entry).collect();
+        let entries = write.changes.iter().map(|change| Entry {
+            gate: &change.gate,
+            condition: &change.condition,
+            transition: change.transition.then_some(now),
+        });
+        let entries: Vec<Entry<'_>> = entries.collect();
         match status::write_conditions(&self.kube, revision, &entries, write_by).await {
             Ok(written) => WriteOutcome::Written(written.resource_version),
             Err(WriteError::Gone(_)) => WriteOutcome::Gone,
@@ -379,14 +381,5 @@ impl Loop {
         let age = containers_ready.map(|ready| (self.now)().duration_since(ready));
         age.and_then(|age| Duration::try_from(age).ok())
             .unwrap_or_default()
-    }
-}
-
-/// A change as it is written at this time.
-fn entry(change: &Change, now: Timestamp) -> Entry<'_> {
-    Entry {
-        gate: &change.gate,
-        condition: &change.condition,
-        transition: change.transition.then_some(now),
     }
 }

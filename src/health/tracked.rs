@@ -38,8 +38,7 @@ impl Tracked {
     pub(super) fn wrote(&mut self, uid: &str, version: &Arc<str>) {
         let is_news =
             |pod: &Arc<Pod>| *pod.uid == *uid && !is_older(version, &pod.resource_version);
-        let is_newest = |known: &Arc<str>| is_older(known, version);
-        if self.pod().is_some_and(is_news) && self.written.as_ref().is_none_or(is_newest) {
+        if self.pod().is_some_and(is_news) {
             self.written = Some(version.clone());
         }
     }

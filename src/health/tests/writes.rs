@@ -188,11 +188,11 @@ fn who_opens_is_written_before_whose_words_change() {
 fn one_pod_of_another_namespace_does_not_wait_for_all_of_a_large_one() {
     let mut world = crowded(100);
     let mut other = web("api-1", "10.0.1.1");
-    other.key = ObjectKey::new("office", "api-1");
+    other.key = ObjectKey::new("zoo", "api-1");
     world
         .index
-        .apply_service(&ObjectKey::new("office", "web"), web_service());
-    world.index.apply_binding(&"office".into(), binding("zeta"));
+        .apply_service(&ObjectKey::new("zoo", "web"), web_service());
+    world.index.apply_binding(&"zoo".into(), binding("zeta"));
     world.see(other.gate("zeta"));
     world.all_healthy(100);
     let first = world.patches();
@@ -201,7 +201,7 @@ fn one_pod_of_another_namespace_does_not_wait_for_all_of_a_large_one() {
     world.patched(&first[1], WriteOutcome::Written("2".into()));
     let next = world.patches();
     assert!(
-        next.iter().any(|write| &*write.pod.namespace == "office"),
+        next.iter().any(|write| &*write.pod.namespace == "zoo"),
         "{next:?}"
     );
 }
