@@ -252,11 +252,11 @@ impl Metrics {
         self.ungated.set(i64::try_from(pods).unwrap_or(i64::MAX));
     }
 
-    /// A condition was written, or was not.
-    pub fn condition_write(&self, result: &'static str) {
+    /// So many conditions of a pod were written, or were not, in one request.
+    pub fn condition_write(&self, result: &'static str, conditions: usize) {
         self.condition_writes
             .get_or_create(&[("result", result)])
-            .inc();
+            .inc_by(u64::try_from(conditions).unwrap_or(u64::MAX));
     }
 
     /// A gate opened, `waited` after its pod's containers were ready.

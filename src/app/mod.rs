@@ -180,6 +180,7 @@ impl Shared {
             settings: action::Settings {
                 apis: settings.gate_apis.clone(),
                 orphan_after: settings.orphan_after,
+                seed: fastrand::u64(..),
             },
         };
         let heartbeat = self.heartbeat.clone();

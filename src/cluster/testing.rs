@@ -24,6 +24,8 @@ pub(super) enum Answer {
     Json(u16, Value),
     /// This status and text, as for a path that is not served.
     Text(u16, &'static str),
+    /// 429 as an API server says it, with this `Retry-After`.
+    TooManyRequests(Option<&'static str>),
     /// A watch of these events that stays open.
     Events(Vec<Value>),
     /// A watch of these events that ends.
@@ -95,9 +97,17 @@ impl Scripted {
             true => Answer::Events(vec![]),
             false => Answer::Json(200, list(&[], "1")),
         };
+        let mut response = Response::builder();
         let (status, chunks, open) = match next.unwrap_or_else(otherwise) {
             Answer::Json(status, body) => (status, vec![body.to_string()], false),
             Answer::Text(status, body) => (status, vec![body.to_owned()], false),
+            Answer::TooManyRequests(after) => {
+                if let Some(after) = after {
+                    response = response.header("retry-after", after);
+                }
+                let said = "Too many requests, please try again later.\n";
+                (429, vec![said.to_owned()], false)
+            }
             Answer::Events(events) => (200, lines(&events), true),
             Answer::EventsThenEnd(events) => (200, lines(&events), false),
             Answer::Silence => std::future::pending().await,
@@ -108,9 +118,7 @@ impl Scripted {
             true => frames.chain(stream::pending()).boxed(),
             false => frames.boxed(),
         };
-        Ok(Response::builder()
-            .status(status)
-            .body(StreamBody::new(body))?)
+        Ok(response.status(status).body(StreamBody::new(body))?)
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use crate::model::{Binding, Condition, Service};
 use crate::names::{BindingApi, GateName, Group, ObjectKey};
@@ -23,7 +24,7 @@ pub struct GateId {
 /// Something for the loop to carry out.
 #[derive(Debug, PartialEq)]
 pub enum Action {
-    /// Write a condition; report to [`Tracker::written`](super::tracker::Tracker::written).
+    /// Write conditions; report to [`Tracker::written`](super::tracker::Tracker::written).
     Write(Write),
     /// Read bindings and Services past the cache; report to [`Tracker::confirmed`](super::tracker::Tracker::confirmed).
     Confirm(GateId),
@@ -38,21 +39,34 @@ pub enum Action {
     },
 }
 
-/// A condition to write.
+/// What is to be written to one pod, in one patch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Write {
-    /// Whose.
-    pub id: GateId,
+    /// Whose conditions.
+    pub pod: ObjectKey,
+    /// The pod's UID.
+    pub uid: Arc<str>,
     /// The pod's `resourceVersion` that this is decided on: who has written since must be heard first.
     pub version: Arc<str>,
+    /// When its turn came.
+    pub begun: Instant,
+    /// One for each gate that is decided; at least one.
+    pub changes: Vec<Change>,
+    /// Since when the pod's containers are ready.
+    pub containers_ready: Option<Timestamp>,
+}
+
+/// A condition to write.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// Of which gate.
+    pub gate: GateName,
     /// What.
     pub condition: Condition,
     /// Whether the status differs from the one that is there: only then does its time move.
     pub transition: bool,
     /// Why a gate opens, as metrics and logs name it: `Healthy` or an absence.
     pub reason: &'static str,
-    /// Since when the pod's containers are ready.
-    pub containers_ready: Option<Timestamp>,
 }
 
 /// How a write ended.
@@ -66,11 +80,13 @@ pub enum WriteOutcome {
     Conflict,
     /// This replica does not lead any more: it was not sent.
     Unsent,
-    /// It failed; to be decided again after a pause.
-    Failed {
-        /// How long the API server asked to wait, where it did.
+    /// The API server has too much to do: nobody writes for a while.
+    PutOff {
+        /// How long it asks to wait, where it does.
         retry_after: Option<Duration>,
     },
+    /// It failed; to be decided again after a pause.
+    Failed,
 }
 
 /// Why ELB said nothing about a group's targets.
@@ -100,4 +116,6 @@ pub struct Settings {
     pub apis: Vec<BindingApi>,
     /// How long a gate waits whose binding was never seen.
     pub orphan_after: Duration,
+    /// Spreads the pauses that an API server asks for.
+    pub seed: u64,
 }

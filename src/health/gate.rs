@@ -1,32 +1,24 @@
 //! One gate of one pod, from its first sight to its opening.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::health::action::{Action, GateId, Settings, Write, WriteOutcome};
+use crate::health::action::{Action, Change, GateId, Settings, WriteOutcome};
+use crate::health::asked::{Answer, Asked};
+use crate::health::doubt::Doubt;
 use crate::health::rounds::backoff;
-use crate::model::{Condition, Pod, TargetHealth, TargetState};
+use crate::health::writes::Urgency;
+use crate::model::{Condition, Pod};
 use crate::names::{GateName, Group};
 use crate::rules::absence::Absence;
 use crate::rules::condition;
 use crate::rules::outlook::{Ask, Outlook};
-use crate::rules::trust::{Sight, Trust, trust};
 use crate::rules::version::is_older;
 
-/// How long something must be absent before its absence is confirmed: watches have no order among
-/// each other, so a pod may be seen before the binding under which it was admitted.
-const ABSENT_FOR: Duration = Duration::from_secs(30);
-/// Between two attempts to confirm an absence where the first could not be carried out.
-const CONFIRM_AGAIN: Duration = Duration::from_secs(10);
 /// Within which a watch tells what we collided with: for so long, what ELB said stays good.
 const SEEN_WITHIN: Duration = Duration::from_secs(1);
-
-/// What ELB answered about one group, by target.
-pub(super) type Answer<'a> = BTreeMap<(IpAddr, u16), &'a TargetHealth>;
 
 /// A gate that is not `True`, or not yet seen to be.
 #[derive(Debug)]
@@ -41,7 +33,7 @@ pub(super) struct Gate {
     asked: Vec<Asked>,
     closed: Option<Condition>,
     unknown: bool,
-    absent: Option<Absent>,
+    doubt: Option<Doubt>,
     writing: Option<Writing>,
     conflict: Option<Conflict>,
     retry_at: Option<Instant>,
@@ -71,30 +63,6 @@ struct Conflict {
     at: Instant,
 }
 
-/// A question for ELB, and what was heard.
-#[derive(Debug)]
-struct Asked {
-    ask: Ask,
-    suspect: bool,
-    seen_otherwise: bool,
-    answer: Option<Condition>,
-}
-
-/// Something that is not there, and how sure that is.
-#[derive(Debug)]
-struct Absent {
-    absence: Absence,
-    stage: Stage,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// To be confirmed then.
-    Doubted(Instant),
-    Confirming,
-    Confirmed,
-}
-
 impl Gate {
     pub(super) fn new(pod: Arc<Pod>) -> Self {
         Self {
@@ -105,7 +73,7 @@ impl Gate {
             asked: vec![],
             closed: None,
             unknown: false,
-            absent: None,
+            doubt: None,
             writing: None,
             conflict: None,
             retry_at: None,
@@ -173,12 +141,10 @@ impl Gate {
         self.due = due;
         let keep = |ask: Ask| match former.iter().position(|asked| asked.ask == ask) {
             Some(at) => former.swap_remove(at),
-            None => Asked {
-                suspect: suspect(&ask),
-                ask,
-                seen_otherwise: false,
-                answer: None,
-            },
+            None => {
+                let suspect = suspect(&ask);
+                Asked::new(ask, suspect)
+            }
         };
         self.asked = outlook.asks.into_iter().map(keep).collect();
         self.closed = outlook.closed;
@@ -200,25 +166,17 @@ impl Gate {
 
     /// What ELB said is too old to go by: it is asked again.
     pub(super) fn forget_answers(&mut self) {
-        self.asked.iter_mut().for_each(|asked| asked.answer = None);
+        self.asked.iter_mut().for_each(Asked::forget);
     }
 
     fn doubt(&mut self, absence: Option<Absence>, settings: &Settings, now: Instant) {
-        let known = self
-            .absent
-            .take()
-            .filter(|a| Some(&a.absence) == absence.as_ref());
-        self.absent = absence.map(|absence| {
+        let known = self.doubt.take();
+        let known = known.filter(|known| Some(&known.absence) == absence.as_ref());
+        self.doubt = known.or_else(|| {
+            let absence = absence?;
             let orphan = absence == Absence::BindingGone && !self.bound;
-            let wait = if orphan {
-                settings.orphan_after
-            } else {
-                ABSENT_FOR
-            };
-            known.unwrap_or(Absent {
-                absence,
-                stage: Stage::Doubted(now + wait),
-            })
+            let orphan_after = orphan.then_some(settings.orphan_after);
+            Some(Doubt::new(absence, orphan_after, now))
         });
     }
 
@@ -234,29 +192,8 @@ impl Gate {
             return false;
         };
         let mut unproven = false;
-        for asked in self
-            .asked
-            .iter_mut()
-            .filter(|asked| asked.ask.group == *group)
-        {
-            let health = answer.get(&asked.ask.target).copied();
-            let condition = condition::of_health(health);
-            let sight = Sight {
-                requested_after: requested.checked_duration_since(due),
-                suspect: asked.suspect,
-                seen_otherwise: asked.seen_otherwise,
-                proving_time,
-            };
-            match trust(sight) {
-                Trust::Stale => asked.suspect |= health.is_some_and(is_registered),
-                _ if !condition.status => {
-                    asked.seen_otherwise = true;
-                    asked.answer = Some(condition);
-                }
-                Trust::Trusted => asked.answer = Some(condition),
-                Trust::Suspect => {}
-                Trust::SuspectForUnknownTime => unproven = true,
-            }
+        for asked in self.asked_of(group) {
+            unproven |= asked.hear(answer, requested, due, proving_time);
         }
         unproven
     }
@@ -266,40 +203,35 @@ impl Gate {
         if self.due.is_none_or(|due| requested < due) {
             return;
         }
-        for asked in self
-            .asked
-            .iter_mut()
-            .filter(|asked| asked.ask.group == *group)
-        {
-            asked.seen_otherwise = true;
-            asked.answer = Some(condition::of_missing_group(&group.arn));
-        }
+        self.asked_of(group)
+            .for_each(|asked| asked.hear_missing(requested));
+    }
+
+    fn asked_of(&mut self, group: &Group) -> impl Iterator<Item = &mut Asked> {
+        let asked = self.asked.iter_mut();
+        asked.filter(move |asked| asked.ask.group == *group)
     }
 
     /// An absence was looked up past the cache; `None` where that could not be done or told nothing.
     pub(super) fn confirm(&mut self, fresh: Option<&Outlook>, settings: &Settings, now: Instant) {
-        let Some(absent) = &mut self.absent else {
+        let Some(doubt) = &mut self.doubt else {
             return;
         };
-        if absent.stage != Stage::Confirming {
-            return;
-        }
-        absent.stage = match fresh {
-            None => Stage::Doubted(now + CONFIRM_AGAIN),
-            Some(fresh) if fresh.absence.as_ref() == Some(&absent.absence) => Stage::Confirmed,
+        match fresh {
+            None => doubt.learn_nothing(now),
             Some(fresh) => {
                 self.bound |= fresh.absence != Some(Absence::BindingGone);
-                Stage::Doubted(now + ABSENT_FOR.min(settings.orphan_after))
+                doubt.learn_of(fresh.absence.as_ref(), settings.orphan_after, now);
             }
-        };
+        }
     }
 
-    /// A write ended.
-    pub(super) fn written(&mut self, outcome: &WriteOutcome, now: Instant) {
-        let Some(writing) = self.writing.take() else {
+    /// A write that was to replace this version of the pod has ended.
+    pub(super) fn written(&mut self, version: &str, outcome: &WriteOutcome, now: Instant) {
+        let ended = |writing: &mut Writing| *writing.version == *version;
+        let Some(writing) = self.writing.take_if(ended) else {
             return;
         };
-        let mut pause = None;
         match outcome {
             WriteOutcome::Written(version) => {
                 // The watch may have told of it, and of what came after it, before it was answered.
@@ -309,18 +241,17 @@ impl Gate {
                 self.failures = 0;
                 return;
             }
+            // What is decided stays decided, and has its turn again once writes go on.
+            WriteOutcome::PutOff { .. } => return,
+            WriteOutcome::Gone | WriteOutcome::Unsent => return self.forget_answers(),
             WriteOutcome::Conflict => {
                 let version = writing.version;
                 self.conflict = Some(Conflict { version, at: now });
             }
-            WriteOutcome::Failed { retry_after } => {
-                pause = *retry_after;
-                self.forget_answers();
-            }
-            WriteOutcome::Gone | WriteOutcome::Unsent => return self.forget_answers(),
+            WriteOutcome::Failed => self.forget_answers(),
         }
         self.failures = self.failures.saturating_add(1);
-        self.retry_at = Some(now + pause.unwrap_or(backoff(self.failures)));
+        self.retry_at = Some(now + backoff(self.failures));
     }
 
     /// Whether the pod was seen in a later state than this.
@@ -338,21 +269,11 @@ impl Gate {
         if self.writing.is_some() || !self.waits() {
             return None;
         }
-        let doubted = self.absent.as_ref().and_then(|absent| match absent.stage {
-            Stage::Doubted(until) => Some(until),
-            Stage::Confirming | Stage::Confirmed => None,
-        });
-        self.retry_at.into_iter().chain(doubted).min()
+        self.retry_at.or_else(|| self.doubt.as_ref()?.wake())
     }
 
-    /// What is to be done now. A write is to replace `version` of the pod; `None` while there must
-    /// not be one.
-    pub(super) fn step(
-        &mut self,
-        name: &GateName,
-        version: Option<Arc<str>>,
-        now: Instant,
-    ) -> Option<Action> {
+    /// What is to be done now, but for a write.
+    pub(super) fn step(&mut self, name: &GateName, now: Instant) -> Option<Action> {
         if self.writing.is_some() || !self.waits() || self.retry_at.is_some_and(|at| now < at) {
             return None;
         }
@@ -361,29 +282,50 @@ impl Gate {
             // The watch does not tell what we collided with. By now ELB may say something else.
             self.forget_answers();
         }
-        if let Some(absent) = &mut self.absent
-            && matches!(absent.stage, Stage::Doubted(until) if until <= now)
-        {
-            absent.stage = Stage::Confirming;
-            return Some(Action::Confirm(self.id(name)));
-        }
-        let (condition, reason) = self.wanted()?;
-        if self.current.as_ref() == Some(&condition) {
+        let confirm = self.doubt.as_mut()?.start_confirming(now);
+        confirm.then(|| Action::Confirm(self.id(name)))
+    }
+
+    /// How much hangs on the write that is due; `None` where none is.
+    pub(super) fn urgency(&self) -> Option<Urgency> {
+        let (condition, _) = self.due_change()?;
+        Some(match condition.status {
+            true => Urgency::Opens,
+            false => Urgency::Words,
+        })
+    }
+
+    /// The change that is due, if any; it then counts as being written in place of `version` of the pod.
+    pub(super) fn take_change(
+        &mut self,
+        name: &GateName,
+        version: &Arc<str>,
+        now: Instant,
+    ) -> Option<Change> {
+        let (condition, reason) = self.due_change()?;
+        let forget_old = |old, asked: &mut Asked| asked.forget_old(now) || old;
+        if condition.status && self.asked.iter_mut().fold(false, forget_old) {
             return None;
         }
-        let version = version?;
         self.writing = Some(Writing {
             condition: condition.clone(),
             version: version.clone(),
         });
-        Some(Action::Write(Write {
-            id: self.id(name),
-            version,
+        Some(Change {
+            gate: name.clone(),
             transition: self.current.as_ref().map(|c| c.status) != Some(condition.status),
             condition,
             reason,
-            containers_ready: self.pod.containers_ready,
-        }))
+        })
+    }
+
+    /// The condition to write, and why, where it is decided and another one is there.
+    fn due_change(&self) -> Option<(Condition, &'static str)> {
+        if self.writing.is_some() || !self.waits() || self.retry_at.is_some() {
+            return None;
+        }
+        let wanted = self.wanted();
+        wanted.filter(|(condition, _)| self.current.as_ref() != Some(condition))
     }
 
     /// The condition that is due, and why; `None` while nobody can tell.
@@ -391,17 +333,20 @@ impl Gate {
         if let Some(closed) = &self.closed {
             return Some((closed.clone(), "Closed"));
         }
-        let answers = || self.asked.iter().map(|asked| asked.answer.as_ref());
+        let answers = || self.asked.iter().map(Asked::answer);
         if let Some(not_healthy) = answers().flatten().find(|answer| !answer.status) {
             return Some((not_healthy.clone(), "NotHealthy"));
         }
-        let unsure = matches!(&self.absent, Some(absent) if absent.stage != Stage::Confirmed);
+        let unsure = self
+            .doubt
+            .as_ref()
+            .is_some_and(|doubt| !doubt.is_confirmed());
         if self.unknown || unsure || answers().any(|answer| answer.is_none()) {
             return None;
         }
-        match (answers().flatten().next(), &self.absent) {
+        match (answers().flatten().next(), &self.doubt) {
             (Some(healthy), _) => Some((healthy.clone(), "Healthy")),
-            (None, Some(Absent { absence, .. })) => {
+            (None, Some(Doubt { absence, .. })) => {
                 Some((condition::of_absence(absence), absence.reason()))
             }
             (None, None) => None,
@@ -417,8 +362,4 @@ fn is_true(condition: Option<&Condition>) -> bool {
 fn condition_of<'a>(pod: &'a Pod, name: &GateName) -> Option<Option<&'a Condition>> {
     let mut gates = pod.gates.iter();
     gates.find_map(|(known, condition)| (known == name).then_some(condition.as_ref()))
-}
-
-fn is_registered(health: &TargetHealth) -> bool {
-    health.state != TargetState::Unused
 }

@@ -5,6 +5,8 @@
 //! its tasks: when it ends, they end. A replica that does not lead sees everything and does nothing:
 //! it calls no ELB and writes no condition, and knows at once what to do when it is to lead.
 
+use std::iter;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,19 +33,25 @@ use crate::model::TargetHealth;
 use crate::names::{BindingApi, Group, ObjectKey};
 use crate::rules::outlook;
 
-use action::{Action, CallFailure, Fresh, GateId, Settings, Write, WriteOutcome};
+use action::{Action, CallFailure, Change, Fresh, GateId, Settings, Write, WriteOutcome};
 use tracker::Tracker;
 
 pub mod action;
+mod agenda;
+mod asked;
+mod doubt;
 mod gate;
+mod pace;
 mod rounds;
 #[cfg(test)]
 mod tests;
+mod tracked;
 pub mod tracker;
+mod writes;
 
 /// The loop shows that it lives at least this often, also when nothing happens.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// Status patches and confirming reads under way at once.
+/// Confirming reads, and what else is no status patch, under way at once.
 const REQUESTS_AT_ONCE: usize = 16;
 /// Within which a group's health check settings are worth waiting for.
 const PROVING_DEADLINE: Duration = Duration::from_secs(10);
@@ -97,20 +105,25 @@ impl Loop {
             actions.extend(self.stand(&mut tracker, now));
             actions.extend(self.observe(&mut tracker, now));
             actions.extend(tracker.tick(now));
+            actions.extend(tracker.writes(now));
             for action in actions.drain(..) {
                 tasks.spawn(self.clone().carry_out(action, requests.clone()));
             }
             let token = self.call(&mut tracker, &mut tasks, now);
             self.report(&tracker);
-            let wakes = [tracker.next_tick(), token, Some(now + LONGEST_PAUSE)];
+            let wakes = [tracker.next_tick(now), token, Some(now + LONGEST_PAUSE)];
             let wake = wakes.into_iter().flatten().min().unwrap_or(now);
             tokio::select! {
                 () = self.cache.changed() => {}
                 () = leadership.changed() => {}
                 () = sleep_until(wake) => {}
                 Some(done) = tasks.join_next() => {
-                    let done = done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
-                    actions = self.take_in(&mut tracker, done);
+                    // What has ended by now is taken in together, and what is decided by it with it.
+                    let more = iter::from_fn(|| tasks.try_join_next());
+                    for done in iter::once(done).chain(more) {
+                        let done = done.unwrap_or_else(|error| resume_unwind(error.into_panic()));
+                        actions.extend(self.take_in(&mut tracker, done));
+                    }
                 }
             }
         }
@@ -179,7 +192,7 @@ impl Loop {
             }
             Done::Written(write, outcome) => {
                 self.note(&write, &outcome);
-                tracker.written(&write.id, &outcome, now)
+                tracker.written(&write, &outcome, now)
             }
             Done::Confirmed(id, fresh) => tracker.confirmed(&id, fresh.as_ref(), now),
             Done::Proven(group, time) => {
@@ -208,21 +221,24 @@ impl Loop {
 impl Loop {
     async fn carry_out(self, action: Action, requests: Arc<Semaphore>) -> Done {
         // The semaphore is never closed.
-        let _request = requests.acquire().await;
+        let request = async || requests.acquire().await.ok();
         match action {
             Action::Write(write) => {
                 let outcome = self.write(&write).await;
                 Done::Written(write, outcome)
             }
             Action::Confirm(id) => {
+                let _request = request().await;
                 let fresh = self.confirm(&id).await;
                 Done::Confirmed(id, fresh)
             }
             Action::Prove(group) => {
+                let _request = request().await;
                 let time = self.proving_time(&group).await;
                 Done::Proven(group, time)
             }
             Action::MissingGroup { group, binding } => {
+                let _request = request().await;
                 self.tell_of_missing(&group, binding).await;
                 Done::Told
             }
@@ -230,31 +246,33 @@ impl Loop {
     }
 
     async fn write(&self, write: &Write) -> WriteOutcome {
-        let GateId { pod, uid, gate } = &write.id;
         let Some(write_by) = self.leadership.write_by() else {
             return WriteOutcome::Unsent;
         };
+        let pod = &write.pod;
         let revision = Revision {
             pod,
-            uid,
+            uid: &write.uid,
             version: &write.version,
         };
-        let entry = Entry {
-            gate,
-            condition: &write.condition,
-            transition: write.transition.then(|| (self.now)()),
-        };
-        match status::write_condition(&self.kube, revision, entry, write_by).await {
+        let now = (self.now)();
+        let entries = write.changes.iter().map(|change| Entry {
+            gate: &change.gate,
+            condition: &change.condition,
+            transition: change.transition.then_some(now),
+        });
+        let entries: Vec<Entry<'_>> = entries.collect();
+        match status::write_conditions(&self.kube, revision, &entries, write_by).await {
             Ok(written) => WriteOutcome::Written(written.resource_version),
             Err(WriteError::Gone(_)) => WriteOutcome::Gone,
             Err(WriteError::Conflict(_)) => WriteOutcome::Conflict,
+            Err(error @ WriteError::TooManyRequests { retry_after, .. }) => {
+                warn!(%pod, %error, "no conditions are written for a while");
+                WriteOutcome::PutOff { retry_after }
+            }
             Err(error) => {
-                warn!(%pod, %gate, %error, "condition not written; it is decided again soon");
-                let retry_after = match error {
-                    WriteError::TooManyRequests { retry_after, .. } => retry_after,
-                    _ => None,
-                };
-                WriteOutcome::Failed { retry_after }
+                warn!(%pod, %error, "conditions not written; they are decided again soon");
+                WriteOutcome::Failed
             }
         }
     }
@@ -320,29 +338,32 @@ impl Loop {
             WriteOutcome::Gone => "Gone",
             WriteOutcome::Conflict => "Conflict",
             WriteOutcome::Unsent => "Unsent",
-            WriteOutcome::Failed { .. } => "Failed",
+            WriteOutcome::PutOff { .. } => "PutOff",
+            WriteOutcome::Failed => "Failed",
         };
-        self.metrics.condition_write(result);
-        if write.condition.status && matches!(outcome, WriteOutcome::Written(_)) {
+        self.metrics.condition_write(result, write.changes.len());
+        let opened = |change: &&Change| change.condition.status;
+        let written = matches!(outcome, WriteOutcome::Written(_));
+        for change in write.changes.iter().filter(opened).filter(|_| written) {
             let waited = self.age(write.containers_ready);
-            self.metrics.flip(write.reason, waited);
-            let GateId { pod, gate, .. } = &write.id;
-            info!(%pod, %gate, reason = write.reason, ?waited, "gate opened");
+            let Change { gate, reason, .. } = change;
+            self.metrics.flip(reason, waited);
+            info!(pod = %write.pod, %gate, reason, ?waited, "gate opened");
         }
     }
 
     /// Shows how many gates wait, the oldest's age, and how many pods have no gate to wait for. Only the
     /// leader does, so that replicas may be added up.
     fn report(&self, tracker: &Tracker) {
-        let pending = tracker.pending().filter(|_| tracker.leads());
-        let ages = pending.map(|pod| self.age(pod.containers_ready));
-        let (mut gates, mut oldest) = (0, Duration::ZERO);
-        for age in ages {
-            gates += 1;
-            oldest = oldest.max(age);
-        }
+        let (gates, oldest, ungated) = match tracker.leads() {
+            true => (
+                tracker.pending(),
+                self.age(tracker.oldest()),
+                self.ungated(),
+            ),
+            false => (0, Duration::ZERO, 0),
+        };
         self.metrics.pending(gates, oldest);
-        let ungated = if tracker.leads() { self.ungated() } else { 0 };
         self.metrics.ungated(ungated);
     }
 

@@ -8,17 +8,23 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::health::action::{Action, CallFailure, Fresh, GateId, Settings, WriteOutcome};
-use crate::health::gate::{Answer, Gate, Seen};
+use crate::health::action::{
+    Action, CallFailure, Change, Fresh, GateId, Settings, Write, WriteOutcome,
+};
+use crate::health::agenda::Agenda;
+use crate::health::asked::{Answer, had_target};
+use crate::health::gate::{Gate, Seen};
+use crate::health::pace::Pace;
 use crate::health::rounds::Rounds;
+use crate::health::tracked::Tracked;
+use crate::health::writes::Writes;
 use crate::index::Index;
-use crate::model::{Binding, Pod, Service, TargetHealth};
+use crate::model::{Binding, Pod, TargetHealth};
 use crate::names::{GateName, Group, ObjectKey};
 use crate::rules::outlook::{Ask, outlook};
-use crate::rules::target::{service_port, target};
-use crate::rules::version::is_older;
 
 /// The gates that wait.
 #[derive(Debug)]
@@ -26,51 +32,23 @@ pub struct Tracker {
     settings: Settings,
     pods: BTreeMap<ObjectKey, Tracked>,
     rounds: Rounds,
+    agenda: Agenda,
+    writes: Writes,
+    pace: Pace,
     /// Since when this replica leads. One that follows sees everything and does nothing.
     leads_since: Option<Instant>,
-}
-
-/// The gates of one pod that wait.
-#[derive(Debug, Default)]
-struct Tracked {
-    gates: BTreeMap<GateName, Gate>,
-    /// The pod's `resourceVersion` after our last write: what the watch says of an earlier one is old.
-    written: Option<Arc<str>>,
-}
-
-impl Tracked {
-    fn is_ahead_of(&self, pod: &Pod) -> bool {
-        let written = self.written.as_ref();
-        written.is_some_and(|written| is_older(&pod.resource_version, written))
-    }
-
-    /// What is to be done now about one gate. Writes of one pod wait for each other: each is to
-    /// replace the version that the one before has made.
-    fn step(&mut self, name: &GateName, now: Instant) -> Option<Action> {
-        let busy = self.gates.values().any(Gate::is_writing);
-        let gate = self.gates.get_mut(name)?;
-        let version = self.written.as_ref().unwrap_or(&gate.pod.resource_version);
-        let version = version.clone();
-        gate.step(name, (!busy).then_some(version), now)
-    }
-
-    /// What is to be done now about all of them.
-    fn step_all(&mut self, now: Instant) -> Vec<Action> {
-        let names: Vec<GateName> = self.gates.keys().cloned().collect();
-        names
-            .iter()
-            .filter_map(|name| self.step(name, now))
-            .collect()
-    }
 }
 
 impl Tracker {
     /// Nothing waits yet.
     pub fn new(settings: Settings) -> Self {
         Self {
+            pace: Pace::new(settings.seed),
             settings,
             pods: BTreeMap::new(),
             rounds: Rounds::default(),
+            agenda: Agenda::default(),
+            writes: Writes::default(),
             leads_since: None,
         }
     }
@@ -89,13 +67,16 @@ impl Tracker {
             .values_mut()
             .flat_map(|pod| pod.gates.values_mut());
         gates.for_each(Gate::forget_answers);
-        let pods = self.pods.values_mut();
-        pods.flat_map(|pod| pod.step_all(now)).collect()
+        let pods: Vec<ObjectKey> = self.pods.keys().cloned().collect();
+        pods.iter()
+            .flat_map(|pod| self.step_all(pod, now))
+            .collect()
     }
 
     /// This replica leads no more: it goes on seeing, and does nothing about it.
     pub fn follow(&mut self) {
         self.leads_since = None;
+        self.writes.clear();
     }
 
     /// Something changed that may concern this pod: itself, a binding or a Service.
@@ -146,7 +127,7 @@ impl Tracker {
         let tracked = self.pods.entry(pod.key.clone()).or_default();
         let old = tracked.is_ahead_of(pod);
         if !old {
-            tracked.written = None;
+            tracked.caught_up();
         }
         let gate = tracked
             .gates
@@ -173,10 +154,48 @@ impl Tracker {
         self.step(&id, now)
     }
 
-    /// What is to be done now about one gate.
+    /// What is to be done now about one gate, but for a write: that waits for its turn.
     fn step(&mut self, id: &GateId, now: Instant) -> Option<Action> {
-        self.leads_since?;
-        self.pods.get_mut(&id.pod)?.step(&id.gate, now)
+        let tracked = self.pods.get_mut(&id.pod);
+        let tracked = tracked.filter(|_| self.leads_since.is_some());
+        let action = tracked.and_then(|tracked| tracked.step(&id.gate, now));
+        self.settle(&id.pod);
+        action
+    }
+
+    /// The same about all gates of a pod.
+    fn step_all(&mut self, pod: &ObjectKey, now: Instant) -> Vec<Action> {
+        let tracked = self.pods.get_mut(pod);
+        let tracked = tracked.filter(|_| self.leads_since.is_some());
+        let actions = tracked.map(|tracked| tracked.step_all(now));
+        self.settle(pod);
+        actions.unwrap_or_default()
+    }
+
+    /// Notes what a change to a pod's gates means for the agenda and the writes that wait.
+    fn settle(&mut self, pod: &ObjectKey) {
+        let tracked = self.pods.get(pod);
+        let item = tracked.map(Tracked::item);
+        self.agenda.set(pod, item.unwrap_or_default());
+        if self.leads() {
+            self.writes.set(pod, tracked.and_then(Tracked::urgency));
+        }
+    }
+
+    /// The writes whose turn it is, as many as the API server takes.
+    pub fn writes(&mut self, now: Instant) -> Vec<Action> {
+        let mut actions = vec![];
+        while self.pace.allows(now)
+            && let Some(pod) = self.writes.take()
+        {
+            let tracked = self.pods.get_mut(&pod);
+            if let Some(write) = tracked.and_then(|tracked| tracked.take_write(&pod, now)) {
+                self.pace.begin();
+                actions.push(Action::Write(write));
+            }
+            self.settle(&pod);
+        }
+        actions
     }
 
     /// The group to ask about now, if it is any group's turn. It counts as being asked about until
@@ -192,24 +211,23 @@ impl Tracker {
         self.rounds.next()
     }
 
-    /// When time alone will make [`Self::tick`] return something.
-    pub fn next_tick(&self) -> Option<Instant> {
+    /// When time alone will make [`Self::tick`] or [`Self::writes`] return something.
+    pub fn next_tick(&self, now: Instant) -> Option<Instant> {
         self.leads_since?;
-        self.gates().filter_map(Gate::wake).min()
+        let resumed = self.pace.pause(now).filter(|_| !self.writes.is_empty());
+        self.agenda.next().into_iter().chain(resumed).min()
     }
 
     /// Time has passed.
     pub fn tick(&mut self, now: Instant) -> Vec<Action> {
-        let is_woken = |gate: &&Gate| gate.wake().is_some_and(|at| at <= now);
-        let woken: Vec<GateId> = self
-            .pods
-            .values()
-            .flat_map(|pod| {
-                let gates = pod.gates.iter().filter(|(_, gate)| is_woken(gate));
-                gates.map(|(name, gate)| gate.id(name))
-            })
-            .collect();
-        woken.iter().filter_map(|id| self.step(id, now)).collect()
+        if self.leads_since.is_none() {
+            return vec![];
+        }
+        let woken = self.agenda.woken(now);
+        woken
+            .iter()
+            .flat_map(|pod| self.step_all(pod, now))
+            .collect()
     }
 
     /// ELB answered about a group, or did not, to a call that was sent at `requested`. An answer that
@@ -305,43 +323,55 @@ impl Tracker {
     }
 
     /// How an [`Action::Write`] ended.
-    pub fn written(&mut self, id: &GateId, outcome: &WriteOutcome, now: Instant) -> Vec<Action> {
-        if *outcome == WriteOutcome::Gone {
-            self.forget(id);
-            return vec![];
+    pub fn written(&mut self, write: &Write, outcome: &WriteOutcome, now: Instant) -> Vec<Action> {
+        self.pace.end(write.begun, outcome, now);
+        for change in &write.changes {
+            self.change_ended(write, change, outcome, now);
         }
-        let Some(gate) = self.gate(id) else {
-            return vec![];
+        if let WriteOutcome::Written(version) = outcome
+            && let Some(tracked) = self.pods.get_mut(&write.pod)
+        {
+            tracked.wrote(&write.uid, version);
+        }
+        self.step_all(&write.pod, now)
+    }
+
+    fn change_ended(
+        &mut self,
+        write: &Write,
+        change: &Change,
+        outcome: &WriteOutcome,
+        now: Instant,
+    ) {
+        let id = GateId {
+            pod: write.pod.clone(),
+            uid: write.uid.clone(),
+            gate: change.gate.clone(),
         };
-        gate.written(outcome, now);
-        let newest = match outcome {
-            WriteOutcome::Written(version) if !gate.has_seen_past(version) => Some(version.clone()),
-            _ => None,
+        if *outcome == WriteOutcome::Gone {
+            return self.forget(&id);
+        }
+        let Some(gate) = self.gate(&id) else {
+            return;
         };
+        gate.written(&write.version, outcome, now);
         if !gate.waits() {
             let groups: Vec<Group> = gate.groups().cloned().collect();
-            groups.iter().for_each(|group| self.rounds.leave(group, id));
-        }
-        let Some(tracked) = self.pods.get_mut(&id.pod) else {
-            return vec![];
-        };
-        if newest.is_some() {
-            tracked.written = newest;
-        }
-        match self.leads_since {
-            Some(_) => tracked.step_all(now),
-            None => vec![],
+            groups
+                .iter()
+                .for_each(|group| self.rounds.leave(group, &id));
         }
     }
 
-    /// The pods whose gates wait, one for each gate.
-    pub fn pending(&self) -> impl Iterator<Item = &Arc<Pod>> {
-        let waiting = self.gates().filter(|gate| !gate.is_open());
-        waiting.map(|gate| &gate.pod)
+    /// How many gates wait.
+    pub fn pending(&self) -> usize {
+        self.agenda.pending()
     }
 
-    fn gates(&self) -> impl Iterator<Item = &Gate> {
-        self.pods.values().flat_map(|pod| pod.gates.values())
+    /// Since when the containers of the pod are ready that has waited longest for a gate; `None` where
+    /// no such pod's are.
+    pub fn oldest(&self) -> Option<Timestamp> {
+        self.agenda.oldest()
     }
 
     fn gate(&mut self, id: &GateId) -> Option<&mut Gate> {
@@ -365,21 +395,6 @@ impl Tracker {
         if gates.is_empty() {
             self.pods.remove(&id.pod);
         }
+        self.settle(&id.pod);
     }
-}
-
-/// Whether another pod stood, or stands, where this question is about.
-fn had_target<'a>(
-    other: &Pod,
-    ask: &Ask,
-    bindings: &[&Binding],
-    service: impl Fn(&str) -> Option<&'a Service>,
-) -> bool {
-    let mut bindings = bindings.iter();
-    let its = bindings.find(|b| (&b.name, b.api) == (&ask.binding.0, ask.binding.1));
-    let theirs = its.and_then(|binding| {
-        let port = service_port(binding, service(&binding.service)?)?;
-        target(other, binding.family, port).ok()
-    });
-    theirs == Some(ask.target)
 }

@@ -127,7 +127,7 @@ async fn what_a_hung_leader_sends_late_changes_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn writes_that_wait_for_others_are_not_sent_once_the_lead_is_lost() {
-    const PODS: usize = 40;
+    const PODS: usize = 100;
     let (world, a, b) = two().await;
     let arn = world.bind("web").await;
     let mut pods = vec![];
@@ -156,13 +156,12 @@ async fn writes_that_wait_for_others_are_not_sent_once_the_lead_is_lost() {
     a.until_follows().await;
     // Each write that was begun is over when another may lead.
     b.until_leads().await;
-    let count = |result: &str| {
-        let name = format!("targetgate_condition_writes_total{{result=\"{result}\"}}");
-        a.metric(&name).parse::<usize>().unwrap()
-    };
-    let (sent, unsent) = (count("Failed"), count("Unsent"));
-    assert!(sent > 0 && unsent > 0, "{sent} sent, {unsent} not");
-    assert_eq!(sent + unsent, PODS);
+    let failed = a.metric("targetgate_condition_writes_total{result=\"Failed\"}");
+    let sent: usize = failed.parse().unwrap();
+    assert!((1..PODS).contains(&sent), "{sent} were sent");
+    sleep(60 * S).await;
+    let later = a.metric("targetgate_condition_writes_total{result=\"Failed\"}");
+    assert_eq!(later, failed);
 }
 
 #[tokio::test(start_paused = true)]

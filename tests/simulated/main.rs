@@ -7,3 +7,4 @@ mod hooks;
 mod leading;
 mod replica;
 mod world;
+mod writes;

@@ -174,6 +174,7 @@ impl World {
             settings: Settings {
                 apis: vec![BindingApi::Elbv2],
                 orphan_after: Duration::from_secs(300),
+                seed: 1,
             },
         };
         tasks.spawn(health.run(|| ()));

@@ -370,7 +370,12 @@ fn stream_answer(watch: Watch) -> Response<Body> {
 }
 
 fn refusal(status: &Status) -> Response<Body> {
-    object_answer(status.code, &status.body(), &[])
+    let mut response = object_answer(status.code, &status.body(), &[]);
+    if let Some(seconds) = status.details["retryAfterSeconds"].as_u64() {
+        let headers = response.headers_mut();
+        headers.insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
 }
 
 fn object_answer(code: u16, value: &Value, warnings: &[String]) -> Response<Body> {

@@ -114,3 +114,17 @@ fn a_binding_whose_service_is_gone_opens_its_gates() {
         ("ServiceGone", "Target Group Binding is deleted")
     );
 }
+
+#[test]
+fn what_is_to_be_confirmed_while_a_failed_write_pauses_is_looked_at_after_the_pause() {
+    let (mut world, write) = World::opening();
+    world.unbind("web");
+    world.pass(30 * S - S / 2);
+    world.ended(&write, WriteOutcome::Failed);
+    let paused_until = world.now + S;
+    world.pass(S / 2);
+    assert_eq!(world.done(), vec![]);
+    assert_eq!(world.tracker.next_tick(world.now), Some(paused_until));
+    world.pass(S / 2);
+    assert!(matches!(&world.done()[..], [Action::Confirm(_)]));
+}

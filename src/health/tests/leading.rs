@@ -2,15 +2,6 @@
 
 use super::*;
 
-/// A pod with a gate for each of two bindings.
-fn twice_bound() -> (World, Pod) {
-    let mut world = World::new();
-    world.bind(binding("public"));
-    let pod = web("web-1", "10.0.0.1").gate("public").version("7");
-    world.see(pod.clone());
-    (world, pod)
-}
-
 #[test]
 fn who_follows_asks_nothing_and_writes_nothing() {
     let mut world = World::new();
@@ -18,7 +9,8 @@ fn who_follows_asks_nothing_and_writes_nothing() {
     world.see(web("web-1", "10.0.0.1"));
     world.see(pod("web-2").gate("gone").ip("10.0.0.2").ready());
     world.pass(2 * ORPHAN_AFTER);
-    let turns = (world.tracker.next_turn(), world.tracker.next_tick());
+    let now = world.now;
+    let turns = (world.tracker.next_turn(), world.tracker.next_tick(now));
     assert_eq!(
         (world.asks(), world.done(), turns),
         (None, vec![], (None, None))
@@ -85,19 +77,6 @@ fn a_write_names_the_newest_version_that_is_known() {
     world.pass(S);
     world.round("web", &[healthy("10.0.0.1")]);
     assert_eq!(&*world.write().version, "9");
-}
-
-#[test]
-fn writes_of_one_pod_wait_for_each_other() {
-    let (mut world, _) = twice_bound();
-    world.round("public", &[healthy("10.0.0.1")]);
-    let first = world.write();
-    world.round("web", &[healthy("10.0.0.1")]);
-    assert_eq!(world.done(), vec![]);
-    world.written(&first, "8");
-    let second = world.write();
-    assert_ne!(first.id.gate, second.id.gate);
-    assert_eq!(&*second.version, "8");
 }
 
 #[test]

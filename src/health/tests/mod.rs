@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::health::action::{Action, CallFailure, Fresh, GateId, Settings, Write, WriteOutcome};
+use crate::health::action::{
+    Action, CallFailure, Change, Fresh, GateId, Settings, Write, WriteOutcome,
+};
 use crate::health::tracker::Tracker;
 use crate::index::{BindingKey, Index};
-use crate::model::{Binding, Pod, Service, TargetHealth, TargetState};
+use crate::model::{Binding, Condition, Pod, Service, TargetHealth, TargetState};
 use crate::names::{BindingApi, Group, ObjectKey};
 use crate::rules::fixtures::{arn, binding, pod, service};
 
@@ -20,6 +22,7 @@ mod flips;
 mod leading;
 mod schedule;
 mod trust;
+mod writes;
 
 /// A tracker, the index that it looks at, and a clock that only [`World::pass`] moves.
 struct World {
@@ -44,6 +47,7 @@ impl World {
             tracker: Tracker::new(Settings {
                 apis: vec![BindingApi::Elbv2],
                 orphan_after: ORPHAN_AFTER,
+                seed: 1,
             }),
             now: Instant::now(),
             actions: vec![],
@@ -115,12 +119,15 @@ impl World {
         self.actions.extend(actions);
     }
 
+    /// All that is to be done since the last call, and the writes whose turn it is now.
     fn done(&mut self) -> Vec<Action> {
-        std::mem::take(&mut self.actions)
+        let mut actions = std::mem::take(&mut self.actions);
+        actions.extend(self.tracker.writes(self.now));
+        actions
     }
 
-    /// The only write that is due: status, reason and message.
-    fn write(&mut self) -> Write {
+    /// The only thing that is to be done: to write to one pod.
+    fn patch(&mut self) -> Write {
         let mut actions = self.done();
         match (actions.pop(), actions.len()) {
             (Some(Action::Write(write)), 0) => write,
@@ -128,22 +135,68 @@ impl World {
         }
     }
 
-    fn written(&mut self, write: &Write, version: &str) {
+    /// The only thing that is to be done: to write one condition.
+    fn write(&mut self) -> OneChange {
+        OneChange::of(self.patch())
+    }
+
+    fn written(&mut self, write: &OneChange, version: &str) {
         self.ended(write, WriteOutcome::Written(version.into()));
     }
 
-    fn ended(&mut self, write: &Write, outcome: WriteOutcome) {
-        let actions = self.tracker.written(&write.id, &outcome, self.now);
+    fn ended(&mut self, write: &OneChange, outcome: WriteOutcome) {
+        self.patched(&write.write, outcome);
+    }
+
+    fn patched(&mut self, write: &Write, outcome: WriteOutcome) {
+        let actions = self.tracker.written(write, &outcome, self.now);
         self.actions.extend(actions);
     }
 
     /// A world in which the gate of `web-1` is being opened.
-    fn opening() -> (Self, Write) {
+    fn opening() -> (Self, OneChange) {
         let mut world = Self::new();
         world.see(web("web-1", "10.0.0.1"));
         world.round("web", &[healthy("10.0.0.1")]);
         let write = world.write();
         (world, write)
+    }
+}
+
+/// A write of one condition, and what is asserted of it.
+#[derive(Debug, Clone)]
+struct OneChange {
+    id: GateId,
+    version: std::sync::Arc<str>,
+    condition: Condition,
+    transition: bool,
+    reason: &'static str,
+    write: Write,
+}
+
+impl OneChange {
+    fn of(write: Write) -> Self {
+        let [change] = &write.changes[..] else {
+            panic!("one change, not {write:?}");
+        };
+        let Change {
+            gate,
+            condition,
+            transition,
+            reason,
+        } = change.clone();
+        Self {
+            id: GateId {
+                pod: write.pod.clone(),
+                uid: write.uid.clone(),
+                gate,
+            },
+            version: write.version.clone(),
+            condition,
+            transition,
+            reason,
+            write,
+        }
     }
 }
 
@@ -184,7 +237,7 @@ fn initial(ip: &str) -> TargetHealth {
     health(ip, TargetState::Initial, "Elb.InitialHealthChecking")
 }
 
-fn words(write: &Write) -> (bool, &str, &str) {
+fn words(write: &OneChange) -> (bool, &str, &str) {
     let condition = &write.condition;
     (condition.status, &condition.reason, &condition.message)
 }

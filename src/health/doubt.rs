@@ -1,0 +1,85 @@
+//! Something that is not there, and how sure that is (contract 5.5).
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::rules::absence::Absence;
+
+/// How long something must be absent before its absence is confirmed: watches have no order among
+/// each other, so a pod may be seen before the binding under which it was admitted.
+const ABSENT_FOR: Duration = Duration::from_secs(30);
+/// Between two attempts to confirm an absence where the first could not be carried out.
+const CONFIRM_AGAIN: Duration = Duration::from_secs(10);
+
+/// An absence of which a gate may have to open.
+#[derive(Debug)]
+pub(super) struct Doubt {
+    pub(super) absence: Absence,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// To be confirmed then.
+    Doubted(Instant),
+    Confirming,
+    Confirmed,
+}
+
+impl Doubt {
+    /// It is absent since now. One whose binding was never seen waits as long as `orphan_after`.
+    pub(super) fn new(absence: Absence, orphan_after: Option<Duration>, now: Instant) -> Self {
+        Self {
+            absence,
+            stage: Stage::Doubted(now + orphan_after.unwrap_or(ABSENT_FOR)),
+        }
+    }
+
+    /// Whether it was looked up past the cache, and is absent there, too.
+    pub(super) fn is_confirmed(&self) -> bool {
+        self.stage == Stage::Confirmed
+    }
+
+    /// When it is to be looked up.
+    pub(super) fn wake(&self) -> Option<Instant> {
+        match self.stage {
+            Stage::Doubted(until) => Some(until),
+            Stage::Confirming | Stage::Confirmed => None,
+        }
+    }
+
+    /// Whether it is to be looked up now; it then counts as being looked up.
+    pub(super) fn start_confirming(&mut self, now: Instant) -> bool {
+        let due = self.wake().is_some_and(|until| until <= now);
+        if due {
+            self.stage = Stage::Confirming;
+        }
+        due
+    }
+
+    /// It could not be looked up, or that told nothing.
+    pub(super) fn learn_nothing(&mut self, now: Instant) {
+        self.learn(Stage::Doubted(now + CONFIRM_AGAIN));
+    }
+
+    /// It was looked up: this is absent past the cache.
+    pub(super) fn learn_of(
+        &mut self,
+        absent: Option<&Absence>,
+        orphan_after: Duration,
+        now: Instant,
+    ) {
+        self.learn(match absent == Some(&self.absence) {
+            true => Stage::Confirmed,
+            false => Stage::Doubted(now + ABSENT_FOR.min(orphan_after)),
+        });
+    }
+
+    fn learn(&mut self, stage: Stage) {
+        // An answer about an absence that has ended meanwhile is not about this one.
+        if self.stage == Stage::Confirming {
+            self.stage = stage;
+        }
+    }
+}
