@@ -17,16 +17,20 @@ pub(crate) fn chart() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/chart")
 }
 
-/// A program that tests/chart/build makes.
+/// Where tests/chart/build puts what it makes.
+fn installers() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/installers")
+}
+
+/// A file of that folder.
 pub(crate) fn installer(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/installers");
-    let program = folder.join(name);
+    let file = installers().join(name);
     assert!(
-        program.exists(),
+        file.exists(),
         "there is no {}: run tests/chart/build",
-        program.display()
+        file.display()
     );
-    program
+    file
 }
 
 /// Helm without an API server.

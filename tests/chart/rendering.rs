@@ -26,10 +26,10 @@ const OF_THE_CHART: [&str; 2] = ["Lease", "PodDisruptionBudget"];
 /// its own folder.
 const OF_THE_BASE: [&str; 2] = ["CustomResourceDefinition", "Namespace"];
 
-/// What `kustomize build` makes of the base.
+/// What kustomize makes of the base.
 fn base() -> Vec<Value> {
-    let output = Command::new(installer("kustomize"))
-        .arg("build")
+    let output = Command::new(installer("kubectl"))
+        .arg("kustomize")
         .arg(chart().with_file_name("base"))
         .output();
     let output = output.unwrap();
