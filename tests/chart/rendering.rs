@@ -19,9 +19,8 @@ const LABELS_OF_HELM: [&str; 4] = [
     "app.kubernetes.io/version",
     "helm.sh/chart",
 ];
-/// What the chart has and the base has not: a Lease, so that uninstalling takes it along, and a
-/// budget, for clusters of more than one node.
-const OF_THE_CHART: [&str; 2] = ["Lease", "PodDisruptionBudget"];
+/// What the chart has and the base has not, so that uninstalling takes it along.
+const OF_THE_CHART: [&str; 1] = ["Lease"];
 /// What the base has and the chart has not: Helm makes the namespace itself, and takes the CRD from
 /// its own folder.
 const OF_THE_BASE: [&str; 2] = ["CustomResourceDefinition", "Namespace"];
