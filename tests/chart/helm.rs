@@ -64,6 +64,22 @@ impl Helm {
         printed(command.output().unwrap())
     }
 
+    /// What a command prints that someone types in this folder, as the administrator of an API server.
+    pub(crate) fn typed(
+        &self,
+        server: &ControlPlane,
+        folder: &Path,
+        command: &str,
+    ) -> Result<String, String> {
+        let path = format!("{}:/usr/bin:/bin", installers().display());
+        let mut shell = Command::new("sh");
+        shell.args(["-c", command]).current_dir(folder);
+        shell.env_clear().env("HOME", self.home.path());
+        shell.env("PATH", path);
+        shell.env("KUBECONFIG", server.kubeconfig());
+        printed(shell.output().unwrap())
+    }
+
     /// Writes values into a file, and names it.
     pub(crate) fn values(&self, values: &Value) -> String {
         let (_, path) = tempfile::Builder::new()
