@@ -19,11 +19,11 @@ build-controlplane: fetch-controlplane # Takes minutes once, and again only when
 	tests/controlplane/build
 
 .PHONY: fetch-installers
-fetch-installers: # The same for helm and kustomize, which render and install what is shipped in the tests
+fetch-installers: # The same for helm and kubectl, which render and install what is shipped in the tests
 	tests/chart/build fetch
 
 .PHONY: build-installers
-build-installers: fetch-installers # Takes two minutes once, and again only when tests/chart/go.mod changes
+build-installers: fetch-installers # Takes three minutes once, and again only when tests/chart/go.mod changes
 	tests/chart/build
 
 .PHONY: fetch-moto

@@ -17,16 +17,20 @@ pub(crate) fn chart() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/chart")
 }
 
-/// A program that tests/chart/build makes.
+/// Where tests/chart/build puts what it makes.
+fn installers() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/installers")
+}
+
+/// A file of that folder.
 pub(crate) fn installer(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/installers");
-    let program = folder.join(name);
+    let file = installers().join(name);
     assert!(
-        program.exists(),
+        file.exists(),
         "there is no {}: run tests/chart/build",
-        program.display()
+        file.display()
     );
-    program
+    file
 }
 
 /// Helm without an API server.
@@ -58,6 +62,22 @@ impl Helm {
         command.env("KUBECONFIG", server.kubeconfig());
         command.args(arguments).args(["--namespace", NAMESPACE]);
         printed(command.output().unwrap())
+    }
+
+    /// What a command prints that someone types in this folder, as the administrator of an API server.
+    pub(crate) fn typed(
+        &self,
+        server: &ControlPlane,
+        folder: &Path,
+        command: &str,
+    ) -> Result<String, String> {
+        let path = format!("{}:/usr/bin:/bin", installers().display());
+        let mut shell = Command::new("sh");
+        shell.args(["-c", command]).current_dir(folder);
+        shell.env_clear().env("HOME", self.home.path());
+        shell.env("PATH", path);
+        shell.env("KUBECONFIG", server.kubeconfig());
+        printed(shell.output().unwrap())
     }
 
     /// Writes values into a file, and names it.

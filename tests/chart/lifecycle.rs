@@ -3,8 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::authentication::v1::TokenRequest;
@@ -18,49 +16,29 @@ use serde_json::{Value, json};
 use targetgate::names::{INJECT_ENABLED, INJECT_LABEL};
 use targetgate_sandbox::controlplane::ControlPlane;
 
+use crate::balancer::Balancer;
+use crate::documented::{Checkout, commands, section};
 use crate::helm::{Helm, NAMESPACE, chart};
 use crate::options::restricted_namespace;
+use crate::process::{OWN_CERTIFICATE, Program};
 use crate::server::{TURN, api, apply, control_plane};
+use crate::steady::{Creation, bound_namespace};
 use crate::waiting::until;
 
 const HOOKS: [&str; 2] = [
     "MutatingWebhookConfiguration",
     "ValidatingWebhookConfiguration",
 ];
+/// The host of the hooks' URL: to the API server no loopback address, to which it would speak HTTP/2.
+const HOST: &str = "0.0.0.0";
 
-/// A process as the chart's pods have it; killed when dropped.
-struct Replica(Child);
-
-impl Replica {
-    async fn start(server: &ControlPlane, client: &Client) -> Self {
-        let kubeconfig = account(server, client, "targetgate").await;
-        let process = Command::new(env!("CARGO_BIN_EXE_targetgate"))
-            .args([
-                "serve",
-                "--listen=127.0.0.1:0",
-                "--admin-listen=127.0.0.1:0",
-            ])
-            .arg("--kubeconfig")
-            .arg(kubeconfig)
-            .env_clear()
-            .env("POD_NAMESPACE", NAMESPACE)
-            .env("POD_NAME", "targetgate-0")
-            .env("AWS_REGION", "eu-west-1")
-            .env("AWS_EC2_METADATA_DISABLED", "true")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        Self(process.unwrap())
-    }
-}
-
-impl Drop for Replica {
-    fn drop(&mut self) {
-        // One that has ended is as good.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// What runs in the chart's pods.
+async fn program(server: &ControlPlane, client: &Client) -> Program {
+    let kubeconfig = account(server, client, "targetgate").await;
+    // Nobody listens there.
+    let elb = "http://127.0.0.1:9".to_owned();
+    let name = format!("--tls-names={HOST}");
+    Program::new(NAMESPACE, kubeconfig, elb, &[OWN_CERTIFICATE, &name])
 }
 
 /// A kubeconfig of a ServiceAccount of the release.
@@ -169,19 +147,15 @@ async fn history(client: &Client, kind: &str, since: &str) -> Vec<DynamicObject>
 
 /// Everything in the cluster that is ours by its label or by its name, but for Events, which go by
 /// themselves after an hour.
-async fn left(client: &Client) -> Vec<String> {
-    let discovery = Discovery::new(client.clone()).run().await.unwrap();
+async fn left(client: &Client) -> kube::Result<Vec<String>> {
+    let discovery = Discovery::new(client.clone()).run().await?;
     let kinds = discovery
         .groups()
         .flat_map(|group| group.recommended_resources());
     let kinds = kinds.filter(|(_, able)| able.supports_operation("list"));
     let listed = futures::stream::iter(kinds).map(|(kind, _)| async move {
         let objects: Api<DynamicObject> = Api::all_with(client.clone(), &kind);
-        let objects = objects
-            .list_metadata(&ListParams::default())
-            .await
-            .unwrap()
-            .items;
+        let objects = objects.list_metadata(&ListParams::default()).await?.items;
         let ours = objects.into_iter().filter(|object| {
             let labelled = object.labels().get("app.kubernetes.io/name");
             labelled.is_some_and(|name| name == "targetgate")
@@ -191,86 +165,48 @@ async fn left(client: &Client) -> Vec<String> {
         let named = |object: kube::core::PartialObjectMeta<_>| {
             format!("{} {}", kind.kind, object.name_any())
         };
-        ours.map(named).collect::<Vec<_>>()
+        Ok::<_, kube::Error>(ours.map(named).collect::<Vec<_>>())
     });
-    let listed: Vec<Vec<String>> = listed.buffer_unordered(8).collect().await;
+    let listed: Vec<Vec<String>> = listed.buffer_unordered(8).try_collect().await?;
     let ours = listed.into_iter().flatten();
-    ours.filter(|object| !object.starts_with("Event "))
-        .collect()
+    Ok(ours
+        .filter(|object| !object.starts_with("Event "))
+        .collect())
 }
 
-/// A copy of the chart under another version.
-fn next_chart(folder: &Path) -> PathBuf {
-    let copy = folder.join("targetgate");
-    let copied = Command::new("cp")
-        .arg("-rL")
-        .arg(chart())
-        .arg(&copy)
-        .status();
-    assert!(copied.unwrap().success());
-    let file = copy.join("Chart.yaml");
-    let text = std::fs::read_to_string(&file).unwrap();
-    let next = text.replace("version: 0.1.0", "version: 0.2.0");
-    assert_ne!(text, next);
-    std::fs::write(file, next).unwrap();
-    copy
+async fn until_nothing_is_left(client: &Client) {
+    until("nothing is left", async || {
+        // A kind may be known no more, or not quite yet.
+        left(client).await.ok()?.is_empty().then_some(())
+    })
+    .await;
 }
 
-#[tokio::test]
-async fn hooks_are_there_from_install_to_uninstall_and_then_nothing_is() {
-    let _turn = TURN.lock().await;
-    let server = control_plane().await;
-    let client = server.client().await.unwrap();
-    restricted_namespace(&client).await;
-    let helm = Arc::new(Helm::new());
-    let run = |arguments: &[&str]| {
-        helm.on(server, arguments)
-            .unwrap_or_else(|error| panic!("{error}"))
-    };
-    assert_eq!(left(&client).await, [""; 0]);
+/// Points the hooks of the chart at a port of this machine instead of a Service of the cluster.
+fn redirect_hooks(checkout: &Checkout, port: u16) {
+    let service = "  service:
+    name: targetgate
+    namespace: {{ (first .).Release.Namespace }}
+    path: {{ index . 1 }}";
+    let url = format!("  url: https://{HOST}:{port}{{{{ index . 1 }}}}");
+    checkout.replace("templates/_helpers.tpl", service, &url);
+}
 
-    run(&["install", "targetgate", chart().to_str().unwrap()]);
-    let replica = Replica::start(server, &client).await;
-    let installed = trusted(&client).await;
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), NAMESPACE);
-    let secret = secrets.get("targetgate-tls").await.unwrap();
-    assert_eq!(secret.owner_references()[0].kind, "Deployment");
-    let mut since = Vec::new();
-    for kind in HOOKS {
-        since.push(version(&client, kind).await);
-    }
-
-    let testing = helm.clone();
+/// Runs `helm test`, with the pod that it waits for.
+async fn test_release(server: &'static ControlPlane, client: &Client, typed: String) {
     let testing = tokio::task::spawn_blocking(move || {
-        testing.on(server, &["test", "targetgate", "--timeout", "60s"])
+        let anywhere = Path::new(env!("CARGO_MANIFEST_DIR"));
+        Helm::new().typed(server, anywhere, &typed)
     });
-    run_test_pod(server, &client).await;
+    run_test_pod(server, client).await;
     let tested = testing.await.unwrap().unwrap();
     assert!(tested.contains("Succeeded"), "{tested}");
+}
 
-    let folder = tempfile::tempdir().unwrap();
-    let next = next_chart(folder.path());
-    let values = json!({
-        "optIn": "either",
-        "hooks": { "pods": { "timeoutSeconds": 3 }, "bindings": { "timeoutSeconds": 9 } },
-        "labels": { "team": "web" },
-        "podAnnotations": { "restarted": "once" },
-    });
-    let values = helm.values(&values);
-    run(&[
-        "upgrade",
-        "targetgate",
-        next.to_str().unwrap(),
-        "--values",
-        &values,
-    ]);
-    let upgraded = trusted(&client).await;
-    assert_eq!(upgraded.len(), installed.len() + 1);
-    run(&["rollback", "targetgate", "1"]);
-    assert_eq!(trusted(&client).await, installed);
-
-    for (kind, since) in HOOKS.iter().zip(&since) {
-        let seen = history(&client, kind, since).await;
+/// Each version of the hooks since then had all that were `installed`, with their bundles.
+async fn were_kept(client: &Client, since: &[String], installed: &[String]) {
+    for (kind, since) in HOOKS.iter().zip(since) {
+        let seen = history(client, kind, since).await;
         assert!(
             seen.len() >= 2,
             "{kind} was upgraded and rolled back: {seen:?}"
@@ -287,13 +223,90 @@ async fn hooks_are_there_from_install_to_uninstall_and_then_nothing_is() {
             assert_eq!(kept.count(), of_kind, "{bundles:?}");
         }
     }
+}
+
+/// Another version of the chart, with other values, and back; each pod that is created meanwhile gets its gate.
+async fn upgrade_and_roll_back(
+    client: &Client,
+    helm: &Helm,
+    checkout: &Checkout,
+    run: impl Fn(&[&str]) -> String,
+    mut creation: Creation,
+) {
+    let before = trusted(client).await;
+    creation.goes_on().await;
+    checkout.replace("Chart.yaml", "\nversion: 0.1.0", "\nversion: 0.2.0");
+    let values = helm.values(&json!({
+        "optIn": "either",
+        "hooks": { "pods": { "timeoutSeconds": 29 }, "bindings": { "timeoutSeconds": 9 } },
+        "labels": { "team": "web" },
+        "podAnnotations": { "restarted": "once" },
+    }));
+    let chart = checkout.chart();
+    let upgrade = ["upgrade", "targetgate", chart.to_str().unwrap()];
+    run(&[&upgrade[..], &["--values", &values]].concat());
+    assert_eq!(trusted(client).await.len(), before.len() + 1);
+    creation.goes_on().await;
+    run(&["rollback", "targetgate", "1"]);
+    creation.goes_on().await;
+    println!(
+        "upgraded and rolled back while {} pods were created",
+        creation.count()
+    );
+}
+
+// Helm's commands block, while pods are created.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hooks_answer_from_install_to_uninstall_and_then_nothing_is_left() {
+    let _turn = TURN.lock().await;
+    let server = control_plane().await;
+    let client = server.client().await.unwrap();
+    let (helm, checkout) = (Helm::new(), Checkout::new());
+    let balancer = Balancer::new().await;
+    redirect_hooks(&checkout, balancer.address.port());
+    let typed = |command: &str| {
+        let printed = helm.typed(server, checkout.path(), command);
+        printed.unwrap_or_else(|error| panic!("{command}: {error}"))
+    };
+    // Another test's pods go after its release.
+    until_nothing_is_left(&client).await;
+    let [install, restrict, test] =
+        &commands(&section("deploy/chart/README.md", "# The chart"))[..]
+    else {
+        panic!("the README of the chart has other commands");
+    };
+    typed("kubectl apply --server-side -f deploy/chart/crds/");
+    bound_namespace(&client).await;
+    for command in commands(&section("README.md", "## Use")) {
+        typed(&command);
+    }
+
+    // What is tested is that there is an answer, not how fast on a machine with much to do.
+    typed(&format!("{install} --set hooks.pods.timeoutSeconds=30"));
+    typed(restrict);
+    let program = program(server, &client).await;
+    let replica = program.start("targetgate-0").await;
+    balancer.add(replica.hooks);
+    let installed = trusted(&client).await;
+    replica.ready().await;
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), NAMESPACE);
+    let secret = secrets.get("targetgate-tls").await.unwrap();
+    assert_eq!(secret.owner_references()[0].kind, "Deployment");
+    test_release(server, &client, test.clone()).await;
+
+    let mut since = Vec::new();
+    for kind in HOOKS {
+        since.push(version(&client, kind).await);
+    }
+    let creation = Creation::begin(&client).await;
+    let run = |arguments: &[&str]| helm.on(server, arguments).unwrap();
+    upgrade_and_roll_back(&client, &helm, &checkout, run, creation).await;
+    assert_eq!(trusted(&client).await, installed);
+    were_kept(&client, &since, &installed).await;
 
     run(&["uninstall", "targetgate"]);
     drop(replica);
-    until("nothing is left", async || {
-        left(&client).await.is_empty().then_some(())
-    })
-    .await;
+    until_nothing_is_left(&client).await;
 }
 
 #[tokio::test]

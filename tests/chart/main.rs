@@ -2,11 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+#[allow(dead_code, reason = "these tests need a part of it")]
+#[path = "../replicas/balancer.rs"]
+mod balancer;
+mod documented;
 mod environment;
 mod helm;
 mod lifecycle;
 mod options;
+#[allow(dead_code, reason = "these tests need a part of it")]
+#[path = "../conformance/process.rs"]
+mod process;
 mod rendering;
 mod server;
+mod steady;
 #[path = "../support/waiting.rs"]
 mod waiting;

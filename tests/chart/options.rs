@@ -7,7 +7,7 @@ use kube::api::{Api, PostParams};
 use serde_json::{Value, json};
 
 use crate::helm::{Helm, NAMESPACE, chart, find};
-use crate::server::{TURN, apply, control_plane};
+use crate::server::{TURN, apply, cert_manager, control_plane};
 
 /// Values for each option, by what they are for.
 pub(crate) fn options() -> Vec<(&'static str, Value)> {
@@ -184,13 +184,10 @@ async fn every_option_is_accepted_by_the_api_server() {
     let _turn = TURN.lock().await;
     let client = control_plane().await.client().await.unwrap();
     restricted_namespace(&client).await;
+    cert_manager(&client).await;
     let helm = Helm::new();
     for (option, values) in options() {
         for object in helm.template(&values) {
-            // The API server does not know cert-manager's kinds.
-            if object["apiVersion"] == "cert-manager.io/v1" {
-                continue;
-            }
             let accepted = apply(&client, &object, true).await;
             accepted.unwrap_or_else(|error| panic!("{option}: {error}: {object:#}"));
         }

@@ -19,17 +19,16 @@ const LABELS_OF_HELM: [&str; 4] = [
     "app.kubernetes.io/version",
     "helm.sh/chart",
 ];
-/// What the chart has and the base has not: a Lease, so that uninstalling takes it along, and a
-/// budget, for clusters of more than one node.
-const OF_THE_CHART: [&str; 2] = ["Lease", "PodDisruptionBudget"];
+/// What the chart has and the base has not, so that uninstalling takes it along.
+const OF_THE_CHART: [&str; 1] = ["Lease"];
 /// What the base has and the chart has not: Helm makes the namespace itself, and takes the CRD from
 /// its own folder.
 const OF_THE_BASE: [&str; 2] = ["CustomResourceDefinition", "Namespace"];
 
-/// What `kustomize build` makes of the base.
+/// What kustomize makes of the base.
 fn base() -> Vec<Value> {
-    let output = Command::new(installer("kustomize"))
-        .arg("build")
+    let output = Command::new(installer("kubectl"))
+        .arg("kustomize")
         .arg(chart().with_file_name("base"))
         .output();
     let output = output.unwrap();

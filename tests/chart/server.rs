@@ -1,6 +1,5 @@
 //! A real control plane for all tests of this program.
 
-use crate::waiting::DEADLINE;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::{Client, core::TypeMeta};
@@ -8,6 +7,9 @@ use serde_json::Value;
 use targetgate_sandbox::controlplane::{ControlPlane, Options};
 use tokio::sync::{Mutex, OnceCell};
 use tokio::time::timeout;
+
+use crate::helm::installer;
+use crate::waiting::{DEADLINE, until};
 
 /// There is one installation in a cluster: who installs, or needs that nothing is installed, waits.
 pub(crate) static TURN: Mutex<()> = Mutex::const_new(());
@@ -50,6 +52,29 @@ pub(crate) async fn apply(client: &Client, object: &Value, dry_run: bool) -> kub
         .patch(name, &params, &patch)
         .await
         .map(drop)
+}
+
+/// Makes the API server know the kind of cert-manager's that we have objects of; the controller does not run.
+pub(crate) async fn cert_manager(client: &Client) {
+    let yaml = std::fs::read_to_string(installer("cert-manager.io_certificates.yaml")).unwrap();
+    let crds = serde_saphyr::from_multiple::<Value>(&yaml).unwrap();
+    for crd in crds.iter().filter(|crd| !crd.is_null()) {
+        apply(client, crd, false).await.unwrap();
+        let group = crd["spec"]["group"].as_str().unwrap();
+        let version = &crd["spec"]["versions"][0]["name"];
+        let group_version = format!("{group}/{}", version.as_str().unwrap());
+        until("the kind is served", async || {
+            client
+                .list_api_group_resources(&group_version)
+                .await
+                .ok()?
+                .resources
+                .iter()
+                .any(|resource| crd["spec"]["names"]["kind"] == *resource.kind)
+                .then_some(())
+        })
+        .await;
+    }
 }
 
 /// What should happen.

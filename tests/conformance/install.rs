@@ -29,10 +29,11 @@ static TURN: Mutex<()> = Mutex::const_new(());
 /// Where it is installed, and as whom it runs.
 pub(crate) const NAMESPACE: &str = "targetgate-system";
 /// What is there; the rest is the cluster's.
-const NAMESPACED: [&str; 7] = [
+const NAMESPACED: [&str; 8] = [
     "ServiceAccount",
     "Service",
     "Deployment",
+    "PodDisruptionBudget",
     "Lease",
     "Role",
     "RoleBinding",
