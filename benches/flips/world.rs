@@ -50,6 +50,7 @@ impl World {
     pub(crate) async fn start() -> anyhow::Result<Self> {
         let options = controlplane::Options {
             controller_manager: true,
+            webhook_users: vec![],
         };
         let control_plane = ControlPlane::start(options).await?;
         let cluster = Cluster {
