@@ -20,7 +20,7 @@ use crate::cluster::confirm;
 use crate::cluster::events::{About, Events};
 use crate::cluster::leadership::Leadership;
 use crate::cluster::status::{self, Entry, Revision, WriteError};
-use crate::elb::budget::Budget;
+use crate::elb::budget::{Budget, Wish};
 use crate::elb::client::ElbClient;
 use crate::elb::error::{ElbError, ElbErrorKind};
 use crate::elb::groups::TargetGroups;
@@ -152,7 +152,11 @@ impl Loop {
             if turn > now {
                 return Some(turn);
             }
-            if let Err(token) = self.budget.try_take_for_loop() {
+            let wish = Wish {
+                groups: 1,
+                promising: true,
+            };
+            if let Err(token) = self.budget.try_take_for_loop(wish) {
                 return Some(token);
             }
             self.metrics.budget_wait("loop", now - turn);
