@@ -1,13 +1,13 @@
 //! One gate of one pod, from its first sight to its opening.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::health::action::{Action, GateId, Settings, Write, WriteOutcome};
+use crate::health::answer::{Answer, Heard};
+use crate::health::round::Target;
 use crate::health::rounds::backoff;
 use crate::model::{Condition, Pod, TargetHealth, TargetState};
 use crate::names::{GateName, Group};
@@ -24,9 +24,6 @@ const ABSENT_FOR: Duration = Duration::from_secs(30);
 const CONFIRM_AGAIN: Duration = Duration::from_secs(10);
 /// Within which a watch tells what we collided with: for so long, what ELB said stays good.
 const SEEN_WITHIN: Duration = Duration::from_secs(1);
-
-/// What ELB answered about one group, by target.
-pub(super) type Answer<'a> = BTreeMap<(IpAddr, u16), &'a TargetHealth>;
 
 /// A gate that is not `True`, or not yet seen to be.
 #[derive(Debug)]
@@ -143,6 +140,13 @@ impl Gate {
         self.asked.iter().map(|asked| &asked.ask.group)
     }
 
+    /// The targets that this group is asked about.
+    pub(super) fn targets(&self, group: &Group) -> Vec<Target> {
+        let asks = self.asked.iter().map(|asked| &asked.ask);
+        let of_group = asks.filter(|ask| ask.group == *group);
+        of_group.map(|ask| ask.target).collect()
+    }
+
     /// The binding that makes it ask about this group.
     pub(super) fn ask(&self, group: &Group) -> Option<&Ask> {
         let mut asks = self.asked.iter().map(|asked| &asked.ask);
@@ -222,24 +226,25 @@ impl Gate {
         });
     }
 
-    /// ELB answered about a group. Returns whether the group's proving time is needed to go on.
+    /// ELB answered about a group.
     pub(super) fn hear(
         &mut self,
         group: &Group,
         answer: &Answer<'_>,
         requested: Instant,
         proving_time: Option<Duration>,
-    ) -> bool {
+    ) -> Heard {
         let Some(due) = self.due else {
-            return false;
+            return Heard::default();
         };
         let mut unproven = false;
+        let mut answers = vec![];
         for asked in self
             .asked
             .iter_mut()
-            .filter(|asked| asked.ask.group == *group)
+            .filter(|asked| asked.ask.group == *group && answer.is_about(&asked.ask.target))
         {
-            let health = answer.get(&asked.ask.target).copied();
+            let health = answer.of(&asked.ask.target);
             let condition = condition::of_health(health);
             let sight = Sight {
                 requested_after: requested.checked_duration_since(due),
@@ -257,8 +262,10 @@ impl Gate {
                 Trust::Suspect => {}
                 Trust::SuspectForUnknownTime => unproven = true,
             }
+            answers.push(is_true(asked.answer.as_ref()));
         }
-        unproven
+        let healthy = !answers.is_empty() && answers.iter().all(|healthy| *healthy);
+        Heard { unproven, healthy }
     }
 
     /// AWS does not know a group.
