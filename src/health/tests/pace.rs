@@ -264,7 +264,7 @@ fn gate(pod: &str, uid: &str) -> GateId {
     }
 }
 
-const SEEDS: std::ops::Range<u64> = 0..3;
+const SEEDS: std::ops::Range<u64> = 0..2;
 
 #[tokio::test(start_paused = true)]
 async fn twenty_groups_of_five_open_within_a_second_and_the_second_time_with_few_calls() {
