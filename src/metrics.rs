@@ -54,6 +54,7 @@ pub struct Metrics {
     elb_calls: Counted<2>,
     elb_seconds: Timed,
     budget_seconds: Timed,
+    elb_rate: Gauge<f64, AtomicU64>,
     groups_not_found: Counter,
     watch_restarts: Counted<1>,
     tls_failures: Counted<1>,
@@ -84,6 +85,7 @@ impl Default for Metrics {
             elb_calls: Family::default(),
             elb_seconds: Family::new_with_constructor(slow),
             budget_seconds: Family::new_with_constructor(slow),
+            elb_rate: Gauge::default(),
             groups_not_found: Counter::default(),
             watch_restarts: Family::default(),
             tls_failures: Family::default(),
@@ -165,6 +167,11 @@ impl Metrics {
             "elb_budget_wait_seconds",
             "Time that a call waited for the budget, by who asked",
             self.budget_seconds.clone(),
+        );
+        r.register(
+            "elb_rate",
+            "Calls of the ELBv2 API a second that the budget allows now",
+            self.elb_rate.clone(),
         );
         r.register(
             "target_groups_not_found",
@@ -282,6 +289,11 @@ impl Metrics {
         self.budget_seconds
             .get_or_create(&[("asker", asker)])
             .observe(waited.as_secs_f64());
+    }
+
+    /// The budget now allows so many calls a second.
+    pub fn elb_rate(&self, rate: f64) {
+        self.elb_rate.set(rate);
     }
 
     /// AWS said that a bound group does not exist.

@@ -238,3 +238,10 @@ pub struct TargetGroup {
     /// `HealthyThresholdCount`.
     pub healthy_threshold: u32,
 }
+
+impl TargetGroup {
+    /// Health check interval times healthy threshold: within so long a target that works is healthy.
+    pub fn proving_time(&self) -> std::time::Duration {
+        self.check_interval.saturating_mul(self.healthy_threshold)
+    }
+}

@@ -13,7 +13,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_elasticloadbalancingv2::config::{Credentials, SharedCredentialsProvider};
 use aws_smithy_async::rt::sleep::TokioSleep;
 use http::StatusCode;
-use targetgate::elb::budget::Budget;
+use targetgate::elb::budget::{Budget, Wish};
 use targetgate::elb::client::{ElbClient, Timeouts};
 use targetgate::elb::error::ElbErrorKind;
 use targetgate::elb::groups::TargetGroups;
@@ -25,6 +25,12 @@ use targetgate_sandbox::elb::check::{CheckOutcome, ScriptedProbe};
 use targetgate_sandbox::elb::faults::On;
 use targetgate_sandbox::elb::{Elb, Health, LoadBalancerKind, Options, State, TargetGroupSpec};
 use tokio::time::{Instant, sleep};
+
+/// A call of the loop when no other waits.
+const ANY: Wish = Wish {
+    groups: 1,
+    promising: true,
+};
 
 /// The product's edge in front of a model account.
 struct Edge {
@@ -188,11 +194,11 @@ async fn a_hanging_call_ends_in_ten_seconds_and_a_removed_group_is_not_found() {
 async fn a_throttled_call_slows_the_loop_down() {
     let edge = Edge::new();
     let group = edge.group("web");
-    assert!(edge.budget.try_take_for_loop().is_ok());
+    assert!(edge.budget.try_take_for_loop(ANY).is_ok());
     edge.aws.faults().throttle(1.0, 0);
     let error = edge.client.target_health(&group, &[]).await.unwrap_err();
     assert_eq!(error.kind, ElbErrorKind::Throttled);
-    assert!(edge.budget.try_take_for_loop().is_err());
+    assert!(edge.budget.try_take_for_loop(ANY).is_err());
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, ensure};
 use aws_config::{BehaviorVersion, SdkConfig};
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
@@ -64,7 +64,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<u8> {
     let allowed = settings.allow_arns.clone().map(Allowed::read);
     let allowed = allowed.transpose()?.map(Arc::new);
     let kube = kubernetes(settings.kubeconfig.as_deref()).await?;
-    let aws = Aws::new(&settings, &metrics).await;
+    let aws = Aws::new(&settings, &metrics).await?;
     let listener = bind("--listen", settings.listen).await?;
     let admin_listener = bind("--admin-listen", settings.admin_listen).await?;
 
@@ -299,22 +299,27 @@ struct Aws {
 }
 
 impl Aws {
-    async fn new(settings: &Settings, metrics: &Arc<Metrics>) -> Self {
+    async fn new(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
+        let (rate, highest) = (settings.elb_rate, settings.elb_rate_max);
+        ensure!(
+            rate <= highest,
+            "--elb-rate-max {highest} is below --elb-rate {rate}: raise the one or lower the other"
+        );
+        let budget = Budget::between(rate, highest, settings.elb_burst, metrics.clone());
         let config = aws_config::load_defaults(BehaviorVersion::latest()).await;
         let vpc_id = match &settings.vpc_id {
             Some(vpc_id) => Some(vpc_id.as_str().into()),
             None => vpc::own(&config).await,
         };
-        let budget = Budget::new(settings.elb_rate, settings.elb_burst, metrics.clone());
         let timeouts = Timeouts::default();
         let client = ElbClient::new(config.clone(), timeouts, budget.clone(), metrics.clone());
-        Self {
+        Ok(Self {
             config,
             groups: TargetGroups::new(client.clone(), budget.clone(), fastrand::u64(..)),
             budget,
             client,
             vpc_id,
-        }
+        })
     }
 }
 

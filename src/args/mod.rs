@@ -128,9 +128,13 @@ pub struct Settings {
     /// VPC of the cluster, against which a binding's vpcID is checked.
     #[arg(long, env = "TARGETGATE_VPC_ID", value_name = "ID", help_heading = AWS)]
     pub vpc_id: Option<VpcId>,
-    /// ELB API calls a second, for the whole process.
+    /// ELB API calls a second, for the whole process, to begin with: the rate climbs while calls wait and
+    /// AWS does not throttle.
     #[arg(long, env = "TARGETGATE_ELB_RATE", value_name = "CALLS", default_value = "10", value_parser = rate, help_heading = AWS)]
     pub elb_rate: f64,
+    /// ELB API calls a second to which the rate may climb; at least --elb-rate.
+    #[arg(long, env = "TARGETGATE_ELB_RATE_MAX", value_name = "CALLS", default_value = "40", value_parser = rate, help_heading = AWS)]
+    pub elb_rate_max: f64,
     /// ELB API calls that may be made at once after a quiet time.
     #[arg(long, env = "TARGETGATE_ELB_BURST", value_name = "CALLS", default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=10_000), help_heading = AWS)]
     pub elb_burst: u32,
@@ -263,6 +267,7 @@ mod tests {
         assert_eq!(settings.condition_prefix, ConditionPrefix::default());
         assert_eq!(settings.orphan_after, Duration::from_secs(300));
         assert_eq!((settings.elb_rate, settings.elb_burst), (10.0, 40));
+        assert_eq!(settings.elb_rate_max, 40.0);
         assert!(settings.watch_namespaces.is_empty());
         assert_eq!(settings.shutdown_delay, Duration::from_secs(5));
         let timing = settings.lease_timing().unwrap().unwrap();
@@ -316,6 +321,7 @@ mod tests {
     #[case("--watch-namespaces", "shop,Shop")]
     #[case("--elb-rate", "0")]
     #[case("--elb-rate", "NaN")]
+    #[case("--elb-rate-max", "1001")]
     #[case("--elb-burst", "0")]
     #[case("--orphan-after", "soon")]
     #[case("--namespace", "Shop")]

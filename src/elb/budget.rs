@@ -1,104 +1,32 @@
 //! How often this process may call the ELBv2 API.
 //!
 //! AWS throttles by a token bucket per account and Region that all callers share, so the process
-//! keeps one of its own and spends one token for each attempt on the wire. Admissions have someone
-//! waiting with a timeout, so they go before the health loop.
+//! keeps one of its own, a [`Bucket`], and spends one token for each attempt on the wire. Admissions
+//! have someone waiting with a timeout, so they go before the health loop and have a share of the
+//! bucket that the loop does not touch.
 //! Source: <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/throttling.html>
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
+use super::bucket::Bucket;
 use crate::metrics::Metrics;
 
-/// The rate that throttling never pushes below, in calls per second.
-const FLOOR: f64 = 2.0;
-/// A throttled bucket is back at its configured rate after this many seconds without a throttle, at
-/// the latest.
-const RECOVERY_SECONDS: f64 = 30.0;
-/// Throttles closer together than this count as one: calls in flight together are told together.
-const ONE_EVENT: Duration = Duration::from_secs(1);
+/// The share of the burst that is there for admissions only: one in so many tokens.
+const FOR_ADMISSIONS: u32 = 10;
+/// Of four tokens of the burst, so many are saved for looks that pay, where not all who wait can be served.
+const SAVED_OF_FOUR: u32 = 3;
 
-/// A token bucket that slows down when it is told of a throttle.
-///
-/// A throttle empties it and halves its rate, to no less than 2/s; from then on the rate grows
-/// evenly back to the configured one.
-#[derive(Debug, Clone)]
-pub struct Bucket {
-    configured: f64,
-    burst: f64,
-    rate: f64,
-    tokens: f64,
-    counted: Instant,
-    throttled: Option<Instant>,
-}
-
-impl Bucket {
-    /// A full bucket of `burst` tokens that gains `rate` tokens a second.
-    ///
-    /// Nothing could ever be taken from a bucket of less than one token or without a rate, so the
-    /// burst is at least 1 and the rate at least 0.1.
-    pub fn new(rate: f64, burst: u32, now: Instant) -> Self {
-        let rate = rate.max(0.1);
-        let burst = f64::from(burst.max(1));
-        Self {
-            configured: rate,
-            burst,
-            rate,
-            tokens: burst,
-            counted: now,
-            throttled: None,
-        }
-    }
-
-    /// Takes one token.
-    ///
-    /// # Errors
-    /// How long until there is one.
-    pub fn try_take(&mut self, now: Instant) -> Result<(), Duration> {
-        self.try_take_leaving(0, now)
-    }
-
-    /// Takes one token if `left` others remain.
-    ///
-    /// # Errors
-    /// How long until that is so, if nobody takes any. A bucket that is too small to hold that many
-    /// gives none until `left` is less.
-    pub fn try_take_leaving(&mut self, left: usize, now: Instant) -> Result<(), Duration> {
-        self.refill(now);
-        let left = u32::try_from(left).unwrap_or(u32::MAX);
-        let needed = f64::from(left) + 1.0;
-        if self.tokens >= needed {
-            self.tokens -= 1.0;
-            return Ok(());
-        }
-        // Rounded up, so that who waits exactly so long finds the token there.
-        let seconds = (needed - self.tokens) / self.rate;
-        Err(Duration::from_secs_f64(seconds) + Duration::from_millis(1))
-    }
-
-    /// Notes that AWS throttled a call.
-    pub fn throttled(&mut self, now: Instant) {
-        self.refill(now);
-        self.tokens = 0.0;
-        let known = self
-            .throttled
-            .is_some_and(|last| now.saturating_duration_since(last) < ONE_EVENT);
-        if !known {
-            self.rate = (self.rate / 2.0).max(FLOOR.min(self.configured));
-            self.throttled = Some(now);
-        }
-    }
-
-    fn refill(&mut self, now: Instant) {
-        let passed = now.saturating_duration_since(self.counted).as_secs_f64();
-        self.counted = now;
-        self.tokens = (self.tokens + passed * self.rate).min(self.burst);
-        let growth = passed * self.configured / RECOVERY_SECONDS;
-        self.rate = (self.rate + growth).min(self.configured);
-    }
+/// A call that the health loop would like to make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wish {
+    /// How many groups wait for a call, this one included.
+    pub groups: usize,
+    /// Whether it is likely to find what is waited for. One that is not leaves the saved share of the
+    /// burst to those that will be, unless there is enough for all.
+    pub promising: bool,
 }
 
 /// The one budget of the process; cheap to clone.
@@ -116,16 +44,41 @@ struct Inner {
 
 struct State {
     bucket: Bucket,
-    waiting: usize,
+    burst: u32,
+    /// Admissions in the line.
+    waiting: u32,
+}
+
+impl State {
+    /// The tokens that a call of the loop has to leave.
+    fn left_for_others(&mut self, wish: Wish, now: Instant) -> f64 {
+        let reserved = (self.burst / FOR_ADMISSIONS).max(self.waiting);
+        let reserved = f64::from(reserved);
+        let enough = self.bucket.tokens(now) >= reserved + wish.groups as f64;
+        if wish.promising || enough {
+            reserved
+        } else {
+            reserved.max(f64::from(self.burst / 4 * SAVED_OF_FOUR))
+        }
+    }
 }
 
 impl Budget {
-    /// A budget of `rate` calls a second with bursts of `burst`.
+    /// A budget of `rate` calls a second, or fewer, with bursts of `burst`.
     pub fn new(rate: f64, burst: u32, metrics: Arc<Metrics>) -> Self {
+        Self::between(rate, rate, burst, metrics)
+    }
+
+    /// A budget that starts at `rate` calls a second and finds its place between 2 and `highest`, with
+    /// bursts of `burst`.
+    pub fn between(rate: f64, highest: f64, burst: u32, metrics: Arc<Metrics>) -> Self {
+        let bucket = Bucket::new(rate, highest, burst, Instant::now());
+        metrics.elb_rate(bucket.rate());
         Self {
             inner: Arc::new(Inner {
                 state: Mutex::new(State {
-                    bucket: Bucket::new(rate, burst, Instant::now()),
+                    bucket,
+                    burst,
                     waiting: 0,
                 }),
                 line: tokio::sync::Mutex::default(),
@@ -142,30 +95,39 @@ impl Budget {
         let _waiting = Waiting::enter(&self.inner.state);
         let _turn = self.inner.line.lock().await;
         loop {
-            let taken = self.inner.state.lock().bucket.try_take(Instant::now());
+            let now = Instant::now();
+            let taken = self.with(|state| state.bucket.try_take(0.0, now));
             let Err(wait) = taken else { break };
             sleep(wait).await;
         }
         self.inner.metrics.budget_wait(asker, started.elapsed());
     }
 
-    /// Counts a call of the health loop, if one is allowed beyond what waiting admissions need.
+    /// Counts a call of the health loop, if one is allowed beyond what admissions need.
     ///
     /// # Errors
     /// When to ask again.
-    pub fn try_take_for_loop(&self) -> Result<(), Instant> {
+    pub fn try_take_for_loop(&self, wish: Wish) -> Result<(), Instant> {
         let now = Instant::now();
-        let mut state = self.inner.state.lock();
-        let waiting = state.waiting;
-        state
-            .bucket
-            .try_take_leaving(waiting, now)
-            .map_err(|wait| now + wait)
+        let taken = self.with(|state| {
+            let left = state.left_for_others(wish, now);
+            state.bucket.try_take(left, now)
+        });
+        taken.map_err(|wait| now + wait)
     }
 
-    /// Notes that AWS throttled a call; [`super::client::ElbClient`] does so itself.
-    pub fn throttled(&self) {
-        self.inner.state.lock().bucket.throttled(Instant::now());
+    /// Notes that AWS throttled a call that was `sent` then; [`super::client::ElbClient`] does so
+    /// itself.
+    pub fn throttled(&self, sent: Instant) {
+        self.with(|state| state.bucket.throttled(sent, Instant::now()));
+    }
+
+    /// Changes the state, and shows the rate that is in force then.
+    fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.inner.state.lock();
+        let changed = change(&mut state);
+        self.inner.metrics.elb_rate(state.bucket.rate());
+        changed
     }
 }
 
@@ -187,68 +149,17 @@ impl Drop for Waiting<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
-    /// How many tokens can be had at once, counted up to 1,000.
-    fn drain(bucket: &mut Bucket, now: Instant) -> usize {
-        std::iter::repeat_with(|| bucket.try_take(now))
-            .take(1_000)
-            .take_while(Result::is_ok)
-            .count()
-    }
+    const ANY: Wish = Wish {
+        groups: 1,
+        promising: true,
+    };
 
     fn budget(rate: f64, burst: u32) -> Budget {
         Budget::new(rate, burst, Arc::new(Metrics::default()))
-    }
-
-    #[tokio::test]
-    async fn a_burst_then_the_rate() {
-        let start = Instant::now();
-        let mut bucket = Bucket::new(10.0, 40, start);
-        assert_eq!(drain(&mut bucket, start), 40);
-        assert_eq!(drain(&mut bucket, start + Duration::from_secs(2)), 20);
-        assert_eq!(drain(&mut bucket, start + Duration::from_secs(60)), 40);
-    }
-
-    #[tokio::test]
-    async fn who_waits_as_told_finds_a_token() {
-        let mut now = Instant::now();
-        let mut bucket = Bucket::new(3.0, 1, now);
-        for _ in 0..1_000 {
-            if let Err(wait) = bucket.try_take(now) {
-                assert!(wait < Duration::from_millis(336), "{wait:?}");
-                now += wait;
-                assert_eq!(bucket.try_take(now), Ok(()));
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn a_throttle_empties_and_halves_and_the_rate_recovers() {
-        let start = Instant::now();
-        let mut bucket = Bucket::new(10.0, 40, start);
-        bucket.throttled(start);
-        assert_eq!(drain(&mut bucket, start), 0);
-        assert_eq!(drain(&mut bucket, start + Duration::from_secs(1)), 5);
-        let recovered = start + Duration::from_secs(31);
-        drain(&mut bucket, recovered);
-        assert_eq!(drain(&mut bucket, recovered + Duration::from_secs(1)), 10);
-    }
-
-    #[tokio::test]
-    async fn throttles_of_one_moment_count_once_and_many_stop_at_two_a_second() {
-        let start = Instant::now();
-        let mut bucket = Bucket::new(10.0, 40, start);
-        for _ in 0..10 {
-            bucket.throttled(start);
-        }
-        assert_eq!(drain(&mut bucket, start + Duration::from_secs(1)), 5);
-        let mut now = start;
-        for _ in 0..10 {
-            now += ONE_EVENT;
-            bucket.throttled(now);
-        }
-        assert_eq!(drain(&mut bucket, now + Duration::from_secs(1)), 2);
     }
 
     #[tokio::test(start_paused = true)]
@@ -261,11 +172,11 @@ mod tests {
         });
         tokio::task::yield_now().await;
         while !admission.is_finished() {
-            assert!(budget.try_take_for_loop().is_err());
+            assert!(budget.try_take_for_loop(ANY).is_err());
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         tokio::time::sleep(Duration::from_millis(101)).await;
-        assert!(budget.try_take_for_loop().is_ok());
+        assert!(budget.try_take_for_loop(ANY).is_ok());
     }
 
     #[tokio::test(start_paused = true)]
@@ -275,7 +186,7 @@ mod tests {
         let left = tokio::time::timeout(Duration::from_millis(10), budget.take("admission"));
         assert!(left.await.is_err());
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert!(budget.try_take_for_loop().is_ok());
+        assert!(budget.try_take_for_loop(ANY).is_ok());
     }
 
     #[tokio::test(start_paused = true)]
@@ -288,5 +199,70 @@ mod tests {
         let took = started.elapsed();
         assert!(took >= Duration::from_secs(2), "{took:?}");
         assert!(took < Duration::from_millis(2_100), "{took:?}");
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_tenth_of_the_burst_is_there_for_admissions_only() {
+        let budget = budget(10.0, 40);
+        let taken = (0..100).filter(|_| budget.try_take_for_loop(ANY).is_ok());
+        assert_eq!(taken.count(), 36);
+        let started = Instant::now();
+        for _ in 0..4 {
+            budget.take("admission").await;
+        }
+        assert_eq!(started.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn looks_that_promise_little_leave_the_burst_to_those_that_promise_more() {
+        let budget = budget(10.0, 40);
+        let early = Wish {
+            groups: 200,
+            promising: false,
+        };
+        let takes = |wish| {
+            let taken = (0..100).take_while(|_| budget.try_take_for_loop(wish).is_ok());
+            taken.count()
+        };
+        assert_eq!(takes(early), 10);
+        assert_eq!(
+            takes(Wish {
+                groups: 27,
+                ..early
+            }),
+            0
+        );
+        assert_eq!(
+            takes(Wish {
+                groups: 26,
+                ..early
+            }),
+            1
+        );
+        assert_eq!(takes(ANY), 25);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_burst_is_too_small_for_the_loop() {
+        for burst in 1..20 {
+            let budget = budget(10.0, burst);
+            let early = Wish {
+                groups: 200,
+                promising: false,
+            };
+            while budget.try_take_for_loop(early).is_ok() {}
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            assert!(budget.try_take_for_loop(early).is_ok(), "{burst}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_rate_in_force_is_shown() {
+        let metrics = Arc::new(Metrics::default());
+        let budget = Budget::between(10.0, 40.0, 40, Arc::clone(&metrics));
+        assert!(metrics.encode().contains("targetgate_elb_rate 10.0"));
+        for _ in 0..1_000 {
+            budget.take("admission").await;
+        }
+        assert!(metrics.encode().contains("targetgate_elb_rate 40.0"));
     }
 }

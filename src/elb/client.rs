@@ -207,7 +207,7 @@ impl ElbClient {
         let code = result.as_ref().map_or_else(ElbError::code, |_| "OK");
         self.inner.metrics.elb_call(action, code, started.elapsed());
         if matches!(&result, Err(error) if error.kind == ElbErrorKind::Throttled) {
-            self.inner.budget.throttled();
+            self.inner.budget.throttled(started);
         }
         result
     }

@@ -103,7 +103,7 @@ impl ElbErrorKind {
                 "; check that the target group exists in the ARN's account and Region"
             }
             Self::Throttled => {
-                "; the account's quota is shared by all callers in the Region: lower --elb-rate or ask AWS for more"
+                "; the account's quota is shared by all callers in the Region: lower --elb-rate-max or ask AWS for more"
             }
             Self::Denied => {
                 "; check the credentials, and that their role allows elasticloadbalancing:DescribeTargetHealth and elasticloadbalancing:DescribeTargetGroups on *"

@@ -1,12 +1,11 @@
 //! A question for ELB about one target of one group, and what was heard.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::model::{Binding, Condition, Pod, Service, TargetHealth, TargetState};
+use crate::health::answer::{Answer, Heard};
+use crate::model::{Binding, Condition, Pod, Service};
 use crate::rules::condition;
 use crate::rules::outlook::Ask;
 use crate::rules::target::{service_port, target};
@@ -14,9 +13,6 @@ use crate::rules::trust::{Sight, Trust, trust};
 
 /// For how long a gate may open on what ELB said: while ELB answers, it is heard more often than that.
 const HOLDS: Duration = Duration::from_secs(30);
-
-/// What ELB answered about one group, by target.
-pub(super) type Answer<'a> = BTreeMap<(IpAddr, u16), &'a TargetHealth>;
 
 /// A question, and what was heard.
 #[derive(Debug)]
@@ -26,12 +22,12 @@ pub(super) struct Asked {
     suspect: bool,
     /// Whether it was seen not healthy, or absent, since the pod is due.
     seen_otherwise: bool,
-    heard: Option<Heard>,
+    said: Option<Said>,
 }
 
 /// What ELB said makes this of the condition.
 #[derive(Debug)]
-struct Heard {
+struct Said {
     condition: Condition,
     /// When it was asked.
     requested: Instant,
@@ -43,25 +39,25 @@ impl Asked {
             ask,
             suspect,
             seen_otherwise: false,
-            heard: None,
+            said: None,
         }
     }
 
     /// What ELB said last that can be trusted.
     pub(super) fn answer(&self) -> Option<&Condition> {
-        self.heard.as_ref().map(|heard| &heard.condition)
+        self.said.as_ref().map(|said| &said.condition)
     }
 
     /// ELB answered about the group, to a call that was sent at `requested`; the pod is due since
-    /// `due`. Returns whether the group's proving time is needed to go on.
+    /// `due`.
     pub(super) fn hear(
         &mut self,
         answer: &Answer<'_>,
         requested: Instant,
         due: Instant,
         proving_time: Option<Duration>,
-    ) -> bool {
-        let health = answer.get(&self.ask.target).copied();
+    ) -> Heard {
+        let health = answer.of(&self.ask.target);
         let condition = condition::of_health(health);
         let sight = Sight {
             requested_after: requested.checked_duration_since(due),
@@ -69,14 +65,17 @@ impl Asked {
             seen_otherwise: self.seen_otherwise,
             proving_time,
         };
-        match trust(sight) {
-            Trust::Stale => self.suspect |= health.is_some_and(is_registered),
+        let trust = trust(sight);
+        match trust {
+            Trust::Stale => self.suspect |= health.is_some_and(condition::is_in_group),
             _ if !condition.status => self.see_otherwise(condition, requested),
             Trust::Trusted => self.take(condition, requested),
-            Trust::Suspect => {}
-            Trust::SuspectForUnknownTime => return true,
+            Trust::Suspect | Trust::SuspectForUnknownTime => {}
         }
-        false
+        Heard {
+            unproven: trust == Trust::SuspectForUnknownTime && !self.seen_otherwise,
+            healthy: self.answer().is_some_and(|condition| condition.status),
+        }
     }
 
     /// AWS does not know the group.
@@ -87,13 +86,13 @@ impl Asked {
 
     /// What was heard is no news any more: it is asked again.
     pub(super) fn forget(&mut self) {
-        self.heard = None;
+        self.said = None;
     }
 
     /// Forgets what was heard if that is too old to open a gate. Returns whether it was.
     pub(super) fn forget_old(&mut self, now: Instant) -> bool {
-        let is_old = |heard: &mut Heard| now > heard.requested + HOLDS;
-        self.heard.take_if(is_old).is_some()
+        let is_old = |said: &mut Said| now > said.requested + HOLDS;
+        self.said.take_if(is_old).is_some()
     }
 
     fn see_otherwise(&mut self, condition: Condition, requested: Instant) {
@@ -102,7 +101,7 @@ impl Asked {
     }
 
     fn take(&mut self, condition: Condition, requested: Instant) {
-        self.heard = Some(Heard {
+        self.said = Some(Said {
             condition,
             requested,
         });
@@ -123,8 +122,4 @@ pub(super) fn had_target<'a>(
         target(other, binding.family, port).ok()
     });
     theirs == Some(ask.target)
-}
-
-fn is_registered(health: &TargetHealth) -> bool {
-    health.state != TargetState::Unused
 }

@@ -6,8 +6,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::health::action::{Action, Change, GateId, Settings, WriteOutcome};
-use crate::health::asked::{Answer, Asked};
+use crate::health::answer::{Answer, Heard};
+use crate::health::asked::Asked;
 use crate::health::doubt::Doubt;
+use crate::health::round::Target;
 use crate::health::rounds::backoff;
 use crate::health::writes::Urgency;
 use crate::model::{Condition, Pod};
@@ -111,6 +113,13 @@ impl Gate {
         self.asked.iter().map(|asked| &asked.ask.group)
     }
 
+    /// The targets that this group is asked about.
+    pub(super) fn targets(&self, group: &Group) -> Vec<Target> {
+        let asks = self.asked.iter().map(|asked| &asked.ask);
+        let of_group = asks.filter(|ask| ask.group == *group);
+        of_group.map(|ask| ask.target).collect()
+    }
+
     /// The binding that makes it ask about this group.
     pub(super) fn ask(&self, group: &Group) -> Option<&Ask> {
         let mut asks = self.asked.iter().map(|asked| &asked.ask);
@@ -180,22 +189,28 @@ impl Gate {
         });
     }
 
-    /// ELB answered about a group. Returns whether the group's proving time is needed to go on.
+    /// ELB answered about a group.
     pub(super) fn hear(
         &mut self,
         group: &Group,
         answer: &Answer<'_>,
         requested: Instant,
         proving_time: Option<Duration>,
-    ) -> bool {
+    ) -> Heard {
         let Some(due) = self.due else {
-            return false;
+            return Heard::default();
         };
         let mut unproven = false;
+        let mut healthy = vec![];
         for asked in self.asked_of(group) {
-            unproven |= asked.hear(answer, requested, due, proving_time);
+            if answer.is_about(&asked.ask.target) {
+                let heard = asked.hear(answer, requested, due, proving_time);
+                unproven |= heard.unproven;
+                healthy.push(heard.healthy);
+            }
         }
-        unproven
+        let healthy = !healthy.is_empty() && healthy.iter().all(|healthy| *healthy);
+        Heard { unproven, healthy }
     }
 
     /// AWS does not know a group.

@@ -22,7 +22,7 @@ use crate::cluster::confirm;
 use crate::cluster::events::{About, Events};
 use crate::cluster::leadership::Leadership;
 use crate::cluster::status::{self, Entry, Revision, WriteError};
-use crate::elb::budget::Budget;
+use crate::elb::budget::{Budget, Wish};
 use crate::elb::client::ElbClient;
 use crate::elb::error::{ElbError, ElbErrorKind};
 use crate::elb::groups::TargetGroups;
@@ -38,11 +38,14 @@ use tracker::Tracker;
 
 pub mod action;
 mod agenda;
+mod answer;
 mod asked;
 mod doubt;
 mod gate;
+mod memory;
 mod pace;
-mod rounds;
+mod round;
+pub mod rounds;
 #[cfg(test)]
 mod tests;
 mod tracked;
@@ -53,6 +56,8 @@ mod writes;
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Confirming reads, and what else is no status patch, under way at once.
 const REQUESTS_AT_ONCE: usize = 16;
+/// Which group comes first is decided anew this often while none can be asked about.
+const COMPARED_AGAIN: Duration = Duration::from_millis(250);
 /// Within which a group's health check settings are worth waiting for.
 const PROVING_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -161,19 +166,25 @@ impl Loop {
         now: Instant,
     ) -> Option<Instant> {
         loop {
-            let turn = tracker.next_turn()?;
-            if turn > now {
-                return Some(turn);
+            let Some(turn) = tracker.first_turn(now) else {
+                return tracker.next_turn();
+            };
+            let wish = Wish {
+                groups: turn.groups,
+                promising: turn.promising,
+            };
+            if let Err(token) = self.budget.try_take_for_loop(wish) {
+                return Some(token.min(now + COMPARED_AGAIN));
             }
-            if let Err(token) = self.budget.try_take_for_loop() {
-                return Some(token);
-            }
-            self.metrics.budget_wait("loop", now - turn);
-            if let Some(group) = tracker.next_call(now) {
+            self.metrics.budget_wait("loop", now - turn.since);
+            if let Some(call) = tracker.start_call(turn, now) {
+                if let Some(found) = self.groups.known(&query(&call.group)) {
+                    tracker.note_checks(&call.group, found.proving_time());
+                }
                 let elb = self.elb.clone();
                 tasks.spawn(async move {
-                    let answer = elb.target_health(&group, &[]).await;
-                    Done::Answered(group, now, answer)
+                    let answer = elb.target_health(&call.group, &call.targets).await;
+                    Done::Answered(call.group, now, answer)
                 });
             }
         }
@@ -317,13 +328,9 @@ impl Loop {
 
     /// Health check interval times healthy threshold.
     async fn proving_time(&self, group: &Group) -> Option<Duration> {
-        let query = GroupQuery {
-            selector: GroupSelector::Arn(group.arn.clone()),
-            role: group.role.clone(),
-        };
         let deadline = Instant::now() + PROVING_DEADLINE;
-        match self.groups.describe(&query, deadline).await {
-            Ok(found) => Some(found.check_interval * found.healthy_threshold),
+        match self.groups.describe(&query(group), deadline).await {
+            Ok(found) => Some(found.proving_time()),
             Err(error) => {
                 warn!(group = %group.arn, %error, "a gate on a used address waits to be proven");
                 None
@@ -381,5 +388,13 @@ impl Loop {
         let age = containers_ready.map(|ready| (self.now)().duration_since(ready));
         age.and_then(|age| Duration::try_from(age).ok())
             .unwrap_or_default()
+    }
+}
+
+/// What to ask `DescribeTargetGroups` about a group.
+fn query(group: &Group) -> GroupQuery {
+    GroupQuery {
+        selector: GroupSelector::Arn(group.arn.clone()),
+        role: group.role.clone(),
     }
 }

@@ -1,27 +1,28 @@
 //! Which group is asked about next: the schedule of `DescribeTargetHealth` calls (contract 5.7).
 //!
 //! Only groups with due pods waiting are called, one call at a time for each, so that a slow group
-//! delays no other. Groups that were not looked at since their freshest pod became due come first,
-//! then those whose turn is longest past.
+//! delays no other. A group's turn comes when its pods may have become healthy, as
+//! [`schedule`] has it; of those whose turn has come, the one goes first whose pods have
+//! most likely been healthy for longest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::health::action::GateId;
+use crate::health::memory::Memory;
+use crate::health::round::{Round, Target, Waiter};
 use crate::names::Group;
+use crate::rules::schedule::{self, Flip};
 
-/// Between two looks at a group whose pods became due lately.
-const SHORTEST_ROUND: Duration = Duration::from_secs(1);
-/// Between two looks at a group whose pods have long waited, and the cap of every backoff below 30 s.
-const LONGEST_ROUND: Duration = Duration::from_secs(15);
 /// The cap of the backoff after failures.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
-/// A round grows with the time waited: a gate opens late by at most a twentieth of its wait.
-const WAIT_PER_ROUND: u32 = 20;
+/// A call is likely to find what is waited for from this chance on.
+const PROMISING: f64 = 0.8;
+/// Of the groups whose turn has come, so many are compared, those first whose turn is longest past.
+const COMPARED: usize = 1000;
 
 /// How long to wait after so many failures in a row: 1, 2, 4 … 30 s.
 pub(super) fn backoff(failures: u32) -> Duration {
@@ -29,133 +30,233 @@ pub(super) fn backoff(failures: u32) -> Duration {
     doubled.min(LONGEST_BACKOFF)
 }
 
-/// One group's place in the schedule, while gates wait for it.
-#[derive(Debug)]
-struct Round {
-    waiting: BTreeSet<GateId>,
-    /// When the freshest of them became due.
-    freshest: Instant,
-    /// When it may be asked about again.
-    next: Instant,
-    /// When the last call was sent.
-    asked: Option<Instant>,
-    in_flight: bool,
-    failures: u32,
-    /// Targets that the last answer named.
-    registered: BTreeSet<(IpAddr, u16)>,
-    /// Health check interval times healthy threshold, once someone needed to know.
-    proving_time: Option<Duration>,
-    proving: bool,
-    missing: bool,
+/// One call of `DescribeTargetHealth`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// The group to ask about.
+    pub group: Group,
+    /// The targets to ask for; empty for all of the group.
+    pub targets: Vec<(std::net::IpAddr, u16)>,
+}
+
+/// The call that comes first, of all whose turn has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    group: Group,
+    /// When its turn came.
+    pub since: Instant,
+    /// How many groups' turn has come.
+    pub groups: usize,
+    /// Whether it is likely to find healthy pods, or nothing is known of it.
+    pub promising: bool,
 }
 
 /// The schedule.
 #[derive(Debug, Default)]
 pub(super) struct Rounds {
     groups: BTreeMap<Group, Round>,
+    /// The groups that are not being asked about, by their turn.
+    queue: BTreeSet<(Instant, Group)>,
+    memory: Memory,
 }
 
 impl Rounds {
-    /// A due gate waits for a group.
-    pub(super) fn join(&mut self, group: &Group, gate: &GateId, due: Instant, now: Instant) {
-        let round = self.groups.entry(group.clone()).or_insert_with(|| Round {
-            waiting: BTreeSet::new(),
-            freshest: due,
-            next: now,
-            asked: None,
-            in_flight: false,
-            failures: 0,
-            registered: BTreeSet::new(),
-            proving_time: None,
-            proving: false,
-            missing: false,
-        });
-        let joins = round.waiting.insert(gate.clone());
-        round.freshest = round.freshest.max(due);
+    /// A due gate waits for a group to tell of these targets.
+    pub(super) fn join(
+        &mut self,
+        group: &Group,
+        gate: &GateId,
+        targets: Vec<Target>,
+        due: Instant,
+        now: Instant,
+    ) {
+        let is_new = !self.groups.contains_key(group);
+        let new = || Round::new(now);
+        let round = self.groups.entry(group.clone()).or_insert_with(new);
+        if let Some(waiter) = round.waiting.get_mut(gate)
+            && waiter.due == due
+        {
+            waiter.targets = targets;
+            return;
+        }
+        let expected = self.memory.expected(group);
+        let waiter = Waiter {
+            due,
+            targets,
+            looked: None,
+            found: false,
+        };
+        let first_look = waiter.next(expected, round.waiting.len() + 1);
+        round.waiting.insert(gate.clone(), waiter);
         // A fresh pod is looked at as soon as one whose wait has only begun.
-        if joins && round.failures == 0 {
-            let soon = round.asked.map_or(now, |asked| asked + SHORTEST_ROUND);
+        if is_new {
+            round.next = first_look;
+        } else if round.failures == 0 {
+            let shortest = schedule::shortest_round(expected.known, round.waiting.len());
+            let soon = round
+                .asked
+                .map_or(first_look, |asked| first_look.max(asked + shortest));
             round.next = round.next.min(soon);
+        }
+        if is_new || !round.is_in_flight() {
+            self.enqueue(group);
         }
     }
 
     /// Nothing is known any more: it is every group's turn.
     pub(super) fn restart(&mut self, now: Instant) {
-        for round in self.groups.values_mut() {
+        let groups: Vec<Group> = self.groups.keys().cloned().collect();
+        for group in &groups {
+            let Some(round) = self.groups.get_mut(group) else {
+                continue;
+            };
             round.next = now;
             round.failures = 0;
+            round.waiting.values_mut().for_each(|w| w.found = false);
+            if !round.is_in_flight() {
+                self.enqueue(group);
+            }
         }
     }
 
-    /// A gate waits for a group no more. A group for which none waits is forgotten.
+    /// A gate waits for a group no more. A group for which none waits is forgotten, but for what was
+    /// learned of it.
     pub(super) fn leave(&mut self, group: &Group, gate: &GateId) {
         if let Some(round) = self.groups.get_mut(group) {
             round.waiting.remove(gate);
-            if round.waiting.is_empty() {
-                self.groups.remove(group);
+            if round.waiting.is_empty() && !round.is_in_flight() {
+                self.remove(group);
             }
         }
     }
 
     /// Whether the last answer about a group named this target.
-    pub(super) fn is_registered(&self, group: &Group, target: (IpAddr, u16)) -> bool {
+    pub(super) fn is_registered(&self, group: &Group, target: Target) -> bool {
         let round = self.groups.get(group);
         round.is_some_and(|round| round.registered.contains(&target))
     }
 
-    /// The group to ask about now, if it is any group's turn; it counts as being asked about.
-    pub(super) fn take(&mut self, now: Instant) -> Option<Group> {
-        let ready = self
-            .groups
-            .iter_mut()
-            .filter(|(_, r)| !r.in_flight && r.next <= now);
-        let (group, round) = ready.min_by_key(|(_, round)| {
-            let looked = round.asked.is_some_and(|asked| asked >= round.freshest);
-            (looked, round.next)
-        })?;
-        round.in_flight = true;
+    /// The call to make first, if it is any group's turn.
+    pub(super) fn first(&self, now: Instant) -> Option<Turn> {
+        let ready = || self.queue.iter().take_while(|(next, _)| *next <= now);
+        let rank = |group: &Group| {
+            let round = self.groups.get(group)?;
+            let expected = self.memory.expected(group);
+            let worth = round.worth(expected, now);
+            let promising = expected.guessed.is_none() || worth.chance >= PROMISING;
+            Some((round.is_fresh(expected), worth.late, promising))
+        };
+        let ranked = ready().take(COMPARED).filter_map(|(since, group)| {
+            let (fresh, late, promising) = rank(group)?;
+            Some((fresh, late, promising, *since, group))
+        });
+        // Of equals the first, whose turn is longest past.
+        let first = ranked.reduce(|best, other| {
+            let better = other.0.cmp(&best.0).then(other.1.total_cmp(&best.1));
+            if better.is_gt() { other } else { best }
+        });
+        let (_, _, promising, since, group) = first?;
+        Some(Turn {
+            group: group.clone(),
+            since,
+            groups: ready().count(),
+            promising,
+        })
+    }
+
+    /// A group counts as being asked about from now on.
+    pub(super) fn start(&mut self, turn: Turn, now: Instant) -> Option<Call> {
+        let round = self.groups.get_mut(&turn.group)?;
+        if let Some(queued) = round.queued.take() {
+            self.queue.remove(&(queued, turn.group.clone()));
+        }
         round.asked = Some(now);
-        Some(group.clone())
+        round.asking = round.targets(now);
+        Some(Call {
+            targets: round.asking.clone(),
+            group: turn.group,
+        })
     }
 
     /// When it will be the next group's turn.
     pub(super) fn next(&self) -> Option<Instant> {
-        let idle = self.groups.values().filter(|round| !round.in_flight);
-        idle.map(|round| round.next).min()
+        self.queue.first().map(|(next, _)| *next)
     }
 
-    /// A group was answered about, with these targets. Returns the gates that wait for it.
+    /// The gates that wait for a group.
+    pub(super) fn waiting(&self, group: &Group) -> Vec<GateId> {
+        let round = self.groups.get(group);
+        round.map_or(vec![], |round| round.waiting.keys().cloned().collect())
+    }
+
+    /// The targets that the call under way asks for; empty for all of the group.
+    pub(super) fn asking(&self, group: &Group) -> BTreeSet<Target> {
+        let round = self.groups.get(group);
+        round.map_or(BTreeSet::new(), |r| r.asking.iter().copied().collect())
+    }
+
+    /// A group was answered about, with these targets `registered`, and the gates of these pods can be
+    /// opened.
     pub(super) fn answered(
         &mut self,
         group: &Group,
-        registered: BTreeSet<(IpAddr, u16)>,
+        registered: BTreeSet<Target>,
+        healthy: &BTreeSet<GateId>,
         now: Instant,
-    ) -> Vec<GateId> {
+    ) {
         let Some(round) = self.groups.get_mut(group) else {
-            return vec![];
+            return;
         };
-        round.in_flight = false;
         round.failures = 0;
         round.missing = false;
-        round.registered = registered;
-        let waited = now.saturating_duration_since(round.freshest);
-        let pause = (waited / WAIT_PER_ROUND).clamp(SHORTEST_ROUND, LONGEST_ROUND);
-        round.next = round.asked.unwrap_or(now) + pause;
-        round.waiting.iter().cloned().collect()
+        let asked = mem::take(&mut round.asking);
+        if asked.is_empty() {
+            round.registered = registered;
+            round.whole = round.asked;
+        } else {
+            round.registered.retain(|target| !asked.contains(target));
+            round.registered.extend(registered);
+        }
+        let requested = round.asked.unwrap_or(now);
+        let hopeful = round.hopeful().filter(|w| w.due <= requested).count();
+        let mut flips = vec![];
+        for (gate, waiter) in &mut round.waiting {
+            let was_asked = asked.is_empty() || waiter.targets.iter().all(|t| asked.contains(t));
+            if waiter.due > requested || !was_asked {
+                continue;
+            }
+            let found = healthy.contains(gate);
+            if found && !waiter.found {
+                let age = |at: Instant| at.saturating_duration_since(waiter.due);
+                flips.push(Flip {
+                    after: waiter.looked.map_or(Duration::ZERO, age),
+                    by: age(requested),
+                });
+            }
+            waiter.found = found;
+            waiter.looked = Some(requested);
+        }
+        self.memory.learn(group, &flips, hopeful);
+        if let Some(round) = self.groups.get_mut(group) {
+            round.next = round.turn(self.memory.expected(group), now);
+        }
+        self.settle(group);
     }
 
     /// A call about a group failed; it is asked again after a pause that grows. A throttled one is
-    /// asked again soon: the budget, not the group, has to slow down. Returns the gates that wait.
-    pub(super) fn failed(&mut self, group: &Group, throttled: bool, now: Instant) -> Vec<GateId> {
+    /// asked again soon: the budget, not the group, has to slow down.
+    pub(super) fn failed(&mut self, group: &Group, throttled: bool, now: Instant) {
         let Some(round) = self.groups.get_mut(group) else {
-            return vec![];
+            return;
         };
-        round.in_flight = false;
         if !throttled {
             round.failures = round.failures.saturating_add(1);
+            // One wrong target fails a whole call.
+            round.whole = None;
         }
+        round.asking.clear();
         round.next = now + backoff(round.failures.max(1));
-        round.waiting.iter().cloned().collect()
+        self.settle(group);
     }
 
     /// AWS does not know a group. Returns whether it did, or was not asked, before.
@@ -180,6 +281,41 @@ impl Rounds {
         if let Some(round) = self.groups.get_mut(group) {
             round.proving = false;
             round.proving_time = time;
+        }
+        if let Some(time) = time {
+            self.note_checks(group, time);
+        }
+    }
+
+    /// A group's health check interval times its healthy threshold, as AWS described it.
+    pub(super) fn note_checks(&mut self, group: &Group, time: Duration) {
+        self.memory.note_checks(group, time);
+    }
+
+    /// A call has ended: the group waits for its turn again, if anyone waits for it.
+    fn settle(&mut self, group: &Group) {
+        let waits = self
+            .groups
+            .get(group)
+            .map(|round| !round.waiting.is_empty());
+        match waits {
+            Some(true) => self.enqueue(group),
+            _ => self.remove(group),
+        }
+    }
+
+    fn enqueue(&mut self, group: &Group) {
+        if let Some(round) = self.groups.get_mut(group) {
+            if let Some(queued) = round.queued.replace(round.next) {
+                self.queue.remove(&(queued, group.clone()));
+            }
+            self.queue.insert((round.next, group.clone()));
+        }
+    }
+
+    fn remove(&mut self, group: &Group) {
+        if let Some(queued) = self.groups.remove(group).and_then(|round| round.queued) {
+            self.queue.remove(&(queued, group.clone()));
         }
     }
 }

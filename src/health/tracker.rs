@@ -3,7 +3,7 @@
 //! A state machine without I/O: it is fed with what was seen, answered and written, and returns
 //! actions for the loop to carry out. Time is passed in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +15,11 @@ use crate::health::action::{
     Action, CallFailure, Change, Fresh, GateId, Settings, Write, WriteOutcome,
 };
 use crate::health::agenda::Agenda;
-use crate::health::asked::{Answer, had_target};
+use crate::health::answer::Answer;
+use crate::health::asked::had_target;
 use crate::health::gate::{Gate, Seen};
 use crate::health::pace::Pace;
-use crate::health::rounds::Rounds;
+use crate::health::rounds::{Call, Rounds, Turn};
 use crate::health::tracked::Tracked;
 use crate::health::writes::Writes;
 use crate::index::Index;
@@ -144,8 +145,10 @@ impl Tracker {
         );
         let id = gate.id(name);
         if let Some(due) = gate.due.filter(|_| gate.waits()) {
-            gate.groups()
-                .for_each(|group| self.rounds.join(group, &id, due, now));
+            for group in gate.groups() {
+                let targets = gate.targets(group);
+                self.rounds.join(group, &id, targets, due, now);
+            }
         }
         let groups: Vec<&Group> = gate.groups().filter(|_| gate.waits()).collect();
         for group in former.iter().filter(|group| !groups.contains(group)) {
@@ -198,11 +201,15 @@ impl Tracker {
         actions
     }
 
-    /// The group to ask about now, if it is any group's turn. It counts as being asked about until
-    /// [`Self::answered`].
-    pub fn next_call(&mut self, now: Instant) -> Option<Group> {
+    /// The call to make first, if it is any group's turn.
+    pub fn first_turn(&self, now: Instant) -> Option<Turn> {
         self.leads_since?;
-        self.rounds.take(now)
+        self.rounds.first(now)
+    }
+
+    /// The call of a turn. Its group counts as being asked about until [`Self::answered`].
+    pub fn start_call(&mut self, turn: Turn, now: Instant) -> Option<Call> {
+        self.rounds.start(turn, now)
     }
 
     /// When it will be the next group's turn.
@@ -261,18 +268,24 @@ impl Tracker {
         targets: &[TargetHealth],
         now: Instant,
     ) -> Vec<Action> {
-        let answer: Answer<'_> = targets.iter().map(|t| (t.target, t)).collect();
-        let registered = answer.keys().copied().collect();
-        let waiting = self.rounds.answered(group, registered, now);
+        let answer = Answer::new(self.rounds.asking(group), targets);
         let proving_time = self.rounds.proving_time(group);
         let mut actions = vec![];
         let mut unproven = false;
-        for id in waiting {
-            if let Some(gate) = self.gate(&id) {
-                unproven |= gate.hear(group, &answer, requested, proving_time);
-                actions.extend(self.step(&id, now));
+        let mut healthy = BTreeSet::new();
+        for id in self.rounds.waiting(group) {
+            let Some(gate) = self.gate(&id) else {
+                continue;
+            };
+            let heard = gate.hear(group, &answer, requested, proving_time);
+            unproven |= heard.unproven;
+            actions.extend(self.step(&id, now));
+            if heard.healthy {
+                healthy.insert(id);
             }
         }
+        self.rounds
+            .answered(group, answer.registered(), &healthy, now);
         if unproven && self.rounds.start_proving(group) {
             actions.push(Action::Prove(group.clone()));
         }
@@ -282,7 +295,8 @@ impl Tracker {
     fn heard_missing(&mut self, group: &Group, requested: Instant, now: Instant) -> Vec<Action> {
         let mut news = self.rounds.is_news_that_missing(group);
         let mut actions = vec![];
-        for id in self.rounds.failed(group, false, now) {
+        self.rounds.failed(group, false, now);
+        for id in self.rounds.waiting(group) {
             let Some(gate) = self.gate(&id) else {
                 continue;
             };
@@ -304,6 +318,11 @@ impl Tracker {
     /// What an [`Action::Prove`] found: health check interval times healthy threshold.
     pub fn proven(&mut self, group: &Group, time: Option<Duration>) {
         self.rounds.proven(group, time);
+    }
+
+    /// A group's health check interval times its healthy threshold, as AWS described it to someone.
+    pub fn note_checks(&mut self, group: &Group, time: Duration) {
+        self.rounds.note_checks(group, time);
     }
 
     /// What an [`Action::Confirm`] read; `None` where it could not, or where an API group that

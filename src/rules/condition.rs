@@ -21,13 +21,18 @@ pub fn of_health(health: Option<&TargetHealth>) -> Condition {
     match health.state {
         TargetState::Healthy => condition(true, "", ""),
         TargetState::Draining | TargetState::UnhealthyDraining => registration_in_progress(),
-        TargetState::Unused if &*health.reason == NOT_REGISTERED => registration_in_progress(),
+        _ if !is_in_group(health) => registration_in_progress(),
         _ => Condition {
             status: false,
             reason: health.reason.clone(),
             message: health.description.clone(),
         },
     }
+}
+
+/// Whether the group has the target: one that was asked for by name is answered for even if not.
+pub fn is_in_group(health: &TargetHealth) -> bool {
+    (health.state, &*health.reason) != (TargetState::Unused, NOT_REGISTERED)
 }
 
 /// The condition of a gate that nothing holds any more.
@@ -116,6 +121,19 @@ mod tests {
             "Target registration is in progress",
         );
         assert_eq!(of_health(health.as_ref()), words);
+    }
+
+    #[rstest]
+    #[case(TargetState::Unused, "Target.NotRegistered", false)]
+    #[case(TargetState::Unused, "Target.NotInUse", true)]
+    #[case(TargetState::Initial, "Elb.RegistrationInProgress", true)]
+    #[case(TargetState::Draining, "Target.DeregistrationInProgress", true)]
+    fn a_target_is_in_the_group_unless_elb_says_that_it_is_not_registered(
+        #[case] state: TargetState,
+        #[case] reason: &str,
+        #[case] expected: bool,
+    ) {
+        assert_eq!(is_in_group(&health(state, reason)), expected);
     }
 
     #[rstest]

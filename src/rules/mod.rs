@@ -12,6 +12,7 @@ pub mod lease;
 pub mod outlook;
 pub mod patch;
 pub mod rotation;
+pub mod schedule;
 pub mod selector;
 pub mod target;
 pub mod trust;

@@ -16,6 +16,7 @@ use crate::waiting::until;
 #[case("--listen", "192.0.2.1:9443")]
 #[case("--admin-listen", "192.0.2.1:8080")]
 #[case("--elb-rate", "-1")]
+#[case("--elb-rate-max", "5")]
 #[case("--lease-duration", "9s")]
 #[case("--lease-retry-period", "7s")]
 fn a_start_that_fails_names_the_flag(#[case] flag: &str, #[case] value: &str) {

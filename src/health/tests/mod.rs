@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use crate::health::action::{
     Action, CallFailure, Change, Fresh, GateId, Settings, Write, WriteOutcome,
 };
+use crate::health::rounds::Call;
 use crate::health::tracker::Tracker;
 use crate::index::{BindingKey, Index};
 use crate::model::{Binding, Condition, Pod, Service, TargetHealth, TargetState};
@@ -19,7 +20,9 @@ const ORPHAN_AFTER: Duration = Duration::from_secs(300);
 
 mod absences;
 mod flips;
+mod large;
 mod leading;
+mod pace;
 mod schedule;
 mod trust;
 mod writes;
@@ -97,8 +100,13 @@ impl World {
 
     /// The group whose turn it is, by its name.
     fn asks(&mut self) -> Option<String> {
-        let group = self.tracker.next_call(self.now)?;
-        Some(group.arn.name().to_owned())
+        Some(self.calls()?.group.arn.name().to_owned())
+    }
+
+    /// The call whose turn it is.
+    fn calls(&mut self) -> Option<Call> {
+        let turn = self.tracker.first_turn(self.now)?;
+        self.tracker.start_call(turn, self.now)
     }
 
     /// Asks about a group and is answered at once.

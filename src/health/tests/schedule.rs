@@ -110,3 +110,47 @@ fn a_pod_that_is_gone_when_written_to_is_no_error() {
     world.ended(&write, WriteOutcome::Gone);
     assert_eq!((world.asks(), world.tracker.pending()), (None, 0));
 }
+
+/// A rollout of one pod that was healthy 20 s after it was due.
+fn roll(world: &mut World, name: &str, ip: &str) {
+    world.see(web(name, ip));
+    let due = world.now;
+    while world.now < due + 60 * S {
+        let state = if world.now < due + 20 * S {
+            initial(ip)
+        } else {
+            healthy(ip)
+        };
+        if world.asks().is_some() {
+            world.answer("web", world.now, Ok(&[state]));
+        }
+        for action in world.done() {
+            let Action::Write(write) = action else {
+                continue;
+            };
+            let version = write.version.parse::<u64>().unwrap() + 1;
+            world.patched(&write, WriteOutcome::Written(version.to_string().into()));
+        }
+        world.pass(S / 4);
+    }
+}
+
+#[test]
+fn a_group_that_was_seen_before_is_looked_at_rarely_before_the_first_can_be_healthy() {
+    let mut world = World::new();
+    roll(&mut world, "web-1", "10.0.0.1");
+    assert_eq!(world.tracker.pending(), 0);
+    world.see(web("web-2", "10.0.0.2"));
+    let due = world.now;
+    let mut looks = vec![];
+    while world.now < due + 19 * S {
+        if world.asks().is_some() {
+            looks.push(world.now - due);
+            world.answer("web", world.now, Ok(&[initial("10.0.0.2")]));
+        }
+        world.pass(S / 4);
+    }
+    assert!(looks.len() <= 3, "{looks:?}");
+    assert!(looks[0] <= 3 * S, "{looks:?}");
+    assert!(looks.last().unwrap() >= &(15 * S), "{looks:?}");
+}

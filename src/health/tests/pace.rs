@@ -1,0 +1,331 @@
+//! How soon gates open and how many calls that takes: the schedule and the budget against a model of
+//! ELB, in virtual time. `cargo test --lib health::tests::pace -- --nocapture` prints the figures.
+//!
+//! Targets are healthy 20 to 25 s after they are due, a call takes 40 ms, and a gate opens 200 ms after
+//! the answer that says so.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use tokio::time::{Instant, sleep_until};
+
+use crate::elb::bucket::Bucket;
+use crate::elb::budget::{Budget, Wish};
+use crate::health::action::GateId;
+use crate::health::rounds::{Call, Rounds};
+use crate::metrics::Metrics;
+use crate::names::{ConditionPrefix, Group, ObjectKey};
+use crate::rules::fixtures::arn;
+
+const CALL: Duration = Duration::from_millis(40);
+const SLOW_CALL: Duration = Duration::from_millis(100);
+/// AWS says at once that it throttles.
+const REFUSAL: Duration = Duration::from_millis(5);
+/// How long a call takes that is never answered, and one about very many targets.
+const TIMEOUT: Duration = Duration::from_secs(10);
+const HUGE_CALL: Duration = Duration::from_secs(1);
+const WRITE: Duration = Duration::from_millis(200);
+/// Within which the pods of a rollout become due.
+const SPREAD: f64 = 0.5;
+
+/// The schedule and the budget, ELB, and what is to come.
+struct Pace {
+    rounds: Rounds,
+    budget: Budget,
+    /// AWS's own bucket, where it throttles.
+    aws: Option<Bucket>,
+    call: Duration,
+    random: Rng,
+    events: BTreeMap<(Instant, usize), Event>,
+    numbered: usize,
+    pods: BTreeMap<GateId, Pod>,
+    result: Figures,
+}
+
+struct Pod {
+    group: Group,
+    due: Instant,
+    healthy: Instant,
+}
+
+enum Event {
+    Due(GateId),
+    Failed(Call),
+    Answered(Call, Instant),
+    Throttled(Call, Instant),
+    Opened(GateId),
+}
+
+/// Of one rollout.
+#[derive(Debug, Default)]
+struct Figures {
+    latencies: Vec<f64>,
+    calls: usize,
+    throttled: usize,
+}
+
+impl Figures {
+    /// Seconds from healthy to open that this share of the gates stays below.
+    fn quantile(&self, share: f64) -> f64 {
+        let mut sorted = self.latencies.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted[((sorted.len() as f64 * share).ceil() as usize).max(1) - 1]
+    }
+
+    fn check(&self, p50: f64, p99: f64, calls: usize) {
+        let (median, high) = (self.quantile(0.5), self.quantile(0.99));
+        assert!(median <= p50 && high <= p99, "{median:.2}/{high:.2}");
+        assert!(self.calls <= calls, "{} calls", self.calls);
+        assert!(
+            self.throttled * 20 < self.calls,
+            "{} throttled",
+            self.throttled
+        );
+    }
+}
+
+impl Pace {
+    fn new(seed: u64, aws: Option<f64>) -> Self {
+        let metrics = Arc::new(Metrics::default());
+        let now = Instant::now();
+        Self {
+            rounds: Rounds::default(),
+            budget: Budget::between(10.0, 40.0, 40, metrics),
+            call: if aws.is_some() { SLOW_CALL } else { CALL },
+            aws: aws.map(|rate| Bucket::new(rate, rate, 40, now)),
+            random: Rng::with_seed(seed),
+            events: BTreeMap::new(),
+            numbered: 0,
+            pods: BTreeMap::new(),
+            result: Figures::default(),
+        }
+    }
+
+    fn at(&mut self, time: Instant, event: Event) {
+        self.numbered += 1;
+        self.events.insert((time, self.numbered), event);
+    }
+
+    fn between(&mut self, low: f64, high: f64) -> Duration {
+        Duration::from_secs_f64(low + self.random.f64() * (high - low))
+    }
+
+    /// So many pods of each of so many groups become due, and all gates are opened.
+    async fn roll(&mut self, row: &str, groups: usize, pods: usize) -> Figures {
+        for group in 0..groups {
+            for pod in 0..pods {
+                self.create(group, pod);
+            }
+        }
+        let start = Instant::now();
+        while !self.pods.is_empty() {
+            self.step(start + Duration::from_secs(300)).await;
+        }
+        let result = std::mem::take(&mut self.result);
+        let (p50, p99) = (result.quantile(0.5), result.quantile(0.99));
+        let (calls, throttled) = (result.calls, result.throttled);
+        println!("{row}: {p50:.2} / {p99:.2} s, {calls} calls, {throttled} throttled");
+        // The next rollout comes when the bursts are there again.
+        let rested = Instant::now() + Duration::from_secs(30);
+        while Instant::now() < rested {
+            self.step(rested).await;
+        }
+        self.result = Figures::default();
+        result
+    }
+
+    /// Does what is due, and lets time pass until something is again, but not beyond `end`.
+    async fn step(&mut self, end: Instant) {
+        let turn = self.spend().or(self.rounds.next());
+        let event = self.events.first_key_value().map(|((at, _), _)| *at);
+        let wakes = [turn, event, Some(end)];
+        sleep_until(wakes.into_iter().flatten().min().unwrap()).await;
+        assert!(
+            Instant::now() < end || self.pods.is_empty(),
+            "gates stay closed"
+        );
+        self.take_in();
+    }
+
+    fn create(&mut self, group: usize, pod: usize) {
+        let uid = format!("{}", self.numbered);
+        let id = gate(&format!("g{group}-{pod}"), &uid);
+        let due = Instant::now() + self.between(0.0, SPREAD);
+        let healthy = due + self.between(20.0, 25.0);
+        let group = named(&format!("g{group}"));
+        self.pods.insert(
+            id.clone(),
+            Pod {
+                group,
+                due,
+                healthy,
+            },
+        );
+        self.at(due, Event::Due(id));
+    }
+
+    /// Pods of a group wait that will never be healthy.
+    fn trouble(&mut self, group: &str, pods: usize) {
+        let now = Instant::now();
+        for pod in 0..pods {
+            let id = gate(&format!("{group}-{pod}"), "troubled");
+            self.rounds.join(&named(group), &id, vec![], now, now);
+        }
+    }
+
+    /// Makes the calls that the loop would. Returns when to look again.
+    fn spend(&mut self) -> Option<Instant> {
+        let now = Instant::now();
+        while let Some(turn) = self.rounds.first(now) {
+            let wish = Wish {
+                groups: turn.groups,
+                promising: turn.promising,
+            };
+            if let Err(token) = self.budget.try_take_for_loop(wish) {
+                return Some(token.min(now + Duration::from_millis(250)));
+            }
+            let call = self.rounds.start(turn, now).unwrap();
+            self.result.calls += 1;
+            match call.group.arn.name().split('-').next() {
+                Some("hung") => self.at(now + TIMEOUT, Event::Failed(call)),
+                Some("denied") => self.at(now + self.call, Event::Failed(call)),
+                Some("huge") => self.at(now + HUGE_CALL, Event::Answered(call, now)),
+                _ => self.send(call, now),
+            }
+        }
+        None
+    }
+
+    fn send(&mut self, call: Call, now: Instant) {
+        let served = self.aws.as_mut().map(|aws| aws.try_take(0.0, now));
+        match served {
+            Some(Err(_)) => self.at(now + REFUSAL, Event::Throttled(call, now)),
+            _ => self.at(now + self.call, Event::Answered(call, now)),
+        }
+    }
+
+    fn take_in(&mut self) {
+        let now = Instant::now();
+        while let Some(first) = self.events.first_entry().filter(|e| e.key().0 <= now) {
+            match first.remove() {
+                Event::Due(id) => {
+                    let pod = &self.pods[&id];
+                    self.rounds.join(&pod.group, &id, vec![], pod.due, now);
+                }
+                Event::Failed(call) => self.rounds.failed(&call.group, false, now),
+                Event::Throttled(call, sent) => {
+                    self.result.throttled += 1;
+                    self.budget.throttled(sent);
+                    self.rounds.failed(&call.group, true, now);
+                }
+                Event::Answered(call, sent) => self.answer(&call, sent, now),
+                Event::Opened(id) => self.open(&id, now),
+            }
+        }
+    }
+
+    fn answer(&mut self, call: &Call, sent: Instant, now: Instant) {
+        let waiting = self.rounds.waiting(&call.group).into_iter();
+        let is_healthy = |id: &GateId| {
+            let pod = self.pods.get(id);
+            pod.is_some_and(|pod| pod.healthy <= now && pod.due <= sent)
+        };
+        let healthy: BTreeSet<GateId> = waiting.filter(is_healthy).collect();
+        let group = &call.group;
+        self.rounds.answered(group, BTreeSet::new(), &healthy, now);
+        for id in healthy {
+            self.at(now + WRITE, Event::Opened(id));
+        }
+    }
+
+    fn open(&mut self, id: &GateId, now: Instant) {
+        if let Some(pod) = self.pods.remove(id) {
+            let late = now - pod.healthy;
+            self.result.latencies.push(late.as_secs_f64());
+            self.rounds.leave(&pod.group, id);
+        }
+    }
+}
+
+fn named(group: &str) -> Group {
+    Group {
+        arn: arn(group),
+        role: None,
+    }
+}
+
+fn gate(pod: &str, uid: &str) -> GateId {
+    GateId {
+        pod: ObjectKey::new("shop", pod),
+        uid: uid.into(),
+        gate: ConditionPrefix::default().gate("web"),
+    }
+}
+
+const SEEDS: std::ops::Range<u64> = 0..2;
+
+#[tokio::test(start_paused = true)]
+async fn twenty_groups_of_five_open_within_a_second_and_the_second_time_with_few_calls() {
+    for seed in SEEDS {
+        let mut pace = Pace::new(seed, None);
+        pace.roll("20 x 5, first", 20, 5).await.check(0.9, 1.9, 520);
+        for _ in 0..3 {
+            let again = pace.roll("20 x 5, again", 20, 5).await;
+            again.check(0.95, 2.2, 120);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_hundred_groups_of_five_open_within_four_seconds() {
+    for seed in SEEDS {
+        let mut pace = Pace::new(seed, None);
+        let first = pace.roll("200 x 5, first", 200, 5).await;
+        first.check(3.6, 7.5, 900);
+        let again = pace.roll("200 x 5, again", 200, 5).await;
+        again.check(3.6, 7.5, 1300);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_hundred_groups_of_five_open_while_aws_throttles() {
+    for seed in SEEDS {
+        let mut pace = Pace::new(seed, Some(10.0));
+        let first = pace.roll("200 x 5, throttled, first", 200, 5).await;
+        first.check(10.7, 21.5, 600);
+        for _ in 0..2 {
+            let again = pace.roll("200 x 5, throttled, again", 200, 5).await;
+            again.check(9.4, 21.5, 600);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_groups_of_five_hundred_open_within_a_second() {
+    for seed in SEEDS {
+        let mut pace = Pace::new(seed, None);
+        pace.roll("2 x 500, first", 2, 500)
+            .await
+            .check(0.9, 1.5, 60);
+        let again = pace.roll("2 x 500, again", 2, 500).await;
+        again.check(0.8, 1.5, 40);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn groups_that_hang_are_denied_or_huge_cost_the_others_nothing() {
+    for seed in SEEDS {
+        let mut pace = Pace::new(seed, None);
+        for number in 0..5 {
+            pace.trouble(&format!("hung-{number}"), 5);
+            pace.trouble(&format!("denied-{number}"), 5);
+        }
+        pace.trouble("huge", 1000);
+        let first = pace.roll("20 x 5 beside trouble, first", 20, 5).await;
+        first.check(0.9, 1.9, 620);
+        let again = pace.roll("20 x 5 beside trouble, again", 20, 5).await;
+        again.check(0.95, 2.2, 150);
+    }
+}
