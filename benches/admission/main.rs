@@ -11,7 +11,6 @@
 
 mod load;
 mod server;
-#[path = "../spread.rs"]
 mod spread;
 
 use std::path::Path;

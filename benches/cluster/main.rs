@@ -14,7 +14,7 @@ mod objects;
 mod process;
 mod real;
 mod sandbox;
-#[path = "../spread.rs"]
+#[path = "../admission/spread.rs"]
 mod spread;
 
 use std::path::Path;

@@ -53,7 +53,7 @@ pub(crate) fn large_pod(namespace: &str, app: &str, number: usize) -> Value {
     pod["spec"]["containers"]
         .as_array_mut()
         .unwrap()
-        .truncate(2);
+        .truncate(1);
     pod
 }
 

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 /// Longest wait for anything: the machine may be busy.
-const PATIENCE: Duration = Duration::from_mins(3);
+const PATIENCE: Duration = Duration::from_mins(10);
 
 /// A running `targetgate serve`, as it is shipped: one that follows the whole cluster, and leads. It is
 /// killed when dropped.
