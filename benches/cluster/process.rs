@@ -174,7 +174,8 @@ pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>
             if let Some(answer) = ask().await {
                 return answer;
             }
-            sleep(Duration::from_millis(20)).await;
+            // Each question costs who is asked some CPU.
+            sleep(Duration::from_millis(100)).await;
         }
     };
     let asked = timeout(PATIENCE, asking).await;
