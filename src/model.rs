@@ -134,8 +134,8 @@ pub struct Pod {
     pub uid: Arc<str>,
     /// `metadata.resourceVersion`.
     pub resource_version: Arc<str>,
-    /// `metadata.labels`.
-    pub labels: Labels,
+    /// `metadata.labels`; the pods of one Deployment share them.
+    pub labels: Arc<Labels>,
     /// `targetgate.dev/gate: "false"`.
     pub opted_out: bool,
     /// Its gates that are ours to serve, in order, and the condition that each has.

@@ -140,6 +140,11 @@ impl GateName {
         self.0.split_once('/').map_or("", |(_, name)| name)
     }
 
+    /// How many clones of it there are: they share one text.
+    pub fn holders(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+
     /// Whether [`Self::name`] may be a shortened name, so that the binding's own cannot be told from it.
     pub fn may_be_shortened(&self) -> bool {
         self.name().len() == MAX_NAME_PART

@@ -1,12 +1,14 @@
 //! The load, in a process of its own: eight kept connections, and orders from standard input.
 
-use std::io::BufRead as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
+use rustls::client::Resumption;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -17,7 +19,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 /// The argument that makes a process this one.
-pub(crate) const MODE: &str = "load";
+const MODE: &str = "load";
 const CONNECTIONS: usize = 8;
 
 /// The review of this name.
@@ -30,14 +32,28 @@ pub(crate) fn body(review: &str) -> &'static [u8] {
     }
 }
 
+/// Is the load, if these arguments of the process say so.
+pub(crate) fn is_asked_for(arguments: &[String]) -> bool {
+    let [_, mode, address, ca] = arguments else {
+        return false;
+    };
+    let asked = mode == MODE;
+    if asked {
+        run(address.parse().unwrap(), Path::new(ca));
+    }
+    asked
+}
+
 /// Carries out orders, `ROUTE REVIEW REQUESTS RATE` a line, until there are none. Each is answered by
-/// a line with its 99th percentile in nanoseconds; rate 0 means as fast as it goes.
-pub(crate) fn run(address: SocketAddr, ca: &Path) {
+/// a line with its 99th percentile in nanoseconds; rate 0 means as fast as it goes, and `new` that each
+/// request has a connection of its own, all at once.
+fn run(address: SocketAddr, ca: &Path) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
-    let connections = (0..CONNECTIONS).map(|_| connect(address, ca));
+    let connector = connector(ca);
+    let connections = (0..CONNECTIONS).map(|_| connect(address, &connector));
     let mut connections = runtime.block_on(join_all(connections));
     for order in std::io::stdin().lock().lines() {
         let order = order.unwrap();
@@ -45,22 +61,24 @@ pub(crate) fn run(address: SocketAddr, ca: &Path) {
         let [route, review, requests, rate] = words[..] else {
             panic!("no order: {order}");
         };
-        let plan = Plan::new(
-            route,
-            review,
-            requests.parse().unwrap(),
-            rate.parse().unwrap(),
-        );
-        let senders = connections.iter_mut().enumerate();
-        let senders = senders.map(|(first, connection)| plan.send(connection, first));
-        let took = runtime.block_on(join_all(senders));
-        let mut took: Vec<Duration> = took.into_iter().flatten().collect();
+        let requests = requests.parse().unwrap();
+        let mut took: Vec<Duration> = if rate == "new" {
+            let request = request(route, review);
+            let senders = (0..requests).map(|_| send_alone(address, &connector, &request));
+            runtime.block_on(join_all(senders))
+        } else {
+            let plan = Plan::new(route, review, requests, rate.parse().unwrap());
+            let senders = connections.iter_mut().enumerate();
+            let senders = senders.map(|(first, connection)| plan.send(connection, first));
+            let took = runtime.block_on(join_all(senders));
+            took.into_iter().flatten().collect()
+        };
         took.sort();
         println!("{}", took[took.len() * 99 / 100].as_nanos());
     }
 }
 
-async fn connect(address: SocketAddr, ca: &Path) -> TlsStream<TcpStream> {
+fn connector(ca: &Path) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     roots
         .add(CertificateDer::from_pem_file(ca).unwrap())
@@ -72,11 +90,43 @@ async fn connect(address: SocketAddr, ca: &Path) -> TlsStream<TcpStream> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // As kube-apiserver, which shakes hands in full each time.
+    config.resumption = Resumption::disabled();
+    TlsConnector::from(Arc::new(config))
+}
+
+async fn connect(address: SocketAddr, connector: &TlsConnector) -> TlsStream<TcpStream> {
     let stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
     let name = ServerName::try_from("localhost").unwrap();
-    let connector = TlsConnector::from(Arc::new(config));
     connector.connect(name, stream).await.unwrap()
+}
+
+/// Sends a request on a connection of its own, and tells how long both took.
+async fn send_alone(address: SocketAddr, connector: &TlsConnector, request: &[u8]) -> Duration {
+    let began = Instant::now();
+    let mut connection = connect(address, connector).await;
+    connection.write_all(request).await.unwrap();
+    connection.flush().await.unwrap();
+    read_answer(&mut connection).await;
+    began.elapsed()
+}
+
+/// A request of kube-apiserver's.
+fn request(route: &str, review: &str) -> Vec<u8> {
+    let body = body(review);
+    let path = match route {
+        "/no-op" => format!("/no-op/{review}"),
+        hook => hook.to_owned(),
+    };
+    let length = body.len();
+    let head = format!(
+        "POST {path}?timeout=2s HTTP/1.1\r\nHost: targetgate.targetgate-system.svc:443\r\n\
+         User-Agent: kube-apiserver-admission\r\nContent-Length: {length}\r\n\
+         Accept: application/json, */*\r\nContent-Type: application/json\r\n\
+         Accept-Encoding: gzip\r\n\r\n"
+    );
+    [head.as_bytes(), body].concat()
 }
 
 /// What all connections send, taking turns.
@@ -90,20 +140,8 @@ struct Plan {
 
 impl Plan {
     fn new(route: &str, review: &str, requests: usize, rate: u32) -> Self {
-        let body = body(review);
-        let path = match route {
-            "/no-op" => format!("/no-op/{review}"),
-            hook => hook.to_owned(),
-        };
-        let length = body.len();
-        let head = format!(
-            "POST {path}?timeout=2s HTTP/1.1\r\nHost: targetgate.targetgate-system.svc:443\r\n\
-             User-Agent: kube-apiserver-admission\r\nContent-Length: {length}\r\n\
-             Accept: application/json, */*\r\nContent-Type: application/json\r\n\
-             Accept-Encoding: gzip\r\n\r\n"
-        );
         Self {
-            request: [head.as_bytes(), body].concat(),
+            request: request(route, review),
             requests,
             gap: (rate > 0).then(|| Duration::from_secs(1) / rate),
             start: Instant::now(),
@@ -159,5 +197,51 @@ async fn read_answer(connection: &mut TlsStream<TcpStream>) {
         if body.len() == length.unwrap().parse::<usize>().unwrap() {
             return;
         }
+    }
+}
+
+/// The process that sends the requests, told what to do line by line.
+pub(crate) struct Load {
+    child: Child,
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Load {
+    /// Starts it, against this server.
+    pub(crate) fn start(address: SocketAddr, ca: &Path) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .arg(MODE)
+            .arg(address.to_string())
+            .arg(ca)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self {
+            orders: child.stdin.take().unwrap(),
+            answers: BufReader::new(child.stdout.take().unwrap()),
+            child,
+        }
+    }
+
+    /// As many requests as fast as they are answered.
+    pub(crate) fn burst(&mut self, route: &str, review: &str, requests: usize) {
+        self.order(&format!("{route} {review} {requests} 0"));
+    }
+
+    /// Gives an order, and returns the answer.
+    pub(crate) fn order(&mut self, order: &str) -> f64 {
+        writeln!(self.orders, "{order}").unwrap();
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).unwrap();
+        answer.trim().parse().unwrap()
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

@@ -1,8 +1,9 @@
 //! What our pod hook costs over HTTPS/1.1, next to a route that only reads the body and answers a
-//! review of the same length: same process, accept loop and TLS.
+//! review of the same length: same process, accept loop and TLS. Then what it costs in a namespace of
+//! many bindings over one of few, and what a new connection costs over rustls alone.
 //!
-//! The load comes from a process of its own, so that the CPU time of this one is the server's. Each
-//! round measures both routes, one after the other; the ratio is taken within the round.
+//! The load comes from a process of its own, so that the CPU time of this one is the servers'. Each
+//! round measures both sides, one after the other; the ratio is taken within the round.
 #![expect(
     clippy::unwrap_used,
     reason = "a bench that cannot go on may end by a panic"
@@ -10,12 +11,14 @@
 
 mod load;
 mod server;
+mod spread;
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::Duration;
+
+use load::Load;
+use spread::Spread;
 
 /// Rounds of each comparison.
 const ROUNDS: usize = 9;
@@ -50,13 +53,16 @@ const CASES: [Case; 3] = [
 ];
 /// p99 over the no-op's is to be at most this.
 const P99_LIMIT: f64 = 1.35;
+/// The hook's CPU in a namespace of many bindings over that in one of few is to be at most this.
+const MANY_LIMIT: f64 = 1.3;
+/// Connections at once, and how often, for each side of a round.
+const BURSTS: (usize, usize) = (64, 10);
+/// The CPU of a new connection over that of rustls alone is to be at most this.
+const CONNECTION_LIMIT: f64 = 1.15;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
-    if let [_, mode, address, ca] = &arguments[..]
-        && mode == load::MODE
-    {
-        load::run(address.parse().unwrap(), Path::new(ca));
+    if load::is_asked_for(&arguments) {
         return ExitCode::SUCCESS;
     }
     if !Path::new("/proc/self/task").exists() {
@@ -69,10 +75,27 @@ fn main() -> ExitCode {
 fn compare() -> ExitCode {
     let folder = tempfile::tempdir().unwrap();
     let ca = folder.path().join("ca.crt");
-    let address = server::start(&ca);
-    let mut load = Load::start(address, &ca);
-    println!("50 Services and bindings; HTTPS/1.1, 8 connections, one server thread");
+    let servers = server::start(&ca);
+    let mut load = Load::start(servers.few, &ca);
+    println!(
+        "{} Services and bindings; HTTPS/1.1, 8 connections, one server thread",
+        server::FEW
+    );
     println!("{ROUNDS} rounds; median [least to most]\n");
+    let mut within = over_no_op(&mut load);
+    within &= over_few(&mut load, &mut Load::start(servers.many, &ca));
+    within &= over_rustls(&mut load, &mut Load::start(servers.rustls, &ca));
+    match within {
+        true => ExitCode::SUCCESS,
+        false => {
+            println!("\na median is past its limit");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The hook over a route that does nothing.
+fn over_no_op(load: &mut Load) -> bool {
     println!(
         "{:8} {:>18} {:>18} {:>25} {:>6} {:>25} {:>6}",
         "review", "no-op CPU", "hook CPU", "CPU ratio", "limit", "p99 ratio", "limit"
@@ -83,27 +106,65 @@ fn compare() -> ExitCode {
         for route in server::ROUTES {
             load.burst(route, case.name, case.requests / 4);
         }
-        let cpu = Measured::rounds(|route| cpu_of(&mut load, route, case));
-        let p99 = Measured::rounds(|route| load.p99(route, case.name));
+        let route = |hook| server::ROUTES[usize::from(hook)];
+        let cpu = Measured::rounds(|hook| cpu_of(load, route(hook), case));
+        let p99 = Measured::rounds(|hook| load.p99(route(hook), case.name, PACE));
         println!(
             "{:8} {:>18} {:>18} {:>25} {:>6} {:>25} {:>6}",
             case.name,
-            format!("{:.1} us", Spread::of(&cpu.noop).median / 1e3),
-            format!("{:.1} us", Spread::of(&cpu.hook).median / 1e3),
-            cpu.ratio().to_string(),
+            cpu.each(0),
+            cpu.each(1),
+            cpu.ratio(),
             case.limit,
-            p99.ratio().to_string(),
+            p99.ratio(),
             P99_LIMIT,
         );
         within &= cpu.ratio().median <= case.limit && p99.ratio().median <= P99_LIMIT;
     }
-    match within {
-        true => ExitCode::SUCCESS,
-        false => {
-            println!("\na median is past its limit");
-            ExitCode::FAILURE
+    within
+}
+
+/// The hook in a namespace of many bindings over the same in one of few.
+fn over_few(few: &mut Load, many: &mut Load) -> bool {
+    let hook = server::ROUTES[1];
+    let case = &CASES[1];
+    many.burst(hook, case.name, case.requests / 4);
+    let cpu = Measured::rounds(|of_many| {
+        let load = if of_many { &mut *many } else { &mut *few };
+        cpu_of(load, hook, case)
+    });
+    println!(
+        "\n{} bindings over {}, {} review: {}, {}, CPU ratio {}, limit {MANY_LIMIT}",
+        server::MANY,
+        server::FEW,
+        case.name,
+        cpu.each(0),
+        cpu.each(1),
+        cpu.ratio(),
+    );
+    cpu.ratio().median <= MANY_LIMIT
+}
+
+/// A new connection that asks once over the same with rustls alone, many at once. The answer that is
+/// not `200` ends the bench: all are served.
+fn over_rustls(ours: &mut Load, rustls: &mut Load) -> bool {
+    let (connections, times) = BURSTS;
+    let cpu = Measured::rounds(|of_ours| {
+        let load = if of_ours { &mut *ours } else { &mut *rustls };
+        let before = cpu_time();
+        for _ in 0..times {
+            load.connect(server::ROUTES[0], "small", connections);
         }
-    }
+        let spent = cpu_time() - before;
+        spent.as_nanos() as f64 / (connections * times) as f64
+    });
+    println!(
+        "\n{connections} new connections at once, P-256, over rustls alone: {}, {}, CPU ratio {}, limit {CONNECTION_LIMIT}",
+        cpu.each(0),
+        cpu.each(1),
+        cpu.ratio(),
+    );
+    cpu.ratio().median <= CONNECTION_LIMIT
 }
 
 /// Nanoseconds of this process's CPU for each request.
@@ -125,114 +186,42 @@ fn cpu_time() -> Duration {
     Duration::from_nanos(nanoseconds.sum())
 }
 
-/// Both routes, round by round.
-struct Measured {
-    noop: Vec<f64>,
-    hook: Vec<f64>,
-}
+/// Both sides of a comparison, round by round.
+#[derive(Default)]
+struct Measured([Vec<f64>; 2]);
 
 impl Measured {
-    /// Who goes first changes from round to round.
-    fn rounds(mut measure: impl FnMut(&str) -> f64) -> Self {
-        let [noop, hook] = server::ROUTES;
-        let mut measured = Self {
-            noop: vec![],
-            hook: vec![],
-        };
+    /// `measure` is told whether it is the second side's turn. Who goes first changes from round to
+    /// round.
+    fn rounds(mut measure: impl FnMut(bool) -> f64) -> Self {
+        let mut measured = Self::default();
         for round in 0..ROUNDS {
-            if round % 2 == 0 {
-                measured.noop.push(measure(noop));
-                measured.hook.push(measure(hook));
-            } else {
-                measured.hook.push(measure(hook));
-                measured.noop.push(measure(noop));
+            for turn in 0..2 {
+                let side = (round + turn) % 2;
+                measured.0[side].push(measure(side == 1));
             }
         }
         measured
     }
 
+    /// What one side takes, in microseconds.
+    fn each(&self, side: usize) -> String {
+        format!("{:.1} us", Spread::of(&self.0[side]).median / 1e3)
+    }
+
     fn ratio(&self) -> Spread {
-        let pairs = self.hook.iter().zip(&self.noop);
-        let ratios: Vec<f64> = pairs.map(|(hook, noop)| hook / noop).collect();
-        Spread::of(&ratios)
+        Spread::of_ratios(&self.0[1], &self.0[0])
     }
-}
-
-struct Spread {
-    least: f64,
-    median: f64,
-    most: f64,
-}
-
-impl Spread {
-    fn of(values: &[f64]) -> Self {
-        let mut sorted = values.to_vec();
-        sorted.sort_by(f64::total_cmp);
-        Self {
-            least: sorted[0],
-            median: sorted[sorted.len() / 2],
-            most: sorted[sorted.len() - 1],
-        }
-    }
-}
-
-impl std::fmt::Display for Spread {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            least,
-            median,
-            most,
-        } = self;
-        write!(f, "{median:.2} [{least:.2} to {most:.2}]")
-    }
-}
-
-/// The process that sends the requests, told what to do line by line.
-struct Load {
-    child: Child,
-    orders: ChildStdin,
-    answers: BufReader<ChildStdout>,
 }
 
 impl Load {
-    fn start(address: SocketAddr, ca: &Path) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .arg(load::MODE)
-            .arg(address.to_string())
-            .arg(ca)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        Self {
-            orders: child.stdin.take().unwrap(),
-            answers: BufReader::new(child.stdout.take().unwrap()),
-            child,
-        }
-    }
-
-    /// As many requests as fast as they are answered.
-    fn burst(&mut self, route: &str, review: &str, requests: usize) {
-        self.order(&format!("{route} {review} {requests} 0"));
-    }
-
     /// The 99th percentile at a fixed rate, in nanoseconds.
-    fn p99(&mut self, route: &str, review: &str) -> f64 {
-        let (rate, requests) = PACE;
+    fn p99(&mut self, route: &str, review: &str, (rate, requests): (usize, usize)) -> f64 {
         self.order(&format!("{route} {review} {requests} {rate}"))
     }
 
-    fn order(&mut self, order: &str) -> f64 {
-        writeln!(self.orders, "{order}").unwrap();
-        let mut answer = String::new();
-        self.answers.read_line(&mut answer).unwrap();
-        answer.trim().parse().unwrap()
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    /// As many requests at once, each on a new connection.
+    fn connect(&mut self, route: &str, review: &str, requests: usize) {
+        self.order(&format!("{route} {review} {requests} new"));
     }
 }

@@ -1,4 +1,5 @@
-//! The server that is measured: our hooks, and beside them the routes that do nothing.
+//! The servers that are measured: our hooks, and beside them the routes that do nothing; the same hooks
+//! in a namespace of many bindings; and rustls alone.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -23,7 +24,10 @@ use targetgate::rules::gates::GatePolicy;
 use targetgate::serve::certificates::{Certificates, PemFiles};
 use targetgate::serve::edge::{self, Edge, Limits};
 use targetgate::serve::phases;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
 use crate::load::body;
@@ -32,11 +36,24 @@ use crate::load::body;
 pub(crate) const ROUTES: [&str; 2] = ["/no-op", HOOK];
 const HOOK: &str = "/mutate-v1-pod";
 const NAMESPACE: &str = "shop";
-const SERVICES: usize = 50;
+/// Services and bindings of the namespace, where they are few.
+pub(crate) const FEW: usize = 50;
+/// The same, where they are many.
+pub(crate) const MANY: usize = 5_000;
 
-/// Starts it on a free port of loopback, with one thread, for as long as the process lives. Its CA is
-/// written to `ca`.
-pub(crate) fn start(ca: &Path) -> SocketAddr {
+/// Where the servers are.
+pub(crate) struct Servers {
+    /// Our hooks with few bindings.
+    pub(crate) few: SocketAddr,
+    /// Our hooks with many bindings.
+    pub(crate) many: SocketAddr,
+    /// rustls, and an answer after each request.
+    pub(crate) rustls: SocketAddr,
+}
+
+/// Starts them on free ports of loopback, with one thread each, for as long as the process lives. Their
+/// CA is written to `ca`.
+pub(crate) fn start(ca: &Path) -> Servers {
     let made = dev_certs::make(NAMESPACE, &[], Timestamp::now()).unwrap();
     let files = PemFiles {
         certificate: ca.with_file_name("tls.crt"),
@@ -49,15 +66,20 @@ pub(crate) fn start(ca: &Path) -> SocketAddr {
     let certificates = Certificates::new(files.load().unwrap(), metrics.clone());
     let tls = edge::tls(Arc::new(certificates)).unwrap();
 
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    Servers {
+        few: serve_hooks(FEW, tls.clone(), &metrics),
+        many: serve_hooks(MANY, tls.clone(), &metrics),
+        rustls: serve_rustls(tls),
+    }
+}
+
+fn serve_hooks(services: usize, tls: TlsAcceptor, metrics: &Arc<Metrics>) -> SocketAddr {
+    let (runtime, listener) = listen();
     let address = listener.local_addr().unwrap();
-    let hooks = hooks(metrics.clone());
+    let hooks = hooks(services, metrics.clone());
     let router = runtime.block_on(with_no_ops(hooks));
-    let edge = Arc::new(Edge::https(router, tls, Limits::default(), metrics));
+    let limits = Limits::default();
+    let edge = Arc::new(Edge::https(router, tls, limits, metrics.clone()));
     std::thread::spawn(move || {
         let (_phase, phases) = phases();
         runtime.block_on(edge.serve(listener, phases));
@@ -65,9 +87,43 @@ pub(crate) fn start(ca: &Path) -> SocketAddr {
     address
 }
 
-fn hooks(metrics: Arc<Metrics>) -> Router {
+/// Accepts, shakes hands, reads, and answers as shortly as HTTP allows.
+fn serve_rustls(tls: TlsAcceptor) -> SocketAddr {
+    let (runtime, listener) = listen();
+    let address = listener.local_addr().unwrap();
+    let serve = async move || {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            let tls = tls.clone();
+            tokio::spawn(async move {
+                let mut connection = tls.accept(stream).await.unwrap();
+                // A small review comes in one piece, as one TLS record.
+                let mut request = vec![0; 16 * 1024];
+                while let Ok(1..) = connection.read(&mut request).await {
+                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+                    connection.write_all(answer).await.unwrap();
+                    connection.flush().await.unwrap();
+                }
+            });
+        }
+    };
+    std::thread::spawn(move || runtime.block_on(serve()));
+    address
+}
+
+fn listen() -> (Runtime, TcpListener) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    (runtime, listener)
+}
+
+fn hooks(services: usize, metrics: Arc<Metrics>) -> Router {
     admission::router(Hooks {
-        cache: Arc::new(cache()),
+        cache: Arc::new(cache(services)),
         policy: GatePolicy::default(),
         metrics,
         bindings: None,
@@ -75,12 +131,12 @@ fn hooks(metrics: Arc<Metrics>) -> Router {
     })
 }
 
-/// A namespace of 50 Services with a binding each, of which the reviews' pods belong to one.
-fn cache() -> Cache {
+/// A namespace of Services with a binding each, of which the reviews' pods belong to one.
+fn cache(services: usize) -> Cache {
     let cache = Cache::default();
     cache.write(|index| {
         index.apply_namespace(&NAMESPACE.into(), Namespace { opted_in: true });
-        for number in 0..SERVICES {
+        for number in 0..services {
             let name = format!("checkout-{number}");
             index.apply_service(&ObjectKey::new(NAMESPACE, &*name), service(&name));
             index.apply_binding(&NAMESPACE.into(), binding(&name));

@@ -10,11 +10,13 @@ use crate::rules::gates::{self, Routes};
 
 mod addresses;
 mod census;
+mod shared;
 #[cfg(test)]
 mod tests;
 
 use addresses::Addresses;
 use census::Census;
+use shared::Shared;
 
 /// A binding's address: two API groups can serve the same namespace and name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -95,6 +97,7 @@ pub struct Index {
     namespaces: HashMap<Arc<str>, NamespaceView>,
     by_arn: HashMap<TargetGroupArn, BTreeSet<BindingKey>>,
     addresses: Addresses,
+    shared: Shared,
     dirty: BTreeSet<ObjectKey>,
     /// The namespaces that have pods without a gate that they should have, and how many.
     ungated: BTreeMap<Arc<str>, usize>,
@@ -244,7 +247,7 @@ impl Index {
         if pod.gates.is_empty() {
             return self.drop_gated(&pod.key);
         }
-        let pod = Arc::new(pod);
+        let pod = Arc::new(self.shared.pod(pod));
         self.addresses.apply(&pod);
         let pods = &mut self.entry(&pod.key.namespace).pods;
         let before = pods.insert(pod.key.name.clone(), pod.clone());

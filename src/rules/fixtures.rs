@@ -1,5 +1,7 @@
 //! Objects for tests, written so that a test names only what it is about.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use crate::model::{
@@ -22,7 +24,7 @@ pub(crate) fn pod(name: &str) -> Pod {
         key: ObjectKey::new("shop", name),
         uid: format!("uid-{name}").into(),
         resource_version: "1".into(),
-        labels: Labels::new(),
+        labels: Arc::default(),
         opted_out: false,
         gates: vec![],
         ips: vec![],
@@ -71,7 +73,7 @@ impl Pod {
     }
 
     pub(crate) fn label(mut self, key: &str, value: &str) -> Self {
-        self.labels.insert(key.into(), value.into());
+        Arc::make_mut(&mut self.labels).insert(key.into(), value.into());
         self
     }
 

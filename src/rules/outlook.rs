@@ -80,7 +80,7 @@ fn look(pod: &Pod, binding: &Binding, service: Option<&Service>, outlook: &mut O
         outlook.absence = Some(service_gone());
         return;
     };
-    if !selects(&service.selector, &pod.labels) {
+    if !selects(&service.selector, &*pod.labels) {
         outlook.absence = Some(Absence::NotSelected {
             binding: binding.name.clone(),
             service: binding.service.clone(),

@@ -2,29 +2,27 @@
 //! something. What is not of the shape that its API promises makes one object unreadable, never a list.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kube::Resource;
 use kube::api::{ApiResource, ObjectMeta};
 use kube::core::DynamicResourceScope;
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
 use crate::cluster::cache::Watched;
 use crate::crd::TargetGroupBindingSpec;
 use crate::model::{Binding, Condition, Labels, Namespace, Pod, PortRef, Service, ServicePort};
 use crate::names::{
-    BindingApi, ConditionPrefix, GATE_ANNOTATION, GateName, INJECT_ENABLED, INJECT_LABEL,
-    ObjectKey, opts_out,
+    BindingApi, ConditionPrefix, GateName, INJECT_ENABLED, INJECT_LABEL, ObjectKey,
 };
 
 mod shape;
 #[cfg(test)]
 mod tests;
 
-use shape::{IntOrString, Part, ServicePortSpec, StatusCondition, slim};
+use shape::{IntOrString, Meta, Part, ServicePortSpec, StatusCondition};
 pub use shape::{PodSpec, PodStatus, ServiceSpec};
 
 /// A Namespace, of which only the labels count.
@@ -37,38 +35,67 @@ pub type PodObject = Object<PodSpec, PodStatus>;
 pub type BindingObject = Object<TargetGroupBindingSpec, IgnoredAny>;
 
 /// An object of the Kubernetes API, slim: of its metadata the name, UID, version, labels, times and
-/// our own annotations; of its spec and status what `S` and `T` name.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(bound = "S: Deserialize<'de>, T: Deserialize<'de>")]
+/// our own annotation; of its spec and status what `S` and `T` name. It is read from text only, which
+/// it can borrow from until it is read.
+#[derive(Debug, Clone)]
 pub struct Object<S, T> {
-    #[serde(default, deserialize_with = "slim")]
-    metadata: ObjectMeta,
-    #[serde(default)]
+    key: ObjectKey,
+    meta: Meta,
+    /// What kube asks of an object: the version alone.
+    version: ObjectMeta,
     spec: Part<S>,
-    #[serde(default)]
     status: Part<T>,
+}
+
+impl<'de, S: Deserialize<'de>, T: Deserialize<'de>> Deserialize<'de> for Object<S, T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(bound = "S: Deserialize<'de>, T: Deserialize<'de>")]
+        struct Wire<S, T> {
+            #[serde(default)]
+            metadata: Part<Meta>,
+            #[serde(default)]
+            spec: Part<S>,
+            #[serde(default)]
+            status: Part<T>,
+        }
+        let wire = Wire::deserialize(deserializer)?;
+        // Metadata that cannot be read leaves the object without a name.
+        let mut meta = wire.metadata.read().unwrap_or_default();
+        Ok(Self {
+            key: ObjectKey::new(
+                meta.namespace.take().unwrap_or_default(),
+                meta.name.take().unwrap_or_default(),
+            ),
+            version: ObjectMeta {
+                resource_version: meta.resource_version.take(),
+                ..ObjectMeta::default()
+            },
+            meta,
+            spec: wire.spec,
+            status: wire.status,
+        })
+    }
 }
 
 impl<S, T> Object<S, T> {
     /// Namespace (empty where the kind has none) and name.
-    pub fn key(&self) -> ObjectKey {
-        let namespace = self.metadata.namespace.as_deref().unwrap_or("");
-        ObjectKey::new(namespace, self.metadata.name.as_deref().unwrap_or(""))
+    pub fn key(&self) -> &ObjectKey {
+        &self.key
     }
 
-    fn opted_out(&self) -> bool {
-        let annotations = self.metadata.annotations.as_ref();
-        let value = annotations.and_then(|annotations| annotations.get(GATE_ANNOTATION));
-        value.is_some_and(|value| opts_out(value))
+    /// `metadata.resourceVersion`.
+    pub fn version(&self) -> Option<&str> {
+        self.version.resource_version.as_deref()
     }
 
     fn labels(&mut self) -> Labels {
-        labels(self.metadata.labels.take())
+        self.meta.labels.take().unwrap_or_default().0
     }
 
     fn unreadable(&self, part: &'static str) -> Unreadable {
         Unreadable {
-            object: self.key(),
+            object: self.key.clone(),
             part,
         }
     }
@@ -106,11 +133,11 @@ impl<S, T> Resource for Object<S, T> {
     }
 
     fn meta(&self) -> &ObjectMeta {
-        &self.metadata
+        &self.version
     }
 
     fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
+        &mut self.version
     }
 }
 
@@ -163,12 +190,12 @@ pub fn service(mut object: ServiceObject) -> Result<(ObjectKey, Service), Unread
     let spec = object.take_spec()?;
     let ports = spec.ports.into_iter().flatten();
     let service = Service {
-        selector: labels(spec.selector),
+        selector: spec.selector.unwrap_or_default().0,
         external_name: spec.kind.as_deref() == Some("ExternalName"),
         ports: ports
             .filter_map(|port| service_port(port.read()?))
             .collect(),
-        opted_out: object.opted_out(),
+        opted_out: object.meta.opted_out(),
     };
     Ok((key, service))
 }
@@ -180,7 +207,7 @@ pub fn binding(
 ) -> Result<(Arc<str>, Binding), Unreadable> {
     let key = readable_key(&object)?;
     let spec = object.take_spec()?;
-    let binding = spec.model(api, &key.name, object.opted_out());
+    let binding = spec.model(api, &key.name, object.meta.opted_out());
     Ok((key.namespace, binding))
 }
 
@@ -190,33 +217,27 @@ pub fn pod(mut object: PodObject, prefixes: &[ConditionPrefix]) -> Result<Pod, U
     let spec = object.take_spec()?;
     let status = std::mem::take(&mut object.status).read();
     let status = status.ok_or_else(|| object.unreadable("status"))?;
-    let created = object
-        .metadata
-        .creation_timestamp
-        .as_ref()
-        .map(|time| time.0);
     let text = |text: Option<String>| Arc::from(text.unwrap_or_default());
     Ok(Pod {
         key,
-        opted_out: object.opted_out(),
-        labels: object.labels(),
+        opted_out: object.meta.opted_out(),
+        labels: object.labels().into(),
         gates: gates(&spec, &status, prefixes),
         ips: status.ips(),
-        containers_ready: status.containers_ready(created),
+        containers_ready: status.containers_ready(object.meta.created()),
         finished: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
         ports: named_ports(spec),
-        terminating: object.metadata.deletion_timestamp.is_some(),
-        uid: text(object.metadata.uid),
-        resource_version: text(object.metadata.resource_version),
+        terminating: object.meta.deletion_timestamp.is_some(),
+        uid: text(object.meta.uid),
+        resource_version: text(object.version.resource_version),
     })
 }
 
 fn readable_key<S, T>(object: &Object<S, T>) -> Result<ObjectKey, Unreadable> {
-    let key = object.key();
-    if key.name.is_empty() {
+    if object.key.name.is_empty() {
         return Err(object.unreadable("metadata"));
     }
-    Ok(key)
+    Ok(object.key.clone())
 }
 
 fn gates(
@@ -271,9 +292,4 @@ fn port_ref(port: IntOrString) -> Option<PortRef> {
 
 fn number(port: i64) -> Option<u16> {
     u16::try_from(port).ok().filter(|port| *port > 0)
-}
-
-fn labels(labels: Option<BTreeMap<String, String>>) -> Labels {
-    let labels = labels.into_iter().flatten();
-    labels.map(|(k, v)| (k.into(), v.into())).collect()
 }

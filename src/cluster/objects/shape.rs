@@ -1,25 +1,26 @@
 //! The shapes of objects as the API sends them: the fields that are read, and nothing else.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::ObjectMeta;
-use serde::de::IgnoredAny;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
-use crate::model::Condition;
-
-/// Annotations under this prefix are ours; the others are not kept.
-const OWN_ANNOTATIONS: &str = "targetgate.dev/";
+use crate::model::{Condition, Labels};
+use crate::names::{GATE_ANNOTATION, opts_out};
 
 /// A part of an object, which is `null`, absent, or not what it should be.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
+///
+/// Its end is found before it is read, so that what is wrong with it stays its own matter, and nothing
+/// of it is held but what is kept.
+#[derive(Debug, Clone)]
 pub(super) enum Part<T> {
     Read(Option<T>),
-    Unreadable(IgnoredAny),
+    Unreadable,
 }
 
 impl<T> Default for Part<T> {
@@ -32,44 +33,115 @@ impl<T: Default> Part<T> {
     pub(super) fn read(self) -> Option<T> {
         match self {
             Self::Read(part) => Some(part.unwrap_or_default()),
-            Self::Unreadable(_) => None,
+            Self::Unreadable => None,
         }
     }
 }
 
-/// Metadata that cannot be read leaves the object without a name.
-pub(super) fn slim<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    let meta = Part::<Meta>::deserialize(deserializer)?;
-    let meta = meta.read().unwrap_or_default();
-    let time = |text: Option<String>| text?.parse::<Timestamp>().ok().map(Time);
-    let own = meta.annotations.map(|mut annotations| {
-        annotations.retain(|name, _| name.starts_with(OWN_ANNOTATIONS));
-        annotations
-    });
-    Ok(ObjectMeta {
-        name: meta.name,
-        namespace: meta.namespace,
-        uid: meta.uid,
-        resource_version: meta.resource_version,
-        labels: meta.labels,
-        annotations: own,
-        creation_timestamp: time(meta.creation_timestamp),
-        deletion_timestamp: time(meta.deletion_timestamp),
-        ..ObjectMeta::default()
-    })
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Part<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <&'de RawValue>::deserialize(deserializer)?;
+        Ok(serde_json::from_str(text.get()).map_or(Self::Unreadable, Self::Read))
+    }
 }
 
+/// `metadata` of any object, slim.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Meta {
-    name: Option<String>,
-    namespace: Option<String>,
-    uid: Option<String>,
-    resource_version: Option<String>,
-    labels: Option<BTreeMap<String, String>>,
-    annotations: Option<BTreeMap<String, String>>,
-    creation_timestamp: Option<String>,
-    deletion_timestamp: Option<String>,
+pub(super) struct Meta {
+    pub(super) name: Option<String>,
+    pub(super) namespace: Option<String>,
+    pub(super) uid: Option<String>,
+    pub(super) resource_version: Option<String>,
+    pub(super) labels: Option<Pairs>,
+    pub(super) annotations: Option<GateAnnotation>,
+    pub(super) creation_timestamp: Option<String>,
+    pub(super) deletion_timestamp: Option<IgnoredAny>,
+}
+
+impl Meta {
+    pub(super) fn created(&self) -> Option<Timestamp> {
+        self.creation_timestamp.as_ref()?.parse().ok()
+    }
+
+    pub(super) fn opted_out(&self) -> bool {
+        self.annotations.as_ref().is_some_and(|a| a.opted_out)
+    }
+}
+
+/// A string that borrows inside of maps, where serde's own `Cow` is always owned.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Labels, or a selector: read into what is kept, without a copy between.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Pairs(pub(super) Labels);
+
+impl Entries for Pairs {
+    const EXPECTED: &'static str = "an object of labels";
+
+    fn read<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        let Text(value) = map.next_value()?;
+        self.0.insert(key.into(), value.into());
+        Ok(())
+    }
+}
+
+/// The one annotation that is read: others can be as large as the object.
+#[derive(Debug, Clone, Default)]
+pub(super) struct GateAnnotation {
+    opted_out: bool,
+}
+
+impl Entries for GateAnnotation {
+    const EXPECTED: &'static str = "an object of annotations";
+
+    fn read<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        if key == GATE_ANNOTATION {
+            let Text(value) = map.next_value()?;
+            self.opted_out = opts_out(&value);
+        } else {
+            map.next_value::<IgnoredAny>()?;
+        }
+        Ok(())
+    }
+}
+
+/// What is read of a JSON object entry by entry.
+trait Entries: Default {
+    const EXPECTED: &'static str;
+
+    fn read<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error>;
+}
+
+struct EntriesVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Entries> Visitor<'de> for EntriesVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(T::EXPECTED)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
+        let mut read = T::default();
+        while let Some(Text(key)) = map.next_key()? {
+            read.read(&key, &mut map)?;
+        }
+        Ok(read)
+    }
+}
+
+impl<'de> Deserialize<'de> for Pairs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(EntriesVisitor(PhantomData))
+    }
+}
+
+impl<'de> Deserialize<'de> for GateAnnotation {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(EntriesVisitor(PhantomData))
+    }
 }
 
 /// `spec` of a Service, slim.
@@ -78,7 +150,7 @@ struct Meta {
 pub struct ServiceSpec {
     #[serde(rename = "type")]
     pub(super) kind: Option<String>,
-    pub(super) selector: Option<BTreeMap<String, String>>,
+    pub(super) selector: Option<Pairs>,
     pub(super) ports: Option<Vec<Part<ServicePortSpec>>>,
 }
 

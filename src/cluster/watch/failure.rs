@@ -1,5 +1,6 @@
 //! Why a watch does not go on.
 
+use std::io;
 use std::time::Duration;
 
 use kube::core::Status;
@@ -27,7 +28,7 @@ pub(super) enum Failure {
         verb: &'static str,
         within: Duration,
     },
-    #[error("the API server sent an event that cannot be read ({why}): it is listed again")]
+    #[error("the API server sent what cannot be read ({why}): it is listed again")]
     Garbled { why: String },
     #[error("the watch ends as soon as it is started")]
     EndedAtOnce,
@@ -38,10 +39,6 @@ impl Failure {
     pub(super) fn of(verb: &'static str, error: &kube::Error) -> Self {
         match error {
             kube::Error::Api(status) => Self::of_status(verb, status, || why(error)),
-            kube::Error::SerdeError(error) => Self::Garbled {
-                // Its text could repeat what was read.
-                why: format!("line {}, column {}", error.line(), error.column()),
-            },
             other => Self::Refused {
                 verb,
                 why: why(other),
@@ -49,10 +46,23 @@ impl Failure {
         }
     }
 
+    /// An answer to this verb broke off.
+    pub(super) fn broken(verb: &'static str, error: &io::Error) -> Self {
+        let why = error.to_string();
+        Self::Refused { verb, why }
+    }
+
+    /// An answer that is no JSON of the shape that it should be.
+    pub(super) fn garbled(error: &serde_json::Error) -> Self {
+        // Its text could repeat what was read.
+        let why = format!("line {}, column {}", error.line(), error.column());
+        Self::Garbled { why }
+    }
+
     /// What an answer of the API server means.
     pub(super) fn of_status(verb: &'static str, status: &Status, why: impl Fn() -> String) -> Self {
         match status.code {
-            // kube reads any JSON object that is no event as an empty Status.
+            // Any JSON object can be read as an empty Status.
             0 => Self::Garbled { why: why() },
             404 => Self::NotServed,
             410 => Self::Expired,

@@ -1,33 +1,30 @@
 //! What each watched kind does to the index.
 
-use std::fmt::Debug;
 use std::sync::Arc;
 
-use kube::Resource;
-use kube::api::ApiResource;
-use kube::core::DynamicResourceScope;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::cluster::objects::{
-    BindingObject, NamespaceObject, PodObject, ServiceObject, Unreadable, binding, namespace, pod,
-    service,
+    BindingObject, NamespaceObject, Object, PodObject, PodSpec, PodStatus, ServiceObject,
+    ServiceSpec, Unreadable, binding, namespace, pod, service,
 };
+use crate::crd::TargetGroupBindingSpec;
 use crate::index::{BindingKey, Index, Listing};
 use crate::names::{BindingApi, ConditionPrefix, ObjectKey};
 
 /// How objects of one kind change the index.
 pub(super) trait Feed: Send + Sync + 'static {
-    /// What the API server sends.
-    type Object: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static;
+    /// What is read of its spec.
+    type Spec: DeserializeOwned + Send;
+    /// What is read of its status.
+    type Status: DeserializeOwned + Send;
 
     /// It was listed, created or changed.
-    fn apply(&self, index: &mut Index, object: Self::Object) -> Result<(), Unreadable>;
+    fn apply(
+        &self,
+        index: &mut Index,
+        object: Object<Self::Spec, Self::Status>,
+    ) -> Result<(), Unreadable>;
 
     /// It is gone.
     fn delete(&self, index: &mut Index, key: &ObjectKey);
@@ -39,7 +36,8 @@ pub(super) trait Feed: Send + Sync + 'static {
 pub(super) struct Namespaces;
 
 impl Feed for Namespaces {
-    type Object = NamespaceObject;
+    type Spec = IgnoredAny;
+    type Status = IgnoredAny;
 
     fn apply(&self, index: &mut Index, object: NamespaceObject) -> Result<(), Unreadable> {
         let (name, namespace) = namespace(object)?;
@@ -59,7 +57,8 @@ impl Feed for Namespaces {
 pub(super) struct Services;
 
 impl Feed for Services {
-    type Object = ServiceObject;
+    type Spec = ServiceSpec;
+    type Status = IgnoredAny;
 
     fn apply(&self, index: &mut Index, object: ServiceObject) -> Result<(), Unreadable> {
         let (key, service) = service(object)?;
@@ -79,7 +78,8 @@ impl Feed for Services {
 pub(super) struct Pods(pub(super) Arc<[ConditionPrefix]>);
 
 impl Feed for Pods {
-    type Object = PodObject;
+    type Spec = PodSpec;
+    type Status = PodStatus;
 
     fn apply(&self, index: &mut Index, object: PodObject) -> Result<(), Unreadable> {
         index.apply_pod(pod(object, &self.0)?);
@@ -98,7 +98,8 @@ impl Feed for Pods {
 pub(super) struct Bindings(pub(super) BindingApi);
 
 impl Feed for Bindings {
-    type Object = BindingObject;
+    type Spec = TargetGroupBindingSpec;
+    type Status = IgnoredAny;
 
     fn apply(&self, index: &mut Index, object: BindingObject) -> Result<(), Unreadable> {
         let (namespace, binding) = binding(object, self.0)?;

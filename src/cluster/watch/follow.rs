@@ -1,25 +1,25 @@
 //! One watch: list in pages, watch from there, and again.
 
 use std::mem::{Discriminant, discriminant};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::TryStreamExt;
-use kube::api::{Api, ListParams, WatchEvent, WatchParams};
-use kube::{Resource, ResourceExt};
+use kube::Error::BuildRequest;
+use kube::api::{ListParams, WatchParams};
+use kube::core::Request;
+use kube::{Client, Resource as _};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::cluster::cache::{Cache, FirstLook, Watched};
-use crate::cluster::objects::api_resource;
+use crate::cluster::objects::{Object, api_resource};
 use crate::index::Listing;
 use crate::metrics::Metrics;
-use crate::names::ObjectKey;
 
 use super::backoff::Backoff;
 use super::failure::Failure;
 use super::feed::Feed;
+use super::wire::{Event, Page, events};
 use super::{Look, Scope};
 
 /// How long one page of a list may take: the API server itself gives up after a minute.
@@ -35,9 +35,14 @@ const LOOK_AGAIN: Duration = Duration::from_secs(8);
 /// A watch that ends earlier, without an event, is no watch.
 const TOO_SHORT: Duration = Duration::from_secs(1);
 
+/// What a feed takes.
+type Known<F> = Object<<F as Feed>::Spec, <F as Feed>::Status>;
+
 /// One watch of one resource, in one namespace or in all of them.
 pub(super) struct Follow<F: Feed> {
-    api: Api<F::Object>,
+    client: Client,
+    /// Where it is served.
+    requests: Request,
     feed: Arc<F>,
     cache: Arc<Cache>,
     metrics: Arc<Metrics>,
@@ -57,17 +62,14 @@ impl<F: Feed> Follow<F> {
         look: Look,
     ) -> Self {
         let resource = api_resource(scope.watched);
-        let client = scope.client.clone();
-        let api = match &namespace {
-            Some(namespace) if scope.watched != Watched::Namespaces => {
-                Api::namespaced_with(client, namespace, &resource)
-            }
-            _ => Api::all_with(client, &resource),
-        };
+        let within = namespace
+            .as_deref()
+            .filter(|_| scope.watched != Watched::Namespaces);
         // Each watch draws its own pauses.
         let seed = (scope.options.seed, scope.watched.as_str(), look.slot);
         Self {
-            api,
+            client: scope.client.clone(),
+            requests: Request::new(Known::<F>::url_path(&resource, within)),
             feed,
             cache: scope.cache.clone(),
             metrics: scope.metrics.clone(),
@@ -114,22 +116,27 @@ impl<F: Feed> Follow<F> {
         };
         let mut params = ListParams::default().limit(self.page_size);
         params.field_selector = self.field_selector();
+        let mut body = vec![];
         loop {
-            let page = timeout(LIST_TIMEOUT, self.api.list(&params)).await;
-            let page = page.map_err(|_| Failure::Timeout {
+            let request = self.requests.list(&params).map_err(BuildRequest);
+            let request = request.map_err(|error| Failure::of("list", &error))?;
+            let page = Page::<Known<F>>::fetch(&self.client, request, &mut body);
+            let page = timeout(LIST_TIMEOUT, page).await;
+            let mut page = page.map_err(|_| Failure::Timeout {
                 verb: "list",
                 within: LIST_TIMEOUT,
-            })?;
-            let page = page.map_err(|error| Failure::of("list", &error))?;
-            for object in &page.items {
-                listing.keys.insert(key(object));
+            })??;
+            params.continue_token = page.next();
+            let version = page.version();
+            let objects = page.into_items();
+            for object in &objects {
+                listing.keys.insert(object.key().clone());
             }
-            self.apply(page.items);
-            params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+            self.apply(objects);
             if params.continue_token.is_none() {
                 self.cache.write(|index| self.feed.retain(index, &listing));
                 self.look.is(FirstLook::Listed);
-                return Ok(page.metadata.resource_version.unwrap_or_default());
+                return Ok(version);
             }
         }
     }
@@ -141,18 +148,19 @@ impl<F: Feed> Follow<F> {
             timeout: Some(WATCH_SECONDS),
             ..WatchParams::default()
         };
-        let started = timeout(WATCH_TIMEOUT, self.api.watch(&params, version)).await;
-        let started = started.map_err(|_| Failure::Timeout {
+        let request = self.requests.watch(&params, version).map_err(BuildRequest);
+        let request = request.map_err(|error| Failure::of("watch", &error))?;
+        let started = timeout(WATCH_TIMEOUT, events(&self.client, request)).await;
+        let mut events = started.map_err(|_| Failure::Timeout {
             verb: "watch",
             within: WATCH_TIMEOUT,
-        })?;
-        let mut events = pin!(started.map_err(|error| Failure::of("watch", &error))?);
+        })??;
         let mut proven = false;
         loop {
             let patience = if proven { SILENCE } else { TOO_SHORT };
-            match timeout(patience, events.try_next()).await {
-                Ok(event) => match event.map_err(|error| Failure::of("watch", &error))? {
-                    Some(event) => self.take(event, version)?,
+            match timeout(patience, events.next()).await {
+                Ok(event) => match event? {
+                    Some(event) => self.take(event, version),
                     None if proven => return Ok(()),
                     None => return Err(Failure::EndedAtOnce),
                 },
@@ -166,31 +174,23 @@ impl<F: Feed> Follow<F> {
         }
     }
 
-    fn take(&self, event: WatchEvent<F::Object>, version: &mut String) -> Result<(), Failure> {
-        let next = match event {
-            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                let next = object.resource_version();
-                self.apply(vec![object]);
-                next
+    fn take(&self, event: Event<Known<F>>, version: &mut String) {
+        let (Event::Applied(object) | Event::Deleted(object) | Event::Bookmark(object)) = &event;
+        let next = object.version().map(str::to_owned);
+        match event {
+            Event::Applied(object) => self.apply(vec![object]),
+            Event::Deleted(object) => {
+                let delete = |index: &mut _| self.feed.delete(index, object.key());
+                self.cache.write(delete);
             }
-            WatchEvent::Deleted(object) => {
-                let key = key(&object);
-                self.cache.write(|index| self.feed.delete(index, &key));
-                object.resource_version()
-            }
-            WatchEvent::Bookmark(bookmark) => Some(bookmark.metadata.resource_version),
-            WatchEvent::Error(status) => {
-                let error = kube::Error::Api(status);
-                return Err(Failure::of("watch", &error));
-            }
-        };
+            Event::Bookmark(_) => {}
+        }
         if let Some(next) = next.filter(|next| !next.is_empty()) {
             *version = next;
         }
-        Ok(())
     }
 
-    fn apply(&self, objects: Vec<F::Object>) {
+    fn apply(&self, objects: Vec<Known<F>>) {
         self.cache.write(|index| {
             for object in objects {
                 if let Err(unreadable) = self.feed.apply(index, object) {
@@ -233,10 +233,4 @@ impl<F: Feed> Follow<F> {
         }
         self.backoff.next()
     }
-}
-
-fn key(object: &impl Resource) -> ObjectKey {
-    let meta = object.meta();
-    let text = |text: &Option<String>| Arc::<str>::from(text.as_deref().unwrap_or(""));
-    ObjectKey::new(text(&meta.namespace), text(&meta.name))
 }

@@ -30,6 +30,7 @@ mod feed;
 mod follow;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 /// What is watched, and how.
 #[derive(Debug, Clone)]

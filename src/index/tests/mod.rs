@@ -287,6 +287,16 @@ fn a_list_of_one_namespaces_own_object_says_nothing_of_others() {
     assert!(index.namespace("other").is_some());
 }
 
+#[test]
+fn pods_with_a_gate_share_what_they_have_alike() {
+    let mut index = Index::default();
+    let [one, other] = ["web-1", "web-2"].map(|name| {
+        index.apply_pod(pod(name).label("app", "web").gate("web"));
+        index.pod(&key(name)).unwrap().clone()
+    });
+    assert!(Arc::ptr_eq(&one.labels, &other.labels));
+}
+
 fn occupants(index: &Index, pod: &Pod) -> Vec<String> {
     let occupants = index.former_occupants(pod);
     occupants.map(|other| other.uid.to_string()).collect()

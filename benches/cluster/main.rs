@@ -1,0 +1,79 @@
+//! What targetgate takes in clusters of many pods: the real binary, as its own process, of which Linux
+//! tells CPU time and resident memory.
+//!
+//! `--idle DURATION` says for how long it is watched while nothing happens; ten minutes are what is
+//! meant, and one is the default.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a bench that cannot go on may end by a panic"
+)]
+
+#[path = "../admission/load.rs"]
+mod load;
+mod objects;
+mod process;
+mod real;
+mod sandbox;
+#[path = "../admission/spread.rs"]
+mod spread;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use spread::Spread;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    if load::is_asked_for(&arguments) {
+        return ExitCode::SUCCESS;
+    }
+    if !Path::new("/proc/self/task").exists() {
+        println!("skipped: CPU time is read from /proc, which is Linux's");
+        return ExitCode::SUCCESS;
+    }
+    let idle = arguments.iter().skip_while(|word| *word != "--idle").nth(1);
+    let idle = idle.map_or(Duration::from_mins(1), |text| {
+        humantime::parse_duration(text).unwrap()
+    });
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut rows = Rows::default();
+    runtime.block_on(real::measure(&mut rows, idle));
+    runtime.block_on(sandbox::measure(&mut rows));
+    rows.verdict()
+}
+
+/// What was measured, against what it is to be.
+#[derive(Default)]
+struct Rows {
+    past: usize,
+}
+
+impl Rows {
+    fn title(&self, text: &str) {
+        println!("\n{text}");
+    }
+
+    /// Prints the median of these, the least and the most, and the limit.
+    fn tell(&mut self, what: &str, values: &[f64], unit: &str, limit: f64) {
+        self.tell_spread(what, &Spread::of(values), unit, limit);
+    }
+
+    fn tell_spread(&mut self, what: &str, spread: &Spread, unit: &str, limit: f64) {
+        println!("  {what:44} {spread:>30} {unit:7} limit {limit:.2}");
+        self.past += usize::from(spread.median > limit);
+    }
+
+    fn verdict(&self) -> ExitCode {
+        match self.past {
+            0 => ExitCode::SUCCESS,
+            past => {
+                println!("\nmedians past their limit: {past}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
