@@ -56,6 +56,17 @@ lint: fetch ## Check format, lints, documentation and dependencies
 bench: fetch ## Compare the pod hook's cost with a route that does nothing
 	cargo bench --offline --locked --bench admission $(ARGS)
 
+# As the tests are built: soon, and with checked arithmetic. No code of ours needs a sanitizer of memory.
+FUZZ = cargo +nightly fuzz run --dev --sanitizer none --features libfuzzer --target-dir target/fuzz
+TIME ?= 300
+.PHONY: fuzz
+fuzz: fetch ## Search for bytes that break something, TIME=300 seconds for each target (needs cargo-fuzz, a nightly Rust and C++)
+	for target in arn elb patch review selector; do \
+	  mkdir -p target/fuzz/corpus/$$target && \
+	  $(FUZZ) $$target target/fuzz/corpus/$$target fuzz/corpus/$$target -- \
+	    -max_total_time=$(TIME) -timeout=10 -rss_limit_mb=1024 -max_len=4096 -dict=fuzz/words.dict $(ARGS) || exit; \
+	done
+
 .PHONY: crd
 crd: fetch ## Write deploy/base/crd.yaml anew from the Rust type
 	cargo run --offline --locked --quiet --bin targetgate -- crd > deploy/base/crd.yaml
