@@ -67,6 +67,11 @@ fuzz: fetch ## Search for bytes that break something, TIME=300 seconds for each 
 	    -max_total_time=$(TIME) -timeout=10 -rss_limit_mb=1024 -max_len=4096 -dict=fuzz/words.dict $(ARGS) || exit; \
 	done
 
+SOAK ?= 1h
+.PHONY: soak
+soak: fetch build-controlplane ## Everything at once on a real control plane, with faults, for SOAK=1h
+	SOAK=$(SOAK) cargo test --offline --locked --test soak -- --nocapture
+
 .PHONY: crd
 crd: fetch ## Write deploy/base/crd.yaml anew from the Rust type
 	cargo run --offline --locked --quiet --bin targetgate -- crd > deploy/base/crd.yaml
