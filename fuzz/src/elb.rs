@@ -59,11 +59,12 @@ pub fn holds(bytes: &[u8]) {
     });
 }
 
-/// `root` is the element that the API's answer consists of.
+/// `root` is the element that the API's answer consists of, from its first byte to its last.
 fn judge(answer: Result<(), ElbError>, status: u16, bytes: &[u8], root: &[u8]) {
     let Err(error) = answer else {
         let named = bytes.windows(root.len()).any(|window| window == root);
-        assert!(status == 200 && named, "{status} is no answer");
+        let whole = bytes.trim_ascii_end().ends_with(b"Response>");
+        assert!(status == 200 && named && whole, "{status} is no answer");
         return;
     };
     assert!(error.code().chars().count() <= MAX_CODE, "{}", error.code());

@@ -33,6 +33,7 @@ mod kept;
 pub mod query;
 mod queue;
 pub mod vpc;
+mod whole;
 
 #[cfg(test)]
 mod fake;
