@@ -9,10 +9,13 @@ use crate::balancer::Balancer;
 use crate::site::{Site, fail};
 
 /// Short, for many changes of the leader; on a busy machine it changes more often.
-pub(crate) const FLAGS: [&str; 3] = [
+pub(crate) const FLAGS: [&str; 4] = [
     "--lease-duration=4s",
     "--lease-renew-deadline=3s",
     "--lease-retry-period=500ms",
+    // A replica that is behind gives pods the gate of a binding that has just gone, which the leader may
+    // never have seen: longer than anyone here waits.
+    "--orphan-after=10s",
 ];
 /// The pod of the replica that stays.
 pub(crate) const STEADY: &str = "targetgate-0";
