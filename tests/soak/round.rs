@@ -21,7 +21,7 @@ use crate::site::{Group, Site, fail};
 /// How long each trouble of ELB lasts.
 const TROUBLE: Duration = Duration::from_millis(700);
 /// Between two pods that are created.
-const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_millis(200);
 /// In one of so many rounds the binding goes while pods wait for it: they do for half a minute more.
 const EARLY: u32 = 8;
 
