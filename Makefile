@@ -63,8 +63,8 @@ TIME ?= 300
 fuzz: fetch ## Search for bytes that break something, TIME=300 seconds for each target (needs cargo-fuzz, a nightly Rust and C++)
 	for target in arn elb patch review selector; do \
 	  mkdir -p target/fuzz/corpus/$$target && \
-	  $(FUZZ) $$target target/fuzz/corpus/$$target fuzz/corpus/$$target -- \
-	    -max_total_time=$(TIME) -timeout=10 -rss_limit_mb=1024 -max_len=4096 -dict=fuzz/words.dict $(ARGS) || exit; \
+	  $(FUZZ) $$target $(CURDIR)/target/fuzz/corpus/$$target $(CURDIR)/fuzz/corpus/$$target -- \
+	    -max_total_time=$(TIME) -timeout=10 -rss_limit_mb=1024 -max_len=4096 -dict=$(CURDIR)/fuzz/words.dict $(ARGS) || exit; \
 	done
 
 SOAK ?= 1h
