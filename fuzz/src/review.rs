@@ -77,7 +77,10 @@ fn expected<'a>(world: &World, review: &'a Value) -> Expected<'a> {
     let text = |name: &str| request[name].as_str().unwrap_or("");
     let resource = |name: &str| request["resource"][name].as_str().unwrap_or("");
     let about = [resource("group"), resource("version"), resource("resource")];
-    if about != ["", "v1", "pods"] || text("operation") != "CREATE" || text("subResource") != "" {
+    if about != ["", "v1", "pods"]
+        || text("operation") != "CREATE"
+        || !text("subResource").is_empty()
+    {
         return Expected::Allowed(uid, "NotPodCreate");
     }
     let elsewhere = World::default();
