@@ -60,6 +60,22 @@ bench: fetch build-controlplane ## Measure what docs/performance.md tells of (mi
 bench-flips: fetch build-controlplane ## Measure how long after ELB gates open, on a real API server (minutes; ARGS names rows)
 	cargo bench --offline --locked --bench flips -- $(ARGS)
 
+# As the tests are built: soon, and with checked arithmetic. No code of ours needs a sanitizer of memory.
+FUZZ = cargo +nightly fuzz run --dev --sanitizer none --features libfuzzer --target-dir target/fuzz
+TIME ?= 300
+.PHONY: fuzz
+fuzz: fetch ## Search for bytes that break something, TIME=300 seconds for each target (needs cargo-fuzz, a nightly Rust and C++)
+	for target in arn elb patch review selector; do \
+	  mkdir -p target/fuzz/corpus/$$target && \
+	  $(FUZZ) $$target $(CURDIR)/target/fuzz/corpus/$$target $(CURDIR)/fuzz/corpus/$$target -- \
+	    -max_total_time=$(TIME) -timeout=10 -rss_limit_mb=1024 -max_len=4096 -dict=$(CURDIR)/fuzz/words.dict $(ARGS) || exit; \
+	done
+
+SOAK ?= 1h
+.PHONY: soak
+soak: fetch build-controlplane ## Everything at once on a real control plane, with faults, for SOAK=1h
+	SOAK=$(SOAK) cargo test --offline --locked --test soak -- --nocapture
+
 .PHONY: crd
 crd: fetch ## Write deploy/base/crd.yaml anew from the Rust type
 	cargo run --offline --locked --quiet --bin targetgate -- crd > deploy/base/crd.yaml

@@ -41,6 +41,7 @@ type Timed = Family<Labels<1>, Histogram, fn() -> Histogram>;
 /// All that the process measures; cheap to share behind an `Arc`.
 pub struct Metrics {
     registry: Registry,
+    tasks: Gauge,
     leader: Gauge,
     admissions: Counted<2>,
     admission_seconds: Timed,
@@ -72,6 +73,7 @@ impl Default for Metrics {
         let slow: fn() -> Histogram = || Histogram::new(exponential_buckets(0.01, 2.0, 12));
         let mut metrics = Self {
             registry: Registry::with_prefix("targetgate"),
+            tasks: Gauge::default(),
             leader: Gauge::default(),
             admissions: Family::default(),
             admission_seconds: Family::new_with_constructor(fast),
@@ -106,6 +108,11 @@ impl Metrics {
         let r = &mut self.registry;
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         r.register("build", "This binary", build);
+        r.register(
+            "tasks",
+            "Tasks that are alive: of connections, watches, calls and what runs as long as the process",
+            self.tasks.clone(),
+        );
         r.register(
             "leader",
             "1 while this replica leads: only the leader writes conditions",
@@ -226,6 +233,11 @@ impl Metrics {
         // Writing into a String does not fail.
         let _ = text::encode(&mut text, &self.registry);
         text
+    }
+
+    /// How many tasks the runtime has.
+    pub fn tasks(&self, alive: usize) {
+        self.tasks.set(i64::try_from(alive).unwrap_or(i64::MAX));
     }
 
     /// Whether this replica leads.

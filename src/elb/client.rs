@@ -21,6 +21,7 @@ use tokio::time::{Instant, timeout};
 
 use super::budget::Budget;
 use super::error::{ElbError, ElbErrorKind};
+use super::whole::Whole;
 use crate::metrics::Metrics;
 use crate::model::{IpFamily, TargetGroup, TargetHealth, TargetState};
 use crate::names::{AssumedRole, Group, TargetGroupArn};
@@ -239,6 +240,7 @@ impl Inner {
             .region(region.clone())
             .retry_config(RetryConfig::disabled())
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            .interceptor(Whole)
             .timeout_config(
                 TimeoutConfig::builder()
                     .connect_timeout(self.timeouts.connect)

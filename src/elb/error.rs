@@ -6,6 +6,8 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_elasticloadbalancingv2::error::{ProvideErrorMetadata, SdkError};
 use thiserror::Error;
 
+/// Characters of a foreign error code that are kept.
+const MAX_CODE: usize = 64;
 /// Characters of a foreign message that are kept.
 const MAX_MESSAGE: usize = 300;
 /// Characters of a chain of causes that are kept: the SDK names each place where it looked.
@@ -166,7 +168,7 @@ impl ElbError {
             SdkError::ServiceError(service) => match service.err().code() {
                 Some(code) => {
                     let message = service.err().message().unwrap_or("no message");
-                    (ElbErrorKind::of(code), code, bounded(message))
+                    (ElbErrorKind::of(code), code, bounded(message, MAX_MESSAGE))
                 }
                 None => {
                     let status = service.raw().status().as_u16();
@@ -186,7 +188,8 @@ impl ElbError {
             }
             _ => (ElbErrorKind::Other, "InvalidResponse", causes(error)),
         };
-        let code = code.chars().take(64).collect();
+        // The parser lets a code that is not closed run on into the message.
+        let code = bounded(code, MAX_CODE);
         Self {
             action,
             about,
@@ -224,7 +227,7 @@ pub(super) fn causes(error: &dyn Error) -> String {
 }
 
 /// The first line of a foreign text, cut.
-fn bounded(text: &str) -> String {
+fn bounded(text: &str, length: usize) -> String {
     let line = text.trim().lines().next().unwrap_or("");
-    line.chars().take(MAX_MESSAGE).collect()
+    line.chars().take(length).collect()
 }

@@ -34,6 +34,7 @@ mod kept;
 pub mod query;
 mod queue;
 pub mod vpc;
+mod whole;
 
 #[cfg(test)]
 mod fake;

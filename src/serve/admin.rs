@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
+use tokio::runtime::Handle;
 
 use super::health::{Check, Health};
 use crate::metrics::{self, Metrics};
@@ -33,6 +34,7 @@ async fn readyz(State(health): State<Arc<Health>>) -> Response {
 }
 
 async fn scrape(State(metrics): State<Arc<Metrics>>) -> Response {
+    metrics.tasks(Handle::current().metrics().num_alive_tasks());
     ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics.encode()).into_response()
 }
 
@@ -59,6 +61,7 @@ fn report(endpoint: &str, checks: &[Check]) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
     use std::time::Duration;
 
     use axum::body::{Body, to_bytes};
@@ -204,5 +207,13 @@ mod tests {
         assert_eq!(status, 200);
         assert!(text.ends_with("# EOF\n"), "{text}");
         assert_eq!(Admin::new(NOW).get("/").await.0, 404);
+    }
+
+    #[tokio::test]
+    async fn the_tasks_that_are_alive_are_counted() {
+        let tasks = [tokio::spawn(pending::<()>()), tokio::spawn(pending())];
+        let (_, text) = Admin::new(NOW).get("/metrics").await;
+        let counted = format!("\ntargetgate_tasks {}\n", tasks.len());
+        assert!(text.contains(&counted), "{text}");
     }
 }

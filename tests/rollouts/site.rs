@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
-use kube::{Client, Config, ResourceExt as _};
+use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
 use targetgate_sandbox::controlplane::{self, ControlPlane};
 use targetgate_sandbox::elb::{Delays, HealthCheck, LoadBalancerKind, State, TargetGroupSpec};
@@ -50,8 +50,8 @@ pub(crate) struct Site {
     pub(crate) nodes: Nodes,
     /// Sees every pod of the namespace.
     pub(crate) observer: Observer,
-    product: Product,
-    start: Start,
+    pub(crate) product: Product,
+    pub(crate) start: Start,
     parts: Parts,
     #[expect(dead_code, reason = "held until dropped")]
     directory: TempDir,
@@ -67,6 +67,16 @@ impl Site {
 
     /// On a control plane that [`control_plane`] has made.
     pub(crate) async fn on(control_plane: &ControlPlane, reuse: Reuse) -> Self {
+        Self::with(control_plane, reuse, None, &[]).await
+    }
+
+    /// The same, with a name for the process, which then stands for election, and flags of its own.
+    pub(crate) async fn with(
+        control_plane: &ControlPlane,
+        reuse: Reuse,
+        pod: Option<&str>,
+        flags: &[&str],
+    ) -> Self {
         let namespace = format!("site-{}", SITES.fetch_add(1, Ordering::Relaxed));
         let cluster = Cluster {
             client: control_plane.client().await.unwrap(),
@@ -83,7 +93,11 @@ impl Site {
         parts.spawn(watch.watch(cluster.client.clone(), namespace.clone()));
 
         let directory = tempfile::tempdir().unwrap();
-        let start = Start::new(Path::new(BINARY), directory.path(), &namespace);
+        let start = Start {
+            pod: pod.map(str::to_owned),
+            flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
+            ..Start::new(Path::new(BINARY), directory.path(), &namespace)
+        };
         let product = Product::start(&start, &cluster, &aws).await;
         let site = Self {
             namespace,
@@ -96,7 +110,7 @@ impl Site {
             parts,
             directory,
         };
-        site.point_hooks().await;
+        site.point_hooks(site.product.hooks).await;
         site
     }
 
@@ -109,13 +123,12 @@ impl Site {
     pub(crate) async fn start_targetgate(&mut self) {
         let product = Product::start(&self.start, &self.cluster, &self.aws).await;
         self.product = product.unwrap_or_else(fail);
-        self.point_hooks().await;
+        self.point_hooks(self.product.hooks).await;
     }
 
-    /// Registers the shipped hooks under names of this site's own, or points them to where the
-    /// process listens now.
-    async fn point_hooks(&self) {
-        for mut hooks in self.product.hooks(&self.start).unwrap() {
+    /// Registers the shipped hooks under names of this site's own, or points them to another address.
+    pub(crate) async fn point_hooks(&self, address: SocketAddr) {
+        for mut hooks in self.start.hooks(address).unwrap() {
             hooks["metadata"]["name"] = json!(self.namespace);
             let types = hooks["kind"].as_str().unwrap();
             let resource = resource("admissionregistration.k8s.io/v1", types);
@@ -218,10 +231,7 @@ impl Site {
 
     /// The metrics of the targetgate process.
     pub(crate) async fn metrics(&self) -> String {
-        let url = format!("http://{}", self.product.admin);
-        let client = Client::try_from(Config::new(url.parse().unwrap())).unwrap();
-        let request = http::Request::get("/metrics").body(vec![]).unwrap();
-        client.request_text(request).await.unwrap()
+        self.product.metrics().await.unwrap_or_else(fail)
     }
 
     /// Waits until `look` finds something. `what` completes "waited in vain for …".
@@ -239,7 +249,7 @@ impl Site {
     }
 
     async fn give_up(&self, what: &str) -> ! {
-        let log = std::fs::read_to_string(self.start.directory.join("targetgate.log"));
+        let log = std::fs::read_to_string(self.start.log());
         let log = log.unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         let tail = lines[lines.len().saturating_sub(30)..].join("\n");
@@ -322,8 +332,8 @@ pub(crate) async fn patch(api: &Api<DynamicObject>, name: &str, patch: Patch<Val
     api.patch(name, &params, &patch).await.unwrap();
 }
 
-/// An error of what starts, with all its causes.
-fn fail<T>(error: impl Into<anyhow::Error>) -> T {
+/// An error with all its causes.
+pub(crate) fn fail<T>(error: impl Into<anyhow::Error>) -> T {
     panic!("{:#}", error.into())
 }
 

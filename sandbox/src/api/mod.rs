@@ -60,6 +60,7 @@ pub use self::{
     dial::{Dial, Io, Switchboard, Tcp},
     faults::{Away, Faults, Match, When},
     http::Body as ResponseBody,
+    selector::Selector,
     status::Status,
 };
 use crate::clock::{self, Now};

@@ -30,6 +30,9 @@ pub struct Start {
     pub directory: PathBuf,
     /// The namespace that it watches, and is asked about.
     pub namespace: String,
+    /// Its name as a pod, under which it stands for election in that namespace. Without one it is
+    /// alone, and leads.
+    pub pod: Option<String>,
     /// The address of this machine at which the API server reaches the hooks.
     pub hooks_ip: IpAddr,
     /// Further flags of `targetgate serve`.
@@ -43,9 +46,33 @@ impl Start {
             binary: binary.to_owned(),
             directory: directory.to_owned(),
             namespace: namespace.to_owned(),
+            pod: None,
             hooks_ip: Ipv4Addr::LOCALHOST.into(),
             flags: Vec::new(),
         }
+    }
+
+    /// Where the process logs to.
+    pub fn log(&self) -> PathBuf {
+        let name = self.pod.as_deref().unwrap_or("targetgate");
+        self.directory.join(format!("{name}.log"))
+    }
+
+    /// The shipped registrations of hooks, for what listens at this address: a process that has been
+    /// started so, or a balancer before such processes.
+    ///
+    /// # Errors
+    ///
+    /// When the CA's certificate cannot be read.
+    pub fn hooks(&self, address: SocketAddr) -> anyhow::Result<Vec<Value>> {
+        let ca = self.directory.join("certs/ca.crt");
+        let ca = std::fs::read(&ca).with_context(|| format!("cannot read {}", ca.display()))?;
+        let mut hooks = documents(WEBHOOKS).context("deploy/base/webhooks.yaml is no YAML")?;
+        for document in &mut hooks {
+            redirect(document, address, &ca);
+            confine(document, &self.namespace);
+        }
+        Ok(hooks)
     }
 }
 
@@ -54,7 +81,8 @@ pub struct Product {
     child: Child,
     /// Where it answers `/readyz` and `/metrics`.
     pub admin: SocketAddr,
-    hooks: SocketAddr,
+    /// Where it answers reviews.
+    pub hooks: SocketAddr,
     log: PathBuf,
 }
 
@@ -85,7 +113,7 @@ impl Product {
             command.args(["certs", "dev", "--out"]).arg(&certificates);
             output(command.arg(format!("--san={}", start.hooks_ip))).await?;
         }
-        let log = start.directory.join("targetgate.log");
+        let log = start.log();
         let child = serve(start, cluster, aws, &certificates, &log)?;
         let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let mut product = Self {
@@ -105,26 +133,26 @@ impl Product {
     ///
     /// When the cluster has hooks of that name already, or refuses them.
     pub async fn register_hooks(&self, start: &Start, claim: &Claim) -> anyhow::Result<()> {
-        for document in self.hooks(start)? {
+        for document in start.hooks(self.hooks)? {
             claim.create(document).await?;
         }
         Ok(())
     }
 
-    /// The shipped registrations of hooks, for this process.
+    /// Its process id; none once it has ended and that is known.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// What it measures, as text.
     ///
     /// # Errors
     ///
-    /// When the CA's certificate cannot be read.
-    pub fn hooks(&self, start: &Start) -> anyhow::Result<Vec<Value>> {
-        let ca = start.directory.join("certs/ca.crt");
-        let ca = std::fs::read(&ca).with_context(|| format!("cannot read {}", ca.display()))?;
-        let mut hooks = documents(WEBHOOKS).context("deploy/base/webhooks.yaml is no YAML")?;
-        for document in &mut hooks {
-            redirect(document, self.hooks, &ca);
-            confine(document, &start.namespace);
-        }
-        Ok(hooks)
+    /// When it does not answer.
+    pub async fn metrics(&self) -> anyhow::Result<String> {
+        let (status, body) = get(self.admin, "/metrics").await?;
+        anyhow::ensure!(status == StatusCode::OK, "/metrics answers {status}");
+        String::from_utf8(body.into()).context("/metrics is no text")
     }
 
     /// Waits for the process to end, which it should not, and says how.
@@ -209,8 +237,6 @@ fn serve(
         .arg("--kubeconfig")
         .arg(&cluster.kubeconfig)
         .arg(format!("--watch-namespaces={}", start.namespace))
-        // It is alone, and another run in the same cluster has a process of its own.
-        .arg("--lease=off")
         .arg("--log-format=json")
         .args(&start.flags)
         .env("AWS_REGION", elb::Options::default().region)
@@ -228,6 +254,11 @@ fn serve(
         .stdout(output)
         .stderr(errors)
         .kill_on_drop(true);
+    match &start.pod {
+        Some(pod) => command.args(["--namespace", &start.namespace, "--pod-name", pod]),
+        // Another run in the same cluster has a process of its own.
+        None => command.arg("--lease=off"),
+    };
     command.spawn().with_context(|| {
         format!(
             "cannot start {}; build it, or name it with --targetgate",

@@ -71,6 +71,7 @@ const REQUEST: &[(&str, Keep)] = &[
     ("uid", Keep::Whole),
     ("operation", Keep::Whole),
     ("namespace", Keep::Whole),
+    ("name", Keep::Whole),
     ("resource", Keep::Whole),
     ("subResource", Keep::Whole),
     ("object", Keep::Only(object::KEPT)),

@@ -244,6 +244,20 @@ async fn an_answer_that_is_no_elb_answer_is_an_error_and_not_an_empty_group() {
     assert_eq!(error.code(), "InvalidResponse");
 }
 
+#[tokio::test]
+async fn an_answer_that_is_cut_off_is_an_error_and_not_a_smaller_group() {
+    let both = health_xml(&[
+        &member("10.0.0.1", "healthy", ""),
+        &member("10.0.0.2", "healthy", ""),
+    ]);
+    let (first, _) = both.split_at(both.find("</member>").unwrap() + "</member>".len());
+    let aws = Aws::saying([Reply::Say(200, first.to_owned())]);
+    let (client, _) = aws.client();
+    let error = client.target_health(&asked_group(), &[]).await.unwrap_err();
+    assert_eq!(error.code(), "InvalidResponse");
+    assert!(error.message.contains("cut off"), "{error}");
+}
+
 #[rstest]
 #[case(401, ElbErrorKind::Denied)]
 #[case(403, ElbErrorKind::Denied)]

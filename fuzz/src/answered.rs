@@ -1,0 +1,43 @@
+//! What holds of every answer of the pod hook.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use json_patch::Patch;
+use serde_json::Value;
+use targetgate::admission::answer::Answer;
+
+/// The API server cuts a warning there.
+/// Source: <https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#response>
+const MAX_WARNING: usize = 256;
+/// Every pod's creation puts them into the audit log.
+const MAX_AUDIT: usize = 512;
+
+/// Looks at the answer itself, and at its form on the wire.
+pub(crate) fn as_ever(answer: &Answer, uid: &str) {
+    assert_eq!(answer.denied, None);
+    assert_ne!(answer.reason, "Internal", "the hook panicked");
+    assert_eq!(answer.audit["decision"], answer.reason);
+    assert!(answer.audit.values().all(|text| text.len() <= MAX_AUDIT));
+    for warning in &answer.warnings {
+        assert!(warning.chars().count() <= MAX_WARNING, "{warning:?}");
+        assert!(!warning.contains(char::is_control), "{warning:?}");
+    }
+    let review: Value = serde_json::from_slice(&answer.to_json(uid)).expect("it is JSON");
+    let response = &review["response"];
+    assert_eq!(response["uid"], uid);
+    assert_eq!(response["allowed"], true);
+    let patch = response.get("patch").map(|patch| {
+        assert_eq!(response["patchType"], "JSONPatch");
+        let json = STANDARD.decode(patch.as_str().expect("a text"));
+        serde_json::from_slice::<Patch>(&json.expect("base64")).expect("a patch")
+    });
+    assert_eq!(patch.unwrap_or_default(), answer.patch);
+    for operation in answer.patch.iter() {
+        let path = operation.path().to_string();
+        let gates = "/spec/readinessGates";
+        assert!(
+            path == gates || path.starts_with(&format!("{gates}/")),
+            "{path}"
+        );
+    }
+}

@@ -1,0 +1,75 @@
+//! The patch of a new pod: applied to the raw object it gives exactly the planned one, for any pod
+//! among any Services and bindings.
+
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use targetgate::admission::answer::Answer;
+use targetgate::admission::pod;
+use targetgate::cluster::cache::Cache;
+use targetgate::rules::gates::GatePolicy;
+
+use crate::answered;
+use crate::unique;
+use crate::world::{NAMESPACE, World};
+
+/// Reads the bytes as `{"world": …, "pod": …}`, with a pod as a user writes it.
+///
+/// # Panics
+/// Where the patch gives another pod, a second one changes something, or the reasons are others.
+pub fn holds(bytes: &[u8]) {
+    let Ok(case) = serde_json::from_slice::<Case>(bytes) else {
+        return;
+    };
+    let raw = case.pod.get();
+    let world = World::parse(case.world.get());
+    let (Some(world), Some(object)) = (world, unique::value(raw.as_bytes())) else {
+        return;
+    };
+    let (cache, policy) = (world.cache(), world.policy());
+    let answer = answer(raw, &cache, &policy);
+    let Some(plan) = world.plan(&object) else {
+        assert_eq!(answer.reason, "BadObject");
+        return;
+    };
+    assert_eq!(answer.reason, plan.reason);
+    let patched = patched(object, &answer);
+    assert_eq!(patched, plan.pod);
+    let again = self::answer(&patched.to_string(), &cache, &policy);
+    assert!(again.patch.is_empty(), "reinvoked: {:?}", again.patch);
+    let told = answer.audit.get("bindings").map_or("", String::as_str);
+    if !told.ends_with('…') && !plan.bindings.iter().any(|(name, _)| name.contains(',')) {
+        let mut told: Vec<&str> = told.split_terminator(',').collect();
+        told.sort_unstable();
+        let named = |(name, reason): &(String, _)| format!("{name}={reason}");
+        let mut expected: Vec<String> = plan.bindings.iter().map(named).collect();
+        expected.sort_unstable();
+        assert_eq!(told, expected);
+    }
+}
+
+/// The pod that an answer makes of one.
+pub(crate) fn patched(mut pod: Value, answer: &Answer) -> Value {
+    json_patch::patch(&mut pod, &answer.patch).expect("the patch fits the raw object");
+    pod
+}
+
+#[derive(Deserialize)]
+struct Case<'a> {
+    #[serde(borrow)]
+    world: &'a RawValue,
+    #[serde(borrow)]
+    pod: &'a RawValue,
+}
+
+/// The hook's answer to the creation of a pod.
+fn answer(pod: &str, cache: &Cache, policy: &GatePolicy) -> Answer {
+    let resource = r#"{"group":"","version":"v1","resource":"pods"}"#;
+    let body = format!(
+        r#"{{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{{"uid":"1",
+            "operation":"CREATE","namespace":"{NAMESPACE}","resource":{resource},"object":{pod}}}}}"#
+    );
+    let reply = pod::reply(body.as_bytes(), cache, policy).expect("it has a uid");
+    answered::as_ever(&reply.answer, &reply.uid);
+    reply.answer
+}

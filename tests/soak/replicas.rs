@@ -1,0 +1,106 @@
+//! Two replicas behind one address: the site's own, which stays, and one that is killed and replaced.
+
+use std::process::Command;
+use std::time::Duration;
+
+use targetgate_sandbox::harness::{Product, Start};
+
+use crate::balancer::Balancer;
+use crate::site::{Site, fail};
+
+/// Short, for many changes of the leader; on a busy machine it changes more often.
+pub(crate) const FLAGS: [&str; 4] = [
+    "--lease-duration=4s",
+    "--lease-renew-deadline=3s",
+    "--lease-retry-period=500ms",
+    // A replica that is behind gives pods the gate of a binding that has just gone, which the leader may
+    // never have seen: longer than anyone here waits.
+    "--orphan-after=10s",
+];
+/// The pod of the replica that stays.
+pub(crate) const STEADY: &str = "targetgate-0";
+/// A replica that stands still for so long is no longer the leader.
+const PAUSE: Duration = Duration::from_secs(5);
+
+pub(crate) struct Replicas {
+    balancer: Balancer,
+    start: Start,
+    other: Product,
+}
+
+impl Replicas {
+    /// Starts the other one, and makes the cluster ask both.
+    pub(crate) async fn new(site: &Site) -> Self {
+        let balancer = Balancer::new().await;
+        balancer.add(site.product.hooks);
+        let start = Start {
+            pod: Some("targetgate-1".to_owned()),
+            ..site.start.clone()
+        };
+        let other = Product::start(&start, &site.cluster, &site.aws).await;
+        let other = other.unwrap_or_else(fail);
+        balancer.add(other.hooks);
+        site.point_hooks(balancer.address).await;
+        Self {
+            balancer,
+            start,
+            other,
+        }
+    }
+
+    /// Makes the cluster trust the certificate that the replicas have now.
+    pub(crate) async fn trust(&self, site: &Site) {
+        site.point_hooks(self.balancer.address).await;
+    }
+
+    /// Kills the other one, as a node that dies, and starts it again.
+    pub(crate) async fn replace(&mut self, site: &Site) {
+        self.other.kill().await;
+        self.balancer.remove(self.other.hooks);
+        let other = Product::start(&self.start, &site.cluster, &site.aws).await;
+        self.other = other.unwrap_or_else(fail);
+        self.balancer.add(self.other.hooks);
+    }
+
+    /// Halts the leader for longer than its Lease lasts.
+    pub(crate) async fn pause_leader(&self, site: &Site) {
+        let leader = match leads(&site.product).await {
+            true => &site.product,
+            false => &self.other,
+        };
+        signal(leader, "STOP");
+        tokio::time::sleep(PAUSE).await;
+        signal(leader, "CONT");
+    }
+
+    /// How many of the two lead.
+    pub(crate) async fn leaders(&self, site: &Site) -> usize {
+        let (steady, other) = tokio::join!(leads(&site.product), leads(&self.other));
+        usize::from(steady) + usize::from(other)
+    }
+
+    /// The sum of a metric of both.
+    pub(crate) async fn metric(&self, site: &Site, name: &str) -> f64 {
+        metric(&site.product, name).await + metric(&self.other, name).await
+    }
+}
+
+async fn leads(replica: &Product) -> bool {
+    metric(replica, "targetgate_leader").await > 0.0
+}
+
+/// The sum of a metric over all its labels.
+pub(crate) async fn metric(replica: &Product, name: &str) -> f64 {
+    let text = replica.metrics().await.unwrap_or_else(fail);
+    let samples = text.lines().filter_map(|line| line.rsplit_once(' '));
+    let of_name = samples.filter(|(sample, _)| sample.split('{').next() == Some(name));
+    of_name
+        .map(|(_, value)| value.parse::<f64>().unwrap())
+        .sum()
+}
+
+fn signal(replica: &Product, name: &str) {
+    let id = replica.id().unwrap().to_string();
+    let sent = Command::new("kill").args(["-s", name, &id]).status();
+    assert!(sent.unwrap().success());
+}
