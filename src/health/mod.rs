@@ -104,14 +104,17 @@ impl Loop {
             self.report(&tracker);
             let wakes = [tracker.next_tick(), token, Some(now + LONGEST_PAUSE)];
             let wake = wakes.into_iter().flatten().min().unwrap_or(now);
+            // In this order, so that a simulation repeats itself. What is last is not put off: all but
+            // the tasks is looked at in each round anyway.
             tokio::select! {
-                () = self.cache.changed() => {}
-                () = leadership.changed() => {}
-                () = sleep_until(wake) => {}
+                biased;
                 Some(done) = tasks.join_next() => {
                     let done = done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
                     actions = self.take_in(&mut tracker, done);
                 }
+                () = self.cache.changed() => {}
+                () = leadership.changed() => {}
+                () = sleep_until(wake) => {}
             }
         }
     }
