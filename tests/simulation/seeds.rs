@@ -1,0 +1,123 @@
+//! Seeds: many at once, one alone, one twice.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use parking_lot::Mutex;
+use tokio::runtime::Builder;
+
+use crate::driver::Driver;
+
+/// Seeds of an ordinary test run.
+const SEEDS: u64 = 200;
+
+/// What a run left.
+struct Outcome {
+    trace: String,
+    violations: Vec<String>,
+}
+
+/// Runs one seed in this thread.
+fn run(seed: u64) -> Outcome {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let mut runtime = Builder::new_current_thread();
+    let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+    let outcome = runtime.block_on(async {
+        let mut driver = Driver::new(seed).await;
+        driver.drive().await;
+        if driver.world.trace.violations().is_empty() {
+            driver.end().await;
+        }
+        Outcome {
+            trace: driver.world.trace.text(),
+            violations: driver.world.trace.violations(),
+        }
+    });
+    drop(runtime);
+    outcome
+}
+
+/// Why a seed fails; `None` where it does not.
+fn failure(seed: u64) -> Option<String> {
+    let violations = match catch_unwind(AssertUnwindSafe(|| run(seed))) {
+        Ok(outcome) => outcome.violations,
+        Err(_) => vec!["it panicked".to_owned()],
+    };
+    (!violations.is_empty()).then(|| {
+        format!(
+            "seed {seed}: {}\n  again, with its trace: \
+             SEED={seed} cargo test --test simulation one_seed -- --nocapture",
+            violations.join("\n  ")
+        )
+    })
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+fn expect(seed: u64) {
+    if let Some(failure) = failure(seed) {
+        panic!("{failure}");
+    }
+}
+
+#[test]
+fn no_seed_breaks_an_invariant() {
+    let first = number("FIRST_SEED").unwrap_or(1);
+    let seeds = first..first + number("SEEDS").unwrap_or(SEEDS);
+    let (next, failures) = (AtomicU64::new(seeds.start), Mutex::new(vec![]));
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(2, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if !seeds.contains(&seed) {
+                        return;
+                    }
+                    failures.lock().extend(failure(seed));
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner();
+    let some: Vec<String> = failures.iter().take(5).cloned().collect();
+    assert!(
+        failures.is_empty(),
+        "{} fail:\n{}",
+        failures.len(),
+        some.join("\n")
+    );
+}
+
+#[test]
+fn one_seed_alone_breaks_no_invariant() {
+    let Some(seed) = number("SEED") else {
+        return expect(0);
+    };
+    let outcome = run(seed);
+    println!("{}", outcome.trace);
+    assert!(outcome.violations.is_empty(), "{:#?}", outcome.violations);
+}
+
+#[test]
+fn the_same_seed_makes_the_same_trace() {
+    for seed in [1, 2, 3] {
+        let (one, other) = (run(seed).trace, run(seed).trace);
+        let differs = one
+            .lines()
+            .zip(other.lines())
+            .position(|(one, other)| one != other);
+        if let Some(at) = differs {
+            let line = |trace: &str| trace.lines().nth(at).unwrap_or_default().to_owned();
+            panic!(
+                "seed {seed} differs in line {at}:\n{}\n{}",
+                line(&one),
+                line(&other)
+            );
+        }
+        assert_eq!(one, other, "seed {seed}");
+    }
+    assert_ne!(run(1).trace, run(2).trace);
+}
