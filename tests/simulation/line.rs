@@ -16,7 +16,7 @@ use tower::{Service as _, service_fn};
 
 use crate::direct;
 use crate::random::Random;
-use crate::witness::{Witness, object_path};
+use crate::witness::{Witness, is_judged, object_path};
 
 /// Of a hundred requests so many meet this; the rest pass.
 #[derive(Debug, Clone, Copy, Default)]
@@ -27,6 +27,8 @@ pub(crate) struct Weather {
     pub(crate) denied: u64,
     /// It is done, and the answer is a failure, or none.
     pub(crate) unanswered: u64,
+    /// It is done, and its answer comes later than what others see of it.
+    pub(crate) slow: u64,
     /// It arrives up to half a minute later, though its sender may have given up or died by then.
     pub(crate) late: u64,
 }
@@ -46,6 +48,8 @@ impl Weather {
             Fate::Denied([500, 429, 409][which])
         } else if within(self.unanswered) {
             Fate::Unanswered(Duration::from_millis([0, 0, 30_000][which]))
+        } else if within(self.slow) {
+            Fate::Slow(Duration::from_millis(millis % [500, 3_000, 9_000][which]))
         } else if within(self.late) {
             Fate::Late(Duration::from_millis(millis % [500, 5_000, 30_000][which]))
         } else {
@@ -60,6 +64,7 @@ enum Fate {
     Refused,
     Denied(u16),
     Unanswered(Duration),
+    Slow(Duration),
     Late(Duration),
 }
 
@@ -104,7 +109,8 @@ impl Line {
             Fate::Denied(code) => return Ok(failure(code)),
             _ => {}
         }
-        let patch = (head.method == http::Method::PATCH).then(|| {
+        let judged = head.method == http::Method::PATCH && is_judged(head.uri.path());
+        let patch = judged.then(|| {
             let patch: Value = serde_json::from_slice(&body).unwrap_or_default();
             let sent = self
                 .witness
@@ -129,11 +135,17 @@ impl Line {
         if fate != Fate::Passes || !answer.status().is_success() {
             self.note(&format!("{shown} done {}", answer.status().as_u16()));
         }
-        if let Fate::Unanswered(after) = fate {
-            sleep(after).await;
-            return Ok(failure(504));
+        match fate {
+            Fate::Unanswered(after) => {
+                sleep(after).await;
+                Ok(failure(504))
+            }
+            Fate::Slow(after) => {
+                sleep(after).await;
+                Ok(answer)
+            }
+            _ => Ok(answer),
         }
-        Ok(answer)
     }
 
     fn note(&self, what: &str) {

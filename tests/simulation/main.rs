@@ -22,7 +22,7 @@
 //! - *no late write of a former leader*: one that arrives once another leads changes nothing if
 //!   anybody has written to the pod since it was sent.
 //! - *nothing lost*: a status patch changes one gate's condition, a patch of a webhook configuration
-//!   its `caBundle`, a patch of the Lease its spec, and nothing else.
+//!   its `caBundle`, and nothing else.
 //! - *no gate lost or doubled*: an admission leaves everything of a pod and adds each gate once; a
 //!   status patch leaves as many conditions, each type once.
 //! - *the rate is kept*: no replica asks ELB more often than a bucket of its rate and burst allows.

@@ -351,8 +351,9 @@ impl Driver {
         };
         let weather = Weather {
             refused: share(30),
-            denied: share(40),
-            unanswered: share(40),
+            denied: share(30),
+            unanswered: share(30),
+            slow: share(60),
             late: share(50),
         };
         self.note(&format!("{} has {weather:?}", self.replicas[which].name));

@@ -85,10 +85,8 @@ impl Witness {
         let path = &sent.path;
         if is_pod_status(path) {
             self.condition_written(sent, before, after, &changes);
-        } else if path.contains("webhookconfigurations") {
+        } else {
             self.expect(&changes, path, |at| at.ends_with("/clientConfig/caBundle"));
-        } else if path.contains("/leases/") {
-            self.expect(&changes, path, |at| at.starts_with("/spec/"));
         }
     }
 
@@ -249,6 +247,11 @@ fn is_healthy(facts: &Facts, sent: &Sent, pod: &Value, gate: &str) -> Result<(),
         return Err("its address was another's, whose health this may be");
     }
     Ok(())
+}
+
+/// Whether a patch of this path is judged by what it changes.
+pub(crate) fn is_judged(path: &str) -> bool {
+    is_pod_status(path) || path.contains("webhookconfigurations")
 }
 
 fn is_pod_status(path: &str) -> bool {

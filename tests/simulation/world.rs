@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
 use aws_config::{BehaviorVersion, Region};
@@ -106,9 +106,9 @@ impl World {
 
     /// What an operator installs.
     async fn install(&self) {
-        let crd: Value = serde_saphyr::from_str(&targetgate::crd::yaml()).unwrap();
+        let (crd, configurations) = shipped();
         let crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-        self.must("POST", crds, crd).await;
+        self.must("POST", crds, crd.clone()).await;
         self.must(
             "POST",
             "/api/v1/namespaces",
@@ -122,9 +122,7 @@ impl World {
         } });
         let deployments = format!("/apis/apps/v1/namespaces/{HOME}/deployments");
         self.must("POST", &deployments, deployment).await;
-        let shipped = include_str!("../../deploy/base/webhooks.yaml");
-        let configurations: Vec<Value> = serde_saphyr::from_multiple(shipped).unwrap();
-        for configuration in configurations {
+        for configuration in configurations.clone() {
             let kind = configuration["kind"]
                 .as_str()
                 .unwrap_or_default()
@@ -172,6 +170,16 @@ impl World {
             .sleep_impl(aws_smithy_async::rt::sleep::TokioSleep::new())
             .build()
     }
+}
+
+/// The binding's definition and the webhook configurations, read once for all runs.
+fn shipped() -> &'static (Value, Vec<Value>) {
+    static SHIPPED: LazyLock<(Value, Vec<Value>)> = LazyLock::new(|| {
+        let webhooks = include_str!("../../deploy/base/webhooks.yaml");
+        let crd = serde_saphyr::from_str(&targetgate::crd::yaml()).unwrap();
+        (crd, serde_saphyr::from_multiple(webhooks).unwrap())
+    });
+    &SHIPPED
 }
 
 /// Registers what is ready and deregisters what is not, as the incumbent does, a little later.
