@@ -15,7 +15,7 @@ use crate::replica::Replica;
 use crate::world::World;
 
 /// Steps of one run.
-const STEPS: usize = 40;
+const STEPS: usize = 32;
 /// Addresses that the pods of a namespace take turns with.
 const ADDRESSES: u64 = 7;
 const CONDITION_PREFIX: &str = "target-health.elbv2.k8s.aws";

@@ -176,10 +176,23 @@ impl World {
 fn shipped() -> &'static (Value, Vec<Value>) {
     static SHIPPED: LazyLock<(Value, Vec<Value>)> = LazyLock::new(|| {
         let webhooks = include_str!("../../deploy/base/webhooks.yaml");
-        let crd = serde_saphyr::from_str(&targetgate::crd::yaml()).unwrap();
+        let mut crd = serde_saphyr::from_str(&targetgate::crd::yaml()).unwrap();
+        cut_descriptions(&mut crd);
         (crd, serde_saphyr::from_multiple(webhooks).unwrap())
     });
     &SHIPPED
+}
+
+/// Most of a definition is prose, which each run would have to read.
+fn cut_descriptions(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|name, value| name != "description" || !value.is_string());
+            fields.values_mut().for_each(cut_descriptions);
+        }
+        Value::Array(values) => values.iter_mut().for_each(cut_descriptions),
+        _ => {}
+    }
 }
 
 /// Registers what is ready and deregisters what is not, as the incumbent does, a little later.
