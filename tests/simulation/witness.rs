@@ -170,19 +170,24 @@ impl Witness {
         let gone = condition["message"] == "Target Group Binding is deleted";
         let stood = |standing| facts.stood(&key, standing, ABSENT_FOR, FRESH);
         let right = match condition["reason"].as_str() {
-            Some("NotSelected") => stood(Standing::NotSelected)
-                .then_some(())
-                .ok_or("it is selected"),
-            _ if gone => stood(Standing::Gone)
-                .then_some(())
-                .ok_or("its binding is there"),
+            Some("NotSelected") if stood(Standing::NotSelected) => Ok("not selected"),
+            Some("NotSelected") => Err("it is selected"),
+            _ if gone && stood(Standing::Gone) => Ok("gone"),
+            _ if gone => Err("its binding is there"),
             Some("") | None => is_healthy(&facts, sent, pod, gate),
             Some(_) => Err("for no known reason"),
         };
         drop(facts);
-        if let Err(why) = right {
-            let what = format!("{} {gate} by {}: {why}", sent.path, sent.incarnation);
-            self.trace.violated("no gate opened without right", &what);
+        let what = format!("{} {gate}", sent.path);
+        match right {
+            Ok(right) => {
+                let what = format!("opens {what}: {right}");
+                self.trace.note(&sent.incarnation, &what);
+            }
+            Err(why) => {
+                let what = format!("{what} by {}: {why}", sent.incarnation);
+                self.trace.violated("no gate opened without right", &what);
+            }
         }
     }
 
@@ -198,7 +203,12 @@ impl Witness {
 }
 
 /// ELB said healthy for this pod, to a question that was asked when it was due.
-fn is_healthy(facts: &Facts, sent: &Sent, pod: &Value, gate: &str) -> Result<(), &'static str> {
+fn is_healthy(
+    facts: &Facts,
+    sent: &Sent,
+    pod: &Value,
+    gate: &str,
+) -> Result<&'static str, &'static str> {
     let (uid, now) = (uid(pod), Instant::now());
     let Some((key, known)) = facts.pods.iter().find(|(_, known)| known.uid == uid) else {
         return Err("the pod is gone");
@@ -243,10 +253,11 @@ fn is_healthy(facts: &Facts, sent: &Sent, pod: &Value, gate: &str) -> Result<(),
     let otherwise = about().find(|h| !is_healthy(h)).map(|h| h.received);
     let proven =
         |h: &Heard| otherwise.is_some_and(|at| at <= h.received) || h.sent >= due + PROVING;
-    if used && !healthy.any(proven) {
-        return Err("its address was another's, whose health this may be");
+    match used {
+        false => Ok("healthy"),
+        true if healthy.any(proven) => Ok("healthy at a used address"),
+        true => Err("its address was another's, whose health this may be"),
     }
-    Ok(())
 }
 
 /// Whether a patch of this path is judged by what it changes.
