@@ -16,6 +16,8 @@ use crate::world::World;
 
 /// Steps of one run.
 const STEPS: usize = 32;
+/// How long the replicas are given to make a certificate that the API server trusts.
+const CERTIFIED_WITHIN: Duration = Duration::from_secs(8);
 /// Addresses that the pods of a namespace take turns with.
 const ADDRESSES: u64 = 7;
 const CONDITION_PREFIX: &str = "target-health.elbv2.k8s.aws";
@@ -50,7 +52,7 @@ impl Driver {
             frozen: vec![],
         };
         driver.attend_replicas().await;
-        sleep(Duration::from_secs(3)).await;
+        sleep(CERTIFIED_WITHIN).await;
         for n in 1..=driver.random.between(1, 3) {
             driver.namespace(&format!("ns-{n}")).await;
         }
@@ -172,7 +174,9 @@ impl Driver {
                 .await;
         }
         for n in 1..=services {
-            self.pod(name, &format!("svc-{n}"), None, None).await;
+            for _ in 0..2 {
+                self.pod(name, &format!("svc-{n}"), None, None).await;
+            }
         }
     }
 
@@ -243,7 +247,7 @@ impl Driver {
             .or_else(|| self.free_address(namespace))?;
         let by_hand = self
             .random
-            .percent(8)
+            .percent(15)
             .then(|| self.some_binding(namespace))
             .flatten();
         let by_hand = by_hand.map(|name| json!([{ "conditionType": gate(&name) }]));

@@ -45,7 +45,7 @@ impl Driver {
             76..84 => self.watches_have_trouble().await,
             84..91 => self.lines_have_trouble(),
             91..93 => self.clock_jumps(),
-            93..98 => self.replica_dies(),
+            93..99 => self.replica_dies(),
             _ => self.replica_leaves(),
         }
     }
