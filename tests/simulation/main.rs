@@ -26,7 +26,7 @@
 //! - *no gate lost or doubled*: an admission leaves everything of a pod and adds each gate once; a
 //!   status patch leaves as many conditions, each type once.
 //! - *the rate is kept*: no replica asks ELB more often than a bucket of its rate and burst allows.
-//! - *nothing panics*, and no part of the product ends.
+//! - *nothing panics*, no part of the product ends, and all of it rests once there is nothing to do.
 //!
 //! Judged in the end, by [`ending`]:
 //!

@@ -49,6 +49,8 @@ use crate::world::World;
 pub(crate) const HOME: &str = "targetgate-system";
 /// How long a gate waits whose binding was never seen.
 const ORPHAN_AFTER: Duration = Duration::from_secs(45);
+/// Polls without time moving on, of a product that would never let it.
+const RESTLESS: u64 = 100_000;
 /// Connections of the API server that are not accepted yet.
 const BACKLOG: usize = 128;
 /// The clock that dates certificates is wrong by this share of the skew only, for they allow for clocks
@@ -120,6 +122,7 @@ impl Replica {
         let root = Mortal {
             inner: Some(product.run(stopped, listener)),
             span: span.clone(),
+            still: (Instant::now(), 0),
         };
         self.life = Some(Life {
             cache,
@@ -169,6 +172,8 @@ impl Replica {
 struct Mortal {
     inner: Option<BoxFuture<'static, ()>>,
     span: Arc<Span>,
+    /// Since when time stands still, and at how many polls that was.
+    still: (Instant, u64),
 }
 
 impl Future for Mortal {
@@ -176,6 +181,11 @@ impl Future for Mortal {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let poll = self.span.polls.fetch_add(1, Ordering::Relaxed);
+        let now = Instant::now();
+        if now > self.still.0 {
+            self.still = (now, poll);
+        }
+        assert!(poll - self.still.1 < RESTLESS, "the product never rests");
         if poll >= self.span.last.load(Ordering::Relaxed) {
             self.inner = None;
         }
