@@ -19,8 +19,8 @@ use crate::facts::Heard;
 use crate::witness::Witness;
 
 /// The rate in force, and the burst, of every replica.
-pub(crate) const RATE: f64 = 10.0;
-pub(crate) const BURST: u32 = 40;
+pub(crate) const RATE: f64 = 2.0;
+pub(crate) const BURST: u32 = 5;
 
 /// The most that a replica may have asked: a token bucket that is counted from outside.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use crate::replica::Replica;
 use crate::world::World;
 
 /// Steps of one run.
-const STEPS: usize = 32;
+const STEPS: usize = 18;
 /// How long the replicas are given to make a certificate that the API server trusts.
 const CERTIFIED_WITHIN: Duration = Duration::from_secs(8);
 /// Addresses that the pods of a namespace take turns with.
@@ -53,7 +53,7 @@ impl Driver {
         };
         driver.attend_replicas().await;
         sleep(CERTIFIED_WITHIN).await;
-        for n in 1..=driver.random.between(1, 3) {
+        for n in 1..=driver.random.between(1, 2) {
             driver.namespace(&format!("ns-{n}")).await;
         }
         driver
