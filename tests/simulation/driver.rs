@@ -1,15 +1,13 @@
 //! Draws what happens from a seed, step by step.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use targetgate_sandbox::elb::check::CheckOutcome;
 use targetgate_sandbox::elb::faults::On;
 use tokio::time::{Instant, sleep};
 
-use crate::facts::{Binding, Key, Pod, Service, target};
+use crate::facts::{Binding, Key, Pod, Service};
 use crate::random::Random;
 use crate::replica::Replica;
 use crate::world::World;
@@ -333,53 +331,10 @@ impl Driver {
             .collect();
         self.random.pick(&here).map(|(_, name)| name)
     }
-
-    /// All faults end; what was down comes up.
-    pub(crate) async fn heal(&mut self) {
-        self.world.trace.note("world", "heals");
-        for replica in &mut self.replicas {
-            replica.spare();
-            *replica.weather.lock() = crate::line::Weather::default();
-            replica.skew.store(0, Ordering::Relaxed);
-            replica.starts_at = Instant::now();
-        }
-        let faults = self.world.api.faults();
-        faults.away(None);
-        for resource in crate::steps::WATCHED {
-            faults.delay_watch(resource, Duration::ZERO);
-        }
-        let faults = self.world.elb.faults();
-        faults.unthrottle();
-        faults.clear_failures();
-        faults.delay(Duration::ZERO);
-        self.hanging.iter().for_each(|on| faults.release(on));
-        self.frozen.iter().for_each(|arn| faults.thaw(arn));
-        self.world.registers.store(true, Ordering::Relaxed);
-        for namespace in &self.namespaces {
-            for ip in addresses(namespace) {
-                self.world
-                    .probe
-                    .answer(target(&ip), Some(CheckOutcome::Passed));
-            }
-        }
-        let unready: Vec<(Key, Pod)> = {
-            let facts = self.world.facts.lock();
-            let unready = facts
-                .pods
-                .iter()
-                .filter(|(_, pod)| !pod.ready && !pod.terminating);
-            unready
-                .map(|(key, pod)| (key.clone(), pod.clone()))
-                .collect()
-        };
-        for (key, pod) in unready {
-            self.readiness(&key, &pod, true).await;
-        }
-    }
 }
 
 /// All addresses of the pods of a namespace.
-fn addresses(namespace: &str) -> Vec<String> {
+pub(crate) fn addresses(namespace: &str) -> Vec<String> {
     let part = namespace.rsplit('-').next().unwrap_or_default();
     (1..=ADDRESSES)
         .map(|n| format!("10.0.{part}.{n}"))

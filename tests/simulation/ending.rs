@@ -1,16 +1,20 @@
 //! What must be so once all faults have ended.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use targetgate::names::ObjectKey;
+use targetgate_sandbox::elb::check::CheckOutcome;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::direct;
-use crate::driver::{Driver, gate, pod_path};
-use crate::facts::Key;
+use crate::driver::{Driver, addresses, gate, pod_path};
+use crate::facts::{Key, Pod, target};
+use crate::line::Weather;
 use crate::replica::Life;
+use crate::steps::WATCHED;
 use crate::witness::conditions;
 
 /// Within which every gate must open: the longest of an absence, a backoff, a proof and a lease, one
@@ -35,6 +39,49 @@ impl Driver {
         if self.opens("the gates that are due").await {
             self.pass(Duration::from_secs(10)).await;
             self.judge_memory();
+        }
+    }
+
+    /// All faults end; what was down comes up.
+    async fn heal(&mut self) {
+        self.world.trace.note("world", "heals");
+        for replica in &mut self.replicas {
+            replica.spare();
+            *replica.weather.lock() = Weather::default();
+            replica.skew.store(0, Ordering::Relaxed);
+            replica.starts_at = Instant::now();
+        }
+        let faults = self.world.api.faults();
+        faults.away(None);
+        for resource in WATCHED {
+            faults.delay_watch(resource, Duration::ZERO);
+        }
+        let faults = self.world.elb.faults();
+        faults.unthrottle();
+        faults.clear_failures();
+        faults.delay(Duration::ZERO);
+        self.hanging.iter().for_each(|on| faults.release(on));
+        self.frozen.iter().for_each(|arn| faults.thaw(arn));
+        self.world.registers.store(true, Ordering::Relaxed);
+        for namespace in &self.namespaces {
+            for ip in addresses(namespace) {
+                self.world
+                    .probe
+                    .answer(target(&ip), Some(CheckOutcome::Passed));
+            }
+        }
+        let unready: Vec<(Key, Pod)> = {
+            let facts = self.world.facts.lock();
+            let unready = facts
+                .pods
+                .iter()
+                .filter(|(_, pod)| !pod.ready && !pod.terminating);
+            unready
+                .map(|(key, pod)| (key.clone(), pod.clone()))
+                .collect()
+        };
+        for (key, pod) in unready {
+            self.readiness(&key, &pod, true).await;
         }
     }
 

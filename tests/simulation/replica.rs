@@ -212,13 +212,7 @@ impl Product<'_> {
         stop: oneshot::Receiver<()>,
         listener: mpsc::Receiver<DuplexStream>,
     ) -> BoxFuture<'static, ()> {
-        let line = Line {
-            incarnation: self.incarnation.clone(),
-            witness: self.world.witness.clone(),
-            weather: self.weather.clone(),
-            random: Arc::new(Mutex::new(self.random.fork())),
-        };
-        let kube = line.client();
+        let kube = self.line().client();
         let seat = Seat {
             lease: ObjectKey::new(HOME, "targetgate"),
             identity: self.incarnation.clone(),
@@ -227,15 +221,7 @@ impl Product<'_> {
         let (candidate, leadership) =
             Candidate::new(&kube, seat, self.metrics.clone(), self.skewed(1));
         let events = Arc::new(Events::new(kube.clone(), Some(self.incarnation.clone())));
-        let budget = Budget::new(RATE, BURST, self.metrics.clone());
-        let http = calls::client(&self.world.elb, &self.world.witness, &self.incarnation);
-        let elb = ElbClient::new(
-            self.world.aws(http),
-            Timeouts::default(),
-            budget.clone(),
-            self.metrics.clone(),
-        );
-        let groups = TargetGroups::new(elb.clone(), budget.clone(), self.random.next());
+        let (budget, elb, groups) = self.aws();
         let certificates = Arc::new(Certificates::none(self.metrics.clone()));
         let options = WatchOptions {
             seed: self.random.next(),
@@ -276,6 +262,30 @@ impl Product<'_> {
         };
         all.push(health.run(|| ()).boxed());
         live(all, self.cache, candidate, stop).boxed()
+    }
+
+    /// Its line to the API server.
+    fn line(&mut self) -> Line {
+        Line {
+            incarnation: self.incarnation.clone(),
+            witness: self.world.witness.clone(),
+            weather: self.weather.clone(),
+            random: Arc::new(Mutex::new(self.random.fork())),
+        }
+    }
+
+    /// What talks to AWS.
+    fn aws(&mut self) -> (Budget, ElbClient, TargetGroups) {
+        let budget = Budget::new(RATE, BURST, self.metrics.clone());
+        let http = calls::client(&self.world.elb, &self.world.witness, &self.incarnation);
+        let elb = ElbClient::new(
+            self.world.aws(http),
+            Timeouts::default(),
+            budget.clone(),
+            self.metrics.clone(),
+        );
+        let groups = TargetGroups::new(elb.clone(), budget.clone(), self.random.next());
+        (budget, elb, groups)
     }
 
     /// The wall clock as this replica has it, wrong by a share of its skew.
