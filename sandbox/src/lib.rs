@@ -17,6 +17,7 @@ pub mod moto;
 mod random;
 pub mod registrar;
 pub mod rollout;
+mod signal;
 mod supervised;
 pub mod traffic;
 mod watched;

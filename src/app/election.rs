@@ -70,6 +70,7 @@ impl Elected {
 async fn stand(candidate: Candidate, cache: Arc<Cache>, stopped: oneshot::Receiver<()>) {
     let mut stopped = stopped.map(drop);
     tokio::select! {
+        biased;
         () = cache.warm() => candidate.run(stopped).await,
         () = &mut stopped => {}
     }

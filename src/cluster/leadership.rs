@@ -3,11 +3,13 @@
 //! The monotonic clock stands still while the machine itself is suspended, so even this answer may be
 //! old. What is written then is refused for the `resourceVersion` that it names.
 
-use std::future::pending;
-use std::mem::discriminant;
+use std::mem::{self, discriminant};
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// How long a write may take that needs no leader.
@@ -35,34 +37,65 @@ pub struct Term {
 
 /// Tells all handles how this replica stands.
 #[derive(Debug)]
-pub struct StandingSender(watch::Sender<Standing>);
+pub struct StandingSender(Arc<Shared>);
+
+/// Not `tokio::sync::watch`, which picks at random whom it wakes first: a simulation must repeat itself.
+#[derive(Debug)]
+struct Shared {
+    told: Mutex<Told>,
+    turned: Notify,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    standing: Standing,
+    /// How often the replica began or ceased to lead.
+    turns: u64,
+}
 
 impl StandingSender {
     /// Tells it. Who waits for a change is woken when the replica begins or ceases to lead, not by
     /// each renewal.
     pub fn send(&self, standing: Standing) {
-        self.0.send_if_modified(|told| {
-            let turns = discriminant(told) != discriminant(&standing);
-            *told = standing;
-            turns
-        });
+        let mut told = self.0.told.lock();
+        if discriminant(&told.standing) != discriminant(&standing) {
+            told.turns += 1;
+            self.0.turned.notify_waiters();
+        }
+        told.standing = standing;
     }
 }
 
 /// A handle to ask whether this replica leads. Cheap to clone; each clone waits on its own.
 #[derive(Debug, Clone)]
-pub struct Leadership(watch::Receiver<Standing>);
+pub struct Leadership {
+    shared: Arc<Shared>,
+    /// The turns that this handle has been told of.
+    seen: u64,
+}
 
 impl Leadership {
     /// A handle of a process that needs no Lease: it always leads.
     pub fn alone() -> Self {
-        Self(watch::channel(Standing::Alone).1)
+        Self::new(Standing::Alone)
     }
 
     /// A handle that follows until its sender says otherwise.
     pub fn following() -> (StandingSender, Self) {
-        let (sender, receiver) = watch::channel(Standing::Following);
-        (StandingSender(sender), Self(receiver))
+        let leadership = Self::new(Standing::Following);
+        (StandingSender(leadership.shared.clone()), leadership)
+    }
+
+    fn new(standing: Standing) -> Self {
+        let told = Told { standing, turns: 0 };
+        let shared = Shared {
+            told: Mutex::new(told),
+            turned: Notify::new(),
+        };
+        Self {
+            shared: Arc::new(shared),
+            seen: 0,
+        }
     }
 
     /// Whether this replica leads right now. Asked of the monotonic clock, so a process that was
@@ -74,18 +107,26 @@ impl Leadership {
     /// By when a write that begins right now must be over; `None` where it must not begin.
     pub fn write_by(&self) -> Option<Instant> {
         let now = Instant::now();
-        match *self.0.borrow() {
+        match self.shared.told.lock().standing {
             Standing::Alone => Some(now + UNHURRIED),
             Standing::Leading(term) => (now < term.begin_until).then_some(term.end_by),
             Standing::Following => None,
         }
     }
 
-    /// Returns when this replica was told that it begins or ceases to lead, since the last call.
+    /// Returns when this replica was told that it begins or ceases to lead, since the last call. With
+    /// nobody left to tell it never does; what was told last runs out by itself.
     pub async fn changed(&mut self) {
-        if self.0.changed().await.is_err() {
-            // Nobody is left to tell; what was told last runs out by itself.
-            pending().await
+        let shared = self.shared.clone();
+        loop {
+            let mut turned = pin!(shared.turned.notified());
+            // From here on no turn is missed.
+            turned.as_mut().enable();
+            let turns = shared.told.lock().turns;
+            if mem::replace(&mut self.seen, turns) != turns {
+                return;
+            }
+            turned.await;
         }
     }
 }

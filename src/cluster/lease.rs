@@ -102,6 +102,7 @@ impl Candidate {
         let (sender, seen) = mpsc::channel(SEEN);
         let (api, lease, timing) = (self.api.clone(), self.seat.lease.clone(), self.seat.timing);
         tokio::select! {
+            biased;
             () = self.stand(seen, stop) => {}
             () = watch(api, lease, timing, sender) => {}
         }
@@ -114,6 +115,7 @@ impl Candidate {
             let wake = self.advance(&mut call);
             self.tell();
             tokio::select! {
+                biased;
                 () = &mut stop => break,
                 done = &mut call, if !call.is_terminated() => self.ended(done),
                 Some(seen) = seen.recv() => self.election.see(seen, self.at()),

@@ -106,9 +106,10 @@ impl TargetGroups {
                     calls.extend(batch.map(|batch| self.call(batch)));
                 }
                 ready => tokio::select! {
-                    () = until(ready) => {}
-                    () = self.inner.came.notified() => {}
+                    biased;
                     Some(()) = calls.next() => {}
+                    () = self.inner.came.notified() => {}
+                    () = until(ready) => {}
                 },
             }
         }
@@ -144,6 +145,7 @@ async fn meanwhile<C: Future<Output = ()>>(
     tokio::pin!(future);
     loop {
         tokio::select! {
+            biased;
             () = &mut future => return,
             Some(()) = calls.next() => {}
         }

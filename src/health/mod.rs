@@ -118,10 +118,10 @@ impl Loop {
             self.report(&tracker);
             let wakes = [tracker.next_tick(now), token, Some(now + LONGEST_PAUSE)];
             let wake = wakes.into_iter().flatten().min().unwrap_or(now);
+            // In this order, so that a simulation repeats itself. What is last is not put off: all but
+            // the tasks is looked at in each round anyway.
             tokio::select! {
-                () = self.cache.changed() => {}
-                () = leadership.changed() => {}
-                () = sleep_until(wake) => {}
+                biased;
                 Some(done) = tasks.join_next() => {
                     // What has ended by now is taken in together, and what is decided by it with it.
                     let more = iter::from_fn(|| tasks.try_join_next());
@@ -130,6 +130,9 @@ impl Loop {
                         actions.extend(self.take_in(&mut tracker, done));
                     }
                 }
+                () = self.cache.changed() => {}
+                () = leadership.changed() => {}
+                () = sleep_until(wake) => {}
             }
         }
     }

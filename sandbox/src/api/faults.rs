@@ -2,13 +2,12 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use parking_lot::Mutex;
-use tokio::sync::watch;
-
 use super::{
     calls::{Call, Verb},
     status::Status,
 };
+use crate::signal::{Listener, Signal};
+use parking_lot::Mutex;
 
 /// How the server is away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +59,7 @@ impl Match {
 pub struct Faults {
     switches: Mutex<Switches>,
     /// Counts how often all watches were closed.
-    closed: watch::Sender<u64>,
+    closed: Signal,
 }
 
 #[derive(Default)]
@@ -81,7 +80,7 @@ impl Default for Faults {
     fn default() -> Faults {
         Faults {
             switches: Mutex::default(),
-            closed: watch::Sender::new(0),
+            closed: Signal::default(),
         }
     }
 }
@@ -89,7 +88,7 @@ impl Default for Faults {
 impl Faults {
     /// Ends every open watch now, as a restart of the server does.
     pub fn close_watches(&self) {
-        self.closed.send_modify(|count| *count += 1);
+        self.closed.raise();
     }
 
     /// Is away until told otherwise; open watches end.
@@ -141,7 +140,7 @@ impl Faults {
         switches.delays.get(resource).copied().unwrap_or_default()
     }
 
-    pub(super) fn closings(&self) -> watch::Receiver<u64> {
-        self.closed.subscribe()
+    pub(super) fn closings(&self) -> Listener {
+        self.closed.listen()
     }
 }

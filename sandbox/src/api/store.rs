@@ -8,7 +8,7 @@ use std::{
 
 use parking_lot::Mutex;
 use serde_json::json;
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     generated,
@@ -16,6 +16,7 @@ use super::{
     object::Object,
 };
 use crate::random::Random;
+use crate::signal::{Listener, Signal};
 
 /// Where one object is kept.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,7 +75,7 @@ pub struct Forgotten(pub u64);
 /// The store. No lock is held across an await.
 pub struct Store {
     state: Mutex<State>,
-    version: watch::Sender<u64>,
+    version: Signal,
 }
 
 struct State {
@@ -101,7 +102,7 @@ impl Store {
                 oldest: 1,
                 random: Random::new(seed),
             }),
-            version: watch::Sender::new(1),
+            version: Signal::new(1),
         }
     }
 
@@ -172,7 +173,7 @@ impl Store {
         state.record(change);
         let version = state.version;
         drop(state);
-        self.version.send_replace(version);
+        self.version.set(version);
         Ok(last)
     }
 
@@ -187,8 +188,8 @@ impl Store {
     }
 
     /// Tells of each new version.
-    pub fn versions(&self) -> watch::Receiver<u64> {
-        self.version.subscribe()
+    pub fn versions(&self) -> Listener {
+        self.version.listen()
     }
 
     /// The version now.
@@ -209,7 +210,7 @@ impl Store {
         state.oldest = state.version;
         let version = state.version;
         drop(state);
-        self.version.send_replace(version);
+        self.version.set(version);
     }
 
     /// A new UID, drawn from the seed.

@@ -7,10 +7,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 
 use super::{
     Inner,
@@ -21,6 +18,7 @@ use super::{
     view::View,
     write::Target,
 };
+use crate::signal::Listener;
 
 /// How often a bookmark is sent to who asked for them.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
@@ -37,8 +35,8 @@ pub struct Watch {
     view: View,
     seen: u64,
     ready: VecDeque<Bytes>,
-    versions: watch::Receiver<u64>,
-    closings: watch::Receiver<u64>,
+    versions: Listener,
+    closings: Listener,
     ends: Instant,
     next_bookmark: Option<Instant>,
     over: bool,
@@ -118,7 +116,7 @@ impl Watch {
             if let Some(line) = self.ready.pop_front() {
                 return Some(line);
             }
-            if self.over || self.closings.has_changed().unwrap_or(true) {
+            if self.over || self.closings.has_changed() {
                 return None;
             }
             self.versions.mark_unchanged();
@@ -199,9 +197,9 @@ impl Watch {
         let wake = [Some(self.ends), self.next_bookmark, held];
         let wake = wake.into_iter().flatten().min().unwrap_or(self.ends);
         tokio::select! {
-            // The store lives as long as we do, so this is always a change.
-            _ = self.versions.changed() => return,
-            _ = self.closings.changed() => return self.finish(None),
+            biased;
+            () = self.closings.changed() => return self.finish(None),
+            () = self.versions.changed() => return,
             () = sleep_until(wake) => {}
         }
         let now = Instant::now();

@@ -146,13 +146,13 @@ pub(super) async fn drive(elb: Elb) {
         }
         let next = elb.next_event();
         tokio::select! {
+            biased;
             Some(done) = running.join_next() => match done {
                 Ok((check, outcome)) => elb.finish_check(&check, outcome),
                 Err(failure) => std::panic::resume_unwind(failure.into_panic()),
             },
             () = sleep_until(next) => {}
-            // The sender lives in `elb`, which this loop holds.
-            Ok(()) = changed.changed() => {}
+            () = changed.changed() => {}
         }
     }
 }

@@ -3,7 +3,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::check::{Check, CheckOutcome, Probe};
@@ -11,6 +10,7 @@ use super::group::{LoadBalancerKind, TargetGroupSpec};
 use super::health::Health;
 use super::model::Model;
 use super::{Elb, NotFound};
+use crate::signal::Listener;
 
 impl Elb {
     /// Makes a target group and returns its ARN. It is not in use until a listener sends to it.
@@ -170,8 +170,8 @@ impl Elb {
     }
 
     /// Marked changed when a target, a group or a listener changes.
-    pub(super) fn model_changes(&self) -> watch::Receiver<u64> {
-        self.inner.model_changed.subscribe()
+    pub(super) fn model_changes(&self) -> Listener {
+        self.inner.model_changed.listen()
     }
 
     pub(super) fn load_balancer_kind(&self, arn: &str) -> Result<LoadBalancerKind, NotFound> {

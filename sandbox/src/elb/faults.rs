@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use http::StatusCode;
 use parking_lot::Mutex;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::health::Health;
 use super::wire::ApiError;
+use crate::signal::Signal;
 
 /// Which calls a fault is for. An absent part matches every call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,7 +59,7 @@ impl On {
 pub struct Faults {
     state: Mutex<InForce>,
     /// Counts releases of hung calls.
-    released: watch::Sender<u64>,
+    released: Signal,
 }
 
 #[derive(Debug, Default)]
@@ -83,7 +83,7 @@ impl Default for Faults {
     fn default() -> Self {
         Self {
             state: Mutex::default(),
-            released: watch::Sender::new(0),
+            released: Signal::default(),
         }
     }
 }
@@ -108,7 +108,7 @@ impl Faults {
     /// Ends all hangs that were asked for with exactly this `on`; waiting calls go on.
     pub fn release(&self, on: &On) {
         self.state.lock().hangs.retain(|hang| hang != on);
-        self.released.send_modify(|count| *count += 1);
+        self.released.raise();
     }
 
     /// The next `times` matching calls are answered with this error; `None`: all of them, until
@@ -161,13 +161,14 @@ impl Faults {
     }
 
     async fn wait_while_hung(&self, action: &str, arns: &[String]) {
-        let mut released = self.released.subscribe();
-        let hung = |_: &u64| {
+        let mut released = self.released.listen();
+        let hung = || {
             let state = self.state.lock();
             state.hangs.iter().any(|on| on.matches(action, arns))
         };
-        // The sender lives in `self`, so waiting cannot fail.
-        let _ = released.wait_for(|count| !hung(count)).await;
+        while hung() {
+            released.changed().await;
+        }
     }
 }
 

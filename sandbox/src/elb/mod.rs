@@ -31,7 +31,6 @@ use std::sync::Arc;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::check::{HttpProbe, Probe};
@@ -42,6 +41,7 @@ pub use self::health::{Health, State};
 use self::log::{Bounded, Call, CallOutcome, Traffic, Transition};
 use self::model::{Change, Model};
 use crate::clock::{self, Now};
+use crate::signal::Signal;
 
 /// What the model is made with.
 #[derive(Clone)]
@@ -84,9 +84,9 @@ struct Inner {
     state: Mutex<Records>,
     faults: Faults,
     /// Counts changes of targets, groups and listeners.
-    model_changed: watch::Sender<u64>,
+    model_changed: Signal,
     /// Counts those, API calls, their answers, and traffic.
-    anything_changed: watch::Sender<u64>,
+    anything_changed: Signal,
 }
 
 #[derive(Default)]
@@ -117,8 +117,8 @@ impl Elb {
                 options,
                 state: Mutex::new(records),
                 faults: Faults::default(),
-                model_changed: watch::Sender::new(0),
-                anything_changed: watch::Sender::new(0),
+                model_changed: Signal::default(),
+                anything_changed: Signal::default(),
             }),
         }
     }
@@ -166,10 +166,9 @@ impl Elb {
     /// Waits until something is so. It is looked at again whenever a target's state changes, a
     /// call comes in or is answered, or the data plane counts something.
     pub async fn until(&self, so: impl Fn(&Self) -> bool) {
-        let mut changes = self.inner.anything_changed.subscribe();
+        let mut changes = self.inner.anything_changed.listen();
         while !so(self) {
-            // The sender lives in `self`, so waiting cannot fail.
-            let _ = changes.changed().await;
+            changes.changed().await;
         }
     }
 
@@ -199,12 +198,12 @@ impl Elb {
 
     /// Wakes whoever waits for the model: the health checks need a new plan.
     fn model_has_changed(&self) {
-        self.inner.model_changed.send_modify(|count| *count += 1);
+        self.inner.model_changed.raise();
         self.something_has_changed();
     }
 
     fn something_has_changed(&self) {
-        self.inner.anything_changed.send_modify(|count| *count += 1);
+        self.inner.anything_changed.raise();
     }
 
     /// Notes a call that came in. The guard notes what becomes of it.

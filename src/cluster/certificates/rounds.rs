@@ -101,6 +101,7 @@ impl<'a> Rounds<'a> {
                 Pause::For(time) => {
                     backoff.reset();
                     tokio::select! {
+                        biased;
                         () = changed.notified() => {}
                         () = self.leadership.changed() => {}
                         () = sleep(time) => {}

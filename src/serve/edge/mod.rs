@@ -225,6 +225,7 @@ impl Edge {
             Protocol::Http2 => Phase::Lingering,
         };
         let ended = tokio::select! {
+            biased;
             ended = connection.as_mut() => ended,
             () = reached(&mut phase, goodbye) => {
                 connection.as_mut().graceful_shutdown();

@@ -10,6 +10,7 @@ use super::{CONNECT_TIMEOUT, Route};
 use crate::elb::Elb;
 use crate::elb::log::Cause;
 use crate::elb::serve::accept;
+use crate::signal::Listener;
 
 /// Connections that are open at the shutdown are cut.
 pub(super) async fn balance(
@@ -66,9 +67,9 @@ async fn connect(route: &Route) -> Result<TcpStream, Cause> {
 }
 
 /// Ends when the load balancer no longer keeps the connection.
-async fn cut(elb: &Elb, route: &Route, changes: &mut tokio::sync::watch::Receiver<u64>) {
-    // The sender lives in `elb`, so waiting cannot fail.
-    while changes.changed().await.is_ok() {
+async fn cut(elb: &Elb, route: &Route, changes: &mut Listener) {
+    loop {
+        changes.changed().await;
         if !elb.keeps_connection(route) {
             return;
         }

@@ -1,0 +1,114 @@
+//! A number that tasks are told of when it changes. Unlike `tokio::sync::watch`, which picks at random
+//! whom it wakes first, it wakes in the order in which they came: a simulation must repeat itself.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::Notify;
+
+/// Where the number is set.
+#[derive(Debug, Default)]
+pub(crate) struct Signal(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    number: AtomicU64,
+    changed: Notify,
+}
+
+impl Signal {
+    pub(crate) fn new(number: u64) -> Self {
+        let signal = Self::default();
+        signal.0.number.store(number, Ordering::Release);
+        signal
+    }
+
+    pub(crate) fn set(&self, number: u64) {
+        self.0.number.store(number, Ordering::Release);
+        self.0.changed.notify_waiters();
+    }
+
+    /// Counts one more event.
+    pub(crate) fn raise(&self) {
+        self.0.number.fetch_add(1, Ordering::AcqRel);
+        self.0.changed.notify_waiters();
+    }
+
+    /// A listener that has seen everything so far.
+    pub(crate) fn listen(&self) -> Listener {
+        Listener {
+            shared: self.0.clone(),
+            seen: self.0.number.load(Ordering::Acquire),
+        }
+    }
+}
+
+/// Who is told. Each listener sees for itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Listener {
+    shared: Arc<Shared>,
+    seen: u64,
+}
+
+impl Listener {
+    /// Returns when the number is another than was seen last, and sees it. A signal that is gone never
+    /// changes.
+    pub(crate) async fn changed(&mut self) {
+        let shared = self.shared.clone();
+        loop {
+            let mut told = pin!(shared.changed.notified());
+            // From here on no change is missed.
+            told.as_mut().enable();
+            if self.has_changed() {
+                return self.mark_unchanged();
+            }
+            told.await;
+        }
+    }
+
+    pub(crate) fn has_changed(&self) -> bool {
+        self.shared.number.load(Ordering::Acquire) != self.seen
+    }
+
+    pub(crate) fn mark_unchanged(&mut self) {
+        self.seen = self.shared.number.load(Ordering::Acquire);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_came_first_is_woken_first() {
+        let (signal, woken) = (Signal::new(7), Arc::<Mutex<Vec<u8>>>::default());
+        let waiters: Vec<_> = (0..20)
+            .map(|waiter| {
+                let (mut listener, woken) = (signal.listen(), woken.clone());
+                tokio::spawn(async move {
+                    listener.changed().await;
+                    woken.lock().unwrap().push(waiter);
+                })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        signal.raise();
+        for waiter in waiters {
+            waiter.await.unwrap();
+        }
+        assert_eq!(*woken.lock().unwrap(), Vec::from_iter(0..20));
+    }
+
+    #[tokio::test]
+    async fn a_change_before_the_wait_is_seen_once() {
+        let signal = Signal::new(1);
+        let mut listener = signal.listen();
+        signal.set(5);
+        assert!(listener.has_changed());
+        listener.changed().await;
+        assert!(!listener.has_changed());
+    }
+}

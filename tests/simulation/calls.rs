@@ -1,0 +1,133 @@
+//! The calls of ELB that one replica makes: what it hears, and how often it asks.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use aws_smithy_runtime_api::client::http::{
+    HttpClient as _, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
+    SharedHttpConnector, http_client_fn,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use parking_lot::Mutex;
+use targetgate_sandbox::elb::Elb;
+use tokio::time::Instant;
+
+use crate::facts::Heard;
+use crate::witness::Witness;
+
+/// The rate in force, and the burst, of every replica.
+pub(crate) const RATE: f64 = 2.0;
+pub(crate) const BURST: u32 = 5;
+
+/// The most that a replica may have asked: a token bucket that is counted from outside.
+#[derive(Debug)]
+struct Allowance {
+    tokens: f64,
+    counted: Instant,
+}
+
+impl Allowance {
+    fn new() -> Self {
+        Self {
+            tokens: f64::from(BURST),
+            counted: Instant::now(),
+        }
+    }
+
+    fn spend(&mut self) -> bool {
+        let gained = self.counted.elapsed().as_secs_f64() * RATE;
+        self.tokens = (self.tokens + gained).min(f64::from(BURST)) - 1.0;
+        self.counted = Instant::now();
+        // What rounding may take.
+        self.tokens > -0.01
+    }
+}
+
+/// An HTTP client for the SDK of one life of a replica.
+pub(crate) fn client(elb: &Elb, witness: &Witness, incarnation: &str) -> SharedHttpClient {
+    let (inner, witness) = (elb.http_client(), witness.clone());
+    let allowance = Arc::new(Mutex::new(Allowance::new()));
+    let incarnation: Arc<str> = incarnation.into();
+    http_client_fn(
+        move |settings: &HttpConnectorSettings, parts: &RuntimeComponents| {
+            SharedHttpConnector::new(Overheard {
+                inner: inner.http_connector(settings, parts),
+                witness: witness.clone(),
+                allowance: allowance.clone(),
+                incarnation: incarnation.clone(),
+            })
+        },
+    )
+}
+
+#[derive(Clone)]
+struct Overheard {
+    inner: SharedHttpConnector,
+    witness: Witness,
+    allowance: Arc<Mutex<Allowance>>,
+    incarnation: Arc<str>,
+}
+
+impl fmt::Debug for Overheard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "calls of {}", self.incarnation)
+    }
+}
+
+impl HttpConnector for Overheard {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let (this, sent) = (self.clone(), Instant::now());
+        if !self.allowance.lock().spend() {
+            let what = format!("{} asks ELB more often than it may", self.incarnation);
+            self.witness.trace.violated("the rate is kept", &what);
+        }
+        let asked: BTreeMap<String, String> = {
+            let body = request.body().bytes().unwrap_or_default();
+            form_urlencoded::parse(body).into_owned().collect()
+        };
+        let action = asked.get("Action").cloned().unwrap_or_default();
+        let arn = asked.get("TargetGroupArn").cloned().unwrap_or_default();
+        let group = arn.split('/').nth(1).unwrap_or_default().to_owned();
+        self.witness
+            .trace
+            .note(&self.incarnation, &format!("asks {action} {group}"));
+        HttpConnectorFuture::new(async move {
+            let answer = this.inner.call(request).await?;
+            let code = answer.status().as_u16();
+            let body = answer.body().bytes().unwrap_or_default();
+            let states = states(&String::from_utf8_lossy(body));
+            let told: Vec<String> = states.iter().map(|(t, s)| format!("{t}={s}")).collect();
+            let what = format!("hears {action} {group} {code} {}", told.join(" "));
+            this.witness.trace.note(&this.incarnation, &what);
+            if action == "DescribeTargetHealth" && code == 200 {
+                let heard = Heard {
+                    arn,
+                    sent,
+                    received: Instant::now(),
+                    states,
+                };
+                this.witness.heard(&this.incarnation, heard);
+            }
+            Ok(answer)
+        })
+    }
+}
+
+/// The targets of an answer and their states.
+fn states(xml: &str) -> BTreeMap<SocketAddr, String> {
+    let members = xml.split("<Target>").skip(1);
+    let read = members.filter_map(|member| {
+        let (ip, port) = (within(member, "Id")?, within(member, "Port")?);
+        let target = SocketAddr::new(ip.parse().ok()?, port.parse().ok()?);
+        Some((target, within(member, "State")?.to_owned()))
+    });
+    read.collect()
+}
+
+fn within<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = xml.split_once(&format!("<{name}>"))?;
+    Some(rest.split_once(&format!("</{name}>"))?.0)
+}

@@ -1,0 +1,369 @@
+//! Draws what happens from a seed, step by step.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use targetgate_sandbox::elb::faults::On;
+use tokio::time::{Instant, sleep};
+
+use crate::facts::{Binding, Key, Pod, Service};
+use crate::random::Random;
+use crate::replica::Replica;
+use crate::world::World;
+
+/// Steps of one run.
+const STEPS: usize = 18;
+/// How long the replicas are given to make a certificate that the API server trusts.
+const CERTIFIED_WITHIN: Duration = Duration::from_secs(8);
+/// Addresses that the pods of a namespace take turns with.
+const ADDRESSES: u64 = 7;
+const CONDITION_PREFIX: &str = "target-health.elbv2.k8s.aws";
+
+/// A run of one seed.
+pub(crate) struct Driver {
+    pub(crate) world: World,
+    pub(crate) random: Random,
+    pub(crate) replicas: [Replica; 2],
+    pub(crate) namespaces: Vec<String>,
+    /// Pods whose containers get ready, and when.
+    starting: BTreeMap<String, (Instant, Key)>,
+    /// What is made next is named so.
+    number: usize,
+    /// Groups and calls with a fault, to be undone.
+    pub(crate) hanging: Vec<On>,
+    pub(crate) frozen: Vec<String>,
+}
+
+impl Driver {
+    pub(crate) async fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let world = World::new(&mut random).await;
+        let mut driver = Self {
+            world,
+            random,
+            replicas: [Replica::new("a"), Replica::new("b")],
+            namespaces: vec![],
+            starting: BTreeMap::new(),
+            number: 0,
+            hanging: vec![],
+            frozen: vec![],
+        };
+        driver.attend_replicas().await;
+        sleep(CERTIFIED_WITHIN).await;
+        for n in 1..=driver.random.between(1, 2) {
+            driver.namespace(&format!("ns-{n}")).await;
+        }
+        driver
+    }
+
+    /// All steps, as long as no invariant is broken.
+    pub(crate) async fn drive(&mut self) {
+        for _ in 0..STEPS {
+            self.step().await;
+            let pause = self.random.millis(0, 400).max(Duration::from_millis(1));
+            let long = self
+                .random
+                .percent(40)
+                .then(|| self.random.millis(1_000, 15_000));
+            self.pass(long.unwrap_or(pause)).await;
+            if !self.world.trace.violations().is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Lets time pass; containers get ready and replicas are started meanwhile.
+    pub(crate) async fn pass(&mut self, time: Duration) {
+        let end = Instant::now() + time;
+        loop {
+            self.attend_replicas().await;
+            self.attend_pods().await;
+            let wakes = self.starting.values().map(|(at, _)| *at);
+            let wake = wakes.chain([end]).min().unwrap_or(end);
+            let wake = wake.min(Instant::now() + Duration::from_secs(1));
+            tokio::time::sleep_until(wake).await;
+            if Instant::now() >= end {
+                return;
+            }
+        }
+    }
+
+    async fn attend_replicas(&mut self) {
+        for replica in &mut self.replicas {
+            replica.bury(&self.world).await;
+            if replica.life.is_none() && replica.starts_at <= Instant::now() {
+                replica.start(&self.world, &mut self.random);
+            }
+        }
+    }
+
+    async fn attend_pods(&mut self) {
+        let now = Instant::now();
+        let ready: Vec<(String, Key)> = self
+            .starting
+            .iter()
+            .filter(|(_, (at, _))| *at <= now)
+            .map(|(uid, (_, key))| (uid.clone(), key.clone()))
+            .collect();
+        for (uid, key) in ready {
+            self.starting.remove(&uid);
+            let known = self.world.facts.lock().pods.get(&key).cloned();
+            if let Some(pod) = known.filter(|pod| pod.uid == uid && !pod.terminating) {
+                self.readiness(&key, &pod, true).await;
+            }
+        }
+    }
+
+    /// Says as a kubelet whether a pod's containers are ready.
+    pub(crate) async fn readiness(&mut self, key: &Key, pod: &Pod, ready: bool) {
+        let since = (self.world.now)()
+            .strftime("%Y-%m-%dT%H:%M:%SZ")
+            .to_string();
+        let status = json!({ "status": {
+            "phase": "Running", "podIP": pod.ip, "podIPs": [{ "ip": pod.ip }],
+            "conditions": [{
+                "type": "ContainersReady", "status": if ready { "True" } else { "False" },
+                "lastTransitionTime": since,
+            }],
+        } });
+        let path = format!("{}/status", pod_path(key));
+        if ready {
+            let mut facts = self.world.facts.lock();
+            facts
+                .due
+                .entry(pod.uid.clone())
+                .or_insert_with(Instant::now);
+        }
+        let (code, _) = self.world.call("PATCH", &path, Some(status)).await;
+        if code == 200 {
+            let mut facts = self.world.facts.lock();
+            if let Some(pod) = facts.pods.get_mut(key) {
+                pod.ready = ready;
+            }
+        } else if ready {
+            self.starts(key, &pod.uid, Duration::from_secs(1));
+        }
+    }
+
+    fn starts(&mut self, key: &Key, uid: &str, after: Duration) {
+        let at = Instant::now() + after;
+        self.starting.insert(uid.to_owned(), (at, key.clone()));
+    }
+
+    /// A namespace with Services and bindings.
+    async fn namespace(&mut self, name: &str) {
+        let namespace = json!({ "metadata": {
+            "name": name,
+            "labels": { "elbv2.k8s.aws/pod-readiness-gate-inject": "enabled" },
+        } });
+        self.world
+            .call("POST", "/api/v1/namespaces", Some(namespace))
+            .await;
+        self.namespaces.push(name.to_owned());
+        let services = self.random.between(1, 2);
+        for n in 1..=services {
+            let key = (name.to_owned(), format!("svc-{n}"));
+            self.service(&key, &format!("svc-{n}")).await;
+        }
+        for n in 1..=self.random.between(1, 3) {
+            let service = format!("svc-{}", self.random.between(1, services));
+            self.bind(&(name.to_owned(), format!("tgb-{n}")), &service)
+                .await;
+        }
+        for n in 1..=services {
+            for _ in 0..2 {
+                self.pod(name, &format!("svc-{n}"), None, None).await;
+            }
+        }
+    }
+
+    /// Makes a Service that selects the pods of an app.
+    pub(crate) async fn service(&mut self, key: &Key, app: &str) {
+        let (namespace, name) = key;
+        let service = json!({
+            "metadata": { "name": name },
+            "spec": { "selector": { "app": app }, "ports": [{ "port": 80, "targetPort": 8080 }] },
+        });
+        let path = format!("/api/v1/namespaces/{namespace}/services");
+        let (code, _) = self.world.call("POST", &path, Some(service)).await;
+        if code == 201 {
+            let selector = BTreeMap::from([("app".to_owned(), app.to_owned())]);
+            let mut facts = self.world.facts.lock();
+            facts.services.insert(key.clone(), Service { selector });
+            facts.remember();
+        }
+    }
+
+    /// Makes a binding of a Service to a group that is its own.
+    pub(crate) async fn bind(&mut self, key: &Key, service: &str) {
+        let (namespace, name) = key;
+        let group = format!("{namespace}-{name}");
+        let known = self.world.facts.lock().groups.get(key).cloned();
+        let known = known.and_then(|groups| groups.first().cloned());
+        let arn = known.unwrap_or_else(|| self.world.group(&group));
+        let binding = json!({
+            "apiVersion": "elbv2.k8s.aws/v1beta1",
+            "kind": "TargetGroupBinding",
+            "metadata": { "name": name },
+            "spec": {
+                "targetGroupARN": arn, "targetType": "ip",
+                "serviceRef": { "name": service, "port": 80 },
+            },
+        });
+        let groups = vec![arn.clone()];
+        self.world.facts.lock().groups.insert(key.clone(), groups);
+        let (code, _) = self
+            .world
+            .call("POST", &bindings_path(namespace), Some(binding))
+            .await;
+        if code == 201 {
+            let binding = Binding {
+                service: service.to_owned(),
+                arn,
+            };
+            let mut facts = self.world.facts.lock();
+            facts.bindings.insert(key.clone(), binding);
+            facts.remember();
+        }
+    }
+
+    /// Makes a pod of an app; its containers get ready after a while. Returns its name where it was
+    /// made.
+    pub(crate) async fn pod(
+        &mut self,
+        namespace: &str,
+        app: &str,
+        name: Option<&str>,
+        ip: Option<&str>,
+    ) -> Option<Key> {
+        self.number += 1;
+        let name = name.map_or_else(|| format!("{app}-{}", self.number), str::to_owned);
+        let key: Key = (namespace.to_owned(), name.clone());
+        let ip = ip
+            .map(str::to_owned)
+            .or_else(|| self.free_address(namespace))?;
+        let by_hand = self
+            .random
+            .percent(15)
+            .then(|| self.some_binding(namespace))
+            .flatten();
+        let by_hand = by_hand.map(|name| json!([{ "conditionType": gate(&name) }]));
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": { "name": name, "labels": { "app": app }, "annotations": { "keep": "me" } },
+            "spec": {
+                "nodeName": "node-1",
+                "containers": [{ "name": "web", "image": "web", "env": [{ "name": "A", "value": "b" }] }],
+                "readinessGates": by_hand.unwrap_or_else(|| json!([{ "conditionType": "example.com/own" }])),
+            },
+        });
+        let path = format!("/api/v1/namespaces/{namespace}/pods");
+        let (code, made) = self.world.call("POST", &path, Some(pod.clone())).await;
+        if code != 201 {
+            return None;
+        }
+        self.expect_kept(&key, &pod, &made);
+        let known = Pod {
+            uid: text(&made["metadata"]["uid"]),
+            ip,
+            labels: BTreeMap::from([("app".to_owned(), app.to_owned())]),
+            gates: gates(&made),
+            ready: false,
+            terminating: false,
+        };
+        self.world
+            .trace
+            .note("world", &format!("{name} has {:?}", known.gates));
+        let after = self.random.millis(0, 6_000);
+        self.starts(&key, &known.uid, after);
+        let mut facts = self.world.facts.lock();
+        facts.pods.insert(key.clone(), known);
+        if !facts.names.contains(&key) {
+            facts.names.push(key.clone());
+        }
+        facts.remember();
+        Some(key)
+    }
+
+    /// What was sent is there, and each gate once.
+    fn expect_kept(&self, key: &Key, sent: &Value, made: &Value) {
+        let all = |pod: &Value| {
+            pod["spec"]["readinessGates"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default()
+        };
+        let (mut asked, has) = (all(sent), all(made));
+        let twice = has
+            .iter()
+            .enumerate()
+            .any(|(n, gate)| has[..n].contains(gate));
+        asked.retain(|gate| !has.contains(gate));
+        let kept = [
+            "/metadata/labels",
+            "/metadata/annotations",
+            "/spec/containers/0/env",
+        ]
+        .iter()
+        .all(|at| sent.pointer(at) == made.pointer(at));
+        if twice || !asked.is_empty() || !kept {
+            let what = format!("{key:?}: {sent} became {made}");
+            self.world.trace.violated("no gate lost or doubled", &what);
+        }
+    }
+
+    /// An address that no pod has; there are so few that most were another's.
+    fn free_address(&mut self, namespace: &str) -> Option<String> {
+        let facts = self.world.facts.lock();
+        let taken: Vec<&str> = facts.pods.values().map(|pod| pod.ip.as_str()).collect();
+        let all = addresses(namespace).into_iter();
+        let free: Vec<String> = all.filter(|ip| !taken.contains(&ip.as_str())).collect();
+        drop(facts);
+        self.random.pick(&free)
+    }
+
+    fn some_binding(&mut self, namespace: &str) -> Option<String> {
+        let groups: Vec<Key> = self.world.facts.lock().groups.keys().cloned().collect();
+        let here: Vec<Key> = groups
+            .into_iter()
+            .filter(|(of, _)| of == namespace)
+            .collect();
+        self.random.pick(&here).map(|(_, name)| name)
+    }
+}
+
+/// All addresses of the pods of a namespace.
+pub(crate) fn addresses(namespace: &str) -> Vec<String> {
+    let part = namespace.rsplit('-').next().unwrap_or_default();
+    (1..=ADDRESSES)
+        .map(|n| format!("10.0.{part}.{n}"))
+        .collect()
+}
+
+pub(crate) fn gate(binding: &str) -> String {
+    format!("{CONDITION_PREFIX}/{binding}")
+}
+
+/// The bindings that a pod's gates stand for.
+fn gates(pod: &Value) -> Vec<String> {
+    let gates = pod["spec"]["readinessGates"].as_array();
+    let kinds = gates
+        .into_iter()
+        .flatten()
+        .filter_map(|gate| gate["conditionType"].as_str());
+    let ours = kinds.filter_map(|kind| kind.strip_prefix(CONDITION_PREFIX)?.strip_prefix('/'));
+    ours.map(str::to_owned).collect()
+}
+
+pub(crate) fn pod_path((namespace, name): &Key) -> String {
+    format!("/api/v1/namespaces/{namespace}/pods/{name}")
+}
+
+pub(crate) fn bindings_path(namespace: &str) -> String {
+    format!("/apis/elbv2.k8s.aws/v1beta1/namespaces/{namespace}/targetgroupbindings")
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}

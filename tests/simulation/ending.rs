@@ -1,0 +1,206 @@
+//! What must be so once all faults have ended.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use targetgate::names::ObjectKey;
+use targetgate_sandbox::elb::check::CheckOutcome;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use crate::direct;
+use crate::driver::{Driver, addresses, gate, pod_path};
+use crate::facts::{Key, Pod, target};
+use crate::line::Weather;
+use crate::replica::Life;
+use crate::steps::WATCHED;
+use crate::witness::conditions;
+
+/// Within which every gate must open: the longest of an absence, a backoff, a proof and a lease, one
+/// after the other.
+const BOUND: Duration = Duration::from_secs(180);
+/// Tasks of two idle replicas and the world, and what is about to end.
+const TASKS: usize = 60;
+
+impl Driver {
+    /// Ends the faults and judges what is left.
+    pub(crate) async fn end(&mut self) {
+        self.heal().await;
+        if !self.opens("nobody stuck").await {
+            return;
+        }
+        // Who was told of the certificates and the first list a moment ago may serve admissions now.
+        self.pass(Duration::from_secs(20)).await;
+        let spaces = self.namespaces.clone();
+        for namespace in spaces {
+            self.expect_due_gates(&namespace).await;
+        }
+        if self.opens("the gates that are due").await {
+            self.pass(Duration::from_secs(10)).await;
+            self.judge_memory();
+        }
+    }
+
+    /// All faults end; what was down comes up.
+    async fn heal(&mut self) {
+        self.world.trace.note("world", "heals");
+        for replica in &mut self.replicas {
+            replica.spare();
+            *replica.weather.lock() = Weather::default();
+            replica.skew.store(0, Ordering::Relaxed);
+            replica.starts_at = Instant::now();
+        }
+        let faults = self.world.api.faults();
+        faults.away(None);
+        for resource in WATCHED {
+            faults.delay_watch(resource, Duration::ZERO);
+        }
+        let faults = self.world.elb.faults();
+        faults.unthrottle();
+        faults.clear_failures();
+        faults.delay(Duration::ZERO);
+        self.hanging.iter().for_each(|on| faults.release(on));
+        self.frozen.iter().for_each(|arn| faults.thaw(arn));
+        self.world.registers.store(true, Ordering::Relaxed);
+        for namespace in &self.namespaces {
+            for ip in addresses(namespace) {
+                self.world
+                    .probe
+                    .answer(target(&ip), Some(CheckOutcome::Passed));
+            }
+        }
+        let unready: Vec<(Key, Pod)> = {
+            let facts = self.world.facts.lock();
+            let unready = facts
+                .pods
+                .iter()
+                .filter(|(_, pod)| !pod.ready && !pod.terminating);
+            unready
+                .map(|(key, pod)| (key.clone(), pod.clone()))
+                .collect()
+        };
+        for (key, pod) in unready {
+            self.readiness(&key, &pod, true).await;
+        }
+    }
+
+    /// Waits until every gate is open that should be.
+    async fn opens(&mut self, invariant: &str) -> bool {
+        let end = Instant::now() + BOUND;
+        loop {
+            self.pass(Duration::from_secs(2)).await;
+            let shut = self.shut();
+            if shut.is_empty() || !self.world.trace.violations().is_empty() {
+                return shut.is_empty();
+            }
+            if Instant::now() >= end {
+                self.world.trace.violated(invariant, &format!("{shut:?}"));
+                return false;
+            }
+        }
+    }
+
+    /// The gates of ready pods that are not open.
+    fn shut(&self) -> Vec<String> {
+        let facts = self.world.facts.lock();
+        let mut shut = vec![];
+        for (key, pod) in facts.pods.iter().filter(|(_, pod)| !pod.terminating) {
+            let object = direct::get(&self.world.api, &pod_path(key)).unwrap_or_default();
+            let conditions = conditions(&object);
+            for binding in &pod.gates {
+                let condition = conditions
+                    .iter()
+                    .find(|c| c["type"] == gate(binding).as_str());
+                if condition.is_none_or(|c| c["status"] != "True") {
+                    shut.push(format!("{}/{} {binding} {condition:?}", key.0, key.1));
+                }
+            }
+        }
+        shut
+    }
+
+    async fn expect_due_gates(&mut self, namespace: &str) {
+        for app in ["svc-1", "svc-2"] {
+            let Some(key) = self.pod(namespace, app, None, None).await else {
+                continue;
+            };
+            let facts = self.world.facts.lock();
+            let pod = &facts.pods[&key];
+            let due = facts.due_gates(namespace, &pod.labels);
+            // By hand or by us.
+            let has: BTreeSet<&String> = pod.gates.iter().collect();
+            let missing = due.iter().any(|gate| !has.contains(gate));
+            if missing || pod.gates.len() > due.len() + 1 {
+                let what = format!("{key:?} has {:?}, is due {due:?}", pod.gates);
+                drop(facts);
+                self.world.trace.violated("the gates that are due", &what);
+            }
+        }
+    }
+
+    fn judge_memory(&self) {
+        for replica in &self.replicas {
+            if let Some(life) = &replica.life {
+                self.judge_index(replica.name, life);
+            }
+        }
+        let tasks = Handle::current().metrics().num_alive_tasks();
+        if tasks > TASKS {
+            let what = format!("{tasks} tasks");
+            self.world.trace.violated("bounded", &what);
+        }
+    }
+
+    fn judge_index(&self, name: &str, life: &Life) {
+        let facts = self.world.facts.lock();
+        let broken = |what: String| self.world.trace.violated("the index is true", &what);
+        let here = |of: &Key, namespace: &str| of.0 == namespace;
+        for namespace in &self.namespaces {
+            let (services, bindings) = life.cache.read(|index| {
+                let Some(view) = index.namespace(namespace) else {
+                    return (BTreeSet::new(), BTreeSet::new());
+                };
+                let services = view.routes.services().map(|(name, _)| name.to_string());
+                let bindings = view
+                    .routes
+                    .bindings()
+                    .map(|binding| binding.name.to_string());
+                (services.collect(), bindings.collect())
+            });
+            let there = facts.services.keys().filter(|key| here(key, namespace));
+            let there: BTreeSet<String> = there.map(|key| key.1.clone()).collect();
+            if there != services {
+                broken(format!(
+                    "{name}: {namespace} has {there:?}, known are {services:?}"
+                ));
+            }
+            let there = facts.bindings.keys().filter(|key| here(key, namespace));
+            let there: BTreeSet<String> = there.map(|key| key.1.clone()).collect();
+            if there != bindings {
+                broken(format!(
+                    "{name}: {namespace} has {there:?}, known are {bindings:?}"
+                ));
+            }
+        }
+        for key in &facts.names {
+            let object = ObjectKey::new(key.0.as_str(), key.1.as_str());
+            let known = life
+                .cache
+                .read(|index| index.pod(&object).map(|pod| pod.uid.to_string()));
+            let there = facts.pods.get(key).filter(|pod| !pod.gates.is_empty());
+            if known.as_ref() != there.map(|pod| &pod.uid) {
+                broken(format!(
+                    "{name}: pod {object} is {there:?}, known as {known:?}"
+                ));
+            }
+        }
+        let metrics = life.metrics.encode();
+        let pending = metrics
+            .lines()
+            .find_map(|l| l.strip_prefix("targetgate_gates_pending "));
+        if pending != Some("0") {
+            broken(format!("{name}: all gates are open, {pending:?} wait"));
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! What is true of the world, as the driver made it and as ELB answered: what writes are judged by.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Namespace and name.
+pub(crate) type Key = (String, String);
+
+/// The port of all pods.
+pub(crate) const PORT: u16 = 8080;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Service {
+    pub(crate) selector: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Binding {
+    pub(crate) service: String,
+    pub(crate) arn: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pod {
+    pub(crate) uid: String,
+    pub(crate) ip: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    /// The names of the bindings that its gates stand for.
+    pub(crate) gates: Vec<String>,
+    pub(crate) ready: bool,
+    pub(crate) terminating: bool,
+}
+
+impl Pod {
+    pub(crate) fn target(&self) -> SocketAddr {
+        target(&self.ip)
+    }
+}
+
+/// Where a pod of this address listens.
+pub(crate) fn target(ip: &str) -> SocketAddr {
+    SocketAddr::new(ip.parse().unwrap(), PORT)
+}
+
+/// What a gate stands for, at one time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// A binding whose Service selects the pod.
+    Asked,
+    /// No binding, or no Service.
+    Gone,
+    NotSelected,
+}
+
+/// What ELB answered to one call about the targets of a group.
+#[derive(Debug, Clone)]
+pub(crate) struct Heard {
+    pub(crate) arn: String,
+    pub(crate) sent: Instant,
+    pub(crate) received: Instant,
+    pub(crate) states: BTreeMap<SocketAddr, String>,
+}
+
+/// A condition that a replica wrote: about whose address, for which gate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) uid: String,
+    pub(crate) target: SocketAddr,
+    pub(crate) gate: Key,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    pub(crate) services: BTreeMap<Key, Service>,
+    pub(crate) bindings: BTreeMap<Key, Binding>,
+    pub(crate) pods: BTreeMap<Key, Pod>,
+    /// When a pod's containers were first ready, by UID.
+    pub(crate) due: BTreeMap<String, Instant>,
+    /// Every name a pod ever had.
+    pub(crate) names: Vec<Key>,
+    /// The groups that a binding of this name ever named.
+    pub(crate) groups: BTreeMap<Key, Vec<String>>,
+    /// What each gate stood for from when on, by UID and binding.
+    standings: BTreeMap<(String, String), Vec<(Instant, Standing)>>,
+    /// By incarnation of a replica.
+    pub(crate) heard: BTreeMap<String, Vec<Heard>>,
+    pub(crate) told: BTreeMap<String, Vec<Told>>,
+}
+
+impl Facts {
+    pub(crate) fn selects(&self, service: &Key, pod: &Pod) -> bool {
+        let service = self.services.get(service);
+        service.is_some_and(|s| s.selector.iter().all(|(k, v)| pod.labels.get(k) == Some(v)))
+    }
+
+    fn standing(&self, namespace: &str, pod: &Pod, binding: &str) -> Standing {
+        let key = (namespace.to_owned(), binding.to_owned());
+        let Some(binding) = self.bindings.get(&key) else {
+            return Standing::Gone;
+        };
+        let service = (namespace.to_owned(), binding.service.clone());
+        if !self.services.contains_key(&service) {
+            Standing::Gone
+        } else if self.selects(&service, pod) {
+            Standing::Asked
+        } else {
+            Standing::NotSelected
+        }
+    }
+
+    /// Notes what has become of each gate. To be called after each change.
+    pub(crate) fn remember(&mut self) {
+        let now = Instant::now();
+        let mut seen = vec![];
+        for ((namespace, _), pod) in &self.pods {
+            for gate in &pod.gates {
+                let standing = self.standing(namespace, pod, gate);
+                seen.push(((pod.uid.clone(), gate.clone()), standing));
+            }
+        }
+        for (gate, standing) in seen {
+            let history = self.standings.entry(gate).or_default();
+            if history.last().map(|(_, last)| *last) != Some(standing) {
+                history.push((now, standing));
+            }
+        }
+        for (key, binding) in &self.bindings {
+            let groups = self.groups.entry(key.clone()).or_default();
+            if !groups.contains(&binding.arn) {
+                groups.push(binding.arn.clone());
+            }
+        }
+    }
+
+    /// Whether a gate stood so for at least `long`, and still did, or had until at most `ago`.
+    pub(crate) fn stood(
+        &self,
+        gate: &(String, String),
+        standing: Standing,
+        long: Duration,
+        ago: Duration,
+    ) -> bool {
+        let now = Instant::now();
+        let history = self
+            .standings
+            .get(gate)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        let ends = history.iter().skip(1).map(|(at, _)| *at).chain([now]);
+        history.iter().zip(ends).any(|((from, what), until)| {
+            *what == standing && until - *from >= long && now - until <= ago
+        })
+    }
+
+    /// The targets that belong into the group of each binding.
+    pub(crate) fn targets(&self) -> BTreeMap<String, Vec<SocketAddr>> {
+        let mut targets = BTreeMap::<String, Vec<SocketAddr>>::new();
+        for ((namespace, _), binding) in &self.bindings {
+            let service = (namespace.clone(), binding.service.clone());
+            let mine = self.pods.iter().filter(|((of, _), pod)| {
+                of == namespace && pod.ready && !pod.terminating && self.selects(&service, pod)
+            });
+            let mine = mine.map(|(_, pod)| pod.target());
+            targets.entry(binding.arn.clone()).or_default().extend(mine);
+        }
+        targets
+    }
+
+    /// The gates that a pod with these labels is due, in order.
+    pub(crate) fn due_gates(
+        &self,
+        namespace: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> Vec<String> {
+        let pod = Pod {
+            uid: String::new(),
+            ip: String::new(),
+            labels: labels.clone(),
+            gates: vec![],
+            ready: false,
+            terminating: false,
+        };
+        let names = self.bindings.keys().filter(|(of, _)| of == namespace);
+        let due = names.filter(|(_, name)| self.standing(namespace, &pod, name) == Standing::Asked);
+        due.map(|(_, name)| name.clone()).collect()
+    }
+}

@@ -1,0 +1,176 @@
+//! The line of one replica to the API server: where requests fail, get lost, come late.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full};
+use kube::Client;
+use kube::client::Body;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use targetgate_sandbox::api::ResponseBody;
+use tokio::time::sleep;
+use tower::{Service as _, service_fn};
+
+use crate::direct;
+use crate::random::Random;
+use crate::witness::{Witness, is_judged, object_path};
+
+/// Of a hundred requests so many meet this; the rest pass.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Weather {
+    /// No connection.
+    pub(crate) refused: u64,
+    /// 500, 429 or, for a patch, 409, and nothing is done.
+    pub(crate) denied: u64,
+    /// It is done, and the answer is a failure, or none.
+    pub(crate) unanswered: u64,
+    /// It is done, and its answer comes later than what others see of it.
+    pub(crate) slow: u64,
+    /// It arrives up to half a minute later, though its sender may have given up or died by then.
+    pub(crate) late: u64,
+}
+
+impl Weather {
+    fn fate(self, random: &mut Random) -> Fate {
+        // As many draws for every request.
+        let (drawn, which, millis) = (random.next() % 100, random.below(3), random.next());
+        let mut below = 0;
+        let mut within = |share: u64| {
+            below += share;
+            drawn < below
+        };
+        if within(self.refused) {
+            Fate::Refused
+        } else if within(self.denied) {
+            Fate::Denied([500, 429, 409][which])
+        } else if within(self.unanswered) {
+            Fate::Unanswered(Duration::from_millis([0, 0, 30_000][which]))
+        } else if within(self.slow) {
+            Fate::Slow(Duration::from_millis(millis % [500, 3_000, 9_000][which]))
+        } else if within(self.late) {
+            Fate::Late(Duration::from_millis(millis % [500, 5_000, 30_000][which]))
+        } else {
+            Fate::Passes
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fate {
+    Passes,
+    Refused,
+    Denied(u16),
+    Unanswered(Duration),
+    Slow(Duration),
+    Late(Duration),
+}
+
+/// What a line needs to know.
+#[derive(Clone)]
+pub(crate) struct Line {
+    /// The replica, and which life of it.
+    pub(crate) incarnation: String,
+    pub(crate) witness: Witness,
+    pub(crate) weather: Arc<Mutex<Weather>>,
+    pub(crate) random: Arc<Mutex<Random>>,
+}
+
+impl Line {
+    pub(crate) fn client(self) -> Client {
+        let line = service_fn(move |request: Request<Body>| {
+            // One that was sent arrives, also when nobody waits for it any more.
+            let sent = tokio::spawn(self.clone().carry(request));
+            async move { sent.await.map_err(std::io::Error::other)? }
+        });
+        Client::new(line, "targetgate-system")
+    }
+
+    async fn carry(self, request: Request<Body>) -> std::io::Result<Response<ResponseBody>> {
+        let weather = *self.weather.lock();
+        let fate = weather.fate(&mut self.random.lock());
+        let (head, body) = request.into_parts();
+        let body = body
+            .collect()
+            .await
+            .map_err(std::io::Error::other)?
+            .to_bytes();
+        let shown = shown(head.method.as_str(), head.uri.path());
+        if fate == Fate::Passes && head.method == http::Method::GET {
+            // Most of all requests; their answers are told by what follows from them.
+        } else {
+            self.note(&format!("{shown} {fate:?}"));
+        }
+        match fate {
+            Fate::Refused => return Err(std::io::ErrorKind::ConnectionRefused.into()),
+            Fate::Denied(409) if head.method != http::Method::PATCH => return Ok(failure(500)),
+            Fate::Denied(code) => return Ok(failure(code)),
+            _ => {}
+        }
+        let judged = head.method == http::Method::PATCH && is_judged(head.uri.path());
+        let patch = judged.then(|| {
+            let patch: Value = serde_json::from_slice(&body).unwrap_or_default();
+            let sent = self
+                .witness
+                .sent(&self.incarnation, head.uri.path(), &patch);
+            (sent, head.uri.path().to_owned())
+        });
+        if let Fate::Late(late) = fate {
+            sleep(late).await;
+        }
+        let api = &self.witness.api;
+        let object = patch.map(|(sent, path)| (sent, direct::get(api, object_path(&path)), path));
+        let answer = api
+            .service()
+            .call(Request::from_parts(head, Body::from(body.to_vec())))
+            .await?;
+        if let Some((sent, Some(before), path)) = object
+            && answer.status().is_success()
+            && let Some(after) = direct::get(api, object_path(&path))
+        {
+            self.witness.patched(&sent, &before, &after);
+        }
+        if fate != Fate::Passes || !answer.status().is_success() {
+            self.note(&format!("{shown} done {}", answer.status().as_u16()));
+        }
+        match fate {
+            Fate::Unanswered(after) => {
+                sleep(after).await;
+                Ok(failure(504))
+            }
+            Fate::Slow(after) => {
+                sleep(after).await;
+                Ok(answer)
+            }
+            _ => Ok(answer),
+        }
+    }
+
+    fn note(&self, what: &str) {
+        self.witness.trace.note(&self.incarnation, what);
+    }
+}
+
+/// Events are named after the real clock, so their names are left out.
+fn shown(method: &str, path: &str) -> String {
+    match path.split_once("/events/") {
+        Some((before, _)) => format!("{method} {before}/events/…"),
+        None => format!("{method} {path}"),
+    }
+}
+
+fn failure(code: u16) -> Response<ResponseBody> {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
+        "reason": "", "message": "on the simulation's request",
+        "details": { "retryAfterSeconds": if code == 429 { 2 } else { 0 } },
+    });
+    let body = Full::new(Bytes::from(status.to_string())).boxed_unsync();
+    let mut answer = Response::new(body);
+    *answer.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let kind = header::HeaderValue::from_static("application/json");
+    answer.headers_mut().insert(header::CONTENT_TYPE, kind);
+    answer
+}

@@ -1,0 +1,57 @@
+//! The whole product in a simulated world, driven by a seed through faults and accidents.
+//!
+//! One thread, time paused, no socket: the sandbox's API server and ELB, two replicas of the product
+//! (admission over TLS, index, loop, certificate keeper, election), and a driver that draws steps from
+//! a seed. Pods, rollouts, bindings, Services and leaders come and go; watches are cut, late, told 410;
+//! requests are refused, conflict, time out after having worked, arrive when their sender is dead; ELB
+//! throttles, hangs, fails, answers late and from the past, and addresses are re-used; clocks jump;
+//! replicas die at any poll. Then the faults end, and what is left has to come right.
+//!
+//! # The invariants
+//!
+//! Judged at each write and call, by [`witness`] and [`calls`]:
+//!
+//! - *no gate opened without right*: ELB said healthy for the pod's own target, in an answer that this
+//!   replica asked for when the pod was due, and heard within the last minute; where this replica knew
+//!   another pod of that address behind the gate, only after an answer that said otherwise, or after
+//!   the group's proving time. Or the binding or its Service was absent, or did not select the pod, for
+//!   30 s, within the last minute.
+//! - *open stays open*: nobody of us closes a gate that is open.
+//! - *guarded*: each status patch names UID and version.
+//! - *fenced*: no status patch is sent while another replica holds the Lease.
+//! - *no late write of a former leader*: one that arrives once another leads changes nothing if
+//!   anybody has written to the pod since it was sent.
+//! - *nothing lost*: a status patch changes one gate's condition, a patch of a webhook configuration
+//!   its `caBundle`, and nothing else.
+//! - *no gate lost or doubled*: an admission leaves everything of a pod and adds each gate once; a
+//!   status patch leaves as many conditions, each type once.
+//! - *the rate is kept*: no replica asks ELB more often than a bucket of its rate and burst allows.
+//! - *nothing panics*, no part of the product ends, and all of it rests once there is nothing to do.
+//!
+//! Judged in the end, by [`ending`]:
+//!
+//! - *nobody stuck*: within three minutes of the end of all faults every gate of every pod that is
+//!   ready is open.
+//! - *the gates that are due*: a pod created then gets exactly the gates that it should, and they open.
+//! - *the index is true*: each replica knows the bindings, Services and gated pods that there are, and
+//!   no others; its leader waits for no gate.
+//! - *bounded*: there are no more tasks than two idle replicas need.
+//!
+//! The same seed makes the same trace, byte by byte. `SEED=n` runs one seed and prints its trace,
+//! `SEEDS=n` runs so many from `FIRST_SEED` on, as `make simulate` does.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+mod calls;
+mod direct;
+mod driver;
+mod ending;
+mod facts;
+mod line;
+mod random;
+mod replica;
+mod seeds;
+mod steps;
+mod trace;
+mod witness;
+mod world;

@@ -1,0 +1,138 @@
+//! Seeds: many at once, one alone, one twice.
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use parking_lot::Mutex;
+use tokio::runtime::Builder;
+
+use crate::driver::Driver;
+
+/// Seeds of an ordinary test run.
+const SEEDS: u64 = 200;
+/// So many that fail are enough to look at.
+const ENOUGH: usize = 3;
+
+/// What must happen in some of so many seeds, or the simulation has ceased to reach it.
+const REACHED: [&str; 13] = [
+    ": healthy\n",
+    ": healthy at a used address\n",
+    ": not selected\n",
+    ": gone\n",
+    "/status done 409\n",
+    "/status Denied(429)\n",
+    "/status Unanswered",
+    "/status Slow",
+    "/status Late",
+    "hears DescribeTargetHealth  400",
+    "hears DescribeTargetGroups",
+    "PATCH /apis/admissionregistration.k8s.io",
+    " is down\n",
+];
+
+/// What a run left.
+struct Outcome {
+    trace: String,
+    violations: Vec<String>,
+}
+
+/// Runs one seed in this thread.
+fn run(seed: u64) -> Outcome {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let mut runtime = Builder::new_current_thread();
+    let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+    let outcome = runtime.block_on(async {
+        let mut driver = Driver::new(seed).await;
+        driver.drive().await;
+        if driver.world.trace.violations().is_empty() {
+            driver.end().await;
+        }
+        Outcome {
+            trace: driver.world.trace.text(),
+            violations: driver.world.trace.violations(),
+        }
+    });
+    drop(runtime);
+    outcome
+}
+
+/// The trace of a seed.
+///
+/// # Errors
+/// Why it fails, and how to repeat it.
+fn attempt(seed: u64) -> Result<String, String> {
+    let violations = match catch_unwind(AssertUnwindSafe(|| run(seed))) {
+        Ok(outcome) if outcome.violations.is_empty() => return Ok(outcome.trace),
+        Ok(outcome) => outcome.violations,
+        Err(_) => vec!["it panicked".to_owned()],
+    };
+    Err(format!(
+        "seed {seed}: {}\n  again, with its trace: \
+         SEED={seed} cargo test --test simulation one_seed -- --nocapture",
+        violations.join("\n  ")
+    ))
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+#[test]
+fn no_seed_breaks_an_invariant() {
+    let first = number("FIRST_SEED").unwrap_or(1);
+    let seeds = first..first + number("SEEDS").unwrap_or(SEEDS);
+    let (next, failures) = (AtomicU64::new(seeds.start), Mutex::new(vec![]));
+    let missing = Mutex::new(BTreeSet::from(REACHED));
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(2, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if !seeds.contains(&seed) || failures.lock().len() >= ENOUGH {
+                        return;
+                    }
+                    match attempt(seed) {
+                        Ok(trace) => missing.lock().retain(|what| !trace.contains(what)),
+                        Err(failure) => failures.lock().push(failure),
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner();
+    assert!(failures.is_empty(), "these fail:\n{}", failures.join("\n"));
+    let missing = missing.into_inner();
+    let few = seeds.end - seeds.start < SEEDS;
+    assert!(few || missing.is_empty(), "no seed has {missing:?}");
+}
+
+#[test]
+fn one_seed_alone_breaks_no_invariant() {
+    let outcome = run(number("SEED").unwrap_or(0));
+    println!("{}", outcome.trace);
+    assert!(outcome.violations.is_empty(), "{:#?}", outcome.violations);
+}
+
+#[test]
+fn the_same_seed_makes_the_same_trace() {
+    let mut traces = BTreeSet::new();
+    for seed in [1, 2, 3] {
+        let (one, other) = (run(seed).trace, run(seed).trace);
+        let differs = one
+            .lines()
+            .zip(other.lines())
+            .position(|(one, other)| one != other);
+        if let Some(at) = differs {
+            let line = |trace: &str| trace.lines().nth(at).unwrap_or_default().to_owned();
+            panic!(
+                "seed {seed} differs in line {at}:\n{}\n{}",
+                line(&one),
+                line(&other)
+            );
+        }
+        assert_eq!(one, other, "seed {seed}");
+        assert!(traces.insert(one), "seed {seed} is as another");
+    }
+}

@@ -1,0 +1,392 @@
+//! What may happen: one step is one of these, drawn from the seed.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use http::StatusCode;
+use serde_json::json;
+use targetgate_sandbox::api::Away;
+use targetgate_sandbox::elb::check::CheckOutcome;
+use targetgate_sandbox::elb::faults::On;
+use targetgate_sandbox::elb::health::CheckFailure;
+use tokio::time::Instant;
+
+use crate::driver::{Driver, bindings_path, pod_path};
+use crate::facts::{Key, Pod};
+use crate::line::Weather;
+
+/// The resources whose watches may be late.
+pub(crate) const WATCHED: [&str; 5] = [
+    "pods",
+    "services",
+    "targetgroupbindings",
+    "namespaces",
+    "leases",
+];
+const HEALTH: &str = "DescribeTargetHealth";
+/// By how much a wall clock may be wrong.
+const YEAR: i64 = 365 * 24 * 3600;
+
+impl Driver {
+    pub(crate) async fn step(&mut self) {
+        match self.random.below(100) {
+            0..14 => self.pod_comes().await,
+            14..22 => self.pod_goes().await,
+            22..28 => self.pod_is_replaced().await,
+            28..32 => self.rolls_out().await,
+            32..36 => self.containers_fail_or_recover().await,
+            36..40 => self.pod_is_relabelled().await,
+            40..46 => self.others_write_to_a_pod().await,
+            46..51 => self.binding_comes_or_goes().await,
+            51..55 => self.service_changes().await,
+            55..60 => self.targets_fail_or_recover(),
+            60..72 => self.elb_has_trouble(),
+            72..76 => self.registrar_pauses(),
+            76..84 => self.watches_have_trouble().await,
+            84..91 => self.lines_have_trouble(),
+            91..93 => self.clock_jumps(),
+            93..99 => self.replica_dies(),
+            _ => self.replica_leaves(),
+        }
+    }
+
+    fn some_namespace(&mut self) -> String {
+        self.random
+            .pick(&self.namespaces.clone())
+            .unwrap_or_default()
+    }
+
+    fn some_pod(&mut self) -> Option<(Key, Pod)> {
+        let pods: Vec<(Key, Pod)> = {
+            let facts = self.world.facts.lock();
+            facts
+                .pods
+                .iter()
+                .map(|(key, pod)| (key.clone(), pod.clone()))
+                .collect()
+        };
+        self.random.pick(&pods)
+    }
+
+    fn some_app(&mut self) -> String {
+        format!("svc-{}", self.random.between(1, 2))
+    }
+
+    fn note(&self, what: &str) {
+        self.world.trace.note("world", what);
+    }
+
+    async fn pod_comes(&mut self) {
+        let (namespace, app) = (self.some_namespace(), self.some_app());
+        self.pod(&namespace, &app, None, None).await;
+    }
+
+    async fn pod_goes(&mut self) {
+        let Some((key, _)) = self.some_pod() else {
+            return;
+        };
+        if self.random.percent(50) {
+            self.remove(&key).await;
+            return;
+        }
+        let grace = json!({ "gracePeriodSeconds": 30 });
+        let (code, _) = self
+            .world
+            .call("DELETE", &pod_path(&key), Some(grace))
+            .await;
+        let mut facts = self.world.facts.lock();
+        if let Some(pod) = facts.pods.get_mut(&key).filter(|_| code == 200) {
+            pod.terminating = true;
+        }
+    }
+
+    /// Takes a pod away at once.
+    async fn remove(&mut self, key: &Key) -> bool {
+        let now = json!({ "gracePeriodSeconds": 0 });
+        let (code, _) = self.world.call("DELETE", &pod_path(key), Some(now)).await;
+        if code == 200 {
+            self.world.facts.lock().pods.remove(key);
+        }
+        code == 200
+    }
+
+    /// As a StatefulSet does it: the same name, often the same address.
+    async fn pod_is_replaced(&mut self) {
+        let Some((key, pod)) = self.some_pod() else {
+            return;
+        };
+        let app = pod.labels.get("app").cloned().unwrap_or_default();
+        let same = self.random.percent(60).then_some(pod.ip.as_str());
+        if self.remove(&key).await {
+            self.pod(&key.0, &app, Some(&key.1), same).await;
+        }
+    }
+
+    /// New pods come, and the old ones of the app go.
+    async fn rolls_out(&mut self) {
+        let (namespace, app) = (self.some_namespace(), self.some_app());
+        let old: Vec<Key> = {
+            let facts = self.world.facts.lock();
+            let old = facts
+                .pods
+                .iter()
+                .filter(|((of, _), pod)| *of == namespace && pod.labels.get("app") == Some(&app));
+            old.map(|(key, _)| key.clone()).collect()
+        };
+        for key in old.into_iter().take(3) {
+            self.pod(&namespace, &app, None, None).await;
+            self.pass(Duration::from_millis(500)).await;
+            self.remove(&key).await;
+        }
+    }
+
+    async fn containers_fail_or_recover(&mut self) {
+        if let Some((key, pod)) = self.some_pod().filter(|(_, pod)| !pod.terminating) {
+            self.readiness(&key, &pod, !pod.ready).await;
+        }
+    }
+
+    async fn pod_is_relabelled(&mut self) {
+        let (Some((key, _)), app) = (self.some_pod(), self.some_app()) else {
+            return;
+        };
+        let app = if self.random.percent(50) {
+            "parked".to_owned()
+        } else {
+            app
+        };
+        let patch = json!({ "metadata": { "labels": { "app": app } } });
+        let (code, _) = self.world.call("MERGE", &pod_path(&key), Some(patch)).await;
+        let mut facts = self.world.facts.lock();
+        if let Some(pod) = facts.pods.get_mut(&key).filter(|_| code == 200) {
+            pod.labels.insert("app".to_owned(), app);
+            facts.remember();
+        }
+    }
+
+    async fn others_write_to_a_pod(&mut self) {
+        let Some((key, _)) = self.some_pod() else {
+            return;
+        };
+        if self.random.percent(50) {
+            let seen = self.random.next().to_string();
+            let patch = json!({ "metadata": { "annotations": { "example.com/seen": seen } } });
+            self.world.call("MERGE", &pod_path(&key), Some(patch)).await;
+        } else {
+            let status = if self.random.percent(50) {
+                "True"
+            } else {
+                "False"
+            };
+            let condition = json!({ "type": "example.com/own", "status": status, "reason": "Own" });
+            let patch = json!({ "status": { "conditions": [condition] } });
+            let path = format!("{}/status", pod_path(&key));
+            self.world.call("PATCH", &path, Some(patch)).await;
+        }
+    }
+
+    async fn binding_comes_or_goes(&mut self) {
+        let namespace = self.some_namespace();
+        let name = format!("tgb-{}", self.random.between(1, 4));
+        let (key, app) = ((namespace, name), self.some_app());
+        let exists = self.world.facts.lock().bindings.contains_key(&key);
+        if !exists {
+            return self.bind(&key, &app).await;
+        }
+        let path = format!("{}/{}", bindings_path(&key.0), key.1);
+        let (code, _) = self.world.call("DELETE", &path, None).await;
+        if code == 200 {
+            let mut facts = self.world.facts.lock();
+            facts.bindings.remove(&key);
+            facts.remember();
+        }
+        if self.random.percent(40) {
+            let gap = self.random.millis(0, 40_000);
+            self.pass(gap).await;
+            self.bind(&key, &app).await;
+        }
+    }
+
+    async fn service_changes(&mut self) {
+        let key = (self.some_namespace(), self.some_app());
+        let path = format!("/api/v1/namespaces/{}/services/{}", key.0, key.1);
+        let exists = self.world.facts.lock().services.contains_key(&key);
+        if !exists {
+            let app = key.1.clone();
+            return self.service(&key, &app).await;
+        }
+        if self.random.percent(40) {
+            let (code, _) = self.world.call("DELETE", &path, None).await;
+            if code == 200 {
+                let mut facts = self.world.facts.lock();
+                facts.services.remove(&key);
+                facts.remember();
+            }
+            return;
+        }
+        let app = if self.random.percent(40) {
+            "parked".to_owned()
+        } else {
+            key.1.clone()
+        };
+        let patch = json!({ "spec": { "selector": { "app": app } } });
+        let (code, _) = self.world.call("MERGE", &path, Some(patch)).await;
+        let mut facts = self.world.facts.lock();
+        if let Some(service) = facts.services.get_mut(&key).filter(|_| code == 200) {
+            service.selector.insert("app".to_owned(), app);
+            facts.remember();
+        }
+    }
+
+    fn targets_fail_or_recover(&mut self) {
+        let Some((_, pod)) = self.some_pod() else {
+            return;
+        };
+        let outcome = match self.random.below(3) {
+            0 => Some(CheckOutcome::Failed(CheckFailure::Status(503))),
+            1 => None,
+            _ => Some(CheckOutcome::Passed),
+        };
+        self.note(&format!("checks of {} find {outcome:?}", pod.ip));
+        self.world.probe.answer(pod.target(), outcome);
+    }
+
+    fn elb_has_trouble(&mut self) {
+        let arns: Vec<String> = {
+            let facts = self.world.facts.lock();
+            facts.groups.values().flatten().cloned().collect()
+        };
+        let Some(arn) = self.random.pick(&arns) else {
+            return;
+        };
+        let faults = self.world.elb.faults();
+        let what = match self.random.below(9) {
+            0 => {
+                faults.throttle(2.0, 3);
+                "throttles"
+            }
+            1 => {
+                faults.unthrottle();
+                "throttles no more"
+            }
+            2 => {
+                let on = On::arn(&arn);
+                faults.hang(on.clone());
+                self.hanging.push(on);
+                "hangs"
+            }
+            3 => {
+                self.hanging.drain(..).for_each(|on| faults.release(&on));
+                "hangs no more"
+            }
+            4 => {
+                let times = Some(u32::try_from(self.random.between(1, 4)).unwrap());
+                faults.fail(
+                    On::action(HEALTH),
+                    "InternalFailure",
+                    StatusCode::BAD_GATEWAY,
+                    times,
+                );
+                "fails"
+            }
+            5 => {
+                faults.delay(self.random.millis(0, 12_000));
+                "is slow"
+            }
+            6 => {
+                faults.delay(Duration::ZERO);
+                "is quick"
+            }
+            7 => {
+                self.world.elb.freeze(&arn).unwrap();
+                self.frozen.push(arn);
+                "answers from the past"
+            }
+            _ => {
+                self.frozen.drain(..).for_each(|arn| faults.thaw(&arn));
+                "answers from the present"
+            }
+        };
+        self.note(&format!("ELB {what}"));
+    }
+
+    fn registrar_pauses(&mut self) {
+        let on = !self.world.registers.fetch_xor(true, Ordering::Relaxed);
+        self.note(&format!("targets are registered: {on}"));
+    }
+
+    async fn watches_have_trouble(&mut self) {
+        let resource = self.random.pick(&WATCHED).unwrap_or_default();
+        match self.random.below(6) {
+            0 => self.world.api.faults().close_watches(),
+            1 => self.world.api.forget_history(),
+            2 => {
+                self.world.api.faults().away(Some(Away::Refusing));
+                let time = self.random.millis(100, 25_000);
+                self.note(&format!("the API server is away for {time:?}"));
+                self.pass(time).await;
+                self.world.api.faults().away(None);
+            }
+            3 => self
+                .world
+                .api
+                .faults()
+                .delay_watch(resource, Duration::ZERO),
+            _ => {
+                let delay = self.random.millis(0, 90_000);
+                self.note(&format!("watches of {resource} are late by {delay:?}"));
+                self.world.api.faults().delay_watch(resource, delay);
+            }
+        }
+    }
+
+    fn lines_have_trouble(&mut self) {
+        let which = self.random.below(2);
+        let mut share = |most| {
+            if self.random.percent(50) {
+                self.random.between(0, most)
+            } else {
+                0
+            }
+        };
+        let weather = Weather {
+            refused: share(30),
+            denied: share(30),
+            unanswered: share(30),
+            slow: share(60),
+            late: share(50),
+        };
+        self.note(&format!("{} has {weather:?}", self.replicas[which].name));
+        *self.replicas[which].weather.lock() = weather;
+    }
+
+    fn clock_jumps(&mut self) {
+        let which = self.random.below(2);
+        let by = i64::try_from(self.random.next() % (2 * YEAR as u64)).unwrap() - YEAR;
+        self.note(&format!(
+            "the clock of {} is off by {by} s",
+            self.replicas[which].name
+        ));
+        self.replicas[which].skew.store(by, Ordering::Relaxed);
+    }
+
+    fn replica_dies(&mut self) {
+        let (which, polls) = (self.random.below(2), self.random.between(1, 300));
+        let down = self.random.millis(500, 30_000);
+        let replica = &mut self.replicas[which];
+        replica.dies_after(polls);
+        replica.starts_at = Instant::now() + down;
+        let name = replica.name;
+        self.note(&format!("{name} dies after {polls} polls"));
+    }
+
+    fn replica_leaves(&mut self) {
+        let which = self.random.below(2);
+        let down = self.random.millis(500, 10_000);
+        let replica = &mut self.replicas[which];
+        replica.stop();
+        replica.starts_at = Instant::now() + down;
+        let name = replica.name;
+        self.note(&format!("{name} is stopped"));
+    }
+}

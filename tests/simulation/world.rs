@@ -1,0 +1,275 @@
+//! The world of one run: the sandbox's API server and ELB, and what stands in for the incumbent that
+//! registers targets. One thread, no socket, time paused.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, SystemTime};
+
+use aws_config::{BehaviorVersion, Region};
+use aws_sdk_elasticloadbalancingv2::config::{Credentials, SharedCredentialsProvider};
+use aws_smithy_async::time::StaticTimeSource;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use targetgate::cluster::cache::Cache;
+use targetgate_sandbox::api::{self, Api, Dial, Io};
+use targetgate_sandbox::clock;
+use targetgate_sandbox::elb::check::{CheckOutcome, ScriptedProbe};
+use targetgate_sandbox::elb::{self, Delays, Elb, LoadBalancerKind, TargetGroupSpec};
+use tokio::io::DuplexStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::direct::{self, Answer};
+use crate::facts::{Facts, PORT};
+use crate::random::Random;
+use crate::replica::HOME;
+use crate::trace::Trace;
+use crate::witness::{PROVING, Witness};
+
+/// Between two rounds of who registers targets.
+const REGISTERS_EVERY: Duration = Duration::from_secs(2);
+/// The buffer of a connection, each way.
+const BUFFER: usize = 64 * 1024;
+/// Consecutive passes that make a target healthy.
+const THRESHOLD: u32 = 2;
+
+pub(crate) struct World {
+    pub(crate) api: Api,
+    pub(crate) elb: Elb,
+    pub(crate) probe: ScriptedProbe,
+    pub(crate) now: clock::Now,
+    pub(crate) front: Front,
+    pub(crate) facts: Arc<Mutex<Facts>>,
+    pub(crate) trace: Trace,
+    pub(crate) witness: Witness,
+    /// Whether targets are registered and deregistered.
+    pub(crate) registers: Arc<AtomicBool>,
+    _actors: JoinSet<()>,
+}
+
+impl World {
+    /// No replica, no namespace but the product's own.
+    pub(crate) async fn new(random: &mut Random) -> Self {
+        let now = clock::simulated("2026-01-01T00:00:00Z".parse().unwrap());
+        let front = Front::new(random.fork());
+        let api = Api::new(api::Options {
+            now: now.clone(),
+            dial: Arc::new(front.clone()),
+            seed: random.next(),
+            ..api::Options::default()
+        });
+        let probe = ScriptedProbe::new(CheckOutcome::Passed);
+        let elb = Elb::new(elb::Options {
+            now: now.clone(),
+            probe: Arc::new(probe.clone()),
+            delays: Delays {
+                registration: Duration::from_secs(2),
+                health_check_interval: PROVING / THRESHOLD,
+                health_check_timeout: Duration::from_secs(3),
+                healthy_threshold: THRESHOLD,
+                deregistration_delay: Duration::from_secs(10),
+                ..Delays::alb()
+            },
+            seed: random.next(),
+            ..elb::Options::default()
+        });
+        let (facts, trace) = (Arc::<Mutex<Facts>>::default(), Trace::new());
+        let witness = Witness {
+            api: api.clone(),
+            facts: facts.clone(),
+            trace: trace.clone(),
+        };
+        let registers = Arc::new(AtomicBool::new(true));
+        let mut actors = JoinSet::new();
+        actors.spawn(elb.run());
+        actors.spawn(register(elb.clone(), facts.clone(), registers.clone()));
+        let world = Self {
+            api,
+            elb,
+            probe,
+            now,
+            front,
+            facts,
+            trace,
+            witness,
+            registers,
+            _actors: actors,
+        };
+        world.install().await;
+        world
+    }
+
+    /// What an operator installs.
+    async fn install(&self) {
+        let (crd, configurations) = shipped();
+        let crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+        self.must("POST", crds, crd.clone()).await;
+        self.must(
+            "POST",
+            "/api/v1/namespaces",
+            json!({ "metadata": { "name": HOME } }),
+        )
+        .await;
+        let deployment = json!({ "metadata": { "name": "targetgate" }, "spec": {
+            "selector": { "matchLabels": { "app": "targetgate" } },
+            "template": { "metadata": { "labels": { "app": "targetgate" } },
+                "spec": { "containers": [{ "name": "targetgate", "image": "targetgate" }] } },
+        } });
+        let deployments = format!("/apis/apps/v1/namespaces/{HOME}/deployments");
+        self.must("POST", &deployments, deployment).await;
+        for configuration in configurations.clone() {
+            let kind = configuration["kind"]
+                .as_str()
+                .unwrap_or_default()
+                .to_lowercase();
+            let path = format!("/apis/admissionregistration.k8s.io/v1/{kind}s");
+            self.must("POST", &path, configuration).await;
+        }
+    }
+
+    async fn must(&self, method: &str, path: &str, object: Value) {
+        let (code, answer) = self.call(method, path, Some(object)).await;
+        assert!(
+            (200..300).contains(&code),
+            "{method} {path}: {code} {answer}"
+        );
+    }
+
+    /// A request of somebody who is not the product; what became of it is noted.
+    pub(crate) async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
+        let answer = direct::call(&self.api, method, path, body.as_ref()).await;
+        self.trace
+            .note("world", &format!("{method} {path} {}", answer.0));
+        answer
+    }
+
+    /// A group in use by a load balancer. Returns its ARN.
+    pub(crate) fn group(&self, name: &str) -> String {
+        let arn = self.elb.create_target_group(TargetGroupSpec::http(name));
+        let kind = LoadBalancerKind::Application;
+        let balancer = self.elb.create_load_balancer(name, kind, &[]);
+        self.elb.add_listener(&balancer, &[(&arn, 1)]).unwrap();
+        arn
+    }
+
+    pub(crate) fn aws(&self, http: SharedHttpClient) -> aws_config::SdkConfig {
+        let credentials = Credentials::new("AKIASANDBOX", "secret", None, None, "tests");
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600);
+        aws_config::SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("eu-west-1"))
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .http_client(http)
+            // It dates signatures only, which nobody checks here.
+            .time_source(StaticTimeSource::new(now))
+            .sleep_impl(aws_smithy_async::rt::sleep::TokioSleep::new())
+            .build()
+    }
+}
+
+/// The binding's definition and the webhook configurations, read once for all runs.
+fn shipped() -> &'static (Value, Vec<Value>) {
+    static SHIPPED: LazyLock<(Value, Vec<Value>)> = LazyLock::new(|| {
+        let webhooks = include_str!("../../deploy/base/webhooks.yaml");
+        let mut crd = serde_saphyr::from_str(&targetgate::crd::yaml()).unwrap();
+        cut_descriptions(&mut crd);
+        (crd, serde_saphyr::from_multiple(webhooks).unwrap())
+    });
+    &SHIPPED
+}
+
+/// Most of a definition is prose, which each run would have to read.
+fn cut_descriptions(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|name, value| name != "description" || !value.is_string());
+            fields.values_mut().for_each(cut_descriptions);
+        }
+        Value::Array(values) => values.iter_mut().for_each(cut_descriptions),
+        _ => {}
+    }
+}
+
+/// Registers what is ready and deregisters what is not, as the incumbent does, a little later.
+async fn register(elb: Elb, facts: Arc<Mutex<Facts>>, on: Arc<AtomicBool>) {
+    let mut registered = BTreeMap::<String, Vec<_>>::new();
+    loop {
+        sleep(REGISTERS_EVERY).await;
+        if !on.load(Ordering::Relaxed) {
+            continue;
+        }
+        let wanted = facts.lock().targets();
+        for (arn, targets) in &mut registered {
+            let stays = |target: &_| {
+                wanted
+                    .get(arn)
+                    .is_some_and(|wanted| wanted.contains(target))
+            };
+            for gone in targets.extract_if(.., |target| !stays(target)) {
+                elb.deregister(arn, gone.ip(), PORT).unwrap();
+            }
+        }
+        for (arn, targets) in wanted {
+            let known = registered.entry(arn.clone()).or_default();
+            for target in targets {
+                if !known.contains(&target) {
+                    elb.register(&arn, target.ip(), PORT).unwrap();
+                    known.push(target);
+                }
+            }
+        }
+    }
+}
+
+/// The Service in front of the replicas: each connection goes to one that is ready.
+#[derive(Clone)]
+pub(crate) struct Front(Arc<Mutex<Ends>>);
+
+struct Ends {
+    random: Random,
+    open: BTreeMap<&'static str, (mpsc::Sender<DuplexStream>, Arc<Cache>)>,
+}
+
+impl Front {
+    fn new(random: Random) -> Self {
+        let open = BTreeMap::new();
+        Self(Arc::new(Mutex::new(Ends { random, open })))
+    }
+
+    pub(crate) fn open(
+        &self,
+        replica: &'static str,
+        end: mpsc::Sender<DuplexStream>,
+        cache: Arc<Cache>,
+    ) {
+        self.0.lock().open.insert(replica, (end, cache));
+    }
+
+    pub(crate) fn close(&self, replica: &'static str) {
+        self.0.lock().open.remove(replica);
+    }
+}
+
+impl Dial for Front {
+    fn dial(&self, _: &str, _: u16) -> BoxFuture<'static, io::Result<Box<dyn Io>>> {
+        let mut ends = self.0.lock();
+        let ready = ends
+            .open
+            .values()
+            .filter(|(_, cache)| cache.pending().is_empty());
+        let ready: Vec<_> = ready.map(|(end, _)| end.clone()).collect();
+        let end = ends.random.pick(&ready);
+        Box::pin(async move {
+            let (near, far) = tokio::io::duplex(BUFFER);
+            match end.map(|end| end.try_send(far)) {
+                Some(Ok(())) => Ok(Box::new(near) as Box<dyn Io>),
+                _ => Err(io::ErrorKind::ConnectionRefused.into()),
+            }
+        })
+    }
+}
