@@ -258,6 +258,7 @@ impl Product<'_> {
             settings: Settings {
                 apis: vec![BindingApi::Elbv2],
                 orphan_after: ORPHAN_AFTER,
+                seed: self.random.next(),
             },
         };
         all.push(health.run(|| ()).boxed());

@@ -56,6 +56,7 @@ impl Match {
 }
 
 /// The switches.
+#[derive(Default)]
 pub struct Faults {
     switches: Mutex<Switches>,
     /// Counts how often all watches were closed.
@@ -74,15 +75,6 @@ struct Failing {
     which: Match,
     status: Status,
     when: When,
-}
-
-impl Default for Faults {
-    fn default() -> Faults {
-        Faults {
-            switches: Mutex::default(),
-            closed: Signal::default(),
-        }
-    }
 }
 
 impl Faults {

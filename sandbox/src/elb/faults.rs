@@ -55,7 +55,7 @@ impl On {
 }
 
 /// The faults in force; see [`super::Elb::faults`].
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Faults {
     state: Mutex<InForce>,
     /// Counts releases of hung calls.
@@ -77,15 +77,6 @@ struct Failure {
     error: ApiError,
     /// None: until [`Faults::clear_failures`].
     left: Option<u32>,
-}
-
-impl Default for Faults {
-    fn default() -> Self {
-        Self {
-            state: Mutex::default(),
-            released: Signal::default(),
-        }
-    }
 }
 
 impl Faults {

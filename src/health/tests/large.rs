@@ -38,7 +38,7 @@ fn a_target_that_was_not_asked_for_is_not_taken_for_absent() {
     let mut world = large();
     // It is due, but its Service selects it only once the call is under way.
     let mut other = web("web-2", "10.0.0.2");
-    other.labels.clear();
+    other.labels = std::sync::Arc::default();
     world.see(other.clone());
     world.done();
     world.pass(S);
