@@ -135,7 +135,8 @@ impl Facts {
         }
     }
 
-    /// Whether a gate stood so for at least `long`, and still did, or had until at most `ago`.
+    /// Whether a gate stood so `long` ago or before, and does, or did at most `ago`. It may have stood
+    /// otherwise in between, for a watch that is late may not have told of that.
     pub(crate) fn stood(
         &self,
         gate: &(String, String),
@@ -144,15 +145,16 @@ impl Facts {
         ago: Duration,
     ) -> bool {
         let now = Instant::now();
-        let history = self
-            .standings
-            .get(gate)
-            .map(Vec::as_slice)
-            .unwrap_or_default();
+        let history = self.standings.get(gate).map(Vec::as_slice);
+        let history = history.unwrap_or_default();
         let ends = history.iter().skip(1).map(|(at, _)| *at).chain([now]);
-        history.iter().zip(ends).any(|((from, what), until)| {
-            *what == standing && until - *from >= long && now - until <= ago
-        })
+        let so = history
+            .iter()
+            .zip(ends)
+            .filter(|((_, what), _)| *what == standing);
+        let times: Vec<(Instant, Instant)> = so.map(|((from, _), until)| (*from, until)).collect();
+        let long_ago = times.first().is_some_and(|(from, _)| now - *from >= long);
+        long_ago && times.last().is_some_and(|(_, until)| now - *until <= ago)
     }
 
     /// The targets that belong into the group of each binding.

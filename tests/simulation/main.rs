@@ -14,8 +14,8 @@
 //! - *no gate opened without right*: ELB said healthy for the pod's own target, in an answer that this
 //!   replica asked for when the pod was due, and heard within the last minute; where this replica knew
 //!   another pod of that address behind the gate, only after an answer that said otherwise, or after
-//!   the group's proving time. Or the binding or its Service was absent, or did not select the pod, for
-//!   30 s, within the last minute.
+//!   the group's proving time. Or the binding or its Service was absent, or did not select the pod, 30 s
+//!   ago or before, and at some time of the last minute.
 //! - *open stays open*: nobody of us closes a gate that is open.
 //! - *guarded*: each status patch names UID and version.
 //! - *fenced*: no status patch is sent while another replica holds the Lease.

@@ -26,7 +26,7 @@ const REACHED: [&str; 13] = [
     "/status Unanswered",
     "/status Slow",
     "/status Late",
-    "hears DescribeTargetHealth  400",
+    " 400 \n",
     "hears DescribeTargetGroups",
     "PATCH /apis/admissionregistration.k8s.io",
     " is down\n",

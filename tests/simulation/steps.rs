@@ -356,6 +356,18 @@ impl Driver {
             slow: share(60),
             late: share(50),
         };
+        // Now and then nothing passes, so that a leader cannot renew its Lease.
+        let weather = match self.random.below(6) {
+            0 => Weather {
+                refused: 100,
+                ..Weather::default()
+            },
+            1 => Weather {
+                late: 100,
+                ..Weather::default()
+            },
+            _ => weather,
+        };
         self.note(&format!("{} has {weather:?}", self.replicas[which].name));
         *self.replicas[which].weather.lock() = weather;
     }
