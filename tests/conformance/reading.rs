@@ -15,13 +15,16 @@ type Event = WatchEvent<ConfigMap>;
 
 /// The next event as `added a` or `deleted a`.
 async fn next(events: &mut (impl Stream<Item = kube::Result<Event>> + Unpin)) -> String {
-    let event = timeout(DEADLINE, events.next()).await.expect("no event");
-    match event.expect("the watch has ended").unwrap() {
-        WatchEvent::Added(map) => format!("added {}", map.name_any()),
-        WatchEvent::Modified(map) => format!("modified {}", map.name_any()),
-        WatchEvent::Deleted(map) => format!("deleted {}", map.name_any()),
-        WatchEvent::Bookmark(_) => "bookmark".to_owned(),
-        WatchEvent::Error(status) => panic!("{status:?}"),
+    loop {
+        let event = timeout(DEADLINE, events.next()).await.expect("no event");
+        return match event.expect("the watch has ended").unwrap() {
+            WatchEvent::Added(map) => format!("added {}", map.name_any()),
+            WatchEvent::Modified(map) => format!("modified {}", map.name_any()),
+            WatchEvent::Deleted(map) => format!("deleted {}", map.name_any()),
+            // A real API server sends one when it likes.
+            WatchEvent::Bookmark(_) => continue,
+            WatchEvent::Error(status) => panic!("{status:?}"),
+        };
     }
 }
 
