@@ -35,7 +35,10 @@ demo: fetch ## Watch rolling updates lose requests, and stop losing them: no clu
 	cargo build --offline --locked --workspace --bins
 	target/debug/targetgate-sandbox demo --targetgate target/debug/targetgate $(ARGS)
 
+# Most tests wait for other processes: two at a time would leave the cores idle.
+RUST_TEST_THREADS ?= 4
 .PHONY: test
+test: export RUST_TEST_THREADS := $(RUST_TEST_THREADS)
 test: fetch build-controlplane build-installers fetch-moto ## Run all tests, on a real API server too; after the fetches they use nothing but loopback
 	cargo test --offline --locked --workspace --doc
 	cargo test --offline --locked --workspace --lib --tests
