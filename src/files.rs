@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::event::{AccessKind, AccessMode};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
@@ -98,9 +99,41 @@ fn watch<'a>(
     changed: &Arc<Notify>,
 ) -> notify::Result<RecommendedWatcher> {
     let changed = changed.clone();
-    let mut watcher = notify::recommended_watcher(move |_| changed.notify_one())?;
+    let mut watcher = notify::recommended_watcher(move |told| {
+        if may_be_a_change(&told) {
+            changed.notify_one();
+        }
+    })?;
     for folder in folders {
         watcher.watch(folder, RecursiveMode::NonRecursive)?;
     }
     Ok(watcher)
+}
+
+/// Our own reading is told of as well, and would make us read for ever.
+fn may_be_a_change(told: &notify::Result<Event>) -> bool {
+    let written = EventKind::Access(AccessKind::Close(AccessMode::Write));
+    match told {
+        Ok(event) => !event.kind.is_access() || event.kind == written,
+        Err(_) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_is_only_read_has_not_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tls.crt");
+        std::fs::write(&file, "a").unwrap();
+        let changes = Changes::of([&*file]);
+        std::fs::read(&file).unwrap();
+        let read = timeout(Duration::from_secs(1), changes.next()).await;
+        assert!(read.is_err(), "reading it was taken for a change");
+        std::fs::write(&file, "b").unwrap();
+        let written = timeout(Duration::from_secs(30), changes.next()).await;
+        assert!(written.is_ok(), "writing it was not noticed");
+    }
 }
