@@ -44,6 +44,7 @@
 
 mod calls;
 mod direct;
+mod accidents;
 mod driver;
 mod ending;
 mod facts;
