@@ -15,8 +15,9 @@ use tokio::time::sleep;
 use tower::{Service as _, service_fn};
 
 use crate::direct;
+use crate::kubelet::Written;
 use crate::random::Random;
-use crate::witness::{Witness, is_judged, object_path};
+use crate::witness::{Witness, is_judged, is_pod_status, object_path};
 
 /// Of a hundred requests so many meet this; the rest pass.
 #[derive(Debug, Clone, Copy, Default)]
@@ -78,6 +79,7 @@ pub(crate) struct Line {
     pub(crate) random: Arc<Mutex<Random>>,
 }
 
+    pub(crate) kubelet: Written,
 impl Line {
     pub(crate) fn client(self) -> Client {
         let line = service_fn(move |request: Request<Body>| {
@@ -136,6 +138,10 @@ impl Line {
             self.note(&format!("{shown} done {}", answer.status().as_u16()));
         }
         match fate {
+            if is_pod_status(&path) {
+                // It lives as long as the world.
+                let _ = self.kubelet.send(object_path(&path).to_owned()).await;
+            }
             Fate::Unanswered(after) => {
                 sleep(after).await;
                 Ok(failure(504))

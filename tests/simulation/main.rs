@@ -45,6 +45,7 @@
 mod calls;
 mod direct;
 mod accidents;
+mod accidents;
 mod driver;
 mod ending;
 mod facts;

@@ -272,6 +272,7 @@ impl Product<'_> {
             witness: self.world.witness.clone(),
             weather: self.weather.clone(),
             random: Arc::new(Mutex::new(self.random.fork())),
+            kubelet: self.world.kubelet.clone(),
         }
     }
 

@@ -265,7 +265,7 @@ pub(crate) fn is_judged(path: &str) -> bool {
     is_pod_status(path) || path.contains("webhookconfigurations")
 }
 
-fn is_pod_status(path: &str) -> bool {
+pub(crate) fn is_pod_status(path: &str) -> bool {
     path.contains("/pods/") && path.ends_with("/status")
 }
 
