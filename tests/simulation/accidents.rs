@@ -119,6 +119,7 @@ impl Driver {
             refused: share(30),
             denied: share(30),
             unanswered: share(30),
+            no_lease: false,
             slow: share(60),
             late: share(50),
         };
@@ -132,6 +133,14 @@ impl Driver {
                 late: 100,
                 ..Weather::default()
             },
+            // Nor is it told that another leads.
+            2 => {
+                self.world.api.faults().close_watches();
+                Weather {
+                    no_lease: true,
+                    ..Weather::default()
+                }
+            }
             _ => weather,
         };
         self.note(&format!("{} has {weather:?}", self.replicas[which].name));

@@ -24,6 +24,8 @@ use crate::witness::{Witness, is_judged, is_pod_status, object_path};
 pub(crate) struct Weather {
     /// No connection.
     pub(crate) refused: u64,
+    /// The Lease is out of reach, though all else may be done: it has a priority level of its own.
+    pub(crate) no_lease: bool,
     /// 500, 429 or, for a patch, 409, and nothing is done.
     pub(crate) denied: u64,
     /// It is done, and the answer is a failure, or none.
@@ -77,9 +79,9 @@ pub(crate) struct Line {
     pub(crate) witness: Witness,
     pub(crate) weather: Arc<Mutex<Weather>>,
     pub(crate) random: Arc<Mutex<Random>>,
+    pub(crate) kubelet: Written,
 }
 
-    pub(crate) kubelet: Written,
 impl Line {
     pub(crate) fn client(self) -> Client {
         let line = service_fn(move |request: Request<Body>| {
@@ -92,8 +94,11 @@ impl Line {
 
     async fn carry(self, request: Request<Body>) -> std::io::Result<Response<ResponseBody>> {
         let weather = *self.weather.lock();
-        let fate = weather.fate(&mut self.random.lock());
         let (head, body) = request.into_parts();
+        let fate = match weather.fate(&mut self.random.lock()) {
+            _ if weather.no_lease && head.uri.path().contains("/leases") => Fate::Refused,
+            fate => fate,
+        };
         let body = body
             .collect()
             .await
@@ -133,15 +138,15 @@ impl Line {
             && let Some(after) = direct::get(api, object_path(&path))
         {
             self.witness.patched(&sent, &before, &after);
+            if is_pod_status(&path) {
+                // It lives as long as the world.
+                let _ = self.kubelet.send(object_path(&path).to_owned()).await;
+            }
         }
         if fate != Fate::Passes || !answer.status().is_success() {
             self.note(&format!("{shown} done {}", answer.status().as_u16()));
         }
         match fate {
-            if is_pod_status(&path) {
-                // It lives as long as the world.
-                let _ = self.kubelet.send(object_path(&path).to_owned()).await;
-            }
             Fate::Unanswered(after) => {
                 sleep(after).await;
                 Ok(failure(504))
