@@ -248,17 +248,28 @@ impl Driver {
         name: Option<&str>,
         ip: Option<&str>,
     ) -> Option<Key> {
+        let by_hand = self
+            .random
+            .percent(15)
+            .then(|| self.some_binding(namespace))
+            .flatten();
+        self.gated_pod(namespace, app, (name, ip), by_hand).await
+    }
+
+    /// The same of a pod whose owner gave it a gate by hand.
+    pub(crate) async fn gated_pod(
+        &mut self,
+        namespace: &str,
+        app: &str,
+        (name, ip): (Option<&str>, Option<&str>),
+        by_hand: Option<String>,
+    ) -> Option<Key> {
         self.number += 1;
         let name = name.map_or_else(|| format!("{app}-{}", self.number), str::to_owned);
         let key: Key = (namespace.to_owned(), name.clone());
         let ip = ip
             .map(str::to_owned)
             .or_else(|| self.free_address(namespace))?;
-        let by_hand = self
-            .random
-            .percent(15)
-            .then(|| self.some_binding(namespace))
-            .flatten();
         let by_hand = by_hand.map(|name| json!([{ "conditionType": gate(&name) }]));
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",

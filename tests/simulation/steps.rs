@@ -182,6 +182,10 @@ impl Driver {
         let (key, app) = ((namespace, name), self.some_app());
         let exists = self.world.facts.lock().bindings.contains_key(&key);
         if !exists {
+            if self.random.percent(30) {
+                let late = self.random.millis(50_000, 90_000);
+                return self.gate_is_told_first(&key, &app, late).await;
+            }
             return self.bind(&key, &app).await;
         }
         let path = format!("{}/{}", bindings_path(&key.0), key.1);
@@ -196,6 +200,17 @@ impl Driver {
             self.pass(gap).await;
             self.bind(&key, &app).await;
         }
+    }
+
+    /// A binding and a pod with its gate come, and no watch tells of the binding for so long that it seems
+    /// not to be there.
+    async fn gate_is_told_first(&mut self, binding: &Key, app: &str, late: Duration) {
+        self.note(&format!("watches of bindings are late by {late:?}"));
+        let faults = self.world.api.faults();
+        faults.delay_watch("targetgroupbindings", late);
+        self.bind(binding, app).await;
+        let gate = Some(binding.1.clone());
+        self.gated_pod(&binding.0, app, (None, None), gate).await;
     }
 
     async fn service_changes(&mut self) {
