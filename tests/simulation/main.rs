@@ -26,7 +26,8 @@
 //!   its `caBundle`, and nothing else.
 //! - *no gate lost or doubled*: an admission leaves everything of a pod and adds each gate once; a
 //!   status patch leaves as many conditions, each type once.
-//! - *the rate is kept*: no replica asks ELB more often than a bucket of its rate and burst allows.
+//! - *the rate is kept*: in no window of time, of any length, does a replica ask ELB more often than the
+//!   burst and what the highest rate allows in that length. It begins with a lower rate and climbs.
 //! - *nothing panics*, no part of the product ends, and all of it rests once there is nothing to do.
 //!
 //! Judged in the end, by [`ending`]:
@@ -43,13 +44,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+mod accidents;
 mod calls;
 mod direct;
-mod accidents;
-mod accidents;
 mod driver;
 mod ending;
 mod facts;
+mod kubelet;
 mod line;
 mod random;
 mod replica;

@@ -40,7 +40,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-use crate::calls::{self, BURST, RATE};
+use crate::calls::{self, BURST, HIGHEST, RATE};
 use crate::line::{Line, Weather};
 use crate::random::Random;
 use crate::world::World;
@@ -278,7 +278,7 @@ impl Product<'_> {
 
     /// What talks to AWS.
     fn aws(&mut self) -> (Budget, ElbClient, TargetGroups) {
-        let budget = Budget::new(RATE, BURST, self.metrics.clone());
+        let budget = Budget::between(RATE, HIGHEST, BURST, self.metrics.clone());
         let http = calls::client(&self.world.elb, &self.world.witness, &self.incarnation);
         let elb = ElbClient::new(
             self.world.aws(http),
