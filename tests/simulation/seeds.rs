@@ -16,7 +16,7 @@ const SEEDS: u64 = 200;
 const ENOUGH: usize = 3;
 
 /// What must happen in some of so many seeds, or the simulation has ceased to reach it.
-const REACHED: [&str; 13] = [
+const REACHED: [&str; 16] = [
     ": healthy\n",
     ": healthy at a used address\n",
     ": not selected\n",
@@ -30,6 +30,9 @@ const REACHED: [&str; 13] = [
     "hears DescribeTargetGroups",
     "PATCH /apis/admissionregistration.k8s.io",
     " is down\n",
+    ", faster than at first\n",
+    "no_lease: true",
+    "kubelet PATCH ",
 ];
 
 /// What a run left.
