@@ -40,7 +40,7 @@
 //! - *bounded*: there are no more tasks than two idle replicas need.
 //!
 //! The same seed makes the same trace, byte by byte. `SEED=n` runs one seed and prints its trace,
-//! `SEEDS=n` runs so many from `FIRST_SEED` on, as `make simulate` does.
+//! `SEEDS=n` runs so many from `FIRST_SEED` on, as `make simulate` does, until `ENOUGH` (3) have failed.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
