@@ -133,18 +133,29 @@ impl Driver {
                 late: 100,
                 ..Weather::default()
             },
-            // Nor is it told that another leads.
-            2 => {
-                self.world.api.faults().close_watches();
-                Weather {
-                    no_lease: true,
-                    ..Weather::default()
-                }
-            }
             _ => weather,
         };
         self.note(&format!("{} has {weather:?}", self.replicas[which].name));
         *self.replicas[which].weather.lock() = weather;
+    }
+
+    /// Who leads can do all but renew the Lease, and is not told that another leads. Then there is something
+    /// to write.
+    pub(crate) async fn lease_is_out_of_reach(&mut self) {
+        let holder = self.world.witness.holder().unwrap_or_default();
+        let mut replicas = self.replicas.iter();
+        let Some(leader) = replicas.find(|replica| holder.starts_with(replica.name)) else {
+            return;
+        };
+        *leader.weather.lock() = Weather {
+            no_lease: true,
+            ..Weather::default()
+        };
+        self.note(&format!("the Lease is out of reach of {holder}"));
+        self.world.api.faults().close_watches();
+        let time = self.random.millis(10_000, 20_000);
+        self.pass(time).await;
+        self.pod_comes().await;
     }
 
     pub(crate) fn clock_jumps(&mut self) {

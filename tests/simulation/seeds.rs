@@ -31,7 +31,7 @@ const REACHED: [&str; 16] = [
     "PATCH /apis/admissionregistration.k8s.io",
     " is down\n",
     ", faster than at first\n",
-    "no_lease: true",
+    "the Lease is out of reach of ",
     "kubelet PATCH ",
 ];
 

@@ -34,7 +34,8 @@ impl Driver {
             60..72 => self.elb_has_trouble(),
             72..76 => self.registrar_pauses(),
             76..84 => self.watches_have_trouble().await,
-            84..91 => self.lines_have_trouble(),
+            84..89 => self.lines_have_trouble(),
+            89..91 => self.lease_is_out_of_reach().await,
             91..93 => self.clock_jumps(),
             93..99 => self.replica_dies(),
             _ => self.replica_leaves(),
@@ -67,7 +68,7 @@ impl Driver {
         self.world.trace.note("world", what);
     }
 
-    async fn pod_comes(&mut self) {
+    pub(crate) async fn pod_comes(&mut self) {
         let (namespace, app) = (self.some_namespace(), self.some_app());
         self.pod(&namespace, &app, None, None).await;
     }

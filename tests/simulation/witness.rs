@@ -71,7 +71,8 @@ impl Witness {
         }
     }
 
-    fn holder(&self) -> Option<String> {
+    /// Who leads, by the Lease.
+    pub(crate) fn holder(&self) -> Option<String> {
         let lease = direct::get(&self.api, LEASE)?;
         let holder = lease["spec"]["holderIdentity"].as_str()?;
         Some(holder.to_owned())
