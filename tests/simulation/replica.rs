@@ -48,7 +48,7 @@ use crate::world::World;
 /// The product's own namespace.
 pub(crate) const HOME: &str = "targetgate-system";
 /// How long a gate waits whose binding was never seen.
-const ORPHAN_AFTER: Duration = Duration::from_secs(45);
+pub(crate) const ORPHAN_AFTER: Duration = Duration::from_secs(45);
 /// Polls without time moving on, of a product that would never let it.
 const RESTLESS: u64 = 100_000;
 /// Connections of the API server that are not accepted yet.

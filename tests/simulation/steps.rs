@@ -8,6 +8,7 @@ use targetgate_sandbox::elb::health::CheckFailure;
 
 use crate::driver::{Driver, bindings_path, pod_path};
 use crate::facts::{Key, Pod};
+use crate::replica::ORPHAN_AFTER;
 
 /// The resources whose watches may be late.
 pub(crate) const WATCHED: [&str; 5] = [
@@ -183,9 +184,8 @@ impl Driver {
         let (key, app) = ((namespace, name), self.some_app());
         let exists = self.world.facts.lock().bindings.contains_key(&key);
         if !exists {
-            if self.random.percent(30) {
-                let late = self.random.millis(50_000, 90_000);
-                return self.gate_is_told_first(&key, &app, late).await;
+            if self.random.percent(50) {
+                return self.gate_is_told_first(&key, &app).await;
             }
             return self.bind(&key, &app).await;
         }
@@ -204,14 +204,18 @@ impl Driver {
     }
 
     /// A binding and a pod with its gate come, and no watch tells of the binding for so long that it seems
-    /// not to be there.
-    async fn gate_is_told_first(&mut self, binding: &Key, app: &str, late: Duration) {
-        self.note(&format!("watches of bindings are late by {late:?}"));
-        let faults = self.world.api.faults();
-        faults.delay_watch("targetgroupbindings", late);
+    /// not to be there. In the end one does.
+    async fn gate_is_told_first(&mut self, binding: &Key, app: &str) {
+        let bindings = "targetgroupbindings";
+        let late = ORPHAN_AFTER + self.random.millis(5_000, 20_000);
+        self.note(&format!("watches of {bindings} are late by {late:?}"));
+        self.world.api.faults().delay_watch(bindings, late);
         self.bind(binding, app).await;
         let gate = Some(binding.1.clone());
         self.gated_pod(&binding.0, app, (None, None), gate).await;
+        self.pass(late).await;
+        let faults = self.world.api.faults();
+        faults.delay_watch(bindings, Duration::ZERO);
     }
 
     async fn service_changes(&mut self) {
