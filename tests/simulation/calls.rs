@@ -18,27 +18,32 @@ use tokio::time::Instant;
 use crate::facts::Heard;
 use crate::witness::Witness;
 
-/// The rate in force, and the burst, of every replica.
+/// The calls a second that every replica begins with, those that it may climb to, and the burst.
 pub(crate) const RATE: f64 = 2.0;
+pub(crate) const HIGHEST: f64 = 3.0;
 pub(crate) const BURST: u32 = 5;
 
-/// The most that a replica may have asked: a token bucket that is counted from outside.
+/// The most that a replica may ask at a rate: a token bucket that is counted from outside. It runs dry
+/// as soon as there is any window of time, of whatever length, with more calls than the burst and what
+/// the rate allows in that length.
 #[derive(Debug)]
 struct Allowance {
+    rate: f64,
     tokens: f64,
     counted: Instant,
 }
 
 impl Allowance {
-    fn new() -> Self {
+    fn of(rate: f64) -> Self {
         Self {
+            rate,
             tokens: f64::from(BURST),
             counted: Instant::now(),
         }
     }
 
     fn spend(&mut self) -> bool {
-        let gained = self.counted.elapsed().as_secs_f64() * RATE;
+        let gained = self.counted.elapsed().as_secs_f64() * self.rate;
         self.tokens = (self.tokens + gained).min(f64::from(BURST)) - 1.0;
         self.counted = Instant::now();
         // What rounding may take.
@@ -49,14 +54,16 @@ impl Allowance {
 /// An HTTP client for the SDK of one life of a replica.
 pub(crate) fn client(elb: &Elb, witness: &Witness, incarnation: &str) -> SharedHttpClient {
     let (inner, witness) = (elb.http_client(), witness.clone());
-    let allowance = Arc::new(Mutex::new(Allowance::new()));
+    let first = Arc::new(Mutex::new(Allowance::of(RATE)));
+    let most = Arc::new(Mutex::new(Allowance::of(HIGHEST)));
     let incarnation: Arc<str> = incarnation.into();
     http_client_fn(
         move |settings: &HttpConnectorSettings, parts: &RuntimeComponents| {
             SharedHttpConnector::new(Overheard {
                 inner: inner.http_connector(settings, parts),
                 witness: witness.clone(),
-                allowance: allowance.clone(),
+                first: first.clone(),
+                most: most.clone(),
                 incarnation: incarnation.clone(),
             })
         },
@@ -67,7 +74,9 @@ pub(crate) fn client(elb: &Elb, witness: &Witness, incarnation: &str) -> SharedH
 struct Overheard {
     inner: SharedHttpConnector,
     witness: Witness,
-    allowance: Arc<Mutex<Allowance>>,
+    /// At the rate that it begins with, and at the highest.
+    first: Arc<Mutex<Allowance>>,
+    most: Arc<Mutex<Allowance>>,
     incarnation: Arc<str>,
 }
 
@@ -80,7 +89,7 @@ impl fmt::Debug for Overheard {
 impl HttpConnector for Overheard {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let (this, sent) = (self.clone(), Instant::now());
-        if !self.allowance.lock().spend() {
+        if !self.most.lock().spend() {
             let what = format!("{} asks ELB more often than it may", self.incarnation);
             self.witness.trace.violated("the rate is kept", &what);
         }
@@ -91,9 +100,14 @@ impl HttpConnector for Overheard {
         let action = asked.get("Action").cloned().unwrap_or_default();
         let arn = asked.get("TargetGroupArn").cloned().unwrap_or_default();
         let group = arn.split('/').nth(1).unwrap_or_default().to_owned();
-        self.witness
-            .trace
-            .note(&self.incarnation, &format!("asks {action} {group}"));
+        let climbed = match self.first.lock().spend() {
+            true => "",
+            false => ", faster than at first",
+        };
+        self.witness.trace.note(
+            &self.incarnation,
+            &format!("asks {action} {group}{climbed}"),
+        );
         HttpConnectorFuture::new(async move {
             let answer = this.inner.call(request).await?;
             let code = answer.status().as_u16();

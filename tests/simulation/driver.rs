@@ -8,6 +8,7 @@ use targetgate_sandbox::elb::faults::On;
 use tokio::time::{Instant, sleep};
 
 use crate::facts::{Binding, Key, Pod, Service};
+use crate::line::Weather;
 use crate::random::Random;
 use crate::replica::Replica;
 use crate::world::World;
@@ -16,6 +17,8 @@ use crate::world::World;
 const STEPS: usize = 18;
 /// How long the replicas are given to make a certificate that the API server trusts.
 const CERTIFIED_WITHIN: Duration = Duration::from_secs(8);
+/// Of a hundred answers so many, at most, are slower than what watches tell, before anything goes wrong.
+const SLOW: u64 = 40;
 /// Addresses that the pods of a namespace take turns with.
 const ADDRESSES: u64 = 7;
 const CONDITION_PREFIX: &str = "target-health.elbv2.k8s.aws";
@@ -51,6 +54,14 @@ impl Driver {
         };
         driver.attend_replicas().await;
         sleep(CERTIFIED_WITHIN).await;
+        for replica in &driver.replicas {
+            let slow = driver.random.between(0, SLOW);
+            let weather = Weather {
+                slow,
+                ..Weather::default()
+            };
+            *replica.weather.lock() = weather;
+        }
         for n in 1..=driver.random.between(1, 2) {
             driver.namespace(&format!("ns-{n}")).await;
         }
@@ -237,17 +248,28 @@ impl Driver {
         name: Option<&str>,
         ip: Option<&str>,
     ) -> Option<Key> {
+        let by_hand = self
+            .random
+            .percent(15)
+            .then(|| self.some_binding(namespace))
+            .flatten();
+        self.gated_pod(namespace, app, (name, ip), by_hand).await
+    }
+
+    /// The same of a pod whose owner gave it a gate by hand.
+    pub(crate) async fn gated_pod(
+        &mut self,
+        namespace: &str,
+        app: &str,
+        (name, ip): (Option<&str>, Option<&str>),
+        by_hand: Option<String>,
+    ) -> Option<Key> {
         self.number += 1;
         let name = name.map_or_else(|| format!("{app}-{}", self.number), str::to_owned);
         let key: Key = (namespace.to_owned(), name.clone());
         let ip = ip
             .map(str::to_owned)
             .or_else(|| self.free_address(namespace))?;
-        let by_hand = self
-            .random
-            .percent(15)
-            .then(|| self.some_binding(namespace))
-            .flatten();
         let by_hand = by_hand.map(|name| json!([{ "conditionType": gate(&name) }]));
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",

@@ -15,14 +15,17 @@ use tokio::time::sleep;
 use tower::{Service as _, service_fn};
 
 use crate::direct;
+use crate::kubelet::Written;
 use crate::random::Random;
-use crate::witness::{Witness, is_judged, object_path};
+use crate::witness::{Witness, is_judged, is_pod_status, object_path};
 
 /// Of a hundred requests so many meet this; the rest pass.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Weather {
     /// No connection.
     pub(crate) refused: u64,
+    /// The Lease is out of reach, though all else may be done: it has a priority level of its own.
+    pub(crate) no_lease: bool,
     /// 500, 429 or, for a patch, 409, and nothing is done.
     pub(crate) denied: u64,
     /// It is done, and the answer is a failure, or none.
@@ -76,6 +79,7 @@ pub(crate) struct Line {
     pub(crate) witness: Witness,
     pub(crate) weather: Arc<Mutex<Weather>>,
     pub(crate) random: Arc<Mutex<Random>>,
+    pub(crate) kubelet: Written,
 }
 
 impl Line {
@@ -90,8 +94,11 @@ impl Line {
 
     async fn carry(self, request: Request<Body>) -> std::io::Result<Response<ResponseBody>> {
         let weather = *self.weather.lock();
-        let fate = weather.fate(&mut self.random.lock());
         let (head, body) = request.into_parts();
+        let fate = match weather.fate(&mut self.random.lock()) {
+            _ if weather.no_lease && head.uri.path().contains("/leases") => Fate::Refused,
+            fate => fate,
+        };
         let body = body
             .collect()
             .await
@@ -131,6 +138,10 @@ impl Line {
             && let Some(after) = direct::get(api, object_path(&path))
         {
             self.witness.patched(&sent, &before, &after);
+            if is_pod_status(&path) {
+                // It lives as long as the world.
+                let _ = self.kubelet.send(object_path(&path).to_owned()).await;
+            }
         }
         if fate != Fate::Passes || !answer.status().is_success() {
             self.note(&format!("{shown} done {}", answer.status().as_u16()));

@@ -3,9 +3,10 @@
 //! One thread, time paused, no socket: the sandbox's API server and ELB, two replicas of the product
 //! (admission over TLS, index, loop, certificate keeper, election), and a driver that draws steps from
 //! a seed. Pods, rollouts, bindings, Services and leaders come and go; watches are cut, late, told 410;
-//! requests are refused, conflict, time out after having worked, arrive when their sender is dead; ELB
-//! throttles, hangs, fails, answers late and from the past, and addresses are re-used; clocks jump;
-//! replicas die at any poll. Then the faults end, and what is left has to come right.
+//! requests are refused, conflict, time out after having worked, arrive when their sender is dead; the
+//! Lease is out of reach while all else is not; a kubelet writes to a pod right after us; ELB throttles,
+//! hangs, fails, answers late and from the past, and addresses are re-used; clocks jump; replicas die at
+//! any poll. Then the faults end, and what is left has to come right.
 //!
 //! # The invariants
 //!
@@ -25,7 +26,8 @@
 //!   its `caBundle`, and nothing else.
 //! - *no gate lost or doubled*: an admission leaves everything of a pod and adds each gate once; a
 //!   status patch leaves as many conditions, each type once.
-//! - *the rate is kept*: no replica asks ELB more often than a bucket of its rate and burst allows.
+//! - *the rate is kept*: in no window of time, of any length, does a replica ask ELB more often than the
+//!   burst and what the highest rate allows in that length. It begins with a lower rate and climbs.
 //! - *nothing panics*, no part of the product ends, and all of it rests once there is nothing to do.
 //!
 //! Judged in the end, by [`ending`]:
@@ -38,15 +40,17 @@
 //! - *bounded*: there are no more tasks than two idle replicas need.
 //!
 //! The same seed makes the same trace, byte by byte. `SEED=n` runs one seed and prints its trace,
-//! `SEEDS=n` runs so many from `FIRST_SEED` on, as `make simulate` does.
+//! `SEEDS=n` runs so many from `FIRST_SEED` on, as `make simulate` does, until `ENOUGH` (3) have failed.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+mod accidents;
 mod calls;
 mod direct;
 mod driver;
 mod ending;
 mod facts;
+mod kubelet;
 mod line;
 mod random;
 mod replica;

@@ -40,7 +40,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-use crate::calls::{self, BURST, RATE};
+use crate::calls::{self, BURST, HIGHEST, RATE};
 use crate::line::{Line, Weather};
 use crate::random::Random;
 use crate::world::World;
@@ -48,7 +48,7 @@ use crate::world::World;
 /// The product's own namespace.
 pub(crate) const HOME: &str = "targetgate-system";
 /// How long a gate waits whose binding was never seen.
-const ORPHAN_AFTER: Duration = Duration::from_secs(45);
+pub(crate) const ORPHAN_AFTER: Duration = Duration::from_secs(45);
 /// Polls without time moving on, of a product that would never let it.
 const RESTLESS: u64 = 100_000;
 /// Connections of the API server that are not accepted yet.
@@ -272,12 +272,13 @@ impl Product<'_> {
             witness: self.world.witness.clone(),
             weather: self.weather.clone(),
             random: Arc::new(Mutex::new(self.random.fork())),
+            kubelet: self.world.kubelet.clone(),
         }
     }
 
     /// What talks to AWS.
     fn aws(&mut self) -> (Budget, ElbClient, TargetGroups) {
-        let budget = Budget::new(RATE, BURST, self.metrics.clone());
+        let budget = Budget::between(RATE, HIGHEST, BURST, self.metrics.clone());
         let http = calls::client(&self.world.elb, &self.world.witness, &self.incarnation);
         let elb = ElbClient::new(
             self.world.aws(http),

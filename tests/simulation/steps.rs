@@ -1,19 +1,14 @@
 //! What may happen: one step is one of these, drawn from the seed.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::StatusCode;
 use serde_json::json;
-use targetgate_sandbox::api::Away;
 use targetgate_sandbox::elb::check::CheckOutcome;
-use targetgate_sandbox::elb::faults::On;
 use targetgate_sandbox::elb::health::CheckFailure;
-use tokio::time::Instant;
 
 use crate::driver::{Driver, bindings_path, pod_path};
 use crate::facts::{Key, Pod};
-use crate::line::Weather;
+use crate::replica::ORPHAN_AFTER;
 
 /// The resources whose watches may be late.
 pub(crate) const WATCHED: [&str; 5] = [
@@ -23,9 +18,6 @@ pub(crate) const WATCHED: [&str; 5] = [
     "namespaces",
     "leases",
 ];
-const HEALTH: &str = "DescribeTargetHealth";
-/// By how much a wall clock may be wrong.
-const YEAR: i64 = 365 * 24 * 3600;
 
 impl Driver {
     pub(crate) async fn step(&mut self) {
@@ -43,7 +35,8 @@ impl Driver {
             60..72 => self.elb_has_trouble(),
             72..76 => self.registrar_pauses(),
             76..84 => self.watches_have_trouble().await,
-            84..91 => self.lines_have_trouble(),
+            84..89 => self.lines_have_trouble(),
+            89..91 => self.lease_is_out_of_reach().await,
             91..93 => self.clock_jumps(),
             93..99 => self.replica_dies(),
             _ => self.replica_leaves(),
@@ -72,11 +65,11 @@ impl Driver {
         format!("svc-{}", self.random.between(1, 2))
     }
 
-    fn note(&self, what: &str) {
+    pub(crate) fn note(&self, what: &str) {
         self.world.trace.note("world", what);
     }
 
-    async fn pod_comes(&mut self) {
+    pub(crate) async fn pod_comes(&mut self) {
         let (namespace, app) = (self.some_namespace(), self.some_app());
         self.pod(&namespace, &app, None, None).await;
     }
@@ -191,6 +184,9 @@ impl Driver {
         let (key, app) = ((namespace, name), self.some_app());
         let exists = self.world.facts.lock().bindings.contains_key(&key);
         if !exists {
+            if self.random.percent(50) {
+                return self.gate_is_told_first(&key, &app).await;
+            }
             return self.bind(&key, &app).await;
         }
         let path = format!("{}/{}", bindings_path(&key.0), key.1);
@@ -205,6 +201,21 @@ impl Driver {
             self.pass(gap).await;
             self.bind(&key, &app).await;
         }
+    }
+
+    /// A binding and a pod with its gate come, and no watch tells of the binding for so long that it seems
+    /// not to be there. In the end one does.
+    async fn gate_is_told_first(&mut self, binding: &Key, app: &str) {
+        let bindings = "targetgroupbindings";
+        let late = ORPHAN_AFTER + self.random.millis(5_000, 20_000);
+        self.note(&format!("watches of {bindings} are late by {late:?}"));
+        self.world.api.faults().delay_watch(bindings, late);
+        self.bind(binding, app).await;
+        let gate = Some(binding.1.clone());
+        self.gated_pod(&binding.0, app, (None, None), gate).await;
+        self.pass(late).await;
+        let faults = self.world.api.faults();
+        faults.delay_watch(bindings, Duration::ZERO);
     }
 
     async fn service_changes(&mut self) {
@@ -249,156 +260,5 @@ impl Driver {
         };
         self.note(&format!("checks of {} find {outcome:?}", pod.ip));
         self.world.probe.answer(pod.target(), outcome);
-    }
-
-    fn elb_has_trouble(&mut self) {
-        let arns: Vec<String> = {
-            let facts = self.world.facts.lock();
-            facts.groups.values().flatten().cloned().collect()
-        };
-        let Some(arn) = self.random.pick(&arns) else {
-            return;
-        };
-        let faults = self.world.elb.faults();
-        let what = match self.random.below(9) {
-            0 => {
-                faults.throttle(2.0, 3);
-                "throttles"
-            }
-            1 => {
-                faults.unthrottle();
-                "throttles no more"
-            }
-            2 => {
-                let on = On::arn(&arn);
-                faults.hang(on.clone());
-                self.hanging.push(on);
-                "hangs"
-            }
-            3 => {
-                self.hanging.drain(..).for_each(|on| faults.release(&on));
-                "hangs no more"
-            }
-            4 => {
-                let times = Some(u32::try_from(self.random.between(1, 4)).unwrap());
-                faults.fail(
-                    On::action(HEALTH),
-                    "InternalFailure",
-                    StatusCode::BAD_GATEWAY,
-                    times,
-                );
-                "fails"
-            }
-            5 => {
-                faults.delay(self.random.millis(0, 12_000));
-                "is slow"
-            }
-            6 => {
-                faults.delay(Duration::ZERO);
-                "is quick"
-            }
-            7 => {
-                self.world.elb.freeze(&arn).unwrap();
-                self.frozen.push(arn);
-                "answers from the past"
-            }
-            _ => {
-                self.frozen.drain(..).for_each(|arn| faults.thaw(&arn));
-                "answers from the present"
-            }
-        };
-        self.note(&format!("ELB {what}"));
-    }
-
-    fn registrar_pauses(&mut self) {
-        let on = !self.world.registers.fetch_xor(true, Ordering::Relaxed);
-        self.note(&format!("targets are registered: {on}"));
-    }
-
-    async fn watches_have_trouble(&mut self) {
-        let resource = self.random.pick(&WATCHED).unwrap_or_default();
-        match self.random.below(6) {
-            0 => self.world.api.faults().close_watches(),
-            1 => self.world.api.forget_history(),
-            2 => {
-                self.world.api.faults().away(Some(Away::Refusing));
-                let time = self.random.millis(100, 25_000);
-                self.note(&format!("the API server is away for {time:?}"));
-                self.pass(time).await;
-                self.world.api.faults().away(None);
-            }
-            3 => self
-                .world
-                .api
-                .faults()
-                .delay_watch(resource, Duration::ZERO),
-            _ => {
-                let delay = self.random.millis(0, 90_000);
-                self.note(&format!("watches of {resource} are late by {delay:?}"));
-                self.world.api.faults().delay_watch(resource, delay);
-            }
-        }
-    }
-
-    fn lines_have_trouble(&mut self) {
-        let which = self.random.below(2);
-        let mut share = |most| {
-            if self.random.percent(50) {
-                self.random.between(0, most)
-            } else {
-                0
-            }
-        };
-        let weather = Weather {
-            refused: share(30),
-            denied: share(30),
-            unanswered: share(30),
-            slow: share(60),
-            late: share(50),
-        };
-        // Now and then nothing passes, so that a leader cannot renew its Lease.
-        let weather = match self.random.below(6) {
-            0 => Weather {
-                refused: 100,
-                ..Weather::default()
-            },
-            1 => Weather {
-                late: 100,
-                ..Weather::default()
-            },
-            _ => weather,
-        };
-        self.note(&format!("{} has {weather:?}", self.replicas[which].name));
-        *self.replicas[which].weather.lock() = weather;
-    }
-
-    fn clock_jumps(&mut self) {
-        let which = self.random.below(2);
-        let by = i64::try_from(self.random.next() % (2 * YEAR as u64)).unwrap() - YEAR;
-        self.note(&format!(
-            "the clock of {} is off by {by} s",
-            self.replicas[which].name
-        ));
-        self.replicas[which].skew.store(by, Ordering::Relaxed);
-    }
-
-    fn replica_dies(&mut self) {
-        let (which, polls) = (self.random.below(2), self.random.between(1, 300));
-        let down = self.random.millis(500, 30_000);
-        let replica = &mut self.replicas[which];
-        replica.dies_after(polls);
-        replica.starts_at = Instant::now() + down;
-        let name = replica.name;
-        self.note(&format!("{name} dies after {polls} polls"));
-    }
-
-    fn replica_leaves(&mut self) {
-        let which = self.random.below(2);
-        let down = self.random.millis(500, 10_000);
-        let replica = &mut self.replicas[which];
-        replica.stop();
-        replica.starts_at = Instant::now() + down;
-        let name = replica.name;
-        self.note(&format!("{name} is stopped"));
     }
 }

@@ -71,7 +71,8 @@ impl Witness {
         }
     }
 
-    fn holder(&self) -> Option<String> {
+    /// Who leads, by the Lease.
+    pub(crate) fn holder(&self) -> Option<String> {
         let lease = direct::get(&self.api, LEASE)?;
         let holder = lease["spec"]["holderIdentity"].as_str()?;
         Some(holder.to_owned())
@@ -265,7 +266,7 @@ pub(crate) fn is_judged(path: &str) -> bool {
     is_pod_status(path) || path.contains("webhookconfigurations")
 }
 
-fn is_pod_status(path: &str) -> bool {
+pub(crate) fn is_pod_status(path: &str) -> bool {
     path.contains("/pods/") && path.ends_with("/status")
 }
 

@@ -26,6 +26,7 @@ use tokio::time::sleep;
 
 use crate::direct::{self, Answer};
 use crate::facts::{Facts, PORT};
+use crate::kubelet::{Written, kubelet};
 use crate::random::Random;
 use crate::replica::HOME;
 use crate::trace::Trace;
@@ -47,6 +48,8 @@ pub(crate) struct World {
     pub(crate) facts: Arc<Mutex<Facts>>,
     pub(crate) trace: Trace,
     pub(crate) witness: Witness,
+    /// Who looks at a pod once we have written to it.
+    pub(crate) kubelet: Written,
     /// Whether targets are registered and deregistered.
     pub(crate) registers: Arc<AtomicBool>,
     _actors: JoinSet<()>,
@@ -88,6 +91,8 @@ impl World {
         let mut actors = JoinSet::new();
         actors.spawn(elb.run());
         actors.spawn(register(elb.clone(), facts.clone(), registers.clone()));
+        let (kubelet, run) = kubelet(api.clone(), trace.clone(), random.fork());
+        actors.spawn(run);
         let world = Self {
             api,
             elb,
@@ -97,6 +102,7 @@ impl World {
             facts,
             trace,
             witness,
+            kubelet,
             registers,
             _actors: actors,
         };

@@ -1,0 +1,190 @@
+//! Steps that are accidents: of ELB, of the API server, of the lines to it, of clocks and replicas.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use http::StatusCode;
+use targetgate_sandbox::api::Away;
+use targetgate_sandbox::elb::faults::On;
+use tokio::time::Instant;
+
+use crate::driver::Driver;
+use crate::line::Weather;
+use crate::steps::WATCHED;
+
+const HEALTH: &str = "DescribeTargetHealth";
+/// By how much a wall clock may be wrong.
+const YEAR: i64 = 365 * 24 * 3600;
+
+impl Driver {
+    pub(crate) fn elb_has_trouble(&mut self) {
+        let arns: Vec<String> = {
+            let facts = self.world.facts.lock();
+            facts.groups.values().flatten().cloned().collect()
+        };
+        let Some(arn) = self.random.pick(&arns) else {
+            return;
+        };
+        let faults = self.world.elb.faults();
+        let what = match self.random.below(9) {
+            0 => {
+                faults.throttle(2.0, 3);
+                "throttles"
+            }
+            1 => {
+                faults.unthrottle();
+                "throttles no more"
+            }
+            2 => {
+                let on = On::arn(&arn);
+                faults.hang(on.clone());
+                self.hanging.push(on);
+                "hangs"
+            }
+            3 => {
+                self.hanging.drain(..).for_each(|on| faults.release(&on));
+                "hangs no more"
+            }
+            4 => {
+                let times = Some(u32::try_from(self.random.between(1, 4)).unwrap());
+                faults.fail(
+                    On::action(HEALTH),
+                    "InternalFailure",
+                    StatusCode::BAD_GATEWAY,
+                    times,
+                );
+                "fails"
+            }
+            5 => {
+                faults.delay(self.random.millis(0, 12_000));
+                "is slow"
+            }
+            6 => {
+                faults.delay(Duration::ZERO);
+                "is quick"
+            }
+            7 => {
+                self.world.elb.freeze(&arn).unwrap();
+                self.frozen.push(arn);
+                "answers from the past"
+            }
+            _ => {
+                self.frozen.drain(..).for_each(|arn| faults.thaw(&arn));
+                "answers from the present"
+            }
+        };
+        self.note(&format!("ELB {what}"));
+    }
+
+    pub(crate) fn registrar_pauses(&mut self) {
+        let on = !self.world.registers.fetch_xor(true, Ordering::Relaxed);
+        self.note(&format!("targets are registered: {on}"));
+    }
+
+    pub(crate) async fn watches_have_trouble(&mut self) {
+        let resource = self.random.pick(&WATCHED).unwrap_or_default();
+        match self.random.below(6) {
+            0 => self.world.api.faults().close_watches(),
+            1 => self.world.api.forget_history(),
+            2 => {
+                self.world.api.faults().away(Some(Away::Refusing));
+                let time = self.random.millis(100, 25_000);
+                self.note(&format!("the API server is away for {time:?}"));
+                self.pass(time).await;
+                self.world.api.faults().away(None);
+            }
+            3 => self
+                .world
+                .api
+                .faults()
+                .delay_watch(resource, Duration::ZERO),
+            _ => {
+                let delay = self.random.millis(0, 90_000);
+                self.note(&format!("watches of {resource} are late by {delay:?}"));
+                self.world.api.faults().delay_watch(resource, delay);
+            }
+        }
+    }
+
+    pub(crate) fn lines_have_trouble(&mut self) {
+        let which = self.random.below(2);
+        let mut share = |most| {
+            if self.random.percent(50) {
+                self.random.between(0, most)
+            } else {
+                0
+            }
+        };
+        let weather = Weather {
+            refused: share(30),
+            denied: share(30),
+            unanswered: share(30),
+            no_lease: false,
+            slow: share(60),
+            late: share(50),
+        };
+        // Now and then nothing passes, so that a leader cannot renew its Lease.
+        let weather = match self.random.below(6) {
+            0 => Weather {
+                refused: 100,
+                ..Weather::default()
+            },
+            1 => Weather {
+                late: 100,
+                ..Weather::default()
+            },
+            _ => weather,
+        };
+        self.note(&format!("{} has {weather:?}", self.replicas[which].name));
+        *self.replicas[which].weather.lock() = weather;
+    }
+
+    /// Who leads can do all but renew the Lease, and is not told that another leads. Then there is something
+    /// to write.
+    pub(crate) async fn lease_is_out_of_reach(&mut self) {
+        let holder = self.world.witness.holder().unwrap_or_default();
+        let mut replicas = self.replicas.iter();
+        let Some(leader) = replicas.find(|replica| holder.starts_with(replica.name)) else {
+            return;
+        };
+        *leader.weather.lock() = Weather {
+            no_lease: true,
+            ..Weather::default()
+        };
+        self.note(&format!("the Lease is out of reach of {holder}"));
+        self.world.api.faults().close_watches();
+        let time = self.random.millis(10_000, 20_000);
+        self.pass(time).await;
+        self.pod_comes().await;
+    }
+
+    pub(crate) fn clock_jumps(&mut self) {
+        let which = self.random.below(2);
+        let by = i64::try_from(self.random.next() % (2 * YEAR as u64)).unwrap() - YEAR;
+        self.note(&format!(
+            "the clock of {} is off by {by} s",
+            self.replicas[which].name
+        ));
+        self.replicas[which].skew.store(by, Ordering::Relaxed);
+    }
+
+    pub(crate) fn replica_dies(&mut self) {
+        let (which, polls) = (self.random.below(2), self.random.between(1, 300));
+        let down = self.random.millis(500, 30_000);
+        let replica = &mut self.replicas[which];
+        replica.dies_after(polls);
+        replica.starts_at = Instant::now() + down;
+        let name = replica.name;
+        self.note(&format!("{name} dies after {polls} polls"));
+    }
+
+    pub(crate) fn replica_leaves(&mut self) {
+        let which = self.random.below(2);
+        let down = self.random.millis(500, 10_000);
+        let replica = &mut self.replicas[which];
+        replica.stop();
+        replica.starts_at = Instant::now() + down;
+        let name = replica.name;
+        self.note(&format!("{name} is stopped"));
+    }
+}
