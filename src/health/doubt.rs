@@ -17,6 +17,8 @@ const CONFIRM_AGAIN: Duration = Duration::from_secs(10);
 pub(super) struct Doubt {
     pub(super) absence: Absence,
     stage: Stage,
+    /// It was looked up and found to be there: it has not been absent for as long as it seems.
+    contradicted: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +35,7 @@ impl Doubt {
         Self {
             absence,
             stage: Stage::Doubted(now + orphan_after.unwrap_or(ABSENT_FOR)),
+            contradicted: false,
         }
     }
 
@@ -60,7 +63,9 @@ impl Doubt {
 
     /// It could not be looked up, or that told nothing.
     pub(super) fn learn_nothing(&mut self, now: Instant) {
-        self.learn(Stage::Doubted(now + CONFIRM_AGAIN));
+        if self.stage == Stage::Confirming {
+            self.stage = Stage::Doubted(now + CONFIRM_AGAIN);
+        }
     }
 
     /// It was looked up: this is absent past the cache.
@@ -70,16 +75,17 @@ impl Doubt {
         orphan_after: Duration,
         now: Instant,
     ) {
-        self.learn(match absent == Some(&self.absence) {
+        // An answer about an absence that has ended meanwhile is not about this one.
+        if self.stage != Stage::Confirming {
+            return;
+        }
+        let is_absent = absent == Some(&self.absence);
+        // It may have gone only now: its time counts from here.
+        let is_new = is_absent && self.contradicted;
+        self.contradicted = !is_absent;
+        self.stage = match is_absent && !is_new {
             true => Stage::Confirmed,
             false => Stage::Doubted(now + ABSENT_FOR.min(orphan_after)),
-        });
-    }
-
-    fn learn(&mut self, stage: Stage) {
-        // An answer about an absence that has ended meanwhile is not about this one.
-        if self.stage == Stage::Confirming {
-            self.stage = stage;
-        }
+        };
     }
 }
