@@ -1,6 +1,8 @@
 //! Files that others replace while we run, such as those of a Secret or ConfigMap volume.
 
 use std::error::Error;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +55,18 @@ impl Changes {
             sleep(SETTLE).await;
         }
     }
+}
+
+/// What a file holds; `None` where that is more than so many bytes. Blocks on the file system.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn read(path: &Path, at_most: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut held = vec![];
+    File::open(path)?
+        .take(at_most.saturating_add(1))
+        .read_to_end(&mut held)?;
+    Ok((held.len() as u64 <= at_most).then_some(held))
 }
 
 /// Loads what the files hold and takes it. What cannot be loaded is logged, the same twice only once, and

@@ -90,9 +90,9 @@ impl Allowed {
 
 fn load(path: &Path) -> Result<AllowList, AllowedError> {
     let path = path.to_owned();
-    let read = std::fs::metadata(&path)
-        .and_then(|file| Ok((file.len() <= MAX_FILE).then_some(std::fs::read_to_string(&path)?)));
-    let text = match read {
+    let read = files::read(&path, MAX_FILE);
+    let text = read.and_then(|held| held.map(|held| io::read_to_string(&*held)).transpose());
+    let text = match text {
         Ok(Some(text)) => text,
         Ok(None) => return Err(AllowedError::TooLong { path }),
         Err(source) => return Err(AllowedError::Read { path, source }),

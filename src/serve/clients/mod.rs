@@ -1,8 +1,7 @@
 //! Who may connect: clients whose certificate a CA of `--client-ca` has signed.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -171,7 +170,7 @@ impl Clients {
 
 fn load(path: &Path) -> Result<Cas, ClientCaError> {
     let path = path.to_owned();
-    let text = match read(&path) {
+    let text = match files::read(&path, MAX_FILE) {
         Ok(Some(text)) => text,
         Ok(None) => return Err(ClientCaError::TooLong { path }),
         Err(source) => return Err(ClientCaError::Read { path, source }),
@@ -202,15 +201,6 @@ fn load(path: &Path) -> Result<Cas, ClientCaError> {
         verifier: verifier(roots),
         certificates,
     })
-}
-
-/// The whole file; `None` is one that is too long.
-fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let mut text = vec![];
-    File::open(path)?
-        .take(MAX_FILE + 1)
-        .read_to_end(&mut text)?;
-    Ok((text.len() as u64 <= MAX_FILE).then_some(text))
 }
 
 /// Does not tell clients which CAs are known: one that picks its certificate by that would show none,
