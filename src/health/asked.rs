@@ -65,15 +65,16 @@ impl Asked {
             seen_otherwise: self.seen_otherwise,
             proving_time,
         };
-        let trust = trust(sight);
-        match trust {
+        let mut unproven = false;
+        match trust(sight) {
             Trust::Stale => self.suspect |= health.is_some_and(condition::is_in_group),
             _ if !condition.status => self.see_otherwise(condition, requested),
             Trust::Trusted => self.take(condition, requested),
-            Trust::Suspect | Trust::SuspectForUnknownTime => {}
+            Trust::Suspect => {}
+            Trust::SuspectForUnknownTime => unproven = true,
         }
         Heard {
-            unproven: trust == Trust::SuspectForUnknownTime && !self.seen_otherwise,
+            unproven,
             healthy: self.answer().is_some_and(|condition| condition.status),
         }
     }
