@@ -47,7 +47,7 @@ impl Edge {
             ..Options::default()
         });
         let metrics = Arc::new(Metrics::default());
-        let budget = Budget::new(10.0, 40, Arc::clone(&metrics));
+        let budget = Budget::new(10.0, 10.0, 40, Arc::clone(&metrics));
         let timeouts = Timeouts::default();
         let client = ElbClient::new(config(&aws), timeouts, budget.clone(), metrics);
         Self {

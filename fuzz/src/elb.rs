@@ -93,7 +93,7 @@ impl Aws {
             .http_client(http_client_fn(move |_, _| connector.clone()))
             .build();
         let metrics = Arc::new(Metrics::default());
-        let budget = Budget::new(1_000.0, 1_000, metrics.clone());
+        let budget = Budget::new(1_000.0, 1_000.0, 1_000, metrics.clone());
         let runtime = Builder::new_current_thread().enable_time().build();
         Self {
             runtime: runtime.expect("it needs no socket and no thread"),

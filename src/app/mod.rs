@@ -305,7 +305,7 @@ impl Aws {
             rate <= highest,
             "--elb-rate-max {highest} is below --elb-rate {rate}: raise the one or lower the other"
         );
-        let budget = Budget::between(rate, highest, settings.elb_burst, metrics.clone());
+        let budget = Budget::new(rate, highest, settings.elb_burst, metrics.clone());
         let config = aws_config::load_defaults(BehaviorVersion::latest()).await;
         let vpc_id = match &settings.vpc_id {
             Some(vpc_id) => Some(vpc_id.as_str().into()),

@@ -64,14 +64,9 @@ impl State {
 }
 
 impl Budget {
-    /// A budget of `rate` calls a second, or fewer, with bursts of `burst`.
-    pub fn new(rate: f64, burst: u32, metrics: Arc<Metrics>) -> Self {
-        Self::between(rate, rate, burst, metrics)
-    }
-
     /// A budget that starts at `rate` calls a second and finds its place between 2 and `highest`, with
     /// bursts of `burst`.
-    pub fn between(rate: f64, highest: f64, burst: u32, metrics: Arc<Metrics>) -> Self {
+    pub fn new(rate: f64, highest: f64, burst: u32, metrics: Arc<Metrics>) -> Self {
         let bucket = Bucket::new(rate, highest, burst, Instant::now());
         metrics.elb_rate(bucket.rate());
         Self {
@@ -159,7 +154,7 @@ mod tests {
     };
 
     fn budget(rate: f64, burst: u32) -> Budget {
-        Budget::new(rate, burst, Arc::new(Metrics::default()))
+        Budget::new(rate, rate, burst, Arc::new(Metrics::default()))
     }
 
     #[tokio::test(start_paused = true)]
@@ -258,7 +253,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_rate_in_force_is_shown() {
         let metrics = Arc::new(Metrics::default());
-        let budget = Budget::between(10.0, 40.0, 40, Arc::clone(&metrics));
+        let budget = Budget::new(10.0, 40.0, 40, Arc::clone(&metrics));
         assert!(metrics.encode().contains("targetgate_elb_rate 10.0"));
         for _ in 0..1_000 {
             budget.take("admission").await;

@@ -114,7 +114,7 @@ impl Aws {
     /// A client of this with a budget that never makes one wait.
     pub(super) fn client(&self) -> (ElbClient, Arc<Metrics>) {
         let metrics = Arc::new(Metrics::default());
-        let budget = Budget::new(1_000.0, 1_000, Arc::clone(&metrics));
+        let budget = Budget::new(1_000.0, 1_000.0, 1_000, Arc::clone(&metrics));
         let client = ElbClient::new(
             self.config(),
             Timeouts::default(),

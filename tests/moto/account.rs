@@ -140,7 +140,7 @@ pub(crate) fn config(address: SocketAddr, credentials: Credentials) -> SdkConfig
 /// The product's edge, as whom these credentials name.
 pub(crate) fn client(address: SocketAddr, credentials: Credentials) -> ElbClient {
     let metrics = Arc::new(Metrics::default());
-    let budget = Budget::new(10.0, 40, metrics.clone());
+    let budget = Budget::new(10.0, 10.0, 40, metrics.clone());
     // Moto loads what an API needs with the first call of it, which takes time on a busy machine.
     let timeouts = Timeouts {
         connect: PATIENCE,

@@ -213,7 +213,7 @@ async fn shared_descriptions_fail_for_the_absent_group_alone(
         aws.ipv4_group("missing").await,
     );
     aws.delete(&gone).await;
-    let budget = Budget::new(10.0, 40, Default::default());
+    let budget = Budget::new(10.0, 10.0, 40, Default::default());
     let groups = TargetGroups::new(aws.client.clone(), budget, 1);
     tokio::spawn(groups.clone().run());
     let query = |group: &Group| GroupQuery {

@@ -148,7 +148,7 @@ impl World {
             cache,
             ..
         } = parts;
-        let budget = Budget::new(10.0, 40, metrics.clone());
+        let budget = Budget::new(10.0, 10.0, 40, metrics.clone());
         let client = ElbClient::new(
             self.aws(),
             Timeouts::default(),

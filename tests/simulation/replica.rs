@@ -278,7 +278,7 @@ impl Product<'_> {
 
     /// What talks to AWS.
     fn aws(&mut self) -> (Budget, ElbClient, TargetGroups) {
-        let budget = Budget::between(RATE, HIGHEST, BURST, self.metrics.clone());
+        let budget = Budget::new(RATE, HIGHEST, BURST, self.metrics.clone());
         let http = calls::client(&self.world.elb, &self.world.witness, &self.incarnation);
         let elb = ElbClient::new(
             self.world.aws(http),

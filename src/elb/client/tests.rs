@@ -378,7 +378,7 @@ async fn a_name_without_any_region_is_refused_before_the_wire() {
     let aws = Aws::new(|_: &Asked| Reply::Hang);
     let config = aws.config().into_builder().region(None).build();
     let metrics = Arc::new(Metrics::default());
-    let budget = Budget::new(10.0, 40, Arc::clone(&metrics));
+    let budget = Budget::new(10.0, 10.0, 40, Arc::clone(&metrics));
     let client = ElbClient::new(config, Timeouts::default(), budget, metrics);
     let names = ArnsOrNames::Names(vec!["group-1".into()]);
     let error = client.target_groups(None, None, names).await.unwrap_err();

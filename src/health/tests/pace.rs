@@ -92,7 +92,7 @@ impl Pace {
         let now = Instant::now();
         Self {
             rounds: Rounds::default(),
-            budget: Budget::between(10.0, 40.0, 40, metrics),
+            budget: Budget::new(10.0, 40.0, 40, metrics),
             call: if aws.is_some() { SLOW_CALL } else { CALL },
             aws: aws.map(|rate| Bucket::new(rate, rate, 40, now)),
             random: Rng::with_seed(seed),
