@@ -17,12 +17,13 @@ use targetgate::names::{INJECT_ENABLED, INJECT_LABEL};
 use targetgate_sandbox::controlplane::ControlPlane;
 
 use crate::balancer::Balancer;
+use crate::creation::Creation;
 use crate::documented::{Checkout, commands, section};
 use crate::helm::{Helm, NAMESPACE, chart};
 use crate::options::restricted_namespace;
 use crate::process::{OWN_CERTIFICATE, Program};
 use crate::server::{TURN, api, apply, control_plane};
-use crate::steady::{Creation, bound_namespace};
+use crate::steady::{self, SOME, bound_namespace};
 use crate::waiting::until;
 
 const HOOKS: [&str; 2] = [
@@ -234,7 +235,7 @@ async fn upgrade_and_roll_back(
     mut creation: Creation,
 ) {
     let before = trusted(client).await;
-    creation.goes_on().await;
+    creation.goes_on(SOME).await;
     checkout.replace("Chart.yaml", "\nversion: 0.1.0", "\nversion: 0.2.0");
     let values = helm.values(&json!({
         "optIn": "either",
@@ -246,9 +247,9 @@ async fn upgrade_and_roll_back(
     let upgrade = ["upgrade", "targetgate", chart.to_str().unwrap()];
     run(&[&upgrade[..], &["--values", &values]].concat());
     assert_eq!(trusted(client).await.len(), before.len() + 1);
-    creation.goes_on().await;
+    creation.goes_on(SOME).await;
     run(&["rollback", "targetgate", "1"]);
-    creation.goes_on().await;
+    creation.goes_on(SOME).await;
     println!(
         "upgraded and rolled back while {} pods were created",
         creation.count()
@@ -298,7 +299,7 @@ async fn hooks_answer_from_install_to_uninstall_and_then_nothing_is_left() {
     for kind in HOOKS {
         since.push(version(&client, kind).await);
     }
-    let creation = Creation::begin(&client).await;
+    let creation = steady::create(&client).await;
     let run = |arguments: &[&str]| helm.on(server, arguments).unwrap();
     upgrade_and_roll_back(&client, &helm, &checkout, run, creation).await;
     assert_eq!(trusted(&client).await, installed);

@@ -5,6 +5,8 @@
 #[allow(dead_code, reason = "these tests need a part of it")]
 #[path = "../replicas/balancer.rs"]
 mod balancer;
+#[path = "../support/creation.rs"]
+mod creation;
 mod documented;
 mod environment;
 mod helm;

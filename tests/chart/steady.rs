@@ -11,6 +11,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use crate::creation::Creation;
 use crate::server::apply;
 use crate::waiting::until;
 
@@ -20,7 +21,7 @@ const GATE: &str = "target-health.elbv2.k8s.aws/web";
 /// Between two pods.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Until something has been seen to go well, so many pods are created.
-const SOME: usize = 20;
+pub(crate) const SOME: usize = 20;
 
 /// Makes the namespace, and in it a Service that selects all pods, and its binding; bindings can be
 /// created, and no hook of them is there yet.
@@ -54,51 +55,26 @@ pub(crate) async fn bound_namespace(client: &Client) {
     }
 }
 
-/// Creates pods until it is dropped.
-pub(crate) struct Creation {
-    gated: Arc<AtomicUsize>,
-    tasks: JoinSet<()>,
-}
-
-impl Creation {
-    /// Begins when the hook is asked and knows the binding.
-    pub(crate) async fn begin(client: &Client) -> Self {
-        let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
-        until("a pod gets its gate", async || {
-            (gates(&pods).await == [GATE]).then_some(())
-        })
-        .await;
-        let gated = Arc::<AtomicUsize>::default();
-        let mut tasks = JoinSet::new();
-        let count = gated.clone();
-        tasks.spawn(async move {
-            loop {
-                let gates = gates(&pods).await;
-                let number = count.load(Ordering::Relaxed);
-                assert_eq!(gates, [GATE], "of a pod after {number} others");
-                count.fetch_add(1, Ordering::Relaxed);
-                sleep(PAUSE).await;
-            }
-        });
-        Self { gated, tasks }
-    }
-
-    /// Pods so far, each of which got its gate.
-    pub(crate) fn count(&self) -> usize {
-        self.gated.load(Ordering::Relaxed)
-    }
-
-    /// Waits until some more pods are created, and fails when one had no gate.
-    pub(crate) async fn goes_on(&mut self) {
-        let before = self.count();
-        until("some more pods are created", async || {
-            if let Some(ended) = self.tasks.try_join_next() {
-                ended.unwrap();
-            }
-            (self.count() >= before + SOME).then_some(())
-        })
-        .await;
-    }
+/// Creates pods. Begins when the hook is asked and knows the binding.
+pub(crate) async fn create(client: &Client) -> Creation {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+    until("a pod gets its gate", async || {
+        (gates(&pods).await == [GATE]).then_some(())
+    })
+    .await;
+    let gated = Arc::<AtomicUsize>::default();
+    let mut tasks = JoinSet::new();
+    let count = gated.clone();
+    tasks.spawn(async move {
+        loop {
+            let gates = gates(&pods).await;
+            let number = count.load(Ordering::Relaxed);
+            assert_eq!(gates, [GATE], "of a pod after {number} others");
+            count.fetch_add(1, Ordering::Relaxed);
+            sleep(PAUSE).await;
+        }
+    });
+    Creation::by(tasks, gated)
 }
 
 /// The gates that a new pod gets.

@@ -17,6 +17,8 @@ mod process;
 mod servers;
 
 mod balancer;
+#[path = "../support/creation.rs"]
+mod creation;
 mod gated;
 mod history;
 mod installing;

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::balancer::Balancer;
+use crate::creation::Creation;
 use crate::gated::{GATE, Gated, new_pod};
 use crate::process::Process;
 use crate::waiting::until;
@@ -26,38 +27,15 @@ const PROXY_LAG: Duration = Duration::from_secs(1);
 /// Until something has been seen to go well, so many pods are created.
 const SOME: usize = 50;
 
-/// Creates pods until it is dropped.
-struct Creation {
-    created: Arc<AtomicUsize>,
-    tasks: JoinSet<()>,
-}
-
-impl Creation {
-    fn begin(site: &Gated) -> Self {
-        let created = Arc::<AtomicUsize>::default();
-        let mut tasks = JoinSet::new();
-        for creator in 0..CREATORS {
-            let pods = site.cluster.pods();
-            tasks.spawn(create(pods, creator, created.clone()));
-        }
-        Self { created, tasks }
+/// Creates pods.
+fn begin(site: &Gated) -> Creation {
+    let created = Arc::<AtomicUsize>::default();
+    let mut tasks = JoinSet::new();
+    for creator in 0..CREATORS {
+        let pods = site.cluster.pods();
+        tasks.spawn(create(pods, creator, created.clone()));
     }
-
-    fn count(&self) -> usize {
-        self.created.load(Ordering::Relaxed)
-    }
-
-    /// Waits until some more pods are created.
-    async fn goes_on(&mut self) {
-        let before = self.count();
-        until("some more pods are created", async || {
-            if let Some(ended) = self.tasks.try_join_next() {
-                ended.unwrap();
-            }
-            (self.count() >= before + SOME).then_some(())
-        })
-        .await;
-    }
+    Creation::by(tasks, created)
 }
 
 /// Creates pods and looks at each: one whose admission failed has no gate.
@@ -130,13 +108,13 @@ async fn no_admission_fails_while_one_replica_after_the_other_is_replaced() {
     .await;
     let before = failures(&site.cluster.client).await;
 
-    let mut creation = Creation::begin(&site);
-    creation.goes_on().await;
+    let mut creation = begin(&site);
+    creation.goes_on(SOME).await;
     for (number, old) in replicas.drain(..).enumerate().collect::<Vec<_>>() {
         let new = site.start(&format!("targetgate-{}", number + 2)).await;
         balancer.add(new.hooks);
         replace(&balancer, old).await;
-        creation.goes_on().await;
+        creation.goes_on(SOME).await;
         replicas.push(new);
     }
     println!(
