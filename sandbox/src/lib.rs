@@ -14,7 +14,7 @@ mod get;
 pub mod harness;
 pub mod kubelet;
 pub mod moto;
-mod random;
+pub mod random;
 pub mod registrar;
 pub mod rollout;
 mod signal;

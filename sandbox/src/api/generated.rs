@@ -7,7 +7,7 @@ const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// A UUID of version 4, variant 1, as RFC 9562 has it.
 pub(super) fn uid(random: &mut Random) -> String {
-    let (high, low) = (random.next(), random.next());
+    let (high, low) = (random.draw(), random.draw());
     format!(
         "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
         high >> 32,
@@ -22,7 +22,7 @@ pub(super) fn uid(random: &mut Random) -> String {
 /// characters.
 pub(super) fn name(random: &mut Random, prefix: &str) -> String {
     let base: String = prefix.chars().take(58).collect();
-    let mut number = random.next();
+    let mut number = random.draw();
     let length = ALPHABET.len() as u64;
     let tail = (0..5).map(|_| {
         let at = (number % length) as usize;

@@ -57,7 +57,7 @@ impl Model {
 
     /// The next random number, for identifiers.
     pub(super) fn random(&mut self) -> u64 {
-        self.random.next()
+        self.random.draw()
     }
 
     pub(super) fn add_group(&mut self, arn: String, spec: TargetGroupSpec, delays: Delays) {
@@ -268,7 +268,7 @@ impl Model {
 
     /// The group for the next request, by the weights of the listener.
     fn pick_group(&mut self, balancer: &str) -> Option<String> {
-        let ticket = self.random.next();
+        let ticket = self.random.draw();
         self.balancers
             .get(balancer)?
             .group_for(ticket)
