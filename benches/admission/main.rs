@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use load::Load;
 use spread::Spread;
+use targetgate_sandbox::usage;
 
 /// Rounds of each comparison.
 const ROUNDS: usize = 9;
@@ -177,13 +178,7 @@ fn cpu_of(load: &mut Load, route: &str, case: &Case) -> f64 {
 
 /// What the threads of this process have spent on a CPU. No thread ends while the bench runs.
 fn cpu_time() -> Duration {
-    let threads = std::fs::read_dir("/proc/self/task").unwrap();
-    let nanoseconds = threads.map(|thread| {
-        let text = std::fs::read_to_string(thread.unwrap().path().join("schedstat")).unwrap();
-        let first = text.split(' ').next().unwrap();
-        first.parse::<u64>().unwrap()
-    });
-    Duration::from_nanos(nanoseconds.sum())
+    usage::cpu(std::process::id()).unwrap()
 }
 
 /// Both sides of a comparison, round by round.

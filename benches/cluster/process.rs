@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use kube::Client;
 use serde_json::Value;
 use targetgate::dev_certs;
+use targetgate_sandbox::usage::{self, Memory};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -66,20 +67,12 @@ impl Process {
 
     /// What its threads have spent on a CPU. None of them ends while it runs.
     pub(crate) fn cpu(&self) -> Duration {
-        let threads = fs::read_dir(self.proc("task")).unwrap();
-        let nanoseconds = threads.map(|thread| {
-            let text = fs::read_to_string(thread.unwrap().path().join("schedstat")).unwrap();
-            text.split(' ').next().unwrap().parse::<u64>().unwrap()
-        });
-        Duration::from_nanos(nanoseconds.sum())
+        usage::cpu(self.child.id()).unwrap()
     }
 
     /// Its resident memory in MiB.
     pub(crate) fn rss(&self) -> f64 {
-        let status = fs::read_to_string(self.proc("status")).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kibibytes = line.unwrap().trim().trim_end_matches(" kB");
-        kibibytes.parse::<f64>().unwrap() / 1024.0
+        Memory::of(self.child.id()).unwrap().resident as f64 / 1024.0
     }
 
     /// The calls of ELB that it has tried, whatever came of them.
@@ -91,12 +84,6 @@ impl Process {
         samples
             .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
             .sum()
-    }
-
-    fn proc(&self, file: &str) -> PathBuf {
-        Path::new("/proc")
-            .join(self.child.id().to_string())
-            .join(file)
     }
 
     /// Where it listens, by its log.

@@ -7,6 +7,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use targetgate_sandbox::usage::Memory;
 use tokio::time::Instant;
 
 /// What /proc counts CPU in: `USER_HZ`, which is 100 on every Linux.
@@ -94,16 +95,9 @@ pub(crate) fn product_memory() -> anyhow::Result<(f64, f64)> {
     let mut processes = descendants()?.into_iter();
     let product = processes.find(|process| process.name == PRODUCT);
     let pid = product.context("there is no targetgate process")?.pid;
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let mebibytes = |field: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(field));
-        let kibibytes = line.and_then(|line| line.split_whitespace().next());
-        let kibibytes: f64 = kibibytes
-            .context("no such line in /proc/PID/status")?
-            .parse()?;
-        anyhow::Ok(kibibytes / 1024.0)
-    };
-    Ok((mebibytes("VmRSS:")?, mebibytes("VmHWM:")?))
+    let memory = Memory::of(pid)?;
+    let mebibytes = |kibibytes: u64| kibibytes as f64 / 1024.0;
+    Ok((mebibytes(memory.resident), mebibytes(memory.most)))
 }
 
 struct Process {

@@ -20,4 +20,5 @@ pub mod rollout;
 mod signal;
 mod supervised;
 pub mod traffic;
+pub mod usage;
 mod watched;

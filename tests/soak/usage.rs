@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use targetgate_sandbox::usage::Memory;
+
 /// In KiB: an allocator keeps some of what it has given back.
 const SLACK_MEMORY: u64 = 24 * 1024;
 /// Connections come and go all the time, and a task with each; a blocking call has a thread.
@@ -23,16 +25,13 @@ impl Usage {
     /// Of the process with this id, which has so many tasks by its own metric.
     pub(crate) fn of(id: u32, tasks: usize) -> Self {
         let folder = PathBuf::from(format!("/proc/{id}"));
-        let status = std::fs::read_to_string(folder.join("status")).unwrap();
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let resident = resident.unwrap().trim().trim_end_matches(" kB");
         // One that is closed meanwhile is none.
         let files = std::fs::read_dir(folder.join("fd")).unwrap();
         let files = files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
         let files: Vec<PathBuf> = files.collect();
         let is_socket = |to: &&PathBuf| to.to_string_lossy().starts_with("socket:");
         Self {
-            resident: resident.parse().unwrap(),
+            resident: Memory::of(id).unwrap().resident,
             threads: std::fs::read_dir(folder.join("task")).unwrap().count(),
             sockets: files.iter().filter(is_socket).count(),
             files: files.len(),
