@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::io;
 
-use futures::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
+use futures::{AsyncBufRead, AsyncBufReadExt as _};
 use http::Request;
 use kube::Client;
 use kube::core::Status;
@@ -47,8 +47,7 @@ impl<O: DeserializeOwned> Page<O> {
     ) -> Result<Self, Failure> {
         let answer = client.request_stream(request).await;
         let mut answer = answer.map_err(|error| Failure::of("list", &error))?;
-        body.clear();
-        let read = answer.read_to_end(body).await;
+        let read = read_whole(&mut answer, body).await;
         read.map_err(|error| Failure::broken("list", &error))?;
         serde_json::from_slice(body).map_err(|error| Failure::garbled(&error))
     }
@@ -65,6 +64,24 @@ impl<O: DeserializeOwned> Page<O> {
 
     pub(super) fn into_items(self) -> Vec<O> {
         self.items.unwrap_or_default()
+    }
+}
+
+/// Reads all of an answer in place of what `body` holds. `AsyncReadExt::read_to_end` would fill what room
+/// is left with zeros each time that it has to wait, which was a fifth of the CPU time of a start.
+async fn read_whole(
+    answer: &mut (impl AsyncBufRead + Unpin),
+    body: &mut Vec<u8>,
+) -> io::Result<()> {
+    body.clear();
+    loop {
+        let part = answer.fill_buf().await?;
+        if part.is_empty() {
+            return Ok(());
+        }
+        body.extend_from_slice(part);
+        let read = part.len();
+        answer.consume_unpin(read);
     }
 }
 
