@@ -47,6 +47,8 @@ pub(super) struct Seen<'a> {
     pub(super) pod: &'a Arc<Pod>,
     /// Whether that is older than what we wrote.
     pub(super) old: bool,
+    /// Whether a binding for the gate is there, or was before.
+    pub(super) bound: bool,
 }
 
 /// A write that is under way.
@@ -130,7 +132,7 @@ impl Gate {
     /// pod's.
     pub(super) fn see(
         &mut self,
-        Seen { pod, old }: Seen<'_>,
+        Seen { pod, old, bound }: Seen<'_>,
         name: &GateName,
         outlook: Outlook,
         suspect: impl Fn(&Ask) -> bool,
@@ -158,7 +160,7 @@ impl Gate {
         self.asked = outlook.asks.into_iter().map(keep).collect();
         self.closed = outlook.closed;
         self.unknown = outlook.unknown;
-        self.bound |= outlook.absence != Some(Absence::BindingGone);
+        self.bound |= bound;
         self.doubt(outlook.absence, settings, now);
     }
 

@@ -120,6 +120,7 @@ impl Tracker {
         let bindings = view.bindings_of(name);
         let service = |service: &str| view.routes.service(service);
         let outlook = outlook(pod, &bindings, service, &self.settings.apis);
+        let bound = !bindings.is_empty() || index.saw_binding_go(&pod.key.namespace, name);
         let suspect = |ask: &Ask| {
             let mut others = index.former_occupants(pod);
             self.rounds.is_registered(&ask.group, ask.target)
@@ -136,7 +137,7 @@ impl Tracker {
             .or_insert_with(|| Gate::new(pod.clone()));
         let former: Vec<Group> = gate.groups().cloned().collect();
         gate.see(
-            Seen { pod, old },
+            Seen { pod, old, bound },
             name,
             outlook,
             suspect,

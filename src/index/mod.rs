@@ -10,12 +10,14 @@ use crate::rules::gates::{self, Routes};
 
 mod addresses;
 mod census;
+mod departed;
 mod shared;
 #[cfg(test)]
 mod tests;
 
 use addresses::Addresses;
 use census::Census;
+use departed::Departed;
 use shared::Shared;
 
 /// A binding's address: two API groups can serve the same namespace and name.
@@ -97,6 +99,7 @@ pub struct Index {
     namespaces: HashMap<Arc<str>, NamespaceView>,
     by_arn: HashMap<TargetGroupArn, BTreeSet<BindingKey>>,
     addresses: Addresses,
+    departed: Departed,
     shared: Shared,
     dirty: BTreeSet<ObjectKey>,
     /// The namespaces that have pods without a gate that they should have, and how many.
@@ -135,6 +138,11 @@ impl Index {
         self.namespace(&key.object.namespace)?
             .routes
             .binding(&key.object.name, key.api)
+    }
+
+    /// Whether a binding that a gate may stand for was here, and went lately.
+    pub fn saw_binding_go(&self, namespace: &str, gate: &GateName) -> bool {
+        self.departed.had(namespace, gate)
     }
 
     /// Other pods, living or gone, that are known to have had one of this pod's addresses.
@@ -234,6 +242,7 @@ impl Index {
         let former = view.routes.delete_binding(&object.name, *api);
         if former.is_some() {
             self.unlink_group(key, former);
+            self.departed.depart(object);
             self.mark_namespace(&object.namespace);
             self.forget_if_empty(&object.namespace);
         }

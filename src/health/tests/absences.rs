@@ -47,6 +47,15 @@ fn a_gate_whose_binding_was_never_seen_waits_as_long_as_orphans_do() {
 }
 
 #[test]
+fn a_gate_that_comes_after_its_binding_was_seen_to_go_waits_no_longer_than_others() {
+    let mut world = World::new();
+    world.unbind("web");
+    world.see(web("web-1", "10.0.0.1"));
+    world.confirm(30 * S, Some(&fresh(&[], &[])));
+    assert_eq!(world.write().reason, "BindingGone");
+}
+
+#[test]
 fn a_binding_that_only_the_cache_lacks_keeps_its_gate_closed() {
     let mut world = World::new();
     world.see(web("web-1", "10.0.0.1"));
