@@ -6,7 +6,8 @@ use super::{
     admission::{Operation, Review},
     object::Object,
     status::Status,
-    write::{Target, Write},
+    target::Target,
+    write::Write,
 };
 
 impl Write<'_> {

@@ -1,17 +1,17 @@
-//! Deleting: grace for pods, finalizers, and what goes with a Namespace or a definition.
+//! Deleting: grace for pods, preconditions, finalizers.
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::{
-    Inner,
+    holders::holds_content,
     kinds::Served,
     object::Object,
     shape::bump_generation,
     status::Status,
-    store::{Key, Scan},
-    write::{ATTEMPTS, Target, Write},
+    target::Target,
+    write::{ATTEMPTS, Write},
 };
 
 /// How a DELETE wants it done: `metav1.DeleteOptions`.
@@ -120,90 +120,6 @@ impl Write<'_> {
             None => Ok(Deleted::Gone(stored)),
         }
     }
-}
-
-impl Inner {
-    /// Everything that goes with a Namespace or a CustomResourceDefinition.
-    fn content(&self, holder: &Target) -> Vec<Target> {
-        let resources: Vec<_> = self
-            .store
-            .catalog(|catalog| catalog.all().cloned().collect());
-        let is_namespace = holder.served.is("", "namespaces");
-        let is_crd = holder
-            .served
-            .is("apiextensions.k8s.io", "customresourcedefinitions");
-        let mut found = Vec::new();
-        for resource in &resources {
-            let namespace = match (is_namespace, is_crd) {
-                (true, _) if resource.namespaced && resource.group == resource.kept_in => {
-                    Some(holder.name.as_str())
-                }
-                (_, true) if resource.crd.as_deref() == Some(&holder.name) => None,
-                _ => continue,
-            };
-            let Some(served) = resource
-                .versions
-                .iter()
-                .find(|version| version.stored)
-                .and_then(|version| resource.in_version(&version.name))
-            else {
-                continue;
-            };
-            let page = self.store.list(&Scan::all(resource, namespace));
-            found.extend(page.items.into_iter().map(|(key, _)| Target {
-                served: served.clone(),
-                namespace: key.namespace,
-                name: key.name,
-                subresource: String::new(),
-            }));
-        }
-        found
-    }
-
-    /// After an object has gone: its namespace or its definition may have waited for that.
-    pub(super) fn reap(&self, gone: &Key) {
-        if !gone.namespace.is_empty() {
-            self.reap_holder(&Key::new(&self.namespaces(), "", &gone.namespace));
-        }
-        let definition = self.store.catalog(|catalog| {
-            let mut all = catalog.all();
-            let resource = all.find(|r| r.kept_in == gone.group && r.plural == gone.resource)?;
-            resource.crd.clone()
-        });
-        if let Some(name) = definition
-            && let Some(definitions) =
-                self.served("apiextensions.k8s.io", "v1", "customresourcedefinitions")
-        {
-            self.reap_holder(&Key::new(&definitions.resource, "", &name));
-        }
-    }
-
-    /// Removes a terminating Namespace or definition that holds nothing any more.
-    pub(super) fn reap_holder(&self, key: &Key) {
-        let Some(holder) = self.store.read(key) else {
-            return;
-        };
-        let Some(served) = self
-            .store
-            .catalog(|catalog| catalog.find(&key.group, "v1", &key.resource))
-        else {
-            return;
-        };
-        let target = Target {
-            served,
-            namespace: String::new(),
-            name: key.name.clone(),
-            subresource: String::new(),
-        };
-        if holder.is_terminating() && !holder.has_finalizers() && self.content(&target).is_empty() {
-            // Raced by another writer: the next removal looks again.
-            let _ = self.store.commit(key, Some(holder.version()), None);
-        }
-    }
-}
-
-pub(super) fn holds_content(served: &Served) -> bool {
-    served.is("", "namespaces") || served.is("apiextensions.k8s.io", "customresourcedefinitions")
 }
 
 fn preconditions(target: &Target, object: &Object, options: &DeleteOptions) -> Result<(), Status> {

@@ -20,9 +20,10 @@ use super::{
     patch::Patch,
     status::Status,
     store::Scan,
+    target::Target,
     view::View,
     watch::Watch,
-    write::{Target, Write},
+    write::Write,
 };
 
 /// The body of an answer.

@@ -12,8 +12,8 @@ use super::{
     selector::Selector,
     status::Status,
     store::{Page, Scan},
+    target::Target,
     view::View,
-    write::Target,
 };
 
 /// The query of a request; of a repeated parameter the last counts.

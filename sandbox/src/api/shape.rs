@@ -7,7 +7,7 @@ use super::{
     kinds::Served,
     object::Object,
     status::{Cause, Status},
-    write::Target,
+    target::Target,
 };
 
 /// Checks that a new object is what the path says, and fills in what the path knows.

@@ -15,8 +15,8 @@ use super::{
     object::Object,
     status::Status,
     store::{Change, Forgotten, Scan},
+    target::Target,
     view::View,
-    write::Target,
 };
 use crate::signal::Listener;
 

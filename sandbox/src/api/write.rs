@@ -9,58 +9,16 @@ use super::{
     Inner,
     admission::Operation,
     builtin,
-    delete::holds_content,
-    kinds::Served,
+    holders::holds_content,
     object::Object,
     patch::Patch,
     shape::{bump_generation, carry_over, check, claim, complete, spec_differs},
     status::{Cause, Status},
-    store::Key,
+    target::Target,
 };
 
 /// How often a write without a `resourceVersion` is decided again after a conflict.
 pub(super) const ATTEMPTS: usize = 5;
-
-/// What a request names.
-#[derive(Clone, Debug)]
-pub struct Target {
-    /// The resource, in a version.
-    pub served: Served,
-    /// Empty for all, or for what has none.
-    pub namespace: String,
-    /// Empty for a collection.
-    pub name: String,
-    /// `status`, `binding` or empty.
-    pub subresource: String,
-}
-
-impl Target {
-    /// The same resource, another object.
-    pub fn object(&self, namespace: &str, name: &str) -> Target {
-        Target {
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-            ..self.clone()
-        }
-    }
-
-    /// Where the object is kept.
-    pub fn key(&self) -> Key {
-        Key::new(&self.served.resource, &self.namespace, &self.name)
-    }
-
-    /// `pods`, or `pods/status`.
-    pub fn path(&self) -> String {
-        match self.subresource.as_str() {
-            "" => self.served.resource.plural.clone(),
-            subresource => format!("{}/{subresource}", self.served.resource.plural),
-        }
-    }
-
-    pub(super) fn not_found(&self) -> Status {
-        Status::not_found(&self.served.resource, &self.name)
-    }
-}
 
 /// One request that writes.
 pub struct Write<'a> {

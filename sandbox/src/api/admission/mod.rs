@@ -25,7 +25,7 @@ use super::{
     object::Object,
     status::{Cause, Status},
     store::Scan,
-    write::Target,
+    target::Target,
 };
 use crate::clock::Now;
 
