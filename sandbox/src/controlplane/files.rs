@@ -60,7 +60,7 @@ impl Files {
                 &format!("{ADMIN_TOKEN},admin,admin,\"system:masters\"\n"),
             )?,
             kubeconfig: PathBuf::new(),
-            admission_control: webhook_users::write_files(folder, webhook_users)?,
+            admission_control: write_webhook_users(folder, webhook_users)?,
             audit_policy: write(folder, "audit-policy.yaml", AUDIT_POLICY)?,
             audit_log: write(folder, "audit.log", "")?,
             server,
@@ -90,7 +90,33 @@ impl Files {
     }
 }
 
-pub(super) fn write(folder: &Path, name: &str, text: &str) -> Result<PathBuf, ControlPlaneError> {
+/// Writes the files that name who the API server is to webhooks, and returns the one that it is started
+/// with; where nobody is named there is none.
+fn write_webhook_users(
+    folder: &Path,
+    users: &[WebhookUser],
+) -> Result<Option<PathBuf>, ControlPlaneError> {
+    if users.is_empty() {
+        return Ok(None);
+    }
+    let mut written = vec![];
+    for (number, user) in users.iter().enumerate() {
+        let certificate = write(folder, &format!("webhook-{number}.crt"), &user.certificate)?;
+        let key = write(folder, &format!("webhook-{number}.key"), &user.key)?;
+        written.push((user.server.as_str(), certificate, key));
+    }
+    let users = written.iter();
+    let users = users.map(|(server, certificate, key)| (*server, &**certificate, &**key));
+    let kubeconfig = write(
+        folder,
+        "webhooks.kubeconfig",
+        &webhook_users::kubeconfig(users),
+    )?;
+    let configuration = webhook_users::admission_configuration(&kubeconfig);
+    write(folder, "admission-control.yaml", &configuration).map(Some)
+}
+
+fn write(folder: &Path, name: &str, text: &str) -> Result<PathBuf, ControlPlaneError> {
     let path = folder.join(name);
     match fs::write(&path, text) {
         Ok(()) => Ok(path),

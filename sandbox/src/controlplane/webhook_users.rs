@@ -2,12 +2,7 @@
 //!
 //! Source: <https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#authenticate-apiservers>
 
-use std::{
-    fmt::Write as _,
-    path::{Path, PathBuf},
-};
-
-use super::{ControlPlaneError, files::write};
+use std::{fmt::Write as _, path::Path};
 
 /// What the API server shows to one webhook.
 #[derive(Clone)]
@@ -57,25 +52,4 @@ pub fn kubeconfig<'a>(users: impl IntoIterator<Item = (&'a str, &'a Path, &'a Pa
         );
     }
     text
-}
-
-/// Writes them, and returns the first; where nobody is named there is none.
-pub(super) fn write_files(
-    folder: &Path,
-    users: &[WebhookUser],
-) -> Result<Option<PathBuf>, ControlPlaneError> {
-    if users.is_empty() {
-        return Ok(None);
-    }
-    let mut written = vec![];
-    for (number, user) in users.iter().enumerate() {
-        let certificate = write(folder, &format!("webhook-{number}.crt"), &user.certificate)?;
-        let key = write(folder, &format!("webhook-{number}.key"), &user.key)?;
-        written.push((user.server.as_str(), certificate, key));
-    }
-    let users = written.iter();
-    let users = users.map(|(server, certificate, key)| (*server, &**certificate, &**key));
-    let kubeconfig = write(folder, "webhooks.kubeconfig", &kubeconfig(users))?;
-    let configuration = admission_configuration(&kubeconfig);
-    write(folder, "admission-control.yaml", &configuration).map(Some)
 }
