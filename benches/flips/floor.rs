@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::figures::Latencies;
-use crate::requests::{Made, create, each, patch_status};
+use crate::requests::{GATE, Made, create, each, patch_status};
 use crate::usage::Usage;
-use crate::world::{AT_ONCE, GATE, Place, pod};
+use crate::world::{AT_ONCE, Place, pod};
 
 const GROUPS: [&str; 2] = ["g000", "g001"];
 const PODS_OF_EACH: usize = 500;

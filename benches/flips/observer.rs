@@ -16,7 +16,7 @@ use serde::Deserialize;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::world::GATE;
+use crate::requests::GATE;
 
 /// The little of a pod that is looked at, so that looking costs little.
 #[derive(Clone, Deserialize)]

@@ -8,6 +8,9 @@ use kube::Client;
 use serde::Deserialize;
 use serde_json::Value;
 
+/// What the names of gates begin with.
+pub(crate) const GATE: &str = "target-health.elbv2.k8s.aws/";
+
 /// An object as the API server answers it.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Made {

@@ -22,8 +22,6 @@ use tokio::time::sleep;
 use crate::observer::Observer;
 use crate::requests::{create, each};
 
-/// What the names of gates begin with.
-pub(crate) const GATE: &str = "target-health.elbv2.k8s.aws/";
 /// Requests that prepare a row, at once.
 pub(crate) const AT_ONCE: usize = 32;
 /// Where pods say that they run. Nothing runs there: the bench writes their status.
