@@ -53,7 +53,8 @@ async fn thirty_rotations_of_ca_and_leaf_fail_no_admission() {
     let tally = creations.end().await;
     println!("{} in {:?}: {tally:?}", counts(&seen), begun.elapsed());
     tally.is_clean(&replicas.each_ref());
-    assert!(tally.pods > 10 * ROTATIONS, "{tally:?}");
+    // On an idle machine some ten pods are created in each rotation.
+    assert!(tally.pods > ROTATIONS, "{tally:?}");
     for replica in &replicas {
         assert_eq!(
             replica.metric("targetgate_certificate_trusted").await,
