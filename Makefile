@@ -45,7 +45,7 @@ test: fetch build-controlplane build-installers fetch-moto ## Run all tests, on 
 
 .PHONY: simulate
 simulate: fetch ## Simulate the whole product for SEEDS=10000 seeds from FIRST_SEED=1 on
-	SEEDS=$(or $(SEEDS),10000) FIRST_SEED=$(or $(FIRST_SEED),1) cargo test --offline --locked --test simulation no_seed
+	SEEDS=$(or $(SEEDS),10000) FIRST_SEED=$(or $(FIRST_SEED),1) cargo test --offline --locked --profile simulation --test simulation no_seed
 
 .PHONY: mutations
 mutations: fetch ## Break the product on purpose, in each way of tests/simulation/mutations, and see that the simulation notices

@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use parking_lot::Mutex;
-use tokio::runtime::Builder;
 
-use crate::driver::Driver;
+use crate::outcome::{Outcome, simulate};
 
 /// Seeds of an ordinary test run.
 const SEEDS: u64 = 200;
@@ -35,30 +34,14 @@ const REACHED: [&str; 16] = [
     "kubelet PATCH ",
 ];
 
-/// What a run left.
-struct Outcome {
-    trace: String,
-    violations: Vec<String>,
-}
-
 /// Runs one seed in this thread.
 fn run(seed: u64) -> Outcome {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let mut runtime = Builder::new_current_thread();
-    let runtime = runtime.enable_time().start_paused(true).build().unwrap();
-    let outcome = runtime.block_on(async {
-        let mut driver = Driver::new(seed).await;
+    simulate(seed, async |driver| {
         driver.drive().await;
         if driver.world.trace.violations().is_empty() {
             driver.end().await;
         }
-        Outcome {
-            trace: driver.world.trace.text(),
-            violations: driver.world.trace.violations(),
-        }
-    });
-    drop(runtime);
-    outcome
+    })
 }
 
 /// The trace of a seed.

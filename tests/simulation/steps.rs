@@ -189,13 +189,7 @@ impl Driver {
             }
             return self.bind(&key, &app).await;
         }
-        let path = format!("{}/{}", bindings_path(&key.0), key.1);
-        let (code, _) = self.world.call("DELETE", &path, None).await;
-        if code == 200 {
-            let mut facts = self.world.facts.lock();
-            facts.bindings.remove(&key);
-            facts.remember();
-        }
+        self.unbind(&key).await;
         if self.random.percent(40) {
             let gap = self.random.millis(0, 40_000);
             self.pass(gap).await;
@@ -216,6 +210,17 @@ impl Driver {
         self.pass(late).await;
         let faults = self.world.api.faults();
         faults.delay_watch(bindings, Duration::ZERO);
+    }
+
+    /// Deletes a binding.
+    pub(crate) async fn unbind(&mut self, key: &Key) {
+        let path = format!("{}/{}", bindings_path(&key.0), key.1);
+        let (code, _) = self.world.call("DELETE", &path, None).await;
+        if code == 200 {
+            let mut facts = self.world.facts.lock();
+            facts.bindings.remove(key);
+            facts.remember();
+        }
     }
 
     async fn service_changes(&mut self) {

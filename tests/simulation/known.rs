@@ -1,0 +1,35 @@
+//! Bugs that some seed has found. A seed makes another run as soon as the simulation draws otherwise, so
+//! what it met is written down here.
+
+use std::time::Duration;
+
+use crate::line::Weather;
+use crate::outcome::{Outcome, simulate};
+use crate::replica::ORPHAN_AFTER;
+
+const S: Duration = Duration::from_secs(1);
+
+/// A late watch tells nothing of a binding, which is looked up and found; then it goes. The next look,
+/// half a minute after the first, opened the gate, though the binding had just gone.
+#[test]
+fn a_binding_that_goes_when_it_has_been_found_is_missed_for_half_a_minute_before_its_gate_opens() {
+    let (binding, late) = (("ns-1".to_owned(), "late".to_owned()), 600 * S);
+    let outcome = simulate(1, async |driver| {
+        for replica in &driver.replicas {
+            *replica.weather.lock() = Weather::default();
+        }
+        let faults = driver.world.api.faults();
+        faults.delay_watch("targetgroupbindings", late);
+        driver.bind(&binding, "svc-1").await;
+        let gate = Some(binding.1.clone());
+        driver
+            .gated_pod(&binding.0, "svc-1", (None, None), gate)
+            .await;
+        driver.pass(ORPHAN_AFTER + 15 * S).await;
+        driver.unbind(&binding).await;
+        driver.pass(60 * S).await;
+    });
+    let Outcome { trace, violations } = outcome;
+    assert!(violations.is_empty(), "\nknown: {}", violations.join("\n"));
+    assert!(trace.contains(" late: gone\n"), "it stays closed:\n{trace}");
+}

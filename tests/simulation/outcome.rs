@@ -1,0 +1,26 @@
+//! A run of the simulated world, and what it left.
+
+use tokio::runtime::Builder;
+
+use crate::driver::Driver;
+
+/// What a run left.
+pub(crate) struct Outcome {
+    pub(crate) trace: String,
+    pub(crate) violations: Vec<String>,
+}
+
+/// Makes the world of a seed, and does this in it, in this thread.
+pub(crate) fn simulate(seed: u64, happens: impl AsyncFnOnce(&mut Driver)) -> Outcome {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let mut runtime = Builder::new_current_thread();
+    let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let mut driver = Driver::new(seed).await;
+        happens(&mut driver).await;
+        Outcome {
+            trace: driver.world.trace.text(),
+            violations: driver.world.trace.violations(),
+        }
+    })
+}
