@@ -20,6 +20,9 @@ use crate::witness::conditions;
 /// Within which every gate must open: the longest of an absence, a backoff, a proof and a lease, one
 /// after the other.
 const BOUND: Duration = Duration::from_secs(180);
+/// Within which every replica must know all there is: what was under way when the faults ended may last for
+/// 30 s, and so may the pause after it.
+const KNOWN_WITHIN: Duration = Duration::from_secs(90);
 /// Tasks of two idle replicas and the world, and what is about to end.
 const TASKS: usize = 60;
 
@@ -38,7 +41,8 @@ impl Driver {
         }
         if self.opens("the gates that are due").await {
             self.pass(Duration::from_secs(10)).await;
-            self.judge_memory();
+            self.knows_all().await;
+            self.judge_tasks();
         }
     }
 
@@ -139,12 +143,29 @@ impl Driver {
         }
     }
 
-    fn judge_memory(&self) {
-        for replica in &self.replicas {
-            if let Some(life) = &replica.life {
-                self.judge_index(replica.name, life);
+    /// Waits until what each replica knows is true.
+    async fn knows_all(&mut self) {
+        let end = Instant::now() + KNOWN_WITHIN;
+        loop {
+            let lives = self.replicas.iter();
+            let lives = lives.filter_map(|replica| Some((replica.name, replica.life.as_ref()?)));
+            let wrong: Vec<String> = lives
+                .flat_map(|(name, life)| self.wrong(name, life))
+                .collect();
+            if wrong.is_empty() {
+                return;
             }
+            if Instant::now() >= end {
+                for what in wrong {
+                    self.world.trace.violated("the index is true", &what);
+                }
+                return;
+            }
+            self.pass(Duration::from_secs(2)).await;
         }
+    }
+
+    fn judge_tasks(&self) {
         let tasks = Handle::current().metrics().num_alive_tasks();
         if tasks > TASKS {
             let what = format!("{tasks} tasks");
@@ -152,9 +173,10 @@ impl Driver {
         }
     }
 
-    fn judge_index(&self, name: &str, life: &Life) {
+    /// What a replica knows otherwise than it is.
+    fn wrong(&self, name: &str, life: &Life) -> Vec<String> {
         let facts = self.world.facts.lock();
-        let broken = |what: String| self.world.trace.violated("the index is true", &what);
+        let mut wrong = vec![];
         let here = |of: &Key, namespace: &str| of.0 == namespace;
         for namespace in &self.namespaces {
             let (services, bindings) = life.cache.read(|index| {
@@ -171,14 +193,14 @@ impl Driver {
             let there = facts.services.keys().filter(|key| here(key, namespace));
             let there: BTreeSet<String> = there.map(|key| key.1.clone()).collect();
             if there != services {
-                broken(format!(
+                wrong.push(format!(
                     "{name}: {namespace} has {there:?}, known are {services:?}"
                 ));
             }
             let there = facts.bindings.keys().filter(|key| here(key, namespace));
             let there: BTreeSet<String> = there.map(|key| key.1.clone()).collect();
             if there != bindings {
-                broken(format!(
+                wrong.push(format!(
                     "{name}: {namespace} has {there:?}, known are {bindings:?}"
                 ));
             }
@@ -190,7 +212,7 @@ impl Driver {
                 .read(|index| index.pod(&object).map(|pod| pod.uid.to_string()));
             let there = facts.pods.get(key).filter(|pod| !pod.gates.is_empty());
             if known.as_ref() != there.map(|pod| &pod.uid) {
-                broken(format!(
+                wrong.push(format!(
                     "{name}: pod {object} is {there:?}, known as {known:?}"
                 ));
             }
@@ -200,7 +222,8 @@ impl Driver {
             .lines()
             .find_map(|l| l.strip_prefix("targetgate_gates_pending "));
         if pending != Some("0") {
-            broken(format!("{name}: all gates are open, {pending:?} wait"));
+            wrong.push(format!("{name}: all gates are open, {pending:?} wait"));
         }
+        wrong
     }
 }

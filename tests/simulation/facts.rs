@@ -135,8 +135,8 @@ impl Facts {
         }
     }
 
-    /// Whether a gate stood so `long` ago or before, and does, or did at most `ago`. It may have stood
-    /// otherwise in between, for a watch that is late may not have told of that.
+    /// Whether a gate had nobody to ask `long` ago or before, and stands so now, or did at most `ago`. It may
+    /// have stood otherwise in between, for a watch that is late may not have told of that.
     pub(crate) fn stood(
         &self,
         gate: &(String, String),
@@ -147,14 +147,12 @@ impl Facts {
         let now = Instant::now();
         let history = self.standings.get(gate).map(Vec::as_slice);
         let history = history.unwrap_or_default();
+        let mut absences = history.iter().filter(|(_, what)| *what != Standing::Asked);
+        let long_ago = absences.next().is_some_and(|(at, _)| now - *at >= long);
         let ends = history.iter().skip(1).map(|(at, _)| *at).chain([now]);
-        let so = history
-            .iter()
-            .zip(ends)
-            .filter(|((_, what), _)| *what == standing);
-        let times: Vec<(Instant, Instant)> = so.map(|((from, _), until)| (*from, until)).collect();
-        let long_ago = times.first().is_some_and(|(from, _)| now - *from >= long);
-        long_ago && times.last().is_some_and(|(_, until)| now - *until <= ago)
+        let so = history.iter().zip(ends);
+        let last = so.filter(|((_, what), _)| *what == standing).last();
+        long_ago && last.is_some_and(|(_, until)| now - until <= ago)
     }
 
     /// The targets that belong into the group of each binding.
