@@ -20,8 +20,8 @@ use crate::witness::conditions;
 /// Within which every gate must open: the longest of an absence, a backoff, a proof and a lease, one
 /// after the other.
 const BOUND: Duration = Duration::from_secs(180);
-/// Within which every replica must know all there is: what was under way when the faults ended may last for
-/// 30 s, and so may the pause after it.
+/// Within which every replica must know all there is: a request that hung when the faults ended may do so for
+/// 30 s, and another may have to wait for its pause and its turn.
 const KNOWN_WITHIN: Duration = Duration::from_secs(90);
 /// Tasks of two idle replicas and the world, and what is about to end.
 const TASKS: usize = 60;
