@@ -3,7 +3,6 @@
 use std::io;
 use std::time::Duration;
 
-use kube::core::Status;
 use thiserror::Error;
 
 use crate::cluster::why;
@@ -37,12 +36,17 @@ pub(super) enum Failure {
 impl Failure {
     /// What an error in a call with this verb means.
     pub(super) fn of(verb: &'static str, error: &kube::Error) -> Self {
-        match error {
-            kube::Error::Api(status) => Self::of_status(verb, status, || why(error)),
-            other => Self::Refused {
-                verb,
-                why: why(other),
-            },
+        let why = why(error);
+        let kube::Error::Api(status) = error else {
+            return Self::Refused { verb, why };
+        };
+        match status.code {
+            // Any JSON object can be read as an empty Status.
+            0 => Self::Garbled { why },
+            404 => Self::NotServed,
+            410 => Self::Expired,
+            403 => Self::Forbidden { verb, why },
+            _ => Self::Refused { verb, why },
         }
     }
 
@@ -57,18 +61,6 @@ impl Failure {
         // Its text could repeat what was read.
         let why = format!("line {}, column {}", error.line(), error.column());
         Self::Garbled { why }
-    }
-
-    /// What an answer of the API server means.
-    pub(super) fn of_status(verb: &'static str, status: &Status, why: impl Fn() -> String) -> Self {
-        match status.code {
-            // Any JSON object can be read as an empty Status.
-            0 => Self::Garbled { why: why() },
-            404 => Self::NotServed,
-            410 => Self::Expired,
-            403 => Self::Forbidden { verb, why: why() },
-            _ => Self::Refused { verb, why: why() },
-        }
     }
 
     /// Whether to go on from a new list, because the last seen version is of no use any more.
