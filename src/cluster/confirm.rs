@@ -1,18 +1,19 @@
 //! Reading past the cache what a gate stands for, before something is taken to be gone (contract 5.5).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Debug;
 use std::sync::Arc;
 
 use kube::Client;
-use kube::api::{Api, ListParams};
+use kube::Error::BuildRequest;
+use kube::api::{GetParams, ListParams, ObjectList};
+use kube::core::Request;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::time::timeout;
 
 use crate::cluster::cache::Watched;
 use crate::cluster::objects::{
-    BindingObject, Object, ServiceObject, Unreadable, api_resource, binding, service,
+    BindingObject, ServiceObject, Unreadable, binding, service, url_path,
 };
 use crate::cluster::{CALL_TIMEOUT, why};
 use crate::model::{Binding, Service};
@@ -141,10 +142,18 @@ impl Reader<'_> {
         bindings.collect::<Result<_, ConfirmError>>().map(Some)
     }
 
-    async fn one<O: Read>(&self, watched: Watched, name: &str) -> Result<Answer<O>, ConfirmError> {
+    async fn one<O: DeserializeOwned>(
+        &self,
+        watched: Watched,
+        name: &str,
+    ) -> Result<Answer<O>, ConfirmError> {
         let what = || format!("{} {name}", watched.as_str());
-        let api = O::api(self.client, self.namespace, watched);
-        match timeout(CALL_TIMEOUT, api.get(name)).await {
+        let requests = self.requests(watched);
+        let get = async {
+            let request = requests.get(name, &GetParams::default());
+            self.client.request(request.map_err(BuildRequest)?).await
+        };
+        match timeout(CALL_TIMEOUT, get).await {
             Ok(Ok(object)) => Ok(Answer::Found(object)),
             Ok(Err(error)) if is_absence(&error) => Ok(Answer::Absent),
             Ok(Err(error)) if is_not_found(&error) => Ok(Answer::NotServed),
@@ -154,13 +163,20 @@ impl Reader<'_> {
     }
 
     /// All objects of the namespace; `None` where the resource is not served.
-    async fn all<O: Read>(&self, watched: Watched) -> Result<Option<Vec<O>>, ConfirmError> {
+    async fn all<O: Clone + DeserializeOwned>(
+        &self,
+        watched: Watched,
+    ) -> Result<Option<Vec<O>>, ConfirmError> {
         let what = || watched.as_str().to_owned();
-        let api = O::api(self.client, self.namespace, watched);
+        let requests = self.requests(watched);
         let mut params = ListParams::default().limit(PAGE_SIZE);
         let mut all = vec![];
         for _ in 0..MAX_PAGES {
-            let page = match timeout(CALL_TIMEOUT, api.list(&params)).await {
+            let list = async {
+                let request = requests.list(&params).map_err(BuildRequest)?;
+                self.client.request::<ObjectList<O>>(request).await
+            };
+            let page = match timeout(CALL_TIMEOUT, list).await {
                 Ok(Ok(page)) => page,
                 Ok(Err(error)) if is_not_found(&error) => return Ok(None),
                 Ok(Err(error)) => return Err(self.failed("list", what(), why(&error))),
@@ -175,6 +191,11 @@ impl Reader<'_> {
         Err(self.failed("list", what(), format!("more than {MAX_PAGES} pages")))
     }
 
+    /// Requests about a resource in the namespace.
+    fn requests(&self, watched: Watched) -> Request {
+        Request::new(url_path(watched, Some(self.namespace)))
+    }
+
     fn timed_out(&self, verb: &'static str, what: String) -> ConfirmError {
         self.failed(verb, what, format!("no answer within {CALL_TIMEOUT:?}"))
     }
@@ -186,20 +207,6 @@ impl Reader<'_> {
             namespace: self.namespace.to_owned(),
             why,
         }
-    }
-}
-
-/// An object that can be asked for.
-trait Read: Clone + Debug + DeserializeOwned + Sized {
-    fn api(client: &Client, namespace: &str, watched: Watched) -> Api<Self>;
-}
-
-impl<S, T> Read for Object<S, T>
-where
-    Self: Clone + Debug + DeserializeOwned,
-{
-    fn api(client: &Client, namespace: &str, watched: Watched) -> Api<Self> {
-        Api::namespaced_with(client.clone(), namespace, &api_resource(watched))
     }
 }
 

@@ -8,17 +8,17 @@ use http::header::RETRY_AFTER;
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use jiff::Timestamp;
+use kube::Client;
 use kube::api::{Patch, PatchParams};
 use kube::client::Body;
 use kube::core::{Request, Status};
-use kube::{Client, Resource};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 
 use crate::cluster::cache::Watched;
-use crate::cluster::objects::{PodObject, api_resource};
+use crate::cluster::objects::url_path;
 use crate::cluster::{CALL_TIMEOUT, MANAGER, why};
 use crate::model::Condition;
 use crate::names::{GateName, ObjectKey};
@@ -122,7 +122,7 @@ pub async fn write_conditions(
 
 /// Sends a patch, and reads the answer whatever it is: `kube::Api` would not tell its `Retry-After`.
 async fn send(client: &Client, pod: &ObjectKey, patch: Value) -> kube::Result<Response<Bytes>> {
-    let url = PodObject::url_path(&api_resource(Watched::Pods), Some(&pod.namespace));
+    let url = url_path(Watched::Pods, Some(&pod.namespace));
     let params = PatchParams {
         field_manager: Some(MANAGER.to_owned()),
         ..PatchParams::default()

@@ -1,12 +1,10 @@
 //! Kubernetes objects as the API server writes them, read down to the few fields that decide
 //! something. What is not of the shape that its API promises makes one object unreadable, never a list.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use kube::Resource;
-use kube::api::{ApiResource, ObjectMeta};
-use kube::core::DynamicResourceScope;
+use kube::Resource as _;
+use kube::api::{ApiResource, DynamicObject};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
@@ -41,8 +39,6 @@ pub type BindingObject = Object<TargetGroupBindingSpec, IgnoredAny>;
 pub struct Object<S, T> {
     key: ObjectKey,
     meta: Meta,
-    /// What kube asks of an object: the version alone.
-    version: ObjectMeta,
     spec: Part<S>,
     status: Part<T>,
 }
@@ -67,10 +63,6 @@ impl<'de, S: Deserialize<'de>, T: Deserialize<'de>> Deserialize<'de> for Object<
                 meta.namespace.take().unwrap_or_default(),
                 meta.name.take().unwrap_or_default(),
             ),
-            version: ObjectMeta {
-                resource_version: meta.resource_version.take(),
-                ..ObjectMeta::default()
-            },
             meta,
             spec: wire.spec,
             status: wire.status,
@@ -86,7 +78,7 @@ impl<S, T> Object<S, T> {
 
     /// `metadata.resourceVersion`.
     pub fn version(&self) -> Option<&str> {
-        self.version.resource_version.as_deref()
+        self.meta.resource_version.as_deref()
     }
 
     fn labels(&mut self) -> Labels {
@@ -107,37 +99,6 @@ impl<S, T> Object<S, T> {
         std::mem::take(&mut self.spec)
             .read()
             .ok_or_else(|| self.unreadable("spec"))
-    }
-}
-
-/// The kinds are told apart when they are asked for, not by their Rust types: a binding's API group
-/// is a matter of settings.
-impl<S, T> Resource for Object<S, T> {
-    type DynamicType = ApiResource;
-    type Scope = DynamicResourceScope;
-
-    fn kind(api: &ApiResource) -> Cow<'_, str> {
-        api.kind.as_str().into()
-    }
-
-    fn group(api: &ApiResource) -> Cow<'_, str> {
-        api.group.as_str().into()
-    }
-
-    fn version(api: &ApiResource) -> Cow<'_, str> {
-        api.version.as_str().into()
-    }
-
-    fn plural(api: &ApiResource) -> Cow<'_, str> {
-        api.plural.as_str().into()
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.version
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.version
     }
 }
 
@@ -174,6 +135,11 @@ pub fn api_resource(watched: Watched) -> ApiResource {
         kind: kind.to_owned(),
         plural: plural.to_owned(),
     }
+}
+
+/// The path of a watched resource's collection, in one namespace or in all.
+pub fn url_path(watched: Watched, namespace: Option<&str>) -> String {
+    DynamicObject::url_path(&api_resource(watched), namespace)
 }
 
 /// What a Namespace object says.
@@ -229,7 +195,7 @@ pub fn pod(mut object: PodObject, prefixes: &[ConditionPrefix]) -> Result<Pod, U
         ports: named_ports(spec),
         terminating: object.meta.deletion_timestamp.is_some(),
         uid: text(object.meta.uid),
-        resource_version: text(object.version.resource_version),
+        resource_version: text(object.meta.resource_version),
     })
 }
 

@@ -4,15 +4,15 @@ use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 use std::time::Duration;
 
+use kube::Client;
 use kube::Error::BuildRequest;
 use kube::api::{ListParams, WatchParams};
 use kube::core::Request;
-use kube::{Client, Resource as _};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::cluster::cache::{Cache, FirstLook, Watched};
-use crate::cluster::objects::{Object, api_resource};
+use crate::cluster::objects::{Object, url_path};
 use crate::index::Listing;
 use crate::metrics::Metrics;
 
@@ -61,7 +61,6 @@ impl<F: Feed> Follow<F> {
         namespace: Option<Arc<str>>,
         look: Look,
     ) -> Self {
-        let resource = api_resource(scope.watched);
         let within = namespace
             .as_deref()
             .filter(|_| scope.watched != Watched::Namespaces);
@@ -69,7 +68,7 @@ impl<F: Feed> Follow<F> {
         let seed = (scope.options.seed, scope.watched.as_str(), look.slot);
         Self {
             client: scope.client.clone(),
-            requests: Request::new(Known::<F>::url_path(&resource, within)),
+            requests: Request::new(url_path(scope.watched, within)),
             feed,
             cache: scope.cache.clone(),
             metrics: scope.metrics.clone(),
