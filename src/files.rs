@@ -13,6 +13,8 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
+use crate::metrics::Metrics;
+
 /// Files are read this often even if nothing tells of a change.
 pub const POLL: Duration = Duration::from_secs(60);
 /// Files that belong together are replaced one after the other: they are read so long after the first
@@ -23,7 +25,7 @@ const SETTLE: Duration = Duration::from_millis(300);
 /// swapping a link beside them.
 ///
 /// Source: <https://kubernetes.io/docs/concepts/configuration/configmap/#mounted-configmaps-are-updated-automatically>
-pub struct Changes {
+struct Changes {
     changed: Arc<Notify>,
     #[expect(dead_code, reason = "it watches until it is dropped")]
     watcher: Option<RecommendedWatcher>,
@@ -32,7 +34,7 @@ pub struct Changes {
 impl Changes {
     /// Of these files. Where their folders cannot be watched, that is logged, and [`Self::next`] returns
     /// every minute.
-    pub fn of<'a>(files: impl IntoIterator<Item = &'a Path>) -> Self {
+    fn of<'a>(files: impl IntoIterator<Item = &'a Path>) -> Self {
         let changed = Arc::new(Notify::new());
         let folders = files.into_iter().map(folder);
         let watcher = match watch(folders, &changed) {
@@ -49,7 +51,7 @@ impl Changes {
     }
 
     /// Returns when they may have changed since [`Self::of`] or the last call.
-    pub async fn next(&self) {
+    async fn next(&self) {
         // The poll finds what the watch does not tell.
         if timeout(POLL, self.changed.notified()).await.is_ok() {
             sleep(SETTLE).await;
@@ -69,35 +71,73 @@ pub fn read(path: &Path, at_most: u64) -> io::Result<Option<Vec<u8>>> {
     Ok((held.len() as u64 <= at_most).then_some(held))
 }
 
-/// Loads what the files hold and takes it. What cannot be loaded is logged, the same twice only once, and
-/// the former stays. `what` names it; `complaint` is what the last call returned.
-pub async fn reload<T, E>(
-    what: &str,
-    load: impl FnOnce() -> Result<T, E> + Send + 'static,
-    take: impl FnOnce(T),
-    complaint: Option<String>,
-) -> Option<String>
-where
-    T: Send + 'static,
-    E: Error + Send + 'static,
+/// Reloads at once, and again whenever these files may have changed, for ever. `reload` is told what was
+/// wrong the last time, and returns what is wrong now.
+pub async fn follow<'a, F>(
+    files: impl IntoIterator<Item = &'a Path>,
+    reload: impl Fn(Complaint) -> F,
+) where
+    F: Future<Output = Complaint>,
 {
-    // A load that panicked would say so itself; the former stays all the same.
-    match tokio::task::spawn_blocking(load).await.ok()? {
-        Ok(loaded) => {
-            take(loaded);
-            None
-        }
-        Err(error) => {
-            let source = error.source().map(ToString::to_string);
-            let now = format!("{error}: {}", source.unwrap_or_default());
-            if complaint.as_ref() != Some(&now) {
-                warn!(
-                    source = error.source(),
-                    "keeping the former {what}: {error}"
-                );
+    let changes = Changes::of(files);
+    let mut complaint = None;
+    loop {
+        // First of all: the files may have changed before the watch began.
+        complaint = reload(complaint).await;
+        changes.next().await;
+    }
+}
+
+/// What is wrong with files, in words.
+pub type Complaint = Option<String>;
+
+/// Files that are followed.
+pub struct Followed<'a> {
+    /// What they hold, for logs.
+    pub what: &'static str,
+    /// The flag that names them.
+    pub flag: &'static str,
+    /// Shows whether they are broken.
+    pub metrics: &'a Metrics,
+}
+
+impl Followed<'_> {
+    /// Loads what they hold and takes it. What cannot be loaded is logged, the same twice only once, and
+    /// the former stays. `complaint` is what the last call returned.
+    pub async fn reload<T, E>(
+        self,
+        load: impl FnOnce() -> Result<T, E> + Send + 'static,
+        take: impl FnOnce(T),
+        complaint: Complaint,
+    ) -> Complaint
+    where
+        T: Send + 'static,
+        E: Error + Send + 'static,
+    {
+        let complaint = match tokio::task::spawn_blocking(load).await {
+            Ok(Ok(loaded)) => {
+                take(loaded);
+                None
             }
-            Some(now)
+            Ok(Err(error)) => Some(self.complain(&error, complaint)),
+            // A load that panicked says so itself; the former stays all the same.
+            Err(_) => None,
+        };
+        self.metrics.file_broken(self.flag, complaint.is_some());
+        complaint
+    }
+
+    fn complain(&self, error: &dyn Error, complaint: Complaint) -> String {
+        let source = error.source().map(ToString::to_string);
+        let now = format!("{error}: {}", source.unwrap_or_default());
+        if complaint.as_ref() != Some(&now) {
+            let what = self.what;
+            warn!(
+                source = error.source(),
+                "keeping the former {what}: {error}"
+            );
         }
+        now
     }
 }
 

@@ -61,7 +61,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<u8> {
     let source = Source::new(&settings.tls)?;
     let certificates = Arc::new(source.certificates(&metrics)?);
     let clients = certificate::clients(&settings.tls, &metrics)?;
-    let allowed = settings.allow_arns.clone().map(Allowed::read);
+    let allowed = settings.allow_arns.clone();
+    let allowed = allowed.map(|file| Allowed::read(file, metrics.clone()));
     let allowed = allowed.transpose()?.map(Arc::new);
     let kube = kubernetes(settings.kubeconfig.as_deref()).await?;
     let aws = Aws::new(&settings, &metrics).await?;
@@ -91,8 +92,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<u8> {
     let (name, keeper) = source.keeper(&settings, &shared);
     tasks.start(name, keeper);
     if let Some(allowed) = &shared.allowed {
-        let follow = allowed.clone().follow(shared.metrics.clone());
-        tasks.start("allow-list reload", follow);
+        tasks.start("allow-list reload", allowed.clone().follow());
     }
     if let Some(clients) = &shared.clients {
         tasks.start("client CA reload", clients.clone().follow());

@@ -19,7 +19,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::error::X509Error;
 use x509_parser::prelude::FromDer;
 
-use crate::files::{self, Changes};
+use crate::files::{self, Complaint, Followed};
 use crate::metrics::Metrics;
 
 /// One of the two files.
@@ -290,22 +290,13 @@ impl ResolvesServerCert for Certificates {
 /// Reads the files again when they change, for ever. What cannot be served is logged once, and the
 /// former certificate stays.
 pub async fn follow(files: PemFiles, certificates: Arc<Certificates>) {
-    let changes = Changes::of([files.certificate.as_path(), files.key.as_path()]);
-    let mut complaint = None;
-    loop {
-        // First of all: the files may have changed before the watch began.
-        complaint = reload(&files, &certificates, complaint).await;
-        changes.next().await;
-    }
+    let paths = [files.certificate.as_path(), files.key.as_path()];
+    files::follow(paths, |complaint| reload(&files, &certificates, complaint)).await;
 }
 
 /// Reads the files and serves what is new in them. Returns what is wrong with them; the same twice
 /// is logged once.
-async fn reload(
-    files: &PemFiles,
-    certificates: &Certificates,
-    complaint: Option<String>,
-) -> Option<String> {
+async fn reload(files: &PemFiles, certificates: &Certificates, complaint: Complaint) -> Complaint {
     let files = files.clone();
     let take = |certificate: Certificate| {
         if !certificates.serves(&certificate) {
@@ -313,10 +304,12 @@ async fn reload(
             certificates.replace(certificate);
         }
     };
-    let complaint = files::reload("certificate", move || files.load(), take, complaint).await;
-    let metrics = &certificates.metrics;
-    metrics.file_broken("tls-cert", complaint.is_some());
-    complaint
+    let followed = Followed {
+        what: "certificate",
+        flag: "tls-cert",
+        metrics: &certificates.metrics,
+    };
+    followed.reload(move || files.load(), take, complaint).await
 }
 
 #[cfg(test)]

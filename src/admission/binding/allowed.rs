@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use thiserror::Error;
 use tracing::info;
 
-use crate::files::{self, Changes};
+use crate::files::{self, Complaint, Followed};
 use crate::metrics::Metrics;
 use crate::rules::allow::{AllowList, AllowListError};
 
@@ -43,10 +43,10 @@ pub enum AllowedError {
 }
 
 /// The list of now.
-#[derive(Debug)]
 pub struct Allowed {
     path: PathBuf,
     list: ArcSwap<AllowList>,
+    metrics: Arc<Metrics>,
 }
 
 impl Allowed {
@@ -54,9 +54,13 @@ impl Allowed {
     ///
     /// # Errors
     /// When there is no list in the file.
-    pub fn read(path: PathBuf) -> Result<Self, AllowedError> {
+    pub fn read(path: PathBuf, metrics: Arc<Metrics>) -> Result<Self, AllowedError> {
         let list = ArcSwap::from_pointee(load(&path)?);
-        Ok(Self { path, list })
+        Ok(Self {
+            path,
+            list,
+            metrics,
+        })
     }
 
     /// The list as it was read last.
@@ -66,17 +70,11 @@ impl Allowed {
 
     /// Reads the file again when it changes, for ever. What is no list is logged once, and the former list
     /// stays: nobody means to allow everything by a slip.
-    pub async fn follow(self: Arc<Self>, metrics: Arc<Metrics>) {
-        let changes = Changes::of([self.path.as_path()]);
-        let mut complaint = None;
-        loop {
-            complaint = self.reload(complaint).await;
-            metrics.file_broken("allow-arns", complaint.is_some());
-            changes.next().await;
-        }
+    pub async fn follow(self: Arc<Self>) {
+        files::follow([self.path.as_path()], |complaint| self.reload(complaint)).await;
     }
 
-    async fn reload(&self, complaint: Option<String>) -> Option<String> {
+    async fn reload(&self, complaint: Complaint) -> Complaint {
         let path = self.path.clone();
         let take = |list| {
             if *self.list.load_full() != list {
@@ -84,7 +82,12 @@ impl Allowed {
                 info!(path = %self.path.display(), "going by a new allow-list");
             }
         };
-        files::reload("allow-list", move || load(&path), take, complaint).await
+        let followed = Followed {
+            what: "allow-list",
+            flag: "allow-arns",
+            metrics: &self.metrics,
+        };
+        followed.reload(move || load(&path), take, complaint).await
     }
 }
 
@@ -118,11 +121,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("allow.yaml");
         fs::write(&file, NOTHING).unwrap();
-        let allowed = Arc::new(Allowed::read(file.clone()).unwrap());
+        let metrics = Arc::new(Metrics::default());
+        let allowed = Allowed::read(file.clone(), metrics.clone()).unwrap();
+        let allowed = Arc::new(allowed);
         let may = || allowed.list().check("shop", &arn("web")).is_ok();
         assert!(!may());
-        let metrics = Arc::new(Metrics::default());
-        let following = tokio::spawn(allowed.clone().follow(metrics.clone()));
+        let following = tokio::spawn(allowed.clone().follow());
         fs::write(&file, ALL).unwrap();
         let noticed = async {
             while !may() {
@@ -148,16 +152,14 @@ mod tests {
     #[test]
     fn what_is_no_list_ends_the_start_with_the_flag() {
         let folder = tempfile::tempdir().unwrap();
-        let absent = Allowed::read(folder.path().join("absent")).unwrap_err();
+        let read = |file| Allowed::read(file, Arc::default()).err();
+        let absent = read(folder.path().join("absent")).unwrap();
         assert!(absent.to_string().starts_with("--allow-arns: cannot read"));
         let file = folder.path().join("allow.yaml");
         fs::write(&file, "a: b").unwrap();
-        let broken = Allowed::read(file.clone()).unwrap_err().to_string();
+        let broken = read(file.clone()).unwrap().to_string();
         assert!(broken.ends_with("does not hold an allow-list"), "{broken}");
         fs::write(&file, " ".repeat((1 << 20) + 1)).unwrap();
-        assert!(matches!(
-            Allowed::read(file),
-            Err(AllowedError::TooLong { .. })
-        ));
+        assert!(matches!(read(file), Some(AllowedError::TooLong { .. })));
     }
 }

@@ -22,7 +22,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer as _;
 
-use crate::files::{self, Changes};
+use crate::files::{self, Complaint, Followed};
 use crate::metrics::Metrics;
 use crate::rules::clients::{Called, ClientName};
 
@@ -129,16 +129,10 @@ impl Clients {
     /// Reads the file again when it changes, for ever. New handshakes go by the new CAs; connections
     /// that are open stay. What cannot be used is logged once, and the former CAs stay.
     pub async fn follow(self: Arc<Self>) {
-        let changes = Changes::of([self.file.as_path()]);
-        let mut complaint = None;
-        loop {
-            // First of all: the file may have changed before the watch began.
-            complaint = self.reload(complaint).await;
-            changes.next().await;
-        }
+        files::follow([self.file.as_path()], |complaint| self.reload(complaint)).await;
     }
 
-    pub(super) async fn reload(&self, complaint: Option<String>) -> Option<String> {
+    pub(super) async fn reload(&self, complaint: Complaint) -> Complaint {
         let file = self.file.clone();
         let take = |cas: Cas| {
             if self.cas.load().certificates != cas.certificates {
@@ -146,9 +140,12 @@ impl Clients {
                 self.cas.store(Arc::new(cas));
             }
         };
-        let complaint = files::reload("client CAs", move || load(&file), take, complaint).await;
-        self.metrics.file_broken("client-ca", complaint.is_some());
-        complaint
+        let followed = Followed {
+            what: "client CAs",
+            flag: "client-ca",
+            metrics: &self.metrics,
+        };
+        followed.reload(move || load(&file), take, complaint).await
     }
 
     fn check_name(&self, certificate: &CertificateDer<'_>) -> Result<(), rustls::Error> {
