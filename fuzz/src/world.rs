@@ -1,5 +1,4 @@
-//! A namespace as JSON, and what becomes of a pod there: the contract's second part, told without the
-//! code under test.
+//! A namespace as JSON, and what becomes of a pod there by contract 2, told without the code under test.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

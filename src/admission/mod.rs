@@ -63,7 +63,7 @@ pub struct Hooks {
     pub limits: Limits,
 }
 
-/// What stands behind the two paths for bindings (contract 3 and 4).
+/// What stands behind the two paths for bindings (contract 3, 4).
 #[derive(Clone)]
 pub struct BindingRoutes {
     /// Fills in what AWS knows.

@@ -1,5 +1,5 @@
 //! The two hooks for bindings: one fills in what AWS knows, one checks what was written
-//! (contract 3 and 4).
+//! (contract 3, 4).
 //!
 //! Both fail closed, so both say what is wrong and what to do. Neither stands in the way of a
 //! cleanup: an update that leaves the spec as it was is allowed before anything else.
