@@ -19,9 +19,6 @@ use crate::rules::condition;
 use crate::rules::outlook::{Ask, Outlook};
 use crate::rules::version::is_older;
 
-/// Within which a watch tells what we collided with: for so long, what ELB said stays good.
-const SEEN_WITHIN: Duration = Duration::from_secs(1);
-
 /// A gate that is not `True`, or not yet seen to be.
 #[derive(Debug)]
 pub(super) struct Gate {
@@ -33,11 +30,15 @@ pub(super) struct Gate {
     bound: bool,
     current: Option<Condition>,
     asked: Vec<Asked>,
+    /// An answer was forgotten, or there is a question without one: the schedule does not know yet.
+    forgot: bool,
     closed: Option<Condition>,
     unknown: bool,
     doubt: Option<Doubt>,
     writing: Option<Writing>,
-    conflict: Option<Conflict>,
+    /// The version of the pod that a write was decided on, which met somebody else's: not the newest any
+    /// more.
+    conflict: Option<Arc<str>>,
     retry_at: Option<Instant>,
     failures: u32,
 }
@@ -59,14 +60,6 @@ struct Writing {
     version: Arc<str>,
 }
 
-/// A write that met somebody else's.
-#[derive(Debug)]
-struct Conflict {
-    /// The pod's `resourceVersion` that it was decided on, and which is not the newest any more.
-    version: Arc<str>,
-    at: Instant,
-}
-
 impl Gate {
     pub(super) fn new(pod: Arc<Pod>) -> Self {
         Self {
@@ -75,6 +68,7 @@ impl Gate {
             bound: false,
             current: None,
             asked: vec![],
+            forgot: false,
             closed: None,
             unknown: false,
             doubt: None,
@@ -142,7 +136,7 @@ impl Gate {
         if !old {
             self.current = condition_of(pod, name).flatten().cloned();
         }
-        self.settle_conflict(pod, now);
+        self.settle_conflict(pod);
         self.pod = pod.clone();
         let due = pod.is_due().then(|| self.due.unwrap_or(now));
         let mut former = std::mem::take(&mut self.asked);
@@ -153,6 +147,7 @@ impl Gate {
         let keep = |ask: Ask| match former.iter().position(|asked| asked.ask == ask) {
             Some(at) => former.swap_remove(at),
             None => {
+                self.forgot = true;
                 let suspect = suspect(&ask);
                 Asked::new(ask, suspect)
             }
@@ -165,19 +160,28 @@ impl Gate {
     }
 
     /// What we collided with is seen, so it can be decided anew, on what ELB has just said.
-    fn settle_conflict(&mut self, pod: &Pod, now: Instant) {
-        let met = |conflict: &mut Conflict| is_older(&conflict.version, &pod.resource_version);
-        if let Some(conflict) = self.conflict.take_if(met) {
+    fn settle_conflict(&mut self, pod: &Pod) {
+        let met = |version: &mut Arc<str>| is_older(version, &pod.resource_version);
+        if self.conflict.take_if(met).is_some() {
             self.retry_at = None;
-            if now > conflict.at + SEEN_WITHIN {
-                self.forget_answers();
-            }
         }
     }
 
     /// What ELB said is too old to go by: it is asked again.
     pub(super) fn forget_answers(&mut self) {
         self.asked.iter_mut().for_each(Asked::forget);
+        self.forgot = true;
+    }
+
+    /// Whether there may be less known than before, since this was last asked.
+    pub(super) fn take_forgot(&mut self) -> bool {
+        std::mem::take(&mut self.forgot)
+    }
+
+    /// Whether ELB said healthy about all that it asks this group, and that is not forgotten.
+    pub(super) fn knows_healthy(&self, group: &Group) -> bool {
+        let mut asked = self.asked.iter().filter(|asked| asked.ask.group == *group);
+        asked.all(|asked| asked.answer().is_some_and(|answer| answer.status))
     }
 
     fn doubt(&mut self, absence: Option<Absence>, settings: &Settings, now: Instant) {
@@ -261,11 +265,11 @@ impl Gate {
             // What is decided stays decided, and has its turn again once writes go on.
             WriteOutcome::PutOff { .. } => return,
             WriteOutcome::Gone | WriteOutcome::Unsent => return self.forget_answers(),
-            WriteOutcome::Conflict => {
-                let version = writing.version;
-                self.conflict = Some(Conflict { version, at: now });
-            }
-            WriteOutcome::Failed => self.forget_answers(),
+            // The watch told of the newer version before we heard of the conflict: nothing to wait for.
+            WriteOutcome::Conflict if self.has_seen_past(&writing.version) => return,
+            WriteOutcome::Conflict => self.conflict = Some(writing.version),
+            // What ELB said stays as good as it was.
+            WriteOutcome::Failed => {}
         }
         self.failures = self.failures.saturating_add(1);
         self.retry_at = Some(now + backoff(self.failures));
@@ -295,10 +299,8 @@ impl Gate {
             return None;
         }
         self.retry_at = None;
-        if self.conflict.take().is_some() {
-            // The watch does not tell what we collided with. By now ELB may say something else.
-            self.forget_answers();
-        }
+        // The watch does not tell what we collided with: it is tried as before.
+        self.conflict = None;
         let confirm = self.doubt.as_mut()?.start_confirming(now);
         confirm.then(|| Action::Confirm(self.id(name)))
     }
@@ -322,6 +324,7 @@ impl Gate {
         let (condition, reason) = self.due_change()?;
         let forget_old = |old, asked: &mut Asked| asked.forget_old(now) || old;
         if condition.status && self.asked.iter_mut().fold(false, forget_old) {
+            self.forgot = true;
             return None;
         }
         self.writing = Some(Writing {

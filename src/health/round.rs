@@ -51,21 +51,37 @@ pub(super) struct Waiter {
     pub(super) targets: Vec<Target>,
     /// The last look since it was due.
     pub(super) looked: Option<Instant>,
-    /// That look showed it healthy: only the write is to come.
-    pub(super) found: bool,
+    pub(super) shown: Shown,
+}
+
+/// What the last look has shown of a waiter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// Nothing, or that it is not healthy.
+    Unhealthy,
+    /// That it is healthy: only the write is to come.
+    Healthy,
+    /// The same, but the write did not come: by now the answer is forgotten, and another is needed.
+    Forgotten,
 }
 
 impl Waiter {
     /// When it is to be looked at next, by itself.
     pub(super) fn next(&self, expected: Expected, waiting: usize) -> Instant {
+        if self.shown == Shown::Forgotten {
+            return self.looked.unwrap_or(self.due);
+        }
         let looked = self.looked.map(|at| at.saturating_duration_since(self.due));
         // A healthy pod's gate opens soon. If it does not, the window does not matter any more.
-        let window = expected.known.filter(|_| !self.found);
+        let window = expected.known.filter(|_| self.shown == Shown::Unhealthy);
         self.due + schedule::next_look(looked, window, waiting)
     }
 
     fn worth(&self, expected: Expected, now: Instant) -> Worth {
         let looked = self.looked.unwrap_or(self.due);
+        if self.shown == Shown::Forgotten {
+            return schedule::worth_of_healthy(now.saturating_duration_since(looked));
+        }
         let age = |at: Instant| at.saturating_duration_since(self.due);
         schedule::worth(age(looked), age(now), expected.guessed)
     }
@@ -96,7 +112,14 @@ impl Round {
 
     /// Those whom a look could show healthy.
     pub(super) fn hopeful(&self) -> impl Iterator<Item = &Waiter> {
-        self.waiting.values().filter(|waiter| !waiter.found)
+        let waiting = self.waiting.values();
+        waiting.filter(|waiter| waiter.shown != Shown::Healthy)
+    }
+
+    /// Nothing is known of any of its pods any more.
+    pub(super) fn show_nothing(&mut self) {
+        let waiting = self.waiting.values_mut();
+        waiting.for_each(|waiter| waiter.shown = Shown::Unhealthy);
     }
 
     /// When it is its turn again, after a look that was answered.

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::health::action::GateId;
 use crate::health::memory::Memory;
-use crate::health::round::{Round, Target, Waiter};
+use crate::health::round::{Round, Shown, Target, Waiter};
 use crate::names::Group;
 use crate::rules::schedule::{self, Flip};
 
@@ -73,10 +73,8 @@ impl Rounds {
         let is_new = !self.groups.contains_key(group);
         let new = || Round::new(now);
         let round = self.groups.entry(group.clone()).or_insert_with(new);
-        if let Some(waiter) = round.waiting.get_mut(gate)
-            && waiter.due == due
-        {
-            waiter.targets = targets;
+        let joined = round.waiting.get(gate);
+        if joined.is_some_and(|waiter| waiter.due == due && waiter.targets == targets) {
             return;
         }
         let expected = self.memory.expected(group);
@@ -84,7 +82,7 @@ impl Rounds {
             due,
             targets,
             looked: None,
-            found: false,
+            shown: Shown::Unhealthy,
         };
         let first_look = waiter.next(expected, round.waiting.len() + 1);
         round.waiting.insert(gate.clone(), waiter);
@@ -112,11 +110,31 @@ impl Rounds {
             };
             round.next = now;
             round.failures = 0;
-            round.waiting.values_mut().for_each(|w| w.found = false);
+            round.show_nothing();
             if !round.is_in_flight() {
                 self.enqueue(group);
             }
         }
+    }
+
+    /// What a group has shown of a gate is forgotten: where that was health, another look is due at once.
+    pub(super) fn forget(&mut self, group: &Group, gate: &GateId) {
+        let Some(round) = self.groups.get_mut(group) else {
+            return;
+        };
+        let waiter = round.waiting.get_mut(gate);
+        let Some(waiter) = waiter.filter(|waiter| waiter.shown == Shown::Healthy) else {
+            return;
+        };
+        waiter.shown = Shown::Forgotten;
+        if round.failures > 0 || round.is_in_flight() {
+            return;
+        }
+        let expected = self.memory.expected(group);
+        let shortest = schedule::shortest_round(expected.known, round.hopeful().count());
+        let soon = round.asked.map_or(round.next, |asked| asked + shortest);
+        round.next = round.next.min(soon);
+        self.enqueue(group);
     }
 
     /// A gate waits for a group no more. A group for which none waits is forgotten, but for what was
@@ -218,22 +236,26 @@ impl Rounds {
             round.registered.extend(registered);
         }
         let requested = round.asked.unwrap_or(now);
-        let hopeful = round.hopeful().filter(|w| w.due <= requested).count();
+        let unhealthy = |w: &&Waiter| w.shown == Shown::Unhealthy && w.due <= requested;
+        let hopeful = round.hopeful().filter(unhealthy).count();
         let mut flips = vec![];
         for (gate, waiter) in &mut round.waiting {
             let was_asked = asked.is_empty() || waiter.targets.iter().all(|t| asked.contains(t));
             if waiter.due > requested || !was_asked {
                 continue;
             }
-            let found = healthy.contains(gate);
-            if found && !waiter.found {
+            let shown = match healthy.contains(gate) {
+                true => Shown::Healthy,
+                false => Shown::Unhealthy,
+            };
+            if (waiter.shown, shown) == (Shown::Unhealthy, Shown::Healthy) {
                 let age = |at: Instant| at.saturating_duration_since(waiter.due);
                 flips.push(Flip {
                     after: waiter.looked.map_or(Duration::ZERO, age),
                     by: age(requested),
                 });
             }
-            waiter.found = found;
+            waiter.shown = shown;
             waiter.looked = Some(requested);
         }
         self.memory.learn(group, &flips, hopeful);
@@ -261,8 +283,11 @@ impl Rounds {
 
     /// AWS does not know a group. Returns whether it did, or was not asked, before.
     pub(super) fn is_news_that_missing(&mut self, group: &Group) -> bool {
-        let round = self.groups.get_mut(group);
-        round.is_some_and(|round| !mem::replace(&mut round.missing, true))
+        let Some(round) = self.groups.get_mut(group) else {
+            return false;
+        };
+        round.show_nothing();
+        !mem::replace(&mut round.missing, true)
     }
 
     /// The group's proving time, where it is known.

@@ -103,12 +103,22 @@ fn a_conflict_with_somebody_who_opened_the_gate_needs_no_write() {
 }
 
 #[test]
-fn a_conflict_that_is_told_late_is_decided_on_a_new_answer() {
+fn a_conflict_that_was_told_before_we_hear_of_it_is_decided_anew_at_once() {
     let (mut world, write) = World::opening();
-    world.ended(&write, WriteOutcome::Conflict);
-    world.now += 2 * S;
     world.see(web("web-1", "10.0.0.1").version("2"));
     assert_eq!(world.done(), vec![]);
-    world.round("web", &[healthy("10.0.0.1")]);
-    assert!(world.write().condition.status);
+    world.ended(&write, WriteOutcome::Conflict);
+    let again = world.write();
+    assert_eq!((again.condition.status, &*again.version), (true, "2"));
+}
+
+#[test]
+fn a_conflict_that_is_told_late_is_decided_on_what_elb_said_in_the_last_half_minute() {
+    for (late, decided) in [(29, true), (31, false)] {
+        let (mut world, write) = World::opening();
+        world.ended(&write, WriteOutcome::Conflict);
+        world.now += late * S;
+        world.see(web("web-1", "10.0.0.1").version("2"));
+        assert_eq!(world.done().len(), usize::from(decided), "{late}");
+    }
 }

@@ -95,13 +95,55 @@ fn groups_that_have_long_waited_are_asked_less_often() {
 }
 
 #[test]
-fn a_conflict_is_decided_again_with_a_new_answer() {
-    let (mut world, write) = World::opening();
-    world.ended(&write, WriteOutcome::Conflict);
+fn a_write_that_fails_is_tried_again_after_a_growing_pause_without_another_look() {
+    for outcome in [WriteOutcome::Failed, WriteOutcome::Conflict] {
+        let (mut world, mut write) = World::opening();
+        for pause in [1, 2, 4, 8] {
+            world.ended(&write, outcome.clone());
+            world.pass(pause * S - Duration::from_millis(1));
+            assert_eq!(world.done(), vec![], "before {pause} s");
+            world.pass(Duration::from_millis(1));
+            write = world.write();
+            assert!(write.condition.status);
+        }
+    }
+}
+
+#[test]
+fn a_gate_whose_answer_is_forgotten_is_asked_about_at_once_however_long_it_has_waited() {
+    let mut world = World::new();
+    world.see(web("web-1", "10.0.0.1"));
+    world.pass(300 * S);
+    world.round("web", &[healthy("10.0.0.1")]);
+    let write = world.write();
+    world.ended(&write, WriteOutcome::Unsent);
+    world.pass(S);
+    world.round("web", &[healthy("10.0.0.1")]);
+    assert!(world.write().condition.status);
+}
+
+#[test]
+fn a_gate_about_which_there_is_another_question_is_asked_about_at_once() {
+    let mut world = World::empty();
+    world.tracker = Tracker::new(Settings {
+        apis: BindingApi::ALL.to_vec(),
+        orphan_after: ORPHAN_AFTER,
+        seed: 1,
+    });
+    world.lead();
+    world.serve(web_service());
+    world.bind(binding("web"));
+    world.see(web("web-1", "10.0.0.1"));
+    world.pass(300 * S);
+    world.round("web", &[healthy("10.0.0.1")]);
+    let write = world.write();
+    world.ended(&write, WriteOutcome::Failed);
+    let mut other = binding("web");
+    other.api = BindingApi::Eks;
+    world.bind(other);
     world.pass(S);
     assert_eq!(world.done(), vec![]);
-    world.round("web", &[initial("10.0.0.1")]);
-    assert!(!world.write().condition.status);
+    assert_eq!(world.asks().as_deref(), Some("web"));
 }
 
 #[test]

@@ -110,6 +110,14 @@ pub fn worth(looked: Duration, age: Duration, window: Option<Window>) -> Worth {
     }
 }
 
+/// What a look is worth at a pod that was healthy so long `ago`, when the look was in vain.
+pub fn worth_of_healthy(ago: Duration) -> Worth {
+    Worth {
+        late: ago.as_secs_f64(),
+        chance: 1.0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
