@@ -14,6 +14,8 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use crate::names::Quota;
+
 /// The content type of [`Metrics::encode`]'s text.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -55,7 +57,7 @@ pub struct Metrics {
     elb_calls: Counted<2>,
     elb_seconds: Timed,
     budget_seconds: Timed,
-    elb_rate: Gauge<f64, AtomicU64>,
+    elb_rate: Family<[(&'static str, String); 2], Gauge<f64, AtomicU64>>,
     groups_not_found: Counter,
     watch_restarts: Counted<1>,
     tls_failures: Counted<1>,
@@ -65,6 +67,13 @@ pub struct Metrics {
     rotations: Counted<1>,
     bundle_repairs: Counter,
     files_broken: Family<Labels<1>, Gauge>,
+}
+
+fn labels_of(quota: &Quota) -> [(&'static str, String); 2] {
+    [
+        ("account", quota.account().to_owned()),
+        ("region", quota.region().to_owned()),
+    ]
 }
 
 impl Default for Metrics {
@@ -87,7 +96,7 @@ impl Default for Metrics {
             elb_calls: Family::default(),
             elb_seconds: Family::new_with_constructor(slow),
             budget_seconds: Family::new_with_constructor(slow),
-            elb_rate: Gauge::default(),
+            elb_rate: Family::default(),
             groups_not_found: Counter::default(),
             watch_restarts: Family::default(),
             tls_failures: Family::default(),
@@ -177,7 +186,8 @@ impl Metrics {
         );
         r.register(
             "elb_rate",
-            "Calls of the ELBv2 API a second that the budget allows now",
+            "Calls of the ELBv2 API a second that the budget allows now, by account and Region of what is asked \
+             about: at most 128 that were called last, and all of them together at most --elb-rate-max",
             self.elb_rate.clone(),
         );
         r.register(
@@ -303,9 +313,14 @@ impl Metrics {
             .observe(waited.as_secs_f64());
     }
 
-    /// The budget now allows so many calls a second.
-    pub fn elb_rate(&self, rate: f64) {
-        self.elb_rate.set(rate);
+    /// The budget now allows so many calls a second in an account and Region.
+    pub fn elb_rate(&self, quota: &Quota, rate: f64) {
+        self.elb_rate.get_or_create(&labels_of(quota)).set(rate);
+    }
+
+    /// An account and Region has no rate of its own any more.
+    pub fn no_elb_rate(&self, quota: &Quota) {
+        self.elb_rate.remove(&labels_of(quota));
     }
 
     /// AWS said that a bound group does not exist.

@@ -272,6 +272,52 @@ pub struct AssumedRole {
     pub external_id: Option<Arc<str>>,
 }
 
+impl AssumedRole {
+    /// The account of the role, where its ARN names one.
+    fn account(&self) -> Option<&str> {
+        let account = self.arn.split(':').nth(4)?;
+        let valid = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
+        valid.then_some(account)
+    }
+}
+
+/// An account in a Region: AWS counts the calls of each by themselves, and throttles them so.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Quota {
+    account: Arc<str>,
+    region: Arc<str>,
+}
+
+impl Quota {
+    /// Of calls that name this group by its ARN.
+    pub fn of(arn: &TargetGroupArn) -> Self {
+        Self {
+            account: arn.account().into(),
+            region: arn.region().into(),
+        }
+    }
+
+    /// Of calls in this Region that name groups by name: the role's, or our own, whose number nobody
+    /// told us.
+    pub fn of_role(role: Option<&AssumedRole>, region: &str) -> Self {
+        let account = role.and_then(AssumedRole::account);
+        Self {
+            account: account.unwrap_or("own").into(),
+            region: region.into(),
+        }
+    }
+
+    /// The account's number, or `own`.
+    pub fn account(&self) -> &str {
+        &self.account
+    }
+
+    /// The Region.
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+}
+
 /// A target group and whose credentials ask about it: what one call is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Group {
@@ -388,6 +434,24 @@ mod tests {
     fn only_the_word_false_opts_out() {
         assert!(opts_out("false"));
         assert!(!["true", "", "False", "no"].into_iter().any(opts_out));
+    }
+
+    #[test]
+    fn a_quota_is_an_accounts_in_a_region() {
+        let arn =
+            "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0123456789abcdef";
+        let role = |arn: &str| AssumedRole {
+            arn: arn.into(),
+            external_id: None,
+        };
+        let by_name = |arn| Quota::of_role(Some(&role(arn)), "eu-west-1");
+        assert_eq!(
+            Quota::of(&arn.parse().unwrap()),
+            by_name("arn:aws:iam::123456789012:role/targets")
+        );
+        let own = Quota::of_role(None, "eu-west-1");
+        assert_eq!((own.account(), own.region()), ("own", "eu-west-1"));
+        assert_eq!(by_name("arn:aws:iam::no-account:role/targets"), own);
     }
 
     #[test]

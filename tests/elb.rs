@@ -5,6 +5,7 @@
     reason = "a test may end by a panic, its helpers too"
 )]
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +15,13 @@ use aws_sdk_elasticloadbalancingv2::config::{Credentials, SharedCredentialsProvi
 use aws_smithy_async::rt::sleep::TokioSleep;
 use http::StatusCode;
 use targetgate::elb::budget::{Budget, Wish};
-use targetgate::elb::client::{ElbClient, Timeouts};
+use targetgate::elb::client::{ArnsOrNames, ElbClient, Timeouts};
 use targetgate::elb::error::ElbErrorKind;
 use targetgate::elb::groups::TargetGroups;
 use targetgate::elb::query::{DescribeError, GroupQuery, GroupSelector};
 use targetgate::metrics::Metrics;
 use targetgate::model::{IpFamily, TargetHealth, TargetState};
-use targetgate::names::Group;
+use targetgate::names::{Group, Quota};
 use targetgate_sandbox::elb::check::{CheckOutcome, ScriptedProbe};
 use targetgate_sandbox::elb::faults::On;
 use targetgate_sandbox::elb::{Elb, Health, LoadBalancerKind, Options, State, TargetGroupSpec};
@@ -194,11 +195,38 @@ async fn a_hanging_call_ends_in_ten_seconds_and_a_removed_group_is_not_found() {
 async fn a_throttled_call_slows_the_loop_down() {
     let edge = Edge::new();
     let group = edge.group("web");
-    assert!(edge.budget.try_take_for_loop(ANY).is_ok());
+    assert!(
+        edge.budget
+            .try_take_for_loop(&Quota::of(&group.arn), ANY)
+            .is_ok()
+    );
     edge.aws.faults().throttle(1.0, 0);
     let error = edge.client.target_health(&group, &[]).await.unwrap_err();
     assert_eq!(error.kind, ElbErrorKind::Throttled);
-    assert!(edge.budget.try_take_for_loop(ANY).is_err());
+    assert!(
+        edge.budget
+            .try_take_for_loop(&Quota::of(&group.arn), ANY)
+            .is_err()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttled_call_slows_down_its_own_account_only() {
+    let edge = Edge::new();
+    let group = edge.group("web");
+    edge.aws.faults().throttle(1.0, 0);
+    edge.client.target_health(&group, &[]).await.unwrap_err();
+    let throttled = BTreeSet::from([Quota::of(&group.arn)]);
+    assert_eq!(edge.budget.all_throttled(), throttled);
+    let elsewhere = Quota::of_role(None, "us-east-1");
+    assert!(edge.budget.try_take_for_loop(&elsewhere, ANY).is_ok());
+    let name = ArnsOrNames::Names(vec!["web".to_owned()]);
+    let region = Some("us-east-1");
+    edge.client
+        .target_groups(region, None, name)
+        .await
+        .unwrap_err();
+    assert!(edge.budget.all_throttled().contains(&elsewhere));
 }
 
 #[tokio::test(start_paused = true)]

@@ -128,14 +128,16 @@ pub struct Settings {
     /// VPC of the cluster, against which a binding's vpcID is checked.
     #[arg(long, env = "TARGETGATE_VPC_ID", value_name = "ID", help_heading = AWS)]
     pub vpc_id: Option<VpcId>,
-    /// ELB API calls a second, for the whole process, to begin with: the rate climbs while calls wait and
+    /// ELB API calls a second in each account and Region to begin with: the rate climbs while calls wait and
     /// AWS does not throttle.
     #[arg(long, env = "TARGETGATE_ELB_RATE", value_name = "CALLS", default_value = "10", value_parser = rate, help_heading = AWS)]
     pub elb_rate: f64,
-    /// ELB API calls a second to which the rate may climb; at least --elb-rate.
+    /// ELB API calls a second to which the rate of an account and Region may climb, and which the whole
+    /// process makes at most; at least --elb-rate.
     #[arg(long, env = "TARGETGATE_ELB_RATE_MAX", value_name = "CALLS", default_value = "40", value_parser = rate, help_heading = AWS)]
     pub elb_rate_max: f64,
-    /// ELB API calls that may be made at once after a quiet time.
+    /// ELB API calls that may be made at once after a quiet time, in an account and Region and by the whole
+    /// process.
     #[arg(long, env = "TARGETGATE_ELB_BURST", value_name = "CALLS", default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=10_000), help_heading = AWS)]
     pub elb_burst: u32,
 

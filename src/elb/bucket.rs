@@ -85,21 +85,31 @@ impl Bucket {
     /// How long until that is so, if nobody takes any. A bucket that is too small to hold that many
     /// gives none until `left` is less.
     pub fn try_take(&mut self, left: f64, now: Instant) -> Result<(), Duration> {
-        self.refill(now);
-        let needed = left + 1.0;
-        if self.tokens >= needed {
-            self.tokens -= 1.0;
-            self.wanted_until = now;
-            if let Some(throttled) = &mut self.throttled {
-                throttled.served += 1.0;
-            }
-            return Ok(());
+        if let Some(wait) = self.wait(left, now) {
+            self.wanted_until = now + wait.min(ONE_EVENT);
+            return Err(wait);
         }
+        self.tokens -= 1.0;
+        self.wanted_until = now;
+        if let Some(throttled) = &mut self.throttled {
+            throttled.served += 1.0;
+        }
+        Ok(())
+    }
+
+    /// How long until a token can be taken so that `left` others remain, if nobody takes any; `None` where
+    /// one can be taken now.
+    pub fn wait(&mut self, left: f64, now: Instant) -> Option<Duration> {
+        self.refill(now);
+        let missing = left + 1.0 - self.tokens;
         // Rounded up, so that who waits exactly so long finds the token there.
-        let seconds = (needed - self.tokens) / self.rate;
-        let wait = Duration::from_secs_f64(seconds) + Duration::from_millis(1);
-        self.wanted_until = now + wait.min(ONE_EVENT);
-        Err(wait)
+        let wait = || Duration::from_secs_f64(missing / self.rate) + Duration::from_millis(1);
+        (missing > 0.0).then(wait)
+    }
+
+    /// Whether a throttle was told of so lately that the rate does not climb yet.
+    pub fn is_throttled(&self, now: Instant) -> bool {
+        self.throttled.is_some_and(|last| now < last.at + last.hold)
     }
 
     /// The tokens that are there now.

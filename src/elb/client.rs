@@ -24,7 +24,7 @@ use super::error::{ElbError, ElbErrorKind};
 use super::whole::Whole;
 use crate::metrics::Metrics;
 use crate::model::{IpFamily, TargetGroup, TargetHealth, TargetState};
-use crate::names::{AssumedRole, Group, TargetGroupArn};
+use crate::names::{AssumedRole, Group, Quota, TargetGroupArn};
 
 /// SDK clients that are kept: one per Region, role and external id.
 const MAX_CLIENTS: usize = 128;
@@ -144,7 +144,8 @@ impl ElbClient {
                 .await
         };
         let limit = self.inner.timeouts.target_health;
-        let answer = self.attempt(ACTION, about, limit, call).await?;
+        let quota = Quota::of(&group.arn);
+        let answer = self.attempt(ACTION, about, &quota, limit, call).await?;
         let healths = answer.target_health_descriptions();
         Ok(healths.iter().filter_map(target_health).collect())
     }
@@ -166,6 +167,7 @@ impl ElbClient {
         let Some(region) = region.or_else(|| self.default_region()) else {
             return Err(ElbError::no_region(ACTION, about));
         };
+        let quota = by.quota(region, role);
         let (arns, names) = match by {
             ArnsOrNames::Arns(arns) => (Some(arns.iter().map(ToString::to_string).collect()), None),
             ArnsOrNames::Names(names) => (None, Some(names)),
@@ -180,7 +182,7 @@ impl ElbClient {
                 .await
         };
         let limit = self.inner.timeouts.target_groups;
-        let answer = self.attempt(ACTION, about, limit, call).await?;
+        let answer = self.attempt(ACTION, about, &quota, limit, call).await?;
         Ok(answer
             .target_groups()
             .iter()
@@ -193,6 +195,7 @@ impl ElbClient {
         &self,
         action: &'static str,
         about: String,
+        quota: &Quota,
         limit: Duration,
         call: impl Future<Output = Result<T, SdkError<E>>>,
     ) -> Result<T, ElbError>
@@ -208,7 +211,7 @@ impl ElbClient {
         let code = result.as_ref().map_or_else(ElbError::code, |_| "OK");
         self.inner.metrics.elb_call(action, code, started.elapsed());
         if matches!(&result, Err(error) if error.kind == ElbErrorKind::Throttled) {
-            self.inner.budget.throttled(started);
+            self.inner.budget.throttled(quota, started);
         }
         result
     }
@@ -262,6 +265,15 @@ impl Inner {
 }
 
 impl ArnsOrNames {
+    /// Of which account and Region the call is.
+    fn quota(&self, region: &str, role: Option<&AssumedRole>) -> Quota {
+        match self {
+            Self::Arns(arns) => arns.first().map(Quota::of),
+            Self::Names(_) => None,
+        }
+        .unwrap_or_else(|| Quota::of_role(role, region))
+    }
+
     /// The one id, or the first and how many more.
     fn summary(&self) -> String {
         let (first, count) = match self {

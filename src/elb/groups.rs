@@ -1,7 +1,8 @@
 //! `DescribeTargetGroups` for many callers at once.
 //!
 //! AWS allows few calls, and a call may ask about 20 groups. So callers of one moment share a call,
-//! answers are kept for a minute, and calls wait for the [`Budget`] while more callers join them.
+//! answers are kept for a minute, and calls wait for the [`Budget`] while more callers join them: those of
+//! one account and Region behind each other, and behind no other's.
 //! One bad id fails a whole call: a failed batch is halved until the bad one stands alone.
 
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use super::budget::Budget;
 use super::client::ElbClient;
 use super::kept::Kept;
 use super::query::{DescribeError, GroupQuery, GroupSelector};
-use super::queue::{Batch, Queue};
+use super::queue::{Batch, LaneKey, Queue};
 use crate::model::TargetGroup;
 
 /// Calls that are out at a time.
@@ -46,12 +47,13 @@ struct State {
 impl TargetGroups {
     /// Descriptions by way of `client`, within `budget`. `seed` spreads the pauses between attempts.
     pub fn new(client: ElbClient, budget: Budget, seed: u64) -> Self {
+        let queue = Queue::new(client.default_region());
         Self {
             inner: Arc::new(Inner {
                 client,
                 budget,
                 state: Mutex::new(State {
-                    queue: Queue::default(),
+                    queue,
                     kept: Kept::default(),
                     random: fastrand::Rng::with_seed(seed),
                 }),
@@ -95,24 +97,32 @@ impl TargetGroups {
     /// Makes the calls, for as long as it is polled.
     pub async fn run(self) {
         let mut calls = FuturesUnordered::new();
+        let mut tokens = FuturesUnordered::new();
         loop {
+            let (claimed, ready) = {
+                let queue = &mut self.inner.state.lock().queue;
+                (queue.claim(Instant::now()), queue.ready_at())
+            };
+            tokens.extend(claimed.into_iter().map(|lane| self.token(lane)));
             let room = calls.len() < MAX_OUT;
-            let ready = room.then(|| self.inner.state.lock().queue.ready_at());
-            match ready.flatten() {
-                Some(at) if at <= Instant::now() => {
+            tokio::select! {
+                biased;
+                Some(()) = calls.next() => {}
+                Some(lane) = tokens.next(), if room => {
                     // The batch is cut after the wait: it grows meanwhile.
-                    meanwhile(&mut calls, self.inner.budget.take("admission")).await;
-                    let batch = self.inner.state.lock().queue.next(Instant::now());
+                    let batch = self.inner.state.lock().queue.next(&lane, Instant::now());
                     calls.extend(batch.map(|batch| self.call(batch)));
                 }
-                ready => tokio::select! {
-                    biased;
-                    Some(()) = calls.next() => {}
-                    () = self.inner.came.notified() => {}
-                    () = until(ready) => {}
-                },
+                () = self.inner.came.notified() => {}
+                () = until(ready) => {}
             }
         }
+    }
+
+    /// Waits for a token for one call of a lane.
+    async fn token(&self, lane: LaneKey) -> LaneKey {
+        self.inner.budget.take(&lane.quota, "admission").await;
+        lane
     }
 
     async fn call(&self, batch: Batch) {
@@ -133,21 +143,6 @@ impl TargetGroups {
                 state.kept.insert(by_arn, Arc::clone(&group), now);
             }
             state.kept.insert(query, group, now);
-        }
-    }
-}
-
-/// Waits for `future` while the calls go on.
-async fn meanwhile<C: Future<Output = ()>>(
-    calls: &mut FuturesUnordered<C>,
-    future: impl Future<Output = ()>,
-) {
-    tokio::pin!(future);
-    loop {
-        tokio::select! {
-            biased;
-            () = &mut future => return,
-            Some(()) = calls.next() => {}
         }
     }
 }

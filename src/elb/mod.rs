@@ -4,7 +4,8 @@
 //! - [`client`]: one call on the wire, through the SDK, in the words of [`crate::model`].
 //! - [`credentials`]: whether there are any, told at the start.
 //! - [`error`]: why a call failed.
-//! - [`budget`]: how often the process may call, and [`bucket`]: how it finds that out.
+//! - [`budget`]: how often the process may call; [`buckets`]: one for each account and Region, and one for
+//!   all; and [`bucket`]: how it finds out what AWS allows.
 //! - [`groups`]: `DescribeTargetGroups` for many callers at once, kept for a minute.
 //!
 //! # `DescribeTargetHealth` with a list of targets
@@ -25,6 +26,7 @@
 //! Source: <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_DescribeTargetHealth.html>
 
 pub mod bucket;
+pub mod buckets;
 pub mod budget;
 pub mod client;
 pub mod credentials;

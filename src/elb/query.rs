@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use super::error::{ElbError, ElbErrorKind};
 use crate::model::TargetGroup;
-use crate::names::{AssumedRole, TargetGroupArn};
+use crate::names::{AssumedRole, Quota, TargetGroupArn};
 
 /// How a target group is named.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,6 +32,16 @@ pub struct GroupQuery {
     pub selector: GroupSelector,
     /// The role to assume; `None` asks with the process's own credentials.
     pub role: Option<AssumedRole>,
+}
+
+impl GroupQuery {
+    /// Of which account and Region the call is; `home` is the SDK's own Region.
+    pub(super) fn quota(&self, home: &str) -> Quota {
+        match &self.selector {
+            GroupSelector::Arn(arn) => Quota::of(arn),
+            GroupSelector::Name(_) => Quota::of_role(self.role.as_ref(), home),
+        }
+    }
 }
 
 /// Why there is no description.

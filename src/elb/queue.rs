@@ -1,7 +1,7 @@
 //! Who waits for which description, and which of them the next call asks about.
 //!
 //! Plain data with the time passed in. A *lane* holds what one call may ask about together: one
-//! Region, one role, ARNs or names.
+//! account and Region, one role, ARNs or names. Each waits for its own token of the budget.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::client::ArnsOrNames;
 use super::error::{ElbError, ElbErrorKind};
 use super::query::{DescribeError, GroupQuery, GroupSelector};
 use crate::model::TargetGroup;
-use crate::names::AssumedRole;
+use crate::names::{AssumedRole, Quota};
 
 /// Ids that `DescribeTargetGroups` is asked about in one call.
 pub(super) const MAX_BATCH: usize = 20;
@@ -36,9 +36,9 @@ pub(super) type Answer = Result<Arc<TargetGroup>, DescribeError>;
 
 /// What one call may ask about together.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct LaneKey {
-    /// `None`: the SDK's default.
-    region: Option<String>,
+pub(super) struct LaneKey {
+    /// What the calls are paid from.
+    pub(super) quota: Quota,
     role: Option<AssumedRole>,
     names: bool,
 }
@@ -55,7 +55,8 @@ pub(super) struct Batch {
 impl Batch {
     /// The Region to ask; `None` for the SDK's default.
     pub(super) fn region(&self) -> Option<&str> {
-        self.lane.region.as_deref()
+        let region = self.lane.quota.region();
+        (!region.is_empty()).then_some(region)
     }
 
     /// The role to ask as.
@@ -100,6 +101,8 @@ struct Lane {
     /// Failures in a row.
     failures: u32,
     out: usize,
+    /// It waits for a token.
+    claimed: bool,
 }
 
 /// The callers of one query.
@@ -111,14 +114,26 @@ struct Callers {
 }
 
 /// All that waits.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Queue {
+    /// The SDK's own Region, in which names are looked up; empty where there is none.
+    home: String,
     lanes: BTreeMap<LaneKey, Lane>,
     callers: HashMap<GroupQuery, Callers>,
     waiting: usize,
 }
 
 impl Queue {
+    /// Nobody waits yet.
+    pub(super) fn new(home: Option<&str>) -> Self {
+        Self {
+            home: home.unwrap_or_default().to_owned(),
+            lanes: BTreeMap::new(),
+            callers: HashMap::new(),
+            waiting: 0,
+        }
+    }
+
     /// Puts a caller in; one who asks what is asked already joins that. `None` when too many wait.
     pub(super) fn push(
         &mut self,
@@ -136,14 +151,18 @@ impl Queue {
         }
         let callers = self.callers.entry(query.clone()).or_default();
         callers.answers.push(answer);
-        let lane = self.lanes.entry(lane_key(query)).or_insert_with(|| Lane {
-            fresh: VecDeque::new(),
-            halves: VecDeque::new(),
-            since: now,
-            not_before: now,
-            failures: 0,
-            out: 0,
-        });
+        let lane = self
+            .lanes
+            .entry(lane_key(query, &self.home))
+            .or_insert_with(|| Lane {
+                fresh: VecDeque::new(),
+                halves: VecDeque::new(),
+                since: now,
+                not_before: now,
+                failures: 0,
+                out: 0,
+                claimed: false,
+            });
         if lane.fresh.is_empty() {
             lane.since = now;
         }
@@ -151,22 +170,32 @@ impl Queue {
         Some(receiver)
     }
 
-    /// When there is a call to make; `None` while there is none.
+    /// When there is another call to make; `None` while there is none.
     pub(super) fn ready_at(&self) -> Option<Instant> {
-        self.lanes.values().filter_map(Lane::ready_at).min()
+        let unclaimed = self.lanes.values().filter(|lane| !lane.claimed);
+        unclaimed.filter_map(Lane::ready_at).min()
     }
 
-    /// The next call to make. What nobody waits for any more is dropped.
-    pub(super) fn next(&mut self, now: Instant) -> Option<Batch> {
+    /// The lanes that have a call to make and wait for no token yet: from now on they do.
+    pub(super) fn claim(&mut self, now: Instant) -> Vec<LaneKey> {
+        let lanes = self.lanes.iter_mut();
+        let ready = lanes.filter(|(_, lane)| !lane.claimed && lane.is_ready(now));
+        let claimed = ready.map(|(key, lane)| {
+            lane.claimed = true;
+            key.clone()
+        });
+        claimed.collect()
+    }
+
+    /// The next call to make in a lane that has got its token; `None` where there is none any more. What
+    /// nobody waits for any more is dropped.
+    pub(super) fn next(&mut self, key: &LaneKey, now: Instant) -> Option<Batch> {
+        self.lanes.get_mut(key)?.claimed = false;
         loop {
-            let ready = |lane: &Lane| lane.ready_at().filter(|at| *at <= now);
-            let (_, key) = self
-                .lanes
-                .iter()
-                .filter_map(|(key, lane)| Some((ready(lane)?, key)))
-                .min()?;
-            let key = key.clone();
-            let lane = self.lanes.get_mut(&key)?;
+            let lane = self.lanes.get_mut(key)?;
+            if !lane.is_ready(now) {
+                return None;
+            }
             let (mut queries, split) = match lane.halves.pop_front() {
                 Some(half) => (half, true),
                 None => {
@@ -176,14 +205,14 @@ impl Queue {
             };
             queries.retain(|query| wanted(&mut self.callers, &mut self.waiting, query));
             if queries.is_empty() {
-                self.drop_idle(&key);
+                self.drop_idle(key);
                 continue;
             }
-            if let Some(lane) = self.lanes.get_mut(&key) {
+            if let Some(lane) = self.lanes.get_mut(key) {
                 lane.out += 1;
             }
             return Some(Batch {
-                lane: key,
+                lane: key.clone(),
                 queries,
                 split,
             });
@@ -340,6 +369,10 @@ impl Lane {
         self.fresh.is_empty() && self.halves.is_empty()
     }
 
+    fn is_ready(&self, now: Instant) -> bool {
+        self.ready_at().is_some_and(|at| at <= now)
+    }
+
     fn ready_at(&self) -> Option<Instant> {
         if self.is_empty() || self.out >= MAX_OUT {
             return None;
@@ -372,14 +405,10 @@ fn wanted(
     wanted
 }
 
-fn lane_key(query: &GroupQuery) -> LaneKey {
-    let (region, names) = match &query.selector {
-        GroupSelector::Arn(arn) => (Some(arn.region().to_owned()), false),
-        GroupSelector::Name(_) => (None, true),
-    };
+fn lane_key(query: &GroupQuery, home: &str) -> LaneKey {
     LaneKey {
-        region,
+        quota: query.quota(home),
         role: query.role.clone(),
-        names,
+        names: matches!(query.selector, GroupSelector::Name(_)),
     }
 }

@@ -56,8 +56,6 @@ mod writes;
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Confirming reads, and what else is no status patch, under way at once.
 const REQUESTS_AT_ONCE: usize = 16;
-/// Which group comes first is decided anew this often while none can be asked about.
-const COMPARED_AGAIN: Duration = Duration::from_millis(250);
 /// Within which a group's health check settings are worth waiting for.
 const PROVING_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -168,29 +166,27 @@ impl Loop {
         tasks: &mut JoinSet<Done>,
         now: Instant,
     ) -> Option<Instant> {
-        loop {
-            let Some(turn) = tracker.first_turn(now) else {
-                return tracker.next_turn();
-            };
+        let throttled = self.budget.all_throttled();
+        let started = tracker.start_calls(&throttled, now, |turn| {
             let wish = Wish {
                 groups: turn.groups,
                 promising: turn.promising,
             };
-            if let Err(token) = self.budget.try_take_for_loop(wish) {
-                return Some(token.min(now + COMPARED_AGAIN));
-            }
+            self.budget.try_take_for_loop(&turn.quota, wish)?;
             self.metrics.budget_wait("loop", now - turn.since);
-            if let Some(call) = tracker.start_call(turn, now) {
-                if let Some(found) = self.groups.known(&query(&call.group)) {
-                    tracker.note_checks(&call.group, found.proving_time());
-                }
-                let elb = self.elb.clone();
-                tasks.spawn(async move {
-                    let answer = elb.target_health(&call.group, &call.targets).await;
-                    Done::Answered(call.group, now, answer)
-                });
+            Ok(())
+        });
+        for call in started.calls {
+            if let Some(found) = self.groups.known(&query(&call.group)) {
+                tracker.note_checks(&call.group, found.proving_time());
             }
+            let elb = self.elb.clone();
+            tasks.spawn(async move {
+                let answer = elb.target_health(&call.group, &call.targets).await;
+                Done::Answered(call.group, now, answer)
+            });
         }
+        started.again
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::health::action::GateId;
 use crate::health::memory::Expected;
+use crate::names::Quota;
 use crate::rules::schedule::{self, Worth, scope};
 
 /// Of the pods of a group, so many stand for all when groups are compared.
@@ -19,6 +20,8 @@ pub(super) type Target = (IpAddr, u16);
 /// One group's place in the schedule, while gates wait for it.
 #[derive(Debug)]
 pub(super) struct Round {
+    /// What calls about it are paid from.
+    pub(super) quota: Quota,
     /// Who waits for it.
     pub(super) waiting: BTreeMap<GateId, Waiter>,
     /// When it may be asked about again.
@@ -89,8 +92,9 @@ impl Waiter {
 
 impl Round {
     /// Nobody waits yet.
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new(quota: Quota, now: Instant) -> Self {
         Self {
+            quota,
             waiting: BTreeMap::new(),
             next: now,
             queued: None,

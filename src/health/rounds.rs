@@ -3,8 +3,10 @@
 //! Only groups with due pods waiting are called, one call at a time for each, so that a slow group
 //! delays no other. A group's turn comes when its pods may have become healthy, as
 //! [`schedule`] has it; of those whose turn has come, the one goes first whose pods have
-//! most likely been healthy for longest.
+//! most likely been healthy for longest. Those of an account and Region that AWS throttles come last,
+//! and hold up nobody else while no call of theirs is allowed.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::time::Duration;
@@ -14,15 +16,18 @@ use tokio::time::Instant;
 use crate::health::action::GateId;
 use crate::health::memory::Memory;
 use crate::health::round::{Round, Shown, Target, Waiter};
-use crate::names::Group;
+use crate::names::{Group, Quota};
 use crate::rules::schedule::{self, Flip};
 
 /// The cap of the backoff after failures.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 /// A call is likely to find what is waited for from this chance on.
 const PROMISING: f64 = 0.8;
-/// Of the groups whose turn has come, so many are compared, those first whose turn is longest past.
+/// Of the groups of an account and Region whose turn has come, so many are compared, those first whose turn
+/// is longest past.
 const COMPARED: usize = 1000;
+/// Which group comes first is decided anew this often while none can be asked about.
+const COMPARED_AGAIN: Duration = Duration::from_millis(250);
 
 /// How long to wait after so many failures in a row: 1, 2, 4 … 30 s.
 pub(super) fn backoff(failures: u32) -> Duration {
@@ -39,16 +44,47 @@ pub struct Call {
     pub targets: Vec<(std::net::IpAddr, u16)>,
 }
 
-/// The call that comes first, of all whose turn has come.
+/// A group whose turn has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Turn {
     group: Group,
+    /// What a call is paid from.
+    pub quota: Quota,
     /// When its turn came.
     pub since: Instant,
-    /// How many groups' turn has come.
+    /// How many groups' turn has come that are paid from the same.
     pub groups: usize,
     /// Whether it is likely to find healthy pods, or nothing is known of it.
     pub promising: bool,
+}
+
+/// The calls to make now.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Started {
+    /// Their groups count as being asked about from now on.
+    pub calls: Vec<Call>,
+    /// When to look for more; `None` while nobody waits for a turn.
+    pub again: Option<Instant>,
+}
+
+/// How soon a group's turn has to come, of all whose turn it is: the least goes first.
+#[derive(Debug, Clone, Copy)]
+struct Rank {
+    throttled: bool,
+    fresh: bool,
+    late: f64,
+    since: Instant,
+}
+
+impl Rank {
+    fn compare(&self, other: &Self) -> Ordering {
+        let throttled = self.throttled.cmp(&other.throttled);
+        throttled
+            .then(other.fresh.cmp(&self.fresh))
+            .then(other.late.total_cmp(&self.late))
+            // Of equals the first, whose turn is longest past.
+            .then(self.since.cmp(&other.since))
+    }
 }
 
 /// The schedule.
@@ -56,7 +92,7 @@ pub struct Turn {
 pub(super) struct Rounds {
     groups: BTreeMap<Group, Round>,
     /// The groups that are not being asked about, by their turn.
-    queue: BTreeSet<(Instant, Group)>,
+    queues: BTreeMap<Quota, BTreeSet<(Instant, Group)>>,
     memory: Memory,
 }
 
@@ -71,7 +107,7 @@ impl Rounds {
         now: Instant,
     ) {
         let is_new = !self.groups.contains_key(group);
-        let new = || Round::new(now);
+        let new = || Round::new(Quota::of(&group.arn), now);
         let round = self.groups.entry(group.clone()).or_insert_with(new);
         let joined = round.waiting.get(gate);
         if joined.is_some_and(|waiter| waiter.due == due && waiter.targets == targets) {
@@ -154,51 +190,85 @@ impl Rounds {
         round.is_some_and(|round| round.registered.contains(&target))
     }
 
-    /// The call to make first, if it is any group's turn.
-    pub(super) fn first(&self, now: Instant) -> Option<Turn> {
-        let ready = || self.queue.iter().take_while(|(next, _)| *next <= now);
-        let rank = |group: &Group| {
-            let round = self.groups.get(group)?;
-            let expected = self.memory.expected(group);
-            let worth = round.worth(expected, now);
-            let promising = expected.guessed.is_none() || worth.chance >= PROMISING;
-            Some((round.is_fresh(expected), worth.late, promising))
+    /// Starts the calls whose turn it is, those first that matter most, as far as `take` pays for them: it
+    /// tells when to ask again where it does not. `throttled` are those whom AWS throttled a moment ago.
+    pub(super) fn start(
+        &mut self,
+        throttled: &BTreeSet<Quota>,
+        now: Instant,
+        mut take: impl FnMut(&Turn) -> Result<(), Instant>,
+    ) -> Started {
+        let mut calls = vec![];
+        // Where no more calls are allowed, and until when.
+        let mut spent = BTreeMap::<Quota, Instant>::new();
+        for turn in self.turns(throttled, now) {
+            if spent.contains_key(&turn.quota) {
+                continue;
+            }
+            match take(&turn) {
+                Ok(()) => calls.extend(self.begin(turn.group, now)),
+                Err(again) => {
+                    spent.insert(turn.quota, again.min(now + COMPARED_AGAIN));
+                }
+            }
+        }
+        let others = self.queues.iter();
+        let others = others.filter(|(quota, _)| !spent.contains_key(*quota));
+        let next = others.filter_map(|(_, queue)| Some(queue.first()?.0));
+        let again = spent.values().copied().chain(next).min();
+        Started { calls, again }
+    }
+
+    /// All whose turn has come, in the order in which they are to be asked about.
+    fn turns(&self, throttled: &BTreeSet<Quota>, now: Instant) -> Vec<Turn> {
+        let mut ranked = vec![];
+        let mut counts = BTreeMap::new();
+        for (quota, queue) in &self.queues {
+            let ready = || queue.iter().take_while(|(next, _)| *next <= now);
+            counts.insert(quota, ready().count());
+            let throttled = throttled.contains(quota);
+            for (since, group) in ready().take(COMPARED) {
+                let Some(round) = self.groups.get(group) else {
+                    continue;
+                };
+                let expected = self.memory.expected(group);
+                let worth = round.worth(expected, now);
+                let rank = Rank {
+                    throttled,
+                    fresh: round.is_fresh(expected),
+                    late: worth.late,
+                    since: *since,
+                };
+                let promising = expected.guessed.is_none() || worth.chance >= PROMISING;
+                ranked.push((rank, quota, group, promising));
+            }
+        }
+        ranked.sort_by(|(one, ..), (other, ..)| one.compare(other));
+        let turn = |(rank, quota, group, promising): (Rank, &Quota, &Group, bool)| {
+            let waiting = counts.get_mut(quota)?;
+            let groups = *waiting;
+            *waiting -= 1;
+            Some(Turn {
+                group: group.clone(),
+                quota: quota.clone(),
+                since: rank.since,
+                groups,
+                promising,
+            })
         };
-        let ranked = ready().take(COMPARED).filter_map(|(since, group)| {
-            let (fresh, late, promising) = rank(group)?;
-            Some((fresh, late, promising, *since, group))
-        });
-        // Of equals the first, whose turn is longest past.
-        let first = ranked.reduce(|best, other| {
-            let better = other.0.cmp(&best.0).then(other.1.total_cmp(&best.1));
-            if better.is_gt() { other } else { best }
-        });
-        let (_, _, promising, since, group) = first?;
-        Some(Turn {
-            group: group.clone(),
-            since,
-            groups: ready().count(),
-            promising,
-        })
+        ranked.into_iter().filter_map(turn).collect()
     }
 
     /// A group counts as being asked about from now on.
-    pub(super) fn start(&mut self, turn: Turn, now: Instant) -> Option<Call> {
-        let round = self.groups.get_mut(&turn.group)?;
-        if let Some(queued) = round.queued.take() {
-            self.queue.remove(&(queued, turn.group.clone()));
-        }
+    fn begin(&mut self, group: Group, now: Instant) -> Option<Call> {
+        self.dequeue(&group);
+        let round = self.groups.get_mut(&group)?;
         round.asked = Some(now);
         round.asking = round.targets(now);
         Some(Call {
             targets: round.asking.clone(),
-            group: turn.group,
+            group,
         })
-    }
-
-    /// When it will be the next group's turn.
-    pub(super) fn next(&self) -> Option<Instant> {
-        self.queue.first().map(|(next, _)| *next)
     }
 
     /// The gates that wait for a group.
@@ -330,17 +400,30 @@ impl Rounds {
     }
 
     fn enqueue(&mut self, group: &Group) {
+        self.dequeue(group);
         if let Some(round) = self.groups.get_mut(group) {
-            if let Some(queued) = round.queued.replace(round.next) {
-                self.queue.remove(&(queued, group.clone()));
+            round.queued = Some(round.next);
+            let queue = self.queues.entry(round.quota.clone()).or_default();
+            queue.insert((round.next, group.clone()));
+        }
+    }
+
+    fn dequeue(&mut self, group: &Group) {
+        let round = self.groups.get_mut(group);
+        let queued = round.and_then(|round| Some((round.queued.take()?, &round.quota)));
+        let Some((queued, quota)) = queued else {
+            return;
+        };
+        if let Some(queue) = self.queues.get_mut(quota) {
+            queue.remove(&(queued, group.clone()));
+            if queue.is_empty() {
+                self.queues.remove(quota);
             }
-            self.queue.insert((round.next, group.clone()));
         }
     }
 
     fn remove(&mut self, group: &Group) {
-        if let Some(queued) = self.groups.remove(group).and_then(|round| round.queued) {
-            self.queue.remove(&(queued, group.clone()));
-        }
+        self.dequeue(group);
+        self.groups.remove(group);
     }
 }

@@ -19,12 +19,12 @@ use crate::health::answer::Answer;
 use crate::health::asked::had_target;
 use crate::health::gate::{Gate, Seen};
 use crate::health::pace::Pace;
-use crate::health::rounds::{Call, Rounds, Turn};
+use crate::health::rounds::{Rounds, Started, Turn};
 use crate::health::tracked::Tracked;
 use crate::health::writes::Writes;
 use crate::index::Index;
 use crate::model::{Binding, Pod, TargetHealth};
-use crate::names::{GateName, Group, ObjectKey};
+use crate::names::{GateName, Group, ObjectKey, Quota};
 use crate::rules::outlook::{Ask, outlook};
 
 /// The gates that wait.
@@ -211,21 +211,19 @@ impl Tracker {
         actions
     }
 
-    /// The call to make first, if it is any group's turn.
-    pub fn first_turn(&self, now: Instant) -> Option<Turn> {
-        self.leads_since?;
-        self.rounds.first(now)
-    }
-
-    /// The call of a turn. Its group counts as being asked about until [`Self::answered`].
-    pub fn start_call(&mut self, turn: Turn, now: Instant) -> Option<Call> {
-        self.rounds.start(turn, now)
-    }
-
-    /// When it will be the next group's turn.
-    pub fn next_turn(&self) -> Option<Instant> {
-        self.leads_since?;
-        self.rounds.next()
+    /// The calls whose turn it is, as far as `take` pays for them: it tells when to ask again where it does
+    /// not. Their groups count as being asked about until [`Self::answered`]. `throttled` are those whom AWS
+    /// throttled a moment ago.
+    pub fn start_calls(
+        &mut self,
+        throttled: &BTreeSet<Quota>,
+        now: Instant,
+        take: impl FnMut(&Turn) -> Result<(), Instant>,
+    ) -> Started {
+        match self.leads() {
+            true => self.rounds.start(throttled, now, take),
+            false => Started::default(),
+        }
     }
 
     /// When time alone will make [`Self::tick`] or [`Self::writes`] return something.

@@ -338,3 +338,34 @@ async fn more_callers_than_are_taken_are_told_so_and_those_who_left_make_room() 
     assert_eq!(late.unwrap_err().code(), "Timeout");
     assert!(aws.asked().len() > asked);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_account_that_is_throttled_holds_up_no_other() {
+    const THEIRS: &str = "210987654321";
+    let aws = Aws::new(|asked| {
+        let arns = asked.members("TargetGroupArns");
+        match arns.iter().any(|arn| arn.contains(THEIRS)) {
+            true => error_xml(400, "Throttling", "Rate exceeded"),
+            false => Reply::Say(200, groups_xml(numbers(asked))),
+        }
+    });
+    let running = running(&aws, 10.0, 10);
+    let theirs = (0..200).map(|number| {
+        let theirs = arn(number).replace("123456789012", THEIRS);
+        GroupQuery {
+            selector: GroupSelector::Arn(theirs.parse().unwrap()),
+            role: None,
+        }
+    });
+    let ours = async {
+        for number in 0..20 {
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            let started = Instant::now();
+            running.describe(by_arn(number)).await.unwrap();
+            let took = started.elapsed();
+            assert!(took < Duration::from_millis(50), "{took:?}");
+        }
+    };
+    let (theirs, ()) = tokio::join!(running.describe_all(theirs), ours);
+    assert!(theirs.iter().all(Result::is_err));
+}

@@ -10,7 +10,7 @@ fn who_follows_asks_nothing_and_writes_nothing() {
     world.see(pod("web-2").gate("gone").ip("10.0.0.2").ready());
     world.pass(2 * ORPHAN_AFTER);
     let now = world.now;
-    let turns = (world.tracker.next_turn(), world.tracker.next_tick(now));
+    let turns = (world.next_turn(), world.tracker.next_tick(now));
     assert_eq!(
         (world.asks(), world.done(), turns),
         (None, vec![], (None, None))

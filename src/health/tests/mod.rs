@@ -1,6 +1,7 @@
 //! The tracker, fed by hand: what it does about each thing that can happen to a gate.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -8,7 +9,7 @@ use tokio::time::Instant;
 use crate::health::action::{
     Action, CallFailure, Change, Fresh, GateId, Settings, Write, WriteOutcome,
 };
-use crate::health::rounds::Call;
+use crate::health::rounds::{Call, Turn};
 use crate::health::tracker::Tracker;
 use crate::index::{BindingKey, Index};
 use crate::model::{Binding, Condition, Pod, Service, TargetHealth, TargetState};
@@ -19,6 +20,7 @@ const S: Duration = Duration::from_secs(1);
 const ORPHAN_AFTER: Duration = Duration::from_secs(300);
 
 mod absences;
+mod accounts;
 mod flips;
 mod large;
 mod leading;
@@ -105,8 +107,22 @@ impl World {
 
     /// The call whose turn it is.
     fn calls(&mut self) -> Option<Call> {
-        let turn = self.tracker.first_turn(self.now)?;
-        self.tracker.start_call(turn, self.now)
+        let mut paid = false;
+        let take = |_: &Turn| match mem::replace(&mut paid, true) {
+            false => Ok(()),
+            true => Err(self.now),
+        };
+        let throttled = BTreeSet::new();
+        let started = self.tracker.start_calls(&throttled, self.now, take);
+        started.calls.into_iter().next()
+    }
+
+    /// When it will be the next group's turn, or when to ask again whether it may be asked about.
+    fn next_turn(&mut self) -> Option<Instant> {
+        let none = |_: &Turn| Err(self.now);
+        let throttled = BTreeSet::new();
+        let started = self.tracker.start_calls(&throttled, self.now, none);
+        started.again
     }
 
     /// Asks about a group and is answered at once.

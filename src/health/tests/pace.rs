@@ -14,9 +14,9 @@ use tokio::time::{Instant, sleep_until};
 use crate::elb::bucket::Bucket;
 use crate::elb::budget::{Budget, Wish};
 use crate::health::action::GateId;
-use crate::health::rounds::{Call, Rounds};
+use crate::health::rounds::{Call, Rounds, Turn};
 use crate::metrics::Metrics;
-use crate::names::{ConditionPrefix, Group, ObjectKey};
+use crate::names::{ConditionPrefix, Group, ObjectKey, Quota};
 use crate::rules::fixtures::arn;
 
 const CALL: Duration = Duration::from_millis(40);
@@ -138,7 +138,7 @@ impl Pace {
 
     /// Does what is due, and lets time pass until something is again, but not beyond `end`.
     async fn step(&mut self, end: Instant) {
-        let turn = self.spend().or(self.rounds.next());
+        let turn = self.spend();
         let event = self.events.first_key_value().map(|((at, _), _)| *at);
         let wakes = [turn, event, Some(end)];
         sleep_until(wakes.into_iter().flatten().min().unwrap()).await;
@@ -178,24 +178,26 @@ impl Pace {
     /// Makes the calls that the loop would. Returns when to look again.
     fn spend(&mut self) -> Option<Instant> {
         let now = Instant::now();
-        while let Some(turn) = self.rounds.first(now) {
+        let throttled = self.budget.all_throttled();
+        let take = |turn: &Turn| {
             let wish = Wish {
                 groups: turn.groups,
                 promising: turn.promising,
             };
-            if let Err(token) = self.budget.try_take_for_loop(wish) {
-                return Some(token.min(now + Duration::from_millis(250)));
-            }
-            let call = self.rounds.start(turn, now).unwrap();
+            self.budget.try_take_for_loop(&turn.quota, wish)
+        };
+        let started = self.rounds.start(&throttled, now, take);
+        for call in started.calls {
             self.result.calls += 1;
             match call.group.arn.name().split('-').next() {
                 Some("hung") => self.at(now + TIMEOUT, Event::Failed(call)),
                 Some("denied") => self.at(now + self.call, Event::Failed(call)),
                 Some("huge") => self.at(now + HUGE_CALL, Event::Answered(call, now)),
+                Some("theirs") => self.at(now + REFUSAL, Event::Throttled(call, now)),
                 _ => self.send(call, now),
             }
         }
-        None
+        started.again
     }
 
     fn send(&mut self, call: Call, now: Instant) {
@@ -216,8 +218,9 @@ impl Pace {
                 }
                 Event::Failed(call) => self.rounds.failed(&call.group, false, now),
                 Event::Throttled(call, sent) => {
-                    self.result.throttled += 1;
-                    self.budget.throttled(sent);
+                    let quota = Quota::of(&call.group.arn);
+                    self.result.throttled += usize::from(!is_theirs(&call.group));
+                    self.budget.throttled(&quota, sent);
                     self.rounds.failed(&call.group, true, now);
                 }
                 Event::Answered(call, sent) => self.answer(&call, sent, now),
@@ -249,11 +252,27 @@ impl Pace {
     }
 }
 
+/// A group of this name, those of `theirs-…` in another account.
 fn named(group: &str) -> Group {
-    Group {
+    let ours = Group {
         arn: arn(group),
         role: None,
+    };
+    if !is_theirs(&ours) {
+        return ours;
     }
+    let arn = ours
+        .arn
+        .as_str()
+        .replace(ours.arn.account(), "210987654321");
+    Group {
+        arn: arn.parse().unwrap(),
+        role: None,
+    }
+}
+
+fn is_theirs(group: &Group) -> bool {
+    group.arn.name().starts_with("theirs-")
 }
 
 fn gate(pod: &str, uid: &str) -> GateId {
@@ -328,4 +347,68 @@ async fn groups_that_hang_are_denied_or_huge_cost_the_others_nothing() {
         let again = pace.roll("20 x 5 beside trouble, again", 20, 5).await;
         again.check(0.95, 2.2, 150);
     }
+}
+
+/// The slowest of a hundred gates of twenty groups, first and again, beside so many groups of another account
+/// that AWS throttles for good.
+async fn beside_throttled(seed: u64, theirs: usize) -> [f64; 2] {
+    let mut pace = Pace::new(seed, None);
+    for number in 0..theirs {
+        pace.trouble(&format!("theirs-{number}"), 1);
+    }
+    let row = |time| format!("20 x 5 beside {theirs} throttled, {time}");
+    let first = pace.roll(&row("first"), 20, 5).await;
+    let again = pace.roll(&row("again"), 20, 5).await;
+    [first, again].map(|figures| figures.quantile(0.99))
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_that_is_throttled_for_good_slows_no_other() {
+    for seed in SEEDS {
+        let alone = beside_throttled(seed, 0).await;
+        for theirs in [1, 3, 200] {
+            let beside = beside_throttled(seed, theirs).await;
+            for (alone, beside) in alone.into_iter().zip(beside) {
+                assert!(beside <= 1.2 * alone, "{beside} beside {theirs}, {alone}");
+            }
+        }
+    }
+}
+
+#[test]
+fn one_whose_answer_is_forgotten_is_asked_about_soon_however_many_others_wait() {
+    let start = Instant::now();
+    let mut now = start;
+    let mut rounds = Rounds::default();
+    let late = (named("late"), gate("late", "1"));
+    rounds.join(&late.0, &late.1, vec![], now, now);
+    for number in 0..200 {
+        let group = format!("g{number}");
+        rounds.join(&named(&group), &gate(&group, "1"), vec![], now, now);
+    }
+    let mut asked = vec![];
+    // Ten calls a second, each of which is answered at once.
+    for _ in 0..1_000 {
+        now += Duration::from_millis(100);
+        let mut paid = false;
+        let take = |_: &Turn| match std::mem::replace(&mut paid, true) {
+            false => Ok(()),
+            true => Err(now),
+        };
+        let started = rounds.start(&BTreeSet::new(), now, take);
+        for call in started.calls {
+            let (group, gate) = &late;
+            let found = call.group == *group;
+            let healthy = found.then(|| gate.clone());
+            let healthy = healthy.into_iter().collect();
+            rounds.answered(&call.group, BTreeSet::new(), &healthy, now);
+            asked.extend(found.then_some(now - start));
+        }
+        if now - start == Duration::from_secs(60) {
+            rounds.forget(&late.0, &late.1);
+        }
+    }
+    let again = asked.into_iter().find(|at| at.as_secs() >= 60);
+    let again = again.expect("it is asked about again");
+    assert!(again < Duration::from_secs(62), "{again:?}");
 }

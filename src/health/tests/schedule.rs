@@ -88,10 +88,10 @@ fn groups_that_have_long_waited_are_asked_less_often() {
     world.see(web("web-1", "10.0.0.1"));
     world.pass(100 * S);
     world.round("web", &[]);
-    assert_eq!(world.tracker.next_turn(), Some(world.now + 5 * S));
+    assert_eq!(world.next_turn(), Some(world.now + 5 * S));
     world.pass(1000 * S);
     world.round("web", &[]);
-    assert_eq!(world.tracker.next_turn(), Some(world.now + 15 * S));
+    assert_eq!(world.next_turn(), Some(world.now + 15 * S));
 }
 
 #[test]
