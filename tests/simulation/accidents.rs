@@ -9,7 +9,7 @@ use targetgate_sandbox::elb::faults::On;
 use tokio::time::Instant;
 
 use crate::driver::Driver;
-use crate::line::Weather;
+use crate::line::{Failing, Weather};
 use crate::steps::WATCHED;
 
 const HEALTH: &str = "DescribeTargetHealth";
@@ -25,8 +25,9 @@ impl Driver {
         let Some(arn) = self.random.pick(&arns) else {
             return;
         };
-        let faults = self.world.elb.faults();
-        let what = match self.random.below(9) {
+        let theirs = self.world.accounts.theirs();
+        let faults = self.world.accounts.of(&arn).faults();
+        let what = match self.random.below(10) {
             0 => {
                 faults.throttle(2.0, 3);
                 "throttles"
@@ -42,7 +43,9 @@ impl Driver {
                 "hangs"
             }
             3 => {
-                self.hanging.drain(..).for_each(|on| faults.release(&on));
+                let all = self.world.accounts.all().iter();
+                all.for_each(|elb| self.hanging.iter().for_each(|on| elb.faults().release(on)));
+                self.hanging.clear();
                 "hangs no more"
             }
             4 => {
@@ -64,12 +67,18 @@ impl Driver {
                 "is quick"
             }
             7 => {
-                self.world.elb.freeze(&arn).unwrap();
+                theirs.faults().throttle(0.0, 0);
+                "throttles all that the other account asks"
+            }
+            8 => {
+                self.world.accounts.of(&arn).freeze(&arn).unwrap();
                 self.frozen.push(arn);
                 "answers from the past"
             }
             _ => {
-                self.frozen.drain(..).for_each(|arn| faults.thaw(&arn));
+                let accounts = &self.world.accounts;
+                let thaw = |arn: String| accounts.of(&arn).faults().thaw(&arn);
+                self.frozen.drain(..).for_each(thaw);
                 "answers from the present"
             }
         };
@@ -122,7 +131,13 @@ impl Driver {
             no_lease: false,
             slow: share(60),
             late: share(50),
+            writes: None,
         };
+        let writes = match self.random.percent(25) {
+            true => self.random.pick(&Failing::ALL),
+            false => None,
+        };
+        let weather = Weather { writes, ..weather };
         // Now and then nothing passes, so that a leader cannot renew its Lease.
         let weather = match self.random.below(6) {
             0 => Weather {

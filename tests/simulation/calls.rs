@@ -12,9 +12,9 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use parking_lot::Mutex;
-use targetgate_sandbox::elb::Elb;
 use tokio::time::Instant;
 
+use crate::accounts::{self, Accounts};
 use crate::facts::Heard;
 use crate::witness::Witness;
 
@@ -52,15 +52,22 @@ impl Allowance {
 }
 
 /// An HTTP client for the SDK of one life of a replica.
-pub(crate) fn client(elb: &Elb, witness: &Witness, incarnation: &str) -> SharedHttpClient {
-    let (inner, witness) = (elb.http_client(), witness.clone());
+pub(crate) fn client(
+    accounts: &Accounts,
+    witness: &Witness,
+    incarnation: &str,
+) -> SharedHttpClient {
+    let (accounts, witness) = (accounts.clone(), witness.clone());
     let first = Arc::new(Mutex::new(Allowance::of(RATE)));
     let most = Arc::new(Mutex::new(Allowance::of(HIGHEST)));
     let incarnation: Arc<str> = incarnation.into();
     http_client_fn(
         move |settings: &HttpConnectorSettings, parts: &RuntimeComponents| {
             SharedHttpConnector::new(Overheard {
-                inner: inner.http_connector(settings, parts),
+                accounts: accounts
+                    .all()
+                    .each_ref()
+                    .map(|elb| elb.http_client().http_connector(settings, parts)),
                 witness: witness.clone(),
                 first: first.clone(),
                 most: most.clone(),
@@ -72,7 +79,7 @@ pub(crate) fn client(elb: &Elb, witness: &Witness, incarnation: &str) -> SharedH
 
 #[derive(Clone)]
 struct Overheard {
-    inner: SharedHttpConnector,
+    accounts: [SharedHttpConnector; 2],
     witness: Witness,
     /// At the rate that it begins with, and at the highest.
     first: Arc<Mutex<Allowance>>,
@@ -98,7 +105,9 @@ impl HttpConnector for Overheard {
             form_urlencoded::parse(body).into_owned().collect()
         };
         let action = asked.get("Action").cloned().unwrap_or_default();
-        let arn = asked.get("TargetGroupArn").cloned().unwrap_or_default();
+        let named = ["TargetGroupArn", "TargetGroupArns.member.1"];
+        let arn = named.iter().find_map(|name| asked.get(*name));
+        let arn = arn.cloned().unwrap_or_default();
         let group = arn.split('/').nth(1).unwrap_or_default().to_owned();
         let climbed = match self.first.lock().spend() {
             true => "",
@@ -109,7 +118,7 @@ impl HttpConnector for Overheard {
             &format!("asks {action} {group}{climbed}"),
         );
         HttpConnectorFuture::new(async move {
-            let answer = this.inner.call(request).await?;
+            let answer = this.accounts[accounts::of(&arn)].call(request).await?;
             let code = answer.status().as_u16();
             let body = answer.body().bytes().unwrap_or_default();
             let states = states(&String::from_utf8_lossy(body));

@@ -206,13 +206,19 @@ impl Driver {
         }
     }
 
-    /// Makes a binding of a Service to a group that is its own.
+    /// Makes a binding of a Service to a group that is its own, now and then in the other account.
     pub(crate) async fn bind(&mut self, key: &Key, service: &str) {
+        let theirs = self.random.percent(30);
+        self.bind_in(key, service, theirs).await;
+    }
+
+    /// The same in the other account, or in ours; a group stays where it was made.
+    pub(crate) async fn bind_in(&mut self, key: &Key, service: &str, theirs: bool) {
         let (namespace, name) = key;
         let group = format!("{namespace}-{name}");
         let known = self.world.facts.lock().groups.get(key).cloned();
         let known = known.and_then(|groups| groups.first().cloned());
-        let arn = known.unwrap_or_else(|| self.world.group(&group));
+        let arn = known.unwrap_or_else(|| self.world.group(&group, theirs));
         let binding = json!({
             "apiVersion": "elbv2.k8s.aws/v1beta1",
             "kind": "TargetGroupBinding",

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::direct;
 use crate::driver::{Driver, addresses, gate, pod_path};
 use crate::facts::{Key, Pod, target};
-use crate::line::Weather;
+use crate::line::{Failing, Weather};
 use crate::replica::Life;
 use crate::steps::WATCHED;
 use crate::witness::conditions;
@@ -39,7 +39,17 @@ impl Driver {
         for namespace in spaces {
             self.expect_due_gates(&namespace).await;
         }
-        if self.opens("the gates that are due").await {
+        if !self.opens("the gates that are due").await {
+            return;
+        }
+        let failing = self.random.pick(&Failing::ALL).unwrap_or(Failing::Denied);
+        let age = match self.random.percent(30) {
+            true => self.random.millis(60_000, 200_000),
+            false => Duration::ZERO,
+        };
+        let long = self.random.millis(0, 12_000);
+        self.judge_promptness(failing, age, long).await;
+        if self.opens("nobody stuck").await {
             self.pass(Duration::from_secs(10)).await;
             self.knows_all().await;
             self.judge_tasks();
@@ -60,12 +70,14 @@ impl Driver {
         for resource in WATCHED {
             faults.delay_watch(resource, Duration::ZERO);
         }
-        let faults = self.world.elb.faults();
-        faults.unthrottle();
-        faults.clear_failures();
-        faults.delay(Duration::ZERO);
-        self.hanging.iter().for_each(|on| faults.release(on));
-        self.frozen.iter().for_each(|arn| faults.thaw(arn));
+        for elb in self.world.accounts.all() {
+            let faults = elb.faults();
+            faults.unthrottle();
+            faults.clear_failures();
+            faults.delay(Duration::ZERO);
+            self.hanging.iter().for_each(|on| faults.release(on));
+            self.frozen.iter().for_each(|arn| faults.thaw(arn));
+        }
         self.world.registers.store(true, Ordering::Relaxed);
         for namespace in &self.namespaces {
             for ip in addresses(namespace) {

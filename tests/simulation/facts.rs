@@ -72,8 +72,18 @@ pub(crate) struct Told {
     pub(crate) gate: Key,
 }
 
+/// Status patches of a pod that failed since one did not.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Failed {
+    pub(crate) times: u32,
+    /// When the last was answered, or given up.
+    pub(crate) until: Instant,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Facts {
+    /// By the path of the pod.
+    pub(crate) failed: BTreeMap<String, Failed>,
     pub(crate) services: BTreeMap<Key, Service>,
     pub(crate) bindings: BTreeMap<Key, Binding>,
     pub(crate) pods: BTreeMap<Key, Pod>,

@@ -1,9 +1,9 @@
 //! Bugs that some seed has found. A seed makes another run as soon as the simulation draws otherwise, so
-//! what it met is written down here.
+//! what it met is written down here. So is what a reader has found.
 
 use std::time::Duration;
 
-use crate::line::Weather;
+use crate::line::{Failing, Weather};
 use crate::outcome::{Outcome, simulate};
 use crate::replica::ORPHAN_AFTER;
 
@@ -32,4 +32,32 @@ fn a_binding_that_goes_when_it_has_been_found_is_missed_for_half_a_minute_before
     let Outcome { trace, violations } = outcome;
     assert!(violations.is_empty(), "\nknown: {}", violations.join("\n"));
     assert!(trace.contains(" late: gone\n"), "it stays closed:\n{trace}");
+}
+
+/// A gate that was found healthy and could not be written was asked about again as if it had just been looked
+/// at: up to a quarter of a minute later, though its write had but to be repeated. And three groups of another
+/// account that AWS throttled took each token of the one bucket.
+#[test]
+fn a_gate_that_could_not_be_written_is_written_again_after_its_pause_beside_a_throttled_account() {
+    for failing in [Failing::Denied, Failing::Lost] {
+        prompt(failing);
+    }
+}
+
+/// A conflict of which the watch had told before was waited for as if it had not, longer each time.
+#[test]
+fn a_conflict_that_was_told_before_it_is_heard_of_is_not_waited_for() {
+    prompt(Failing::Overtaken);
+}
+
+fn prompt(failing: Failing) {
+    let outcome = simulate(1, async |driver| {
+        for replica in &driver.replicas {
+            *replica.weather.lock() = Weather::default();
+        }
+        driver.pass(30 * S).await;
+        driver.judge_promptness(failing, 200 * S, 5 * S).await;
+    });
+    let Outcome { violations, .. } = outcome;
+    assert!(violations.is_empty(), "\nknown: {}", violations.join("\n"));
 }

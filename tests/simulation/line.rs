@@ -11,10 +11,11 @@ use kube::client::Body;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use targetgate_sandbox::api::ResponseBody;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tower::{Service as _, service_fn};
 
 use crate::direct;
+use crate::facts::Failed;
 use crate::kubelet::Written;
 use crate::random::Random;
 use crate::witness::{Witness, is_judged, is_pod_status, object_path};
@@ -34,12 +35,40 @@ pub(crate) struct Weather {
     pub(crate) slow: u64,
     /// It arrives up to half a minute later, though its sender may have given up or died by then.
     pub(crate) late: u64,
+    /// Whatever else passes: so fails every status patch of a pod.
+    pub(crate) writes: Option<Failing>,
+}
+
+/// How the status patches of pods fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failing {
+    /// 500, and nothing is done.
+    Denied,
+    /// Nothing is done, and there is no answer.
+    Lost,
+    /// Somebody else writes to the pod right before, and the watch tells of that before the 409 comes.
+    Overtaken,
+}
+
+impl Failing {
+    pub(crate) const ALL: [Self; 3] = [Self::Denied, Self::Lost, Self::Overtaken];
+
+    fn fate(self, millis: u64) -> Fate {
+        match self {
+            Self::Denied => Fate::Denied(500),
+            Self::Lost => Fate::Lost(Duration::from_millis(500 + millis % 5_000)),
+            Self::Overtaken => Fate::Overtaken(Duration::from_millis(10 + millis % 500)),
+        }
+    }
 }
 
 impl Weather {
-    fn fate(self, random: &mut Random) -> Fate {
+    fn fate(self, writes: bool, random: &mut Random) -> Fate {
         // As many draws for every request.
         let (drawn, which, millis) = (random.next() % 100, random.below(3), random.next());
+        if let Some(failing) = self.writes.filter(|_| writes) {
+            return failing.fate(millis);
+        }
         let mut below = 0;
         let mut within = |share: u64| {
             below += share;
@@ -69,6 +98,8 @@ enum Fate {
     Unanswered(Duration),
     Slow(Duration),
     Late(Duration),
+    Lost(Duration),
+    Overtaken(Duration),
 }
 
 /// What a line needs to know.
@@ -95,7 +126,8 @@ impl Line {
     async fn carry(self, request: Request<Body>) -> std::io::Result<Response<ResponseBody>> {
         let weather = *self.weather.lock();
         let (head, body) = request.into_parts();
-        let fate = match weather.fate(&mut self.random.lock()) {
+        let writes = head.method == http::Method::PATCH && is_pod_status(head.uri.path());
+        let fate = match weather.fate(writes, &mut self.random.lock()) {
             _ if weather.no_lease && head.uri.path().contains("/leases") => Fate::Refused,
             fate => fate,
         };
@@ -112,6 +144,15 @@ impl Line {
         }
         match fate {
             Fate::Refused => return Err(std::io::ErrorKind::ConnectionRefused.into()),
+            Fate::Lost(after) => {
+                self.write_fails(writes, head.uri.path(), after);
+                sleep(after).await;
+                return Err(std::io::ErrorKind::TimedOut.into());
+            }
+            Fate::Denied(500) if writes => {
+                self.write_fails(writes, head.uri.path(), Duration::ZERO);
+                return Ok(failure(500));
+            }
             Fate::Denied(409) if head.method != http::Method::PATCH => return Ok(failure(500)),
             Fate::Denied(code) => return Ok(failure(code)),
             _ => {}
@@ -124,6 +165,11 @@ impl Line {
                 .sent(&self.incarnation, head.uri.path(), &patch);
             (sent, head.uri.path().to_owned())
         });
+        if let Fate::Overtaken(after) = fate {
+            self.overtake(head.uri.path()).await;
+            self.write_fails(writes, head.uri.path(), after);
+            sleep(after).await;
+        }
         if let Fate::Late(late) = fate {
             sleep(late).await;
         }
@@ -139,6 +185,7 @@ impl Line {
         {
             self.witness.patched(&sent, &before, &after);
             if is_pod_status(&path) {
+                self.write_works(&path);
                 // It lives as long as the world.
                 let _ = self.kubelet.send(object_path(&path).to_owned()).await;
             }
@@ -157,6 +204,32 @@ impl Line {
             }
             _ => Ok(answer),
         }
+    }
+
+    /// Somebody else writes to a pod.
+    async fn overtake(&self, path: &str) {
+        let seen = self.random.lock().next().to_string();
+        let patch = json!({ "metadata": { "annotations": { "example.com/overtook": seen } } });
+        let api = &self.witness.api;
+        direct::call(api, "MERGE", object_path(path), Some(&patch)).await;
+    }
+
+    /// A status patch fails, and its sender hears of that after a while.
+    fn write_fails(&self, writes: bool, path: &str, after: Duration) {
+        if !writes {
+            return;
+        }
+        let mut facts = self.witness.facts.lock();
+        let failed = facts.failed.entry(object_path(path).to_owned());
+        let until = Instant::now() + after;
+        let failed = failed.or_insert(Failed { times: 0, until });
+        failed.times += 1;
+        failed.until = until;
+    }
+
+    fn write_works(&self, path: &str) {
+        let mut facts = self.witness.facts.lock();
+        facts.failed.remove(object_path(path));
     }
 
     fn note(&self, what: &str) {

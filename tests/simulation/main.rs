@@ -4,8 +4,8 @@
 //! (admission over TLS, index, loop, certificate keeper, election), and a driver that draws steps from
 //! a seed. Pods, rollouts, bindings, Services and leaders come and go; watches are cut, late, told 410;
 //! requests are refused, conflict, time out after having worked, arrive when their sender is dead; the
-//! Lease is out of reach while all else is not; a kubelet writes to a pod right after us; ELB throttles,
-//! hangs, fails, answers late and from the past, and addresses are re-used; clocks jump; replicas die at
+//! Lease is out of reach while all else is not; all writes of conditions fail; a kubelet writes to a pod right after us; ELB throttles,
+//! hangs, fails, answers late and from the past, in two accounts, and addresses are re-used; clocks jump; replicas die at
 //! any poll. Then the faults end, and what is left has to come right.
 //!
 //! # The invariants
@@ -39,12 +39,21 @@
 //!   no others; its leader waits for no gate.
 //! - *bounded*: there are no more tasks than two idle replicas need.
 //!
+//! Judged then, while one account is throttled for good and the writes of conditions fail for a while, and
+//! nothing else is wrong, by [`promptness`]:
+//!
+//! - *throttled apart*: healthy gates of another account are written as soon as if it were not throttled.
+//! - *written again in time*: a gate that ELB calls healthy and that could not be written opens within a
+//!   second of the pause that the last failure was followed by; where another's write was in the way of
+//!   ours, within a second of hearing of that.
+//!
 //! The same seed makes the same trace, byte by byte. `SEED=n` runs one seed and prints its trace,
 //! `SEEDS=n` runs so many from `FIRST_SEED` on, as `make simulate` does, until `ENOUGH` (3) have failed.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod accidents;
+mod accounts;
 mod calls;
 mod direct;
 mod driver;
@@ -54,6 +63,7 @@ mod known;
 mod kubelet;
 mod line;
 mod outcome;
+mod promptness;
 mod random;
 mod replica;
 mod seeds;

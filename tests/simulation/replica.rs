@@ -279,7 +279,7 @@ impl Product<'_> {
     /// What talks to AWS.
     fn aws(&mut self) -> (Budget, ElbClient, TargetGroups) {
         let budget = Budget::new(RATE, HIGHEST, BURST, self.metrics.clone());
-        let http = calls::client(&self.world.elb, &self.world.witness, &self.incarnation);
+        let http = calls::client(&self.world.accounts, &self.world.witness, &self.incarnation);
         let elb = ElbClient::new(
             self.world.aws(http),
             Timeouts::default(),

@@ -15,7 +15,7 @@ const SEEDS: u64 = 200;
 const ENOUGH: u64 = 3;
 
 /// What must happen in some of so many seeds, or the simulation has ceased to reach it.
-const REACHED: [&str; 16] = [
+const REACHED: [&str; 20] = [
     ": healthy\n",
     ": healthy at a used address\n",
     ": not selected\n",
@@ -32,6 +32,10 @@ const REACHED: [&str; 16] = [
     ", faster than at first\n",
     "the Lease is out of reach of ",
     "kubelet PATCH ",
+    "/status Lost",
+    "/status Overtaken",
+    "throttles all that the other account asks\n",
+    "writes are well\n",
 ];
 
 /// Runs one seed in this thread.

@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use crate::accounts::Accounts;
 use crate::direct::{self, Answer};
 use crate::facts::{Facts, PORT};
 use crate::kubelet::{Written, kubelet};
@@ -41,7 +42,7 @@ const THRESHOLD: u32 = 2;
 
 pub(crate) struct World {
     pub(crate) api: Api,
-    pub(crate) elb: Elb,
+    pub(crate) accounts: Accounts,
     pub(crate) probe: ScriptedProbe,
     pub(crate) now: clock::Now,
     pub(crate) front: Front,
@@ -67,19 +68,22 @@ impl World {
             ..api::Options::default()
         });
         let probe = ScriptedProbe::new(CheckOutcome::Passed);
-        let elb = Elb::new(elb::Options {
-            now: now.clone(),
-            probe: Arc::new(probe.clone()),
-            delays: Delays {
-                registration: Duration::from_secs(2),
-                health_check_interval: PROVING / THRESHOLD,
-                health_check_timeout: Duration::from_secs(3),
-                healthy_threshold: THRESHOLD,
-                deregistration_delay: Duration::from_secs(10),
-                ..Delays::alb()
-            },
-            seed: random.next(),
-            ..elb::Options::default()
+        let accounts = Accounts::new(|account| {
+            Elb::new(elb::Options {
+                account: account.to_owned(),
+                now: now.clone(),
+                probe: Arc::new(probe.clone()),
+                delays: Delays {
+                    registration: Duration::from_secs(2),
+                    health_check_interval: PROVING / THRESHOLD,
+                    health_check_timeout: Duration::from_secs(3),
+                    healthy_threshold: THRESHOLD,
+                    deregistration_delay: Duration::from_secs(10),
+                    ..Delays::alb()
+                },
+                seed: random.next(),
+                ..elb::Options::default()
+            })
         });
         let (facts, trace) = (Arc::<Mutex<Facts>>::default(), Trace::new());
         let witness = Witness {
@@ -89,13 +93,15 @@ impl World {
         };
         let registers = Arc::new(AtomicBool::new(true));
         let mut actors = JoinSet::new();
-        actors.spawn(elb.run());
-        actors.spawn(register(elb.clone(), facts.clone(), registers.clone()));
+        for elb in accounts.all() {
+            actors.spawn(elb.run());
+        }
+        actors.spawn(register(accounts.clone(), facts.clone(), registers.clone()));
         let (kubelet, run) = kubelet(api.clone(), trace.clone(), random.fork());
         actors.spawn(run);
         let world = Self {
             api,
-            elb,
+            accounts,
             probe,
             now,
             front,
@@ -154,12 +160,16 @@ impl World {
         answer
     }
 
-    /// A group in use by a load balancer. Returns its ARN.
-    pub(crate) fn group(&self, name: &str) -> String {
-        let arn = self.elb.create_target_group(TargetGroupSpec::http(name));
+    /// A group in use by a load balancer, in our account or theirs. Returns its ARN.
+    pub(crate) fn group(&self, name: &str, theirs: bool) -> String {
+        let elb = match theirs {
+            true => self.accounts.theirs(),
+            false => self.accounts.ours(),
+        };
+        let arn = elb.create_target_group(TargetGroupSpec::http(name));
         let kind = LoadBalancerKind::Application;
-        let balancer = self.elb.create_load_balancer(name, kind, &[]);
-        self.elb.add_listener(&balancer, &[(&arn, 1)]).unwrap();
+        let balancer = elb.create_load_balancer(name, kind, &[]);
+        elb.add_listener(&balancer, &[(&arn, 1)]).unwrap();
         arn
     }
 
@@ -202,7 +212,7 @@ fn cut_descriptions(value: &mut Value) {
 }
 
 /// Registers what is ready and deregisters what is not, as the incumbent does, a little later.
-async fn register(elb: Elb, facts: Arc<Mutex<Facts>>, on: Arc<AtomicBool>) {
+async fn register(accounts: Accounts, facts: Arc<Mutex<Facts>>, on: Arc<AtomicBool>) {
     let mut registered = BTreeMap::<String, Vec<_>>::new();
     loop {
         sleep(REGISTERS_EVERY).await;
@@ -217,14 +227,14 @@ async fn register(elb: Elb, facts: Arc<Mutex<Facts>>, on: Arc<AtomicBool>) {
                     .is_some_and(|wanted| wanted.contains(target))
             };
             for gone in targets.extract_if(.., |target| !stays(target)) {
-                elb.deregister(arn, gone.ip(), PORT).unwrap();
+                accounts.of(arn).deregister(arn, gone.ip(), PORT).unwrap();
             }
         }
         for (arn, targets) in wanted {
             let known = registered.entry(arn.clone()).or_default();
             for target in targets {
                 if !known.contains(&target) {
-                    elb.register(&arn, target.ip(), PORT).unwrap();
+                    accounts.of(&arn).register(&arn, target.ip(), PORT).unwrap();
                     known.push(target);
                 }
             }
