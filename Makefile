@@ -88,8 +88,8 @@ soak: fetch build-controlplane ## Everything at once on a real control plane, wi
 	SOAK=$(SOAK) cargo test --offline --locked --test soak -- --nocapture
 
 .PHONY: crd
-crd: fetch ## Write deploy/base/crd.yaml anew from the Rust type
-	cargo run --offline --locked --quiet --bin targetgate -- crd > deploy/base/crd.yaml
+crd: fetch ## Write deploy/crd anew from the Rust type
+	cargo run --offline --locked --quiet --bin targetgate -- crd > deploy/crd/targetgroupbindings.yaml
 
 .PHONY: image-binary
 image-binary: fetch ## Build the static program of the image, and run it in an empty root (minutes)

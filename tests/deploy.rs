@@ -201,9 +201,14 @@ fn everything_there_is_to_install_is_installed() {
 
 /// What kustomize makes of an overlay.
 fn overlay(name: &str) -> Vec<Value> {
+    kustomized(&format!("overlays/{name}"))
+}
+
+/// What kustomize makes of a folder of `deploy`.
+fn kustomized(folder: &str) -> Vec<Value> {
     let root = env!("CARGO_MANIFEST_DIR");
     let output = std::process::Command::new(format!("{root}/target/installers/kubectl"))
-        .args(["kustomize", &format!("{root}/deploy/overlays/{name}")])
+        .args(["kustomize", &format!("{root}/deploy/{folder}")])
         .output();
     let output = output.expect("a kubectl, which tests/chart/build makes");
     assert!(output.status.success(), "{output:?}");
@@ -278,9 +283,31 @@ fn on_the_nodes_network_an_update_waits_for_no_port_that_the_old_pod_has() {
 }
 
 #[test]
-fn in_auto_mode_its_own_bindings_give_gates_and_no_others_are_defined() {
+fn no_folder_that_is_applied_and_deleted_has_a_crd() {
+    let overlays = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/overlays");
+    let overlays = std::fs::read_dir(overlays).unwrap();
+    let overlays = overlays.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let folders = overlays.map(|name| format!("overlays/{name}"));
+    for folder in folders.chain(["base".to_owned()]) {
+        let objects = kustomized(&folder);
+        assert_eq!(of_kind(&objects, "Deployment").count(), 1, "{folder}");
+        let crds = of_kind(&objects, "CustomResourceDefinition");
+        assert_eq!(crds.count(), 0, "{folder}");
+    }
+}
+
+#[test]
+fn the_chart_ships_the_crd_that_is_there_for_kustomize() {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let read = |folder: &str| {
+        std::fs::read_to_string(format!("{root}/deploy/{folder}/targetgroupbindings.yaml"))
+    };
+    assert_eq!(read("chart/crds").unwrap(), read("crd").unwrap());
+}
+
+#[test]
+fn in_auto_mode_its_own_bindings_give_gates() {
     let objects = overlay("auto-mode");
-    assert_eq!(of_kind(&objects, "CustomResourceDefinition").count(), 0);
     let apis = variable(&objects, "TARGETGATE_GATE_APIS").unwrap();
     let words = ["targetgate", "serve", "--gate-apis", apis];
     let Command::Serve(settings) = Cli::parse_from(words).command else {

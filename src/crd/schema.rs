@@ -39,7 +39,7 @@ pub(super) fn definition() -> Value {
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": { "name": format!("targetgroupbindings.{group}") },
+        "metadata": { "name": format!("targetgroupbindings.{group}"), "annotations": keep() },
         "spec": {
             "group": group,
             "scope": "Namespaced",
@@ -54,6 +54,17 @@ pub(super) fn definition() -> Value {
                 version(BindingApi::Elbv2.version(), true, structural::<TargetGroupBindingSpec>()),
             ],
         },
+    })
+}
+
+/// The annotations by which tools that prune leave the CRD alone: all bindings would go with it, and the
+/// targets of every load balancer with these. The tools read them on the live object.
+/// Source: <https://argo-cd.readthedocs.io/en/stable/user-guide/sync-options/>,
+/// <https://fluxcd.io/flux/components/kustomize/kustomizations/#controlling-the-apply-behavior-of-resources>
+fn keep() -> Value {
+    json!({
+        "argocd.argoproj.io/sync-options": "Prune=false,Delete=false",
+        "kustomize.toolkit.fluxcd.io/prune": "disabled",
     })
 }
 

@@ -25,10 +25,19 @@ fn schema_of(version: &str) -> Value {
 #[test]
 fn the_deployed_definition_is_the_one_that_the_types_give() {
     assert_eq!(
-        include_str!("../../deploy/base/crd.yaml"),
+        include_str!("../../deploy/crd/targetgroupbindings.yaml"),
         yaml(),
-        "deploy/base/crd.yaml is older than src/crd: write it anew with `targetgate crd`"
+        "deploy/crd is older than src/crd: write it anew with `make crd`"
     );
+}
+
+#[test]
+fn tools_that_prune_are_told_to_leave_the_definition_alone() {
+    let expected = json!({
+        "argocd.argoproj.io/sync-options": "Prune=false,Delete=false",
+        "kustomize.toolkit.fluxcd.io/prune": "disabled",
+    });
+    assert_eq!(schema::definition()["metadata"]["annotations"], expected);
 }
 
 #[test]

@@ -21,9 +21,8 @@ const LABELS_OF_HELM: [&str; 4] = [
 ];
 /// What the chart has and the base has not, so that uninstalling takes it along.
 const OF_THE_CHART: [&str; 1] = ["Lease"];
-/// What the base has and the chart has not: Helm makes the namespace itself, and takes the CRD from
-/// its own folder.
-const OF_THE_BASE: [&str; 2] = ["CustomResourceDefinition", "Namespace"];
+/// What the base has and the chart has not: Helm makes the namespace itself.
+const OF_THE_BASE: [&str; 1] = ["Namespace"];
 
 /// What kustomize makes of the base.
 fn base() -> Vec<Value> {

@@ -22,8 +22,7 @@ async fn gates_are_given_and_opened_under_each_binding_api_and_under_both(
 ) {
     let cluster = Server::Kubernetes.own_cluster().await;
     cluster.serve_bindings(first).await;
-    let is_no_crd = |object: &Value| object["kind"] != "CustomResourceDefinition";
-    let mut installed = Installed::on(cluster, &[GATE_APIS], is_no_crd).await;
+    let mut installed = Installed::on(cluster, &[GATE_APIS]).await;
     opens(&installed, first, "a", "10.0.0.1").await;
     // While we run.
     installed.cluster.serve_bindings(second).await;

@@ -1,4 +1,4 @@
-//! targetgate as it is shipped: `deploy/base` applied to the real API server, and the binary as a
+//! targetgate as it is shipped: `deploy/crd` and `deploy/base` applied to the real API server, and the binary as a
 //! process that has nothing but the token of the shipped ServiceAccount. Only the place of the hooks
 //! and the CA to trust are the test's.
 
@@ -64,21 +64,18 @@ impl Site {
     pub(crate) async fn new() -> Self {
         let turn = TURN.lock().await;
         let cluster = Server::Kubernetes.cluster().await;
-        let mut site = Self::on(cluster, &[], |_| true).await;
+        cluster.apply_crd().await;
+        let mut site = Self::on(cluster, &[]).await;
         site.turn = Some(turn);
         site
     }
 
-    /// The same on a control plane that no other test uses, with these arguments on top, and only with
-    /// what is `wanted` of `deploy/base`.
-    pub(crate) async fn on(
-        cluster: Cluster,
-        arguments: &[&str],
-        wanted: impl Fn(&Value) -> bool,
-    ) -> Self {
+    /// The same on a control plane that no other test uses, with these arguments on top; the bindings
+    /// that it serves are the caller's choice.
+    pub(crate) async fn on(cluster: Cluster, arguments: &[&str]) -> Self {
         let opt_in = "elbv2.k8s.aws/pod-readiness-gate-inject";
         cluster.label_namespace(opt_in, "enabled").await;
-        let shipped: Vec<Value> = rendered().into_iter().filter(wanted).collect();
+        let shipped = rendered();
         for object in shipped.iter().filter(|object| !is_hooks(object)) {
             apply(&cluster.client, object).await;
         }
@@ -164,12 +161,8 @@ impl Installed {
     }
 
     /// The same at [`Site::on`].
-    pub(crate) async fn on(
-        cluster: Cluster,
-        arguments: &[&str],
-        wanted: impl Fn(&Value) -> bool,
-    ) -> Self {
-        Self::started(Site::on(cluster, arguments, wanted).await).await
+    pub(crate) async fn on(cluster: Cluster, arguments: &[&str]) -> Self {
+        Self::started(Site::on(cluster, arguments).await).await
     }
 
     async fn started(site: Site) -> Self {
@@ -218,6 +211,14 @@ impl Deref for Installed {
 impl DerefMut for Installed {
     fn deref_mut(&mut self) -> &mut Site {
         &mut self.site
+    }
+}
+
+impl Cluster {
+    /// `kubectl apply --server-side -f deploy/crd`.
+    pub(crate) async fn apply_crd(&self) {
+        let crd = include_str!("../../deploy/crd/targetgroupbindings.yaml");
+        apply(&self.client, &serde_saphyr::from_str(crd).unwrap()).await;
     }
 }
 

@@ -11,7 +11,8 @@ use crate::waiting::until;
 #[tokio::test]
 async fn gates_open_after_the_process_was_killed_and_pods_made_meanwhile_are_counted() {
     let cluster = Server::Kubernetes.own_cluster().await;
-    let mut installed = Installed::on(cluster, &[], |_| true).await;
+    cluster.apply_crd().await;
+    let mut installed = Installed::on(cluster, &[]).await;
     let arn = installed.bind("web").await;
     installed.cluster.waiting_pod("a", "web", "10.0.0.1").await;
     assert_eq!(ungated(&installed).await, 0.0);
@@ -43,7 +44,8 @@ async fn ungated(installed: &Installed) -> f64 {
 #[tokio::test]
 async fn gates_open_after_the_api_server_was_away_and_we_stay_alive_and_ready() {
     let cluster = Server::Kubernetes.own_cluster().await;
-    let mut installed = Installed::on(cluster, &[], |_| true).await;
+    cluster.apply_crd().await;
+    let mut installed = Installed::on(cluster, &[]).await;
     let arn = installed.bind("web").await;
     installed.cluster.waiting_pod("a", "web", "10.0.0.1").await;
 

@@ -21,13 +21,14 @@ type Grant = (String, String, String);
 #[tokio::test]
 async fn what_is_granted_is_asked_for_and_nothing_else_is() {
     let cluster = Server::Kubernetes.own_cluster().await;
+    cluster.apply_crd().await;
     cluster.serve_bindings(BindingApi::Eks).await;
     let arguments = [
         OWN_CERTIFICATE,
         "--tls-ca-wait=300ms",
         "--tls-names=127.0.0.1",
     ];
-    let installed = Installed::on(cluster, &arguments, |_| true).await;
+    let installed = Installed::on(cluster, &arguments).await;
     let cluster = &installed.cluster;
     let arn = installed.bind("web").await;
     installed.bind_whole(BindingApi::Eks, "auto", &arn).await;
