@@ -148,7 +148,7 @@ async fn history(client: &Client, kind: &str, since: &str) -> Vec<DynamicObject>
 
 /// Everything in the cluster that is ours by its label or by its name, but for Events, which go by
 /// themselves after an hour.
-async fn left(client: &Client) -> kube::Result<Vec<String>> {
+pub(crate) async fn left(client: &Client) -> kube::Result<Vec<String>> {
     let discovery = Discovery::new(client.clone()).run().await?;
     let kinds = discovery
         .groups()
@@ -271,12 +271,12 @@ async fn hooks_answer_from_install_to_uninstall_and_then_nothing_is_left() {
     };
     // Another test's pods go after its release.
     until_nothing_is_left(&client).await;
-    let [install, restrict, test] =
+    let [install, restrict, test, crd] =
         &commands(&section("deploy/chart/README.md", "# The chart"))[..]
     else {
         panic!("the README of the chart has other commands");
     };
-    typed("kubectl apply --server-side -f deploy/chart/crds/");
+    typed(crd);
     bound_namespace(&client).await;
     for command in commands(&section("README.md", "## Use")) {
         typed(&command);
@@ -310,6 +310,14 @@ async fn hooks_answer_from_install_to_uninstall_and_then_nothing_is_left() {
     until_nothing_is_left(&client).await;
 }
 
+pub(crate) async fn until_absent(objects: &Api<DynamicObject>, name: &str) {
+    until("the object is gone", async || {
+        let found = objects.get_opt(name).await.ok()?;
+        found.is_none().then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_crd_that_is_there_stays_as_it_is_and_one_that_is_not_is_made_and_kept() {
     let _turn = TURN.lock().await;
@@ -330,12 +338,32 @@ async fn a_crd_that_is_there_stays_as_it_is_and_one_that_is_not_is_made_and_kept
     // The other test may have left one.
     if crds.get_opt(name).await.unwrap().is_some() {
         crds.delete(name, &Default::default()).await.unwrap();
-        until("the CRD is gone", async || {
-            crds.get_opt(name).await.unwrap().is_none().then_some(())
-        })
-        .await;
+        until_absent(&crds, name).await;
     }
-    run(&install);
+    let skipping = run(&[&install[..], &["--skip-crds"]].concat());
+    let (_, applies) = skipping.split_once("apply it:").unwrap();
+    run(&["uninstall", "targetgate"]);
+    let applies = applies
+        .lines()
+        .find(|line| !line.trim().is_empty())
+        .unwrap();
+    let folder = chart();
+    helm.typed(server, &folder, &applies.replace("CHART", "."))
+        .unwrap();
+    until("the CRD is served", async || {
+        crds.get(name).await.ok()?.data["status"]["acceptedNames"]["kind"]
+            .as_str()
+            .map(|_| ())
+    })
+    .await;
+    crds.delete(name, &Default::default()).await.unwrap();
+    until_absent(&crds, name).await;
+
+    let noted = run(&install);
+    assert!(
+        noted.contains("stays when this release is uninstalled"),
+        "{noted}"
+    );
     let made = crds.get(name).await.unwrap();
     run(&["uninstall", "targetgate"]);
     assert_eq!(crds.get(name).await.unwrap().uid(), made.uid());
