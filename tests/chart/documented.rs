@@ -12,9 +12,13 @@ use crate::options::restricted_namespace;
 use crate::server::{TURN, api, cert_manager, control_plane};
 
 /// What the reader has a name of their own for.
-const TO_FILL_IN: [(&str, &str); 2] = [
+const TO_FILL_IN: [(&str, &str); 6] = [
     ("REGISTRY", "registry.example.com"),
     ("ACCOUNT", "123456789012"),
+    ("NAMESPACE", "shop"),
+    ("DEPLOYMENT", "web"),
+    ("BINDING", "web"),
+    ("POD", "web-0"),
 ];
 
 /// A section of a document of this repository, from its heading to the next of the same level.
@@ -30,7 +34,7 @@ pub(crate) fn section(document: &str, heading: &str) -> String {
 }
 
 /// What the fences of a language hold, with the reader's names filled in.
-fn blocks(section: &str, language: &str) -> Vec<String> {
+pub(crate) fn blocks(section: &str, language: &str) -> Vec<String> {
     let fences = section.split("```").skip(1).step_by(2);
     let blocks = fences.filter_map(|fence| fence.strip_prefix(language)?.strip_prefix('\n'));
     let filled_in = blocks.map(|block| {
@@ -80,6 +84,14 @@ impl Checkout {
         self.0.path()
     }
 
+    /// Writes the README's `kustomization.yaml`, for this folder in the base's place.
+    pub(crate) fn kustomize(&self, folder: &str) {
+        let written = blocks(&section("README.md", "## Install"), "yaml").remove(0);
+        assert!(written.contains("deploy/base"));
+        let written = written.replace("deploy/base", folder);
+        std::fs::write(self.path().join("kustomization.yaml"), written).unwrap();
+    }
+
     /// The chart in it.
     pub(crate) fn chart(&self) -> PathBuf {
         self.path().join("deploy/chart")
@@ -95,7 +107,7 @@ impl Checkout {
 }
 
 /// The one command of these that begins so.
-fn the<'a>(commands: &'a [String], begins: &str) -> &'a str {
+pub(crate) fn the<'a>(commands: &'a [String], begins: &str) -> &'a str {
     let mut found = commands.iter().filter(|c| c.starts_with(begins));
     let (first, second) = (found.next(), found.next());
     assert_eq!(second, None);
@@ -156,7 +168,6 @@ async fn the_readme_applies_each_folder_with_an_image_of_ones_own() {
     cert_manager(&client).await;
     let (helm, checkout) = (Helm::new(), Checkout::new());
     let install = section("README.md", "## Install");
-    let kustomization = blocks(&install, "yaml").remove(0);
     let typed = commands(&install);
     let apply = format!("{} --dry-run=server", the(&typed, "kubectl apply -k"));
 
@@ -164,9 +175,7 @@ async fn the_readme_applies_each_folder_with_an_image_of_ones_own() {
     let (named, there) = folders(&install, &checkout);
     assert_eq!(named, there);
     for folder in named {
-        assert!(kustomization.contains("deploy/base"));
-        let kustomization = kustomization.replace("deploy/base", &folder);
-        std::fs::write(checkout.path().join("kustomization.yaml"), kustomization).unwrap();
+        checkout.kustomize(&folder);
         let run = |command: &str| {
             let ran = helm.typed(server, checkout.path(), command);
             ran.unwrap_or_else(|error| panic!("{folder}: {error}"))

@@ -12,9 +12,11 @@ mod environment;
 mod helm;
 mod lifecycle;
 mod options;
+mod outage;
 #[allow(dead_code, reason = "these tests need a part of it")]
 #[path = "../conformance/process.rs"]
 mod process;
+mod reader;
 mod rendering;
 mod server;
 mod steady;

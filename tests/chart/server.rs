@@ -4,7 +4,7 @@ use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::{Client, core::TypeMeta};
 use serde_json::Value;
-use targetgate_sandbox::controlplane::{ControlPlane, Options};
+use targetgate_sandbox::controlplane::{ControlPlane, ControlPlaneError, Options};
 use tokio::sync::{Mutex, OnceCell};
 use tokio::time::timeout;
 
@@ -19,14 +19,24 @@ static CONTROL_PLANE: OnceCell<ControlPlane> = OnceCell::const_new();
 pub(crate) async fn control_plane() -> &'static ControlPlane {
     // An error means that one is installed already, which is as good.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let start = || async {
-        let options = Options {
-            controller_manager: true,
-            ..Options::default()
-        };
-        ControlPlane::start(options).await
+    running(CONTROL_PLANE.get_or_try_init(start).await)
+}
+
+/// One for a test that takes from it what others need.
+pub(crate) async fn own_control_plane() -> ControlPlane {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    running(start().await)
+}
+
+async fn start() -> Result<ControlPlane, ControlPlaneError> {
+    let options = Options {
+        controller_manager: true,
+        ..Options::default()
     };
-    let started = CONTROL_PLANE.get_or_try_init(start).await;
+    ControlPlane::start(options).await
+}
+
+fn running<T>(started: Result<T, ControlPlaneError>) -> T {
     started.unwrap_or_else(|error| panic!("{:#}", anyhow::Error::new(error)))
 }
 

@@ -1,0 +1,63 @@
+//! A reader of the documents, with a cluster of their own to type the commands at.
+
+use kube::Client;
+use kube::api::{Api, DynamicObject};
+use serde_json::{Value, json};
+use targetgate_sandbox::controlplane::ControlPlane;
+
+use crate::documented::Checkout;
+use crate::helm::Helm;
+use crate::server::{api, own_control_plane};
+use crate::steady::NAMESPACE;
+
+/// The CRD of bindings.
+pub(crate) const CRD: &str = "targetgroupbindings.elbv2.k8s.aws";
+
+/// No other test sees their cluster.
+pub(crate) struct Reader {
+    pub(crate) server: ControlPlane,
+    pub(crate) client: Client,
+    pub(crate) helm: Helm,
+    pub(crate) checkout: Checkout,
+}
+
+impl Reader {
+    /// With a checkout that installs the base.
+    pub(crate) async fn new() -> Self {
+        let server = own_control_plane().await;
+        let client = server.client().await.unwrap();
+        let checkout = Checkout::new();
+        checkout.kustomize("deploy/base");
+        Self {
+            server,
+            client,
+            helm: Helm::new(),
+            checkout,
+        }
+    }
+
+    /// What a command prints, which must not fail.
+    pub(crate) fn types(&self, command: &str) -> String {
+        let ran = self.helm.typed(&self.server, self.checkout.path(), command);
+        ran.unwrap_or_else(|error| panic!("{command}: {error}"))
+    }
+
+    pub(crate) fn crds(&self) -> Api<DynamicObject> {
+        api(&self.client, &crd())
+    }
+
+    /// The bindings of the namespace that the README uses.
+    pub(crate) fn bindings(&self) -> Api<DynamicObject> {
+        let binding = json!({
+            "apiVersion": "elbv2.k8s.aws/v1beta1",
+            "kind": "TargetGroupBinding",
+            "metadata": { "namespace": NAMESPACE },
+        });
+        api(&self.client, &binding)
+    }
+}
+
+/// The CRD as it is shipped.
+pub(crate) fn crd() -> Value {
+    serde_saphyr::from_str(&targetgate::crd::yaml()).unwrap()
+}
