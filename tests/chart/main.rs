@@ -20,5 +20,6 @@ mod reader;
 mod rendering;
 mod server;
 mod steady;
+mod upgrading;
 #[path = "../support/waiting.rs"]
 mod waiting;
