@@ -1,32 +1,26 @@
 //! targetgate keeps rolling updates behind AWS load balancers from losing requests.
 //!
-//! The map of the crate, and its law: **edges → index → rules → crd → model → names**. A module may
-//! use what stands to its right, never what stands to its left.
+//! What decides is `targetgate-core`. This crate is the service around it: edges that do I/O,
+//! controllers that drive the core, and commands. An edge uses the core and [`state`], never another
+//! edge; `tests/layering.rs` holds that.
 //!
-//! - [`names`]: the words of the field, parsed once: gates, target group ARNs, keys.
-//! - [`model`]: the few fields of each object that decide something.
-//! - [`crd`]: the binding's own type, as a user writes it.
-//! - [`rules`]: pure decisions on plain data. No client, clock, log or metric.
-//! - [`index`]: what is known of the cluster, in memory, fed with objects. No I/O.
-//! - Edges: [`admission`] (HTTP reviews), [`cluster`] (Kubernetes), [`elb`] (AWS),
-//!   [`health`] (the loop), [`serve`] (sockets and certificates), [`pki`] (X.509).
-//! - [`app`] puts them together; [`args`] is the command line.
+//! - Edges: [`admission`] (reviews over HTTP), [`kubernetes`] (watches, reads, writes), [`aws`] (ELB),
+//!   [`serve`] (sockets), [`pki`] (PEM and X.509).
+//! - [`state`]: the index behind its lock and leadership, which all edges share.
+//! - [`controllers`]: observe, decide by the core, act, report.
+//! - [`compose`] wires the product; [`commands`] are what users call; [`args`] is the command line.
 
 pub mod admission;
-pub mod app;
 pub mod args;
+pub mod aws;
 pub mod clock;
-pub mod cluster;
-pub mod crd;
-pub mod dev_certs;
-pub mod elb;
+pub mod commands;
+pub mod compose;
+pub mod controllers;
 pub mod files;
-pub mod health;
-pub mod index;
-pub mod logging;
+pub mod kubernetes;
 pub mod metrics;
-pub mod model;
-pub mod names;
 pub mod pki;
-pub mod rules;
 pub mod serve;
+pub mod state;
+pub mod telemetry;

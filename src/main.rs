@@ -7,7 +7,9 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use jiff::Timestamp;
 use targetgate::args::{CertsCommand, Cli, Command, DevCerts, Settings};
-use targetgate::{app, crd, dev_certs, logging};
+use targetgate::commands::certs;
+use targetgate::{compose, telemetry};
+use targetgate_core::binding::spec;
 
 fn main() -> ExitCode {
     // First of all: whoever makes a TLS connection without a provider set picks one for all.
@@ -15,7 +17,7 @@ fn main() -> ExitCode {
     debug_assert!(installed.is_ok());
     let done = match Cli::parse().command {
         Command::Serve(settings) => serve(*settings),
-        Command::Crd => print(&crd::yaml()),
+        Command::Crd => print(&spec::yaml()),
         Command::Certs(CertsCommand::Dev(wanted)) => make_dev_certs(&wanted),
     };
     match done {
@@ -28,19 +30,19 @@ fn main() -> ExitCode {
 }
 
 fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
-    logging::init(settings.log_format, settings.log_level.clone());
+    telemetry::init(settings.log_format, settings.log_level.clone());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let done = runtime.block_on(app::run(settings));
+    let done = runtime.block_on(compose::run(settings));
     // A task that blocks must not hold up the end.
     runtime.shutdown_background();
     done.map(ExitCode::from)
 }
 
 fn make_dev_certs(wanted: &DevCerts) -> anyhow::Result<ExitCode> {
-    let paths = dev_certs::write(wanted, Timestamp::now())?;
+    let paths = certs::write(wanted, Timestamp::now())?;
     let lines = paths.map(|path| format!("{}\n", path.display()));
     print(&lines.concat())
 }

@@ -9,9 +9,9 @@ use clap::{CommandFactory as _, Parser as _};
 use serde_json::Value;
 use targetgate::admission::{MUTATE_BINDING_PATH, POD_PATH, VALIDATE_BINDING_PATH};
 use targetgate::args::{Cli, Command, Settings, Tls};
-use targetgate::cluster::lease::RELEASE_WITHIN;
-use targetgate::names::BindingApi;
-use targetgate::serve::edge::Limits;
+use targetgate::kubernetes::lease::RELEASE_WITHIN;
+use targetgate::serve::listener::Limits;
+use targetgate_core::names::BindingApi;
 
 fn documents(yaml: &str) -> Vec<Value> {
     serde_saphyr::from_multiple(yaml).unwrap()

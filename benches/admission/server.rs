@@ -13,17 +13,21 @@ use bytes::Bytes;
 use http::Request;
 use http::header::CONTENT_TYPE;
 use jiff::Timestamp;
+use targetgate::admission;
+use targetgate::admission::Hooks;
 use targetgate::admission::body::Limits as BodyLimits;
-use targetgate::admission::{self, Hooks};
-use targetgate::cluster::cache::{Cache, FirstLook, Watched};
-use targetgate::dev_certs;
+use targetgate::commands::certs;
 use targetgate::metrics::Metrics;
-use targetgate::model::{Binding, IpFamily, Namespace, PortRef, Service, ServicePort, TargetType};
-use targetgate::names::{BindingApi, ObjectKey};
-use targetgate::rules::gates::GatePolicy;
 use targetgate::serve::certificates::{Certificates, PemFiles};
-use targetgate::serve::edge::{self, Edge, Limits};
+use targetgate::serve::listener;
+use targetgate::serve::listener::{Edge, Limits};
 use targetgate::serve::phases;
+use targetgate::state::cache::{Cache, FirstLook, Watched};
+use targetgate_core::gates::inject::GatePolicy;
+use targetgate_core::model::{
+    Binding, IpFamily, Namespace, PortRef, Service, ServicePort, TargetType,
+};
+use targetgate_core::names::{BindingApi, ObjectKey};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -54,7 +58,7 @@ pub(crate) struct Servers {
 /// Starts them on free ports of loopback, with one thread each, for as long as the process lives. Their
 /// CA is written to `ca`.
 pub(crate) fn start(ca: &Path) -> Servers {
-    let made = dev_certs::make(NAMESPACE, &[], Timestamp::now()).unwrap();
+    let made = certs::make(NAMESPACE, &[], Timestamp::now()).unwrap();
     let files = PemFiles {
         certificate: ca.with_file_name("tls.crt"),
         key: ca.with_file_name("tls.key"),
@@ -64,7 +68,7 @@ pub(crate) fn start(ca: &Path) -> Servers {
     std::fs::write(&files.key, made.key).unwrap();
     let metrics = Arc::new(Metrics::default());
     let certificates = Certificates::new(files.load().unwrap(), metrics.clone());
-    let tls = edge::tls(Arc::new(certificates)).unwrap();
+    let tls = listener::tls(Arc::new(certificates)).unwrap();
 
     Servers {
         few: serve_hooks(FEW, tls.clone(), &metrics),

@@ -10,7 +10,7 @@ use http::Request;
 use jiff::Timestamp;
 use kube::Client;
 use serde_json::Value;
-use targetgate::dev_certs;
+use targetgate::commands::certs;
 use targetgate_sandbox::usage::{self, Memory};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -37,7 +37,7 @@ impl Process {
     /// Starts it, and returns once it is ready. AWS is where nobody listens.
     pub(crate) async fn start(kubeconfig: &Path) -> Self {
         let files = tempfile::tempdir().unwrap();
-        let made = dev_certs::make("targetgate-system", &[], Timestamp::now()).unwrap();
+        let made = certs::make("targetgate-system", &[], Timestamp::now()).unwrap();
         fs::write(files.path().join("ca.crt"), made.ca).unwrap();
         fs::write(files.path().join("tls.crt"), made.certificate).unwrap();
         fs::write(files.path().join("tls.key"), made.key).unwrap();

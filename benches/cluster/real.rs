@@ -67,7 +67,7 @@ async fn measure_idle(rows: &mut Rows, process: &Process, idle: Duration) {
 }
 
 async fn fill(client: &Client) {
-    let crd: Value = serde_saphyr::from_str(&targetgate::crd::yaml()).unwrap();
+    let crd: Value = serde_saphyr::from_str(&targetgate_core::binding::spec::yaml()).unwrap();
     let crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
     send(client, "POST", crds.to_owned(), &crd).await;
     let served = http::Request::get(collection(SHOP, "targetgroupbindings"))

@@ -106,7 +106,7 @@ impl Drop for Cluster {
 
 async fn fill(api: &Api, namespaces: &[(String, usize)]) {
     let client = api.client();
-    let crd: Value = serde_saphyr::from_str(&targetgate::crd::yaml()).unwrap();
+    let crd: Value = serde_saphyr::from_str(&targetgate_core::binding::spec::yaml()).unwrap();
     let crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
     send(&client, "POST", crds.to_owned(), &crd).await;
     let system = [("targetgate-system".to_owned(), 0)];

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use json_patch::Patch;
 use serde_json::Value;
 use targetgate::admission::answer::Answer;
+use targetgate_core::reason::Reason;
 
 /// The API server cuts a warning there.
 /// Source: <https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#response>
@@ -15,8 +16,8 @@ const MAX_AUDIT: usize = 512;
 /// Looks at the answer itself, and at its form on the wire.
 pub(crate) fn as_ever(answer: &Answer, uid: &str) {
     assert_eq!(answer.denied, None);
-    assert_ne!(answer.reason, "Internal", "the hook panicked");
-    assert_eq!(answer.audit["decision"], answer.reason);
+    assert_ne!(answer.reason, Reason::Internal, "the hook panicked");
+    assert_eq!(answer.audit["decision"], answer.reason.as_str());
     assert!(answer.audit.values().all(|text| text.len() <= MAX_AUDIT));
     for warning in &answer.warnings {
         assert!(warning.chars().count() <= MAX_WARNING, "{warning:?}");

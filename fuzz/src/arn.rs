@@ -2,7 +2,7 @@
 
 use std::str::from_utf8;
 
-use targetgate::names::TargetGroupArn;
+use targetgate_core::names::TargetGroupArn;
 
 /// Reads the bytes as an ARN.
 ///

@@ -11,11 +11,11 @@ use aws_smithy_runtime_api::client::http::{
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_types::body::SdkBody;
-use targetgate::elb::budget::Budget;
-use targetgate::elb::client::{ArnsOrNames, ElbClient, Timeouts};
-use targetgate::elb::error::ElbError;
+use targetgate::aws::budget::Budget;
+use targetgate::aws::client::{ArnsOrNames, ElbClient, Timeouts};
+use targetgate::aws::error::ElbError;
 use targetgate::metrics::Metrics;
-use targetgate::names::Group;
+use targetgate_core::names::Group;
 use tokio::runtime::{Builder, Runtime};
 
 const REGION: &str = "eu-west-1";

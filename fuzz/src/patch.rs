@@ -6,8 +6,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use targetgate::admission::answer::Answer;
 use targetgate::admission::pod;
-use targetgate::cluster::cache::Cache;
-use targetgate::rules::gates::GatePolicy;
+use targetgate::state::cache::Cache;
+use targetgate_core::gates::inject::GatePolicy;
 
 use crate::answered;
 use crate::unique;
@@ -29,10 +29,10 @@ pub fn holds(bytes: &[u8]) {
     let (cache, policy) = (world.cache(), world.policy());
     let answer = answer(raw, &cache, &policy);
     let Some(plan) = world.plan(&object) else {
-        assert_eq!(answer.reason, "BadObject");
+        assert_eq!(answer.reason.as_str(), "BadObject");
         return;
     };
-    assert_eq!(answer.reason, plan.reason);
+    assert_eq!(answer.reason.as_str(), plan.reason);
     let patched = patched(object, &answer);
     assert_eq!(patched, plan.pod);
     let again = self::answer(&patched.to_string(), &cache, &policy);

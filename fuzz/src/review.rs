@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 use targetgate::admission::pod;
-use targetgate::cluster::cache::Cache;
+use targetgate::state::cache::Cache;
 
 use crate::world::{NAMESPACE, Plan, World};
 use crate::{answered, patch, unique};
@@ -33,11 +33,14 @@ pub fn holds(bytes: &[u8]) {
     match (reply, expected(world, &review)) {
         (Err(_), Expected::Refused) => {}
         (Ok(reply), Expected::Allowed(uid, reason)) => {
-            assert_eq!((&*reply.uid, reply.answer.reason), (uid, reason));
+            assert_eq!((&*reply.uid, reply.answer.reason.as_str()), (uid, reason));
             assert!(reply.answer.patch.is_empty());
         }
         (Ok(reply), Expected::Decided(uid, plan)) => {
-            assert_eq!((&*reply.uid, reply.answer.reason), (uid, plan.reason));
+            assert_eq!(
+                (&*reply.uid, reply.answer.reason.as_str()),
+                (uid, plan.reason)
+            );
             let object = review["request"]["object"].clone();
             assert_eq!(patch::patched(object, &reply.answer), plan.pod);
         }

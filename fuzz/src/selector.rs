@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::Value;
-use targetgate::model::Labels;
-use targetgate::rules::selector::selects;
+use targetgate_core::model::Labels;
+use targetgate_core::selector::selects;
 use targetgate_sandbox::api::Selector;
 
 type Pairs = BTreeMap<String, String>;

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use targetgate::cluster::cache::{Cache, FirstLook, Watched};
-use targetgate::model::{self, IpFamily, Namespace};
-use targetgate::names::{
+use targetgate::state::cache::{Cache, FirstLook, Watched};
+use targetgate_core::gates::inject::GatePolicy;
+use targetgate_core::model;
+use targetgate_core::model::{IpFamily, Namespace};
+use targetgate_core::names::{
     BindingApi, ConditionPrefix, GATE_ANNOTATION, LEGACY_CONDITION_PREFIX, ObjectKey,
 };
-use targetgate::rules::gates::GatePolicy;
 
 use crate::selector::selected;
 

@@ -1,16 +1,18 @@
 //! What a hook answers, and its form on the wire.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use json_patch::Patch;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use targetgate_core::reason::Reason;
 
 /// Room for most answers, in bytes.
 const USUAL: usize = 1536;
 
 /// What a hook decided about one request.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Answer {
     /// Why the request is denied; `None` allows it.
     pub denied: Option<String>,
@@ -20,21 +22,24 @@ pub struct Answer {
     pub warnings: Vec<String>,
     /// Written into the API server's audit log, under the webhook's name.
     pub audit: BTreeMap<&'static str, String>,
-    /// The reason that labels the metric: from a bounded set.
-    pub reason: &'static str,
+    /// Why: labels the metric.
+    pub reason: Reason,
 }
 
 impl Answer {
     /// Allows the request as it is.
-    pub fn allowed(reason: &'static str) -> Self {
+    pub fn allowed(reason: Reason) -> Self {
         Self {
             reason,
-            ..Self::default()
+            denied: None,
+            patch: Patch::default(),
+            warnings: vec![],
+            audit: BTreeMap::new(),
         }
     }
 
     /// Denies the request; `message` tells its author why and what to do.
-    pub fn denied(reason: &'static str, message: impl Into<String>) -> Self {
+    pub fn denied(reason: Reason, message: impl Into<String>) -> Self {
         Self {
             denied: Some(message.into()),
             ..Self::allowed(reason)

@@ -6,8 +6,8 @@
 pub mod answer;
 pub mod binding;
 pub mod body;
-mod condense;
 pub mod pod;
+mod prune_json;
 pub mod refusal;
 pub mod review;
 
@@ -26,15 +26,16 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use targetgate_core::gates::inject::GatePolicy;
+use targetgate_core::reason::Reason;
+
 use crate::admission::answer::Answer;
 use crate::admission::binding::BindingReviewer;
 use crate::admission::body::{Intake, Limits, Received};
-use crate::admission::pod::Undecided;
 use crate::admission::refusal::Refusal;
 use crate::admission::review::Request;
-use crate::cluster::cache::Cache;
 use crate::metrics::Metrics;
-use crate::rules::gates::GatePolicy;
+use crate::state::cache::Cache;
 
 /// Path of the pod hook.
 pub const POD_PATH: &str = "/mutate-v1-pod";
@@ -131,7 +132,7 @@ async fn pod(State(shared): State<Arc<Shared>>, request: HttpRequest) -> Respons
     let Hooks { cache, policy, .. } = &shared.hooks;
     let reply = match &received {
         Received::Whole(body, _) => pod::reply(body, cache, policy),
-        Received::Shed(start) => pod::shed(start, Undecided::Overloaded),
+        Received::Shed(start) => pod::shed(start, Reason::Overloaded),
     };
     match reply {
         Ok(reply) => shared.answer(HOOK, &reply.uid, &reply.namespace, &reply.answer, start),
@@ -207,8 +208,10 @@ impl Shared {
     ) -> Response {
         let body = answer.to_json(uid);
         let took = start.elapsed();
-        self.hooks.metrics.admission(hook, answer.reason, took);
-        let (reason, denied) = (answer.reason, answer.denied.is_some());
+        self.hooks
+            .metrics
+            .admission(hook, answer.reason.as_str(), took);
+        let (reason, denied) = (answer.reason.as_str(), answer.denied.is_some());
         match answer.warnings.first() {
             Some(warning) => warn!(hook, uid, namespace, reason, denied, warning, "answered"),
             None => debug!(hook, uid, namespace, reason, denied, ?took, "answered"),

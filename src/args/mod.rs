@@ -5,16 +5,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tracing_subscriber::filter::{LevelFilter, Targets};
-
-use crate::names::{
+use targetgate_core::lease::{Timing, TimingError};
+use targetgate_core::names::{
     BindingApi, ConditionPrefix, DEFAULT_CONDITION_PREFIX, OWN_CONDITION_PREFIX, VpcId,
 };
-use crate::rules::lease::{Timing, TimingError};
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
 mod tls;
 
-pub use tls::{Source, Tls, TlsSettings, TlsSettingsError};
+pub use crate::args::tls::{Source, Tls, TlsSettings, TlsSettingsError};
 
 /// Pod readiness gates for AWS load balancers: rolling updates on Kubernetes that lose no request.
 #[derive(Debug, Parser)]

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use rustls_pki_types::DnsName;
+use targetgate_core::client_names::ClientName;
+use targetgate_core::rotation::{Lifetimes, LifetimesError, Share};
 use thiserror::Error;
 
-use super::CERTIFICATE;
-use crate::rules::clients::ClientName;
-use crate::rules::rotation::{Lifetimes, LifetimesError, Share};
+use crate::args::CERTIFICATE;
 
 /// The settings about certificates.
 #[derive(Debug, Clone, Args)]

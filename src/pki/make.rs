@@ -9,8 +9,7 @@ use rcgen::{
     Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData,
 };
 use sha2::{Digest as _, Sha256};
-
-use crate::rules::rotation::Validity;
+use targetgate_core::rotation::Validity;
 
 /// A certificate and its private key, both as PEM.
 pub struct Made {

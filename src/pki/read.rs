@@ -12,12 +12,11 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::{self, PemObject as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use sha2::{Digest as _, Sha256};
+use targetgate_core::rotation::{Bundle, Ca, Fingerprint, Leaf, PrivateKey, Validity};
 use thiserror::Error;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::error::X509Error;
 use x509_parser::prelude::FromDer as _;
-
-use crate::rules::rotation::{Bundle, Ca, Fingerprint, Leaf, PrivateKey, Validity};
 
 /// Why something cannot be used as a certificate or a key.
 #[derive(Debug, Error)]

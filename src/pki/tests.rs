@@ -2,10 +2,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rstest::rstest;
+use targetgate_core::rotation::{Ca, Lifetimes, Validity};
 
-use super::make::{self, Made};
-use super::read::{self, ReadError};
-use crate::rules::rotation::{Ca, Lifetimes, Validity};
+use crate::pki::make;
+use crate::pki::make::Made;
+use crate::pki::read;
+use crate::pki::read::ReadError;
 
 const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
 

@@ -13,8 +13,9 @@ use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use tokio::runtime::Handle;
 
-use super::health::{Check, Health};
-use crate::metrics::{self, Metrics};
+use crate::metrics;
+use crate::metrics::Metrics;
+use crate::serve::readiness::{Check, Health};
 
 /// The router of `--admin-listen`.
 pub fn router(health: Arc<Health>, metrics: Arc<Metrics>) -> Router {
@@ -70,11 +71,11 @@ mod tests {
     use tower::ServiceExt as _;
 
     use super::*;
-    use crate::cluster::cache::{Cache, FirstLook, Watched};
-    use crate::dev_certs;
+    use crate::commands::certs;
     use crate::serve::certificates::{Certificates, PemFiles};
-    use crate::serve::health::{Heartbeat, STALLED_AFTER};
+    use crate::serve::readiness::{Heartbeat, STALLED_AFTER};
     use crate::serve::{Phase, PhaseSender, phases};
+    use crate::state::cache::{Cache, FirstLook, Watched};
 
     const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
 
@@ -89,7 +90,7 @@ mod tests {
     impl Admin {
         /// All is well but for the first lists; the certificate was made at this time.
         fn new(made_at: Timestamp) -> Self {
-            let made = dev_certs::make("shop", &[], made_at).unwrap();
+            let made = certs::make("shop", &[], made_at).unwrap();
             let folder = tempfile::tempdir().unwrap();
             let files = PemFiles {
                 certificate: folder.path().join("tls.crt"),

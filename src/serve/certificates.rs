@@ -19,7 +19,8 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::error::X509Error;
 use x509_parser::prelude::FromDer;
 
-use crate::files::{self, Complaint, Followed};
+use crate::files;
+use crate::files::{Complaint, Followed};
 use crate::metrics::Metrics;
 
 /// One of the two files.

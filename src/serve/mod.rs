@@ -4,8 +4,8 @@ pub mod admin;
 pub mod certificates;
 pub mod clients;
 mod deadlines;
-pub mod edge;
-pub mod health;
+pub mod listener;
+pub mod readiness;
 
 use tokio::sync::watch;
 

@@ -14,7 +14,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::Value;
-use targetgate::dev_certs;
+use targetgate::commands::certs;
 use targetgate_sandbox::api::{Api, Options};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -71,7 +71,7 @@ impl Files {
     /// Puts a new certificate, of a new CA, in place as the kubelet does.
     pub(crate) fn swap_certificate(&self, name: &str) {
         let folder = self.0.path().join(name);
-        let made = dev_certs::make("shop", &[], Timestamp::now()).unwrap();
+        let made = certs::make("shop", &[], Timestamp::now()).unwrap();
         std::fs::create_dir(&folder).unwrap();
         for (name, text) in [
             ("tls.crt", made.certificate),

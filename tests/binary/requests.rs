@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use rstest::rstest;
-use targetgate::dev_certs;
+use targetgate::commands::certs;
 use targetgate_sandbox::api::{Api, Options};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -103,7 +103,7 @@ async fn a_new_certificate_is_served_without_a_restart() {
 async fn with_a_client_ca_who_shows_no_certificate_is_not_answered_but_by_the_admin_port() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ca.crt");
-    let made = dev_certs::make("shop", &[], Timestamp::now()).unwrap();
+    let made = certs::make("shop", &[], Timestamp::now()).unwrap();
     std::fs::write(&file, made.ca).unwrap();
     let mut binary = binary();
     binary.env("TARGETGATE_CLIENT_CA", file);

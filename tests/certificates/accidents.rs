@@ -10,7 +10,8 @@ use kube::ResourceExt as _;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use rstest::rstest;
 use serde_json::{Value, json};
-use targetgate::dev_certs::{self, Made};
+use targetgate::commands::certs;
+use targetgate::commands::certs::Made;
 
 use crate::creations::Creations;
 use crate::replica::Replica;
@@ -41,7 +42,7 @@ async fn replaced(world: &World, replica: &Replica, before: &str) {
 /// A certificate of somebody else's CA, made so long ago.
 fn foreign(world: &World, days_ago: u64) -> Made {
     let made_at = Timestamp::now() - Duration::from_secs(days_ago * 24 * 3600);
-    dev_certs::make(&world.namespace, &[], made_at).unwrap()
+    certs::make(&world.namespace, &[], made_at).unwrap()
 }
 
 /// Writes into keys of the Secret.

@@ -13,8 +13,9 @@ use kube::core::GroupVersionKind;
 use parking_lot::Mutex;
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair};
 use serde_json::json;
-use targetgate::pki::make::{self, Made};
-use targetgate::rules::rotation::{Lifetimes, Validity};
+use targetgate::pki::make;
+use targetgate::pki::make::Made;
+use targetgate_core::rotation::{Lifetimes, Validity};
 use targetgate_sandbox::controlplane::webhook_users::{
     WebhookUser, admission_configuration, kubeconfig,
 };
@@ -178,7 +179,7 @@ async fn define_bindings(world: &World) {
         Api::all_with(world.client.clone(), &ApiResource::from_gvk(&kind));
     create(
         &crds,
-        serde_saphyr::from_str(&targetgate::crd::yaml()).unwrap(),
+        serde_saphyr::from_str(&targetgate_core::binding::spec::yaml()).unwrap(),
     )
     .await;
     until("bindings are served", async || {

@@ -13,7 +13,7 @@ use kube::api::{
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config, Discovery, ResourceExt as _};
 use serde_json::{Value, json};
-use targetgate::names::{INJECT_ENABLED, INJECT_LABEL};
+use targetgate_core::names::{INJECT_ENABLED, INJECT_LABEL};
 use targetgate_sandbox::controlplane::ControlPlane;
 
 use crate::balancer::Balancer;
@@ -329,7 +329,7 @@ async fn a_crd_that_is_there_stays_as_it_is_and_one_that_is_not_is_made_and_kept
         helm.on(server, arguments)
             .unwrap_or_else(|error| panic!("{error}"))
     };
-    let mut crd: Value = serde_saphyr::from_str(&targetgate::crd::yaml()).unwrap();
+    let mut crd: Value = serde_saphyr::from_str(&targetgate_core::binding::spec::yaml()).unwrap();
     let crds = api(&client, &crd);
     let name = "targetgroupbindings.elbv2.k8s.aws";
     let install = ["install", "targetgate", chart().to_str().unwrap()].map(str::to_owned);

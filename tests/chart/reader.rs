@@ -59,5 +59,5 @@ impl Reader {
 
 /// The CRD as it is shipped.
 pub(crate) fn crd() -> Value {
-    serde_saphyr::from_str(&targetgate::crd::yaml()).unwrap()
+    serde_saphyr::from_str(&targetgate_core::binding::spec::yaml()).unwrap()
 }

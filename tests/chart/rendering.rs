@@ -7,7 +7,7 @@ use clap::CommandFactory as _;
 use rstest::rstest;
 use serde_json::{Map, Value, json};
 use targetgate::args::Cli;
-use targetgate::names::{INJECT_ENABLED, INJECT_LABEL};
+use targetgate_core::names::{INJECT_ENABLED, INJECT_LABEL};
 
 use crate::helm::{Helm, chart, find, installer, is_of_test};
 use crate::options::options;

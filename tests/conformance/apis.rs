@@ -2,7 +2,7 @@
 
 use rstest::rstest;
 use serde_json::{Value, json};
-use targetgate::names::BindingApi;
+use targetgate_core::names::BindingApi;
 use targetgate_sandbox::elb::Health;
 
 use crate::install::{Installed, PORT, apply};
@@ -71,7 +71,8 @@ impl Cluster {
     /// Installs the CRD of a binding API: for EKS Auto Mode's, whose schema nobody has published, with
     /// the fields of the other one.
     pub(crate) async fn serve_bindings(&self, api: BindingApi) {
-        let mut crd: Value = serde_saphyr::from_str(&targetgate::crd::yaml()).unwrap();
+        let mut crd: Value =
+            serde_saphyr::from_str(&targetgate_core::binding::spec::yaml()).unwrap();
         let versions = crd["spec"]["versions"].as_array().unwrap();
         let mut stored = versions
             .iter()

@@ -21,7 +21,7 @@ use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
-use targetgate::dev_certs;
+use targetgate::commands::certs;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -64,7 +64,7 @@ pub(crate) struct Hook {
 
 impl Hook {
     pub(crate) async fn new(answer: impl Fn(&Call) -> Answer + Send + Sync + 'static) -> Self {
-        let made = dev_certs::make("hooks", &[], Timestamp::now()).unwrap();
+        let made = certs::make("hooks", &[], Timestamp::now()).unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(tls(&made)));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -190,7 +190,7 @@ impl Cluster {
     }
 }
 
-fn tls(made: &dev_certs::Made) -> ServerConfig {
+fn tls(made: &certs::Made) -> ServerConfig {
     let chain = CertificateDer::pem_slice_iter(made.certificate.as_bytes());
     let chain = chain.collect::<Result<Vec<_>, _>>().unwrap();
     let key = PrivateKeyDer::from_pem_slice(made.key.as_bytes()).unwrap();

@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Client;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-use targetgate::names::BindingApi;
+use targetgate_core::names::BindingApi;
 use targetgate_sandbox::elb::check::{CheckOutcome, ScriptedProbe};
 use targetgate_sandbox::elb::{self, Elb, LoadBalancerKind, TargetGroupSpec};
 use tokio::net::TcpListener;

@@ -7,10 +7,10 @@ use kube::api::{Patch, PatchParams, PostParams};
 use rstest::rstest;
 use serde_json::json;
 use targetgate::clock;
-use targetgate::cluster::leadership::Leadership;
-use targetgate::cluster::lease::{Candidate, Seat};
-use targetgate::names::ObjectKey;
-use targetgate::rules::lease::Timing;
+use targetgate::kubernetes::lease::{Candidate, Seat};
+use targetgate::state::leadership::Leadership;
+use targetgate_core::lease::Timing;
+use targetgate_core::names::ObjectKey;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 

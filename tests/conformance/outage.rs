@@ -11,9 +11,9 @@ use kube::client::Body;
 use kube::{Client, ResourceExt as _};
 use rstest::rstest;
 use serde_json::json;
-use targetgate::cluster::cache::Cache;
-use targetgate::cluster::watch::{WatchOptions, watches};
+use targetgate::kubernetes::watch::{WatchOptions, watches};
 use targetgate::metrics::Metrics;
+use targetgate::state::cache::Cache;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 

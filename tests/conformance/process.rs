@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use kube::client::Body;
 use kube::{Client, Config};
 use serde_json::Value;
-use targetgate::dev_certs;
+use targetgate::commands::certs;
 use targetgate_sandbox::elb;
 use tempfile::TempDir;
 
@@ -48,7 +48,7 @@ impl Program {
         // As a host of a URL this is no loopback address to the API server, which then speaks
         // HTTP/1.1, as to a Service.
         let names = ["0.0.0.0".to_owned()];
-        let made = dev_certs::make(namespace, &names, Timestamp::now()).unwrap();
+        let made = certs::make(namespace, &names, Timestamp::now()).unwrap();
         std::fs::write(files.path().join("tls.crt"), &made.certificate).unwrap();
         std::fs::write(files.path().join("tls.key"), &made.key).unwrap();
         Self {

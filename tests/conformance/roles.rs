@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Secret, Service};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
-use targetgate::names::BindingApi;
+use targetgate_core::names::BindingApi;
 use targetgate_sandbox::elb::faults::On;
 
 use crate::install::{ACCOUNT, Installed, NAMESPACE};

@@ -205,7 +205,7 @@ impl Cluster {
     /// test sees its objects; returns when it is served.
     pub(crate) async fn own_bindings(&self) -> Bindings {
         let group = format!("{}.example.com", self.namespace);
-        let yaml = targetgate::crd::yaml().replace("elbv2.k8s.aws", &group);
+        let yaml = targetgate_core::binding::spec::yaml().replace("elbv2.k8s.aws", &group);
         let crd: Value = serde_saphyr::from_str(&yaml).unwrap();
         let bindings = Bindings {
             client: self.client.clone(),

@@ -3,7 +3,7 @@
 use kube::ResourceExt as _;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
-use targetgate::names::BindingApi;
+use targetgate_core::names::BindingApi;
 
 use crate::install::Installed;
 use crate::servers::{Cluster, refused};

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Pod, PodCondition, Service};
 use kube::api::{DeleteParams, DynamicObject, PostParams};
 use serde_json::{Value, json};
-use targetgate::names::BindingApi;
+use targetgate_core::names::BindingApi;
 
 use crate::install::{Installed, PORT};
 use crate::servers::{Cluster, create, pod, strategic};

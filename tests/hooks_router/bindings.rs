@@ -9,6 +9,7 @@ use targetgate::admission::answer::Answer;
 use targetgate::admission::{
     BindingHook, BindingRoutes, MUTATE_BINDING_PATH, VALIDATE_BINDING_PATH,
 };
+use targetgate_core::reason::Reason;
 
 use crate::fixture::{Fixture, UID, answer, refusal, review};
 
@@ -23,7 +24,7 @@ fn hook(said: impl Fn(&str, &str) -> Answer + Send + Sync + 'static) -> BindingH
 
 /// Hooks that deny whatever they are asked.
 pub(crate) fn denying() -> BindingRoutes {
-    let deny = || hook(|_, _| Answer::denied("Denied", "no"));
+    let deny = || hook(|_, _| Answer::denied(Reason::Invalid, "no"));
     BindingRoutes {
         mutate: deny(),
         validate: deny(),
@@ -32,7 +33,8 @@ pub(crate) fn denying() -> BindingRoutes {
 
 /// Hooks that deny with the name of the hook and the objects as they were given.
 fn telling() -> BindingRoutes {
-    let tell = |name| hook(move |new, old| Answer::denied("Denied", format!("{name} {new} {old}")));
+    let tell =
+        |name| hook(move |new, old| Answer::denied(Reason::Invalid, format!("{name} {new} {old}")));
     BindingRoutes {
         mutate: tell("mutate"),
         validate: tell("validate"),
@@ -67,7 +69,7 @@ async fn a_hook_is_given_the_objects_as_they_were_written(
         answer,
         json!({ "uid": UID, "allowed": false, "status": status })
     );
-    let counted = format!(r#"targetgate_admissions_total{{hook="{label}",reason="Denied"}} 1"#);
+    let counted = format!(r#"targetgate_admissions_total{{hook="{label}",reason="Invalid"}} 1"#);
     fixture.assert_measured(&counted);
 }
 

@@ -12,11 +12,11 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use targetgate::admission::body::Limits;
 use targetgate::admission::{BindingRoutes, Hooks, POD_PATH, router};
-use targetgate::cluster::cache::{Cache, FirstLook, Watched};
 use targetgate::metrics::Metrics;
-use targetgate::model::{Binding, IpFamily, Service, TargetType};
-use targetgate::names::{BindingApi, ObjectKey};
-use targetgate::rules::gates::GatePolicy;
+use targetgate::state::cache::{Cache, FirstLook, Watched};
+use targetgate_core::gates::inject::GatePolicy;
+use targetgate_core::model::{Binding, IpFamily, Service, TargetType};
+use targetgate_core::names::{BindingApi, ObjectKey};
 use tower::ServiceExt as _;
 
 /// The uid of every review that [`review`] makes.

@@ -2,8 +2,8 @@
 
 use rstest::rstest;
 use serde_json::{Value, json};
-use targetgate::cluster::cache::{FirstLook, Watched};
-use targetgate::model::TargetType;
+use targetgate::state::cache::{FirstLook, Watched};
+use targetgate_core::model::TargetType;
 
 use crate::fixture::{Fixture, UID, patch, pod, pod_with, review};
 

@@ -8,9 +8,9 @@
 use aws_credential_types::Credentials;
 use rstest::rstest;
 use serde_json::{Value, json};
-use targetgate::elb::client::{ArnsOrNames, ElbClient};
-use targetgate::elb::error::{ElbError, ElbErrorKind};
-use targetgate::names::{AssumedRole, Group};
+use targetgate::aws::client::{ArnsOrNames, ElbClient};
+use targetgate::aws::error::{ElbError, ElbErrorKind};
+use targetgate_core::names::{AssumedRole, Group};
 use targetgate_sandbox::moto::Moto;
 use tokio::sync::OnceCell;
 

@@ -7,7 +7,7 @@ use std::process::{Command, ExitStatus};
 use k8s_openapi::api::core::v1::{PodCondition, Service};
 use kube::api::{DynamicObject, PostParams};
 use serde_json::json;
-use targetgate::names::BindingApi;
+use targetgate_core::names::BindingApi;
 
 use crate::install::{PORT, Site};
 use crate::process::Process;

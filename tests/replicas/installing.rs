@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-use targetgate::names::{INJECT_ENABLED, INJECT_LABEL};
+use targetgate_core::names::{INJECT_ENABLED, INJECT_LABEL};
 use tokio::net::TcpListener;
 
 use crate::gated::Gated;

@@ -23,24 +23,27 @@ use kube::api::{
 use kube::core::GroupVersionKind;
 use kube::runtime::watcher;
 use serde_json::{Value, json};
+use targetgate::admission;
 use targetgate::admission::binding::BindingReviewer;
-use targetgate::admission::{self, Hooks, body};
-use targetgate::cluster::cache::Cache;
-use targetgate::cluster::events::Events;
-use targetgate::cluster::leadership::Leadership;
-use targetgate::cluster::watch::{WatchOptions, watches};
-use targetgate::dev_certs::{self, Made};
-use targetgate::elb::budget::Budget;
-use targetgate::elb::client::{ElbClient, Timeouts};
-use targetgate::elb::groups::TargetGroups;
-use targetgate::health::Loop;
-use targetgate::health::action::Settings;
+use targetgate::admission::{Hooks, body};
+use targetgate::aws::budget::Budget;
+use targetgate::aws::client::{ElbClient, Timeouts};
+use targetgate::aws::target_groups::TargetGroups;
+use targetgate::commands::certs;
+use targetgate::commands::certs::Made;
+use targetgate::controllers::gates::Loop;
+use targetgate::kubernetes::events::Events;
+use targetgate::kubernetes::watch::{WatchOptions, watches};
 use targetgate::metrics::Metrics;
-use targetgate::names::BindingApi;
-use targetgate::rules::gates::GatePolicy;
 use targetgate::serve;
 use targetgate::serve::certificates::{Certificates, PemFiles};
-use targetgate::serve::edge::{self, Edge};
+use targetgate::serve::listener;
+use targetgate::serve::listener::Edge;
+use targetgate::state::cache::Cache;
+use targetgate::state::leadership::Leadership;
+use targetgate_core::gates::inject::GatePolicy;
+use targetgate_core::gates::machine::action::Settings;
+use targetgate_core::names::BindingApi;
 use targetgate_sandbox::api::{self, Api, Switchboard};
 use targetgate_sandbox::clock;
 use targetgate_sandbox::elb::check::{CheckOutcome, ScriptedProbe};
@@ -199,8 +202,8 @@ impl World {
         std::fs::write(&pem.certificate, &self.certificates.certificate).unwrap();
         std::fs::write(&pem.key, &self.certificates.key).unwrap();
         let certificates = Certificates::new(pem.load().unwrap(), self.metrics.clone());
-        let tls = edge::tls(Arc::new(certificates)).unwrap();
-        let limits = edge::Limits::default();
+        let tls = listener::tls(Arc::new(certificates)).unwrap();
+        let limits = listener::Limits::default();
         Arc::new(Edge::https(router, tls, limits, self.metrics.clone()))
     }
 
@@ -257,7 +260,7 @@ impl World {
     }
 
     pub(crate) async fn create_crd(&self) {
-        let crd: Value = serde_saphyr::from_str(&targetgate::crd::yaml()).unwrap();
+        let crd: Value = serde_saphyr::from_str(&targetgate_core::binding::spec::yaml()).unwrap();
         create(&self.crds(), crd).await;
     }
 
@@ -454,7 +457,7 @@ pub(crate) fn condition(pod: &Pod, gate: &str) -> Option<(String, String, String
 /// A CA, and a leaf for the Service of the product.
 fn certificates(now: Timestamp) -> Made {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    dev_certs::make("targetgate-system", &[], now).unwrap()
+    certs::make("targetgate-system", &[], now).unwrap()
 }
 
 /// Serves every connection that the API server makes.

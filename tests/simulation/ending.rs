@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use targetgate::names::ObjectKey;
+use targetgate_core::names::ObjectKey;
 use targetgate_sandbox::elb::check::CheckOutcome;
 use tokio::runtime::Handle;
 use tokio::time::Instant;

@@ -13,28 +13,30 @@ use futures::future::{BoxFuture, join};
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use jiff::SignedDuration;
 use parking_lot::Mutex;
+use targetgate::admission;
 use targetgate::admission::binding::BindingReviewer;
-use targetgate::admission::{self, Hooks, body};
-use targetgate::cluster::cache::Cache;
-use targetgate::cluster::certificates::make::Maker;
-use targetgate::cluster::certificates::{Keeper, Kind, Place};
-use targetgate::cluster::events::Events;
-use targetgate::cluster::lease::{Candidate, Seat};
-use targetgate::cluster::watch::{WatchOptions, watches};
-use targetgate::elb::budget::Budget;
-use targetgate::elb::client::{ElbClient, Timeouts};
-use targetgate::elb::groups::TargetGroups;
-use targetgate::health::Loop;
-use targetgate::health::action::Settings;
+use targetgate::admission::{Hooks, body};
+use targetgate::aws::budget::Budget;
+use targetgate::aws::client::{ElbClient, Timeouts};
+use targetgate::aws::target_groups::TargetGroups;
+use targetgate::controllers::certificates::make::Maker;
+use targetgate::controllers::certificates::{Keeper, Kind, Place};
+use targetgate::controllers::gates::Loop;
+use targetgate::kubernetes::events::Events;
+use targetgate::kubernetes::lease::{Candidate, Seat};
+use targetgate::kubernetes::watch::{WatchOptions, watches};
 use targetgate::metrics::Metrics;
-use targetgate::names::{BindingApi, ObjectKey};
 use targetgate::pki::make::service_names;
-use targetgate::rules::gates::GatePolicy;
-use targetgate::rules::lease::Timing;
-use targetgate::rules::rotation::Lifetimes;
 use targetgate::serve;
 use targetgate::serve::certificates::Certificates;
-use targetgate::serve::edge::{self, Edge};
+use targetgate::serve::listener;
+use targetgate::serve::listener::Edge;
+use targetgate::state::cache::Cache;
+use targetgate_core::gates::inject::GatePolicy;
+use targetgate_core::gates::machine::action::Settings;
+use targetgate_core::lease::Timing;
+use targetgate_core::names::{BindingApi, ObjectKey};
+use targetgate_core::rotation::Lifetimes;
 use tokio::io::DuplexStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
@@ -305,8 +307,8 @@ impl Product<'_> {
             bindings: Some(reviewer.into()),
             limits: body::Limits::default(),
         });
-        let tls = edge::tls(certificates.clone()).unwrap();
-        let limits = edge::Limits::default();
+        let tls = listener::tls(certificates.clone()).unwrap();
+        let limits = listener::Limits::default();
         Arc::new(Edge::https(router, tls, limits, self.metrics.clone()))
     }
 }

@@ -14,7 +14,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use targetgate::cluster::cache::Cache;
+use targetgate::state::cache::Cache;
 use targetgate_sandbox::api::{self, Api, Dial, Io};
 use targetgate_sandbox::clock;
 use targetgate_sandbox::elb::check::{CheckOutcome, ScriptedProbe};
@@ -192,7 +192,7 @@ impl World {
 fn shipped() -> &'static (Value, Vec<Value>) {
     static SHIPPED: LazyLock<(Value, Vec<Value>)> = LazyLock::new(|| {
         let webhooks = include_str!("../../deploy/base/webhooks.yaml");
-        let mut crd = serde_saphyr::from_str(&targetgate::crd::yaml()).unwrap();
+        let mut crd = serde_saphyr::from_str(&targetgate_core::binding::spec::yaml()).unwrap();
         cut_descriptions(&mut crd);
         (crd, serde_saphyr::from_multiple(webhooks).unwrap())
     });

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use kube::api::{DeleteParams, DynamicObject, PostParams};
 use serde_json::json;
 use targetgate::args::DevCerts;
-use targetgate::dev_certs;
+use targetgate::commands::certs;
 use targetgate_sandbox::controlplane::ControlPlane;
 use targetgate_sandbox::elb::faults::On;
 use tokio::time::sleep;
@@ -127,7 +127,7 @@ async fn trouble_of_api(site: &Site, replicas: &Replicas, control_plane: &mut Co
         sans: vec![],
         force: true,
     };
-    dev_certs::write(&wanted, Timestamp::now()).unwrap_or_else(fail);
+    certs::write(&wanted, Timestamp::now()).unwrap_or_else(fail);
     replicas.trust(site).await;
 }
 

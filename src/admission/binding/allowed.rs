@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use targetgate_core::binding::allow_list::{AllowList, AllowListError};
 use thiserror::Error;
 use tracing::info;
 
-use crate::files::{self, Complaint, Followed};
+use crate::files;
+use crate::files::{Complaint, Followed};
 use crate::metrics::Metrics;
-use crate::rules::allow::{AllowList, AllowListError};
 
 /// Bytes of the file that are read at most: what a ConfigMap holds.
 const MAX_FILE: u64 = 1 << 20;
@@ -111,7 +112,7 @@ mod tests {
     use tokio::time::{sleep, timeout};
 
     use super::*;
-    use crate::rules::fixtures::arn;
+    use targetgate_core::fixtures::arn;
 
     const NOTHING: &str = "[]";
     const ALL: &str = "[{name: all, namespaces: ['*'], targetGroupARNs: ['*']}]";

@@ -12,19 +12,22 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use json_patch::{Patch, PatchOperation};
 use serde_json::value::RawValue;
+use targetgate_core::binding::defaults;
+use targetgate_core::binding::defaults::GroupRef;
+use targetgate_core::binding::spec::TargetGroupBindingSpec;
+use targetgate_core::binding::validate;
+use targetgate_core::binding::validate::{Allowance, Sharer, Subject, Told};
+use targetgate_core::model::{ServicePort, TargetGroup};
+use targetgate_core::names::{BindingApi, ObjectKey, TargetGroupArn};
+use targetgate_core::reason::Reason;
 use tokio::time::{Instant, timeout_at};
 
 use crate::admission::answer::Answer;
 use crate::admission::binding::allowed::Allowed;
 use crate::admission::review::Request;
-use crate::cluster::cache::Cache;
-use crate::crd::TargetGroupBindingSpec;
-use crate::elb::groups::TargetGroups;
-use crate::elb::query::{DescribeError, GroupQuery, GroupSelector};
-use crate::model::{ServicePort, TargetGroup};
-use crate::names::{BindingApi, ObjectKey, TargetGroupArn};
-use crate::rules::defaults::{self, GroupRef};
-use crate::rules::validate::{self, Allowance, Sharer, Subject, Told};
+use crate::aws::target_groups::TargetGroups;
+use crate::state::cache::Cache;
+use targetgate_core::elb::query::{DescribeError, GroupQuery, GroupSelector};
 
 pub mod allowed;
 mod object;
@@ -35,60 +38,17 @@ mod tests;
 /// why must arrive before that.
 const AWS_ANSWERS_WITHIN: Duration = Duration::from_secs(6);
 
-/// Why a review of a binding was answered as it was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reason {
-    /// Another operation, or a subresource.
-    NotReviewed,
-    /// The object cannot be read.
-    Malformed,
-    /// The update leaves the spec as it was.
-    Unchanged,
-    /// Updates get no defaults.
-    UpdateNotDefaulted,
-    /// Nothing was left to fill in.
-    Complete,
-    /// Absent fields were filled in.
-    Defaulted,
-    /// An absent field cannot be filled in.
-    Incomplete,
-    /// Every rule holds.
-    Valid,
-    /// Some rule does not hold.
-    Invalid,
-    /// AWS did not answer.
-    AwsUnavailable,
+fn allowed(reason: Reason) -> Answer {
+    audited(Answer::allowed(reason))
 }
 
-impl Reason {
-    /// The word in `auditAnnotations` and metrics.
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::NotReviewed => "NotReviewed",
-            Self::Malformed => "Malformed",
-            Self::Unchanged => "Unchanged",
-            Self::UpdateNotDefaulted => "UpdateNotDefaulted",
-            Self::Complete => "Complete",
-            Self::Defaulted => "Defaulted",
-            Self::Incomplete => "Incomplete",
-            Self::Valid => "Valid",
-            Self::Invalid => "Invalid",
-            Self::AwsUnavailable => "AwsUnavailable",
-        }
-    }
+fn denied(reason: Reason, message: impl Into<String>) -> Answer {
+    audited(Answer::denied(reason, message))
+}
 
-    fn allowed(self) -> Answer {
-        self.audited(Answer::allowed(self.as_str()))
-    }
-
-    fn denied(self, message: impl Into<String>) -> Answer {
-        self.audited(Answer::denied(self.as_str(), message))
-    }
-
-    fn audited(self, mut answer: Answer) -> Answer {
-        answer.audit.insert("decision", self.as_str().to_owned());
-        answer
-    }
+fn audited(mut answer: Answer) -> Answer {
+    answer.audit.insert("decision", answer.reason.to_string());
+    answer
 }
 
 type Described = Result<Arc<TargetGroup>, DescribeError>;
@@ -139,16 +99,16 @@ impl BindingReviewer {
     pub async fn mutate(&self, request: &Request<'_, &RawValue>) -> Answer {
         match &*request.operation {
             "CREATE" if request.sub_resource.is_empty() => {}
-            "UPDATE" => return Reason::UpdateNotDefaulted.allowed(),
-            _ => return Reason::NotReviewed.allowed(),
+            "UPDATE" => return allowed(Reason::UpdateNotDefaulted),
+            _ => return allowed(Reason::NotReviewed),
         }
         let spec = match object::spec(request.object) {
             Ok(spec) => spec,
-            Err(error) => return Reason::Malformed.denied(error.to_string()),
+            Err(error) => return denied(Reason::Malformed, error.to_string()),
         };
         let group_ref = match defaults::group_ref(&spec) {
             Ok(group_ref) => group_ref,
-            Err(error) => return Reason::Incomplete.denied(error.to_string()),
+            Err(error) => return denied(Reason::Incomplete, error.to_string()),
         };
         let absent = defaults::left_to_aws(&spec);
         let group = if absent.is_empty() {
@@ -163,7 +123,7 @@ impl BindingReviewer {
             .and_then(|service| self.ports(&request.namespace, service));
         match defaults::fill(&spec, group.as_deref(), ports.as_deref()) {
             Ok(patch) => defaulted(patch),
-            Err(error) => Reason::Incomplete.denied(error.to_string()),
+            Err(error) => denied(Reason::Incomplete, error.to_string()),
         }
     }
 
@@ -172,16 +132,16 @@ impl BindingReviewer {
         let update = match &*request.operation {
             "CREATE" if request.sub_resource.is_empty() => false,
             "UPDATE" if request.sub_resource.is_empty() => true,
-            _ => return Reason::NotReviewed.allowed(),
+            _ => return allowed(Reason::NotReviewed),
         };
         if update && object::same_spec(request.old_object, request.object) {
-            return Reason::Unchanged.allowed();
+            return allowed(Reason::Unchanged);
         }
         let old = update.then(|| object::spec(request.old_object)).transpose();
         let (old, new) = match (old, object::spec(request.object)) {
             (Ok(old), Ok(new)) => (old, new),
             (Err(error), _) | (_, Err(error)) => {
-                return Reason::Malformed.denied(error.to_string());
+                return denied(Reason::Malformed, error.to_string());
             }
         };
         self.check(request, old.as_ref(), &new).await
@@ -276,9 +236,9 @@ impl BindingReviewer {
 /// The answer to a binding that was filled in as far as it had to be.
 fn defaulted(patch: Patch) -> Answer {
     if patch.is_empty() {
-        return Reason::Complete.allowed();
+        return allowed(Reason::Complete);
     }
-    let mut answer = Reason::Defaulted.allowed();
+    let mut answer = allowed(Reason::Defaulted);
     let paths = patch.iter().map(PatchOperation::path);
     let fields: Vec<String> = paths
         .map(|path| path.as_str().trim_start_matches('/').replace('/', "."))
@@ -294,11 +254,14 @@ fn underivable(absent: &[&str], group: &GroupRef<'_>, error: &DescribeError) -> 
         DescribeError::NotFound => Reason::Incomplete,
         DescribeError::TimedOut | DescribeError::Failed { .. } => Reason::AwsUnavailable,
     };
-    reason.denied(format!(
-        "{}; only AWS knows the absent fields {}: set them, or try again when AWS answers",
-        failed(group, error),
-        absent.join(", ")
-    ))
+    denied(
+        reason,
+        format!(
+            "{}; only AWS knows the absent fields {}: set them, or try again when AWS answers",
+            failed(group, error),
+            absent.join(", ")
+        ),
+    )
 }
 
 /// Which call failed, about what, and how.
@@ -315,14 +278,14 @@ fn failed(group: &GroupRef<'_>, error: &DescribeError) -> String {
 fn judged(verdict: validate::Verdict, unchecked: Option<String>) -> Answer {
     let mut answer = match verdict.denial() {
         Some(message) => {
-            let mut answer = Reason::Invalid.denied(message);
+            let mut answer = denied(Reason::Invalid, message);
             let found = verdict.changed.iter().chain(&verdict.violations);
             let fields: Vec<&str> = found.map(|violation| violation.field).collect();
             answer.audit.insert("violations", fields.join(","));
             answer
         }
-        None if unchecked.is_some() => Reason::AwsUnavailable.allowed(),
-        None => Reason::Valid.allowed(),
+        None if unchecked.is_some() => allowed(Reason::AwsUnavailable),
+        None => allowed(Reason::Valid),
     };
     answer.warnings = verdict.warnings;
     match unchecked {

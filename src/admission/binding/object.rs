@@ -5,9 +5,8 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use targetgate_core::binding::spec::TargetGroupBindingSpec;
 use thiserror::Error;
-
-use crate::crd::TargetGroupBindingSpec;
 
 /// Characters of a foreign message that are kept: it may repeat what was written.
 const MAX_PROBLEM: usize = 200;

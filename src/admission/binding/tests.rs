@@ -4,11 +4,11 @@ use std::sync::Mutex;
 use proptest::prelude::*;
 use rstest::rstest;
 use serde_json::{Value, json};
+use targetgate_core::model::{IpFamily, Service};
+use targetgate_core::names::AssumedRole;
 
 use super::*;
 use crate::admission::review::Review;
-use crate::model::{IpFamily, Service};
-use crate::names::AssumedRole;
 
 const ARN: &str =
     "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0123456789abcdef";
@@ -169,7 +169,7 @@ async fn a_new_binding_is_filled_in_with_one_call() {
     json_patch::patch(&mut patched, &answer.patch).unwrap();
     let expected = with(json!({ "targetGroupName": "web", "serviceRef": { "port": 8080 } }));
     assert_eq!(patched, object(&expected));
-    assert_eq!((answer.reason, answer.denied), ("Defaulted", None));
+    assert_eq!((answer.reason.as_str(), answer.denied), ("Defaulted", None));
     assert_eq!(
         answer.audit["defaulted"],
         "spec.targetGroupARN,spec.targetType,spec.ipAddressType,spec.vpcID,spec.targetGroupProtocol,spec.serviceRef.port"
@@ -201,7 +201,7 @@ async fn the_call_is_made_as_the_role_that_the_binding_names() {
 async fn a_complete_binding_is_not_asked_about_and_not_changed() {
     let setting = Setting::new(Aws::Hangs);
     let answer = setting.mutate("CREATE", &complete()).await;
-    assert_eq!((answer.reason, answer.denied), ("Complete", None));
+    assert_eq!((answer.reason.as_str(), answer.denied), ("Complete", None));
     assert!(answer.patch.is_empty() && setting.asked().is_empty());
 }
 
@@ -213,7 +213,7 @@ async fn a_complete_binding_is_not_asked_about_and_not_changed() {
 async fn only_a_new_binding_is_filled_in(#[case] operation: &str, #[case] reason: &str) {
     let setting = Setting::new(Aws::Hangs);
     let answer = setting.mutate(operation, &json!({})).await;
-    assert_eq!((answer.reason, answer.denied), (reason, None));
+    assert_eq!((answer.reason.as_str(), answer.denied), (reason, None));
     assert!(answer.patch.is_empty());
 }
 
@@ -225,7 +225,7 @@ async fn only_a_new_binding_is_filled_in(#[case] operation: &str, #[case] reason
 async fn what_cannot_be_filled_in_is_denied(#[case] change: Value, #[case] words: &str) {
     let setting = Setting::new(Aws::Answers).service("web", &[80, 443]);
     let answer = setting.mutate("CREATE", &with(change)).await;
-    assert_eq!(answer.reason, "Incomplete");
+    assert_eq!(answer.reason.as_str(), "Incomplete");
     let message = answer.denied.unwrap();
     assert!(message.contains(words), "{message}");
 }
@@ -250,7 +250,7 @@ async fn what_only_aws_knows_is_denied_when_it_does_not_tell(
     let spec = with(json!({ "vpcID": null, "targetType": null }));
     let answer = setting.mutate("CREATE", &spec).await;
     assert!(start.elapsed() < Duration::from_secs(10));
-    assert_eq!(answer.reason, reason);
+    assert_eq!(answer.reason.as_str(), reason);
     let message = answer.denied.unwrap();
     let parts = [
         "DescribeTargetGroups",
@@ -268,7 +268,7 @@ async fn what_only_aws_knows_is_denied_when_it_does_not_tell(
 async fn a_valid_binding_is_allowed() {
     let setting = Setting::new(Aws::Answers);
     let answer = setting.validate("CREATE", Some(&complete()), None).await;
-    assert_eq!((answer.reason, answer.denied), ("Valid", None));
+    assert_eq!((answer.reason.as_str(), answer.denied), ("Valid", None));
     assert_eq!(answer.warnings, Vec::<String>::new());
     assert_eq!(setting.asked().len(), 1);
 }
@@ -278,7 +278,7 @@ async fn every_violation_is_told_at_once() {
     let setting = Setting::new(Aws::Answers);
     let spec = with(json!({ "vpcID": "vpc-1", "nodeSelector": {}, "targetGroupProtocol": "TCP" }));
     let answer = setting.validate("CREATE", Some(&spec), None).await;
-    assert_eq!(answer.reason, "Invalid");
+    assert_eq!(answer.reason.as_str(), "Invalid");
     let message = answer.denied.unwrap();
     for field in [
         "spec.vpcID: ",
@@ -305,7 +305,10 @@ async fn a_complete_binding_is_allowed_unchecked_when_aws_does_not_answer(
     let start = Instant::now();
     let answer = setting.validate("CREATE", Some(&complete()), None).await;
     assert!(start.elapsed() < Duration::from_secs(10));
-    assert_eq!((answer.reason, answer.denied), ("AwsUnavailable", None));
+    assert_eq!(
+        (answer.reason.as_str(), answer.denied),
+        ("AwsUnavailable", None)
+    );
     let [warning] = &answer.warnings[..] else {
         panic!("{:?}", answer.warnings);
     };
@@ -319,7 +322,7 @@ async fn what_is_wrong_without_aws_is_denied_when_aws_does_not_answer() {
     let setting = Setting::new(throttled());
     let spec = with(json!({ "nodeSelector": {} }));
     let answer = setting.validate("CREATE", Some(&spec), None).await;
-    assert_eq!(answer.reason, "Invalid");
+    assert_eq!(answer.reason.as_str(), "Invalid");
     assert_eq!(answer.warnings.len(), 1);
 }
 
@@ -358,7 +361,7 @@ async fn an_update_asks_aws_only_about_the_protocol(#[case] change: Value, #[cas
     let mut new = old.clone();
     json_patch::merge(&mut new, &change);
     let answer = setting.validate("UPDATE", Some(&new), Some(&old)).await;
-    assert_eq!((answer.reason, answer.denied), ("Valid", None));
+    assert_eq!((answer.reason.as_str(), answer.denied), ("Valid", None));
     assert_eq!(setting.asked().len(), calls);
 }
 
@@ -388,7 +391,10 @@ async fn other_operations_are_allowed(
     let answer = setting
         .validate(operation, new.as_ref(), old.as_ref())
         .await;
-    assert_eq!((answer.reason, answer.denied), ("NotReviewed", None));
+    assert_eq!(
+        (answer.reason.as_str(), answer.denied),
+        ("NotReviewed", None)
+    );
 }
 
 #[tokio::test]
@@ -397,7 +403,10 @@ async fn a_subresource_is_allowed() {
     let mut request = request(&text);
     request.sub_resource = "status".into();
     let reviewer = Setting::new(Aws::Hangs).reviewer;
-    assert_eq!(reviewer.validate(&request).await.reason, "NotReviewed");
+    assert_eq!(
+        reviewer.validate(&request).await.reason,
+        Reason::NotReviewed
+    );
 }
 
 #[rstest]
@@ -422,7 +431,7 @@ async fn what_is_no_binding_is_denied_with_the_field(
         reviewer.mutate(&request).await,
         reviewer.validate(&request).await,
     ] {
-        assert_eq!(answer.reason, "Malformed");
+        assert_eq!(answer.reason.as_str(), "Malformed");
         let message = answer.denied.unwrap();
         assert!(message.contains(words), "{message}");
         assert!(message.len() < 1_000);
@@ -438,7 +447,7 @@ async fn a_spec_that_is_nested_too_deep_is_denied() {
         .reviewer
         .mutate(&request(&text))
         .await;
-    assert_eq!(answer.reason, "Malformed");
+    assert_eq!(answer.reason.as_str(), "Malformed");
 }
 
 #[rstest]
@@ -448,7 +457,7 @@ async fn a_spec_that_is_nested_too_deep_is_denied() {
 async fn cleaning_up_a_broken_binding_is_allowed(#[case] spec: Value) {
     let setting = Setting::new(Aws::Hangs).binding(BindingApi::Eks, "web");
     let answer = setting.validate("UPDATE", Some(&spec), Some(&spec)).await;
-    assert_eq!((answer.reason, answer.denied), ("Unchanged", None));
+    assert_eq!((answer.reason.as_str(), answer.denied), ("Unchanged", None));
 }
 
 proptest! {
@@ -468,7 +477,7 @@ proptest! {
         let setting = Setting::new(Aws::Hangs);
         let reviewed = request(&text);
         let answer = setting.reviewer.validate(&reviewed).now_or_never();
-        prop_assert_eq!(answer.map(|answer| (answer.reason, answer.denied)), Some(("Unchanged", None)));
+        prop_assert_eq!(answer.map(|answer| (answer.reason.as_str(), answer.denied)), Some(("Unchanged", None)));
         prop_assert!(setting.asked().is_empty());
     }
 }

@@ -4,61 +4,34 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::de::IgnoredAny;
+use targetgate_core::gates::inject;
+use targetgate_core::gates::inject::{Decision, GatePolicy, NewPod};
+use targetgate_core::gates::patch;
+use targetgate_core::index::NamespaceView;
+use targetgate_core::object::GateAnnotation;
+use targetgate_core::reason::Reason;
 
 use crate::admission::answer::Answer;
-use crate::admission::condense::{Keep, condense};
+use crate::admission::prune_json::{Keep, condense};
 use crate::admission::refusal::Refusal;
-use crate::admission::review::{self, Object, Request, Review};
-use crate::cluster::cache::{Cache, FirstLook, Watched};
-use crate::index::NamespaceView;
-use crate::rules::gates::{self, Decision, GatePolicy, NewPod, Reason};
-use crate::rules::patch;
+use crate::admission::review;
+use crate::admission::review::{Object, Request, Review};
+use crate::state::cache::{Cache, FirstLook, Watched};
 
 mod object;
 #[cfg(test)]
 mod tests;
 
-use object::{GateAnnotation, LabelList, Metadata, Pod, Spec};
+use crate::admission::pod::object::{LabelList, Metadata, Pod, Spec};
 
 /// The longest `bindings` annotation, in bytes: every pod's creation puts it into the audit log.
 const MAX_AUDIT: usize = 512;
 const CUT: char = '…';
 
-/// Why the pod hook answered without deciding about gates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Undecided {
-    /// The review is about something else than the creation of a v1 Pod.
-    NotPodCreate,
-    /// Bindings or Services are not known yet.
-    NotReady,
-    /// The envelope cannot be read, or is of another version.
-    BadReview,
-    /// The object cannot be read as a Pod.
-    BadObject,
-    /// Too many reviews were in progress.
-    Overloaded,
-    /// The hook failed inside.
-    Internal,
-}
-
-impl Undecided {
-    /// The word in `auditAnnotations` and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NotPodCreate => "NotPodCreate",
-            Self::NotReady => "NotReady",
-            Self::BadReview => "BadReview",
-            Self::BadObject => "BadObject",
-            Self::Overloaded => "Overloaded",
-            Self::Internal => "Internal",
-        }
-    }
-
-    /// Lets the pod pass without gates, and says why to whoever created it.
-    fn allow(self, why: fmt::Arguments<'_>) -> Answer {
-        let gateless = "the pod was admitted without readiness gates of targetgate";
-        audited(self.as_str()).warn(format!("{gateless}: {why}"))
-    }
+/// Lets the pod pass without gates, and says why to whoever created it.
+fn allow(reason: Reason, why: fmt::Arguments<'_>) -> Answer {
+    let gateless = "the pod was admitted without readiness gates of targetgate";
+    audited(reason).warn(format!("{gateless}: {why}"))
 }
 
 /// What is read of a review.
@@ -112,23 +85,23 @@ pub fn reply(body: &[u8], cache: &Cache, policy: &GatePolicy) -> Result<Reply, R
 /// A failure inside must not cost the pod its admission.
 fn caught(body: &[u8], reply: impl FnOnce() -> Result<Reply, Refusal>) -> Result<Reply, Refusal> {
     // Nothing that the closure reaches can be seen half changed: it only reads.
-    catch_unwind(AssertUnwindSafe(reply)).unwrap_or_else(|_| shed(body, Undecided::Internal))
+    catch_unwind(AssertUnwindSafe(reply)).unwrap_or_else(|_| shed(body, Reason::Internal))
 }
 
 /// Answers a review that was not looked at, from the start of its body.
 ///
 /// # Errors
 /// Where the start has no uid to answer to.
-pub fn shed(start: &[u8], why: Undecided) -> Result<Reply, Refusal> {
+pub fn shed(start: &[u8], why: Reason) -> Result<Reply, Refusal> {
     let (without_uid, said) = match why {
-        Undecided::Overloaded => (Refusal::Overloaded, "targetgate is overloaded"),
+        Reason::Overloaded => (Refusal::Overloaded, "targetgate is overloaded"),
         _ => (Refusal::Internal, "targetgate failed inside"),
     };
     let uid = review::uid(start).ok_or(without_uid)?;
     Ok(Reply {
         uid,
         namespace: String::new(),
-        answer: why.allow(format_args!("{said}")),
+        answer: allow(why, format_args!("{said}")),
     })
 }
 
@@ -143,15 +116,18 @@ fn of_review<'a, O>(
         return Err(Refusal::NoReview { problem });
     };
     let answer = if review.kind != review::KIND || review.api_version != review::API_VERSION {
-        Undecided::BadReview.allow(format_args!(
-            "the request is no {} of {}",
-            review::KIND,
-            review::API_VERSION
-        ))
+        allow(
+            Reason::BadReview,
+            format_args!(
+                "the request is no {} of {}",
+                review::KIND,
+                review::API_VERSION
+            ),
+        )
     } else if creates_pod(&request) {
         decide(&request)
     } else {
-        audited(Undecided::NotPodCreate.as_str())
+        audited(Reason::NotPodCreate)
     };
     Ok(Reply {
         uid: request.uid.into_owned(),
@@ -164,7 +140,7 @@ fn of_review<'a, O>(
 fn unread(body: &[u8], error: &serde_json::Error) -> Result<Reply, Refusal> {
     let problem = review::problem(error);
     if let Ok(review) = review::decode::<IgnoredAny, IgnoredAny>(body) {
-        let object = |_: &_| Undecided::BadObject.allow(format_args!("its object: {problem}"));
+        let object = |_: &_| allow(Reason::BadObject, format_args!("its object: {problem}"));
         return of_review(review, object);
     }
     let Some(uid) = review::uid(body) else {
@@ -173,7 +149,7 @@ fn unread(body: &[u8], error: &serde_json::Error) -> Result<Reply, Refusal> {
     Ok(Reply {
         uid,
         namespace: String::new(),
-        answer: Undecided::BadReview.allow(format_args!("the review: {problem}")),
+        answer: allow(Reason::BadReview, format_args!("the review: {problem}")),
     })
 }
 
@@ -189,7 +165,7 @@ fn decided(
     cache: &Cache,
     policy: &GatePolicy,
 ) -> Answer {
-    let bad = |what| Undecided::BadObject.allow(format_args!("its object: {what}"));
+    let bad = |what| allow(Reason::BadObject, format_args!("its object: {what}"));
     let Some(Object(pod)) = &request.object else {
         return bad("there is none");
     };
@@ -202,9 +178,12 @@ fn decided(
         return bad("it has no spec");
     };
     if !knows_what_decides(cache, policy) {
-        return Undecided::NotReady.allow(format_args!(
-            "targetgate has just started and does not know the bindings and Services yet"
-        ));
+        return allow(
+            Reason::NotReady,
+            format_args!(
+                "targetgate has just started and does not know the bindings and Services yet"
+            ),
+        );
     }
     cache.read(|index| {
         let view = index.namespace(&request.namespace);
@@ -226,7 +205,7 @@ fn in_namespace(
     policy: &GatePolicy,
 ) -> Answer {
     let Some(view) = view else {
-        return audited(Reason::NoBinding.as_str());
+        return audited(Reason::NoBinding);
     };
     let (none, never) = (LabelList::default(), GateAnnotation::default());
     let metadata = metadata.map(|Object(metadata)| metadata);
@@ -240,8 +219,8 @@ fn in_namespace(
             .unwrap_or(&never)
             .opted_out,
     };
-    let decision = gates::decide(&pod, &view.routes, policy);
-    let mut answer = audited(decision.reason.as_str());
+    let decision = inject::decide(&pod, &view.routes, policy);
+    let mut answer = audited(decision.reason);
     answer.patch = patch::of_pod(&decision, spec.readiness_gates.is_some());
     if decision.reason != Reason::NoBinding {
         answer.audit.insert("bindings", by_binding(&decision));
@@ -249,9 +228,9 @@ fn in_namespace(
     answer
 }
 
-fn audited(reason: &'static str) -> Answer {
+fn audited(reason: Reason) -> Answer {
     let mut answer = Answer::allowed(reason);
-    answer.audit.insert("decision", reason.to_owned());
+    answer.audit.insert("decision", reason.to_string());
     answer
 }
 

@@ -1,15 +1,15 @@
 //! The few fields of a Pod's raw object that decide about its gates, borrowed from the body.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::de::MapAccess;
 use serde::{Deserialize, Deserializer};
+use targetgate_core::names::GATE_ANNOTATION;
+use targetgate_core::object::{Entries, GateAnnotation, Text, entries};
+use targetgate_core::selector::LabelSet;
 
-use crate::admission::condense::Keep;
+use crate::admission::prune_json::Keep;
 use crate::admission::review::Object;
-use crate::names::{GATE_ANNOTATION, opts_out};
-use crate::rules::selector::LabelSet;
 
 /// What is read of a Pod's raw object.
 pub(super) const KEPT: &[(&str, Keep)] = &[
@@ -54,10 +54,6 @@ pub(super) struct Gate<'a> {
     pub(super) condition_type: Cow<'a, str>,
 }
 
-/// A string that borrows inside of lists and maps, where serde's own `Cow` is always owned.
-#[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
 /// `metadata.labels`. Pods have few: looking through them costs less than a map.
 #[derive(Default)]
 pub(super) struct LabelList<'a>(Vec<(Text<'a>, Text<'a>)>);
@@ -70,61 +66,24 @@ impl LabelSet for LabelList<'_> {
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for LabelList<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Labels;
+impl<'de: 'a, 'a> Entries<'de> for LabelList<'a> {
+    const EXPECTED: &'static str = "an object of labels";
 
-        impl<'de> Visitor<'de> for Labels {
-            type Value = LabelList<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of labels")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut labels = Vec::with_capacity(16);
-                while let Some(pair) = map.next_entry()? {
-                    labels.push(pair);
-                }
-                Ok(LabelList(labels))
-            }
+    fn entry<A: MapAccess<'de>>(
+        &mut self,
+        key: Cow<'de, str>,
+        map: &mut A,
+    ) -> Result<(), A::Error> {
+        if self.0.is_empty() {
+            self.0.reserve(16);
         }
-
-        deserializer.deserialize_map(Labels)
+        self.0.push((Text(key), map.next_value()?));
+        Ok(())
     }
 }
 
-/// The one annotation that is read of `metadata.annotations`.
-#[derive(Default)]
-pub(super) struct GateAnnotation {
-    pub(super) opted_out: bool,
-}
-
-impl<'de> Deserialize<'de> for GateAnnotation {
+impl<'de: 'a, 'a> Deserialize<'de> for LabelList<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Annotations;
-
-        impl<'de> Visitor<'de> for Annotations {
-            type Value = GateAnnotation;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of annotations")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut read = GateAnnotation::default();
-                while let Some(Text(key)) = map.next_key()? {
-                    if key == GATE_ANNOTATION {
-                        let Text(value) = map.next_value()?;
-                        read.opted_out = opts_out(&value);
-                    } else {
-                        map.next_value::<IgnoredAny>()?;
-                    }
-                }
-                Ok(read)
-            }
-        }
-
-        deserializer.deserialize_map(Annotations)
+        entries(deserializer)
     }
 }

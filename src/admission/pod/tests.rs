@@ -5,12 +5,12 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use rstest::rstest;
 use serde_json::{Value, json};
+use targetgate_core::fixtures::{binding, service};
+use targetgate_core::index::services::Routes;
+use targetgate_core::model::{Binding, Labels};
+use targetgate_core::selector::LabelSet as _;
 
 use super::*;
-use crate::model::{Binding, Labels};
-use crate::rules::fixtures::{binding, service};
-use crate::rules::gates::Routes;
-use crate::rules::selector::LabelSet as _;
 
 fn is_borrowed(text: &str, body: &str) -> bool {
     body.as_bytes().as_ptr_range().contains(&text.as_ptr())
@@ -58,7 +58,7 @@ fn audit(bindings: Vec<Binding>) -> String {
         gates: &[],
         opted_out: false,
     };
-    by_binding(&gates::decide(&pod, &routes, &GatePolicy::default()))
+    by_binding(&inject::decide(&pod, &routes, &GatePolicy::default()))
 }
 
 /// A binding of Service `none`, which there is not.
@@ -144,7 +144,7 @@ proptest! {
         prop_assert!(reply.answer.denied.is_none());
         prop_assert!(reply.answer.patch.is_empty());
         let reason = reply.answer.reason;
-        prop_assert!(["NotReady", "BadObject"].contains(&reason), "{}", reason);
+        prop_assert!([Reason::NotReady, Reason::BadObject].contains(&reason), "{}", reason);
     }
 
     #[test]
@@ -163,7 +163,7 @@ proptest! {
         match reply(&body[..length], &Cache::default(), &GatePolicy::default()) {
             Ok(reply) => {
                 prop_assert!(length >= uid_ends);
-                prop_assert_eq!(reply.answer.reason, "BadReview");
+                prop_assert_eq!(reply.answer.reason, Reason::BadReview);
             }
             Err(_) => prop_assert!(length < uid_ends),
         }
@@ -175,7 +175,7 @@ fn a_failure_inside_still_allows_the_pod() {
     let body = review(&Value::Null);
     let reply = caught(&body, || panic!("as a bug would")).unwrap();
     assert_eq!(&*reply.uid, "u-1");
-    assert_eq!(reply.answer.reason, "Internal");
+    assert_eq!(reply.answer.reason, Reason::Internal);
     assert!(reply.answer.denied.is_none());
     assert_eq!(reply.answer.warnings.len(), 1);
 }
@@ -187,7 +187,7 @@ fn what_decides_need_not_include_pods_and_namespaces() {
     assert!(!knows_what_decides(&cache, &policy));
     cache.looked(Watched::Services, FirstLook::Listed);
     assert!(!knows_what_decides(&cache, &policy));
-    let elbv2 = Watched::Bindings(crate::names::BindingApi::Elbv2);
+    let elbv2 = Watched::Bindings(targetgate_core::names::BindingApi::Elbv2);
     cache.looked(elbv2, FirstLook::NotServed);
     assert!(knows_what_decides(&cache, &policy));
 }

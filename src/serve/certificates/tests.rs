@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 use super::*;
-use crate::dev_certs;
+use crate::commands::certs;
 use crate::files::POLL;
 
 const MADE_AT: i64 = 1_800_000_000;
@@ -32,7 +32,7 @@ impl Volume {
         let folder = self.0.path().join(name);
         fs::create_dir(&folder).unwrap();
         let made_at = Timestamp::from_second(made_at).unwrap();
-        let made = dev_certs::make("shop", &[], made_at).unwrap();
+        let made = certs::make("shop", &[], made_at).unwrap();
         fs::write(folder.join("tls.crt"), made.certificate).unwrap();
         fs::write(folder.join("tls.key"), made.key).unwrap();
         let link = self.0.path().join("..data_tmp");

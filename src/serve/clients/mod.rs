@@ -16,15 +16,16 @@ use rustls::{
 };
 use rustls_pki_types::pem::{self, PemObject as _};
 use rustls_pki_types::{CertificateDer, UnixTime};
+use targetgate_core::client_names::{Called, ClientName};
 use thiserror::Error;
 use tracing::info;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer as _;
 
-use crate::files::{self, Complaint, Followed};
+use crate::files;
+use crate::files::{Complaint, Followed};
 use crate::metrics::Metrics;
-use crate::rules::clients::{Called, ClientName};
 
 /// Bytes of the file that are read at most: what a ConfigMap or a Secret holds.
 const MAX_FILE: u64 = 1 << 20;

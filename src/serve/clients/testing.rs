@@ -8,9 +8,10 @@ use rcgen::{
 };
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use targetgate_core::rotation::Lifetimes;
 
-use crate::pki::make::{self, Made};
-use crate::rules::rotation::Lifetimes;
+use crate::pki::make;
+use crate::pki::make::Made;
 
 /// When everything here is valid; nothing of it is by the machine's clock.
 pub(crate) const NOW: Timestamp = Timestamp::constant(4_000_000_000, 0);

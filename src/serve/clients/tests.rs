@@ -1,8 +1,8 @@
 use rstest::rstest;
 
-use super::testing::{NOW, ca, client};
 use super::*;
-use crate::dev_certs;
+use crate::commands::certs;
+use crate::serve::clients::testing::{NOW, ca, client};
 
 fn read_file(text: &str) -> Result<Clients, ClientCaError> {
     let folder = tempfile::tempdir().unwrap();
@@ -38,7 +38,7 @@ fn a_file_that_is_not_there_is_refused_by_the_flags_name() {
 
 #[test]
 fn a_leaf_among_the_cas_is_a_mistake_that_is_told() {
-    let made = dev_certs::make("shop", &[], NOW).unwrap();
+    let made = certs::make("shop", &[], NOW).unwrap();
     let error = read_file(&(made.ca + &made.certificate)).unwrap_err();
     assert!(
         matches!(error, ClientCaError::NoCa { number: 2, .. }),

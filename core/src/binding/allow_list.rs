@@ -1,0 +1,230 @@
+//! Which target groups the bindings of a namespace may name (contract 4, last row).
+//!
+//! Whoever may create a binding may otherwise register pods in any target group of the account. The
+//! list is a file of the operator's, in YAML:
+//!
+//! ```yaml
+//! - name: payments
+//!   namespaces: [payments, payments-*]
+//!   targetGroupARNs: ["arn:aws:elasticloadbalancing:eu-west-1:111122223333:targetgroup/payments-*"]
+//! ```
+//!
+//! In namespaces and ARNs a `*` stands for any text, `/` and `:` included. What no rule lets pass is denied.
+
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::names::TargetGroupArn;
+
+/// Rules that a denial names.
+const MAX_NAMED: usize = 5;
+
+/// Who may bind what.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct AllowList {
+    rules: Vec<Rule>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rule {
+    name: String,
+    namespaces: Vec<Pattern>,
+    #[serde(rename = "targetGroupARNs")]
+    arns: Vec<Pattern>,
+}
+
+/// A text in which `*` stands for any text.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+struct Pattern(String);
+
+/// Why a file is no list.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum AllowListError {
+    /// It is not YAML, or not of that shape.
+    #[error("not a list of rules, each with name, namespaces and targetGroupARNs: {0}")]
+    Shape(String),
+    /// There is nothing in it.
+    #[error("empty: write [] where no target group may be bound")]
+    Empty,
+    /// A rule could never let anything pass, which nobody means.
+    #[error("rule {0:?} has no name, no namespace or no ARN: fill it in, or delete the rule")]
+    Hollow(String),
+}
+
+/// A target group that a namespace may not bind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outside {
+    /// The rules that are about the namespace, at most [`MAX_NAMED`].
+    rules: Vec<String>,
+}
+
+impl AllowList {
+    /// Reads a list.
+    ///
+    /// # Errors
+    /// What is wrong with it: a list that is read in part would deny or allow what it does not say.
+    pub fn parse(yaml: &str) -> Result<Self, AllowListError> {
+        let list: Option<Self> = serde_saphyr::from_str(yaml)
+            .map_err(|error| AllowListError::Shape(error.to_string()))?;
+        // A file that is just being written is not meant to deny everything.
+        let list = list.ok_or(AllowListError::Empty)?;
+        let hollow = |rule: &&Rule| {
+            rule.name.is_empty() || rule.namespaces.is_empty() || rule.arns.is_empty()
+        };
+        match list.rules.iter().find(hollow) {
+            Some(rule) => Err(AllowListError::Hollow(rule.name.clone())),
+            None => Ok(list),
+        }
+    }
+
+    /// Whether a binding of this namespace may name this group.
+    ///
+    /// # Errors
+    /// Where it may not: which rules are about the namespace.
+    pub fn check(&self, namespace: &str, arn: &TargetGroupArn) -> Result<(), Outside> {
+        let about = |rule: &&Rule| rule.namespaces.iter().any(|n| n.matches(namespace));
+        let about = || self.rules.iter().filter(about);
+        if about().any(|rule| rule.arns.iter().any(|a| a.matches(arn.as_str()))) {
+            return Ok(());
+        }
+        let rules = about().take(MAX_NAMED).map(|rule| rule.name.clone());
+        Err(Outside {
+            rules: rules.collect(),
+        })
+    }
+}
+
+impl Outside {
+    /// The rest of a sentence that begins with the ARN.
+    pub fn message(&self, namespace: &str) -> String {
+        let rules: Vec<String> = self.rules.iter().map(|name| format!("{name:?}")).collect();
+        match rules.is_empty() {
+            true => format!(
+                "no rule of --allow-arns is about namespace {namespace:?}, so its bindings may name no target group: ask whoever runs targetgate for one"
+            ),
+            false => format!(
+                "namespace {namespace:?} may bind only what --allow-arns lets it by {}: use such a target group, or ask whoever runs targetgate",
+                rules.join(", ")
+            ),
+        }
+    }
+}
+
+impl Pattern {
+    fn matches(&self, text: &str) -> bool {
+        let mut parts = self.0.split('*');
+        // There is a first part, if an empty one, and only it must stand at the beginning.
+        let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else {
+            return false;
+        };
+        let mut parts: Vec<&str> = parts.collect();
+        let Some(last) = parts.pop() else {
+            return rest.is_empty();
+        };
+        for part in parts {
+            match rest.find(part) {
+                Some(at) => rest = &rest[at + part.len()..],
+                None => return false,
+            }
+        }
+        rest.ends_with(last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::fixtures::arn;
+
+    const LIST: &str = "
+- name: payments
+  namespaces: [payments, payments-*]
+  targetGroupARNs: ['arn:aws:elasticloadbalancing:eu-west-1:*:targetgroup/pay-*']
+- name: everyone
+  namespaces: ['*']
+  targetGroupARNs: ['*:targetgroup/shared/*', '*:targetgroup/public/0123456789abcdef']
+";
+
+    #[rstest]
+    #[case::its_own("payments", "pay-web", true)]
+    #[case::of_a_namespace_by_pattern("payments-eu", "pay-web", true)]
+    #[case::of_another_namespace("shop", "pay-web", false)]
+    #[case::everyones("shop", "shared", true)]
+    #[case::by_a_second_arn("shop", "public", true)]
+    #[case::a_longer_name("shop", "shared-too", false)]
+    #[case::nobodys("payments", "web", false)]
+    fn a_rule_lets_a_namespace_bind_its_groups(
+        #[case] namespace: &str,
+        #[case] group: &str,
+        #[case] allowed: bool,
+    ) {
+        let list = AllowList::parse(LIST).unwrap();
+        assert_eq!(list.check(namespace, &arn(group)).is_ok(), allowed);
+    }
+
+    #[test]
+    fn a_denial_names_the_rules_about_the_namespace() {
+        let list = AllowList::parse(LIST).unwrap();
+        let outside = list.check("payments", &arn("web")).unwrap_err();
+        assert!(
+            outside
+                .message("payments")
+                .contains(r#"by "payments", "everyone":"#)
+        );
+        let none = AllowList::parse("[]").unwrap();
+        let outside = none.check("shop", &arn("web")).unwrap_err();
+        assert!(
+            outside
+                .message("shop")
+                .starts_with("no rule of --allow-arns is about")
+        );
+    }
+
+    #[rstest]
+    #[case("a", "a", true)]
+    #[case("a", "ab", false)]
+    #[case("a", "ba", false)]
+    #[case("", "", true)]
+    #[case("", "a", false)]
+    #[case("*", "", true)]
+    #[case("a*", "a", true)]
+    #[case("*a", "ba", true)]
+    #[case("*a", "ab", false)]
+    #[case("a*c", "abbc", true)]
+    #[case("a*a", "a", false)]
+    #[case("a*b*c", "a-b-b-c", true)]
+    #[case("a*b*c", "a-c-b", false)]
+    #[case("*b*", "abc", true)]
+    #[case("**", "abc", true)]
+    #[case("ä*", "äö", true)]
+    fn a_star_stands_for_any_text(
+        #[case] pattern: &str,
+        #[case] text: &str,
+        #[case] matches: bool,
+    ) {
+        assert_eq!(Pattern(pattern.to_owned()).matches(text), matches);
+    }
+
+    #[rstest]
+    #[case::no_list("a: b", "not a list of rules")]
+    #[case::no_yaml("[", "not a list of rules")]
+    #[case::nothing("", "empty: write []")]
+    #[case::a_comment_only("# rules\n", "empty: write []")]
+    #[case::a_word_misspelt("[{name: a, namespace: [b], targetGroupARNs: [c]}]", "namespace")]
+    #[case::a_text_for_a_list("[{name: a, namespaces: b, targetGroupARNs: [c]}]", "not a list")]
+    #[case::no_arn("[{name: a, namespaces: [b], targetGroupARNs: []}]", r#"rule "a" has"#)]
+    #[case::no_namespace("[{name: a, namespaces: [], targetGroupARNs: [c]}]", r#"rule "a" has"#)]
+    #[case::no_name(
+        "[{name: '', namespaces: [a], targetGroupARNs: [c]}]",
+        r#"rule "" has"#
+    )]
+    fn what_is_no_list_is_said_to_be_none(#[case] yaml: &str, #[case] why: &str) {
+        let error = AllowList::parse(yaml).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+}

@@ -1,0 +1,6 @@
+//! `TargetGroupBinding`: its type, its defaults and its rules (contract 3 and 4).
+
+pub mod allow_list;
+pub mod defaults;
+pub mod spec;
+pub mod validate;

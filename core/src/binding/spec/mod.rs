@@ -1,0 +1,247 @@
+//! The binding's own type: `TargetGroupBinding` of `elbv2.k8s.aws`, as a user writes it.
+//!
+//! EKS Auto Mode's kind of the same name has the same fields as far as we read them. The schema that
+//! a cluster is given is made from these types, see [`yaml`].
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer};
+
+use crate::model::{Binding, IpFamily, PortRef, TargetType};
+use crate::names::{AssumedRole, BindingApi};
+use crate::object::IntOrString;
+
+mod schema;
+#[cfg(test)]
+mod tests;
+
+pub use crate::binding::spec::schema::yaml;
+
+/// TargetGroupBindingSpec says which Service's endpoints are targets of which target group.
+///
+/// A text that is absent, `null` or empty reads as `None`: the three mean the same.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(
+    description = "TargetGroupBindingSpec says which Service's endpoints are targets of which target group."
+)]
+pub struct TargetGroupBindingSpec {
+    /// The Amazon Resource Name (ARN) of the target group. If unset, it is derived from targetGroupName.
+    #[serde(default, rename = "targetGroupARN", deserialize_with = "text")]
+    #[schemars(extend("minLength" = 1))]
+    pub target_group_arn: Option<String>,
+    /// The name of the target group. targetGroupARN prevails where both are set.
+    #[serde(default, deserialize_with = "text")]
+    pub target_group_name: Option<String>,
+    /// Whether other clusters or bindings register targets in the same target group.
+    pub multi_cluster_target_group: Option<bool>,
+    /// What the targets are: instance (nodes, by node port) or ip (pods). If unset, it is derived from AWS.
+    #[serde(default, deserialize_with = "text")]
+    #[schemars(extend("enum" = ["instance", "ip"]))]
+    pub target_type: Option<String>,
+    /// The Service, and its port, whose endpoints are registered.
+    #[schemars(required)]
+    pub service_ref: Option<ServiceReference>,
+    /// Which traffic from the load balancer may reach the targets.
+    #[schemars(with = "Option<Networking>")]
+    pub networking: Option<serde_json::Value>,
+    /// Which nodes are registered, for targetType instance only.
+    #[schemars(with = "Option<LabelSelector>", extend("x-kubernetes-map-type" = "atomic"))]
+    pub node_selector: Option<serde_json::Value>,
+    /// The address family of the target group. If unset, it is derived from AWS.
+    #[serde(default, deserialize_with = "text")]
+    #[schemars(extend("enum" = ["ipv4", "ipv6"]))]
+    pub ip_address_type: Option<String>,
+    /// The VPC of the target group. If unset, it is derived from AWS.
+    #[serde(default, rename = "vpcID", deserialize_with = "text")]
+    pub vpc_id: Option<String>,
+    /// The protocol of the target group. If unset, it is derived from AWS.
+    #[serde(default, deserialize_with = "text")]
+    #[schemars(extend("enum" = PROTOCOLS))]
+    pub target_group_protocol: Option<String>,
+    /// The ARN of an IAM role to assume for calls about the target group, if it is another account's.
+    #[serde(default, deserialize_with = "text")]
+    pub iam_role_arn_to_assume: Option<String>,
+    /// The external id that the role's trust policy asks for.
+    #[serde(default, deserialize_with = "text")]
+    pub assume_role_external_id: Option<String>,
+}
+
+/// Protocols of a target group that a binding can name.
+const PROTOCOLS: [&str; 8] = [
+    "HTTP", "HTTPS", "TCP", "TLS", "UDP", "TCP_UDP", "QUIC", "TCP_QUIC",
+];
+
+/// ServiceReference names a Service of the binding's namespace, and one of its ports.
+///
+/// The schema requires both fields; the mutating hook, which runs before the schema is checked,
+/// fills in the port where the Service has only one.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[schemars(
+    description = "ServiceReference names a Service of the binding's namespace, and one of its ports.",
+    extend("required" = ["name", "port"])
+)]
+pub struct ServiceReference {
+    /// The name of the Service.
+    #[serde(default, deserialize_with = "text")]
+    pub name: Option<String>,
+    /// The port of the Service, by number or name.
+    pub port: Option<IntOrString>,
+}
+
+/// LabelSelector selects nodes by their labels. Only its schema is used, with Kubernetes' own words.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase")]
+#[expect(dead_code, reason = "the fields are read by the schema's derive")]
+struct LabelSelector {
+    /// matchExpressions is a list of label selector requirements. The requirements are ANDed.
+    match_expressions: Option<Vec<LabelSelectorRequirement>>,
+    /// matchLabels is a map of {key,value} pairs. A single {key,value} in the matchLabels map is equivalent to an element of matchExpressions, whose key field is "key", the operator is "In", and the values array contains only "value". The requirements are ANDed.
+    match_labels: Option<BTreeMap<String, String>>,
+}
+
+/// A label selector requirement is a selector that contains values, a key, and an operator that relates the key and values.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "the fields are read by the schema's derive")]
+struct LabelSelectorRequirement {
+    /// key is the label key that the selector applies to.
+    key: String,
+    /// operator represents a key's relationship to a set of values. Valid operators are In, NotIn, Exists and DoesNotExist.
+    operator: String,
+    /// values is an array of string values. If the operator is In or NotIn, the values array must be non-empty. If the operator is Exists or DoesNotExist, the values array must be empty. This array is replaced during a strategic merge patch.
+    values: Option<Vec<String>>,
+}
+
+/// Networking lists what may reach the targets. Only its schema is used.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "the fields are read by the schema's derive")]
+struct Networking {
+    /// Rules that each allow some peers to reach some ports.
+    ingress: Option<Vec<IngressRule>>,
+}
+
+/// IngressRule allows peers to reach ports of the targets.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "the fields are read by the schema's derive")]
+struct IngressRule {
+    /// Who may reach the targets; at least one peer.
+    from: Vec<Peer>,
+    /// The ports that may be reached; all TCP ports if empty.
+    ports: Vec<Port>,
+}
+
+/// Peer is one source of traffic: either an IP block or a security group.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase")]
+#[expect(dead_code, reason = "the fields are read by the schema's derive")]
+struct Peer {
+    /// A block of addresses.
+    ip_block: Option<IpBlock>,
+    /// A security group.
+    security_group: Option<SecurityGroup>,
+}
+
+/// IpBlock is a block of addresses.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "the fields are read by the schema's derive")]
+struct IpBlock {
+    /// The block in CIDR notation, IPv4 or IPv6.
+    cidr: String,
+}
+
+/// SecurityGroup is an EC2 security group.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "the fields are read by the schema's derive")]
+struct SecurityGroup {
+    /// Its id.
+    #[schemars(rename = "groupID")]
+    group_id: String,
+}
+
+/// Port is a port of the targets.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "the fields are read by the schema's derive")]
+struct Port {
+    /// The protocol; TCP if unset.
+    #[schemars(extend("enum" = ["TCP", "UDP"]))]
+    protocol: Option<String>,
+    /// The port by number or, for targetType ip, by name; all ports if unset.
+    port: Option<IntOrString>,
+}
+
+/// TargetGroupBindingStatus is what the controller that registers the targets tells of the binding.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase")]
+#[expect(dead_code, reason = "the fields are read by the schema's derive")]
+struct TargetGroupBindingStatus {
+    /// The generation that the controller has acted on.
+    observed_generation: Option<i64>,
+}
+
+impl TargetGroupBindingSpec {
+    /// The binding as far as it decides something.
+    ///
+    /// Lenient, for it also reads what was admitted before we ran: what cannot be read is `None`.
+    pub fn model(&self, api: BindingApi, name: &str, opted_out: bool) -> Binding {
+        let service = self.service_ref.as_ref();
+        Binding {
+            api,
+            name: name.into(),
+            arn: self
+                .target_group_arn
+                .as_deref()
+                .and_then(|arn| arn.parse().ok()),
+            target_type: self.target_type.as_deref().and_then(target_type),
+            family: self.family(),
+            service: service
+                .and_then(|s| s.name.as_deref())
+                .unwrap_or_default()
+                .into(),
+            port: service.and_then(ServiceReference::port),
+            role: self.role(),
+            multi_cluster: self.is_multi_cluster(),
+            opted_out,
+        }
+    }
+
+    /// `ipAddressType`; absent means ipv4.
+    pub fn family(&self) -> IpFamily {
+        match self.ip_address_type.as_deref() {
+            Some("ipv6") => IpFamily::V6,
+            _ => IpFamily::V4,
+        }
+    }
+
+    /// The role to assume for calls about the group.
+    pub fn role(&self) -> Option<AssumedRole> {
+        Some(AssumedRole {
+            arn: self.iam_role_arn_to_assume.as_deref()?.into(),
+            external_id: self.assume_role_external_id.as_deref().map(Into::into),
+        })
+    }
+
+    /// Whether `multiClusterTargetGroup` is `true`.
+    pub fn is_multi_cluster(&self) -> bool {
+        self.multi_cluster_target_group == Some(true)
+    }
+}
+
+impl ServiceReference {
+    /// The port; `None` where it is absent, empty, or a number that is no port.
+    pub fn port(&self) -> Option<PortRef> {
+        self.port.as_ref()?.port()
+    }
+}
+
+fn target_type(text: &str) -> Option<TargetType> {
+    [TargetType::Ip, TargetType::Instance]
+        .into_iter()
+        .find(|known| known.as_str() == text)
+}
+
+/// Reads a text, an empty one as `None`.
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    Ok(text.filter(|text| !text.is_empty()))
+}

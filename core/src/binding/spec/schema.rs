@@ -1,0 +1,128 @@
+//! The `CustomResourceDefinition` that `targetgate crd` prints.
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema};
+use serde_json::{Value, json};
+
+use crate::binding::spec::{
+    Networking, ServiceReference, TargetGroupBindingSpec, TargetGroupBindingStatus,
+};
+use crate::names::BindingApi;
+
+/// TargetGroupBindingSpec says which Service's endpoints are targets of which target group.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase")]
+#[expect(dead_code, reason = "the fields are read by the schema's derive")]
+struct V1Alpha1Spec {
+    /// The Amazon Resource Name (ARN) of the target group.
+    #[schemars(rename = "targetGroupARN", extend("minLength" = 1))]
+    target_group_arn: String,
+    /// What the targets are: instance (nodes, by node port) or ip (pods). If unset, it is derived from AWS.
+    #[schemars(extend("enum" = ["instance", "ip"]))]
+    target_type: Option<String>,
+    /// The Service, and its port, whose endpoints are registered.
+    service_ref: ServiceReference,
+    /// Which traffic from the load balancer may reach the targets.
+    networking: Option<Networking>,
+}
+
+/// The binding's `CustomResourceDefinition` as YAML.
+///
+/// It accepts what the incumbent's accepts and refuses what it refuses, so that either can be
+/// installed over the other. No conversion is needed: the versions share their fields.
+/// Source: <https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definition-versioning/>
+pub fn yaml() -> String {
+    // A tree of strings, numbers and lists: it always has a YAML form.
+    serde_saphyr::to_string(&definition()).expect("JSON can be written as YAML")
+}
+
+pub(crate) fn definition() -> Value {
+    let group = BindingApi::Elbv2.group();
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": { "name": format!("targetgroupbindings.{group}"), "annotations": keep() },
+        "spec": {
+            "group": group,
+            "scope": "Namespaced",
+            "names": {
+                "kind": "TargetGroupBinding",
+                "listKind": "TargetGroupBindingList",
+                "plural": "targetgroupbindings",
+                "singular": "targetgroupbinding",
+            },
+            "versions": [
+                version("v1alpha1", false, structural::<V1Alpha1Spec>()),
+                version(BindingApi::Elbv2.version(), true, structural::<TargetGroupBindingSpec>()),
+            ],
+        },
+    })
+}
+
+/// The annotations by which tools that prune leave the CRD alone: all bindings would go with it, and the
+/// targets of every load balancer with these. The tools read them on the live object.
+/// Source: <https://argo-cd.readthedocs.io/en/stable/user-guide/sync-options/>,
+/// <https://fluxcd.io/flux/components/kustomize/kustomizations/#controlling-the-apply-behavior-of-resources>
+fn keep() -> Value {
+    json!({
+        "argocd.argoproj.io/sync-options": "Prune=false,Delete=false",
+        "kustomize.toolkit.fluxcd.io/prune": "disabled",
+    })
+}
+
+fn version(name: &str, stored: bool, spec: Value) -> Value {
+    let column = |name: &str, path: &str, kind: &str, description: &str| json!({ "name": name, "jsonPath": path, "type": kind, "description": description });
+    let mut arn = column(
+        "ARN",
+        ".spec.targetGroupARN",
+        "string",
+        "The target group's ARN",
+    );
+    arn["priority"] = json!(1);
+    json!({
+        "name": name,
+        "served": true,
+        "storage": stored,
+        "subresources": { "status": {} },
+        "additionalPrinterColumns": [
+            column("SERVICE-NAME", ".spec.serviceRef.name", "string", "The Service's name"),
+            column("SERVICE-PORT", ".spec.serviceRef.port", "string", "The Service's port"),
+            column("TARGET-TYPE", ".spec.targetType", "string", "What the targets are"),
+            arn,
+            column("AGE", ".metadata.creationTimestamp", "date", "Time since the creation"),
+        ],
+        "schema": { "openAPIV3Schema": {
+            "description": "TargetGroupBinding ties a Service's endpoints to a target group of AWS Elastic Load Balancing.",
+            "type": "object",
+            "properties": {
+                "apiVersion": { "type": "string" },
+                "kind": { "type": "string" },
+                "metadata": { "type": "object" },
+                "spec": spec,
+                "status": structural::<TargetGroupBindingStatus>(),
+            },
+        }},
+    })
+}
+
+/// A type's schema as an API server takes it.
+///
+/// Source: <https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#specifying-a-structural-schema>
+fn structural<T: JsonSchema>() -> Value {
+    let settings = SchemaSettings::openapi3().with(|settings| {
+        settings.inline_subschemas = true;
+        settings.meta_schema = None;
+    });
+    let mut schema = settings.into_generator().into_root_schema_for::<T>();
+    prune(&mut schema);
+    schema.to_value()
+}
+
+/// Takes away what Rust's `Option` says and the incumbent's schema does not: an explicit `null` is
+/// no value, and nothing has a default.
+fn prune(schema: &mut Schema) {
+    for key in ["title", "nullable", "default"] {
+        schema.remove(key);
+    }
+    schemars::transform::transform_subschemas(&mut prune, schema);
+}

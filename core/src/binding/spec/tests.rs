@@ -1,0 +1,164 @@
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::names::TargetGroupArn;
+
+const ARN: &str =
+    "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0123456789abcdef";
+
+fn spec(json: Value) -> TargetGroupBindingSpec {
+    serde_json::from_value(json).unwrap()
+}
+
+fn model(json: Value) -> Binding {
+    spec(json).model(BindingApi::Elbv2, "web", false)
+}
+
+fn schema_of(version: &str) -> Value {
+    let definition = schema::definition();
+    let versions = definition["spec"]["versions"].as_array().unwrap();
+    let version = versions.iter().find(|v| v["name"] == version).unwrap();
+    version["schema"]["openAPIV3Schema"]["properties"]["spec"].clone()
+}
+
+#[test]
+fn the_deployed_definition_is_the_one_that_the_types_give() {
+    assert_eq!(
+        include_str!("../../../../deploy/crd/targetgroupbindings.yaml"),
+        yaml(),
+        "deploy/crd is older than core/src/binding/spec: write it anew with `make crd`"
+    );
+}
+
+#[test]
+fn tools_that_prune_are_told_to_leave_the_definition_alone() {
+    let expected = json!({
+        "argocd.argoproj.io/sync-options": "Prune=false,Delete=false",
+        "kustomize.toolkit.fluxcd.io/prune": "disabled",
+    });
+    assert_eq!(schema::definition()["metadata"]["annotations"], expected);
+}
+
+#[test]
+fn v1beta1_is_stored_and_v1alpha1_is_served() {
+    let definition = schema::definition();
+    let versions = definition["spec"]["versions"].as_array().unwrap();
+    let told: Vec<Value> = versions
+        .iter()
+        .map(|v| json!([v["name"], v["served"], v["storage"]]))
+        .collect();
+    assert_eq!(
+        json!(told),
+        json!([["v1alpha1", true, false], ["v1beta1", true, true]])
+    );
+}
+
+#[rstest]
+#[case("v1alpha1", json!(["targetGroupARN", "serviceRef"]))]
+#[case("v1beta1", json!(["serviceRef"]))]
+fn the_schema_requires(#[case] version: &str, #[case] required: Value) {
+    let schema = schema_of(version);
+    assert_eq!(schema["required"], required);
+    let service = &schema["properties"]["serviceRef"];
+    assert_eq!(service["required"], json!(["name", "port"]));
+    assert_eq!(
+        service["properties"]["port"]["x-kubernetes-int-or-string"],
+        json!(true)
+    );
+}
+
+#[test]
+fn v1alpha1_knows_fewer_fields() {
+    let schema = schema_of("v1alpha1");
+    let known: Vec<&String> = schema["properties"].as_object().unwrap().keys().collect();
+    assert_eq!(
+        known,
+        ["networking", "serviceRef", "targetGroupARN", "targetType"]
+    );
+}
+
+/// The rules that an API server holds a schema to, as far as a derive can break them.
+#[rstest]
+#[case("v1alpha1")]
+#[case("v1beta1")]
+fn the_schema_is_structural(#[case] version: &str) {
+    fn check(schema: &Value, at: &str) {
+        for key in ["$ref", "anyOf", "oneOf", "nullable", "default", "title"] {
+            assert!(schema.get(key).is_none(), "{at} has {key}");
+        }
+        let int_or_string = schema.get("x-kubernetes-int-or-string").is_some();
+        assert_eq!(schema.get("type").is_some(), !int_or_string, "{at}: type");
+        let properties = schema.get("properties").and_then(Value::as_object);
+        for (name, property) in properties.into_iter().flatten() {
+            check(property, &format!("{at}.{name}"));
+        }
+        for key in ["items", "additionalProperties"] {
+            if let Some(inner) = schema.get(key) {
+                check(inner, &format!("{at}.{key}"));
+            }
+        }
+    }
+    check(&schema_of(version), "spec");
+}
+
+#[test]
+fn every_field_is_read() {
+    let binding = spec(json!({
+        "targetGroupARN": ARN,
+        "targetType": "ip",
+        "ipAddressType": "ipv6",
+        "serviceRef": { "name": "web", "port": "http" },
+        "iamRoleArnToAssume": "arn:aws:iam::123456789012:role/web",
+        "assumeRoleExternalId": "secret",
+        "multiClusterTargetGroup": true,
+    }))
+    .model(BindingApi::Eks, "web", true);
+    let expected = Binding {
+        api: BindingApi::Eks,
+        name: "web".into(),
+        arn: Some(ARN.parse::<TargetGroupArn>().unwrap()),
+        target_type: Some(TargetType::Ip),
+        family: IpFamily::V6,
+        service: "web".into(),
+        port: Some(PortRef::Name("http".into())),
+        role: Some(AssumedRole {
+            arn: "arn:aws:iam::123456789012:role/web".into(),
+            external_id: Some("secret".into()),
+        }),
+        multi_cluster: true,
+        opted_out: true,
+    };
+    assert_eq!(binding, expected);
+}
+
+#[rstest]
+#[case::nothing(json!({}))]
+#[case::nulls(json!({ "targetGroupARN": null, "targetType": null, "serviceRef": null, "multiClusterTargetGroup": null }))]
+#[case::empty_texts(json!({ "targetGroupARN": "", "targetType": "", "ipAddressType": "", "serviceRef": { "name": "", "port": "" }, "iamRoleArnToAssume": "" }))]
+#[case::what_nobody_knows(json!({ "targetGroupARN": "arn:nonsense", "targetType": "lambda", "ipAddressType": "ipv5", "serviceRef": { "port": 0 } }))]
+#[case::an_external_id_alone(json!({ "assumeRoleExternalId": "secret", "serviceRef": { "port": 65536 } }))]
+fn what_cannot_be_read_is_absent(#[case] json: Value) {
+    let binding = model(json);
+    assert_eq!(
+        (binding.arn, binding.target_type, binding.port),
+        (None, None, None)
+    );
+    assert_eq!(
+        (binding.role, binding.family, &*binding.service),
+        (None, IpFamily::V4, "")
+    );
+    assert!(!binding.multi_cluster && !binding.opted_out);
+}
+
+#[rstest]
+#[case(json!(1), Some(PortRef::Number(1)))]
+#[case(json!(65535), Some(PortRef::Number(65535)))]
+#[case(json!(-1), None)]
+#[case(json!("80"), Some(PortRef::Name("80".into())))]
+fn a_port_is_a_number_or_a_name(#[case] port: Value, #[case] read: Option<PortRef>) {
+    assert_eq!(
+        model(json!({ "serviceRef": { "name": "web", "port": port } })).port,
+        read
+    );
+}

@@ -1,0 +1,165 @@
+//! Objects for tests, written so that a test names only what it is about.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    reason = "a builder's methods are named after the fields that they set, and a test may panic"
+)]
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use crate::model::{
+    Binding, Condition, IpFamily, Labels, Pod, PortRef, Service, ServicePort, TargetType,
+};
+use crate::names::{BindingApi, ConditionPrefix, ObjectKey, TargetGroupArn};
+
+/// An instant for a test to count from.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test's clock has to begin somewhere"
+)]
+pub fn epoch() -> Instant {
+    Instant::now()
+}
+
+/// The ARN of a group of this name.
+pub fn arn(name: &str) -> TargetGroupArn {
+    format!(
+        "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/{name}/0123456789abcdef"
+    )
+    .parse()
+    .unwrap()
+}
+
+/// A pod of namespace `shop` whose uid is `uid-<name>`.
+pub fn pod(name: &str) -> Pod {
+    Pod {
+        key: ObjectKey::new("shop", name),
+        uid: format!("uid-{name}").into(),
+        resource_version: "1".into(),
+        labels: Arc::default(),
+        opted_out: false,
+        gates: vec![],
+        ips: vec![],
+        ports: vec![],
+        containers_ready: None,
+        terminating: false,
+        finished: false,
+    }
+}
+
+/// A Service that selects nothing and has no port.
+pub fn service() -> Service {
+    Service {
+        selector: Labels::new(),
+        external_name: false,
+        ports: vec![],
+        opted_out: false,
+    }
+}
+
+/// A binding of ip targets to Service `web`, port 80, and the group of its own name.
+pub fn binding(name: &str) -> Binding {
+    Binding {
+        api: BindingApi::Elbv2,
+        name: name.into(),
+        arn: Some(arn(name)),
+        target_type: Some(TargetType::Ip),
+        family: IpFamily::V4,
+        service: "web".into(),
+        port: Some(PortRef::Number(80)),
+        role: None,
+        multi_cluster: false,
+        opted_out: false,
+    }
+}
+
+impl Pod {
+    pub fn uid(mut self, uid: &str) -> Self {
+        self.uid = uid.into();
+        self
+    }
+
+    pub fn version(mut self, version: &str) -> Self {
+        self.resource_version = version.into();
+        self
+    }
+
+    pub fn label(mut self, key: &str, value: &str) -> Self {
+        Arc::make_mut(&mut self.labels).insert(key.into(), value.into());
+        self
+    }
+
+    pub fn ip(mut self, ip: &str) -> Self {
+        self.ips.push(ip.parse().unwrap());
+        self
+    }
+
+    pub fn named_port(mut self, name: &str, number: u16) -> Self {
+        self.ports.push((name.into(), number));
+        self
+    }
+
+    pub fn ready(mut self) -> Self {
+        self.containers_ready = Some(Timestamp::UNIX_EPOCH);
+        self
+    }
+
+    /// With the gate of a binding, whose condition is not there yet.
+    pub fn gate(mut self, binding: &str) -> Self {
+        let gate = ConditionPrefix::default().gate(binding);
+        self.gates.push((gate, None));
+        self
+    }
+
+    /// With its only gate's condition.
+    pub fn condition(mut self, status: bool, reason: &str, message: &str) -> Self {
+        self.gates[0].1 = Some(Condition {
+            status,
+            reason: reason.into(),
+            message: message.into(),
+        });
+        self
+    }
+}
+
+impl Service {
+    pub fn selecting(mut self, key: &str, value: &str) -> Self {
+        self.selector.insert(key.into(), value.into());
+        self
+    }
+
+    pub fn port(mut self, name: &str, port: u16, target_port: Option<PortRef>) -> Self {
+        self.ports.push(ServicePort {
+            name: Some(name.into()),
+            port,
+            target_port,
+        });
+        self
+    }
+}
+
+impl Binding {
+    pub fn of_api(mut self, api: BindingApi) -> Self {
+        self.api = api;
+        self
+    }
+
+    pub fn of_instances(mut self) -> Self {
+        self.target_type = Some(TargetType::Instance);
+        self
+    }
+
+    pub fn of_group(mut self, name: &str) -> Self {
+        self.arn = Some(arn(name));
+        self
+    }
+
+    pub fn service_port(mut self, port: PortRef) -> Self {
+        self.port = Some(port);
+        self
+    }
+}

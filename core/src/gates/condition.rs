@@ -1,0 +1,154 @@
+//! The words of a gate's condition (contract 5.3).
+//!
+//! Where the incumbent writes a condition for the same fact, these are its own words, so that both
+//! can run side by side without overwriting each other for ever.
+
+use std::sync::Arc;
+
+use crate::gates::absence::Absence;
+use crate::gates::target::NoTarget;
+use crate::model::{Condition, TargetHealth, TargetState};
+use crate::names::TargetGroupArn;
+use crate::reason::Reason;
+
+const REGISTRATION: &str = "Elb.RegistrationInProgress";
+const NOT_REGISTERED: &str = "Target.NotRegistered";
+
+/// What ELB's answer makes of a condition; `health` is `None` where the group has no such target.
+pub fn of_health(health: Option<&TargetHealth>) -> Condition {
+    let Some(health) = health else {
+        return registration_in_progress();
+    };
+    match health.state {
+        TargetState::Healthy => condition(true, "", ""),
+        TargetState::Draining | TargetState::UnhealthyDraining => registration_in_progress(),
+        _ if !is_in_group(health) => registration_in_progress(),
+        _ => Condition {
+            status: false,
+            reason: health.reason.clone(),
+            message: health.description.clone(),
+        },
+    }
+}
+
+/// Whether the group has the target: one that was asked for by name is answered for even if not.
+pub fn is_in_group(health: &TargetHealth) -> bool {
+    (health.state, &*health.reason) != (TargetState::Unused, NOT_REGISTERED)
+}
+
+/// The condition of a gate that nothing holds any more.
+pub fn of_absence(absence: &Absence) -> Condition {
+    match absence {
+        Absence::BindingGone | Absence::ServiceGone { .. } => {
+            condition(true, "", "Target Group Binding is deleted")
+        }
+        Absence::NotSelected { binding, service } => condition(
+            true,
+            Reason::NotSelected.as_str(),
+            &format!("Service {service} of TargetGroupBinding {binding} does not select this pod"),
+        ),
+        Absence::TargetTypeInstance { binding } => condition(
+            true,
+            Reason::TargetTypeInstance.as_str(),
+            &format!("TargetGroupBinding {binding} registers nodes, not pods"),
+        ),
+    }
+}
+
+/// The condition of a pod that cannot be a target as it is.
+pub fn of_no_target(cause: &NoTarget, service: &str) -> Condition {
+    match cause {
+        NoTarget::PortNotFound(name) => condition(
+            false,
+            Reason::PortNotFound.as_str(),
+            &format!("Service {service} targets port {name}, which no container of this pod has"),
+        ),
+        NoTarget::AddressNotFound => condition(
+            false,
+            Reason::AddressNotFound.as_str(),
+            "This pod has no address of the target group's IP address type",
+        ),
+    }
+}
+
+/// The condition of a gate whose group AWS does not know.
+pub fn of_missing_group(arn: &TargetGroupArn) -> Condition {
+    let message = format!("Target group {arn} does not exist");
+    condition(false, Reason::TargetGroupNotFound.as_str(), &message)
+}
+
+fn registration_in_progress() -> Condition {
+    condition(false, REGISTRATION, "Target registration is in progress")
+}
+
+fn condition(status: bool, reason: &str, message: &str) -> Condition {
+    Condition {
+        status,
+        reason: Arc::from(reason),
+        message: Arc::from(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn health(state: TargetState, reason: &str) -> TargetHealth {
+        TargetHealth {
+            target: ([10, 0, 0, 1].into(), 80),
+            state,
+            reason: reason.into(),
+            description: "as ELB describes it".into(),
+        }
+    }
+
+    #[test]
+    fn healthy_is_true_without_words() {
+        let healthy = of_health(Some(&health(TargetState::Healthy, "")));
+        assert_eq!(healthy, condition(true, "", ""));
+    }
+
+    #[rstest]
+    #[case::absent(None)]
+    #[case::draining(Some(health(TargetState::Draining, "Target.DeregistrationInProgress")))]
+    #[case::unhealthy_draining(Some(health(TargetState::UnhealthyDraining, "")))]
+    #[case::not_registered(Some(health(TargetState::Unused, "Target.NotRegistered")))]
+    fn a_target_that_is_not_registered_waits_for_it(#[case] health: Option<TargetHealth>) {
+        let words = condition(
+            false,
+            "Elb.RegistrationInProgress",
+            "Target registration is in progress",
+        );
+        assert_eq!(of_health(health.as_ref()), words);
+    }
+
+    #[rstest]
+    #[case(TargetState::Unused, "Target.NotRegistered", false)]
+    #[case(TargetState::Unused, "Target.NotInUse", true)]
+    #[case(TargetState::Initial, "Elb.RegistrationInProgress", true)]
+    #[case(TargetState::Draining, "Target.DeregistrationInProgress", true)]
+    fn a_target_is_in_the_group_unless_elb_says_that_it_is_not_registered(
+        #[case] state: TargetState,
+        #[case] reason: &str,
+        #[case] expected: bool,
+    ) {
+        assert_eq!(is_in_group(&health(state, reason)), expected);
+    }
+
+    #[rstest]
+    #[case(TargetState::Initial, "Elb.InitialHealthChecking")]
+    #[case(TargetState::Unhealthy, "Target.Timeout")]
+    #[case(TargetState::Unused, "Target.NotInUse")]
+    #[case(TargetState::Unused, "")]
+    #[case(TargetState::Unavailable, "Elb.InternalError")]
+    #[case(TargetState::Unknown, "Target.BrandNew")]
+    fn any_other_state_is_false_in_elbs_own_words(
+        #[case] state: TargetState,
+        #[case] reason: &str,
+    ) {
+        let words = condition(false, reason, "as ELB describes it");
+        assert_eq!(of_health(Some(&health(state, reason))), words);
+    }
+}

@@ -1,0 +1,101 @@
+//! The gates of one pod that wait. They are written together, one patch at a time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use std::time::Instant;
+
+use crate::gates::machine::action::{Action, Change, Write};
+use crate::gates::machine::gate::Gate;
+use crate::gates::machine::timers::Item;
+use crate::gates::writes::queue::Urgency;
+use crate::model::Pod;
+use crate::names::{GateName, ObjectKey};
+use crate::version::is_older;
+
+/// The gates of one pod that wait.
+#[derive(Debug, Default)]
+pub(crate) struct Tracked {
+    pub(crate) gates: BTreeMap<GateName, Gate>,
+    /// The pod's `resourceVersion` after our last write: what the watch says of an earlier one is old.
+    written: Option<Arc<str>>,
+}
+
+impl Tracked {
+    /// Whether this sight of the pod is older than what we wrote.
+    pub(crate) fn is_ahead_of(&self, pod: &Pod) -> bool {
+        let written = self.written.as_ref();
+        written.is_some_and(|written| is_older(&pod.resource_version, written))
+    }
+
+    /// The watch has told of our last write.
+    pub(crate) fn caught_up(&mut self) {
+        self.written = None;
+    }
+
+    /// We wrote to the pod with this UID, and it has this version since then. What the watch tells may
+    /// be ahead of that.
+    pub(crate) fn wrote(&mut self, uid: &str, version: &Arc<str>) {
+        let is_news =
+            |pod: &Arc<Pod>| *pod.uid == *uid && !is_older(version, &pod.resource_version);
+        if self.pod().is_some_and(is_news) {
+            self.written = Some(version.clone());
+        }
+    }
+
+    /// The pod as it was last seen.
+    fn pod(&self) -> Option<&Arc<Pod>> {
+        self.gates.values().next().map(|gate| &gate.pod)
+    }
+
+    /// What is to be done now about one gate, but for a write.
+    pub(crate) fn step(&mut self, name: &GateName, now: Instant) -> Option<Action> {
+        self.gates.get_mut(name)?.step(name, now)
+    }
+
+    /// What is to be done now about all of them, but for a write.
+    pub(crate) fn step_all(&mut self, now: Instant) -> Vec<Action> {
+        let gates = self.gates.iter_mut();
+        gates
+            .filter_map(|(name, gate)| gate.step(name, now))
+            .collect()
+    }
+
+    /// How much hangs on the write that is due; `None` where none is, or one is under way: the next is
+    /// to replace the version that it makes.
+    pub(crate) fn urgency(&self) -> Option<Urgency> {
+        let gates = || self.gates.values();
+        if gates().any(Gate::is_writing) {
+            return None;
+        }
+        gates().filter_map(Gate::urgency).max()
+    }
+
+    /// The write that is due, of all that is decided by now; it then counts as being under way.
+    pub(crate) fn take_write(&mut self, key: &ObjectKey, now: Instant) -> Option<Write> {
+        let pod = self.pod()?.clone();
+        let version = self.written.as_ref().unwrap_or(&pod.resource_version);
+        let gates = self.gates.iter_mut();
+        let changes: Vec<Change> = gates
+            .filter_map(|(name, gate)| gate.take_change(name, version, now))
+            .collect();
+        (!changes.is_empty()).then(|| Write {
+            pod: key.clone(),
+            uid: pod.uid.clone(),
+            version: version.clone(),
+            begun: now,
+            changes,
+            containers_ready: pod.containers_ready,
+        })
+    }
+
+    /// Its part of the agenda.
+    pub(crate) fn item(&self) -> Item {
+        let gates = || self.gates.values();
+        Item {
+            wake: gates().filter_map(Gate::wake).min(),
+            pending: gates().filter(|gate| !gate.is_open()).count(),
+            containers_ready: self.pod().and_then(|pod| pod.containers_ready),
+        }
+    }
+}

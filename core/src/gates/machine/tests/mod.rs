@@ -1,0 +1,265 @@
+//! The tracker, fed by hand: what it does about each thing that can happen to a gate.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
+use std::time::{Duration, Instant};
+
+use crate::fixtures::{arn, binding, epoch, pod, service};
+use crate::gates::machine::Tracker;
+use crate::gates::machine::action::{
+    Action, CallFailure, Change, Fresh, GateId, Settings, Write, WriteOutcome,
+};
+use crate::gates::polling::queue::{Call, Turn};
+use crate::index::{BindingKey, Index};
+use crate::model::{Binding, Condition, Pod, Service, TargetHealth, TargetState};
+use crate::names::{BindingApi, Group, ObjectKey};
+
+const S: Duration = Duration::from_secs(1);
+const ORPHAN_AFTER: Duration = Duration::from_secs(300);
+
+mod absences;
+mod accounts;
+mod flips;
+mod large;
+mod leading;
+mod pace;
+mod schedule;
+mod trust;
+mod writes;
+
+/// A tracker, the index that it looks at, and a clock that only [`World::pass`] moves.
+struct World {
+    index: Index,
+    tracker: Tracker,
+    now: Instant,
+    actions: Vec<Action>,
+}
+
+impl World {
+    /// A namespace in which Service `web` is bound to group `web`.
+    fn new() -> Self {
+        let mut world = Self::empty();
+        world.serve(web_service());
+        world.bind(binding("web"));
+        world
+    }
+
+    fn empty() -> Self {
+        let mut world = Self {
+            index: Index::default(),
+            tracker: Tracker::new(Settings {
+                apis: vec![BindingApi::Elbv2],
+                orphan_after: ORPHAN_AFTER,
+                seed: 1,
+            }),
+            now: epoch(),
+            actions: vec![],
+        };
+        world.lead();
+        world
+    }
+
+    fn lead(&mut self) {
+        self.actions.extend(self.tracker.lead(self.now));
+    }
+
+    fn serve(&mut self, service: Service) {
+        self.index.apply_service(&key("web"), service);
+        self.settle();
+    }
+
+    fn bind(&mut self, binding: Binding) {
+        self.index.apply_binding(&"shop".into(), binding);
+        self.settle();
+    }
+
+    fn unbind(&mut self, name: &str) {
+        self.index.delete_binding(&BindingKey {
+            object: key(name),
+            api: BindingApi::Elbv2,
+        });
+        self.settle();
+    }
+
+    fn see(&mut self, pod: Pod) {
+        self.index.apply_pod(pod);
+        self.settle();
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        self.actions.extend(self.tracker.tick(self.now));
+    }
+
+    fn settle(&mut self) {
+        for key in self.index.take_dirty() {
+            let actions = self.tracker.observe(&key, &self.index, self.now);
+            self.actions.extend(actions);
+        }
+    }
+
+    /// The group whose turn it is, by its name.
+    fn asks(&mut self) -> Option<String> {
+        Some(self.calls()?.group.arn.name().to_owned())
+    }
+
+    /// The call whose turn it is.
+    fn calls(&mut self) -> Option<Call> {
+        let mut paid = false;
+        let take = |_: &Turn| match mem::replace(&mut paid, true) {
+            false => Ok(()),
+            true => Err(self.now),
+        };
+        let throttled = BTreeSet::new();
+        let started = self.tracker.start_calls(&throttled, self.now, take);
+        started.calls.into_iter().next()
+    }
+
+    /// When it will be the next group's turn, or when to ask again whether it may be asked about.
+    fn next_turn(&mut self) -> Option<Instant> {
+        let none = |_: &Turn| Err(self.now);
+        let throttled = BTreeSet::new();
+        let started = self.tracker.start_calls(&throttled, self.now, none);
+        started.again
+    }
+
+    /// Asks about a group and is answered at once.
+    fn round(&mut self, name: &str, targets: &[TargetHealth]) {
+        assert_eq!(self.asks().as_deref(), Some(name));
+        self.answer(name, self.now, Ok(targets));
+    }
+
+    fn answer(
+        &mut self,
+        name: &str,
+        requested: Instant,
+        answer: Result<&[TargetHealth], CallFailure>,
+    ) {
+        let actions = self
+            .tracker
+            .answered(&group(name), requested, answer, self.now);
+        self.actions.extend(actions);
+    }
+
+    /// All that is to be done since the last call, and the writes whose turn it is now.
+    fn done(&mut self) -> Vec<Action> {
+        let mut actions = std::mem::take(&mut self.actions);
+        actions.extend(self.tracker.writes(self.now));
+        actions
+    }
+
+    /// The only thing that is to be done: to write to one pod.
+    fn patch(&mut self) -> Write {
+        let mut actions = self.done();
+        match (actions.pop(), actions.len()) {
+            (Some(Action::Write(write)), 0) => write,
+            (last, others) => panic!("one write, not {last:?} after {others} others"),
+        }
+    }
+
+    /// The only thing that is to be done: to write one condition.
+    fn write(&mut self) -> OneChange {
+        OneChange::of(self.patch())
+    }
+
+    fn written(&mut self, write: &OneChange, version: &str) {
+        self.ended(write, WriteOutcome::Written(version.into()));
+    }
+
+    fn ended(&mut self, write: &OneChange, outcome: WriteOutcome) {
+        self.patched(&write.write, outcome);
+    }
+
+    fn patched(&mut self, write: &Write, outcome: WriteOutcome) {
+        let actions = self.tracker.written(write, &outcome, self.now);
+        self.actions.extend(actions);
+    }
+
+    /// A world in which the gate of `web-1` is being opened.
+    fn opening() -> (Self, OneChange) {
+        let mut world = Self::new();
+        world.see(web("web-1", "10.0.0.1"));
+        world.round("web", &[healthy("10.0.0.1")]);
+        let write = world.write();
+        (world, write)
+    }
+}
+
+/// A write of one condition, and what is asserted of it.
+#[derive(Debug, Clone)]
+struct OneChange {
+    id: GateId,
+    version: std::sync::Arc<str>,
+    condition: Condition,
+    transition: bool,
+    reason: &'static str,
+    write: Write,
+}
+
+impl OneChange {
+    fn of(write: Write) -> Self {
+        let [change] = &write.changes[..] else {
+            panic!("one change, not {write:?}");
+        };
+        let Change {
+            gate,
+            condition,
+            transition,
+            reason,
+        } = change.clone();
+        Self {
+            id: GateId {
+                pod: write.pod.clone(),
+                uid: write.uid.clone(),
+                gate,
+            },
+            version: write.version.clone(),
+            condition,
+            transition,
+            reason,
+            write,
+        }
+    }
+}
+
+fn key(name: &str) -> ObjectKey {
+    ObjectKey::new("shop", name)
+}
+
+fn group(name: &str) -> Group {
+    Group {
+        arn: arn(name),
+        role: None,
+    }
+}
+
+fn web_service() -> Service {
+    service().selecting("app", "web").port("http", 80, None)
+}
+
+/// A due pod behind binding `web`, whose gate has no condition yet.
+fn web(name: &str, ip: &str) -> Pod {
+    pod(name).label("app", "web").gate("web").ip(ip).ready()
+}
+
+fn health(ip: &str, state: TargetState, reason: &str) -> TargetHealth {
+    TargetHealth {
+        target: (ip.parse().unwrap(), 80),
+        state,
+        reason: reason.into(),
+        description: "".into(),
+    }
+}
+
+fn healthy(ip: &str) -> TargetHealth {
+    health(ip, TargetState::Healthy, "")
+}
+
+fn initial(ip: &str) -> TargetHealth {
+    health(ip, TargetState::Initial, "Elb.InitialHealthChecking")
+}
+
+fn words(write: &OneChange) -> (bool, &str, &str) {
+    let condition = &write.condition;
+    (condition.status, &condition.reason, &condition.message)
+}

@@ -1,0 +1,6 @@
+//! Which target group is polled next, and when.
+
+pub mod group;
+pub mod learned;
+pub mod queue;
+pub mod schedule;

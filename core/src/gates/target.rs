@@ -1,0 +1,112 @@
+//! Which target of a group a pod is (contract 5.2).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::model::{Binding, IpFamily, Pod, PortRef, Service, ServicePort};
+
+/// Why a pod cannot be a target as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoTarget {
+    /// The Service's `targetPort` is a name that no container of this pod has.
+    PortNotFound(Arc<str>),
+    /// The pod has no address of the binding's family.
+    AddressNotFound,
+}
+
+/// The Service's port that a binding's `serviceRef.port` names; its only one where none is named.
+pub fn service_port<'a>(binding: &Binding, service: &'a Service) -> Option<&'a ServicePort> {
+    let mut ports = service.ports.iter();
+    match &binding.port {
+        Some(PortRef::Number(number)) => ports.find(|port| port.port == *number),
+        Some(PortRef::Name(name)) => ports.find(|port| port.name.as_ref() == Some(name)),
+        None => ports.next().filter(|_| service.ports.len() == 1),
+    }
+}
+
+/// The address and port under which a pod stands in a group of this family.
+///
+/// A named `targetPort` is looked up in *this* pod: two revisions may differ.
+pub fn target(pod: &Pod, family: IpFamily, port: &ServicePort) -> Result<(IpAddr, u16), NoTarget> {
+    let number = match &port.target_port {
+        None => port.port,
+        Some(PortRef::Number(number)) => *number,
+        Some(PortRef::Name(name)) => named_port(pod, name)?,
+    };
+    let address = pod.ips.iter().find(|ip| family.has(**ip));
+    Ok((*address.ok_or(NoTarget::AddressNotFound)?, number))
+}
+
+fn named_port(pod: &Pod, name: &Arc<str>) -> Result<u16, NoTarget> {
+    let mut ports = pod.ports.iter();
+    ports
+        .find_map(|(known, number)| (known == name).then_some(*number))
+        .ok_or_else(|| NoTarget::PortNotFound(name.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::fixtures::{binding, pod, service};
+
+    #[rstest]
+    #[case::by_number(PortRef::Number(443), Some(443))]
+    #[case::by_name(PortRef::Name("http".into()), Some(80))]
+    #[case::by_an_absent_number(PortRef::Number(8080), None)]
+    #[case::by_an_absent_name(PortRef::Name("grpc".into()), None)]
+    #[case::a_number_in_words_is_a_name(PortRef::Name("443".into()), None)]
+    fn a_binding_names_a_port_of_its_service(#[case] wanted: PortRef, #[case] found: Option<u16>) {
+        let service = service().port("http", 80, None).port("https", 443, None);
+        let binding = binding("web").service_port(wanted);
+        assert_eq!(service_port(&binding, &service).map(|p| p.port), found);
+    }
+
+    #[test]
+    fn a_service_with_one_port_needs_no_naming_of_it() {
+        let mut binding = binding("web");
+        binding.port = None;
+        let one = service().port("http", 80, None);
+        assert_eq!(service_port(&binding, &one).map(|p| p.port), Some(80));
+        let two = one.port("https", 443, None);
+        assert_eq!(service_port(&binding, &two), None);
+    }
+
+    #[rstest]
+    #[case::absent_means_the_port_itself(None, Ok(80))]
+    #[case::by_number(Some(PortRef::Number(8080)), Ok(8080))]
+    #[case::by_the_name_that_this_pod_has(Some(PortRef::Name("http".into())), Ok(8081))]
+    #[case::by_another_name(
+        Some(PortRef::Name("web".into())),
+        Err(NoTarget::PortNotFound("web".into()))
+    )]
+    fn a_target_port_is_found_in_this_very_pod(
+        #[case] target_port: Option<PortRef>,
+        #[case] expected: Result<u16, NoTarget>,
+    ) {
+        let pod = pod("web-1").ip("10.0.0.1").named_port("http", 8081);
+        let port = ServicePort {
+            name: None,
+            port: 80,
+            target_port,
+        };
+        let found = target(&pod, IpFamily::V4, &port).map(|(_, port)| port);
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn the_address_is_of_the_groups_family() {
+        let port = ServicePort {
+            name: None,
+            port: 80,
+            target_port: None,
+        };
+        let dual = pod("web-1").ip("10.0.0.1").ip("fd00::1");
+        let v6 = target(&dual, IpFamily::V6, &port).map(|(ip, _)| ip.to_string());
+        assert_eq!(v6, Ok("fd00::1".to_owned()));
+        let v4_only = pod("web-1").ip("10.0.0.1");
+        let none = target(&v4_only, IpFamily::V6, &port);
+        assert_eq!(none, Err(NoTarget::AddressNotFound));
+    }
+}

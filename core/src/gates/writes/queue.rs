@@ -1,0 +1,192 @@
+//! Whose conditions are written next: pods whose gates open before those of which only the words
+//! change, and each namespace in its turn, so that a large rollout delays nobody else's.
+//!
+//! What is written is decided when a pod's turn comes, not when it begins to wait.
+
+use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Unbounded};
+use std::sync::Arc;
+
+use crate::names::ObjectKey;
+
+/// How much hangs on a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Urgency {
+    /// Who reads the pod learns more; its readiness stays.
+    Words,
+    /// A gate opens.
+    Opens,
+}
+
+/// The pods that wait to be written to.
+#[derive(Debug, Default)]
+pub(crate) struct Writes {
+    waiting: BTreeMap<ObjectKey, Place>,
+    opens: Turns,
+    words: Turns,
+    arrivals: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    urgency: Urgency,
+    arrival: u64,
+}
+
+impl Writes {
+    /// Lets a pod wait; `None` lets it wait no more. One that waits as urgently already keeps its place.
+    pub(crate) fn set(&mut self, pod: &ObjectKey, urgency: Option<Urgency>) {
+        let former = self.waiting.get(pod).copied();
+        if former.map(|place| place.urgency) == urgency {
+            return;
+        }
+        if let Some(place) = former {
+            self.waiting.remove(pod);
+            self.turns(place.urgency).leave(pod, place.arrival);
+        }
+        if let Some(urgency) = urgency {
+            self.arrivals += 1;
+            let arrival = self.arrivals;
+            self.waiting.insert(pod.clone(), Place { urgency, arrival });
+            self.turns(urgency).join(pod, arrival);
+        }
+    }
+
+    /// The pod whose turn it is; it waits no more.
+    pub(crate) fn take(&mut self) -> Option<ObjectKey> {
+        let pod = self.opens.take().or_else(|| self.words.take())?;
+        self.waiting.remove(&pod);
+        Some(pod)
+    }
+
+    /// Whether nobody waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Nobody waits any more.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    fn turns(&mut self, urgency: Urgency) -> &mut Turns {
+        match urgency {
+            Urgency::Opens => &mut self.opens,
+            Urgency::Words => &mut self.words,
+        }
+    }
+}
+
+/// Namespaces in turn, and within each the pods in the order of their arrival.
+#[derive(Debug, Default)]
+struct Turns {
+    namespaces: BTreeMap<Arc<str>, BTreeMap<u64, ObjectKey>>,
+    /// Whose turn was last.
+    last: Option<Arc<str>>,
+}
+
+impl Turns {
+    fn join(&mut self, pod: &ObjectKey, arrival: u64) {
+        let namespace = self.namespaces.entry(pod.namespace.clone()).or_default();
+        namespace.insert(arrival, pod.clone());
+    }
+
+    fn leave(&mut self, pod: &ObjectKey, arrival: u64) {
+        if let Some(namespace) = self.namespaces.get_mut(&pod.namespace) {
+            namespace.remove(&arrival);
+            if namespace.is_empty() {
+                self.namespaces.remove(&pod.namespace);
+            }
+        }
+    }
+
+    fn take(&mut self) -> Option<ObjectKey> {
+        let after = self.last.as_deref().map_or(Unbounded, Excluded);
+        let mut later = self.namespaces.range::<str, _>((after, Unbounded));
+        let (_, pods) = later.next().or_else(|| self.namespaces.iter().next())?;
+        let (arrival, pod) = pods.iter().next()?;
+        let (arrival, pod) = (*arrival, pod.clone());
+        self.leave(&pod, arrival);
+        self.last = Some(pod.namespace.clone());
+        Some(pod)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(pods: &[(&str, Urgency)]) -> Writes {
+        let mut writes = Writes::default();
+        for (pod, urgency) in pods {
+            writes.set(&key(pod), Some(*urgency));
+        }
+        writes
+    }
+
+    fn key(pod: &str) -> ObjectKey {
+        let (namespace, name) = pod.split_once('/').unwrap();
+        ObjectKey::new(namespace, name)
+    }
+
+    fn order(mut writes: Writes) -> Vec<String> {
+        let all: Vec<String> = std::iter::from_fn(|| writes.take())
+            .map(|pod| pod.to_string())
+            .collect();
+        assert!(writes.is_empty() && writes.opens.namespaces.is_empty());
+        assert!(writes.words.namespaces.is_empty());
+        all
+    }
+
+    use Urgency::{Opens, Words};
+
+    #[test]
+    fn namespaces_take_turns_and_their_pods_come_in_order() {
+        let writes = waiting(&[
+            ("big/3", Opens),
+            ("big/2", Opens),
+            ("big/1", Opens),
+            ("small/1", Opens),
+            ("tiny/1", Opens),
+        ]);
+        let expected = ["big/3", "small/1", "tiny/1", "big/2", "big/1"];
+        assert_eq!(order(writes), expected);
+    }
+
+    #[test]
+    fn a_turn_that_was_had_counts_for_who_comes_later() {
+        let mut writes = waiting(&[("big/1", Opens), ("big/2", Opens)]);
+        assert_eq!(writes.take(), Some(key("big/1")));
+        writes.set(&key("small/1"), Some(Opens));
+        assert_eq!(order(writes), ["small/1", "big/2"]);
+    }
+
+    #[test]
+    fn who_opens_comes_before_whose_words_change() {
+        let writes = waiting(&[("a/1", Words), ("a/2", Opens), ("b/1", Words)]);
+        assert_eq!(order(writes), ["a/2", "a/1", "b/1"]);
+    }
+
+    #[test]
+    fn a_pod_waits_once_at_the_place_of_its_newest_urgency() {
+        let mut writes = waiting(&[("a/1", Words), ("a/2", Opens), ("a/3", Words)]);
+        writes.set(&key("a/3"), Some(Opens));
+        writes.set(&key("a/2"), Some(Words));
+        assert_eq!(order(writes), ["a/3", "a/1", "a/2"]);
+    }
+
+    #[test]
+    fn saying_the_same_again_costs_nobody_a_place() {
+        let mut writes = waiting(&[("a/1", Opens), ("a/2", Opens)]);
+        writes.set(&key("a/1"), Some(Opens));
+        assert_eq!(order(writes), ["a/1", "a/2"]);
+    }
+
+    #[test]
+    fn who_has_nothing_to_write_any_more_waits_no_more() {
+        let mut writes = waiting(&[("a/1", Opens), ("b/1", Words)]);
+        writes.set(&key("a/1"), None);
+        writes.set(&key("a/2"), None);
+        assert_eq!(order(writes), ["b/1"]);
+    }
+}

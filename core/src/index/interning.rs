@@ -1,0 +1,166 @@
+//! Values that many objects have alike, kept once: the pods of a Deployment have the same labels, and
+//! those of all pods are of the same few words.
+
+use std::collections::HashSet;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use crate::model::{Labels, Pod};
+use crate::names::GateName;
+
+/// What is shared. It holds nothing for long that nobody else holds: each time that a pool has grown
+/// to twice of what was in use, it is looked through.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    words: Pool<Arc<str>>,
+    labels: Pool<Arc<Labels>>,
+    gates: Pool<GateName>,
+}
+
+impl Shared {
+    /// The same pod, of shared parts and without room to grow.
+    pub(crate) fn pod(&mut self, mut pod: Pod) -> Pod {
+        pod.key.namespace = self.words.share(pod.key.namespace);
+        pod.labels = self.labels(pod.labels);
+        for (gate, condition) in &mut pod.gates {
+            *gate = self.gates.share(gate.clone());
+            if let Some(condition) = condition {
+                self.word(&mut condition.reason);
+                self.word(&mut condition.message);
+            }
+        }
+        for (name, _) in &mut pod.ports {
+            self.word(name);
+        }
+        pod.gates.shrink_to_fit();
+        pod.ips.shrink_to_fit();
+        pod.ports.shrink_to_fit();
+        pod
+    }
+
+    fn labels(&mut self, labels: Arc<Labels>) -> Arc<Labels> {
+        if let Some(known) = self.labels.known(&labels) {
+            return known;
+        }
+        let words = labels.iter().map(|(key, value)| {
+            let (key, value) = (key.clone(), value.clone());
+            (self.words.share(key), self.words.share(value))
+        });
+        let labels = Arc::new(words.collect());
+        self.labels.share(labels)
+    }
+
+    fn word(&mut self, word: &mut Arc<str>) {
+        *word = self.words.share(word.clone());
+    }
+}
+
+/// Values of which equal ones are one.
+#[derive(Debug)]
+struct Pool<T> {
+    values: HashSet<T>,
+    in_use: usize,
+}
+
+impl<T> Default for Pool<T> {
+    fn default() -> Self {
+        Self {
+            values: HashSet::new(),
+            in_use: 0,
+        }
+    }
+}
+
+impl<T: Counted> Pool<T> {
+    /// Fewer values are not worth a look.
+    const FEW: usize = 64;
+
+    fn known(&self, value: &T) -> Option<T> {
+        self.values.get(value).cloned()
+    }
+
+    fn share(&mut self, value: T) -> T {
+        if let Some(known) = self.known(&value) {
+            return known;
+        }
+        if self.values.len() >= Self::FEW.max(2 * self.in_use) {
+            self.values.retain(|value| value.holders() > 1);
+            self.in_use = self.values.len();
+        }
+        self.values.insert(value.clone());
+        value
+    }
+}
+
+/// A value whose clones are one piece of memory.
+trait Counted: Clone + Eq + Hash {
+    /// How many hold it.
+    fn holders(&self) -> usize;
+}
+
+impl<T: ?Sized + Eq + Hash> Counted for Arc<T> {
+    fn holders(&self) -> usize {
+        Arc::strong_count(self)
+    }
+}
+
+impl Counted for GateName {
+    fn holders(&self) -> usize {
+        GateName::holders(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::pod;
+
+    #[test]
+    fn pods_that_are_alike_share_all_but_their_own_names() {
+        let mut shared = Shared::default();
+        let mut web = |name: &str, app: &str| {
+            let pod = pod(name)
+                .label("app", app)
+                .gate("web")
+                .named_port("http", 80);
+            shared.pod(pod)
+        };
+        let (one, other, api) = (
+            web("web-1", "web"),
+            web("web-2", "web"),
+            web("api-1", "api"),
+        );
+        assert!(Arc::ptr_eq(&one.labels, &other.labels));
+        assert!(Arc::ptr_eq(&one.key.namespace, &other.key.namespace));
+        assert!(Arc::ptr_eq(&one.ports[0].0, &other.ports[0].0));
+        assert_eq!(
+            one.gates[0].0.as_str().as_ptr(),
+            other.gates[0].0.as_str().as_ptr()
+        );
+        let key = |pod: &Pod| pod.labels.keys().next().cloned().unwrap();
+        assert!(
+            Arc::ptr_eq(&key(&one), &key(&api)),
+            "other labels, same words"
+        );
+        assert_eq!(api.labels.get("app").map(Arc::as_ref), Some("api"));
+    }
+
+    #[test]
+    fn what_nobody_holds_any_more_is_given_up() {
+        let mut shared = Shared::default();
+        let kept = shared.pod(pod("web-0").label("app", "web-0"));
+        for number in 1..1_000 {
+            let name = format!("web-{number}");
+            shared.pod(pod(&name).label("app", &name));
+        }
+        let few = 4 * Pool::<Arc<str>>::FEW;
+        assert!(
+            shared.words.values.len() <= few,
+            "{}",
+            shared.words.values.len()
+        );
+        assert!(shared.labels.values.len() <= few);
+        let again = shared.pod(pod("web-0").label("app", "web-0"));
+        assert!(Arc::ptr_eq(&kept.labels, &again.labels));
+    }
+}

@@ -1,0 +1,280 @@
+//! A namespace's Services and bindings, so arranged that a pod's labels lead to the bindings that
+//! reach it: an admission looks at those alone, however many the namespace has.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crate::model::{Binding, Service, TargetType};
+use crate::names::{BindingApi, GateName};
+use crate::reason::Reason;
+use crate::selector::{LabelSet, selects};
+
+/// Which binding, within its namespace: two API groups can serve the same name.
+type BindingName = (Arc<str>, BindingApi);
+
+/// Names of Services, by the value of one label.
+type ByValue = HashMap<Arc<str>, BTreeSet<Arc<str>>>;
+
+/// A namespace's Services and bindings.
+#[derive(Debug, Default)]
+pub struct Routes {
+    services: BTreeMap<Arc<str>, Service>,
+    bindings: BTreeMap<BindingName, Route>,
+    /// The bindings of each Service, whether there is such a Service or not.
+    by_service: HashMap<Arc<str>, BTreeSet<BindingName>>,
+    /// The Services with bindings that may select what has a label: each is filed under one pair of
+    /// its selector.
+    by_label: BTreeMap<Arc<str>, ByValue>,
+    /// Where each of them is filed.
+    filed: HashMap<Arc<str>, (Arc<str>, Arc<str>)>,
+    /// How many bindings of an API group give no gate to a pod that their Service does not select, by
+    /// reason.
+    standings: BTreeMap<(BindingApi, Reason), usize>,
+}
+
+/// A binding, and its standing with pods that its Service does not select.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) binding: Binding,
+    pub(crate) standing: Reason,
+}
+
+impl Route {
+    /// Why the binding gives no gate to a pod that its Service selects; `None` where it gives one.
+    pub(crate) fn refusal(
+        &self,
+        pod_opted_out: bool,
+        service: &Service,
+        apis: &[BindingApi],
+    ) -> Option<Reason> {
+        let opted_out = pod_opted_out || service.opted_out || self.binding.opted_out;
+        of_api(self.binding.api, apis).or(match self.standing {
+            Reason::SelectorMismatch => opted_out.then_some(Reason::OptedOut),
+            standing => Some(standing),
+        })
+    }
+}
+
+impl Routes {
+    /// Whether a pod that is there, and is not opted out, lacks a gate that it would be given were it
+    /// created now.
+    ///
+    /// `present` are its gates under every prefix that is served: one under a former prefix lacks nothing.
+    pub fn lacks_gate<L: LabelSet>(
+        &self,
+        labels: &L,
+        present: &[GateName],
+        apis: &[BindingApi],
+    ) -> bool {
+        let mut selecting = self.selecting(labels).into_iter();
+        selecting.any(|(route, service)| {
+            route.refusal(false, service, apis).is_none()
+                && !present.iter().any(|gate| gate.is_of(&route.binding.name))
+        })
+    }
+
+    /// The Services, by name.
+    pub fn services(&self) -> impl Iterator<Item = (&Arc<str>, &Service)> {
+        self.services.iter()
+    }
+
+    /// A Service.
+    pub fn service(&self, name: &str) -> Option<&Service> {
+        self.services.get(name)
+    }
+
+    /// The bindings, in the order of their names.
+    pub fn bindings(&self) -> impl Iterator<Item = &Binding> {
+        self.bindings.values().map(|route| &route.binding)
+    }
+
+    /// A binding.
+    pub fn binding(&self, name: &Arc<str>, api: BindingApi) -> Option<&Binding> {
+        let route = self.bindings.get(&(name.clone(), api))?;
+        Some(&route.binding)
+    }
+
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.services.is_empty() && self.bindings.is_empty()
+    }
+
+    /// A Service was created or changed. Returns whether it is another than before.
+    pub fn apply_service(&mut self, name: &Arc<str>, service: Service) -> bool {
+        if self.services.get(name) == Some(&service) {
+            return false;
+        }
+        self.services.insert(name.clone(), service);
+        self.file(name);
+        true
+    }
+
+    /// A Service is gone. Returns whether it was there.
+    pub fn delete_service(&mut self, name: &Arc<str>) -> bool {
+        let known = self.services.remove(name).is_some();
+        self.file(name);
+        known
+    }
+
+    /// A binding was created or changed. Returns the former one.
+    pub fn apply_binding(&mut self, binding: Binding) -> Option<Binding> {
+        let former = self.delete_binding(&binding.name, binding.api);
+        let key = (binding.name.clone(), binding.api);
+        let service = binding.service.clone();
+        let standing = standing(&binding, self.services.get(&service));
+        *self.standings.entry((binding.api, standing)).or_default() += 1;
+        self.bindings
+            .insert(key.clone(), Route { binding, standing });
+        self.by_service
+            .entry(service.clone())
+            .or_default()
+            .insert(key);
+        self.file(&service);
+        former
+    }
+
+    /// A binding is gone. Returns it.
+    pub fn delete_binding(&mut self, name: &Arc<str>, api: BindingApi) -> Option<Binding> {
+        let key = (name.clone(), api);
+        let Route { binding, standing } = self.bindings.remove(&key)?;
+        uncount(&mut self.standings, (api, standing));
+        if let Some(of_service) = self.by_service.get_mut(&binding.service) {
+            of_service.remove(&key);
+            if of_service.is_empty() {
+                self.by_service.remove(&binding.service);
+            }
+        }
+        self.file(&binding.service);
+        Some(binding)
+    }
+
+    /// The bindings whose Service selects a pod with these labels, in the order of their names.
+    pub(crate) fn selecting(&self, labels: &impl LabelSet) -> Vec<(&Route, &Service)> {
+        let filed = self.by_label.iter();
+        let services = filed.filter_map(|(key, values)| values.get(labels.value(key)?));
+        let services = services.flatten();
+        let services = services.filter_map(|name| Some((name, self.services.get(name)?)));
+        let selecting = services.filter(|(_, service)| selects(&service.selector, labels));
+        let mut found: Vec<(&Route, &Service)> = selecting
+            .flat_map(|(name, service)| {
+                let keys = self.by_service.get(name).into_iter().flatten();
+                let routes = keys.filter_map(|key| self.bindings.get(key));
+                routes.map(move |route| (route, service))
+            })
+            .collect();
+        found.sort_unstable_by_key(|(route, _)| (&route.binding.name, route.binding.api));
+        found
+    }
+
+    /// The strongest reason of the bindings that do not select a pod.
+    pub(crate) fn strongest_of_others(
+        &self,
+        selecting: &[(&Route, &Service)],
+        apis: &[BindingApi],
+    ) -> Option<Reason> {
+        let others = self.standings.iter().filter(|(class, count)| {
+            let of_class =
+                |(route, _): &&(&Route, &Service)| (route.binding.api, route.standing) == **class;
+            **count > selecting.iter().filter(of_class).count()
+        });
+        others
+            .map(|(&(api, standing), _)| of_api(api, apis).unwrap_or(standing))
+            .min()
+    }
+
+    /// Every binding's name and API group with its standing, in the order of the names.
+    pub(crate) fn standings<'a>(
+        &'a self,
+        apis: &'a [BindingApi],
+    ) -> impl Iterator<Item = (&'a Binding, Reason)> {
+        self.bindings.values().map(|route| {
+            let reason = of_api(route.binding.api, apis).unwrap_or(route.standing);
+            (&route.binding, reason)
+        })
+    }
+
+    /// A Service, or the bindings of one, are others than before.
+    fn file(&mut self, name: &Arc<str>) {
+        self.take_out(name);
+        let Some(keys) = self.by_service.get(name) else {
+            return;
+        };
+        let service = self.services.get(name);
+        for key in keys {
+            let Some(route) = self.bindings.get_mut(key) else {
+                continue;
+            };
+            let now = standing(&route.binding, service);
+            if now != route.standing {
+                uncount(&mut self.standings, (key.1, route.standing));
+                *self.standings.entry((key.1, now)).or_default() += 1;
+                route.standing = now;
+            }
+        }
+        let selector = service.filter(|s| !s.external_name).map(|s| &s.selector);
+        // Under the pair that leads to the fewest: often all Services share one, such as
+        // `app.kubernetes.io/part-of`.
+        let fewest = selector.into_iter().flatten().min_by_key(|(key, value)| {
+            let of_key = self.by_label.get(*key);
+            of_key
+                .and_then(|values| values.get(*value))
+                .map_or(0, BTreeSet::len)
+        });
+        if let Some((key, value)) = fewest {
+            let values = self.by_label.entry(key.clone()).or_default();
+            values
+                .entry(value.clone())
+                .or_default()
+                .insert(name.clone());
+            self.filed
+                .insert(name.clone(), (key.clone(), value.clone()));
+        }
+    }
+
+    fn take_out(&mut self, name: &Arc<str>) {
+        let Some((key, value)) = self.filed.remove(name) else {
+            return;
+        };
+        let Some(values) = self.by_label.get_mut(&key) else {
+            return;
+        };
+        if let Some(names) = values.get_mut(&value) {
+            names.remove(name);
+            if names.is_empty() {
+                values.remove(&value);
+            }
+        }
+        if values.is_empty() {
+            self.by_label.remove(&key);
+        }
+    }
+}
+
+/// Why no binding of this API group gives a gate; `None` where they do.
+fn of_api(api: BindingApi, apis: &[BindingApi]) -> Option<Reason> {
+    (!apis.contains(&api)).then_some(Reason::ApiNotGated)
+}
+
+/// Why a binding gives no gate to pods that its Service does not select.
+fn standing(binding: &Binding, service: Option<&Service>) -> Reason {
+    match (binding.target_type, service) {
+        (None, _) => Reason::TargetTypeUnknown,
+        (Some(TargetType::Instance), _) => Reason::TargetTypeInstance,
+        (_, None) => Reason::ServiceMissing,
+        (_, Some(service)) if service.external_name => Reason::ServiceExternalName,
+        (_, Some(service)) if service.selector.is_empty() => Reason::ServiceWithoutSelector,
+        _ => Reason::SelectorMismatch,
+    }
+}
+
+fn uncount(standings: &mut BTreeMap<(BindingApi, Reason), usize>, class: (BindingApi, Reason)) {
+    if let Some(count) = standings.get_mut(&class) {
+        *count -= 1;
+        if *count == 0 {
+            standings.remove(&class);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

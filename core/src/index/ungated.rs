@@ -1,0 +1,180 @@
+//! How many pods of a namespace lack a gate.
+//!
+//! Pods without a gate are most of a large cluster, and any of them may come to lack one when a
+//! binding or Service changes or the namespace opts in. So of each there is a name and a shared
+//! [`Kind`], not a [`Pod`]: pods of one Deployment are of one kind, which is decided once for all.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::model::{Labels, Pod};
+use crate::names::GateName;
+use crate::selector::LabelSet;
+
+/// The pods of a namespace that could lack a gate, by their names and by their kinds.
+#[derive(Debug, Default)]
+pub(crate) struct Census {
+    pods: BTreeMap<Arc<str>, Arc<Kind>>,
+    kinds: BTreeMap<Arc<Kind>, Tally>,
+}
+
+/// What decides whether a pod lacks a gate.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Kind {
+    pub(crate) labels: PackedLabels,
+    /// Its gates that are ours to serve.
+    pub(crate) gates: Box<[GateName]>,
+}
+
+/// The pods of one kind.
+#[derive(Debug, Default)]
+struct Tally {
+    pods: usize,
+    /// Whether they lack a gate; `None` until that is decided.
+    lacking: Option<bool>,
+}
+
+impl Kind {
+    /// `None` where the pod cannot lack a gate: it is at its end, or opted out.
+    fn of(pod: &Pod) -> Option<Self> {
+        (pod.is_live() && !pod.opted_out).then(|| Self {
+            labels: PackedLabels::new(&pod.labels),
+            gates: pod.gates.iter().map(|(gate, _)| gate.clone()).collect(),
+        })
+    }
+}
+
+impl Census {
+    /// A pod was created or changed. Returns whether its kind did.
+    pub(crate) fn apply(&mut self, pod: &Pod) -> bool {
+        let name = &pod.key.name;
+        let kind = Kind::of(pod);
+        if self.pods.get(name).map(Arc::as_ref) == kind.as_ref() {
+            return false;
+        }
+        self.delete(name);
+        if let Some(kind) = kind {
+            let known = self.kinds.get_key_value(&kind);
+            let kind = known.map_or_else(|| Arc::new(kind), |(known, _)| known.clone());
+            self.kinds.entry(kind.clone()).or_default().pods += 1;
+            self.pods.insert(name.clone(), kind);
+        }
+        true
+    }
+
+    /// A pod is gone. Returns whether it was here.
+    pub(crate) fn delete(&mut self, name: &str) -> bool {
+        let Some(kind) = self.pods.remove(name) else {
+            return false;
+        };
+        if let Some(tally) = self.kinds.get_mut(&kind) {
+            tally.pods -= 1;
+            if tally.pods == 0 {
+                self.kinds.remove(&kind);
+            }
+        }
+        true
+    }
+
+    /// A binding or a Service changed: what was decided may be so no more.
+    pub(crate) fn reopen(&mut self) {
+        self.kinds.values_mut().for_each(|t| t.lacking = None);
+    }
+
+    /// The number of pods of the kinds that lack a gate. Asks only about kinds that are undecided.
+    pub(crate) fn count(&mut self, lacks: impl Fn(&Kind) -> bool) -> usize {
+        let count = |(kind, tally): (&Arc<Kind>, &mut Tally)| {
+            let lacking = *tally.lacking.get_or_insert_with(|| lacks(kind));
+            if lacking { tally.pods } else { 0 }
+        };
+        self.kinds.iter_mut().map(count).sum()
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.pods.keys()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pods.is_empty()
+    }
+}
+
+/// Labels in one piece of memory: a StatefulSet's pods each have their own. Kubernetes allows no NUL in
+/// them, which ends each key and each value here.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PackedLabels(Box<str>);
+
+impl PackedLabels {
+    fn new(labels: &Labels) -> Self {
+        let words = labels.iter().flat_map(|(key, value)| [key, value]);
+        let packed: String = words.flat_map(|word| [word, "\0"]).collect();
+        Self(packed.into())
+    }
+}
+
+impl LabelSet for PackedLabels {
+    fn value(&self, key: &str) -> Option<&str> {
+        let mut words = self.0.split_terminator('\0');
+        while let (Some(found), Some(value)) = (words.next(), words.next()) {
+            if found == key {
+                return Some(value);
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::fixtures::pod;
+
+    #[test]
+    fn packed_labels_are_found_by_their_keys_alone() {
+        let web = pod("web-1").label("app", "web").label("tier", "");
+        let packed = PackedLabels::new(&web.labels);
+        assert_eq!(packed.value("app"), Some("web"));
+        assert_eq!(packed.value("tier"), Some(""));
+        assert_eq!((packed.value("web"), packed.value("")), (None, None));
+        let nothing = PackedLabels::new(&Labels::new());
+        assert_eq!((nothing.value("app"), nothing.value("")), (None, None));
+    }
+
+    #[test]
+    fn pods_of_one_kind_are_decided_once_until_something_changes() {
+        let mut census = Census::default();
+        for name in ["web-1", "web-2", "web-3"] {
+            census.apply(&pod(name).label("app", "web"));
+        }
+        census.apply(&pod("db-1").label("app", "db"));
+        let asked = Cell::new(0);
+        let lacks = |kind: &Kind| {
+            asked.set(asked.get() + 1);
+            kind.labels.value("app") == Some("web")
+        };
+        assert_eq!((census.count(lacks), asked.get()), (3, 2));
+        census.delete("web-1");
+        assert_eq!((census.count(lacks), asked.get()), (2, 2));
+        census.reopen();
+        assert_eq!((census.count(lacks), asked.get()), (2, 4));
+    }
+
+    #[test]
+    fn a_pod_that_changes_is_counted_as_what_it_is_now() {
+        let mut census = Census::default();
+        let web = || pod("web-1").label("app", "web");
+        assert!(census.apply(&web()));
+        assert!(!census.apply(&web().version("2").ip("10.0.0.1")));
+        assert!(census.apply(&web().gate("web")));
+        assert_eq!(census.count(|kind| !kind.gates.is_empty()), 1);
+        let ended = Pod {
+            terminating: true,
+            ..web()
+        };
+        assert!(census.apply(&ended) && census.is_empty());
+        assert!(!census.delete("web-1"));
+        assert_eq!(census.count(|_| true), 0);
+    }
+}

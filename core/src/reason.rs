@@ -1,0 +1,141 @@
+//! Why something was decided as it was, or is not decided yet: the one vocabulary of reasons.
+//!
+//! Audit annotations, metrics, logs, conditions and Events take their words from here, and
+//! `docs/reasons.md` is the table of them. Words that the incumbent or ELB gave stand in
+//! [`crate::gates::condition`]: a condition repeats ELB's own reason where ELB gave one.
+
+use std::fmt;
+
+/// One reason: its word, a sentence, and what the reader can do.
+macro_rules! reasons {
+    ($($name:ident: $sentence:literal, $remedy:literal;)+) => {
+        /// Why something was decided as it was, or is not decided yet.
+        ///
+        /// The order of the first ones, up to [`Reason::NoBinding`], is the precedence of the pod
+        /// hook: an admission takes the first reason that any of its bindings has.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Reason {
+            $(#[doc = $sentence] $name,)+
+        }
+
+        impl Reason {
+            /// All of them, in their order.
+            pub const ALL: &'static [Self] = &[$(Self::$name),+];
+
+            /// The word in audit annotations, metrics, logs, conditions and Events.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)+
+                }
+            }
+
+            /// What it means, in a sentence.
+            ///
+            /// ```
+            /// use targetgate_core::reason::Reason;
+            ///
+            /// let reason = Reason::ServiceMissing;
+            /// assert_eq!(reason.as_str(), "ServiceMissing");
+            /// assert_eq!(reason.sentence(), "The binding's Service does not exist.");
+            /// assert!(reason.remedy().starts_with("Create the Service"));
+            /// ```
+            pub fn sentence(self) -> &'static str {
+                match self {
+                    $(Self::$name => $sentence,)+
+                }
+            }
+
+            /// What the reader can do about it; empty where there is nothing to do.
+            pub fn remedy(self) -> &'static str {
+                match self {
+                    $(Self::$name => $remedy,)+
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    // The pod hook, by precedence.
+    Injected: "The gate was added.", "";
+    AlreadyInjected: "The pod had the gate already.", "";
+    OptedOut: "`targetgate.dev/gate: \"false\"` on the Pod, Service or binding opts it out.",
+        "Remove the annotation, and create the pod anew.";
+    SelectorMismatch: "The binding's Service does not select the pod.",
+        "Compare the Service's selector with the pod's labels.";
+    ServiceMissing: "The binding's Service does not exist.",
+        "Create the Service, or mend `spec.serviceRef.name` of the binding.";
+    ServiceExternalName: "The binding's Service is an `ExternalName`, which reaches no pod.",
+        "Bind a Service with a selector.";
+    ServiceWithoutSelector: "The binding's Service has no selector, so it selects no pod.",
+        "Give the Service a selector.";
+    TargetTypeUnknown: "The binding has no `targetType` yet.",
+        "Set `spec.targetType`, or create the binding anew while the hooks of bindings run.";
+    TargetTypeInstance: "The binding registers nodes, not pods.", "";
+    ApiNotGated: "`--gate-apis` leaves out the binding's API group.",
+        "Add the API group to `--gate-apis`.";
+    NoBinding: "The namespace has no binding.", "Create the binding before its pods.";
+
+    // The pod hook, where it did not decide about gates.
+    NotPodCreate: "The review is not about the creation of a v1 Pod.",
+        "Compare the webhook's rules with those that are shipped.";
+    NotReady: "Bindings or Services are not known yet: targetgate has just started.",
+        "Create the pod anew.";
+    BadReview: "The review cannot be read, or is of another version.",
+        "Look at the warning: it names the place.";
+    BadObject: "The object cannot be read as a Pod.", "Look at the warning: it names the field.";
+    Overloaded: "Too many reviews were in progress.", "Create the pod anew; raise the replicas.";
+    Internal: "The hook failed inside.", "Report it, with the log.";
+
+    // The hooks of bindings.
+    NotReviewed: "The operation, or the subresource, is not reviewed.", "";
+    Malformed: "The binding cannot be read.", "Mend the field that the message names.";
+    Unchanged: "The update leaves the spec as it was.", "";
+    UpdateNotDefaulted: "Updates get no defaults.", "";
+    Complete: "Nothing was left to fill in.", "";
+    Defaulted: "Absent fields were filled in.", "";
+    Incomplete: "An absent field cannot be filled in.", "Set the field that the message names.";
+    Valid: "Every rule holds.", "";
+    Invalid: "Some rule does not hold.", "Mend the fields that the message names.";
+    AwsUnavailable: "AWS did not answer.", "Look at the warning: it names the call and the remedy.";
+
+    // Why a gate opens.
+    Healthy: "ELB says that the target is healthy.", "";
+    BindingGone: "No binding of the gate's name is there.", "";
+    ServiceGone: "The binding's Service is not there, or has no such port.", "";
+    NotSelected: "The binding's Service does not select the pod.", "";
+
+    // Why a gate is closed.
+    NotHealthy: "ELB says something else than healthy.",
+        "Look at the condition: its reason and message are ELB's own.";
+    PortNotFound: "The Service's `targetPort` is a name that no container of the pod has.",
+        "Name the container's port, or mend the Service's `targetPort`.";
+    AddressNotFound: "The pod has no address of the target group's IP address type.",
+        "Bind a group of the pod's address family.";
+    TargetGroupNotFound: "AWS does not have the target group.",
+        "Create a binding to a group that exists, or delete this one.";
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn each_reason_has_a_word_of_its_own_and_a_sentence() {
+        let words: BTreeSet<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        assert_eq!(words.len(), Reason::ALL.len());
+        for reason in Reason::ALL {
+            assert!(reason.sentence().ends_with('.'), "{reason}");
+            let remedy = reason.remedy();
+            assert!(remedy.is_empty() || remedy.ends_with('.'), "{reason}");
+        }
+    }
+}

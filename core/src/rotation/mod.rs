@@ -1,0 +1,294 @@
+//! Certificates of our own: which step comes next, so that at every moment every API server trusts
+//! whatever leaf any replica may serve.
+//!
+//! The order is the point. A new CA and its leaf are first *staged* in the Secret; the CA joins the
+//! `caBundle` of every webhook configuration beside the old; that is read back from each of them; the
+//! API servers are given time to see it; only then does the leaf move to the keys that replicas serve.
+//! The old CA leaves the bundles when the last leaf that it signed has expired. Each step is one write
+//! that its object's `resourceVersion` guards, and the next is decided on what is read, not on what is
+//! remembered: whoever leads goes on from wherever a crash has left off.
+//!
+//! [`takes`] is the second guard, on the other side: a replica that serves a leaf which API servers
+//! trust goes over to another only when they have long enough trusted that, too.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+mod lifetimes;
+mod record;
+mod serving;
+#[cfg(test)]
+mod tests;
+
+pub use crate::rotation::lifetimes::{Lifetimes, LifetimesError, NoShare, Share, Validity};
+pub use crate::rotation::record::{
+    Authority, Ca, Fingerprint, Former, Leaf, Pair, PrivateKey, Record,
+};
+pub use crate::rotation::serving::{Standing, takes};
+
+/// CAs of before, beyond which none is adopted: bundles are somebody else's text.
+const MAX_FORMER: usize = 16;
+
+/// What a `caBundle` holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Bundle {
+    /// The certificates that can be read.
+    pub cas: Vec<Ca>,
+    /// Whether that is all of it: an API server may take a bundle with anything else for broken.
+    pub sound: bool,
+}
+
+/// A webhook configuration, as it was read back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Configuration {
+    /// The bundle of each of its webhooks; none where the configuration is absent.
+    pub bundles: Vec<Bundle>,
+    /// How long it is known to have been as it is.
+    pub unchanged_for: Duration,
+}
+
+/// All that a step is decided on. The configurations must have been read *before* the Secret: then a
+/// bundle that somebody made for a newer Secret is never put back to an older one's, because the
+/// configuration has another `resourceVersion` by then.
+#[derive(Debug, Clone)]
+pub struct Situation<'a> {
+    /// The wall clock.
+    pub now: Timestamp,
+    /// The Secret; `None` where there is none.
+    pub record: Option<&'a Record>,
+    /// Every webhook configuration of ours; `None` while one of them cannot be read.
+    pub configurations: Option<&'a [Configuration]>,
+    /// The CAs that this process has read from the Secret before ([`Record::signers`]).
+    pub remembered: &'a [Former],
+}
+
+/// Why a certificate is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Why {
+    /// There is none that can be read, or its key is broken.
+    Unusable,
+    /// The CA beside it has not signed it.
+    Foreign,
+    /// It is not good for all our names.
+    Names,
+    /// So much of its life is over that it is time.
+    Due,
+}
+
+impl Why {
+    /// In words, for logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unusable => "none that can be used",
+            Self::Foreign => "somebody else's",
+            Self::Names => "not for all our names",
+            Self::Due => "due",
+        }
+    }
+}
+
+/// How the Secret is to change.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Change {
+    /// Create it: [`Record::new`].
+    Create,
+    /// Leaves may be in use whose CAs it does not name: [`Record::adopted`].
+    Adopt(Vec<Former>),
+    /// [`Record::forgotten`].
+    Forget,
+    /// Sign a leaf with the CA of now: [`Record::signed`].
+    Sign(Why),
+    /// Make a CA and a leaf: [`Record::staged`].
+    Stage(Why),
+    /// [`Record::promoted`].
+    Promote,
+}
+
+/// The next step.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// Change the Secret.
+    Secret(Change),
+    /// Write [`Record::trusted`] into every bundle of the configuration with this index.
+    Trust(usize),
+    /// What is staged is in every bundle, and API servers may not all have seen it for this long.
+    Wait(Duration),
+    /// Nothing before then.
+    Rest(Timestamp),
+}
+
+/// Says what to do next.
+pub fn next(situation: &Situation<'_>, lifetimes: &Lifetimes) -> Step {
+    let Some(record) = situation.record else {
+        return Step::Secret(Change::Create);
+    };
+    let now = situation.now;
+    let change = adopts(situation, record, lifetimes).or_else(|| signs(now, record, lifetimes));
+    if let Some(change) = change {
+        return Step::Secret(change);
+    }
+    let Some(configurations) = situation.configurations else {
+        return Step::Rest(rest(now, record, lifetimes));
+    };
+    if let Some(index) = untrusting(configurations, record) {
+        return Step::Trust(index);
+    }
+    if let Some(why) = stages(now, record, lifetimes) {
+        return Step::Secret(Change::Stage(why));
+    }
+    if record.staged.is_none() {
+        // Last of all: it changes the bundles, which must not change while others wait for them.
+        return match forgets(now, record, lifetimes) {
+            Some(change) => Step::Secret(change),
+            None => Step::Rest(rest(now, record, lifetimes)),
+        };
+    }
+    match lifetimes
+        .seen_after
+        .saturating_sub(unchanged_for(configurations))
+    {
+        Duration::ZERO => Step::Secret(Change::Promote),
+        more => Step::Wait(more),
+    }
+}
+
+/// A CA that the Secret does not name may have signed what a replica serves: where the Secret was lost
+/// or is broken any CA in a bundle, otherwise those that this process remembers.
+fn adopts(situation: &Situation<'_>, record: &Record, lifetimes: &Lifetimes) -> Option<Change> {
+    let now = situation.now;
+    let known: BTreeSet<_> = record.trusted().into_iter().map(|ca| ca.id).collect();
+    let damaged = record.authority.is_none() || record.former.is_none();
+    let remembered = situation.remembered.iter().cloned();
+    let found = damaged
+        .then(|| in_bundles(situation))
+        .into_iter()
+        .flatten()
+        .map(|ca| {
+            let served = record.leaf.as_ref().map(|leaf| leaf.validity.not_after);
+            let at_most = served.max(Some(lifetimes.latest_leaf(now)));
+            Former {
+                last_leaf: at_most.unwrap_or(now).min(ca.validity.not_after),
+                ca,
+            }
+        });
+    let mut seen = known;
+    let places = MAX_FORMER.saturating_sub(record.former.iter().flatten().count());
+    let adopted: Vec<Former> = remembered
+        .chain(found)
+        .filter(|former| !former.is_over(now, lifetimes) && seen.insert(former.ca.id))
+        .take(places)
+        .collect();
+    let unnamed = record.former.is_none() && situation.configurations.is_some();
+    let due = unnamed || !adopted.is_empty();
+    due.then_some(Change::Adopt(adopted))
+}
+
+fn in_bundles(situation: &Situation<'_>) -> Vec<Ca> {
+    let configurations = situation.configurations.iter().copied().flatten();
+    let bundles = configurations.flat_map(|configuration| &configuration.bundles);
+    bundles.flat_map(|bundle| &bundle.cas).cloned().collect()
+}
+
+fn forgets(now: Timestamp, record: &Record, lifetimes: &Lifetimes) -> Option<Change> {
+    let mut former = record.former.iter().flatten();
+    let over = former.any(|former| former.is_over(now, lifetimes));
+    over.then_some(Change::Forget)
+}
+
+/// A leaf is signed without ado where the CA of now can do it: every bundle has that already.
+fn signs(now: Timestamp, record: &Record, lifetimes: &Lifetimes) -> Option<Change> {
+    let authority = record.signer(now)?;
+    let why = match &record.leaf {
+        None => Some(Why::Unusable),
+        Some(leaf) if !leaf.signed => Some(Why::Foreign),
+        Some(leaf) if !leaf.fits => Some(Why::Names),
+        Some(leaf) => {
+            let gained = lifetimes.of_leaf(now, authority.ca.validity).not_after;
+            // At the end of the CA's life another leaf would be no better.
+            let better = gained > leaf.validity.not_after;
+            // Another CA brings a leaf along, if it gets through.
+            let at = match record.staged.is_some() || is_due(now, authority, lifetimes) {
+                true => lifetimes.last_call(leaf.validity),
+                false => lifetimes.renewal(leaf.validity),
+            };
+            (better && now >= at).then_some(Why::Due)
+        }
+    };
+    why.map(Change::Sign)
+}
+
+fn is_due(now: Timestamp, authority: &Authority, lifetimes: &Lifetimes) -> bool {
+    now >= lifetimes.renewal(authority.ca.validity)
+}
+
+/// The first configuration with a bundle that holds something else than it should. Where there is no
+/// CA yet, no bundle is touched.
+fn untrusting(configurations: &[Configuration], record: &Record) -> Option<usize> {
+    let wanted: BTreeSet<_> = record.trusted().into_iter().map(|ca| ca.id).collect();
+    if wanted.is_empty() {
+        return None;
+    }
+    let right = |bundle: &Bundle| {
+        let held = bundle.cas.iter().map(|ca| ca.id);
+        bundle.sound && held.collect::<BTreeSet<_>>() == wanted
+    };
+    configurations
+        .iter()
+        .position(|configuration| !configuration.bundles.iter().all(right))
+}
+
+fn stages(now: Timestamp, record: &Record, lifetimes: &Lifetimes) -> Option<Why> {
+    if record.staged.is_some() {
+        return record.is_stale(now).then_some(Why::Unusable);
+    }
+    match record.signer(now) {
+        None => Some(Why::Unusable),
+        Some(authority) => (now >= lifetimes.renewal(authority.ca.validity)).then_some(Why::Due),
+    }
+}
+
+/// When the next thing is due, given that nothing is now.
+fn rest(now: Timestamp, record: &Record, lifetimes: &Lifetimes) -> Timestamp {
+    let leaf = record.leaf.iter().flat_map(|leaf| {
+        let validity = leaf.validity;
+        [lifetimes.renewal(validity), lifetimes.last_call(validity)]
+    });
+    let authority = record.authority.iter();
+    let authority = authority.map(|a| lifetimes.renewal(a.ca.validity));
+    let former = record.former.iter().flatten();
+    let former = former.map(|former| lifetimes.over(former.last_leaf));
+    let later = leaf.chain(authority).chain(former).filter(|at| *at > now);
+    later.min().unwrap_or(Timestamp::MAX)
+}
+
+/// What this process should remember after it has read a Secret: the CAs of before, until their last
+/// leaf has expired, with those that the Secret names.
+pub fn remember(
+    remembered: Vec<Former>,
+    record: &Record,
+    now: Timestamp,
+    lifetimes: &Lifetimes,
+) -> Vec<Former> {
+    let mut seen = BTreeSet::new();
+    record
+        .signers()
+        .chain(remembered)
+        .filter(|former| !former.is_over(now, lifetimes) && seen.insert(former.ca.id))
+        .take(MAX_FORMER)
+        .collect()
+}
+
+/// For how long all of these have been as they are.
+pub fn unchanged_for(configurations: &[Configuration]) -> Duration {
+    let each = configurations.iter().map(|c| c.unchanged_for);
+    each.min().unwrap_or(Duration::MAX)
+}
+
+/// A bundle's text: its certificates one after the other.
+pub fn pem(cas: &[&Ca]) -> Arc<str> {
+    let texts: Vec<&str> = cas.iter().map(|ca| ca.pem.trim_end()).collect();
+    format!("{}\n", texts.join("\n")).into()
+}

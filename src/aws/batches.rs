@@ -1,0 +1,414 @@
+//! Who waits for which description, and which of them the next call asks about.
+//!
+//! Plain data with the time passed in. A *lane* holds what one call may ask about together: one
+//! account and Region, one role, ARNs or names. Each waits for its own token of the budget.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use targetgate_core::elb::query::{DescribeError, GroupQuery, GroupSelector};
+use targetgate_core::model::TargetGroup;
+use targetgate_core::names::{AssumedRole, Quota};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::aws::client::ArnsOrNames;
+use crate::aws::error::{ElbError, ElbErrorKind};
+
+/// Ids that `DescribeTargetGroups` is asked about in one call.
+pub(super) const MAX_BATCH: usize = 20;
+/// Callers that may wait at a time.
+pub(super) const MAX_WAITING: usize = 4096;
+/// How long the first caller waits for company.
+const GATHER: Duration = Duration::from_millis(5);
+/// Calls of one lane that are out at a time: what comes meanwhile gathers into fuller batches.
+const MAX_OUT: usize = 4;
+/// Attempts for an id that meet no answer or an inner error of AWS.
+const MAX_FAILURES: u32 = 3;
+/// The first pause after a failed attempt; it doubles up to the last.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause after a failed attempt.
+const LAST_PAUSE: Duration = Duration::from_secs(2);
+
+/// What a caller gets.
+pub(super) type Answer = Result<Arc<TargetGroup>, DescribeError>;
+
+/// What one call may ask about together.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct LaneKey {
+    /// What the calls are paid from.
+    pub(super) quota: Quota,
+    role: Option<AssumedRole>,
+    names: bool,
+}
+
+/// One call to make: [`Queue::settle`] wants it back.
+#[derive(Debug)]
+pub(super) struct Batch {
+    lane: LaneKey,
+    queries: Vec<GroupQuery>,
+    /// Half of a batch that failed: never joined with others, or its bad id would fail them too.
+    split: bool,
+}
+
+impl Batch {
+    /// The Region to ask; `None` for the SDK's default.
+    pub(super) fn region(&self) -> Option<&str> {
+        let region = self.lane.quota.region();
+        (!region.is_empty()).then_some(region)
+    }
+
+    /// The role to ask as.
+    pub(super) fn role(&self) -> Option<&AssumedRole> {
+        self.lane.role.as_ref()
+    }
+
+    /// What to ask about.
+    pub(super) fn ids(&self) -> ArnsOrNames {
+        let selectors = self.queries.iter().map(|query| &query.selector);
+        if self.lane.names {
+            ArnsOrNames::Names(
+                selectors
+                    .filter_map(|selector| match selector {
+                        GroupSelector::Name(name) => Some(name.clone()),
+                        GroupSelector::Arn(_) => None,
+                    })
+                    .collect(),
+            )
+        } else {
+            ArnsOrNames::Arns(
+                selectors
+                    .filter_map(|selector| match selector {
+                        GroupSelector::Arn(arn) => Some(arn.clone()),
+                        GroupSelector::Name(_) => None,
+                    })
+                    .collect(),
+            )
+        }
+    }
+}
+
+/// What waits to be asked about together.
+#[derive(Debug)]
+struct Lane {
+    fresh: VecDeque<GroupQuery>,
+    halves: VecDeque<Vec<GroupQuery>>,
+    /// When the first of `fresh` came.
+    since: Instant,
+    /// Pause after a failure.
+    not_before: Instant,
+    /// Failures in a row.
+    failures: u32,
+    out: usize,
+    /// It waits for a token.
+    claimed: bool,
+}
+
+/// The callers of one query.
+#[derive(Debug, Default)]
+struct Callers {
+    answers: Vec<oneshot::Sender<Answer>>,
+    failures: u32,
+    last: Option<ElbError>,
+}
+
+/// All that waits.
+#[derive(Debug)]
+pub(super) struct Queue {
+    /// The SDK's own Region, in which names are looked up; empty where there is none.
+    home: String,
+    lanes: BTreeMap<LaneKey, Lane>,
+    callers: HashMap<GroupQuery, Callers>,
+    waiting: usize,
+}
+
+impl Queue {
+    /// Nobody waits yet.
+    pub(super) fn new(home: Option<&str>) -> Self {
+        Self {
+            home: home.unwrap_or_default().to_owned(),
+            lanes: BTreeMap::new(),
+            callers: HashMap::new(),
+            waiting: 0,
+        }
+    }
+
+    /// Puts a caller in; one who asks what is asked already joins that. `None` when too many wait.
+    pub(super) fn push(
+        &mut self,
+        query: &GroupQuery,
+        now: Instant,
+    ) -> Option<oneshot::Receiver<Answer>> {
+        if self.waiting >= MAX_WAITING {
+            return None;
+        }
+        let (answer, receiver) = oneshot::channel();
+        self.waiting += 1;
+        if let Some(callers) = self.callers.get_mut(query) {
+            callers.answers.push(answer);
+            return Some(receiver);
+        }
+        let callers = self.callers.entry(query.clone()).or_default();
+        callers.answers.push(answer);
+        let lane = self
+            .lanes
+            .entry(lane_key(query, &self.home))
+            .or_insert_with(|| Lane {
+                fresh: VecDeque::new(),
+                halves: VecDeque::new(),
+                since: now,
+                not_before: now,
+                failures: 0,
+                out: 0,
+                claimed: false,
+            });
+        if lane.fresh.is_empty() {
+            lane.since = now;
+        }
+        lane.fresh.push_back(query.clone());
+        Some(receiver)
+    }
+
+    /// When there is another call to make; `None` while there is none.
+    pub(super) fn ready_at(&self) -> Option<Instant> {
+        let unclaimed = self.lanes.values().filter(|lane| !lane.claimed);
+        unclaimed.filter_map(Lane::ready_at).min()
+    }
+
+    /// The lanes that have a call to make and wait for no token yet: from now on they do.
+    pub(super) fn claim(&mut self, now: Instant) -> Vec<LaneKey> {
+        let lanes = self.lanes.iter_mut();
+        let ready = lanes.filter(|(_, lane)| !lane.claimed && lane.is_ready(now));
+        let claimed = ready.map(|(key, lane)| {
+            lane.claimed = true;
+            key.clone()
+        });
+        claimed.collect()
+    }
+
+    /// The next call to make in a lane that has got its token; `None` where there is none any more. What
+    /// nobody waits for any more is dropped.
+    pub(super) fn next(&mut self, key: &LaneKey, now: Instant) -> Option<Batch> {
+        self.lanes.get_mut(key)?.claimed = false;
+        loop {
+            let lane = self.lanes.get_mut(key)?;
+            if !lane.is_ready(now) {
+                return None;
+            }
+            let (mut queries, split) = match lane.halves.pop_front() {
+                Some(half) => (half, true),
+                None => {
+                    let count = lane.fresh.len().min(MAX_BATCH);
+                    (lane.fresh.drain(..count).collect(), false)
+                }
+            };
+            queries.retain(|query| wanted(&mut self.callers, &mut self.waiting, query));
+            if queries.is_empty() {
+                self.drop_idle(key);
+                continue;
+            }
+            if let Some(lane) = self.lanes.get_mut(key) {
+                lane.out += 1;
+            }
+            return Some(Batch {
+                lane: key.clone(),
+                queries,
+                split,
+            });
+        }
+    }
+
+    /// Takes in how a call ended: answers callers, splits, or tries again later. `jitter`, from 0 to
+    /// 1, spreads the pause before that.
+    ///
+    /// Returns the answers to keep.
+    pub(super) fn settle(
+        &mut self,
+        batch: Batch,
+        result: Result<Vec<TargetGroup>, ElbError>,
+        now: Instant,
+        jitter: f64,
+    ) -> Vec<(GroupQuery, Arc<TargetGroup>)> {
+        let key = batch.lane.clone();
+        if let Some(lane) = self.lanes.get_mut(&key) {
+            lane.out -= 1;
+        }
+        let found = match result {
+            Ok(groups) => self.answer(batch, groups),
+            Err(error) => {
+                self.fail(batch, &error, now, jitter);
+                Vec::new()
+            }
+        };
+        self.drop_idle(&key);
+        found
+    }
+
+    /// Why a caller whose deadline has come got no answer.
+    pub(super) fn why_late(&self, query: &GroupQuery) -> DescribeError {
+        let last = self
+            .callers
+            .get(query)
+            .and_then(|callers| callers.last.as_ref());
+        last.map_or(DescribeError::TimedOut, DescribeError::from)
+    }
+
+    fn answer(
+        &mut self,
+        batch: Batch,
+        groups: Vec<TargetGroup>,
+    ) -> Vec<(GroupQuery, Arc<TargetGroup>)> {
+        if let Some(lane) = self.lanes.get_mut(&batch.lane) {
+            lane.failures = 0;
+        }
+        let groups: Vec<_> = groups.into_iter().map(Arc::new).collect();
+        let mut found = Vec::new();
+        for query in batch.queries {
+            let group = groups.iter().find(|group| query.selector.is(group));
+            let answer = group.cloned().ok_or(DescribeError::NotFound);
+            self.reply(&query, &answer);
+            found.extend(answer.ok().map(|group| (query, group)));
+        }
+        found
+    }
+
+    fn fail(&mut self, batch: Batch, error: &ElbError, now: Instant, jitter: f64) {
+        let one_id_may_be_bad =
+            error.kind == ElbErrorKind::GroupNotFound || error.code == "ValidationError";
+        match error.kind {
+            _ if one_id_may_be_bad && batch.queries.len() > 1 => self.split(batch),
+            ElbErrorKind::Throttled => self.retry(batch, now, jitter, error, u32::MAX),
+            ElbErrorKind::Timeout | ElbErrorKind::Unreachable | ElbErrorKind::Other => {
+                self.retry(batch, now, jitter, error, MAX_FAILURES);
+            }
+            ElbErrorKind::GroupNotFound
+            | ElbErrorKind::Denied
+            | ElbErrorKind::NoCredentials
+            | ElbErrorKind::Invalid => {
+                let answer = Err(DescribeError::from(error));
+                for query in batch.queries {
+                    self.reply(&query, &answer);
+                }
+            }
+        }
+    }
+
+    fn split(&mut self, batch: Batch) {
+        let Some(lane) = self.lanes.get_mut(&batch.lane) else {
+            return;
+        };
+        lane.failures = 0;
+        let mut first = batch.queries;
+        let second = first.split_off(first.len() / 2);
+        lane.halves.extend([first, second]);
+    }
+
+    /// Puts the ids back that failed fewer than `limit` times, and gives the others up.
+    fn retry(&mut self, batch: Batch, now: Instant, jitter: f64, error: &ElbError, limit: u32) {
+        let mut again = Vec::new();
+        for query in batch.queries {
+            let Some(callers) = self.callers.get_mut(&query) else {
+                continue;
+            };
+            if limit < u32::MAX {
+                callers.failures += 1;
+            }
+            if callers.failures < limit {
+                callers.last = Some(error.clone());
+                again.push(query);
+            } else {
+                self.reply(&query, &Err(error.into()));
+            }
+        }
+        if again.is_empty() {
+            return;
+        }
+        let Some(lane) = self.lanes.get_mut(&batch.lane) else {
+            return;
+        };
+        // Calls that were out together fail together: that is one failure, with one pause.
+        if now >= lane.not_before {
+            let pause = FIRST_PAUSE * 2_u32.pow(lane.failures.min(8));
+            lane.not_before = now + pause.min(LAST_PAUSE).mul_f64(0.5 + jitter / 2.0);
+            lane.failures = lane.failures.saturating_add(1);
+        }
+        if batch.split {
+            lane.halves.push_front(again);
+        } else {
+            for query in again.into_iter().rev() {
+                lane.fresh.push_front(query);
+            }
+        }
+    }
+
+    fn reply(&mut self, query: &GroupQuery, answer: &Answer) {
+        let Some(callers) = self.callers.remove(query) else {
+            return;
+        };
+        self.waiting -= callers.answers.len();
+        for caller in callers.answers {
+            // A caller whose deadline has come is no longer there.
+            let _ = caller.send(answer.clone());
+        }
+    }
+
+    fn drop_idle(&mut self, key: &LaneKey) {
+        if self
+            .lanes
+            .get(key)
+            .is_some_and(|lane| lane.is_empty() && lane.out == 0)
+        {
+            self.lanes.remove(key);
+        }
+    }
+}
+
+impl Lane {
+    fn is_empty(&self) -> bool {
+        self.fresh.is_empty() && self.halves.is_empty()
+    }
+
+    fn is_ready(&self, now: Instant) -> bool {
+        self.ready_at().is_some_and(|at| at <= now)
+    }
+
+    fn ready_at(&self) -> Option<Instant> {
+        if self.is_empty() || self.out >= MAX_OUT {
+            return None;
+        }
+        let gathered = if self.halves.is_empty() && self.fresh.len() < MAX_BATCH {
+            self.since + GATHER
+        } else {
+            self.since
+        };
+        Some(gathered.max(self.not_before))
+    }
+}
+
+/// Whether anyone still waits for a query; if not, it is forgotten.
+fn wanted(
+    callers: &mut HashMap<GroupQuery, Callers>,
+    waiting: &mut usize,
+    query: &GroupQuery,
+) -> bool {
+    let Some(asking) = callers.get_mut(query) else {
+        return false;
+    };
+    let before = asking.answers.len();
+    asking.answers.retain(|answer| !answer.is_closed());
+    *waiting -= before - asking.answers.len();
+    let wanted = !asking.answers.is_empty();
+    if !wanted {
+        callers.remove(query);
+    }
+    wanted
+}
+
+fn lane_key(query: &GroupQuery, home: &str) -> LaneKey {
+    LaneKey {
+        quota: query.quota(home),
+        role: query.role.clone(),
+        names: matches!(query.selector, GroupSelector::Name(_)),
+    }
+}

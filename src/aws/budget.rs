@@ -1,0 +1,342 @@
+//! How often this process may call the ELBv2 API.
+//!
+//! AWS throttles by a token bucket per account and Region that all callers share, so the process
+//! keeps one of its own for each, and one for all of its calls: [`Buckets`]. It spends one token of both
+//! for each attempt on the wire. Admissions have someone waiting with a timeout, so they go before the
+//! health loop and have a share of each bucket that the loop does not touch.
+//! Source: <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/throttling.html>
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use targetgate_core::elb::buckets::{Admissions, Buckets, Limits, Wish};
+use targetgate_core::names::Quota;
+use tokio::time::sleep;
+
+use crate::clock;
+use crate::metrics::Metrics;
+
+/// The one budget of the process; cheap to clone.
+#[derive(Clone)]
+pub struct Budget {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    state: Mutex<State>,
+    metrics: Arc<Metrics>,
+}
+
+struct State {
+    buckets: Buckets,
+    /// The lines in which someone stands.
+    lines: BTreeMap<Quota, Line>,
+}
+
+/// Admissions that wait for a call in one account and Region.
+#[derive(Default)]
+struct Line {
+    waiting: u32,
+    /// Held by the first in the line: a fair lock serves the others in the order they came.
+    first: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl State {
+    fn admissions(&mut self, quota: &Quota, now: Instant) -> Admissions {
+        let buckets = &mut self.buckets;
+        let lines = self.lines.iter();
+        let held_up = lines.map(|(quota, line)| buckets.ready(quota, line.waiting, now));
+        Admissions {
+            here: self.lines.get(quota).map_or(0, |line| line.waiting),
+            held_up: held_up.sum(),
+        }
+    }
+}
+
+impl Budget {
+    /// A budget in which each account and Region starts at `rate` calls a second and finds its place between
+    /// 2 and `highest`, with bursts of `burst`. All of them together stay below `highest`, too.
+    pub fn new(rate: f64, highest: f64, burst: u32, metrics: Arc<Metrics>) -> Self {
+        let limits = Limits {
+            rate,
+            highest,
+            burst,
+        };
+        Self {
+            inner: Arc::new(Inner {
+                state: Mutex::new(State {
+                    buckets: Buckets::new(limits, clock::monotonic()),
+                    lines: BTreeMap::new(),
+                }),
+                metrics,
+            }),
+        }
+    }
+
+    /// Waits for a call to be allowed and counts it. First come, first served in each account and Region,
+    /// and before the loop.
+    ///
+    /// `asker` labels the metric of the wait. Dropping the future leaves the line.
+    pub async fn take(&self, quota: &Quota, asker: &'static str) {
+        let started = clock::monotonic();
+        let (_waiting, first) = Waiting::enter(&self.inner.state, quota);
+        let _turn = first.lock().await;
+        loop {
+            let now = clock::monotonic();
+            let taken = self.with(quota, |state| state.buckets.try_take(quota, now));
+            let Err(wait) = taken else { break };
+            sleep(wait).await;
+        }
+        self.inner.metrics.budget_wait(asker, started.elapsed());
+    }
+
+    /// Counts a call of the health loop, if one is allowed beyond what admissions need.
+    ///
+    /// # Errors
+    /// When to ask again.
+    pub fn try_take_for_loop(&self, quota: &Quota, wish: Wish) -> Result<(), Instant> {
+        let now = clock::monotonic();
+        let taken = self.with(quota, |state| {
+            let admissions = state.admissions(quota, now);
+            let buckets = &mut state.buckets;
+            buckets.try_take_for_loop(quota, wish, admissions, now)
+        });
+        taken.map_err(|wait| now + wait)
+    }
+
+    /// Notes that AWS throttled a call that was `sent` then; [`crate::aws::client::ElbClient`] does so
+    /// itself.
+    pub fn throttled(&self, quota: &Quota, sent: Instant) {
+        let now = clock::monotonic();
+        self.with(quota, |state| state.buckets.throttled(quota, sent, now));
+    }
+
+    /// The accounts and Regions that AWS throttled a moment ago.
+    pub fn all_throttled(&self) -> BTreeSet<Quota> {
+        self.inner
+            .state
+            .lock()
+            .buckets
+            .all_throttled(clock::monotonic())
+    }
+
+    /// Changes the state, and shows the rate that is in force then.
+    fn with<T>(&self, quota: &Quota, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.inner.state.lock();
+        let changed = change(&mut state);
+        let metrics = &self.inner.metrics;
+        if let Some(evicted) = state.buckets.take_evicted() {
+            metrics.no_elb_rate(&evicted);
+        }
+        metrics.elb_rate(quota, state.buckets.rate(quota));
+        changed
+    }
+}
+
+/// One admission in a line, until dropped.
+struct Waiting<'a> {
+    state: &'a Mutex<State>,
+    quota: &'a Quota,
+}
+
+impl<'a> Waiting<'a> {
+    fn enter(state: &'a Mutex<State>, quota: &'a Quota) -> (Self, Arc<tokio::sync::Mutex<()>>) {
+        let mut locked = state.lock();
+        let line = locked.lines.entry(quota.clone()).or_default();
+        line.waiting += 1;
+        (Self { state, quota }, line.first.clone())
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut state = self.state.lock();
+        if let Some(line) = state.lines.get_mut(self.quota) {
+            line.waiting -= 1;
+            if line.waiting == 0 {
+                state.lines.remove(self.quota);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const ANY: Wish = Wish {
+        groups: 1,
+        promising: true,
+    };
+
+    fn budget(rate: f64, burst: u32) -> Budget {
+        Budget::new(rate, rate, burst, Arc::new(Metrics::default()))
+    }
+
+    fn here() -> Quota {
+        Quota::of_role(None, "eu-west-1")
+    }
+
+    fn there() -> Quota {
+        Quota::of_role(None, "us-east-1")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_loop_leaves_what_waiting_admissions_need() {
+        let budget = budget(10.0, 1);
+        budget.take(&here(), "admission").await;
+        let admission = tokio::spawn({
+            let budget = budget.clone();
+            async move { budget.take(&here(), "admission").await }
+        });
+        tokio::task::yield_now().await;
+        while !admission.is_finished() {
+            assert!(budget.try_take_for_loop(&here(), ANY).is_err());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(101)).await;
+        assert!(budget.try_take_for_loop(&here(), ANY).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_admission_that_leaves_the_line_frees_its_place() {
+        let budget = budget(1.0, 1);
+        budget.take(&here(), "admission").await;
+        let here = here();
+        let left = tokio::time::timeout(Duration::from_millis(10), budget.take(&here, "admission"));
+        assert!(left.await.is_err());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(budget.try_take_for_loop(&here, ANY).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_are_spread_over_time_by_the_rate() {
+        let budget = budget(10.0, 40);
+        let started = clock::monotonic();
+        for _ in 0..60 {
+            budget.take(&here(), "admission").await;
+        }
+        let took = started.elapsed();
+        assert!(took >= Duration::from_secs(2), "{took:?}");
+        assert!(took < Duration::from_millis(2_100), "{took:?}");
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_tenth_of_the_burst_is_there_for_admissions_only() {
+        let budget = budget(10.0, 40);
+        let taken = (0..100).filter(|_| budget.try_take_for_loop(&here(), ANY).is_ok());
+        assert_eq!(taken.count(), 36);
+        let started = clock::monotonic();
+        for _ in 0..4 {
+            budget.take(&here(), "admission").await;
+        }
+        assert_eq!(started.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn looks_that_promise_little_leave_the_burst_to_those_that_promise_more() {
+        let budget = budget(10.0, 40);
+        let early = Wish {
+            groups: 200,
+            promising: false,
+        };
+        let takes = |wish| {
+            let taken = (0..100).take_while(|_| budget.try_take_for_loop(&here(), wish).is_ok());
+            taken.count()
+        };
+        assert_eq!(takes(early), 10);
+        assert_eq!(
+            takes(Wish {
+                groups: 27,
+                ..early
+            }),
+            0
+        );
+        assert_eq!(
+            takes(Wish {
+                groups: 26,
+                ..early
+            }),
+            1
+        );
+        assert_eq!(takes(ANY), 25);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_burst_is_too_small_for_the_loop() {
+        for burst in 1..20 {
+            let budget = budget(10.0, burst);
+            let early = Wish {
+                groups: 200,
+                promising: false,
+            };
+            while budget.try_take_for_loop(&here(), early).is_ok() {}
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            assert!(budget.try_take_for_loop(&here(), early).is_ok(), "{burst}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_rate_in_force_is_shown() {
+        let metrics = Arc::new(Metrics::default());
+        let budget = Budget::new(10.0, 40.0, 40, Arc::clone(&metrics));
+        let shows = |rate: &str| {
+            let line = r#"targetgate_elb_rate{account="own",region="eu-west-1"}"#;
+            metrics.encode().contains(&format!("{line} {rate}\n"))
+        };
+        budget.take(&here(), "admission").await;
+        assert!(shows("10.0"));
+        for _ in 0..1_000 {
+            budget.take(&here(), "admission").await;
+        }
+        assert!(shows("40.0"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_admission_that_waits_for_one_account_holds_up_no_other() {
+        let budget = budget(10.0, 10);
+        for _ in 0..100 {
+            budget.throttled(&there(), clock::monotonic());
+        }
+        let (there, here) = (there(), here());
+        let slow = budget.take(&there, "admission");
+        tokio::pin!(slow);
+        assert!(futures::poll!(&mut slow).is_pending());
+        let started = clock::monotonic();
+        budget.take(&here, "admission").await;
+        assert_eq!(started.elapsed(), Duration::ZERO);
+        assert!(budget.try_take_for_loop(&here, ANY).is_ok());
+        slow.await;
+        assert!(started.elapsed() > Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn admissions_that_wait_for_a_throttled_account_keep_no_other_from_the_cap() {
+        let budget = budget(10.0, 1);
+        let (there, here) = (there(), here());
+        budget.throttled(&there, clock::monotonic());
+        let waiting = budget.take(&there, "admission");
+        tokio::pin!(waiting);
+        assert!(futures::poll!(&mut waiting).is_pending());
+        assert!(budget.try_take_for_loop(&here, ANY).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lines_in_which_nobody_stands_are_forgotten() {
+        let budget = budget(1.0, 1);
+        budget.take(&here(), "admission").await;
+        let (here, there) = (here(), there());
+        let both = async {
+            tokio::join!(
+                budget.take(&here, "admission"),
+                budget.take(&there, "admission"),
+            )
+        };
+        let left = tokio::time::timeout(Duration::from_millis(10), both);
+        assert!(left.await.is_err());
+        assert!(budget.inner.state.lock().lines.is_empty());
+    }
+}

@@ -1,0 +1,345 @@
+//! One call of the ELBv2 API on the wire, through the SDK.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
+use aws_config::sts::AssumeRoleProvider;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{Region, SdkConfig};
+use aws_sdk_elasticloadbalancingv2 as sdk;
+use aws_smithy_async::time::SystemTimeSource;
+use parking_lot::Mutex;
+use sdk::config::SharedCredentialsProvider;
+use sdk::error::{ProvideErrorMetadata, SdkError};
+use sdk::types::{TargetDescription, TargetHealthDescription, TargetHealthStateEnum};
+use targetgate_core::model::{IpFamily, TargetGroup, TargetHealth, TargetState};
+use targetgate_core::names::{AssumedRole, Group, Quota, TargetGroupArn};
+use tokio::time::{Instant, timeout};
+
+use crate::aws::budget::Budget;
+use crate::aws::error::{ElbError, ElbErrorKind};
+use crate::aws::reject_truncated::Whole;
+use crate::metrics::Metrics;
+
+/// SDK clients that are kept: one per Region, role and external id.
+const MAX_CLIENTS: usize = 128;
+/// What CloudTrail of the other account shows as the session of an assumed role.
+const SESSION_NAME: &str = "targetgate";
+
+/// How long a call may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Until the connection stands.
+    pub connect: Duration,
+    /// A whole `DescribeTargetHealth`, credentials and connection included. A group of thousands of
+    /// targets answers slowly.
+    pub target_health: Duration,
+    /// A whole `DescribeTargetGroups`: short, so that an admission can try again within its own time.
+    pub target_groups: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(3),
+            target_health: Duration::from_secs(10),
+            target_groups: Duration::from_secs(3),
+        }
+    }
+}
+
+/// The ids of one `DescribeTargetGroups`: all ARNs or all names, at most 20.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ArnsOrNames {
+    /// `TargetGroupArns`.
+    Arns(Vec<TargetGroupArn>),
+    /// `Names`.
+    Names(Vec<String>),
+}
+
+/// Calls the ELBv2 API; cheap to clone.
+///
+/// Each method is one attempt on the wire: it is counted, it ends in its time, and nothing in it
+/// tries again. Who calls it takes from the [`Budget`] first.
+#[derive(Clone)]
+pub struct ElbClient {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: SdkConfig,
+    timeouts: Timeouts,
+    budget: Budget,
+    metrics: Arc<Metrics>,
+    clients: Mutex<HashMap<Access, sdk::Client>>,
+}
+
+/// Where and as whom to call.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Access {
+    region: Arc<str>,
+    role: Option<AssumedRole>,
+}
+
+impl ElbClient {
+    /// A client that takes credentials, endpoint, HTTP client and default Region from `config`.
+    ///
+    /// `budget` is told when AWS throttles.
+    pub fn new(
+        config: SdkConfig,
+        timeouts: Timeouts,
+        budget: Budget,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        // Assuming a role panics without a time source. A loaded configuration has one.
+        let config = match config.time_source() {
+            Some(_) => config,
+            None => config
+                .into_builder()
+                .time_source(SystemTimeSource::new())
+                .build(),
+        };
+        Self {
+            inner: Arc::new(Inner {
+                config,
+                timeouts,
+                budget,
+                metrics,
+                clients: Mutex::default(),
+            }),
+        }
+    }
+
+    /// The Region that is asked where no ARN names one: the SDK's own.
+    pub fn default_region(&self) -> Option<&str> {
+        self.inner.config.region().map(Region::as_ref)
+    }
+
+    /// The health of `targets`, or of the whole group where `targets` is empty.
+    ///
+    /// Targets that are no (IP, port), such as instances, are left out.
+    ///
+    /// # Errors
+    /// Whatever kept the answer away, as an [`ElbError`] about the group's ARN.
+    pub async fn target_health(
+        &self,
+        group: &Group,
+        targets: &[(IpAddr, u16)],
+    ) -> Result<Vec<TargetHealth>, ElbError> {
+        const ACTION: &str = "DescribeTargetHealth";
+        let about = group.arn.as_str().to_owned();
+        let targets: Vec<_> = targets.iter().map(described).collect();
+        let call = async {
+            let client = self.client(group.arn.region(), group.role.as_ref()).await;
+            client
+                .describe_target_health()
+                .target_group_arn(group.arn.as_str())
+                .set_targets((!targets.is_empty()).then_some(targets))
+                .send()
+                .await
+        };
+        let limit = self.inner.timeouts.target_health;
+        let quota = Quota::of(&group.arn);
+        let answer = self.attempt(ACTION, about, &quota, limit, call).await?;
+        let healths = answer.target_health_descriptions();
+        Ok(healths.iter().filter_map(target_health).collect())
+    }
+
+    /// The groups of these ARNs or names, in the order of AWS's answer.
+    ///
+    /// `region` defaults to [`Self::default_region`]. AWS fails the whole call when one id is wrong.
+    ///
+    /// # Errors
+    /// Whatever kept the answer away, as an [`ElbError`] about the ids.
+    pub async fn target_groups(
+        &self,
+        region: Option<&str>,
+        role: Option<&AssumedRole>,
+        by: ArnsOrNames,
+    ) -> Result<Vec<TargetGroup>, ElbError> {
+        const ACTION: &str = "DescribeTargetGroups";
+        let about = by.summary();
+        let Some(region) = region.or_else(|| self.default_region()) else {
+            return Err(ElbError::no_region(ACTION, about));
+        };
+        let quota = by.quota(region, role);
+        let (arns, names) = match by {
+            ArnsOrNames::Arns(arns) => (Some(arns.iter().map(ToString::to_string).collect()), None),
+            ArnsOrNames::Names(names) => (None, Some(names)),
+        };
+        let call = async {
+            let client = self.client(region, role).await;
+            client
+                .describe_target_groups()
+                .set_target_group_arns(arns)
+                .set_names(names)
+                .send()
+                .await
+        };
+        let limit = self.inner.timeouts.target_groups;
+        let answer = self.attempt(ACTION, about, &quota, limit, call).await?;
+        Ok(answer
+            .target_groups()
+            .iter()
+            .filter_map(target_group)
+            .collect())
+    }
+
+    /// Makes one call within its time, counts it, and tells the budget of a throttle.
+    async fn attempt<T, E>(
+        &self,
+        action: &'static str,
+        about: String,
+        quota: &Quota,
+        limit: Duration,
+        call: impl Future<Output = Result<T, SdkError<E>>>,
+    ) -> Result<T, ElbError>
+    where
+        E: ProvideErrorMetadata + Error + 'static,
+    {
+        let started = Instant::now();
+        let result = match timeout(limit, call).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(ElbError::of_sdk(action, about, &error)),
+            Err(_) => Err(ElbError::timeout(action, about, limit)),
+        };
+        let code = result.as_ref().map_or_else(ElbError::code, |_| "OK");
+        self.inner.metrics.elb_call(action, code, started.elapsed());
+        if matches!(&result, Err(error) if error.kind == ElbErrorKind::Throttled) {
+            self.inner.budget.throttled(quota, started.into_std());
+        }
+        result
+    }
+
+    async fn client(&self, region: &str, role: Option<&AssumedRole>) -> sdk::Client {
+        let access = Access {
+            region: region.into(),
+            role: role.cloned(),
+        };
+        if let Some(client) = self.inner.clients.lock().get(&access) {
+            return client.clone();
+        }
+        let client = sdk::Client::from_conf(self.inner.sdk_config(&access).await);
+        let mut clients = self.inner.clients.lock();
+        // A full map is a sign of ever new roles; starting over costs each a new connection.
+        if clients.len() >= MAX_CLIENTS {
+            clients.clear();
+        }
+        clients.entry(access).or_insert(client).clone()
+    }
+}
+
+impl Inner {
+    async fn sdk_config(&self, access: &Access) -> sdk::Config {
+        let region = Region::new(access.region.to_string());
+        // The SDK's retries would go round the budget, and its default waits without end. A stalled
+        // answer ends with the call's own time, so that needs no watch of its own.
+        let mut config = sdk::config::Builder::from(&self.config)
+            .region(region.clone())
+            .retry_config(RetryConfig::disabled())
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            .interceptor(Whole)
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .connect_timeout(self.timeouts.connect)
+                    .build(),
+            );
+        if let Some(role) = &access.role {
+            let mut assume = AssumeRoleProvider::builder(&*role.arn)
+                .configure(&self.config)
+                .region(region)
+                .session_name(SESSION_NAME);
+            if let Some(id) = &role.external_id {
+                assume = assume.external_id(&**id);
+            }
+            config =
+                config.credentials_provider(SharedCredentialsProvider::new(assume.build().await));
+        }
+        config.build()
+    }
+}
+
+impl ArnsOrNames {
+    /// Of which account and Region the call is.
+    fn quota(&self, region: &str, role: Option<&AssumedRole>) -> Quota {
+        match self {
+            Self::Arns(arns) => arns.first().map(Quota::of),
+            Self::Names(_) => None,
+        }
+        .unwrap_or_else(|| Quota::of_role(role, region))
+    }
+
+    /// The one id, or the first and how many more.
+    fn summary(&self) -> String {
+        let (first, count) = match self {
+            Self::Arns(arns) => (arns.first().map(TargetGroupArn::as_str), arns.len()),
+            Self::Names(names) => (names.first().map(String::as_str), names.len()),
+        };
+        match (first, count) {
+            (Some(first), 1) => first.to_owned(),
+            (Some(first), _) => format!("{first} and {} more", count - 1),
+            (None, _) => "no target group".to_owned(),
+        }
+    }
+}
+
+fn described((ip, port): &(IpAddr, u16)) -> TargetDescription {
+    TargetDescription::builder()
+        .id(ip.to_string())
+        .port(i32::from(*port))
+        .build()
+}
+
+fn target_health(told: &TargetHealthDescription) -> Option<TargetHealth> {
+    let target = told.target()?;
+    let ip = target.id()?.parse().ok()?;
+    let port = u16::try_from(target.port()?).ok()?;
+    let health = told.target_health();
+    let state = health.and_then(|health| health.state());
+    let reason = health.and_then(|health| health.reason());
+    let description = health.and_then(|health| health.description());
+    Some(TargetHealth {
+        target: (ip, port),
+        state: state.map_or(TargetState::Unknown, target_state),
+        reason: reason.map_or("", |reason| reason.as_str()).into(),
+        description: description.unwrap_or("").into(),
+    })
+}
+
+fn target_state(state: &TargetHealthStateEnum) -> TargetState {
+    match state {
+        TargetHealthStateEnum::Initial => TargetState::Initial,
+        TargetHealthStateEnum::Healthy => TargetState::Healthy,
+        TargetHealthStateEnum::Unhealthy => TargetState::Unhealthy,
+        TargetHealthStateEnum::UnhealthyDraining => TargetState::UnhealthyDraining,
+        TargetHealthStateEnum::Unused => TargetState::Unused,
+        TargetHealthStateEnum::Draining => TargetState::Draining,
+        TargetHealthStateEnum::Unavailable => TargetState::Unavailable,
+        _ => TargetState::Unknown,
+    }
+}
+
+fn target_group(told: &sdk::types::TargetGroup) -> Option<TargetGroup> {
+    let arn: TargetGroupArn = told.target_group_arn()?.parse().ok()?;
+    let ipv6 = told.ip_address_type().is_some_and(|t| t.as_str() == "ipv6");
+    let seconds = told.health_check_interval_seconds().unwrap_or(0);
+    let threshold = told.healthy_threshold_count().unwrap_or(0);
+    Some(TargetGroup {
+        name: told.target_group_name().unwrap_or(arn.name()).into(),
+        target_type: told.target_type().map_or("", |t| t.as_str()).into(),
+        family: if ipv6 { IpFamily::V6 } else { IpFamily::V4 },
+        vpc_id: told.vpc_id().map(Into::into),
+        protocol: told.protocol().map(|p| p.as_str().into()),
+        check_interval: Duration::from_secs(u64::try_from(seconds).unwrap_or(0)),
+        healthy_threshold: u32::try_from(threshold).unwrap_or(0),
+        arn,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,397 @@
+use rstest::rstest;
+use tokio::time::Instant;
+
+use super::*;
+use crate::aws::fake::{
+    ACCESS_KEY, Asked, Aws, Reply, SECRET, TOKEN, arn, error_xml, group, groups_xml, health_xml,
+};
+
+fn asked_group() -> Group {
+    Group {
+        arn: arn(1).parse().unwrap(),
+        role: None,
+    }
+}
+
+fn arns(numbers: impl IntoIterator<Item = usize>) -> ArnsOrNames {
+    ArnsOrNames::Arns(
+        numbers
+            .into_iter()
+            .map(|n| arn(n).parse().unwrap())
+            .collect(),
+    )
+}
+
+fn member(id: &str, state: &str, rest: &str) -> String {
+    format!(
+        "<member><Target><Id>{id}</Id><Port>8080</Port></Target>\
+         <TargetHealth><State>{state}</State>{rest}</TargetHealth></member>"
+    )
+}
+
+#[tokio::test]
+async fn the_health_of_a_group_comes_in_the_models_words() {
+    let initial = member(
+        "10.0.0.1",
+        "initial",
+        "<Reason>Elb.RegistrationInProgress</Reason><Description>Target registration is in progress</Description>",
+    );
+    let ipv6 = member("2001:db8::1", "unhealthy.draining", "");
+    let instance = member("i-0123456789abcdef0", "healthy", "");
+    let aws = Aws::saying([Reply::Say(200, health_xml(&[&initial, &ipv6, &instance]))]);
+    let (client, _) = aws.client();
+
+    let healths = client.target_health(&asked_group(), &[]).await.unwrap();
+
+    let [first, second] = &healths[..] else {
+        panic!("the instance is left out: {healths:?}");
+    };
+    assert_eq!(first.target, ("10.0.0.1".parse().unwrap(), 8080));
+    assert_eq!(first.state, TargetState::Initial);
+    assert_eq!(&*first.reason, "Elb.RegistrationInProgress");
+    assert_eq!(&*first.description, "Target registration is in progress");
+    assert_eq!(second.target, ("2001:db8::1".parse().unwrap(), 8080));
+    assert_eq!(second.state, TargetState::UnhealthyDraining);
+    assert_eq!(&*second.reason, "");
+}
+
+#[rstest]
+#[case("initial", TargetState::Initial)]
+#[case("healthy", TargetState::Healthy)]
+#[case("unhealthy", TargetState::Unhealthy)]
+#[case("unhealthy.draining", TargetState::UnhealthyDraining)]
+#[case("unused", TargetState::Unused)]
+#[case("draining", TargetState::Draining)]
+#[case("unavailable", TargetState::Unavailable)]
+#[case("resting", TargetState::Unknown)]
+#[tokio::test]
+async fn every_state_has_its_own_word_and_a_new_one_is_unknown(
+    #[case] wire: &str,
+    #[case] state: TargetState,
+) {
+    let aws = Aws::saying([Reply::Say(
+        200,
+        health_xml(&[&member("10.0.0.1", wire, "")]),
+    )]);
+    let healths = aws.client().0.target_health(&asked_group(), &[]).await;
+    assert_eq!(healths.unwrap()[0].state, state);
+}
+
+#[tokio::test]
+async fn a_call_goes_to_the_arns_region_and_names_the_targets() {
+    let aws = Aws::saying([Reply::Say(200, health_xml(&[]))]);
+    let targets = [
+        ("10.0.0.1".parse().unwrap(), 8080),
+        ("2001:db8::1".parse().unwrap(), 9090),
+    ];
+    let (client, _) = aws.client();
+    client
+        .target_health(&asked_group(), &targets)
+        .await
+        .unwrap();
+
+    let asked = &aws.asked()[0];
+    assert_eq!(asked.host, "elasticloadbalancing.eu-west-1.amazonaws.com");
+    assert_eq!(asked.field("Action"), Some("DescribeTargetHealth"));
+    assert_eq!(asked.field("TargetGroupArn"), Some(arn(1).as_str()));
+    assert_eq!(asked.field("Targets.member.1.Id"), Some("10.0.0.1"));
+    assert_eq!(asked.field("Targets.member.1.Port"), Some("8080"));
+    assert_eq!(asked.field("Targets.member.2.Id"), Some("2001:db8::1"));
+    assert_eq!(asked.field("Targets.member.2.Port"), Some("9090"));
+}
+
+#[tokio::test]
+async fn groups_come_in_the_models_words() {
+    let aws = Aws::saying([Reply::Say(200, groups_xml([1, 2]))]);
+    let (client, _) = aws.client();
+    let groups = client
+        .target_groups(Some("eu-west-1"), None, arns([1, 2]))
+        .await;
+    assert_eq!(groups.unwrap(), [group(1), group(2)]);
+    assert_eq!(aws.asked()[0].members("TargetGroupArns"), [arn(1), arn(2)]);
+}
+
+#[tokio::test]
+async fn a_group_of_which_aws_tells_little_has_the_documented_defaults() {
+    let xml = groups_xml([1])
+        .replace("<IpAddressType>ipv4</IpAddressType>", "")
+        .replace("<VpcId>vpc-0123456789abcdef0</VpcId>", "")
+        .replace("<Protocol>HTTP</Protocol>", "")
+        .replace(
+            "<TargetType>ip</TargetType>",
+            "<TargetType>lambda</TargetType>",
+        );
+    let aws = Aws::saying([Reply::Say(200, xml)]);
+    let (client, _) = aws.client();
+    let groups = client
+        .target_groups(Some("eu-west-1"), None, arns([1]))
+        .await;
+    let expected = TargetGroup {
+        target_type: "lambda".into(),
+        vpc_id: None,
+        protocol: None,
+        ..group(1)
+    };
+    assert_eq!(groups.unwrap(), [expected]);
+}
+
+#[tokio::test]
+async fn names_are_asked_in_the_sdks_own_region() {
+    let aws = Aws::saying([Reply::Say(200, groups_xml([1]))]);
+    let (client, _) = aws.client();
+    let names = ArnsOrNames::Names(vec!["group-1".into()]);
+    client.target_groups(None, None, names).await.unwrap();
+    let asked = &aws.asked()[0];
+    assert_eq!(
+        asked.host,
+        "elasticloadbalancing.eu-central-1.amazonaws.com"
+    );
+    assert_eq!(asked.members("Names"), ["group-1"]);
+}
+
+#[rstest]
+#[case("TargetGroupNotFound", 400, ElbErrorKind::GroupNotFound)]
+#[case("Throttling", 400, ElbErrorKind::Throttled)]
+#[case("ThrottlingException", 400, ElbErrorKind::Throttled)]
+#[case("RequestLimitExceeded", 503, ElbErrorKind::Throttled)]
+#[case("AccessDenied", 403, ElbErrorKind::Denied)]
+#[case("ExpiredToken", 403, ElbErrorKind::Denied)]
+#[case("ValidationError", 400, ElbErrorKind::Invalid)]
+#[case("InvalidTarget", 400, ElbErrorKind::Invalid)]
+#[case("HealthUnavailable", 500, ElbErrorKind::Other)]
+#[case("SomethingNew", 400, ElbErrorKind::Other)]
+#[tokio::test]
+async fn an_error_keeps_awss_code_is_sorted_and_counted_and_asked_once(
+    #[case] code: &str,
+    #[case] status: u16,
+    #[case] kind: ElbErrorKind,
+) {
+    let owned = code.to_owned();
+    let aws = Aws::new(move |_: &Asked| error_xml(status, &owned, "why it failed"));
+    let (client, metrics) = aws.client();
+
+    let error = client.target_health(&asked_group(), &[]).await.unwrap_err();
+
+    assert_eq!((error.code(), error.kind), (code, kind));
+    let text = error.to_string();
+    let start = format!(
+        "DescribeTargetHealth for {} failed: {code}: why it failed",
+        arn(1)
+    );
+    assert!(text.starts_with(&start), "{text}");
+    assert_eq!(aws.asked().len(), 1, "nothing goes round the budget");
+    let label = if code == "SomethingNew" {
+        "Other"
+    } else {
+        code
+    };
+    let counted = format!("{{action=\"DescribeTargetHealth\",code=\"{label}\"}} 1");
+    assert!(metrics.encode().contains(&counted), "{}", metrics.encode());
+}
+
+#[tokio::test]
+async fn a_denial_names_the_actions_that_the_role_lacks() {
+    let aws = Aws::saying([error_xml(403, "AccessDenied", "not authorized")]);
+    let (client, _) = aws.client();
+    let error = client.target_health(&asked_group(), &[]).await.unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("elasticloadbalancing:DescribeTargetHealth"),
+        "{text}"
+    );
+    assert!(
+        text.contains("elasticloadbalancing:DescribeTargetGroups"),
+        "{text}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_without_an_answer_ends_in_its_time() {
+    let aws = Aws::new(|_: &Asked| Reply::Hang);
+    let (client, metrics) = aws.client();
+    let started = Instant::now();
+    let error = client.target_health(&asked_group(), &[]).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.kind),
+        ("Timeout", ElbErrorKind::Timeout)
+    );
+    assert_eq!(started.elapsed().as_secs(), 10);
+    assert!(metrics.encode().contains("code=\"Timeout\"} 1"));
+}
+
+#[tokio::test]
+async fn a_broken_connection_is_unreachable() {
+    let aws = Aws::saying([Reply::Break]);
+    let (client, metrics) = aws.client();
+    let error = client.target_health(&asked_group(), &[]).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.kind),
+        ("Unreachable", ElbErrorKind::Unreachable)
+    );
+    assert!(
+        error.message.contains("connection reset"),
+        "{}",
+        error.message
+    );
+    assert!(metrics.encode().contains("code=\"Unreachable\"} 1"));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_elb_answer_is_an_error_and_not_an_empty_group() {
+    let aws = Aws::saying([Reply::Say(200, "<html>a proxy's login page</html>".into())]);
+    let (client, _) = aws.client();
+    let error = client.target_health(&asked_group(), &[]).await.unwrap_err();
+    assert_eq!(error.code(), "InvalidResponse");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_cut_off_is_an_error_and_not_a_smaller_group() {
+    let both = health_xml(&[
+        &member("10.0.0.1", "healthy", ""),
+        &member("10.0.0.2", "healthy", ""),
+    ]);
+    let (first, _) = both.split_at(both.find("</member>").unwrap() + "</member>".len());
+    let aws = Aws::saying([Reply::Say(200, first.to_owned())]);
+    let (client, _) = aws.client();
+    let error = client.target_health(&asked_group(), &[]).await.unwrap_err();
+    assert_eq!(error.code(), "InvalidResponse");
+    assert!(error.message.contains("cut off"), "{error}");
+}
+
+#[rstest]
+#[case(401, ElbErrorKind::Denied)]
+#[case(403, ElbErrorKind::Denied)]
+#[case(429, ElbErrorKind::Throttled)]
+#[case(502, ElbErrorKind::Other)]
+#[tokio::test]
+async fn an_error_that_is_not_awss_is_sorted_by_its_status(
+    #[case] status: u16,
+    #[case] kind: ElbErrorKind,
+) {
+    let page = "<html>a proxy's page</html>";
+    let aws = Aws::saying([Reply::Say(status, page.into())]);
+    let (client, _) = aws.client();
+    let error = client.target_health(&asked_group(), &[]).await.unwrap_err();
+    assert_eq!((error.code(), error.kind), ("InvalidResponse", kind));
+    assert!(
+        error.message.contains(&format!("HTTP {status} ")),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn no_text_of_an_error_holds_a_credential() {
+    let message = format!(
+        "The request signature we calculated does not match.\n\nThe Canonical String was\n\
+         x-amz-security-token:{TOKEN}\n{ACCESS_KEY} {SECRET}"
+    );
+    let refusal = || error_xml(403, "SignatureDoesNotMatch", &message);
+    let aws = Aws::saying([refusal(), Reply::Break, refusal()]);
+    let (client, _) = aws.client();
+    let assumed = Group {
+        role: Some(role(None)),
+        ..asked_group()
+    };
+    // The last is STS's.
+    for group in [asked_group(), asked_group(), assumed] {
+        let error = client.target_health(&group, &[]).await.unwrap_err();
+        let text = format!("{error} {error:?}");
+        for secret in [TOKEN, ACCESS_KEY, SECRET] {
+            assert!(!text.contains(secret), "{text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_long_message_is_cut() {
+    let aws = Aws::saying([error_xml(400, "ValidationError", &"x".repeat(5_000))]);
+    let (client, _) = aws.client();
+    let error = client.target_health(&asked_group(), &[]).await.unwrap_err();
+    assert_eq!(error.message.len(), 300);
+}
+
+/// Answers STS for the role, and the ELBv2 API with no groups.
+fn aws_with_sts(asked: &Asked) -> Reply {
+    if asked.field("Action") != Some("AssumeRole") {
+        return Reply::Say(200, groups_xml([]));
+    }
+    let body = "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleResult>\
+        <Credentials><AccessKeyId>AKIDOTHER</AccessKeyId><SecretAccessKey>other</SecretAccessKey>\
+        <SessionToken>token</SessionToken><Expiration>2100-01-01T00:00:00Z</Expiration></Credentials>\
+        <AssumedRoleUser><AssumedRoleId>AROA:targetgate</AssumedRoleId>\
+        <Arn>arn:aws:sts::210987654321:assumed-role/r/targetgate</Arn></AssumedRoleUser>\
+        </AssumeRoleResult></AssumeRoleResponse>";
+    Reply::Say(200, body.into())
+}
+
+fn role(external_id: Option<&str>) -> AssumedRole {
+    AssumedRole {
+        arn: "arn:aws:iam::210987654321:role/r".into(),
+        external_id: external_id.map(Into::into),
+    }
+}
+
+#[tokio::test]
+async fn a_role_is_assumed_once_for_each_external_id_and_used() {
+    let aws = Aws::new(aws_with_sts);
+    let (client, _) = aws.client();
+    for role in [role(Some("one")), role(Some("one")), role(None)] {
+        let region = Some("eu-west-1");
+        client
+            .target_groups(region, Some(&role), arns([1]))
+            .await
+            .unwrap();
+    }
+    let asked = aws.asked();
+    let assumed: Vec<_> = asked
+        .iter()
+        .filter(|asked| asked.field("Action") == Some("AssumeRole"))
+        .map(|asked| asked.field("ExternalId"))
+        .collect();
+    assert_eq!(assumed, [Some("one"), None]);
+    let signed: Vec<_> = asked
+        .iter()
+        .filter(|asked| asked.field("Action") == Some("DescribeTargetGroups"))
+        .map(|asked| asked.authorization.contains("Credential=AKIDOTHER/"))
+        .collect();
+    assert_eq!(signed, [true, true, true]);
+}
+
+#[tokio::test]
+async fn a_role_that_may_not_be_assumed_is_a_denial_that_says_so() {
+    let aws = Aws::new(|_: &Asked| error_xml(403, "AccessDenied", "not allowed: sts:AssumeRole"));
+    let (client, _) = aws.client();
+    let role = role(None);
+    let error = client
+        .target_groups(Some("eu-west-1"), Some(&role), arns([1]))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.code(), error.kind),
+        ("NoCredentials", ElbErrorKind::NoCredentials)
+    );
+    assert!(error.message.contains("AccessDenied"), "{}", error.message);
+}
+
+#[tokio::test]
+async fn a_name_without_any_region_is_refused_before_the_wire() {
+    let aws = Aws::new(|_: &Asked| Reply::Hang);
+    let config = aws.config().into_builder().region(None).build();
+    let metrics = Arc::new(Metrics::default());
+    let budget = Budget::new(10.0, 10.0, 40, Arc::clone(&metrics));
+    let client = ElbClient::new(config, Timeouts::default(), budget, metrics);
+    let names = ArnsOrNames::Names(vec!["group-1".into()]);
+    let error = client.target_groups(None, None, names).await.unwrap_err();
+    assert_eq!(error.code(), "NoRegion");
+    assert!(aws.asked().is_empty());
+}
+
+#[tokio::test]
+async fn the_kept_clients_stay_few() {
+    let aws = Aws::new(aws_with_sts);
+    let (client, _) = aws.client();
+    for number in 0..=MAX_CLIENTS {
+        client.client(&format!("eu-west-{number}"), None).await;
+    }
+    assert!(client.inner.clients.lock().len() <= MAX_CLIENTS);
+}

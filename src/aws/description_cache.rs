@@ -1,0 +1,98 @@
+//! Answers that are kept for a while.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use targetgate_core::model::TargetGroup;
+use tokio::time::Instant;
+
+use targetgate_core::elb::query::GroupQuery;
+
+/// How long an answer is good for.
+const TTL: Duration = Duration::from_secs(60);
+/// Answers that are kept at most; the oldest goes first.
+const MAX: usize = 10_000;
+
+/// Descriptions by what was asked, each for [`TTL`].
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    groups: HashMap<GroupQuery, (Instant, Arc<TargetGroup>)>,
+    /// Every entry in the order of its time; one that was replaced since is there twice.
+    order: VecDeque<(Instant, GroupQuery)>,
+}
+
+impl Kept {
+    /// The kept answer, if it is still good.
+    pub(super) fn find(&self, query: &GroupQuery, now: Instant) -> Option<Arc<TargetGroup>> {
+        let (at, group) = self.groups.get(query)?;
+        (*at + TTL > now).then(|| Arc::clone(group))
+    }
+
+    /// Keeps an answer and lets go of what is old or too much.
+    pub(super) fn insert(&mut self, query: GroupQuery, group: Arc<TargetGroup>, now: Instant) {
+        self.groups.insert(query.clone(), (now, group));
+        self.order.push_back((now, query));
+        while let Some((at, query)) = self.order.front() {
+            if *at + TTL > now && self.order.len() <= MAX {
+                break;
+            }
+            if self.groups.get(query).is_some_and(|(kept, _)| kept == at) {
+                self.groups.remove(query);
+            }
+            self.order.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aws::fake;
+    use crate::aws::fake::by_name;
+
+    fn group() -> Arc<TargetGroup> {
+        Arc::new(fake::group(1))
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_kept_for_a_minute() {
+        let start = Instant::now();
+        let mut kept = Kept::default();
+        kept.insert(by_name(1), group(), start);
+        assert!(
+            kept.find(&by_name(1), start + Duration::from_secs(59))
+                .is_some()
+        );
+        assert!(
+            kept.find(&by_name(1), start + Duration::from_secs(60))
+                .is_none()
+        );
+        assert!(kept.find(&by_name(2), start).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_newer_answer_outlives_the_one_it_replaced() {
+        let start = Instant::now();
+        let mut kept = Kept::default();
+        kept.insert(by_name(1), group(), start);
+        kept.insert(by_name(1), group(), start + Duration::from_secs(50));
+        kept.insert(by_name(2), group(), start + Duration::from_secs(70));
+        assert!(
+            kept.find(&by_name(1), start + Duration::from_secs(70))
+                .is_some()
+        );
+    }
+
+    #[tokio::test]
+    async fn the_oldest_answer_goes_when_there_are_too_many() {
+        let start = Instant::now();
+        let mut kept = Kept::default();
+        for number in 0..=MAX {
+            kept.insert(by_name(number), group(), start);
+        }
+        assert!(kept.find(&by_name(0), start).is_none());
+        assert!(kept.find(&by_name(1), start).is_some());
+        assert!(kept.find(&by_name(MAX), start).is_some());
+    }
+}

@@ -1,0 +1,3 @@
+//! What users call besides `serve`.
+
+pub mod certs;

@@ -1,0 +1,322 @@
+//! The Secret's keys, read into a [`Record`] and written from one.
+//!
+//! `tls.crt`, `tls.key` and `ca.crt` are what everybody expects of a Secret of type
+//! `kubernetes.io/tls`; the rest is ours.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use serde::{Deserialize, Serialize};
+use targetgate_core::rotation::{Authority, Ca, Former, Leaf, Pair, Record};
+
+use crate::pki::read;
+use crate::pki::read::ReadError;
+
+/// What a Secret's `data` is.
+pub(super) type Data = BTreeMap<String, ByteString>;
+
+/// The names of the keys of a CA and its leaf.
+struct Keys {
+    leaf: &'static str,
+    leaf_key: &'static str,
+    ca: &'static str,
+    ca_key: &'static str,
+}
+
+const SERVING: Keys = Keys {
+    leaf: "tls.crt",
+    leaf_key: "tls.key",
+    ca: "ca.crt",
+    ca_key: "ca.key",
+};
+const STAGED: Keys = Keys {
+    leaf: "staged-tls.crt",
+    leaf_key: "staged-tls.key",
+    ca: "staged-ca.crt",
+    ca_key: "staged-ca.key",
+};
+/// What else has to be known for a rotation, as JSON.
+const ROTATION: &str = "rotation.json";
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Rotation {
+    /// When the last leaf expires that the CA of now has signed.
+    last_leaf_expires: Option<Timestamp>,
+    former: Vec<FormerCa>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct FormerCa {
+    certificate: String,
+    last_leaf_expires: Timestamp,
+}
+
+/// A Secret as far as it can be read.
+pub(super) struct Reading {
+    pub(super) record: Record,
+    /// What cannot be read, in words. What is merely absent is no complaint.
+    pub(super) complaints: Vec<String>,
+}
+
+/// Reads a Secret. `names` are those that a leaf must be good for.
+pub(super) fn read(data: &Data, names: &[String]) -> Reading {
+    let mut complaints = vec![];
+    let rotation = rotation(data, &mut complaints);
+    let last_leaf = rotation.as_ref().and_then(|r| r.last_leaf_expires);
+    let authority = authority(data, &SERVING, last_leaf, &mut complaints);
+    let ca = authority.as_ref().map(|authority| &authority.ca);
+    let leaf = leaf(data, &SERVING, ca, names, &mut complaints);
+    let former = rotation.map(|rotation| {
+        let former = rotation.former.iter();
+        former
+            .filter_map(|former| former.read(&mut complaints))
+            .collect()
+    });
+    let record = Record {
+        leaf,
+        authority,
+        staged: staged(data, names, &mut complaints),
+        former,
+    };
+    Reading { record, complaints }
+}
+
+/// Writes a record over what was there. Keys whose content could not be read stay as they are.
+pub(super) fn write(record: &Record, data: &mut Data) {
+    let authority = record.authority.as_ref();
+    put(data, &SERVING, record.leaf.as_ref(), authority);
+    match &record.staged {
+        Some(pair) => put(data, &STAGED, Some(&pair.leaf), Some(&pair.authority)),
+        None => {
+            let staged = [STAGED.leaf, STAGED.leaf_key, STAGED.ca, STAGED.ca_key];
+            data.retain(|key, _| !staged.contains(&key.as_str()));
+        }
+    }
+    if let Some(former) = &record.former {
+        let rotation = Rotation {
+            last_leaf_expires: authority.map(|authority| authority.last_leaf),
+            former: former.iter().map(FormerCa::of).collect(),
+        };
+        // Text and timestamps always become JSON.
+        let text = serde_json::to_string(&rotation).unwrap_or_default();
+        data.insert(ROTATION.to_owned(), ByteString(text.into()));
+    }
+    // The type kubernetes.io/tls asks for these two, if only empty.
+    for key in [SERVING.leaf, SERVING.leaf_key] {
+        data.entry(key.to_owned()).or_default();
+    }
+}
+
+fn put(data: &mut Data, keys: &Keys, leaf: Option<&Leaf>, authority: Option<&Authority>) {
+    let mut insert = |key: &str, text: &str| {
+        data.insert(key.to_owned(), ByteString(text.as_bytes().to_vec()));
+    };
+    if let Some(leaf) = leaf {
+        insert(keys.leaf, &leaf.chain);
+        insert(keys.leaf_key, &leaf.key.0);
+    }
+    if let Some(authority) = authority {
+        insert(keys.ca, &authority.ca.pem);
+        if let Some(key) = &authority.key {
+            insert(keys.ca_key, &key.0);
+        }
+    }
+}
+
+fn text<'a>(data: &'a Data, key: &str) -> &'a str {
+    let bytes = data.get(key).map_or(&[][..], |bytes| &bytes.0);
+    // What is no UTF-8 is no PEM either.
+    std::str::from_utf8(bytes).unwrap_or("?")
+}
+
+/// The value, or `None` and a complaint unless its key was empty.
+fn or_complain<T>(
+    data: &Data,
+    key: &str,
+    read: Result<T, ReadError>,
+    complaints: &mut Vec<String>,
+) -> Option<T> {
+    read.map_err(|error| {
+        if !text(data, key).is_empty() {
+            complaints.push(format!("{key}: {error}"));
+        }
+    })
+    .ok()
+}
+
+fn authority(
+    data: &Data,
+    keys: &Keys,
+    last_leaf: Option<Timestamp>,
+    complaints: &mut Vec<String>,
+) -> Option<Authority> {
+    let certificate = text(data, keys.ca);
+    let ca = or_complain(data, keys.ca, read::ca(certificate), complaints)?;
+    let key = read::ca_key(certificate, text(data, keys.ca_key));
+    let key = key.map_err(|error| complaints.push(format!("{}: {error}", keys.ca_key)));
+    Some(Authority {
+        key: key.ok(),
+        last_leaf: last_leaf.unwrap_or(ca.validity.not_after),
+        ca,
+    })
+}
+
+fn leaf(
+    data: &Data,
+    keys: &Keys,
+    ca: Option<&Ca>,
+    names: &[String],
+    complaints: &mut Vec<String>,
+) -> Option<Leaf> {
+    let (chain, key) = (text(data, keys.leaf), text(data, keys.leaf_key));
+    let leaf = read::leaf(chain, key, ca, names);
+    let leaf = or_complain(data, keys.leaf, leaf, complaints)?;
+    if !leaf.signed {
+        complaints.push(format!("{}: the CA beside it has not signed it", keys.leaf));
+    }
+    Some(leaf)
+}
+
+fn staged(data: &Data, names: &[String], complaints: &mut Vec<String>) -> Option<Pair> {
+    let mut authority = authority(data, &STAGED, None, complaints)?;
+    let leaf = leaf(data, &STAGED, Some(&authority.ca), names, complaints)?;
+    // It has signed nothing else yet.
+    authority.last_leaf = leaf.validity.not_after;
+    Some(Pair { authority, leaf })
+}
+
+fn rotation(data: &Data, complaints: &mut Vec<String>) -> Option<Rotation> {
+    let text = text(data, ROTATION);
+    serde_json::from_str(text)
+        .map_err(|_| {
+            if !text.is_empty() {
+                complaints.push(format!("{ROTATION}: it is not what we have written"));
+            }
+        })
+        .ok()
+}
+
+impl FormerCa {
+    fn of(former: &Former) -> Self {
+        Self {
+            certificate: former.ca.pem.as_ref().to_owned(),
+            last_leaf_expires: former.last_leaf,
+        }
+    }
+
+    fn read(&self, complaints: &mut Vec<String>) -> Option<Former> {
+        let ca = read::ca(&self.certificate);
+        let ca = ca.map_err(|error| complaints.push(format!("{ROTATION}: a former CA: {error}")));
+        Some(Former {
+            ca: ca.ok()?,
+            last_leaf: self.last_leaf_expires,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::controllers::certificates::make::Maker;
+    use targetgate_core::rotation::Lifetimes;
+
+    const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
+
+    fn maker() -> Maker {
+        Maker {
+            service: "targetgate".into(),
+            names: vec!["targetgate.shop.svc".into()],
+            lifetimes: Lifetimes::default(),
+        }
+    }
+
+    /// One that has been through two rotations, and waits in the third.
+    fn record() -> Record {
+        let pair = || maker().pair(NOW).unwrap();
+        let first = Record::new(pair()).promoted();
+        let second = first.staged(pair()).promoted();
+        second.staged(pair())
+    }
+
+    fn written(record: &Record) -> Data {
+        let mut data = Data::new();
+        write(record, &mut data);
+        data
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let record = record();
+        let reading = read(&written(&record), &maker().names);
+        assert_eq!(reading.record, record);
+        assert!(reading.complaints.is_empty(), "{:?}", reading.complaints);
+        let new = Record::new(maker().pair(NOW).unwrap());
+        let data = written(&new);
+        assert_eq!(data["tls.crt"].0, b"", "its type asks for it");
+        let reading = read(&data, &maker().names);
+        assert_eq!(reading.record, new);
+        assert!(reading.complaints.is_empty(), "{:?}", reading.complaints);
+    }
+
+    #[test]
+    fn what_was_staged_is_gone_once_it_is_served() {
+        let mut data = written(&record());
+        write(&record().promoted(), &mut data);
+        let staged = data.keys().filter(|key| key.starts_with("staged"));
+        assert_eq!(staged.count(), 0);
+    }
+
+    #[rstest]
+    #[case("tls.crt", |r: &mut Record| r.leaf = None)]
+    #[case("tls.key", |r: &mut Record| r.leaf = None)]
+    #[case("ca.key", |r: &mut Record| r.authority.as_mut().unwrap().key = None)]
+    #[case("staged-tls.key", |r: &mut Record| r.staged = None)]
+    #[case("staged-ca.crt", |r: &mut Record| r.staged = None)]
+    #[case("staged-ca.key", |r: &mut Record| r.staged.as_mut().unwrap().authority.key = None)]
+    fn nonsense_in_one_key_is_told_and_harms_no_other(
+        #[case] key: &str,
+        #[case] expected: fn(&mut Record),
+        #[values("", "nonsense", "\u{0}")] nonsense: &str,
+    ) {
+        let mut record = record();
+        let mut data = written(&record);
+        data.insert(key.to_owned(), ByteString(nonsense.into()));
+        let reading = read(&data, &maker().names);
+        expected(&mut record);
+        assert_eq!(reading.record, record);
+        let told = !nonsense.is_empty();
+        assert!(!told || !reading.complaints.is_empty());
+    }
+
+    #[test]
+    fn without_our_notes_the_ca_is_kept_for_as_long_as_it_may_matter() {
+        let record = record();
+        let mut data = written(&record);
+        data.insert(ROTATION.to_owned(), ByteString(b"{}".to_vec()));
+        let reading = read(&data, &maker().names).record;
+        assert_eq!(reading.former, None);
+        let authority = reading.authority.as_ref().unwrap();
+        assert_eq!(authority.last_leaf, authority.ca.validity.not_after);
+        // And they stay unread for whoever can mend them.
+        write(&reading, &mut data);
+        assert_eq!(data[ROTATION].0, b"{}");
+    }
+
+    #[test]
+    fn a_leaf_of_somebody_else_is_read_and_told() {
+        let mut data = written(&record());
+        let (other, mut foreign) = (record(), Data::new());
+        write(&other, &mut foreign);
+        for key in ["tls.crt", "tls.key"] {
+            data.insert(key.to_owned(), foreign[key].clone());
+        }
+        let reading = read(&data, &maker().names);
+        assert!(!reading.record.leaf.unwrap().signed);
+        assert_eq!(reading.complaints.len(), 1, "{:?}", reading.complaints);
+    }
+}

@@ -1,0 +1,98 @@
+//! The leaf that this replica serves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use targetgate_core::rotation::{Fingerprint, Leaf, Standing, takes};
+use tracing::{info, warn};
+
+use crate::controllers::certificates::configurations::{Hooks, unchanged_for};
+use crate::pki::read;
+use crate::pki::read::Chain;
+use crate::serve::certificates::{Certificate, Certificates};
+
+/// Takes what the Secret offers when the rules say so.
+pub(super) struct Served {
+    certificates: Arc<Certificates>,
+    seen_after: Duration,
+    current: Option<(Fingerprint, Chain)>,
+}
+
+impl Served {
+    pub(super) fn new(certificates: Arc<Certificates>, seen_after: Duration) -> Self {
+        Self {
+            certificates,
+            seen_after,
+            current: None,
+        }
+    }
+
+    /// Looks at what the Secret has, and returns after how long to look again.
+    pub(super) fn offer(
+        &mut self,
+        leaf: Option<&Leaf>,
+        hooks: &[Hooks],
+        now: Timestamp,
+    ) -> Duration {
+        let (serves, anew, wait) = match leaf {
+            Some(leaf) if self.current.as_ref().map(|(id, _)| *id) != Some(leaf.id) => {
+                self.weigh(leaf, hooks, now)
+            }
+            _ => (self.standing(hooks, now), false, Duration::MAX),
+        };
+        if let Some(standing) = serves {
+            let trusted = standing.trusted_for.is_some();
+            let before = self.certificates.trust();
+            self.certificates.trusted(trusted, anew);
+            if before == (true, true) && !trusted {
+                warn!("API servers do not trust the served certificate: a caBundle lacks its CA");
+            }
+        }
+        wait
+    }
+
+    /// Whether to go over to a leaf: how what is then served stands, whether it is another, and after
+    /// how long to weigh again.
+    fn weigh(
+        &mut self,
+        leaf: &Leaf,
+        hooks: &[Hooks],
+        now: Timestamp,
+    ) -> (Option<Standing>, bool, Duration) {
+        let serves = self.standing(hooks, now);
+        // What could be read as a leaf can be read as a chain.
+        let Ok(chain) = read::chain(&leaf.chain, &leaf.key.0) else {
+            return (serves, false, Duration::MAX);
+        };
+        let offered = standing(&chain, hooks, now);
+        if !takes(serves, offered, self.seen_after) {
+            let seen_for = offered.trusted_for.unwrap_or_default();
+            return (serves, false, self.seen_after.saturating_sub(seen_for));
+        }
+        let expiry = chain.validity.not_after;
+        info!(leaf = %leaf.id, %expiry, "serving a new certificate");
+        let certificate = Certificate::new(chain.key.clone(), expiry);
+        self.certificates.replace(certificate);
+        self.current = Some((leaf.id, chain));
+        (Some(offered), true, Duration::MAX)
+    }
+
+    fn standing(&self, hooks: &[Hooks], now: Timestamp) -> Option<Standing> {
+        let (_, chain) = self.current.as_ref()?;
+        Some(standing(chain, hooks, now))
+    }
+}
+
+/// How a leaf stands, as far as the configurations are known.
+fn standing(chain: &Chain, hooks: &[Hooks], now: Timestamp) -> Standing {
+    let configurations = hooks.iter().map(Hooks::configuration);
+    let verified = configurations.flatten().all(|configuration| {
+        let mut bundles = configuration.bundles.iter();
+        bundles.all(|bundle| read::verifies(chain, &bundle.cas, now))
+    });
+    Standing {
+        expired: now >= chain.validity.not_after,
+        trusted_for: unchanged_for(hooks).filter(|_| verified),
+    }
+}

@@ -1,0 +1,118 @@
+//! The Secret in the API server: read past every cache, written under its `resourceVersion`.
+
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{Api, DeleteParams, ObjectMeta, PostParams, Preconditions};
+use kube::{Client, ResourceExt as _};
+use targetgate_core::rotation::Record;
+use tracing::debug;
+
+use crate::controllers::certificates::{Place, secret};
+use crate::kubernetes::{MANAGER, why};
+
+/// The type of the Secret. Others that are found are kept: a type cannot be changed.
+const TYPE: &str = "kubernetes.io/tls";
+
+/// The kind of its owner.
+const KIND: &str = "Deployment";
+
+/// Where the Secret is, and who owns it.
+pub(super) struct Store {
+    secrets: Api<Secret>,
+    deployments: Api<Deployment>,
+    name: String,
+    /// The Deployment with whose end the Secret ends.
+    owner: String,
+}
+
+impl Store {
+    pub(super) fn new(client: &Client, place: &Place) -> Self {
+        Self {
+            secrets: Api::namespaced(client.clone(), &place.namespace),
+            deployments: Api::namespaced(client.clone(), &place.namespace),
+            name: place.secret.clone(),
+            owner: place.deployment.clone(),
+        }
+    }
+
+    pub(super) fn api(&self) -> Api<Secret> {
+        self.secrets.clone()
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) async fn read(&self) -> Result<Option<Secret>, kube::Error> {
+        self.secrets.get_opt(&self.name).await
+    }
+
+    /// Writes the record in place of the Secret that it was decided on.
+    pub(super) async fn write(
+        &self,
+        found: Option<&Secret>,
+        record: &Record,
+    ) -> Result<(), kube::Error> {
+        let params = PostParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        let mut secret = found.cloned().unwrap_or_else(|| self.empty());
+        // A Deployment that goes takes the Secret along: one that is named still exists.
+        let owned = |owner: &OwnerReference| owner.kind == KIND && owner.name == self.owner;
+        if !secret.owner_references().iter().any(owned)
+            && let Some(owner) = self.owner().await
+        {
+            secret.owner_references_mut().push(owner);
+        }
+        secret::write(record, secret.data.get_or_insert_default());
+        match found {
+            None => self.secrets.create(&params, &secret).await?,
+            Some(_) => self.secrets.replace(&self.name, &params, &secret).await?,
+        };
+        Ok(())
+    }
+
+    /// Deletes a Secret that cannot be written, so that another can be made.
+    pub(super) async fn delete(&self, found: &Secret) -> Result<(), kube::Error> {
+        let params = DeleteParams::default().preconditions(Preconditions {
+            resource_version: found.resource_version(),
+            uid: found.uid(),
+        });
+        self.secrets.delete(&self.name, &params).await.map(drop)
+    }
+
+    fn empty(&self) -> Secret {
+        Secret {
+            metadata: ObjectMeta {
+                name: Some(self.name.clone()),
+                ..ObjectMeta::default()
+            },
+            type_: Some(TYPE.to_owned()),
+            ..Secret::default()
+        }
+    }
+
+    /// Uninstalling deletes the Deployment, and the garbage collector then the Secret. Without a
+    /// Deployment, as in development, nobody owns it.
+    async fn owner(&self) -> Option<OwnerReference> {
+        let looking = self.deployments.get_metadata_opt(&self.owner);
+        match tokio::time::timeout(Duration::from_secs(2), looking).await {
+            Ok(Ok(found)) => Some(OwnerReference {
+                api_version: "apps/v1".to_owned(),
+                kind: KIND.to_owned(),
+                name: self.owner.clone(),
+                uid: found?.uid()?,
+                ..OwnerReference::default()
+            }),
+            Ok(Err(error)) => {
+                debug!(deployment = self.owner, why = why(&error), "owner not read");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+}

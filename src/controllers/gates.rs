@@ -1,0 +1,386 @@
+//! The health loop: asks ELB about the targets of waiting pods and writes their conditions
+//! (contract 5).
+//!
+//! [`tracker`] decides on data what to do next; this edge does it, and reports back. It holds all
+//! its tasks: when it ends, they end. A replica that does not lead sees everything and does nothing:
+//! it calls no ELB and writes no condition, and knows at once what to do when it is to lead.
+
+use std::iter;
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use targetgate_core::gates::machine::Tracker;
+use targetgate_core::gates::machine::action::{
+    Action, CallFailure, Change, Fresh, GateId, Settings, Write, WriteOutcome,
+};
+use targetgate_core::gates::requirements;
+use targetgate_core::index::Index;
+use targetgate_core::model::TargetHealth;
+use targetgate_core::names::{BindingApi, Group, ObjectKey};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::sleep_until;
+use tracing::{info, warn};
+
+use crate::aws::budget::Budget;
+use crate::aws::client::ElbClient;
+use crate::aws::error::{ElbError, ElbErrorKind};
+use crate::aws::target_groups::TargetGroups;
+use crate::clock::{self, Now};
+use crate::kubernetes::events::{About, Events};
+use crate::kubernetes::live_read;
+use crate::kubernetes::pod_status;
+use crate::kubernetes::pod_status::{Entry, Revision, WriteError};
+use crate::metrics::Metrics;
+use crate::state::cache::{Cache, Watched};
+use crate::state::leadership::Leadership;
+use targetgate_core::elb::buckets::Wish;
+use targetgate_core::elb::query::{GroupQuery, GroupSelector};
+
+/// The loop shows that it lives at least this often, also when nothing happens.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Confirming reads, and what else is no status patch, under way at once.
+const REQUESTS_AT_ONCE: usize = 16;
+/// Within which a group's health check settings are worth waiting for.
+const PROVING_DEADLINE: Duration = Duration::from_secs(10);
+
+/// All that the loop works with.
+#[derive(Clone)]
+pub struct Loop {
+    /// What is known of the cluster.
+    pub cache: Arc<Cache>,
+    /// Writes conditions and confirms absences.
+    pub kube: kube::Client,
+    /// Whether this replica is the one to do so.
+    pub leadership: Leadership,
+    /// Tells users what only they can mend.
+    pub events: Arc<Events>,
+    /// Asks for target health.
+    pub elb: ElbClient,
+    /// Asks for health check settings.
+    pub groups: TargetGroups,
+    /// What all calls of ELB are paid from.
+    pub budget: Budget,
+    /// What is measured.
+    pub metrics: Arc<Metrics>,
+    /// The wall clock.
+    pub now: Now,
+    /// What the loop goes by.
+    pub settings: Settings,
+}
+
+/// How something that the loop started has ended.
+enum Done {
+    Answered(Group, Instant, Result<Vec<TargetHealth>, ElbError>),
+    Written(Write, WriteOutcome),
+    Confirmed(GateId, Option<Fresh>),
+    Proven(Group, Option<Duration>),
+    Told,
+}
+
+impl Loop {
+    /// Runs for ever, and calls `beat` at least every five seconds: a loop that does not is stuck.
+    /// Panics only if one of its own tasks did: the process must then end.
+    pub async fn run(self, beat: impl Fn() + Send) {
+        let mut tracker = Tracker::new(self.settings.clone());
+        let mut tasks = JoinSet::new();
+        let requests = Arc::new(Semaphore::new(REQUESTS_AT_ONCE));
+        let mut leadership = self.leadership.clone();
+        let mut actions = vec![];
+        loop {
+            beat();
+            let now = clock::monotonic();
+            actions.extend(self.stand(&mut tracker, now));
+            actions.extend(self.observe(&mut tracker, now));
+            actions.extend(tracker.tick(now));
+            actions.extend(tracker.writes(now));
+            for action in actions.drain(..) {
+                tasks.spawn(self.clone().carry_out(action, requests.clone()));
+            }
+            let token = self.call(&mut tracker, &mut tasks, now);
+            self.report(&tracker);
+            let wakes = [tracker.next_tick(now), token, Some(now + LONGEST_PAUSE)];
+            let wake = wakes.into_iter().flatten().min().unwrap_or(now);
+            // In this order, so that a simulation repeats itself. What is last is not put off: all but
+            // the tasks is looked at in each round anyway.
+            tokio::select! {
+                biased;
+                Some(done) = tasks.join_next() => {
+                    // What has ended by now is taken in together, and what is decided by it with it.
+                    let more = iter::from_fn(|| tasks.try_join_next());
+                    for done in iter::once(done).chain(more) {
+                        let done = done.unwrap_or_else(|error| resume_unwind(error.into_panic()));
+                        actions.extend(self.take_in(&mut tracker, done));
+                    }
+                }
+                () = self.cache.changed() => {}
+                () = leadership.changed() => {}
+                () = sleep_until(wake.into()) => {}
+            }
+        }
+    }
+
+    /// Takes up the lead, or gives it up.
+    fn stand(&self, tracker: &mut Tracker, now: Instant) -> Vec<Action> {
+        match (tracker.leads(), self.leadership.leads()) {
+            (false, true) => tracker.lead(now),
+            (true, false) => {
+                tracker.follow();
+                vec![]
+            }
+            _ => vec![],
+        }
+    }
+
+    fn observe(&self, tracker: &mut Tracker, now: Instant) -> Vec<Action> {
+        // Most rounds are about an answer: they need not keep admissions waiting for a writer.
+        if !self.cache.read(Index::has_dirty) {
+            return vec![];
+        }
+        let dirty = self.cache.write(Index::take_dirty);
+        self.cache.read(|index| {
+            let observe = |key| tracker.observe(key, index, now);
+            dirty.iter().flat_map(observe).collect()
+        })
+    }
+
+    /// Spends what the budget allows on the groups whose turn it is. Returns when to look again.
+    fn call(
+        &self,
+        tracker: &mut Tracker,
+        tasks: &mut JoinSet<Done>,
+        now: Instant,
+    ) -> Option<Instant> {
+        let throttled = self.budget.all_throttled();
+        let started = tracker.start_calls(&throttled, now, |turn| {
+            let wish = Wish {
+                groups: turn.groups,
+                promising: turn.promising,
+            };
+            self.budget.try_take_for_loop(&turn.quota, wish)?;
+            self.metrics.budget_wait("loop", now - turn.since);
+            Ok(())
+        });
+        for call in started.calls {
+            if let Some(found) = self.groups.known(&query(&call.group)) {
+                tracker.note_checks(&call.group, found.proving_time());
+            }
+            let elb = self.elb.clone();
+            tasks.spawn(async move {
+                let answer = elb.target_health(&call.group, &call.targets).await;
+                Done::Answered(call.group, now, answer)
+            });
+        }
+        started.again
+    }
+}
+
+impl Loop {
+    fn take_in(&self, tracker: &mut Tracker, done: Done) -> Vec<Action> {
+        let now = clock::monotonic();
+        match done {
+            Done::Answered(group, requested, Ok(targets)) => {
+                tracker.answered(&group, requested, Ok(&targets), now)
+            }
+            Done::Answered(group, requested, Err(error)) => {
+                tracker.answered(&group, requested, Err(self.failure(&error)), now)
+            }
+            Done::Written(write, outcome) => {
+                self.note(&write, &outcome);
+                tracker.written(&write, &outcome, now)
+            }
+            Done::Confirmed(id, fresh) => tracker.confirmed(&id, fresh.as_ref(), now),
+            Done::Proven(group, time) => {
+                tracker.proven(&group, time);
+                vec![]
+            }
+            Done::Told => vec![],
+        }
+    }
+
+    fn failure(&self, error: &ElbError) -> CallFailure {
+        match error.kind {
+            ElbErrorKind::GroupNotFound => {
+                self.metrics.group_not_found();
+                CallFailure::GroupNotFound
+            }
+            ElbErrorKind::Throttled => CallFailure::Throttled,
+            _ => {
+                warn!(%error, "gates stay as they are");
+                CallFailure::Other
+            }
+        }
+    }
+}
+
+impl Loop {
+    async fn carry_out(self, action: Action, requests: Arc<Semaphore>) -> Done {
+        // The semaphore is never closed.
+        let request = async || requests.acquire().await.ok();
+        match action {
+            Action::Write(write) => {
+                let outcome = self.write(&write).await;
+                Done::Written(write, outcome)
+            }
+            Action::Confirm(id) => {
+                let _request = request().await;
+                let fresh = self.confirm(&id).await;
+                Done::Confirmed(id, fresh)
+            }
+            Action::Prove(group) => {
+                let _request = request().await;
+                let time = self.proving_time(&group).await;
+                Done::Proven(group, time)
+            }
+            Action::MissingGroup { group, binding } => {
+                let _request = request().await;
+                self.tell_of_missing(&group, binding).await;
+                Done::Told
+            }
+        }
+    }
+
+    async fn write(&self, write: &Write) -> WriteOutcome {
+        let Some(write_by) = self.leadership.write_by() else {
+            return WriteOutcome::Unsent;
+        };
+        let pod = &write.pod;
+        let revision = Revision {
+            pod,
+            uid: &write.uid,
+            version: &write.version,
+        };
+        let now = (self.now)();
+        let entries = write.changes.iter().map(|change| Entry {
+            gate: &change.gate,
+            condition: &change.condition,
+            transition: change.transition.then_some(now),
+        });
+        let entries: Vec<Entry<'_>> = entries.collect();
+        match pod_status::write_conditions(&self.kube, revision, &entries, write_by).await {
+            Ok(written) => WriteOutcome::Written(written.resource_version),
+            Err(WriteError::Gone(_)) => WriteOutcome::Gone,
+            Err(WriteError::Conflict(_)) => WriteOutcome::Conflict,
+            Err(error @ WriteError::TooManyRequests { retry_after, .. }) => {
+                warn!(%pod, %error, "no conditions are written for a while");
+                WriteOutcome::PutOff { retry_after }
+            }
+            Err(error) => {
+                warn!(%pod, %error, "conditions not written; they are decided again soon");
+                WriteOutcome::Failed
+            }
+        }
+    }
+
+    /// Reads past the cache what a gate stands for; `None` where that tells nothing for sure.
+    async fn confirm(&self, id: &GateId) -> Option<Fresh> {
+        let GateId { pod, gate, .. } = id;
+        let apis = &self.settings.apis;
+        let read = live_read::read(&self.kube, &pod.namespace, gate, &BindingApi::ALL).await;
+        match read {
+            Ok(read) if requirements::is_knowable(apis, &read.not_served) => Some(Fresh {
+                bindings: read.bindings,
+                services: read.services,
+            }),
+            Ok(_) => {
+                info!(%pod, %gate, "the binding's API is not served: the gate stays closed");
+                None
+            }
+            Err(error) => {
+                warn!(%pod, %gate, %error, "the gate stays closed; it is looked at again soon");
+                None
+            }
+        }
+    }
+
+    async fn tell_of_missing(&self, group: &Group, binding: (ObjectKey, BindingApi)) {
+        let (object, api) = binding;
+        let about = About {
+            kind: Watched::Bindings(api),
+            object,
+            uid: None,
+        };
+        let note = format!(
+            "Target group {} does not exist: the gates of this binding stay closed. Create a binding \
+             to a group that exists, or delete this one",
+            group.arn
+        );
+        self.events
+            .warn(&about, "DescribeTargetHealth", "TargetGroupNotFound", &note)
+            .await;
+    }
+
+    /// Health check interval times healthy threshold.
+    async fn proving_time(&self, group: &Group) -> Option<Duration> {
+        let deadline = clock::monotonic() + PROVING_DEADLINE;
+        match self.groups.describe(&query(group), deadline.into()).await {
+            Ok(found) => Some(found.proving_time()),
+            Err(error) => {
+                warn!(group = %group.arn, %error, "a gate on a used address waits to be proven");
+                None
+            }
+        }
+    }
+
+    /// Logs and counts how a write ended.
+    fn note(&self, write: &Write, outcome: &WriteOutcome) {
+        let result = match outcome {
+            WriteOutcome::Written(_) => "Written",
+            WriteOutcome::Gone => "Gone",
+            WriteOutcome::Conflict => "Conflict",
+            WriteOutcome::Unsent => "Unsent",
+            WriteOutcome::PutOff { .. } => "PutOff",
+            WriteOutcome::Failed => "Failed",
+        };
+        self.metrics.condition_write(result, write.changes.len());
+        let opened = |change: &&Change| change.condition.status;
+        let written = matches!(outcome, WriteOutcome::Written(_));
+        for change in write.changes.iter().filter(opened).filter(|_| written) {
+            let waited = self.age(write.containers_ready);
+            let Change { gate, reason, .. } = change;
+            self.metrics.flip(reason, waited);
+            info!(pod = %write.pod, %gate, reason, ?waited, "gate opened");
+        }
+    }
+
+    /// Shows how many gates wait, the oldest's age, and how many pods have no gate to wait for. Only the
+    /// leader does, so that replicas may be added up.
+    fn report(&self, tracker: &Tracker) {
+        let (gates, oldest, ungated) = match tracker.leads() {
+            true => (
+                tracker.pending(),
+                self.age(tracker.oldest()),
+                self.ungated(),
+            ),
+            false => (0, Duration::ZERO, 0),
+        };
+        self.metrics.pending(gates, oldest);
+        self.metrics.ungated(ungated);
+    }
+
+    /// Counts with the writer's lock only where there is news.
+    fn ungated(&self) -> usize {
+        let counted = |index: &Index| (!index.has_uncounted()).then(|| index.ungated());
+        self.cache.read(counted).unwrap_or_else(|| {
+            let count = |index: &mut Index| index.count_ungated(&self.settings.apis);
+            self.cache.write(count)
+        })
+    }
+
+    /// Time since a pod's containers were ready, by the wall clock; zero where they are not.
+    fn age(&self, containers_ready: Option<Timestamp>) -> Duration {
+        let age = containers_ready.map(|ready| (self.now)().duration_since(ready));
+        age.and_then(|age| Duration::try_from(age).ok())
+            .unwrap_or_default()
+    }
+}
+
+/// What to ask `DescribeTargetGroups` about a group.
+fn query(group: &Group) -> GroupQuery {
+    GroupQuery {
+        selector: GroupSelector::Arn(group.arn.clone()),
+        role: group.role.clone(),
+    }
+}

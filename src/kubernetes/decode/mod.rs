@@ -1,0 +1,251 @@
+//! Kubernetes objects as the API server writes them, read down to the few fields that decide
+//! something. What is not of the shape that its API promises makes one object unreadable, never a list.
+
+use std::sync::Arc;
+
+use kube::Resource as _;
+use kube::api::{ApiResource, DynamicObject};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
+use targetgate_core::binding::spec::TargetGroupBindingSpec;
+use targetgate_core::model::{Binding, Condition, Labels, Namespace, Pod, Service, ServicePort};
+use targetgate_core::names::{
+    BindingApi, ConditionPrefix, GateName, INJECT_ENABLED, INJECT_LABEL, ObjectKey,
+};
+use targetgate_core::object::{IntOrString, port_number};
+use thiserror::Error;
+
+use crate::state::cache::Watched;
+
+mod shape;
+#[cfg(test)]
+mod tests;
+
+use crate::kubernetes::decode::shape::{Meta, Part, ServicePortSpec, StatusCondition};
+pub use crate::kubernetes::decode::shape::{PodSpec, PodStatus, ServiceSpec};
+
+/// A Namespace, of which only the labels count.
+pub type NamespaceObject = Object<IgnoredAny, IgnoredAny>;
+/// A Service.
+pub type ServiceObject = Object<ServiceSpec, IgnoredAny>;
+/// A Pod.
+pub type PodObject = Object<PodSpec, PodStatus>;
+/// A `TargetGroupBinding` of either API group.
+pub type BindingObject = Object<TargetGroupBindingSpec, IgnoredAny>;
+
+/// An object of the Kubernetes API, slim: of its metadata the name, UID, version, labels, times and
+/// our own annotation; of its spec and status what `S` and `T` name. It is read from text only, which
+/// it can borrow from until it is read.
+#[derive(Debug, Clone)]
+pub struct Object<S, T> {
+    key: ObjectKey,
+    meta: Meta,
+    spec: Part<S>,
+    status: Part<T>,
+}
+
+impl<'de, S: Deserialize<'de>, T: Deserialize<'de>> Deserialize<'de> for Object<S, T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(bound = "S: Deserialize<'de>, T: Deserialize<'de>")]
+        struct Wire<S, T> {
+            #[serde(default)]
+            metadata: Part<Meta>,
+            #[serde(default)]
+            spec: Part<S>,
+            #[serde(default)]
+            status: Part<T>,
+        }
+        let wire = Wire::deserialize(deserializer)?;
+        // Metadata that cannot be read leaves the object without a name.
+        let mut meta = wire.metadata.read().unwrap_or_default();
+        Ok(Self {
+            key: ObjectKey::new(
+                meta.namespace.take().unwrap_or_default(),
+                meta.name.take().unwrap_or_default(),
+            ),
+            meta,
+            spec: wire.spec,
+            status: wire.status,
+        })
+    }
+}
+
+impl<S, T> Object<S, T> {
+    /// Namespace (empty where the kind has none) and name.
+    pub fn key(&self) -> &ObjectKey {
+        &self.key
+    }
+
+    /// `metadata.resourceVersion`.
+    pub fn version(&self) -> Option<&str> {
+        self.meta.resource_version.as_deref()
+    }
+
+    fn labels(&mut self) -> Labels {
+        self.meta.labels.take().unwrap_or_default().0
+    }
+
+    fn unreadable(&self, part: &'static str) -> Unreadable {
+        Unreadable {
+            object: self.key.clone(),
+            part,
+        }
+    }
+
+    fn take_spec(&mut self) -> Result<S, Unreadable>
+    where
+        S: Default,
+    {
+        std::mem::take(&mut self.spec)
+            .read()
+            .ok_or_else(|| self.unreadable("spec"))
+    }
+}
+
+/// An object that is not of the shape that its API promises. Its content is not repeated.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{object} is passed over: its {part} is not of the shape that its API promises")]
+pub struct Unreadable {
+    object: ObjectKey,
+    part: &'static str,
+}
+
+/// Where a watched resource is served.
+pub fn api_resource(watched: Watched) -> ApiResource {
+    let (group, version, kind, plural) = match watched {
+        Watched::Namespaces => ("", "v1", "Namespace", "namespaces"),
+        Watched::Services => ("", "v1", "Service", "services"),
+        Watched::Pods => ("", "v1", "Pod", "pods"),
+        Watched::Bindings(api) => (
+            api.group(),
+            api.version(),
+            "TargetGroupBinding",
+            "targetgroupbindings",
+        ),
+    };
+    let api_version = if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    };
+    ApiResource {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        api_version,
+        kind: kind.to_owned(),
+        plural: plural.to_owned(),
+    }
+}
+
+/// The path of a watched resource's collection, in one namespace or in all.
+pub fn url_path(watched: Watched, namespace: Option<&str>) -> String {
+    DynamicObject::url_path(&api_resource(watched), namespace)
+}
+
+/// What a Namespace object says.
+pub fn namespace(mut object: NamespaceObject) -> Result<(Arc<str>, Namespace), Unreadable> {
+    let key = readable_key(&object)?;
+    let label = object.labels().remove(INJECT_LABEL);
+    let opted_in = label.as_deref() == Some(INJECT_ENABLED);
+    Ok((key.name, Namespace { opted_in }))
+}
+
+/// What a Service object says. Ports that are none are left out.
+pub fn service(mut object: ServiceObject) -> Result<(ObjectKey, Service), Unreadable> {
+    let key = readable_key(&object)?;
+    let spec = object.take_spec()?;
+    let ports = spec.ports.into_iter().flatten();
+    let service = Service {
+        selector: spec.selector.unwrap_or_default().0,
+        external_name: spec.kind.as_deref() == Some("ExternalName"),
+        ports: ports
+            .filter_map(|port| service_port(port.read()?))
+            .collect(),
+        opted_out: object.meta.opted_out(),
+    };
+    Ok((key, service))
+}
+
+/// What a binding object says, and its namespace.
+pub fn binding(
+    mut object: BindingObject,
+    api: BindingApi,
+) -> Result<(Arc<str>, Binding), Unreadable> {
+    let key = readable_key(&object)?;
+    let spec = object.take_spec()?;
+    let binding = spec.model(api, &key.name, object.meta.opted_out());
+    Ok((key.namespace, binding))
+}
+
+/// What a Pod object says. Its gates are those under `prefixes`.
+pub fn pod(mut object: PodObject, prefixes: &[ConditionPrefix]) -> Result<Pod, Unreadable> {
+    let key = readable_key(&object)?;
+    let spec = object.take_spec()?;
+    let status = std::mem::take(&mut object.status).read();
+    let status = status.ok_or_else(|| object.unreadable("status"))?;
+    let text = |text: Option<String>| Arc::from(text.unwrap_or_default());
+    Ok(Pod {
+        key,
+        opted_out: object.meta.opted_out(),
+        labels: object.labels().into(),
+        gates: gates(&spec, &status, prefixes),
+        ips: status.ips(),
+        containers_ready: status.containers_ready(object.meta.created()),
+        finished: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
+        ports: named_ports(spec),
+        terminating: object.meta.deletion_timestamp.is_some(),
+        uid: text(object.meta.uid),
+        resource_version: text(object.meta.resource_version),
+    })
+}
+
+fn readable_key<S, T>(object: &Object<S, T>) -> Result<ObjectKey, Unreadable> {
+    if object.key.name.is_empty() {
+        return Err(object.unreadable("metadata"));
+    }
+    Ok(object.key.clone())
+}
+
+fn gates(
+    spec: &PodSpec,
+    status: &PodStatus,
+    prefixes: &[ConditionPrefix],
+) -> Vec<(GateName, Option<Condition>)> {
+    let mut gates: Vec<(GateName, Option<Condition>)> = vec![];
+    for gate in spec.readiness_gates.iter().flatten() {
+        let Some(name) = GateName::under(prefixes, &gate.condition_type) else {
+            continue;
+        };
+        // The API server accepts the same gate twice.
+        if gates.iter().all(|(known, _)| *known != name) {
+            let condition = status.condition(name.as_str()).map(StatusCondition::model);
+            gates.push((name, condition));
+        }
+    }
+    gates
+}
+
+/// Only init containers that restart go on running beside the others (sidecars).
+fn named_ports(spec: PodSpec) -> Vec<(Arc<str>, u16)> {
+    let sidecars = spec.init_containers.into_iter().flatten();
+    let sidecars = sidecars.filter(|init| init.restart_policy.as_deref() == Some("Always"));
+    let containers = spec.containers.into_iter().flatten().chain(sidecars);
+    let ports = containers.flat_map(|container| container.ports.into_iter().flatten());
+    ports
+        .filter_map(|port| Some((port.name?.into(), port_number(port.container_port)?)))
+        .collect()
+}
+
+fn service_port(port: ServicePortSpec) -> Option<ServicePort> {
+    Some(ServicePort {
+        name: port.name.map(Arc::from),
+        port: port_number(port.port)?,
+        target_port: match port.target_port {
+            // A Service without a `targetPort` may carry 0 or "": the port itself.
+            None | Some(IntOrString::Number(0)) => None,
+            Some(IntOrString::Text(name)) if name.is_empty() => None,
+            Some(port) => Some(port.port()?),
+        },
+    })
+}

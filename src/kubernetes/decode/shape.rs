@@ -1,0 +1,211 @@
+//! The shapes of objects as the API sends them: the fields that are read, and nothing else.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use serde::de::{IgnoredAny, MapAccess};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+use targetgate_core::model::{Condition, Labels};
+use targetgate_core::object::{Entries, GateAnnotation, IntOrString, Text, entries};
+
+/// A part of an object, which is `null`, absent, or not what it should be.
+///
+/// Its end is found before it is read, so that what is wrong with it stays its own matter, and nothing
+/// of it is held but what is kept.
+#[derive(Debug, Clone)]
+pub(super) enum Part<T> {
+    Read(Option<T>),
+    Unreadable,
+}
+
+impl<T> Default for Part<T> {
+    fn default() -> Self {
+        Self::Read(None)
+    }
+}
+
+impl<T: Default> Part<T> {
+    pub(super) fn read(self) -> Option<T> {
+        match self {
+            Self::Read(part) => Some(part.unwrap_or_default()),
+            Self::Unreadable => None,
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Part<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <&'de RawValue>::deserialize(deserializer)?;
+        Ok(serde_json::from_str(text.get()).map_or(Self::Unreadable, Self::Read))
+    }
+}
+
+/// `metadata` of any object, slim.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Meta {
+    pub(super) name: Option<String>,
+    pub(super) namespace: Option<String>,
+    pub(super) uid: Option<String>,
+    pub(super) resource_version: Option<String>,
+    pub(super) labels: Option<Pairs>,
+    pub(super) annotations: Option<GateAnnotation>,
+    pub(super) creation_timestamp: Option<String>,
+    pub(super) deletion_timestamp: Option<IgnoredAny>,
+}
+
+impl Meta {
+    pub(super) fn created(&self) -> Option<Timestamp> {
+        self.creation_timestamp.as_ref()?.parse().ok()
+    }
+
+    pub(super) fn opted_out(&self) -> bool {
+        self.annotations.as_ref().is_some_and(|a| a.opted_out)
+    }
+}
+
+/// Labels, or a selector: read into what is kept, without a copy between.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Pairs(pub(super) Labels);
+
+impl<'de> Entries<'de> for Pairs {
+    const EXPECTED: &'static str = "an object of labels";
+
+    fn entry<A: MapAccess<'de>>(
+        &mut self,
+        key: Cow<'de, str>,
+        map: &mut A,
+    ) -> Result<(), A::Error> {
+        let Text(value) = map.next_value()?;
+        self.0.insert(key.into(), value.into());
+        Ok(())
+    }
+}
+
+impl<'de> Deserialize<'de> for Pairs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        entries(deserializer)
+    }
+}
+
+/// `spec` of a Service, slim.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct ServiceSpec {
+    #[serde(rename = "type")]
+    pub(super) kind: Option<String>,
+    pub(super) selector: Option<Pairs>,
+    pub(super) ports: Option<Vec<Part<ServicePortSpec>>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct ServicePortSpec {
+    pub(super) name: Option<String>,
+    pub(super) port: i64,
+    pub(super) target_port: Option<IntOrString>,
+}
+
+/// `spec` of a Pod, slim.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct PodSpec {
+    pub(super) readiness_gates: Option<Vec<ReadinessGate>>,
+    pub(super) containers: Option<Vec<Container>>,
+    pub(super) init_containers: Option<Vec<Container>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct ReadinessGate {
+    pub(super) condition_type: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Container {
+    pub(super) restart_policy: Option<String>,
+    pub(super) ports: Option<Vec<ContainerPort>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct ContainerPort {
+    pub(super) name: Option<String>,
+    pub(super) container_port: i64,
+}
+
+/// `status` of a Pod, slim.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct PodStatus {
+    pub(super) phase: Option<String>,
+    #[serde(rename = "podIP")]
+    pub(super) pod_ip: Option<String>,
+    #[serde(rename = "podIPs")]
+    pub(super) pod_ips: Option<Vec<PodIp>>,
+    pub(super) conditions: Option<Vec<StatusCondition>>,
+}
+
+impl PodStatus {
+    pub(super) fn condition(&self, kind: &str) -> Option<&StatusCondition> {
+        self.conditions.iter().flatten().find(|c| c.kind == kind)
+    }
+
+    pub(super) fn ips(&self) -> Vec<IpAddr> {
+        let all: Vec<IpAddr> = self
+            .pod_ips
+            .iter()
+            .flatten()
+            .filter_map(|i| i.ip.parse().ok())
+            .collect();
+        if all.is_empty() {
+            return self
+                .pod_ip
+                .iter()
+                .filter_map(|ip| ip.parse().ok())
+                .collect();
+        }
+        all
+    }
+
+    /// A condition without a time was true for as long as the pod can have been.
+    pub(super) fn containers_ready(&self, created: Option<Timestamp>) -> Option<Timestamp> {
+        let condition = self.condition("ContainersReady")?;
+        if condition.status != "True" {
+            return None;
+        }
+        let time = condition.last_transition_time.as_ref();
+        let time = time.and_then(|time| time.parse().ok());
+        Some(time.or(created).unwrap_or(Timestamp::UNIX_EPOCH))
+    }
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct PodIp {
+    ip: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct StatusCondition {
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    pub(super) status: String,
+    pub(super) reason: Option<String>,
+    pub(super) message: Option<String>,
+    pub(super) last_transition_time: Option<String>,
+}
+
+impl StatusCondition {
+    pub(super) fn model(&self) -> Condition {
+        Condition {
+            status: self.status == "True",
+            reason: self.reason.as_deref().unwrap_or("").into(),
+            message: self.message.as_deref().unwrap_or("").into(),
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! Objects as a real API server writes them, and as it never should.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use rstest::rstest;
+use serde_json::{Value, json};
+use targetgate_core::model::{IpFamily, TargetType};
+use targetgate_core::names::AssumedRole;
+
+use targetgate_core::model::PortRef;
+
+use super::*;
+
+fn read<O: for<'de> Deserialize<'de>>(object: Value) -> O {
+    serde_json::from_str(&object.to_string()).unwrap()
+}
+
+fn running_pod() -> Value {
+    json!({
+        "metadata": {
+            "name": "web-5d4f8-x2k", "generateName": "web-5d4f8-", "namespace": "shop",
+            "uid": "6f0b1c1e-7a54-4c59-8c8f-0f3a0ad1a001", "resourceVersion": "4711", "generation": 1,
+            "creationTimestamp": "2026-11-21T09:00:00Z",
+            "labels": { "app": "web", "pod-template-hash": "5d4f8" },
+            "annotations": { "kubectl.kubernetes.io/restartedAt": "2026-11-21T08:59:00Z" },
+            "ownerReferences": [{ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-5d4f8",
+                "uid": "a", "controller": true, "blockOwnerDeletion": true }],
+            "managedFields": [{ "manager": "kubelet", "operation": "Update", "apiVersion": "v1",
+                "fieldsType": "FieldsV1", "fieldsV1": { "f:status": {} }, "subresource": "status" }]
+        },
+        "spec": {
+            "readinessGates": [
+                { "conditionType": "target-health.elbv2.k8s.aws/web" },
+                { "conditionType": "example.com/other" },
+                { "conditionType": "target-health.elbv2.k8s.aws/api" },
+                { "conditionType": "target-health.elbv2.k8s.aws/web" }
+            ],
+            "initContainers": [
+                { "name": "migrate", "image": "m", "ports": [{ "name": "once", "containerPort": 1 }] },
+                { "name": "proxy", "image": "p", "restartPolicy": "Always",
+                  "ports": [{ "name": "https", "containerPort": 8443, "protocol": "TCP" }] }
+            ],
+            "containers": [
+                { "name": "web", "image": "w", "env": [{ "name": "A", "value": "b" }],
+                  "ports": [{ "name": "http", "containerPort": 8080, "protocol": "TCP" },
+                            { "containerPort": 9090, "protocol": "TCP" }] }
+            ],
+            "restartPolicy": "Always", "nodeName": "node-1"
+        },
+        "status": {
+            "phase": "Running", "podIP": "10.0.0.7",
+            "podIPs": [{ "ip": "10.0.0.7" }, { "ip": "2001:db8::7" }],
+            "conditions": [
+                { "type": "ContainersReady", "status": "True", "lastProbeTime": null,
+                  "lastTransitionTime": "2026-11-21T09:00:07Z" },
+                { "type": "target-health.elbv2.k8s.aws/web", "status": "False", "lastProbeTime": null,
+                  "lastTransitionTime": "2026-11-21T09:00:08Z",
+                  "reason": "Elb.InitialHealthChecking", "message": "Initial health checks in progress" }
+            ]
+        }
+    })
+}
+
+fn model(object: Value) -> Pod {
+    pod(read(object), &[ConditionPrefix::default()]).unwrap()
+}
+
+#[test]
+fn a_running_pod_is_read_down_to_what_decides() {
+    let pod = model(running_pod());
+    assert_eq!(pod.key, ObjectKey::new("shop", "web-5d4f8-x2k"));
+    assert_eq!(&*pod.uid, "6f0b1c1e-7a54-4c59-8c8f-0f3a0ad1a001");
+    assert_eq!(&*pod.resource_version, "4711");
+    assert_eq!(pod.labels.get("app").map(|label| &**label), Some("web"));
+    let gates: Vec<_> = pod.gates.iter().map(|(gate, _)| gate.name()).collect();
+    assert_eq!(gates, ["web", "api"]);
+    let waiting = Condition {
+        status: false,
+        reason: "Elb.InitialHealthChecking".into(),
+        message: "Initial health checks in progress".into(),
+    };
+    assert_eq!(pod.gates[0].1, Some(waiting));
+    assert_eq!(pod.gates[1].1, None);
+    let ips: [IpAddr; 2] = ["10.0.0.7".parse().unwrap(), "2001:db8::7".parse().unwrap()];
+    assert_eq!(pod.ips, ips);
+    assert_eq!(pod.ports, [("http".into(), 8080), ("https".into(), 8443)]);
+    let ready: Timestamp = "2026-11-21T09:00:07Z".parse().unwrap();
+    assert_eq!(pod.containers_ready, Some(ready));
+    assert!(pod.is_due() && !pod.opted_out);
+}
+
+#[rstest]
+#[case::before_its_first_status(json!({}), None)]
+#[case::not_ready(json!({ "type": "ContainersReady", "status": "False",
+    "lastTransitionTime": "2026-11-21T09:00:07Z" }), None)]
+#[case::ready(json!({ "type": "ContainersReady", "status": "True",
+    "lastTransitionTime": "2026-11-21T09:00:07Z" }), Some("2026-11-21T09:00:07Z"))]
+#[case::ready_without_a_time(json!({ "type": "ContainersReady", "status": "True",
+    "lastTransitionTime": null }), Some("2026-11-21T09:00:00Z"))]
+fn containers_are_ready_since_the_condition_says_so(
+    #[case] condition: Value,
+    #[case] since: Option<&str>,
+) {
+    let mut object = running_pod();
+    object["status"]["conditions"] = json!([condition]);
+    let since = since.map(|since| since.parse::<Timestamp>().unwrap());
+    assert_eq!(model(object).containers_ready, since);
+}
+
+#[rstest]
+#[case::running("Running", None, false, false)]
+#[case::succeeded("Succeeded", None, false, true)]
+#[case::failed("Failed", None, false, true)]
+#[case::terminating("Running", Some("2026-11-21T10:00:00Z"), true, false)]
+fn a_pod_may_be_at_its_end(
+    #[case] phase: &str,
+    #[case] deleted: Option<&str>,
+    #[case] terminating: bool,
+    #[case] finished: bool,
+) {
+    let mut object = running_pod();
+    object["status"]["phase"] = json!(phase);
+    object["metadata"]["deletionTimestamp"] = json!(deleted);
+    let pod = model(object);
+    assert_eq!((pod.terminating, pod.finished), (terminating, finished));
+}
+
+#[test]
+fn a_pod_without_ips_may_still_have_one() {
+    let mut object = running_pod();
+    object["status"]["podIPs"] = Value::Null;
+    assert_eq!(
+        model(object.clone()).ips,
+        ["10.0.0.7".parse::<IpAddr>().unwrap()]
+    );
+    object["status"] = Value::Null;
+    assert!(model(object).ips.is_empty());
+}
+
+#[test]
+fn gates_under_a_former_prefix_are_read_too() {
+    let mut object = running_pod();
+    let former = "target-health.targetgate.dev/web";
+    object["spec"]["readinessGates"] = json!([{ "conditionType": former }]);
+    let prefixes = [
+        ConditionPrefix::default(),
+        "target-health.targetgate.dev".parse().unwrap(),
+    ];
+    let pod = pod(read(object), &prefixes).unwrap();
+    assert_eq!(pod.gates[0].0.as_str(), former);
+}
+
+#[rstest]
+#[case::absent(json!({}), false)]
+#[case::other(json!({ "annotations": { "targetgate.dev/gate": "true" } }), false)]
+#[case::out(json!({ "annotations": { "targetgate.dev/gate": "false" } }), true)]
+fn an_annotation_opts_out(#[case] metadata: Value, #[case] out: bool) {
+    let mut object = json!({ "metadata": { "name": "web", "namespace": "shop" } });
+    object["metadata"]["annotations"] = metadata["annotations"].clone();
+    assert_eq!(service(read(object.clone())).unwrap().1.opted_out, out);
+    assert_eq!(model(object.clone()).opted_out, out);
+    assert_eq!(
+        binding(read(object), BindingApi::Elbv2)
+            .unwrap()
+            .1
+            .opted_out,
+        out
+    );
+}
+
+#[test]
+fn a_service_keeps_the_ports_that_are_ports() {
+    let object = json!({
+        "metadata": { "name": "web", "namespace": "shop" },
+        "spec": {
+            "type": "ClusterIP", "clusterIP": "10.96.0.9", "selector": { "app": "web" },
+            "ports": [
+                { "name": "http", "port": 80, "protocol": "TCP", "targetPort": "http" },
+                { "name": "admin", "port": 8080, "targetPort": 9090 },
+                { "name": "plain", "port": 443 },
+                { "name": "high", "port": 70000 },
+                { "name": "nowhere", "port": 81, "targetPort": -1 },
+                { "name": "text", "port": "eighty" },
+                { "name": "zero", "port": 82, "targetPort": 0 }
+            ]
+        },
+        "status": { "loadBalancer": {} }
+    });
+    let (key, service) = service(read(object)).unwrap();
+    assert_eq!(key, ObjectKey::new("shop", "web"));
+    let port = |name: &str, port, target_port| ServicePort {
+        name: Some(name.into()),
+        port,
+        target_port,
+    };
+    assert_eq!(
+        service.ports,
+        [
+            port("http", 80, Some(PortRef::Name("http".into()))),
+            port("admin", 8080, Some(PortRef::Number(9090))),
+            port("plain", 443, None),
+            port("zero", 82, None),
+        ]
+    );
+    assert_eq!(service.selector.len(), 1);
+    assert!(!service.external_name && !service.opted_out);
+}
+
+#[test]
+fn a_service_without_selector_selects_nothing() {
+    let object = json!({ "metadata": { "name": "db", "namespace": "shop" },
+        "spec": { "type": "ExternalName", "externalName": "db.example.com", "selector": null } });
+    let (_, service) = service(read(object)).unwrap();
+    assert!(service.selector.is_empty() && service.external_name);
+}
+
+#[rstest]
+#[case(json!({ "elbv2.k8s.aws/pod-readiness-gate-inject": "enabled" }), true)]
+#[case(json!({ "elbv2.k8s.aws/pod-readiness-gate-inject": "disabled" }), false)]
+#[case(Value::Null, false)]
+fn a_namespace_opts_in_by_its_label(#[case] labels: Value, #[case] opted_in: bool) {
+    let object = json!({ "metadata": { "name": "shop", "labels": labels },
+        "spec": { "finalizers": ["kubernetes"] }, "status": { "phase": "Active" } });
+    let expected = ("shop".into(), Namespace { opted_in });
+    assert_eq!(namespace(read(object)).unwrap(), expected);
+}
+
+const ARN: &str =
+    "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0123456789abcdef";
+
+#[test]
+fn a_binding_is_read_whole() {
+    let object = json!({
+        "metadata": { "name": "web", "namespace": "shop", "finalizers": ["elbv2.k8s.aws/resources"] },
+        "spec": {
+            "targetGroupARN": ARN, "targetType": "ip", "ipAddressType": "ipv6",
+            "serviceRef": { "name": "web", "port": "http" }, "vpcID": "vpc-01234567",
+            "iamRoleArnToAssume": "arn:aws:iam::210987654321:role/elb", "assumeRoleExternalId": "x1",
+            "multiClusterTargetGroup": true,
+            "networking": { "ingress": [{ "ports": [{ "protocol": "TCP" }] }] }
+        },
+        "status": { "observedGeneration": 1 }
+    });
+    let (namespace, binding) = binding(read(object), BindingApi::Eks).unwrap();
+    assert_eq!(&*namespace, "shop");
+    let role = AssumedRole {
+        arn: "arn:aws:iam::210987654321:role/elb".into(),
+        external_id: Some("x1".into()),
+    };
+    let expected = Binding {
+        api: BindingApi::Eks,
+        name: "web".into(),
+        arn: Some(ARN.parse().unwrap()),
+        target_type: Some(TargetType::Ip),
+        family: IpFamily::V6,
+        service: "web".into(),
+        port: Some(PortRef::Name("http".into())),
+        role: Some(role),
+        multi_cluster: true,
+        opted_out: false,
+    };
+    assert_eq!(binding, expected);
+}
+
+#[test]
+fn a_binding_may_lack_nearly_everything() {
+    let object = json!({ "metadata": { "name": "web", "namespace": "shop" },
+        "spec": { "targetGroupARN": "no-arn", "targetType": "lambda", "iamRoleArnToAssume": "",
+            "serviceRef": { "name": "web", "port": 65536 } } });
+    let (_, binding) = binding(read(object), BindingApi::Elbv2).unwrap();
+    assert_eq!((binding.arn, binding.target_type), (None, None));
+    assert_eq!((binding.port, binding.role), (None, None));
+    assert_eq!(
+        (binding.family, binding.multi_cluster),
+        (IpFamily::V4, false)
+    );
+}
+
+#[rstest]
+#[case::spec(json!({ "metadata": { "name": "web", "namespace": "shop" }, "spec": "nonsense" }), "spec")]
+#[case::selector(json!({ "metadata": { "name": "web", "namespace": "shop" },
+    "spec": { "selector": { "app": 7 } } }), "spec")]
+#[case::no_metadata(json!({ "spec": {} }), "metadata")]
+#[case::labels(json!({ "metadata": { "name": "web", "labels": ["a"] } }), "metadata")]
+fn what_cannot_be_read_is_told_by_its_part_and_without_its_content(
+    #[case] object: Value,
+    #[case] part: &str,
+) {
+    let error = service(read(object)).unwrap_err();
+    assert_eq!(error.part, part);
+    assert!(!error.to_string().contains("nonsense"), "{error}");
+}

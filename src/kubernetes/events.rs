@@ -1,0 +1,183 @@
+//! Kubernetes Events: what an operator should see with `kubectl describe`.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use targetgate_core::names::ObjectKey;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tracing::debug;
+
+use crate::kubernetes::decode::api_resource;
+use crate::kubernetes::{CALL_TIMEOUT, MANAGER, why};
+use crate::state::cache::Watched;
+
+/// Events on their way at one time. One more is dropped: Events are a courtesy.
+const AT_ONCE: usize = 8;
+/// The API takes notes of up to 1 kB.
+const MAX_NOTE: usize = 1000;
+
+/// What an Event is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    /// A pod, or a binding of one API group.
+    pub kind: Watched,
+    /// Namespace and name.
+    pub object: ObjectKey,
+    /// `metadata.uid`, where it is known: `kubectl describe` shows Events by it.
+    pub uid: Option<String>,
+}
+
+/// Tells operators what happened, as Events of `events.k8s.io/v1`.
+///
+/// The same Event again within six minutes is counted in its `series`. Needs the verbs `create` and
+/// `patch` on `events.events.k8s.io`.
+pub struct Events {
+    recorder: Recorder,
+    permits: Semaphore,
+}
+
+impl Events {
+    /// `instance` is the name of our own pod.
+    pub fn new(client: Client, instance: Option<String>) -> Self {
+        let reporter = Reporter {
+            controller: MANAGER.to_owned(),
+            instance,
+        };
+        Self {
+            recorder: Recorder::new(client, reporter),
+            permits: Semaphore::new(AT_ONCE),
+        }
+    }
+
+    /// Something to be worried about. `reason` and `action` are words in `PascalCase`.
+    ///
+    /// Returns when it is told, has failed or has taken too long; nobody depends on which.
+    pub async fn warn(&self, about: &About, action: &str, reason: &str, note: &str) {
+        self.warn_of(&about.reference(), action, reason, note).await;
+    }
+
+    /// The same of any object; those without a namespace have their Events in `default`.
+    pub async fn warn_of(&self, object: &ObjectReference, action: &str, reason: &str, note: &str) {
+        let name = object.name.as_deref();
+        let Ok(_permit) = self.permits.try_acquire() else {
+            return debug!(name, reason, "Event dropped: too many on their way");
+        };
+        let event = Event {
+            type_: EventType::Warning,
+            reason: reason.to_owned(),
+            note: Some(cut_to_bytes(note, MAX_NOTE)),
+            action: action.to_owned(),
+            secondary: None,
+        };
+        let call = self.recorder.publish(&event, object);
+        match timeout(CALL_TIMEOUT, call).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                debug!(name, reason, error = why(&error), "Event not published");
+            }
+            Err(_) => debug!(name, reason, "Event not published in time"),
+        }
+    }
+}
+
+impl About {
+    fn reference(&self) -> ObjectReference {
+        let resource = api_resource(self.kind);
+        ObjectReference {
+            api_version: Some(resource.api_version),
+            kind: Some(resource.kind),
+            namespace: Some(self.object.namespace.to_string()),
+            name: Some(self.object.name.to_string()),
+            uid: self.uid.clone(),
+            ..ObjectReference::default()
+        }
+    }
+}
+
+fn cut_to_bytes(text: &str, bytes: usize) -> String {
+    let mut end = text.len().min(bytes);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::kubernetes::testing::{Answer, Scripted};
+    use targetgate_core::names::BindingApi;
+
+    const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/shop/events";
+
+    fn about() -> About {
+        About {
+            kind: Watched::Bindings(BindingApi::Elbv2),
+            object: ObjectKey::new("shop", "web"),
+            uid: Some("u-1".into()),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_is_about_an_object_and_short() {
+        let api = Scripted::default();
+        api.answer(
+            EVENTS,
+            Answer::Json(201, json!({ "metadata": { "name": "web.1" } })),
+        );
+        let events = Events::new(api.client(), Some("targetgate-0".into()));
+        events
+            .warn(
+                &about(),
+                "Describe",
+                "TargetGroupNotFound",
+                &"é".repeat(600),
+            )
+            .await;
+        let body = api.seen(EVENTS).remove(0).body;
+        assert_eq!(body["type"], "Warning");
+        assert_eq!(body["reason"], "TargetGroupNotFound");
+        assert_eq!(body["reportingController"], "targetgate");
+        assert_eq!(body["reportingInstance"], "targetgate-0");
+        assert_eq!(body["regarding"]["kind"], "TargetGroupBinding");
+        assert_eq!(body["regarding"]["apiVersion"], "elbv2.k8s.aws/v1beta1");
+        assert_eq!(body["regarding"]["uid"], "u-1");
+        assert_eq!(body["note"], "é".repeat(500));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_that_takes_no_events_holds_nobody_up() {
+        let api = Scripted::default();
+        let events = Events::new(api.client(), None);
+        for answer in [Answer::Refused, Answer::Silence] {
+            api.answer(EVENTS, answer);
+            events
+                .warn(&about(), "Describe", "TargetGroupNotFound", "it is gone")
+                .await;
+        }
+        assert_eq!(api.seen(EVENTS).len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn more_events_than_can_be_on_their_way_are_dropped() {
+        let api = Scripted::default();
+        let events = Events::new(api.client(), None);
+        let about = about();
+        (0..AT_ONCE + 3).for_each(|_| {
+            api.answer(EVENTS, Answer::Silence);
+        });
+        let each = |number| {
+            let (events, about) = (&events, &about);
+            async move {
+                events
+                    .warn(about, "Describe", &format!("Reason{number}"), "")
+                    .await
+            }
+        };
+        futures::future::join_all((0..AT_ONCE + 3).map(each)).await;
+        assert_eq!(api.seen(EVENTS).len(), AT_ONCE);
+    }
+}

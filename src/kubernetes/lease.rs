@@ -1,0 +1,381 @@
+//! Holding the Lease by which replicas agree on who leads (contract 5.8).
+//!
+//! [`Election`] decides; this edge reads, watches and writes the Lease, and tells the process how it
+//! stands. Needs the verb `create` on `leases.coordination.k8s.io`, and `get`, `patch` and `watch` on
+//! the one of its name.
+//!
+//! Sources: <https://kubernetes.io/docs/concepts/architecture/leases/>,
+//! <https://pkg.go.dev/k8s.io/client-go/tools/leaderelection>
+
+use std::future::Future;
+use std::mem;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::{BoxFuture, Fuse, FusedFuture};
+use futures::{FutureExt, TryStreamExt};
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use kube::{Client, ResourceExt};
+use serde_json::json;
+use targetgate_core::lease::{Attempt, Election, Outcome, Record, Step, Timing};
+use targetgate_core::names::ObjectKey;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tracing::{info, warn};
+
+use crate::clock::Now;
+use crate::kubernetes::{MANAGER, why};
+use crate::metrics::Metrics;
+use crate::state::leadership::{Leadership, Standing, StandingSender, Term};
+
+/// How long giving the Lease back may hold up the end of the process.
+pub const RELEASE_WITHIN: Duration = Duration::from_secs(3);
+/// Between two watches, so that the next leader is still told of a release within a second.
+const REST: Duration = Duration::from_millis(500);
+/// After how long the API server is asked to end a watch (`timeoutSeconds`).
+const WATCH_SECONDS: u32 = 290;
+/// What was seen and is not taken in yet.
+const SEEN: usize = 8;
+
+/// The Lease as it was seen: its record and `resourceVersion`; `None` where it is not there.
+type Seen = Option<(Record, Arc<str>)>;
+
+/// What a candidate goes by.
+#[derive(Debug, Clone)]
+pub struct Seat {
+    /// Which Lease; its namespace must exist.
+    pub lease: ObjectKey,
+    /// Names this process; no other one may have the name, also not a later one of the same pod.
+    pub identity: String,
+    /// How long the Lease lasts, and how it is kept.
+    pub timing: Timing,
+}
+
+/// A process that leads whenever it holds the Lease.
+pub struct Candidate {
+    api: Api<Lease>,
+    seat: Seat,
+    election: Election,
+    standing: StandingSender,
+    metrics: Arc<Metrics>,
+    now: Now,
+    /// From when the election's times count.
+    origin: Instant,
+    /// The holder that was told of last.
+    told: Option<String>,
+    failing: bool,
+}
+
+/// How a call has ended.
+enum Done {
+    Looked(Duration, Result<Seen, String>),
+    Tried(Attempt, Duration, Result<Outcome, String>),
+}
+
+type Call = Fuse<BoxFuture<'static, Done>>;
+
+impl Candidate {
+    /// A candidate, and the handle that tells whether it leads.
+    pub fn new(kube: &Client, seat: Seat, metrics: Arc<Metrics>, now: Now) -> (Self, Leadership) {
+        let (standing, leadership) = Leadership::following();
+        let candidate = Self {
+            api: Api::namespaced(kube.clone(), &seat.lease.namespace),
+            election: Election::new(seat.identity.as_str(), seat.timing),
+            seat,
+            standing,
+            metrics,
+            now,
+            origin: Instant::now(),
+            told: None,
+            failing: false,
+        };
+        (candidate, leadership)
+    }
+
+    /// Stands for election until `stop`; then ceases to lead and gives the Lease back, within
+    /// [`RELEASE_WITHIN`]. Whoever writes as the leader should have ended by then.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let (sender, seen) = mpsc::channel(SEEN);
+        let (api, lease, timing) = (self.api.clone(), self.seat.lease.clone(), self.seat.timing);
+        tokio::select! {
+            biased;
+            () = self.stand(seen, stop) => {}
+            () = watch(api, lease, timing, sender) => {}
+        }
+    }
+
+    async fn stand(mut self, mut seen: mpsc::Receiver<Seen>, stop: impl Future<Output = ()>) {
+        let mut stop = pin!(stop);
+        let mut call: Call = Fuse::terminated();
+        loop {
+            let wake = self.advance(&mut call);
+            self.tell();
+            tokio::select! {
+                biased;
+                () = &mut stop => break,
+                done = &mut call, if !call.is_terminated() => self.ended(done),
+                Some(seen) = seen.recv() => self.election.see(seen, self.at()),
+                () = sleep_until(wake) => {}
+            }
+        }
+        self.standing.send(Standing::Following);
+        self.metrics.leader(false);
+        let lease = self.seat.lease.clone();
+        if timeout(RELEASE_WITHIN, self.release(call)).await.is_err() {
+            warn!(%lease, "not given back in time: it will run out");
+        }
+    }
+
+    /// Begins what is due, if nothing is under way. Returns when to look again.
+    fn advance(&mut self, call: &mut Call) -> Instant {
+        let at = self.at();
+        let lapse = self.election.hold(at).map(|hold| hold.begin_until);
+        let due = match call.is_terminated() {
+            false => None,
+            true => match self.election.next(at, self.wall()) {
+                Step::Wait(until) => Some(until),
+                Step::Look => {
+                    *call = self.look().boxed().fuse();
+                    None
+                }
+                Step::Try(attempt) => {
+                    *call = self.attempt(attempt).boxed().fuse();
+                    None
+                }
+            },
+        };
+        let longest = at + self.seat.timing.lease();
+        let wake = [lapse, due].into_iter().flatten().min().unwrap_or(longest);
+        self.origin + wake
+    }
+
+    fn look(&self) -> impl Future<Output = Done> + Send + use<> {
+        let (api, name) = (self.api.clone(), self.seat.lease.name.clone());
+        let (begun, within) = (self.at(), self.call_timeout());
+        async move {
+            let read = match timeout(within, api.get_opt(&name)).await {
+                Ok(Ok(lease)) => Ok(lease.as_ref().map(as_seen)),
+                Ok(Err(error)) => Err(why(&error)),
+                Err(_) => Err(format!("no answer within {within:?}")),
+            };
+            Done::Looked(begun, read)
+        }
+    }
+
+    fn attempt(&self, attempt: Attempt) -> impl Future<Output = Done> + Send + use<> {
+        let (api, name) = (self.api.clone(), self.seat.lease.name.clone());
+        let (begun, within) = (self.at(), self.call_timeout());
+        async move {
+            let written = timeout(within, write(&api, &name, &attempt)).await;
+            let replaces = attempt.version.is_some();
+            let outcome = match written {
+                Ok(Ok(lease)) => Ok(Outcome::Written(version(&lease))),
+                Ok(Err(kube::Error::Api(status)))
+                    if status.code == 409 || (status.code == 404 && replaces) =>
+                {
+                    Ok(Outcome::Overtaken)
+                }
+                Ok(Err(error)) => Err(why(&error)),
+                Err(_) => Err(format!("no answer within {within:?}")),
+            };
+            Done::Tried(attempt, begun, outcome)
+        }
+    }
+
+    fn ended(&mut self, done: Done) {
+        let at = self.at();
+        let failure = match done {
+            Done::Looked(_, Ok(read)) => {
+                self.election.looked(read, at);
+                None
+            }
+            Done::Looked(begun, Err(why)) => {
+                self.election.look_failed(begun, at);
+                Some(("read", why))
+            }
+            Done::Tried(attempt, begun, outcome) => {
+                let (outcome, failure) = match outcome {
+                    Ok(outcome) => (outcome, None),
+                    Err(why) => (Outcome::Failed, Some(("write", why))),
+                };
+                self.election.tried(attempt, begun, outcome, at);
+                failure
+            }
+        };
+        // It is tried again every few seconds: told once.
+        let known = mem::replace(&mut self.failing, failure.is_some());
+        if let Some((verb, why)) = failure.filter(|_| !known) {
+            warn!(
+                lease = %self.seat.lease,
+                "cannot {verb} the Lease: {why}; it is tried again. Ours needs the verbs create, get, \
+                 patch and watch on leases.coordination.k8s.io"
+            );
+        }
+    }
+
+    /// Tells the process how it stands, and people when the holder is another.
+    fn tell(&mut self) {
+        let hold = self.election.hold(self.at());
+        self.metrics.leader(hold.is_some());
+        self.standing.send(match hold {
+            Some(hold) => Standing::Leading(Term {
+                begin_until: self.origin + hold.begin_until,
+                end_by: self.origin + hold.end_by,
+            }),
+            None => Standing::Following,
+        });
+        let holder = match hold {
+            Some(_) => Some(self.seat.identity.as_str()),
+            // Its own Lease, which it could not renew in time, is nobody's for the moment.
+            None => Some(self.election.holder()).filter(|holder| *holder != self.seat.identity),
+        };
+        let holder = holder.unwrap_or_default();
+        if self.told.as_deref() == Some(holder) {
+            return;
+        }
+        let lease = &self.seat.lease;
+        match (hold.is_some(), holder) {
+            (true, _) => info!(%lease, "leading: this replica writes conditions"),
+            (false, "") => info!(%lease, "following: nobody is known to lead"),
+            (false, _) => info!(%lease, holder, "following"),
+        }
+        self.told = Some(holder.to_owned());
+    }
+
+    async fn release(mut self, call: Call) {
+        // What is under way may be the renewal that gives us the version to replace.
+        if !call.is_terminated() {
+            let done = call.await;
+            self.ended(done);
+        }
+        let Some(attempt) = self.election.release(self.wall()) else {
+            return;
+        };
+        let lease = &self.seat.lease;
+        match write(&self.api, &lease.name, &attempt).await {
+            Ok(_) => info!(%lease, "given back"),
+            Err(error) => warn!(%lease, why = why(&error), "not given back: it will run out"),
+        }
+    }
+
+    /// Two attempts fit into the renew deadline, as in client-go.
+    fn call_timeout(&self) -> Duration {
+        self.seat.timing.renew_deadline() / 2
+    }
+
+    fn at(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    /// The wall clock in microseconds: what is written is what is read back.
+    fn wall(&self) -> Timestamp {
+        let now = (self.now)();
+        Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
+    }
+}
+
+/// Tells of the Lease whenever it changes, for ever.
+async fn watch(api: Api<Lease>, lease: ObjectKey, timing: Timing, seen: mpsc::Sender<Seen>) {
+    let mut failing = false;
+    loop {
+        let followed = follow(&api, &lease.name, timing, &seen).await;
+        let known = mem::replace(&mut failing, followed.is_err());
+        if let Err(why) = followed
+            && !known
+        {
+            warn!(%lease, "the Lease is not watched: {why}; it is tried again");
+        }
+        sleep(REST).await;
+    }
+}
+
+/// One watch, which begins with the Lease as it is. Ends with the watch, or when it carries nothing
+/// for as long as the Lease lasts: who leads renews it more often.
+async fn follow(
+    api: &Api<Lease>,
+    name: &str,
+    timing: Timing,
+    seen: &mpsc::Sender<Seen>,
+) -> Result<(), String> {
+    let params = WatchParams::default()
+        .fields(&format!("metadata.name={name}"))
+        .timeout(WATCH_SECONDS);
+    let silence = timing.lease();
+    let started = timeout(silence, api.watch(&params, "0")).await;
+    let started = started.map_err(|_| format!("no answer within {silence:?}"))?;
+    let mut events = pin!(started.map_err(|error| why(&error))?);
+    while let Ok(event) = timeout(silence, events.try_next()).await {
+        let news = match event.map_err(|error| why(&error))? {
+            None => return Ok(()),
+            Some(WatchEvent::Added(lease) | WatchEvent::Modified(lease)) => Some(as_seen(&lease)),
+            Some(WatchEvent::Deleted(_)) => None,
+            Some(WatchEvent::Bookmark(_)) => continue,
+            Some(WatchEvent::Error(status)) => return Err(why(&kube::Error::Api(status))),
+        };
+        // Who has stopped listening ends this watch, too.
+        let _ = seen.send(news).await;
+    }
+    Ok(())
+}
+
+async fn write(api: &Api<Lease>, name: &str, attempt: &Attempt) -> kube::Result<Lease> {
+    let spec = spec(&attempt.record);
+    match &attempt.version {
+        None => {
+            let lease = Lease {
+                metadata: ObjectMeta {
+                    name: Some(name.to_owned()),
+                    ..ObjectMeta::default()
+                },
+                spec: Some(spec),
+            };
+            let params = PostParams {
+                field_manager: Some(MANAGER.to_owned()),
+                ..PostParams::default()
+            };
+            api.create(&params, &lease).await
+        }
+        // What else is in the Lease, such as labels, stays.
+        Some(version) => {
+            let patch = json!({ "metadata": { "resourceVersion": &**version }, "spec": spec });
+            let params = PatchParams {
+                field_manager: Some(MANAGER.to_owned()),
+                ..PatchParams::default()
+            };
+            api.patch(name, &params, &Patch::Merge(patch)).await
+        }
+    }
+}
+
+fn spec(record: &Record) -> LeaseSpec {
+    LeaseSpec {
+        holder_identity: Some(record.holder.to_string()),
+        lease_duration_seconds: Some(i32::try_from(record.lease.as_secs()).unwrap_or(i32::MAX)),
+        acquire_time: record.acquired.map(MicroTime),
+        renew_time: record.renewed.map(MicroTime),
+        lease_transitions: Some(i32::try_from(record.transitions).unwrap_or(i32::MAX)),
+        ..LeaseSpec::default()
+    }
+}
+
+fn as_seen(lease: &Lease) -> (Record, Arc<str>) {
+    let spec = lease.spec.clone().unwrap_or_default();
+    let seconds = spec.lease_duration_seconds.unwrap_or_default();
+    let transitions = spec.lease_transitions.unwrap_or_default();
+    let record = Record {
+        holder: spec.holder_identity.unwrap_or_default().into(),
+        lease: Duration::from_secs(u64::try_from(seconds).unwrap_or_default()),
+        acquired: spec.acquire_time.map(|time| time.0),
+        renewed: spec.renew_time.map(|time| time.0),
+        transitions: u32::try_from(transitions).unwrap_or_default(),
+    };
+    (record, version(lease))
+}
+
+fn version(lease: &Lease) -> Arc<str> {
+    lease.resource_version().unwrap_or_default().into()
+}

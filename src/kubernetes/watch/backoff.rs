@@ -1,0 +1,74 @@
+//! How long to wait before a failed watch is tried again.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+const FIRST: Duration = Duration::from_millis(500);
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// Doubles from half a second to ten, less up to half of it by chance.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    seed: u64,
+    drawn: u64,
+    failures: u32,
+}
+
+impl Backoff {
+    pub(crate) fn new(seed: impl Hash) -> Self {
+        Self {
+            seed: hashed(seed),
+            drawn: 0,
+            failures: 0,
+        }
+    }
+
+    /// It works again: the next failure waits shortly.
+    pub(crate) fn reset(&mut self) {
+        self.failures = 0;
+    }
+
+    /// How long to wait after one more failure.
+    pub(crate) fn next(&mut self) -> Duration {
+        let doubled = FIRST.saturating_mul(1 << self.failures.min(10));
+        self.failures = self.failures.saturating_add(1);
+        self.jittered(doubled.min(LONGEST))
+    }
+
+    /// A wait of between half of `longest` and all of it.
+    pub(super) fn jittered(&mut self, longest: Duration) -> Duration {
+        self.drawn = self.drawn.wrapping_add(1);
+        let share = (hashed((self.seed, self.drawn)) % 1000) as u32;
+        longest / 2 + longest / 2 * share / 1000
+    }
+}
+
+fn hashed(value: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_and_stay_within_ten_seconds() {
+        let mut backoff = Backoff::new(7);
+        let waits: Vec<Duration> = (0..20).map(|_| backoff.next()).collect();
+        assert!(waits[0] <= FIRST && waits[0] >= FIRST / 2, "{waits:?}");
+        assert!(waits.iter().all(|wait| *wait <= LONGEST), "{waits:?}");
+        assert!(waits[19] >= LONGEST / 2, "{waits:?}");
+        assert_ne!(waits[18], waits[19]);
+        backoff.reset();
+        assert!(backoff.next() <= FIRST);
+    }
+
+    #[test]
+    fn seeds_differ_in_their_waits() {
+        let wait = |seed| Backoff::new(seed).jittered(LONGEST);
+        assert_eq!(wait(1), wait(1));
+        assert_ne!(wait(1), wait(2));
+    }
+}

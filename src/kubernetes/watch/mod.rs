@@ -1,0 +1,142 @@
+//! The watches that keep the index true: Namespaces, Services, Pods and the bindings of both API groups.
+//!
+//! A watch lists in pages, then watches from there. It survives dropped connections, `410 Gone`, a CRD
+//! that is absent or goes and comes, missing rights, and an API server that is away, also at start.
+//! Nothing hangs for ever: a page of a list is given a minute, the start of a watch half a minute, and
+//! a watch that carries nothing for two and a half, not even the bookmark that an API server sends each
+//! minute, is resumed on a new request.
+//!
+//! kube's own `watcher` is not used: it does not bound how long an answer takes to begin, it does not
+//! tell when a quiet watch works again, and it logs a missing right at each attempt.
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, join_all};
+use kube::Client;
+use parking_lot::Mutex;
+use targetgate_core::names::ConditionPrefix;
+
+use crate::metrics::Metrics;
+use crate::state::cache::{Cache, FirstLook, Watched};
+
+use crate::kubernetes::watch::feed::{Bindings, Feed, Namespaces, Pods, Services};
+use crate::kubernetes::watch::follow::Follow;
+pub(crate) use backoff::Backoff;
+
+mod backoff;
+mod failure;
+mod feed;
+mod follow;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+/// What is watched, and how.
+#[derive(Debug, Clone)]
+pub struct WatchOptions {
+    /// The namespaces to watch; empty for the whole cluster.
+    pub namespaces: Vec<Arc<str>>,
+    /// Gates under these prefixes are ours to serve; other gates are not looked at.
+    pub prefixes: Vec<ConditionPrefix>,
+    /// Objects in one page of a list.
+    pub page_size: u32,
+    /// Seed of the jitter between attempts: replicas should not come back in step.
+    pub seed: u64,
+}
+
+impl Default for WatchOptions {
+    fn default() -> Self {
+        Self {
+            namespaces: vec![],
+            prefixes: vec![ConditionPrefix::default()],
+            page_size: 100,
+            seed: 0,
+        }
+    }
+}
+
+/// One watch for each of [`Watched::ALL`], to be run side by side. None of them ever ends.
+pub fn watches(
+    client: &Client,
+    cache: &Arc<Cache>,
+    metrics: &Arc<Metrics>,
+    options: &WatchOptions,
+) -> Vec<(Watched, BoxFuture<'static, ()>)> {
+    let watch = |watched| {
+        let scope = Scope {
+            client,
+            cache,
+            metrics,
+            options,
+            watched,
+        };
+        let prefixes = options.prefixes.clone();
+        let watch = match watched {
+            Watched::Namespaces => scope.watch(Namespaces),
+            Watched::Services => scope.watch(Services),
+            Watched::Pods => scope.watch(Pods(prefixes.into())),
+            Watched::Bindings(api) => scope.watch(Bindings(api)),
+        };
+        (watched, watch)
+    };
+    Watched::ALL.map(watch).into()
+}
+
+struct Scope<'a> {
+    client: &'a Client,
+    cache: &'a Arc<Cache>,
+    metrics: &'a Arc<Metrics>,
+    options: &'a WatchOptions,
+    watched: Watched,
+}
+
+impl Scope<'_> {
+    fn watch<F: Feed>(&self, feed: F) -> BoxFuture<'static, ()> {
+        let feed = Arc::new(feed);
+        let namespaces: Vec<Option<Arc<str>>> = match &self.options.namespaces[..] {
+            [] => vec![None],
+            some => some.iter().cloned().map(Some).collect(),
+        };
+        let looks = Arc::new(Looks {
+            cache: self.cache.clone(),
+            watched: self.watched,
+            each: Mutex::new(vec![FirstLook::Pending; namespaces.len()]),
+        });
+        let follow = |(slot, namespace)| {
+            let look = Look {
+                looks: looks.clone(),
+                slot,
+            };
+            Follow::new(self, feed.clone(), namespace, look).run()
+        };
+        let follows = namespaces.into_iter().enumerate().map(follow);
+        join_all(follows).map(drop).boxed()
+    }
+}
+
+/// The first looks at one resource, one for each watched namespace.
+struct Looks {
+    cache: Arc<Cache>,
+    watched: Watched,
+    each: Mutex<Vec<FirstLook>>,
+}
+
+/// The first look at one resource in one watched namespace, or in all of them.
+struct Look {
+    looks: Arc<Looks>,
+    slot: usize,
+}
+
+impl Look {
+    /// Tells how far it has come. The resource is listed when it is in each namespace.
+    fn is(&self, look: FirstLook) {
+        let mut each = self.looks.each.lock();
+        each[self.slot] = look;
+        let whole = [FirstLook::Pending, FirstLook::NotServed]
+            .into_iter()
+            .find(|worse| each.contains(worse));
+        let whole = whole.unwrap_or(FirstLook::Listed);
+        self.looks.cache.looked(self.looks.watched, whole);
+    }
+}

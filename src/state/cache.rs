@@ -1,0 +1,154 @@
+//! The index, shared between the watches that feed it and all who ask it.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+
+use parking_lot::RwLock;
+use targetgate_core::index::Index;
+use targetgate_core::names::BindingApi;
+use tokio::sync::Notify;
+
+/// A resource that is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Watched {
+    /// Namespaces.
+    Namespaces,
+    /// Services.
+    Services,
+    /// Pods.
+    Pods,
+    /// `TargetGroupBinding`s of one API group.
+    Bindings(BindingApi),
+}
+
+impl Watched {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Namespaces,
+        Self::Services,
+        Self::Pods,
+        Self::Bindings(BindingApi::Elbv2),
+        Self::Bindings(BindingApi::Eks),
+    ];
+
+    /// The name in metrics, logs and readiness checks.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Namespaces => "namespaces",
+            Self::Services => "services",
+            Self::Pods => "pods",
+            Self::Bindings(BindingApi::Elbv2) => "targetgroupbindings.elbv2.k8s.aws",
+            Self::Bindings(BindingApi::Eks) => "targetgroupbindings.eks.amazonaws.com",
+        }
+    }
+}
+
+/// How far the first look at a resource has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirstLook {
+    /// Not listed yet, in every watched namespace.
+    Pending,
+    /// The whole list was taken in.
+    Listed,
+    /// The API server does not serve the resource: its CRD is absent, which is no error.
+    NotServed,
+}
+
+/// The shared index. Its lock is held for the length of a closure and never across an await.
+#[derive(Debug)]
+pub struct Cache {
+    index: RwLock<Index>,
+    changed: Notify,
+    looks: RwLock<BTreeMap<Watched, FirstLook>>,
+    warm: Notify,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        let pending = Watched::ALL.map(|watched| (watched, FirstLook::Pending));
+        Self {
+            index: RwLock::default(),
+            changed: Notify::new(),
+            looks: RwLock::new(pending.into()),
+            warm: Notify::new(),
+        }
+    }
+}
+
+impl Cache {
+    /// Asks the index.
+    pub fn read<R>(&self, ask: impl FnOnce(&Index) -> R) -> R {
+        ask(&self.index.read())
+    }
+
+    /// Feeds the index, and wakes who waits for [`Self::changed`] if pods may be concerned.
+    pub fn write<R>(&self, feed: impl FnOnce(&mut Index) -> R) -> R {
+        let mut index = self.index.write();
+        let fed = feed(&mut index);
+        if index.has_dirty() {
+            self.changed.notify_one();
+        }
+        fed
+    }
+
+    /// Returns once there may be dirty pods to take. For one waiter.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Notes how far the first look at a resource has come.
+    pub fn looked(&self, watched: Watched, look: FirstLook) {
+        self.looks.write().insert(watched, look);
+        if self.pending().is_empty() {
+            self.warm.notify_waiters();
+        }
+    }
+
+    /// How far the first look at a resource has come.
+    pub fn look(&self, watched: Watched) -> FirstLook {
+        let looks = self.looks.read();
+        looks.get(&watched).copied().unwrap_or(FirstLook::Pending)
+    }
+
+    /// The resources whose first list is still awaited; none once decisions can be trusted.
+    pub fn pending(&self) -> Vec<Watched> {
+        let looks = self.looks.read();
+        let pending = looks
+            .iter()
+            .filter(|(_, look)| **look == FirstLook::Pending);
+        pending.map(|(watched, _)| *watched).collect()
+    }
+
+    /// Returns once no first list is awaited: decisions can be trusted from then on.
+    pub async fn warm(&self) {
+        loop {
+            let mut noted = pin!(self.warm.notified());
+            noted.as_mut().enable();
+            if self.pending().is_empty() {
+                return;
+            }
+            noted.await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn it_is_warm_once_every_resource_is_listed_or_known_not_to_be_served() {
+        let cache = Arc::<Cache>::default();
+        let waiter = cache.clone();
+        let warm = tokio::spawn(async move { waiter.warm().await });
+        for watched in Watched::ALL {
+            tokio::task::yield_now().await;
+            assert!(!warm.is_finished());
+            cache.looked(watched, FirstLook::NotServed);
+        }
+        warm.await.unwrap();
+        cache.warm().await;
+    }
+}

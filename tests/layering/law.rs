@@ -1,0 +1,178 @@
+//! Which module may use which.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::source::{Source, sources};
+
+/// The modules of a crate, each with those that it may use, which all stand above it.
+type Law = &'static [(&'static str, &'static [&'static str])];
+
+const CORE: Law = &[
+    ("names", &[]),
+    ("reason", &[]),
+    ("version", &[]),
+    ("client_names", &[]),
+    ("model", &["names"]),
+    ("object", &["model", "names"]),
+    ("selector", &["model"]),
+    ("patch", &[]),
+    ("binding", &["model", "names", "object", "patch"]),
+    ("elb", &["model", "names"]),
+    ("index", &["model", "names", "reason", "selector"]),
+    (
+        "gates",
+        &["index", "model", "names", "reason", "selector", "version"],
+    ),
+    ("lease", &["version"]),
+    ("rotation", &[]),
+];
+
+/// The floor, what edges share, the edges, which never use each other, and what drives them.
+const SERVICE: Law = &[
+    ("clock", &[]),
+    ("metrics", &[]),
+    ("pki", &[]),
+    ("args", &[]),
+    ("files", &["metrics"]),
+    ("telemetry", &["args"]),
+    ("state", &[]),
+    ("admission", &["files", "metrics", "state"]),
+    ("aws", &["clock", "metrics"]),
+    ("kubernetes", &["clock", "metrics", "state"]),
+    ("serve", &["clock", "files", "metrics", "pki", "state"]),
+    (
+        "controllers",
+        &[
+            "aws",
+            "clock",
+            "kubernetes",
+            "metrics",
+            "pki",
+            "serve",
+            "state",
+        ],
+    ),
+    ("commands", &["args", "pki"]),
+    (
+        "compose",
+        &[
+            "admission",
+            "args",
+            "aws",
+            "clock",
+            "controllers",
+            "kubernetes",
+            "metrics",
+            "pki",
+            "serve",
+            "state",
+        ],
+    ),
+];
+
+/// What the core must not name, however it came in: the rest its manifest keeps out.
+const OUTSIDE: [&[&str]; 5] = [
+    &["std", "fs"],
+    &["std", "process"],
+    &["std", "env"],
+    &["std", "thread"],
+    &["std", "net"],
+];
+/// Of `std::net` only addresses are data.
+const ADDRESSES: [&str; 4] = ["IpAddr", "Ipv4Addr", "Ipv6Addr", "SocketAddr"];
+
+#[test]
+fn each_module_of_the_core_uses_what_the_law_lets_it() {
+    hold(CORE, "core/src");
+}
+
+#[test]
+fn each_module_of_the_service_uses_what_the_law_lets_it_and_no_edge_another() {
+    hold(SERVICE, "src");
+}
+
+#[test]
+fn the_core_touches_no_file_socket_process_or_thread() {
+    for source in sources("core/src") {
+        for path in source.paths() {
+            let outside = OUTSIDE.iter().any(|banned| {
+                path.iter()
+                    .map(String::as_str)
+                    .take(2)
+                    .eq(banned.iter().copied())
+            });
+            let address = path.get(2).is_some_and(|word| ADDRESSES.contains(&&**word));
+            assert!(
+                !outside || address,
+                "{} names {}",
+                source.path.display(),
+                path.join("::")
+            );
+        }
+    }
+}
+
+#[test]
+fn nothing_in_the_product_knows_the_sandbox() {
+    for source in sources("src").iter().chain(&sources("core/src")) {
+        for path in source.paths() {
+            let sandbox = path.first().is_some_and(|word| word.contains("sandbox"));
+            assert!(
+                !sandbox,
+                "{} names {}",
+                source.path.display(),
+                path.join("::")
+            );
+        }
+    }
+}
+
+fn hold(law: Law, src: &str) {
+    let mut used: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut broken = vec![];
+    for source in sources(src) {
+        let (top, uses) = (source.top().to_owned(), uses(&source));
+        // The root declares the modules, and the program calls what it wants of them.
+        if top.is_empty() {
+            continue;
+        }
+        let Some((_, allowed)) = law.iter().find(|(module, _)| *module == top) else {
+            broken.push(format!("{top} has no place in the law"));
+            continue;
+        };
+        let forbidden = uses.iter().filter(|module| !allowed.contains(&&***module));
+        broken.extend(
+            forbidden.map(|module| format!("{}: {top} uses {module}", source.path.display())),
+        );
+        used.entry(top).or_default().extend(uses);
+    }
+    for (at, (module, allowed)) in law.iter().enumerate() {
+        for other in *allowed {
+            if !law[..at].iter().any(|(above, _)| above == other) {
+                broken.push(format!(
+                    "{module} may use {other}, which does not stand above it"
+                ));
+            }
+            if !used.get(*module).is_some_and(|used| used.contains(*other)) {
+                broken.push(format!(
+                    "{module} may use {other}, and does not: take that out"
+                ));
+            }
+        }
+    }
+    assert!(
+        broken.is_empty(),
+        "the law of {src}:\n{}",
+        broken.join("\n")
+    );
+}
+
+/// The other modules at the root that a file uses.
+fn uses(source: &Source) -> BTreeSet<String> {
+    let paths = source.paths().into_iter();
+    let own = |path: &Vec<String>| path.first().is_some_and(|head| head == "crate");
+    let tops = paths.filter(own).filter_map(|path| path.into_iter().nth(1));
+    // A name at the root that is not a module is a macro or a re-export of one.
+    let modules = tops.filter(|top| top.starts_with(char::is_lowercase) && top != source.top());
+    modules.collect()
+}
