@@ -91,6 +91,10 @@ soak: fetch build-controlplane ## Everything at once on a real control plane, wi
 crd: fetch ## Write deploy/crd anew from the Rust type
 	cargo run --offline --locked --quiet --bin targetgate -- crd > deploy/crd/targetgroupbindings.yaml
 
+.PHONY: docs
+docs: fetch ## Write anew the pages that are written from the code
+	UPDATE_DOCS=1 cargo test --offline --locked --test docs generated
+
 .PHONY: image-binary
 image-binary: fetch ## Build the static program of the image, and run it in an empty root (minutes)
 	deploy/static-binary target/image/targetgate
@@ -98,4 +102,4 @@ image-binary: fetch ## Build the static program of the image, and run it in an e
 
 .PHONY: mutants
 mutants: fetch ## Change the rules and the index on purpose, and see that a test notices (needs cargo-mutants)
-	cargo mutants --package targetgate --cargo-arg=--lib --file 'src/rules/**/*.rs' --file 'src/index/*.rs' --file src/names.rs $(ARGS)
+	cargo mutants --package targetgate-core --cargo-arg=--lib $(ARGS)

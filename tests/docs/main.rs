@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 
 mod citations;
+mod generated;
 mod links;
 
 use citations::Sections;

@@ -1,4 +1,4 @@
-//! `TargetGroupBinding`: its type, its defaults and its rules (contract 3 and 4).
+//! `TargetGroupBinding`: its type, its defaults and its rules (contract 3, 4).
 
 pub mod allow_list;
 pub mod defaults;

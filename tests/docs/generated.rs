@@ -1,0 +1,39 @@
+//! Pages, and parts of pages, that are written from the code: `make docs` writes them anew.
+
+use std::fs;
+use std::path::Path;
+
+use targetgate_core::reason::Reason;
+
+#[test]
+fn the_page_of_reasons_is_what_the_code_says() {
+    let row = |reason: &Reason| {
+        let (sentence, remedy) = (reason.sentence(), reason.remedy());
+        format!("| `{reason}` | {sentence} | {remedy} |\n")
+    };
+    let rows: String = Reason::ALL.iter().map(row).collect();
+    is(
+        "docs/reasons.md",
+        &format!(
+            "# Reasons\n\n\
+             Why something was decided as it was, or is not decided yet. Audit annotations, metrics, logs, \
+             conditions and Events use these words. A condition that ELB's answer gives has ELB's own \
+             reason instead, such as `Elb.InitialHealthChecking`.\n\n\
+             <!-- Written from core/src/reason.rs by `make docs`. -->\n\n\
+             | reason | what it means | what to do |\n| --- | --- | --- |\n{rows}"
+        ),
+    );
+}
+
+/// The page holds this text; with `UPDATE_DOCS` set it is given it.
+fn is(page: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, text).unwrap();
+    }
+    let found = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        found == text,
+        "{page} is older than the code: run `make docs`"
+    );
+}
