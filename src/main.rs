@@ -7,8 +7,8 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use jiff::Timestamp;
 use targetgate::args::{CertsCommand, Cli, Command, DevCerts, Settings};
-use targetgate::commands::certs;
-use targetgate::{compose, telemetry};
+use targetgate::commands::{certs, serve as serve_command};
+use targetgate::telemetry;
 use targetgate_core::binding::spec;
 
 fn main() -> ExitCode {
@@ -35,7 +35,7 @@ fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let done = runtime.block_on(compose::run(settings));
+    let done = runtime.block_on(serve_command::run(settings));
     // A task that blocks must not hold up the end.
     runtime.shutdown_background();
     done.map(ExitCode::from)

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use aws_config::{BehaviorVersion, SdkConfig};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::response::IntoResponse;
@@ -13,17 +14,14 @@ use bytes::Bytes;
 use http::Request;
 use http::header::CONTENT_TYPE;
 use jiff::Timestamp;
-use targetgate::admission;
-use targetgate::admission::Hooks;
-use targetgate::admission::body::Limits as BodyLimits;
+use kube::{Client, Config};
+use targetgate::clock;
 use targetgate::commands::certs;
-use targetgate::metrics::Metrics;
-use targetgate::serve::certificates::{Certificates, PemFiles};
+use targetgate::compose::{Parts, Source, compose};
+use targetgate::serve::certificates::{Certificate, Certificates, PemFiles};
 use targetgate::serve::listener;
 use targetgate::serve::listener::{Edge, Limits};
-use targetgate::serve::phases;
 use targetgate::state::cache::{Cache, FirstLook, Watched};
-use targetgate_core::gates::inject::GatePolicy;
 use targetgate_core::model::{
     Binding, IpFamily, Namespace, PortRef, Service, ServicePort, TargetType,
 };
@@ -66,27 +64,37 @@ pub(crate) fn start(ca: &Path) -> Servers {
     std::fs::write(ca, made.ca).unwrap();
     std::fs::write(&files.certificate, made.certificate).unwrap();
     std::fs::write(&files.key, made.key).unwrap();
-    let metrics = Arc::new(Metrics::default());
-    let certificates = Certificates::new(files.load().unwrap(), metrics.clone());
-    let tls = listener::tls(Arc::new(certificates)).unwrap();
-
+    let certificate = files.load().unwrap();
+    let certificates = Certificates::new(certificate.clone(), Arc::default());
     Servers {
-        few: serve_hooks(FEW, tls.clone(), &metrics),
-        many: serve_hooks(MANY, tls.clone(), &metrics),
-        rustls: serve_rustls(tls),
+        few: serve_hooks(FEW, &certificate),
+        many: serve_hooks(MANY, &certificate),
+        rustls: serve_rustls(listener::tls(Arc::new(certificates)).unwrap()),
     }
 }
 
-fn serve_hooks(services: usize, tls: TlsAcceptor, metrics: &Arc<Metrics>) -> SocketAddr {
+/// The product's hooks, without the rest of it.
+fn serve_hooks(services: usize, certificate: &Certificate) -> SocketAddr {
     let (runtime, listener) = listen();
     let address = listener.local_addr().unwrap();
-    let hooks = hooks(services, metrics.clone());
-    let router = runtime.block_on(with_no_ops(hooks));
-    let limits = Limits::default();
-    let edge = Arc::new(Edge::https(router, tls, limits, metrics.clone()));
+    let product = {
+        let _entered = runtime.enter();
+        let api = Config::new("http://127.0.0.1:9".parse().unwrap());
+        let aws = SdkConfig::builder().behavior_version(BehaviorVersion::latest());
+        let kube = Client::try_from(api).unwrap();
+        compose(Parts {
+            cache: Arc::new(cache(services)),
+            certificate: Source::Given(certificate.clone()),
+            ..Parts::new(kube, aws.build(), clock::system())
+        })
+        .unwrap()
+    };
+    let router = runtime.block_on(with_no_ops(product.reviews));
+    let (limits, metrics) = (Limits::default(), product.metrics);
+    let edge = Arc::new(Edge::https(router, product.tls, limits, metrics));
     std::thread::spawn(move || {
-        let (_phase, phases) = phases();
-        runtime.block_on(edge.serve(listener, phases));
+        let _serving = product.phase;
+        runtime.block_on(edge.serve(listener, product.phases));
     });
     address
 }
@@ -123,16 +131,6 @@ fn listen() -> (Runtime, TcpListener) {
         .unwrap();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     (runtime, listener)
-}
-
-fn hooks(services: usize, metrics: Arc<Metrics>) -> Router {
-    admission::router(Hooks {
-        cache: Arc::new(cache(services)),
-        policy: GatePolicy::default(),
-        metrics,
-        bindings: None,
-        limits: BodyLimits::default(),
-    })
 }
 
 /// A namespace of Services with a binding each, of which the reviews' pods belong to one.

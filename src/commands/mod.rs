@@ -1,3 +1,4 @@
-//! What users call besides `serve`.
+//! What users call.
 
 pub mod certs;
+pub mod serve;

@@ -1,250 +1,365 @@
-//! The composition root of `targetgate serve`: what is started in which order, and how it ends.
+//! The composition of the product: the one place that wires it.
+//!
+//! [`compose`] takes [`Parts`] and gives a [`Product`] of which nothing runs yet. `serve` spawns its tasks
+//! and binds its listeners; a simulation polls the same tasks within one task of its own;
+//! `docs/architecture.md` has the table of what each caller leaves out.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, ensure};
-use aws_config::{BehaviorVersion, SdkConfig};
-use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
-use kube::{Client, Config};
+use anyhow::Context as _;
+use aws_config::SdkConfig;
+use axum::Router;
+use fastrand::Rng;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use kube::Client;
+use targetgate_core::elb::buckets::Limits;
 use targetgate_core::gates::inject::GatePolicy;
-use targetgate_core::gates::machine::action;
-use tokio::net::TcpListener;
-use tokio::task::{self, JoinError, JoinHandle, JoinSet};
+use targetgate_core::gates::machine::action::Settings as GateSettings;
+use targetgate_core::names::ConditionPrefix;
 use tokio::time::sleep;
-use tracing::{info, warn};
+use tokio_rustls::TlsAcceptor;
 
 use crate::admission;
 use crate::admission::binding::BindingReviewer;
 use crate::admission::binding::allowed::Allowed;
-use crate::admission::{BindingRoutes, Hooks, body};
-use crate::args::Settings;
+use crate::admission::{Hooks, body};
 use crate::aws::budget::Budget;
 use crate::aws::client::{ElbClient, Timeouts};
-use crate::aws::credentials;
 use crate::aws::target_groups::TargetGroups;
-use crate::aws::vpc;
-use crate::clock;
+use crate::clock::Now;
+use crate::controllers::certificates::make::Maker;
+use crate::controllers::certificates::{Keeper, Place};
 use crate::controllers::gates::Loop;
 use crate::kubernetes::events::Events;
+use crate::kubernetes::lease::{Candidate, Seat};
 use crate::kubernetes::watch::{WatchOptions, watches};
 use crate::metrics::Metrics;
-use crate::serve::certificates::Certificates;
+use crate::serve::certificates::{self, Certificate, Certificates, PemFiles};
 use crate::serve::clients::Clients;
-use crate::serve::listener;
-use crate::serve::listener::{Edge, Limits};
+use crate::serve::listener::{self, Edge};
 use crate::serve::readiness::{Health, Heartbeat, STALLED_AFTER};
-use crate::serve::{Phase, PhaseReceiver, PhaseSender, admin, phases};
-use crate::state::cache::Cache;
+use crate::serve::{PhaseReceiver, PhaseSender, admin, phases};
+use crate::state::cache::{Cache, Watched};
 use crate::state::leadership::Leadership;
 
-use crate::compose::certificate::Source;
-use crate::compose::election::Elected;
-use crate::compose::signals::Signals;
-
-mod certificate;
 mod election;
-mod signals;
+
+pub use election::Election;
 
 /// A stalled loop ends the process, a while after `/livez` has begun to say so.
 const STALL_ENDS_AFTER: Duration = Duration::from_secs(15).saturating_add(STALLED_AFTER);
 /// Connections of the admin listener.
 const ADMIN_CONNECTIONS: usize = 64;
 
-/// Runs `targetgate serve` until a signal or a failure ends it. Returns the exit code.
-///
-/// # Errors
-/// What could not be started, by its flag; or which task ended though it never should.
-pub async fn run(settings: Settings) -> anyhow::Result<u8> {
-    let mut signals = Signals::new().context("cannot listen for signals")?;
-    let metrics = Arc::new(Metrics::default());
-    let source = Source::new(&settings.tls)?;
-    let certificates = Arc::new(source.certificates(&metrics)?);
-    let clients = certificate::clients(&settings.tls, &metrics)?;
-    let allowed = settings.allow_arns.clone();
-    let allowed = allowed.map(|file| Allowed::read(file, metrics.clone()));
-    let allowed = allowed.transpose()?.map(Arc::new);
-    let kube = kubernetes(settings.kubeconfig.as_deref()).await?;
-    let aws = Aws::new(&settings, &metrics).await?;
-    let listener = bind("--listen", settings.listen).await?;
-    let admin_listener = bind("--admin-listen", settings.admin_listen).await?;
+/// What the product is put together from: clients, clocks, seeds and settings.
+pub struct Parts {
+    pub kube: Client,
+    pub aws: SdkConfig,
+    /// How often ELB may be called.
+    pub elb: Limits,
+    /// The cluster's own VPC, where it is known.
+    pub vpc_id: Option<Arc<str>>,
+    /// What is known of the cluster: empty, or as a bench has filled it.
+    pub cache: Arc<Cache>,
+    pub metrics: Arc<Metrics>,
+    /// The wall clock.
+    pub now: Now,
+    /// Spreads pauses; a simulation repeats itself by it.
+    pub seed: u64,
+    /// The pod that Events name as their reporter.
+    pub pod_name: Option<String>,
+    /// The namespaces to watch; all where there are none.
+    pub namespaces: Vec<Arc<str>>,
+    pub policy: GatePolicy,
+    /// The prefixes of all gates that are served.
+    pub prefixes: Vec<ConditionPrefix>,
+    /// How long a gate stays closed whose binding has never existed.
+    pub orphan_after: Duration,
+    pub certificate: Source,
+    /// Whom the HTTPS listener lets in; `None` is anybody.
+    pub clients: Option<Arc<Clients>>,
+    /// Which target groups bindings may name; `None` is any.
+    pub allowed: Option<Arc<Allowed>>,
+    /// The Lease to stand for; without one this process always leads.
+    pub seat: Option<Seat>,
+}
 
-    let (listen, admin) = (listener.local_addr()?, admin_listener.local_addr()?);
-
-    let (phase, phases) = phases();
-    let (election, leadership) = Elected::new(&settings, &kube, &metrics)?;
-    let shared = Shared {
-        cache: Arc::default(),
-        leadership,
-        heartbeat: Arc::default(),
-        events: Arc::new(Events::new(kube.clone(), pod_name(&settings))),
-        metrics,
-        certificates,
-        clients,
-        allowed,
-        kube,
-        aws,
-        phases,
-    };
-    let mut tasks = Tasks::default();
-    shared.start_watches(&settings, &mut tasks);
-    shared.start_loop(&settings, &mut tasks);
-    let (name, keeper) = source.keeper(&settings, &shared);
-    tasks.start(name, keeper);
-    if let Some(allowed) = &shared.allowed {
-        tasks.start("allow-list reload", allowed.clone().follow());
-    }
-    if let Some(clients) = &shared.clients {
-        tasks.start("client CA reload", clients.clone().follow());
-    }
-    tasks.start(
-        "admin listener",
-        shared.admin().serve(admin_listener, shared.phases.clone()),
-    );
-    let mut hooks = task::spawn(
-        shared
-            .hooks(&settings)?
-            .serve(listener, shared.phases.clone()),
-    );
-    let mut election = election.start(shared.cache.clone());
-    info!(%listen, %admin, "started");
-    task::spawn(credentials::tell(shared.aws.config.clone()));
-
-    let first = tokio::select! {
-        ended = tasks.ended() => return Err(ended),
-        ended = &mut hooks => return Err(failure("HTTPS listener", ended)),
-        ended = election.ended() => return Err(failure("leader election", ended)),
-        first = signals.next() => first,
-    };
-    info!(signal = first.name, "ending: answering what is in flight");
-    let wind_down = async {
-        drain(&phase, settings.shutdown_delay, &mut hooks).await;
-        // Whoever writes as the leader ends before the Lease is given back.
-        tasks.stop().await;
-        election.stop().await;
-    };
-    tokio::select! {
-        () = wind_down => Ok(0),
-        second = signals.next() => {
-            warn!(signal = second.name, "ending at once");
-            Ok(second.exit_code())
+impl Parts {
+    /// Parts with the settings that are shipped, for a process that is alone and without a certificate.
+    pub fn new(kube: Client, aws: SdkConfig, now: Now) -> Self {
+        Self {
+            kube,
+            aws,
+            elb: Limits {
+                rate: 10.0,
+                highest: 40.0,
+                burst: 40,
+            },
+            vpc_id: None,
+            cache: Arc::default(),
+            metrics: Arc::default(),
+            now,
+            seed: 1,
+            pod_name: None,
+            namespaces: vec![],
+            policy: GatePolicy::default(),
+            prefixes: WatchOptions::default().prefixes,
+            orphan_after: Duration::from_secs(300),
+            certificate: Source::None,
+            clients: None,
+            allowed: None,
+            seat: None,
         }
     }
 }
 
-/// What the parts of the process share.
-struct Shared {
-    cache: Arc<Cache>,
-    metrics: Arc<Metrics>,
-    heartbeat: Arc<Heartbeat>,
-    certificates: Arc<Certificates>,
-    /// Who may connect; `None` is anybody.
-    clients: Option<Arc<Clients>>,
-    allowed: Option<Arc<Allowed>>,
-    events: Arc<Events>,
-    kube: Client,
-    leadership: Leadership,
-    aws: Aws,
-    phases: PhaseReceiver,
+/// Where the served certificate comes from.
+pub enum Source {
+    /// Nowhere: no handshake succeeds.
+    None,
+    /// It is given, and stays.
+    Given(Certificate),
+    /// Files that another program writes.
+    Files(PemFiles),
+    /// A Secret that only targetgate writes, dated by a clock of its own.
+    Own(Place, Maker, Now),
 }
 
-impl Shared {
-    fn start_watches(&self, settings: &Settings, tasks: &mut Tasks) {
-        let options = WatchOptions {
-            namespaces: settings
-                .watch_namespaces
-                .iter()
-                .map(|n| n.as_str().into())
-                .collect(),
-            prefixes: settings.served_prefixes(),
-            seed: fastrand::u64(..),
-            ..WatchOptions::default()
-        };
-        for (watched, watch) in watches(&self.kube, &self.cache, &self.metrics, &options) {
-            tasks.start(format!("watch {}", watched.as_str()), watch);
-        }
+/// The product, put together. Nothing of it runs until its tasks are polled.
+pub struct Product {
+    pub cache: Arc<Cache>,
+    pub metrics: Arc<Metrics>,
+    pub leadership: Leadership,
+    /// Tells everything that serves how far the end has come.
+    pub phase: PhaseSender,
+    /// Hears that.
+    pub phases: PhaseReceiver,
+    /// The routes of the hooks, as [`Product::hooks`] serves them.
+    pub reviews: Router,
+    pub tls: TlsAcceptor,
+    /// What runs for as long as the process does, by name. None of them ever ends by itself.
+    pub tasks: Vec<Task>,
+    /// Runs beside the tasks, and ends after them: who writes as the leader ends before the Lease is given
+    /// back.
+    pub election: Election,
+    health: Arc<Health>,
+}
+
+impl Product {
+    /// The HTTPS listener of the hooks.
+    pub fn hooks(&self) -> Arc<Edge> {
+        let limits = listener::Limits::default();
+        let (router, tls) = (self.reviews.clone(), self.tls.clone());
+        Arc::new(Edge::https(router, tls, limits, self.metrics.clone()))
     }
 
-    fn start_loop(&self, settings: &Settings, tasks: &mut Tasks) {
-        tasks.start("target group descriptions", self.aws.groups.clone().run());
-        let health = Loop {
-            cache: self.cache.clone(),
-            kube: self.kube.clone(),
-            leadership: self.leadership.clone(),
-            events: self.events.clone(),
-            elb: self.aws.client.clone(),
-            groups: self.aws.groups.clone(),
-            budget: self.aws.budget.clone(),
-            metrics: self.metrics.clone(),
-            now: clock::system(),
-            settings: action::Settings {
-                apis: settings.gate_apis.clone(),
-                orphan_after: settings.orphan_after,
-                seed: fastrand::u64(..),
-            },
-        };
-        let heartbeat = self.heartbeat.clone();
-        tasks.start("health loop", health.run(move || heartbeat.beat()));
-        tasks.start(
-            "watchdog of the health loop",
-            stalled(self.heartbeat.clone()),
-        );
-    }
-
-    fn hooks(&self, settings: &Settings) -> anyhow::Result<Arc<Edge>> {
-        let router = admission::router(Hooks {
-            cache: self.cache.clone(),
-            policy: GatePolicy {
-                prefix: settings.condition_prefix.clone(),
-                apis: settings.gate_apis.clone(),
-            },
-            metrics: self.metrics.clone(),
-            bindings: Some(self.bindings()),
-            limits: body::Limits::default(),
-        });
-        let certificates = self.certificates.clone();
-        let tls = match self.clients.clone() {
-            Some(clients) => listener::mutual_tls(certificates, clients, clock::system()),
-            None => listener::tls(certificates),
-        };
-        let tls = tls.context("cannot set up TLS")?;
-        let edge = Edge::https(router, tls, Limits::default(), self.metrics.clone());
-        Ok(Arc::new(edge))
-    }
-
-    fn bindings(&self) -> BindingRoutes {
-        let (cache, groups) = (self.cache.clone(), self.aws.groups.clone());
-        let reviewer = BindingReviewer::new(cache, groups, self.aws.vpc_id.clone());
-        reviewer.with_allow_list(self.allowed.clone()).into()
-    }
-
-    fn admin(&self) -> Arc<Edge> {
-        let health = Health {
-            cache: self.cache.clone(),
-            certificates: self.certificates.clone(),
-            heartbeat: self.heartbeat.clone(),
-            phases: self.phases.clone(),
-            now: clock::system(),
-        };
-        let router = admin::router(Arc::new(health), self.metrics.clone());
-        let limits = Limits {
+    /// The plain HTTP listener of probes and metrics.
+    pub fn admin(&self) -> Arc<Edge> {
+        let router = admin::router(self.health.clone(), self.metrics.clone());
+        let limits = listener::Limits {
             connections: ADMIN_CONNECTIONS,
-            ..Limits::default()
+            ..listener::Limits::default()
         };
         Arc::new(Edge::http(router, limits, self.metrics.clone()))
     }
 }
 
-/// Tells clients that the end is near, then answers what is in flight.
-async fn drain(phase: &PhaseSender, delay: Duration, hooks: &mut JoinHandle<()>) {
-    // Everyone who listens may be gone already.
-    let _ = phase.send(Phase::Lingering);
-    sleep(delay).await;
-    let _ = phase.send(Phase::Closing);
-    let _ = hooks.await;
+/// Wires the product.
+///
+/// # Errors
+/// Where the files of the certificate cannot be used, or TLS cannot be set up.
+pub fn compose(parts: Parts) -> anyhow::Result<Product> {
+    let (candidate, leadership) = match parts.seat.clone() {
+        Some(seat) => {
+            let (metrics, now) = (parts.metrics.clone(), parts.now.clone());
+            let (candidate, leadership) = Candidate::new(&parts.kube, seat, metrics, now);
+            (Some(candidate), leadership)
+        }
+        None => {
+            parts.metrics.leader(true);
+            (None, Leadership::alone())
+        }
+    };
+    let (phase, phases) = phases();
+    let mut wiring = Wiring::new(parts, leadership)?;
+    let (watches, gates) = (wiring.watches(), wiring.gates());
+    let tasks = watches.into_iter().chain(gates).chain(wiring.reloads());
+    Ok(Product {
+        tasks: tasks.collect(),
+        election: Election::new(candidate, wiring.parts.cache.clone()),
+        reviews: wiring.reviews(),
+        tls: wiring.tls()?,
+        health: wiring.health(phases.clone()),
+        leadership: wiring.leadership,
+        cache: wiring.parts.cache,
+        metrics: wiring.parts.metrics,
+        phase,
+        phases,
+    })
+}
+
+/// A task that runs for as long as the process does, and its name.
+pub type Task = (String, BoxFuture<'static, ()>);
+
+/// What the parts of the product share.
+struct Wiring {
+    parts: Parts,
+    random: Rng,
+    certificates: Arc<Certificates>,
+    leadership: Leadership,
+    events: Arc<Events>,
+    budget: Budget,
+    elb: ElbClient,
+    groups: TargetGroups,
+    heartbeat: Arc<Heartbeat>,
+}
+
+impl Wiring {
+    fn new(parts: Parts, leadership: Leadership) -> anyhow::Result<Self> {
+        let mut random = Rng::with_seed(parts.seed);
+        let metrics = &parts.metrics;
+        let Limits {
+            rate,
+            highest,
+            burst,
+        } = parts.elb;
+        let budget = Budget::new(rate, highest, burst, metrics.clone());
+        let (aws, timeouts) = (parts.aws.clone(), Timeouts::default());
+        let elb = ElbClient::new(aws, timeouts, budget.clone(), metrics.clone());
+        Ok(Self {
+            certificates: Arc::new(parts.certificate.served(metrics)?),
+            events: Arc::new(Events::new(parts.kube.clone(), parts.pod_name.clone())),
+            groups: TargetGroups::new(elb.clone(), budget.clone(), random.u64(..)),
+            heartbeat: Arc::default(),
+            random,
+            leadership,
+            budget,
+            elb,
+            parts,
+        })
+    }
+
+    fn watches(&mut self) -> Vec<Task> {
+        let parts = &self.parts;
+        let options = WatchOptions {
+            namespaces: parts.namespaces.clone(),
+            prefixes: parts.prefixes.clone(),
+            seed: self.random.u64(..),
+            ..WatchOptions::default()
+        };
+        let watches = watches(&parts.kube, &parts.cache, &parts.metrics, &options);
+        let named = |(watched, watch): (Watched, _)| (format!("watch {}", watched.as_str()), watch);
+        watches.into_iter().map(named).collect()
+    }
+
+    /// What opens gates, and what it needs.
+    fn gates(&mut self) -> [Task; 3] {
+        let parts = &self.parts;
+        let gates = Loop {
+            cache: parts.cache.clone(),
+            kube: parts.kube.clone(),
+            leadership: self.leadership.clone(),
+            events: self.events.clone(),
+            elb: self.elb.clone(),
+            groups: self.groups.clone(),
+            budget: self.budget.clone(),
+            metrics: parts.metrics.clone(),
+            now: parts.now.clone(),
+            settings: GateSettings {
+                apis: parts.policy.apis.clone(),
+                orphan_after: parts.orphan_after,
+                seed: self.random.u64(..),
+            },
+        };
+        let (heartbeat, groups) = (self.heartbeat.clone(), self.groups.clone());
+        [
+            task("target group descriptions", groups.run()),
+            task("health loop", gates.run(move || heartbeat.beat())),
+            task(
+                "watchdog of the health loop",
+                stalled(self.heartbeat.clone()),
+            ),
+        ]
+    }
+
+    /// What keeps the certificate, and follows the files that operators write.
+    fn reloads(&self) -> impl Iterator<Item = Task> {
+        let (parts, certificates) = (&self.parts, self.certificates.clone());
+        let certificate = match &parts.certificate {
+            Source::None | Source::Given(_) => None,
+            Source::Files(files) => {
+                let follow = certificates::follow(files.clone(), certificates);
+                Some(task("certificate reload", follow))
+            }
+            Source::Own(place, maker, now) => {
+                let keeper = Keeper {
+                    kube: parts.kube.clone(),
+                    place: place.clone(),
+                    maker: maker.clone(),
+                    certificates,
+                    leadership: self.leadership.clone(),
+                    events: self.events.clone(),
+                    metrics: parts.metrics.clone(),
+                    now: now.clone(),
+                };
+                Some(task("certificate keeper", keeper.run()))
+            }
+        };
+        let (allowed, clients) = (parts.allowed.clone(), parts.clients.clone());
+        let allowed = allowed.map(|allowed| task("allow-list reload", allowed.follow()));
+        let clients = clients.map(|clients| task("client CA reload", clients.follow()));
+        [certificate, allowed, clients].into_iter().flatten()
+    }
+
+    fn reviews(&self) -> Router {
+        let parts = &self.parts;
+        let (cache, groups) = (parts.cache.clone(), self.groups.clone());
+        let reviewer = BindingReviewer::new(cache, groups, parts.vpc_id.clone());
+        admission::router(Hooks {
+            cache: parts.cache.clone(),
+            policy: parts.policy.clone(),
+            metrics: parts.metrics.clone(),
+            bindings: Some(reviewer.with_allow_list(parts.allowed.clone()).into()),
+            limits: body::Limits::default(),
+        })
+    }
+
+    fn tls(&self) -> anyhow::Result<TlsAcceptor> {
+        let certificates = self.certificates.clone();
+        let tls = match self.parts.clients.clone() {
+            Some(clients) => listener::mutual_tls(certificates, clients, self.parts.now.clone()),
+            None => listener::tls(certificates),
+        };
+        tls.context("cannot set up TLS")
+    }
+
+    fn health(&self, phases: PhaseReceiver) -> Arc<Health> {
+        Arc::new(Health {
+            cache: self.parts.cache.clone(),
+            certificates: self.certificates.clone(),
+            heartbeat: self.heartbeat.clone(),
+            phases,
+            now: self.parts.now.clone(),
+        })
+    }
+}
+
+fn task(name: &str, task: impl Future<Output = ()> + Send + 'static) -> Task {
+    (name.to_owned(), task.boxed())
+}
+
+impl Source {
+    /// What is served to begin with: files are read at once, so that a start without them fails.
+    fn served(&self, metrics: &Arc<Metrics>) -> anyhow::Result<Certificates> {
+        let metrics = metrics.clone();
+        Ok(match self {
+            Self::None | Self::Own(..) => Certificates::none(metrics),
+            Self::Given(certificate) => Certificates::new(certificate.clone(), metrics),
+            Self::Files(files) => Certificates::new(files.load()?, metrics),
+        })
+    }
 }
 
 /// Returns once the loop has not come round for too long.
@@ -254,158 +369,12 @@ async fn stalled(heartbeat: Arc<Heartbeat>) {
     }
 }
 
-async fn kubernetes(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
-    let mut config = match kubeconfig {
-        Some(path) => {
-            let file = Kubeconfig::read_from(path)
-                .with_context(|| format!("--kubeconfig: cannot read {}", path.display()))?;
-            of_file(file)
-                .await
-                .with_context(|| format!("--kubeconfig: cannot use {}", path.display()))?
-        }
-        None => match Config::incluster() {
-            Ok(config) => config,
-            Err(_) => of_default_file().await.context(
-                "--kubeconfig is not given, this is no pod with a service account, \
-                 and the default kubeconfig cannot be used",
-            )?,
-        },
-    };
-    // kube would send a request that was answered with 429 or 503 again, unseen and after ever longer
-    // pauses. Who asks here has pauses, deadlines and reasons of its own to try again or not.
-    config.default_retry = false;
-    Client::try_from(config).context("cannot make a client of the Kubernetes API")
-}
-
-async fn of_default_file() -> Result<Config, KubeconfigError> {
-    of_file(Kubeconfig::read()?).await
-}
-
-/// The cluster of the file's context. A proxy of the environment is for AWS, as kube has it in a
-/// cluster; one that the file names is meant.
-async fn of_file(file: Kubeconfig) -> Result<Config, KubeconfigError> {
-    let mut clusters = file.clusters.iter().filter_map(|c| c.cluster.as_ref());
-    let named = clusters.any(|cluster| cluster.proxy_url.is_some());
-    let mut config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
-    config.proxy_url = config.proxy_url.filter(|_| named);
-    Ok(config)
-}
-
-/// What talks to AWS, out of one budget.
-struct Aws {
-    config: SdkConfig,
-    budget: Budget,
-    client: ElbClient,
-    groups: TargetGroups,
-    /// The cluster's own VPC, where it is known.
-    vpc_id: Option<Arc<str>>,
-}
-
-impl Aws {
-    async fn new(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
-        let (rate, highest) = (settings.elb_rate, settings.elb_rate_max);
-        ensure!(
-            rate <= highest,
-            "--elb-rate-max {highest} is below --elb-rate {rate}: raise the one or lower the other"
-        );
-        let budget = Budget::new(rate, highest, settings.elb_burst, metrics.clone());
-        let config = aws_config::load_defaults(BehaviorVersion::latest()).await;
-        let vpc_id = match &settings.vpc_id {
-            Some(vpc_id) => Some(vpc_id.as_str().into()),
-            None => vpc::own(&config).await,
-        };
-        let timeouts = Timeouts::default();
-        let client = ElbClient::new(config.clone(), timeouts, budget.clone(), metrics.clone());
-        Ok(Self {
-            config,
-            groups: TargetGroups::new(client.clone(), budget.clone(), fastrand::u64(..)),
-            budget,
-            client,
-            vpc_id,
-        })
-    }
-}
-
-async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| {
-        format!("{flag}: cannot listen on {address}; give a free address of this machine")
-    })
-}
-
-/// The name of our own pod. Kubernetes gives a host the pod's name, unless it uses the node's network.
-fn pod_name(settings: &Settings) -> Option<String> {
-    let host = || std::env::var("HOSTNAME").ok();
-    settings.pod_name.clone().or_else(host)
-}
-
-/// The namespace that this runs in.
-fn namespace<'a>(settings: &'a Settings, kube: &'a Client) -> &'a str {
-    let namespace = settings.namespace.as_deref();
-    namespace.unwrap_or(kube.default_namespace())
-}
-
-/// The tasks that run for as long as the process does. Dropping it stops them.
-#[derive(Default)]
-struct Tasks {
-    running: JoinSet<()>,
-    names: HashMap<task::Id, String>,
-}
-
-impl Tasks {
-    fn start(&mut self, name: impl Into<String>, task: impl Future<Output = ()> + Send + 'static) {
-        let id = self.running.spawn(task).id();
-        self.names.insert(id, name.into());
-    }
-
-    /// The failure of the first task that ends: none of them should.
-    async fn ended(&mut self) -> anyhow::Error {
-        match self.running.join_next_with_id().await {
-            Some(Ok((id, ()))) => failure(self.name(id), Ok(())),
-            Some(Err(error)) => failure(self.name(error.id()), Err(error)),
-            None => anyhow!("there is nothing left to do"),
-        }
-    }
-
-    /// Stops them all.
-    async fn stop(&mut self) {
-        self.running.shutdown().await;
-    }
-
-    fn name(&self, id: task::Id) -> &str {
-        self.names.get(&id).map_or("a task", String::as_str)
-    }
-}
-
-fn failure(task: &str, ended: Result<(), JoinError>) -> anyhow::Error {
-    match ended {
-        Ok(()) => anyhow!("{task} ended, though it never should; ending the process"),
-        Err(error) => {
-            anyhow::Error::new(error).context(format!("{task} failed; ending the process"))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use tokio::task;
     use tokio::time::Instant;
 
     use super::*;
-
-    #[tokio::test]
-    async fn a_task_that_ends_or_panics_is_named() {
-        let mut tasks = Tasks::default();
-        tasks.start("endless", std::future::pending());
-        tasks.start("watch pods", async {});
-        let error = tasks.ended().await;
-        assert!(error.to_string().starts_with("watch pods ended"), "{error}");
-        tasks.start("health loop", async { panic!("on purpose") });
-        let error = tasks.ended().await;
-        assert!(
-            format!("{error:#}").contains("health loop failed"),
-            "{error:#}"
-        );
-        assert!(format!("{error:#}").contains("on purpose"), "{error:#}");
-    }
 
     #[tokio::test(start_paused = true)]
     async fn a_loop_that_stalls_fails_livez_before_it_ends_the_process() {

@@ -21,7 +21,9 @@ const CORE: Law = &[
     ("index", &["model", "names", "reason", "selector"]),
     (
         "gates",
-        &["index", "model", "names", "reason", "selector", "version"],
+        &[
+            "index", "model", "names", "patch", "reason", "selector", "version",
+        ],
     ),
     ("lease", &["version"]),
     ("rotation", &[]),
@@ -52,20 +54,32 @@ const SERVICE: Law = &[
             "state",
         ],
     ),
-    ("commands", &["args", "pki"]),
     (
         "compose",
         &[
             "admission",
-            "args",
             "aws",
             "clock",
             "controllers",
             "kubernetes",
             "metrics",
-            "pki",
             "serve",
             "state",
+        ],
+    ),
+    (
+        "commands",
+        &[
+            "admission",
+            "args",
+            "aws",
+            "clock",
+            "compose",
+            "controllers",
+            "kubernetes",
+            "metrics",
+            "pki",
+            "serve",
         ],
     ),
 ];

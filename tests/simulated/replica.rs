@@ -8,9 +8,9 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use kube::Client;
 use kube::api::Api as KubeApi;
-use targetgate::kubernetes::lease::{Candidate, Seat};
+use targetgate::compose::{Parts, compose};
+use targetgate::kubernetes::lease::Seat;
 use targetgate::metrics::Metrics;
-use targetgate::state::cache::Cache;
 use targetgate::state::leadership::Leadership;
 use targetgate_core::lease::Timing;
 use targetgate_core::names::ObjectKey;
@@ -20,7 +20,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 use tower::{Service as _, service_fn};
 
-use crate::world::{DEADLINE, Parts, World};
+use crate::world::{DEADLINE, World};
 
 /// Where the Lease is, and its name.
 const LEASE: (&str, &str) = ("default", "targetgate");
@@ -32,9 +32,9 @@ pub(crate) struct Replica {
     pub(crate) metrics: Arc<Metrics>,
     /// Whether what it sends is held up.
     held_up: watch::Sender<bool>,
-    product: JoinSet<()>,
+    tasks: JoinSet<()>,
     stop: oneshot::Sender<()>,
-    candidate: JoinHandle<()>,
+    election: JoinHandle<()>,
 }
 
 impl Replica {
@@ -46,36 +46,32 @@ impl Replica {
     /// Starts one whose wall clock is wrong by this much.
     pub(crate) async fn skewed(world: &World, name: &'static str, by: SignedDuration) -> Self {
         let held_up = watch::Sender::new(false);
-        let kube = line(&world.api, &held_up);
-        let metrics = Arc::<Metrics>::default();
-        let seat = Seat {
-            lease: ObjectKey::new(LEASE.0, LEASE.1),
-            identity: name.to_owned(),
-            timing: Timing::new(15 * S, 10 * S, 2 * S).unwrap(),
-        };
         let world_now = world.now.clone();
-        let now = Arc::new(move || world_now() + by);
-        let (candidate, leadership) = Candidate::new(&kube, seat, metrics.clone(), now);
-        let cache = Arc::<Cache>::default();
         let parts = Parts {
-            kube,
-            leadership: leadership.clone(),
-            metrics: metrics.clone(),
-            cache: cache.clone(),
+            now: Arc::new(move || world_now() + by),
+            seat: Some(Seat {
+                lease: ObjectKey::new(LEASE.0, LEASE.1),
+                identity: name.to_owned(),
+                timing: Timing::new(15 * S, 10 * S, 2 * S).unwrap(),
+            }),
+            ..world.parts(line(&world.api, &held_up))
         };
-        let mut product = JoinSet::new();
-        world.run(&parts, &mut product);
-        cache.warm().await;
+        let product = compose(parts).unwrap();
+        let mut tasks = JoinSet::new();
+        for (_, task) in product.tasks {
+            tasks.spawn(task);
+        }
+        product.cache.warm().await;
         let (stop, stopped) = oneshot::channel();
         let stopped = async { drop(stopped.await) };
         Self {
             name,
-            leadership,
-            metrics,
+            leadership: product.leadership,
+            metrics: product.metrics,
             held_up,
-            product,
+            tasks,
             stop,
-            candidate: tokio::spawn(candidate.run(stopped)),
+            election: tokio::spawn(product.election.run(stopped)),
         }
     }
 
@@ -86,14 +82,14 @@ impl Replica {
 
     /// Nothing of it runs any further.
     pub(crate) fn crash(self) {
-        self.candidate.abort();
+        self.election.abort();
     }
 
     /// Ends it in order.
     pub(crate) async fn stop(mut self) {
-        self.product.shutdown().await;
+        self.tasks.shutdown().await;
         let _ = self.stop.send(());
-        self.candidate.await.unwrap();
+        self.election.await.unwrap();
     }
 
     /// Waits until it leads. Returns how long that took.

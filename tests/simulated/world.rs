@@ -23,27 +23,14 @@ use kube::api::{
 use kube::core::GroupVersionKind;
 use kube::runtime::watcher;
 use serde_json::{Value, json};
-use targetgate::admission;
-use targetgate::admission::binding::BindingReviewer;
-use targetgate::admission::{Hooks, body};
-use targetgate::aws::budget::Budget;
-use targetgate::aws::client::{ElbClient, Timeouts};
-use targetgate::aws::target_groups::TargetGroups;
 use targetgate::commands::certs;
 use targetgate::commands::certs::Made;
-use targetgate::controllers::gates::Loop;
-use targetgate::kubernetes::events::Events;
-use targetgate::kubernetes::watch::{WatchOptions, watches};
+use targetgate::compose::{Parts, Source, compose};
 use targetgate::metrics::Metrics;
 use targetgate::serve;
-use targetgate::serve::certificates::{Certificates, PemFiles};
-use targetgate::serve::listener;
+use targetgate::serve::certificates::{Certificate, PemFiles};
 use targetgate::serve::listener::Edge;
-use targetgate::state::cache::Cache;
-use targetgate::state::leadership::Leadership;
-use targetgate_core::gates::inject::GatePolicy;
-use targetgate_core::gates::machine::action::Settings;
-use targetgate_core::names::BindingApi;
+use targetgate_core::elb::buckets::Limits;
 use targetgate_sandbox::api::{self, Api, Switchboard};
 use targetgate_sandbox::clock;
 use targetgate_sandbox::elb::check::{CheckOutcome, ScriptedProbe};
@@ -61,14 +48,6 @@ const HOOKS: &str = "targetgate.targetgate-system.svc";
 pub(crate) const DEADLINE: Duration = Duration::from_secs(3600);
 /// The gate of binding `web`.
 pub(crate) const GATE: &str = "target-health.elbv2.k8s.aws/web";
-
-/// What a product is put together from.
-pub(crate) struct Parts {
-    pub(crate) kube: Client,
-    pub(crate) leadership: Leadership,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) cache: Arc<Cache>,
-}
 
 pub(crate) struct World {
     pub(crate) api: Api,
@@ -130,70 +109,35 @@ impl World {
 
     /// Starts the product; a second call starts it anew.
     pub(crate) fn start(&mut self) {
-        let parts = Parts {
-            kube: self.kube.clone(),
-            leadership: Leadership::alone(),
-            metrics: self.metrics.clone(),
-            cache: Arc::default(),
-        };
         let mut tasks = JoinSet::new();
-        let groups = self.run(&parts, &mut tasks);
+        let parts = Parts {
+            metrics: self.metrics.clone(),
+            certificate: Source::Given(self.certificate()),
+            ..self.parts(self.kube.clone())
+        };
+        let product = compose(parts).unwrap();
         let listener = self.network.listen(HOOKS, 443);
-        tasks.spawn(accept(listener, self.edge(&parts.cache, &groups)));
+        tasks.spawn(accept(listener, product.hooks()));
+        for (_, task) in product.tasks {
+            tasks.spawn(task);
+        }
         self.product = tasks;
     }
 
-    /// Starts a product's watches and loop.
-    pub(crate) fn run(&self, parts: &Parts, tasks: &mut JoinSet<()>) -> TargetGroups {
-        let Parts {
-            kube,
-            metrics,
-            cache,
-            ..
-        } = parts;
-        let budget = Budget::new(10.0, 10.0, 40, metrics.clone());
-        let client = ElbClient::new(
-            self.aws(),
-            Timeouts::default(),
-            budget.clone(),
-            metrics.clone(),
-        );
-        let groups = TargetGroups::new(client.clone(), budget.clone(), 1);
-        let options = WatchOptions::default();
-        for (_, watch) in watches(kube, cache, metrics, &options) {
-            tasks.spawn(watch);
-        }
-        tasks.spawn(groups.clone().run());
-        let health = Loop {
-            cache: cache.clone(),
-            kube: kube.clone(),
-            leadership: parts.leadership.clone(),
-            events: Arc::new(Events::new(kube.clone(), None)),
-            elb: client,
-            groups: groups.clone(),
-            budget,
-            metrics: metrics.clone(),
-            now: self.now.clone(),
-            settings: Settings {
-                apis: vec![BindingApi::Elbv2],
-                orphan_after: Duration::from_secs(300),
-                seed: 1,
+    /// What a product is put together from that asks this API server.
+    pub(crate) fn parts(&self, kube: Client) -> Parts {
+        Parts {
+            // A rate that does not climb: tests count calls.
+            elb: Limits {
+                rate: 10.0,
+                highest: 10.0,
+                burst: 40,
             },
-        };
-        tasks.spawn(health.run(|| ()));
-        groups
+            ..Parts::new(kube, self.aws(), self.now.clone())
+        }
     }
 
-    /// The hooks, over TLS.
-    fn edge(&self, cache: &Arc<Cache>, groups: &TargetGroups) -> Arc<Edge> {
-        let reviewer = BindingReviewer::new(cache.clone(), groups.clone(), None);
-        let router = admission::router(Hooks {
-            cache: cache.clone(),
-            policy: GatePolicy::default(),
-            metrics: self.metrics.clone(),
-            bindings: Some(reviewer.into()),
-            limits: body::Limits::default(),
-        });
+    fn certificate(&self) -> Certificate {
         let folder = tempfile::tempdir().unwrap();
         let pem = PemFiles {
             certificate: folder.path().join("tls.crt"),
@@ -201,10 +145,7 @@ impl World {
         };
         std::fs::write(&pem.certificate, &self.certificates.certificate).unwrap();
         std::fs::write(&pem.key, &self.certificates.key).unwrap();
-        let certificates = Certificates::new(pem.load().unwrap(), self.metrics.clone());
-        let tls = listener::tls(Arc::new(certificates)).unwrap();
-        let limits = listener::Limits::default();
-        Arc::new(Edge::https(router, tls, limits, self.metrics.clone()))
+        pem.load().unwrap()
     }
 
     /// Registers the hooks as they are shipped, with nothing but the `caBundle` added, and opts the

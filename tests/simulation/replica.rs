@@ -13,29 +13,19 @@ use futures::future::{BoxFuture, join};
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use jiff::SignedDuration;
 use parking_lot::Mutex;
-use targetgate::admission;
-use targetgate::admission::binding::BindingReviewer;
-use targetgate::admission::{Hooks, body};
-use targetgate::aws::budget::Budget;
-use targetgate::aws::client::{ElbClient, Timeouts};
-use targetgate::aws::target_groups::TargetGroups;
+use targetgate::clock::Now;
+use targetgate::compose::{Parts, Product as Composed, Source, compose};
 use targetgate::controllers::certificates::make::Maker;
-use targetgate::controllers::certificates::{Keeper, Kind, Place};
-use targetgate::controllers::gates::Loop;
-use targetgate::kubernetes::events::Events;
-use targetgate::kubernetes::lease::{Candidate, Seat};
-use targetgate::kubernetes::watch::{WatchOptions, watches};
+use targetgate::controllers::certificates::{Kind, Place};
+use targetgate::kubernetes::lease::Seat;
 use targetgate::metrics::Metrics;
 use targetgate::pki::make::service_names;
-use targetgate::serve;
-use targetgate::serve::certificates::Certificates;
-use targetgate::serve::listener;
+use targetgate::serve::PhaseReceiver;
 use targetgate::serve::listener::Edge;
 use targetgate::state::cache::Cache;
-use targetgate_core::gates::inject::GatePolicy;
-use targetgate_core::gates::machine::action::Settings;
+use targetgate_core::elb::buckets::Limits;
 use targetgate_core::lease::Timing;
-use targetgate_core::names::{BindingApi, ObjectKey};
+use targetgate_core::names::ObjectKey;
 use targetgate_core::rotation::Lifetimes;
 use tokio::io::DuplexStream;
 use tokio::sync::{mpsc, oneshot};
@@ -215,56 +205,32 @@ impl Product<'_> {
         listener: mpsc::Receiver<DuplexStream>,
     ) -> BoxFuture<'static, ()> {
         let kube = self.line().client();
-        let seat = Seat {
-            lease: ObjectKey::new(HOME, "targetgate"),
-            identity: self.incarnation.clone(),
-            timing: Timing::new(15 * S, 10 * S, 2 * S).unwrap(),
-        };
-        let (candidate, leadership) =
-            Candidate::new(&kube, seat, self.metrics.clone(), self.skewed(1));
-        let events = Arc::new(Events::new(kube.clone(), Some(self.incarnation.clone())));
-        let (budget, elb, groups) = self.aws();
-        let certificates = Arc::new(Certificates::none(self.metrics.clone()));
-        let options = WatchOptions {
-            seed: self.random.next(),
-            ..WatchOptions::default()
-        };
-        let all = FuturesUnordered::<BoxFuture<'static, ()>>::new();
-        for (_, watch) in watches(&kube, &self.cache, &self.metrics, &options) {
-            all.push(watch);
-        }
-        let edge = self.edge(&groups, &certificates);
-        all.push(accept(listener, edge).boxed());
-        all.push(groups.clone().run().boxed());
-        let keeper = Keeper {
-            kube: kube.clone(),
-            place: place(),
-            maker: maker(),
-            certificates,
-            leadership: leadership.clone(),
-            events: events.clone(),
-            metrics: self.metrics.clone(),
-            now: self.skewed(SKEW_OF_CERTIFICATES),
-        };
-        all.push(keeper.run().boxed());
-        let health = Loop {
-            cache: self.cache.clone(),
-            kube,
-            leadership,
-            events,
-            elb,
-            groups,
-            budget,
-            metrics: self.metrics.clone(),
-            now: self.skewed(1),
-            settings: Settings {
-                apis: vec![BindingApi::Elbv2],
-                orphan_after: ORPHAN_AFTER,
-                seed: self.random.next(),
+        let http = calls::client(&self.world.accounts, &self.world.witness, &self.incarnation);
+        let dated = skewed(self.world, &self.skew, SKEW_OF_CERTIFICATES);
+        let parts = Parts {
+            elb: Limits {
+                rate: RATE,
+                highest: HIGHEST,
+                burst: BURST,
             },
+            cache: self.cache,
+            metrics: self.metrics,
+            seed: self.random.next(),
+            pod_name: Some(self.incarnation.clone()),
+            orphan_after: ORPHAN_AFTER,
+            certificate: Source::Own(place(), maker(), dated),
+            seat: Some(Seat {
+                lease: ObjectKey::new(HOME, "targetgate"),
+                identity: self.incarnation,
+                timing: Timing::new(15 * S, 10 * S, 2 * S).unwrap(),
+            }),
+            ..Parts::new(
+                kube,
+                self.world.aws(http),
+                skewed(self.world, &self.skew, 1),
+            )
         };
-        all.push(health.run(|| ()).boxed());
-        live(all, self.cache, candidate, stop).boxed()
+        live(compose(parts).unwrap(), listener, stop).boxed()
     }
 
     /// Its line to the API server.
@@ -277,75 +243,45 @@ impl Product<'_> {
             kubelet: self.world.kubelet.clone(),
         }
     }
-
-    /// What talks to AWS.
-    fn aws(&mut self) -> (Budget, ElbClient, TargetGroups) {
-        let budget = Budget::new(RATE, HIGHEST, BURST, self.metrics.clone());
-        let http = calls::client(&self.world.accounts, &self.world.witness, &self.incarnation);
-        let elb = ElbClient::new(
-            self.world.aws(http),
-            Timeouts::default(),
-            budget.clone(),
-            self.metrics.clone(),
-        );
-        let groups = TargetGroups::new(elb.clone(), budget.clone(), self.random.next());
-        (budget, elb, groups)
-    }
-
-    /// The wall clock as this replica has it, wrong by a share of its skew.
-    fn skewed(&self, share: i64) -> targetgate::clock::Now {
-        let (world, skew) = (self.world.now.clone(), self.skew.clone());
-        Arc::new(move || world() + SignedDuration::from_secs(skew.load(Ordering::Relaxed) / share))
-    }
-
-    fn edge(&self, groups: &TargetGroups, certificates: &Arc<Certificates>) -> Arc<Edge> {
-        let reviewer = BindingReviewer::new(self.cache.clone(), groups.clone(), None);
-        let router = admission::router(Hooks {
-            cache: self.cache.clone(),
-            policy: GatePolicy::default(),
-            metrics: self.metrics.clone(),
-            bindings: Some(reviewer.into()),
-            limits: body::Limits::default(),
-        });
-        let tls = listener::tls(certificates.clone()).unwrap();
-        let limits = listener::Limits::default();
-        Arc::new(Edge::https(router, tls, limits, self.metrics.clone()))
-    }
 }
 
-/// Stands for election from a warm cache on. Once stopped, the rest ends before the Lease is given
-/// back, as `targetgate serve` does it.
+/// The wall clock as a replica has it, wrong by a share of its skew.
+fn skewed(world: &World, skew: &Arc<AtomicI64>, share: i64) -> Now {
+    let (now, skew) = (world.now.clone(), skew.clone());
+    Arc::new(move || now() + SignedDuration::from_secs(skew.load(Ordering::Relaxed) / share))
+}
+
+/// Runs the product within one task. Once stopped, the rest ends before the Lease is given back, as
+/// `targetgate serve` does it.
 async fn live(
-    mut all: FuturesUnordered<BoxFuture<'static, ()>>,
-    cache: Arc<Cache>,
-    candidate: Candidate,
+    product: Composed,
+    listener: mpsc::Receiver<DuplexStream>,
     stop: oneshot::Receiver<()>,
 ) {
     let (leave, left) = oneshot::channel();
+    let hooks = accept(listener, product.hooks(), product.phases);
+    let tasks = product.tasks.into_iter().map(|(_, task)| task);
+    let mut all: FuturesUnordered<BoxFuture<'static, ()>> = tasks.collect();
+    all.push(hooks.boxed());
     let work = async move {
         tokio::select! {
             biased;
             _ = stop => {}
             ended = all.next() => panic!("a part of the product ended: {ended:?}"),
         }
-        drop(all);
+        drop((all, product.phase));
         // The candidate may not have begun.
         let _ = leave.send(());
     };
-    let mut left = left.map(drop);
-    let stand = async move {
-        tokio::select! {
-            biased;
-            () = cache.warm() => candidate.run(left).await,
-            () = &mut left => {}
-        }
-    };
-    join(work, stand).await;
+    join(work, product.election.run(left.map(drop))).await;
 }
 
 /// Serves every connection that the API server makes.
-async fn accept(mut listener: mpsc::Receiver<DuplexStream>, edge: Arc<Edge>) {
-    let (_serving, phases) = serve::phases();
+async fn accept(
+    mut listener: mpsc::Receiver<DuplexStream>,
+    edge: Arc<Edge>,
+    phases: PhaseReceiver,
+) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {

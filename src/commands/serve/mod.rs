@@ -1,0 +1,286 @@
+//! `targetgate serve`: from settings to parts, what is started in which order, and how it ends.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, ensure};
+use aws_config::BehaviorVersion;
+use futures::FutureExt as _;
+use humantime::format_duration;
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::{Client, Config};
+use targetgate_core::elb::buckets::Limits;
+use targetgate_core::gates::inject::GatePolicy;
+use targetgate_core::names::ObjectKey;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::{self, JoinError, JoinHandle, JoinSet};
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use crate::admission::binding::allowed::Allowed;
+use crate::args::Settings;
+use crate::aws::{credentials, vpc};
+use crate::clock;
+use crate::commands::serve::signals::Signals;
+use crate::compose::{Parts, compose};
+use crate::kubernetes::lease::Seat;
+use crate::metrics::Metrics;
+use crate::serve::{Phase, PhaseSender};
+
+mod certificate;
+mod signals;
+
+/// The Lease of all replicas of one namespace, as `deploy/base/rbac.yaml` names it.
+const LEASE: &str = "targetgate";
+
+/// Runs `targetgate serve` until a signal or a failure ends it. Returns the exit code.
+///
+/// # Errors
+/// What could not be started, by its flag; or which task ended though it never should.
+pub async fn run(settings: Settings) -> anyhow::Result<u8> {
+    let mut signals = Signals::new().context("cannot listen for signals")?;
+    let parts = parts(&settings).await?;
+    let aws = parts.aws.clone();
+    let listener = bind("--listen", settings.listen).await?;
+    let admin_listener = bind("--admin-listen", settings.admin_listen).await?;
+    let (listen, admin) = (listener.local_addr()?, admin_listener.local_addr()?);
+
+    let product = compose(parts)?;
+    let (hooks, probes) = (product.hooks(), product.admin());
+    let phases = product.phases;
+    let mut tasks = Tasks::default();
+    for (name, task) in product.tasks {
+        tasks.start(name, task);
+    }
+    tasks.start(
+        "admin listener",
+        probes.serve(admin_listener, phases.clone()),
+    );
+    let mut hooks = task::spawn(hooks.serve(listener, phases));
+    let (stop, stopped) = oneshot::channel();
+    let mut election = task::spawn(product.election.run(stopped.map(drop)));
+    info!(%listen, %admin, "started");
+    task::spawn(credentials::tell(aws));
+
+    let first = tokio::select! {
+        ended = tasks.ended() => return Err(ended),
+        ended = &mut hooks => return Err(failure("HTTPS listener", ended)),
+        ended = &mut election => return Err(failure("leader election", ended)),
+        first = signals.next() => first,
+    };
+    info!(signal = first.name, "ending: answering what is in flight");
+    let wind_down = async {
+        drain(&product.phase, settings.shutdown_delay, &mut hooks).await;
+        // Whoever writes as the leader ends before the Lease is given back.
+        tasks.stop().await;
+        // It may have ended already.
+        let _ = stop.send(());
+        let _ = election.await;
+    };
+    tokio::select! {
+        () = wind_down => Ok(0),
+        second = signals.next() => {
+            warn!(signal = second.name, "ending at once");
+            Ok(second.exit_code())
+        }
+    }
+}
+
+/// The parts that the settings ask for: files are read here, so that a start without them fails.
+async fn parts(settings: &Settings) -> anyhow::Result<Parts> {
+    let metrics = Arc::new(Metrics::default());
+    let clients = certificate::clients(&settings.tls, &metrics)?;
+    let allowed = settings.allow_arns.clone();
+    let allowed = allowed.map(|file| Allowed::read(file, metrics.clone()));
+    let elb = limits(settings)?;
+    let kube = kubernetes(settings.kubeconfig.as_deref()).await?;
+    let certificate = certificate::source(settings, namespace(settings, &kube))?;
+    let aws = aws_config::load_defaults(BehaviorVersion::latest()).await;
+    let vpc_id = match &settings.vpc_id {
+        Some(vpc_id) => Some(vpc_id.as_str().into()),
+        None => vpc::own(&aws).await,
+    };
+    let namespaces = settings.watch_namespaces.iter();
+    Ok(Parts {
+        elb,
+        vpc_id,
+        metrics,
+        seed: fastrand::u64(..),
+        pod_name: pod_name(settings),
+        namespaces: namespaces.map(|name| name.as_str().into()).collect(),
+        policy: GatePolicy {
+            prefix: settings.condition_prefix.clone(),
+            apis: settings.gate_apis.clone(),
+        },
+        prefixes: settings.served_prefixes(),
+        orphan_after: settings.orphan_after,
+        certificate,
+        clients,
+        allowed: allowed.transpose()?.map(Arc::new),
+        seat: seat(settings, &kube)?,
+        ..Parts::new(kube, aws, clock::system())
+    })
+}
+
+fn limits(settings: &Settings) -> anyhow::Result<Limits> {
+    let (rate, highest) = (settings.elb_rate, settings.elb_rate_max);
+    ensure!(
+        rate <= highest,
+        "--elb-rate-max {highest} is below --elb-rate {rate}: raise the one or lower the other"
+    );
+    Ok(Limits {
+        rate,
+        highest,
+        burst: settings.elb_burst,
+    })
+}
+
+/// The Lease to stand for; `None` where there is none.
+fn seat(settings: &Settings, kube: &Client) -> anyhow::Result<Option<Seat>> {
+    let timing = settings.lease_timing().with_context(|| {
+        format!(
+            "--lease-duration {}, --lease-renew-deadline {} and --lease-retry-period {} do not \
+             go together",
+            format_duration(settings.lease_duration),
+            format_duration(settings.lease_renew_deadline),
+            format_duration(settings.lease_retry_period),
+        )
+    })?;
+    let pod = pod_name(settings).unwrap_or_else(|| "targetgate".to_owned());
+    Ok(timing.map(|timing| Seat {
+        lease: ObjectKey::new(namespace(settings, kube), LEASE),
+        // A container that is started anew in its pod is another candidate.
+        identity: format!("{pod}_{:08x}", fastrand::u32(..)),
+        timing,
+    }))
+}
+
+/// Tells clients that the end is near, then answers what is in flight.
+async fn drain(phase: &PhaseSender, delay: Duration, hooks: &mut JoinHandle<()>) {
+    // Everyone who listens may be gone already.
+    let _ = phase.send(Phase::Lingering);
+    sleep(delay).await;
+    let _ = phase.send(Phase::Closing);
+    let _ = hooks.await;
+}
+
+async fn kubernetes(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
+    let mut config = match kubeconfig {
+        Some(path) => {
+            let file = Kubeconfig::read_from(path)
+                .with_context(|| format!("--kubeconfig: cannot read {}", path.display()))?;
+            of_file(file)
+                .await
+                .with_context(|| format!("--kubeconfig: cannot use {}", path.display()))?
+        }
+        None => match Config::incluster() {
+            Ok(config) => config,
+            Err(_) => of_default_file().await.context(
+                "--kubeconfig is not given, this is no pod with a service account, \
+                 and the default kubeconfig cannot be used",
+            )?,
+        },
+    };
+    // kube would send a request that was answered with 429 or 503 again, unseen and after ever longer
+    // pauses. Who asks here has pauses, deadlines and reasons of its own to try again or not.
+    config.default_retry = false;
+    Client::try_from(config).context("cannot make a client of the Kubernetes API")
+}
+
+async fn of_default_file() -> Result<Config, KubeconfigError> {
+    of_file(Kubeconfig::read()?).await
+}
+
+/// The cluster of the file's context. A proxy of the environment is for AWS, as kube has it in a
+/// cluster; one that the file names is meant.
+async fn of_file(file: Kubeconfig) -> Result<Config, KubeconfigError> {
+    let mut clusters = file.clusters.iter().filter_map(|c| c.cluster.as_ref());
+    let named = clusters.any(|cluster| cluster.proxy_url.is_some());
+    let mut config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
+    config.proxy_url = config.proxy_url.filter(|_| named);
+    Ok(config)
+}
+
+async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("{flag}: cannot listen on {address}; give a free address of this machine")
+    })
+}
+
+/// The name of our own pod. Kubernetes gives a host the pod's name, unless it uses the node's network.
+fn pod_name(settings: &Settings) -> Option<String> {
+    let host = || std::env::var("HOSTNAME").ok();
+    settings.pod_name.clone().or_else(host)
+}
+
+/// The namespace that this runs in.
+fn namespace<'a>(settings: &'a Settings, kube: &'a Client) -> &'a str {
+    let namespace = settings.namespace.as_deref();
+    namespace.unwrap_or(kube.default_namespace())
+}
+
+/// The tasks that run for as long as the process does. Dropping it stops them.
+#[derive(Default)]
+struct Tasks {
+    running: JoinSet<()>,
+    names: HashMap<task::Id, String>,
+}
+
+impl Tasks {
+    fn start(&mut self, name: impl Into<String>, task: impl Future<Output = ()> + Send + 'static) {
+        let id = self.running.spawn(task).id();
+        self.names.insert(id, name.into());
+    }
+
+    /// The failure of the first task that ends: none of them should.
+    async fn ended(&mut self) -> anyhow::Error {
+        match self.running.join_next_with_id().await {
+            Some(Ok((id, ()))) => failure(self.name(id), Ok(())),
+            Some(Err(error)) => failure(self.name(error.id()), Err(error)),
+            None => anyhow!("there is nothing left to do"),
+        }
+    }
+
+    /// Stops them all.
+    async fn stop(&mut self) {
+        self.running.shutdown().await;
+    }
+
+    fn name(&self, id: task::Id) -> &str {
+        self.names.get(&id).map_or("a task", String::as_str)
+    }
+}
+
+fn failure(task: &str, ended: Result<(), JoinError>) -> anyhow::Error {
+    match ended {
+        Ok(()) => anyhow!("{task} ended, though it never should; ending the process"),
+        Err(error) => {
+            anyhow::Error::new(error).context(format!("{task} failed; ending the process"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_ends_or_panics_is_named() {
+        let mut tasks = Tasks::default();
+        tasks.start("endless", std::future::pending());
+        tasks.start("watch pods", async {});
+        let error = tasks.ended().await;
+        assert!(error.to_string().starts_with("watch pods ended"), "{error}");
+        tasks.start("health loop", async { panic!("on purpose") });
+        let error = tasks.ended().await;
+        assert!(
+            format!("{error:#}").contains("health loop failed"),
+            "{error:#}"
+        );
+        assert!(format!("{error:#}").contains("on purpose"), "{error:#}");
+    }
+}
