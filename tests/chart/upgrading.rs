@@ -20,7 +20,7 @@ const NOTES: &str = "docs/upgrading.md";
 const STEPS: [&str; 3] = [
     "### 1. Make the CRD safe, before anything else",
     "### 2. Apply this release",
-    "### 3. Let the CRD be nobody's but its own",
+    "### 3. Take Argo CD's marks off the CRD, and bring it up to date",
 ];
 /// What the CRD bears afterwards, and nothing else.
 const KEPT: [&str; 2] = [
