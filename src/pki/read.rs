@@ -1,4 +1,4 @@
-//! Reads certificates that somebody else may have written.
+//! Reads certificates and keys that another program may have written: the one reader of PEM and X.509.
 
 use std::sync::Arc;
 
@@ -12,10 +12,12 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::{self, PemObject as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use sha2::{Digest as _, Sha256};
+use targetgate_core::client_names::Called;
 use targetgate_core::rotation::{Bundle, Ca, Fingerprint, Leaf, PrivateKey, Validity};
 use thiserror::Error;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::error::X509Error;
+use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer as _;
 
 /// Why something cannot be used as a certificate or a key.
@@ -52,10 +54,9 @@ pub struct Chain {
 
 /// Reads a serving certificate, its issuers, and its key.
 pub fn chain(chain: &str, key: &str) -> Result<Chain, ReadError> {
-    let chain = certificates(chain)?;
-    let leaf = chain.first().ok_or(ReadError::Empty)?;
-    let validity = validity(&parse(leaf)?);
-    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(not_pem)?;
+    let chain = certificates(chain.as_bytes())?;
+    let validity = validity(&parse(&chain[0])?);
+    let key = private_key(key.as_bytes())?;
     let key = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider());
     Ok(Chain {
         key: Arc::new(key.map_err(ReadError::Key)?),
@@ -90,14 +91,13 @@ pub fn leaf(
 
 /// Reads a CA's certificate.
 pub fn ca(text: &str) -> Result<Ca, ReadError> {
-    let certificates = certificates(text)?;
-    trusted(certificates.first().ok_or(ReadError::Empty)?, text)
+    trusted(&certificates(text.as_bytes())?[0], text)
 }
 
 /// Checks that this key signs for this CA, and that what it signs is worth something.
 pub fn ca_key(ca: &str, key: &str) -> Result<PrivateKey, ReadError> {
-    let certificates = certificates(ca)?;
-    let certificate = parse(certificates.first().ok_or(ReadError::Empty)?)?;
+    let certificates = certificates(ca.as_bytes())?;
+    let certificate = parse(&certificates[0])?;
     let key_usage = certificate.key_usage().ok().flatten();
     let signs = key_usage.is_some_and(|usage| usage.value.key_cert_sign());
     let unbounded = matches!(certificate.name_constraints(), Ok(None));
@@ -132,7 +132,7 @@ pub fn bundle(text: &[u8]) -> Bundle {
 pub fn verifies<'a>(chain: &Chain, cas: impl IntoIterator<Item = &'a Ca>, at: Timestamp) -> bool {
     let mut roots = RootCertStore::empty();
     for ca in cas {
-        let certificates = certificates(&ca.pem).unwrap_or_default();
+        let certificates = certificates(ca.pem.as_bytes()).unwrap_or_default();
         // One that cannot be a trust anchor verifies nothing.
         certificates
             .into_iter()
@@ -149,9 +149,67 @@ pub fn verifies<'a>(chain: &Chain, cas: impl IntoIterator<Item = &'a Ca>, at: Ti
     })
 }
 
-fn certificates(text: &str) -> Result<Vec<CertificateDer<'static>>, ReadError> {
-    let certificates = CertificateDer::pem_slice_iter(text.as_bytes());
-    certificates.collect::<Result<_, _>>().map_err(not_pem)
+/// Reads the certificates of a PEM file, at least one.
+///
+/// # Errors
+/// Where it holds none, or something that is not PEM.
+pub fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, ReadError> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).collect();
+    match certificates.map_err(not_pem)? {
+        none if none.is_empty() => Err(ReadError::Empty),
+        some => Ok(some),
+    }
+}
+
+/// Reads the first private key of a PEM file.
+///
+/// # Errors
+/// Where it holds none, or something that is not PEM.
+pub fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, ReadError> {
+    PrivateKeyDer::from_pem_slice(text).map_err(not_pem)
+}
+
+/// When a certificate expires.
+///
+/// # Errors
+/// Where it is not an X.509 certificate.
+pub fn expiry(certificate: &CertificateDer<'_>) -> Result<Timestamp, ReadError> {
+    Ok(validity(&parse(certificate)?).not_after)
+}
+
+/// Whether it is a CA's certificate.
+pub fn is_ca(certificate: &CertificateDer<'_>) -> bool {
+    parse(certificate).is_ok_and(|parsed| parsed.is_ca())
+}
+
+/// What `read` makes of the names that a certificate gives its holder. Names that cannot be read are none.
+///
+/// # Errors
+/// Where it is not an X.509 certificate.
+pub fn called<T>(
+    certificate: &CertificateDer<'_>,
+    read: impl FnOnce(&Called<'_>) -> T,
+) -> Result<T, ReadError> {
+    let parsed = parse(certificate)?;
+    let Ok(alternatives) = parsed.subject_alternative_name() else {
+        return Ok(read(&Called::default()));
+    };
+    let alternatives = alternatives
+        .iter()
+        .flat_map(|extension| &extension.value.general_names);
+    let dns_names = alternatives.filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some(*name),
+        _ => None,
+    });
+    let mut common_names = parsed.subject().iter_common_name();
+    let common_name = match (common_names.next(), common_names.next()) {
+        (Some(only), None) => only.as_str().ok(),
+        _ => None,
+    };
+    Ok(read(&Called {
+        dns_names: dns_names.collect(),
+        common_name,
+    }))
 }
 
 fn not_pem(error: pem::Error) -> ReadError {

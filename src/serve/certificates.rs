@@ -11,17 +11,17 @@ use jiff::Timestamp;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use thiserror::Error;
 use tracing::info;
-use x509_parser::certificate::X509Certificate;
-use x509_parser::error::X509Error;
-use x509_parser::prelude::FromDer;
 
 use crate::files;
 use crate::files::{Complaint, Followed};
 use crate::metrics::Metrics;
+use crate::pki::read::{self as pki, ReadError};
+
+/// Bytes of a file that are read at most: what a Secret holds.
+const MAX_FILE: u64 = 1 << 20;
 
 /// One of the two files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +61,14 @@ pub enum CertificateError {
         /// What the system said.
         source: io::Error,
     },
+    /// A file is too long.
+    #[error("{}: {} is longer than {MAX_FILE} bytes", file.flag(), path.display())]
+    TooLong {
+        /// Which of the two.
+        file: PemFile,
+        /// Its path.
+        path: PathBuf,
+    },
     /// A file holds nothing of its kind.
     #[error("{}: {} does not hold {}", file.flag(), path.display(), file.wanted())]
     Pem {
@@ -69,7 +77,7 @@ pub enum CertificateError {
         /// Its path.
         path: PathBuf,
         /// What is wrong with it.
-        source: pem::Error,
+        source: ReadError,
     },
     /// The first certificate is no X.509 certificate.
     #[error("--tls-cert: the first certificate of {} cannot be parsed", path.display())]
@@ -77,7 +85,7 @@ pub enum CertificateError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: x509_parser::nom::Err<X509Error>,
+        source: ReadError,
     },
     /// The key cannot be used, or belongs to another certificate.
     #[error(
@@ -121,7 +129,11 @@ impl PemFiles {
     /// Reads and checks both files. Blocks on the file system.
     pub fn load(&self) -> Result<Certificate, CertificateError> {
         let chain = self.chain()?;
-        let expiry = self.expiry(&chain)?;
+        // A chain holds at least one certificate, and the leaf comes first.
+        let expiry = pki::expiry(&chain[0]).map_err(|source| CertificateError::Parse {
+            path: self.certificate.clone(),
+            source,
+        })?;
         let key = self.private_key()?;
         let key = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(
             |source| CertificateError::Key {
@@ -138,42 +150,31 @@ impl PemFiles {
 
     fn chain(&self) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
         let text = self.read(PemFile::Certificate)?;
-        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-        match chain {
-            Ok(chain) if chain.is_empty() => Err(pem::Error::NoItemsFound),
-            chain => chain,
-        }
-        .map_err(|source| self.not_pem(PemFile::Certificate, source))
+        pki::certificates(&text).map_err(|source| self.not_pem(PemFile::Certificate, source))
     }
 
     fn private_key(&self) -> Result<PrivateKeyDer<'static>, CertificateError> {
         let text = self.read(PemFile::Key)?;
-        PrivateKeyDer::from_pem_slice(&text).map_err(|source| self.not_pem(PemFile::Key, source))
-    }
-
-    /// When the leaf expires.
-    fn expiry(&self, chain: &[CertificateDer<'_>]) -> Result<Timestamp, CertificateError> {
-        let leaf = chain.first().map_or(&[][..], |leaf| leaf.as_ref());
-        let (_, leaf) =
-            X509Certificate::from_der(leaf).map_err(|source| CertificateError::Parse {
-                path: self.certificate.clone(),
-                source,
-            })?;
-        let not_after = leaf.validity().not_after.timestamp();
-        // X.509 and jiff both end with the year 9999.
-        Ok(Timestamp::from_second(not_after).unwrap_or(Timestamp::MAX))
+        pki::private_key(&text).map_err(|source| self.not_pem(PemFile::Key, source))
     }
 
     fn read(&self, file: PemFile) -> Result<Vec<u8>, CertificateError> {
         let path = self.path(file);
-        std::fs::read(path).map_err(|source| CertificateError::Read {
-            file,
-            path: path.to_owned(),
-            source,
-        })
+        match files::read(path, MAX_FILE) {
+            Ok(Some(text)) => Ok(text),
+            Ok(None) => Err(CertificateError::TooLong {
+                file,
+                path: path.to_owned(),
+            }),
+            Err(source) => Err(CertificateError::Read {
+                file,
+                path: path.to_owned(),
+                source,
+            }),
+        }
     }
 
-    fn not_pem(&self, file: PemFile, source: pem::Error) -> CertificateError {
+    fn not_pem(&self, file: PemFile, source: ReadError) -> CertificateError {
         CertificateError::Pem {
             file,
             path: self.path(file).to_owned(),

@@ -86,7 +86,7 @@ impl Driver {
         let facts = self.world.facts.lock();
         for pod in pods.iter().filter_map(|key| facts.pods.get(key)) {
             let target = target(&pod.ip);
-            self.world.probe.answer(target, Some(outcome.clone()));
+            self.world.probe.answer(target, Some(outcome));
         }
     }
 

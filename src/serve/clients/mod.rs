@@ -14,18 +14,15 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, RootCertStore,
     SignatureScheme,
 };
-use rustls_pki_types::pem::{self, PemObject as _};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use targetgate_core::client_names::{Called, ClientName};
 use thiserror::Error;
 use tracing::info;
-use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::FromDer as _;
 
 use crate::files;
 use crate::files::{Complaint, Followed};
 use crate::metrics::Metrics;
+use crate::pki::read::{self as pki, ReadError};
 
 /// Bytes of the file that are read at most: what a ConfigMap or a Secret holds.
 const MAX_FILE: u64 = 1 << 20;
@@ -59,7 +56,7 @@ pub enum ClientCaError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: pem::Error,
+        source: ReadError,
     },
     /// What it holds is no certificate.
     #[error("--client-ca: certificate {number} of {} cannot be parsed", path.display())]
@@ -153,16 +150,12 @@ impl Clients {
         if self.names.is_empty() {
             return Ok(());
         }
-        let parsed = X509Certificate::from_der(certificate);
-        let (_, parsed) = parsed.map_err(|_| CertificateError::BadEncoding)?;
-        let called = called(&parsed);
-        match called.is_one_of(&self.names) {
+        let check = |called: &Called<'_>| match called.is_one_of(&self.names) {
             true => Ok(()),
-            false => {
-                let not_named = Arc::new(NotNamed(called.to_string()));
-                Err(CertificateError::Other(OtherError(not_named)).into())
-            }
-        }
+            false => Err(NotNamed(called.to_string())),
+        };
+        let checked = pki::called(certificate, check).map_err(|_| CertificateError::BadEncoding)?;
+        checked.map_err(|why| CertificateError::Other(OtherError(Arc::new(why))).into())
     }
 }
 
@@ -173,12 +166,7 @@ fn load(path: &Path) -> Result<Cas, ClientCaError> {
         Ok(None) => return Err(ClientCaError::TooLong { path }),
         Err(source) => return Err(ClientCaError::Read { path, source }),
     };
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    let certificates = match certificates {
-        Ok(none) if none.is_empty() => Err(pem::Error::NoItemsFound),
-        read => read,
-    };
-    let certificates = match certificates {
+    let certificates = match pki::certificates(&text) {
         Ok(certificates) => certificates,
         Err(source) => return Err(ClientCaError::Pem { path, source }),
     };
@@ -191,7 +179,7 @@ fn load(path: &Path) -> Result<Cas, ClientCaError> {
                 source,
             });
         }
-        if !X509Certificate::from_der(certificate).is_ok_and(|(_, parsed)| parsed.is_ca()) {
+        if !pki::is_ca(certificate) {
             return Err(ClientCaError::NoCa { path, number });
         }
     }
@@ -209,29 +197,6 @@ fn verifier(roots: RootCertStore) -> Arc<dyn ClientCertVerifier> {
         .clear_root_hint_subjects()
         .build()
         .expect("a file without a certificate is refused, and there is no revocation list")
-}
-
-/// Names that cannot be read are none.
-fn called<'a>(certificate: &'a X509Certificate<'_>) -> Called<'a> {
-    let Ok(alternatives) = certificate.subject_alternative_name() else {
-        return Called::default();
-    };
-    let alternatives = alternatives
-        .iter()
-        .flat_map(|extension| &extension.value.general_names);
-    let dns_names = alternatives.filter_map(|name| match name {
-        GeneralName::DNSName(name) => Some(*name),
-        _ => None,
-    });
-    let mut common_names = certificate.subject().iter_common_name();
-    let common_name = match (common_names.next(), common_names.next()) {
-        (Some(only), None) => only.as_str().ok(),
-        _ => None,
-    };
-    Called {
-        dns_names: dns_names.collect(),
-        common_name,
-    }
 }
 
 /// [`ClientCertVerifier`] asks for it.
