@@ -4,6 +4,7 @@
 //! Monotonic time is [`std::time::Instant`], wall-clock time is [`jiff::Timestamp`], and both are
 //! passed in.
 //!
+//! - [`backoff`]: pauses between attempts that fail.
 //! - [`names`]: the words of the field, parsed once: gates, target group ARNs, keys.
 //! - [`model`]: the few fields of each object that decide something.
 //! - [`object`]: parts of Kubernetes objects that reviews and watches both read.
@@ -18,6 +19,7 @@
 //! - [`rotation`]: when certificates are renewed, and in which order.
 //! - [`client_names`]: which clients may connect, by the names in their certificates.
 
+pub mod backoff;
 pub mod binding;
 pub mod client_names;
 pub mod elb;

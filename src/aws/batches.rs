@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use targetgate_core::backoff::Backoff;
 use targetgate_core::elb::query::{DescribeError, GroupQuery, GroupSelector};
 use targetgate_core::model::TargetGroup;
 use targetgate_core::names::{AssumedRole, Quota};
@@ -26,10 +27,8 @@ const GATHER: Duration = Duration::from_millis(5);
 const MAX_OUT: usize = 4;
 /// Attempts for an id that meet no answer or an inner error of AWS.
 const MAX_FAILURES: u32 = 3;
-/// The first pause after a failed attempt; it doubles up to the last.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// The longest pause after a failed attempt.
-const LAST_PAUSE: Duration = Duration::from_secs(2);
+/// Between attempts that fail: chosen, so that several fit into the time that an admission has.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
 
 /// What a caller gets.
 pub(super) type Answer = Result<Arc<TargetGroup>, DescribeError>;
@@ -329,8 +328,8 @@ impl Queue {
         };
         // Calls that were out together fail together: that is one failure, with one pause.
         if now >= lane.not_before {
-            let pause = FIRST_PAUSE * 2_u32.pow(lane.failures.min(8));
-            lane.not_before = now + pause.min(LAST_PAUSE).mul_f64(0.5 + jitter / 2.0);
+            let pause = BACKOFF.after(lane.failures + 1);
+            lane.not_before = now + pause.mul_f64(0.5 + jitter / 2.0);
             lane.failures = lane.failures.saturating_add(1);
         }
         if batch.split {

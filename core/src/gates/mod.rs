@@ -2,6 +2,10 @@
 //! [`target`], [`absence`]), what ELB's answer says about it ([`attribution`], [`condition`]), and
 //! the state machine that opens them ([`machine`], [`polling`], [`writes`]).
 
+use std::time::Duration;
+
+use crate::backoff::Backoff;
+
 pub mod absence;
 pub mod attribution;
 pub mod condition;
@@ -12,3 +16,6 @@ pub mod polling;
 pub mod requirements;
 pub mod target;
 pub mod writes;
+
+/// Between attempts of a call or a write that fails: 1, 2, 4 … 30 s (contract 5.7).
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));

@@ -19,7 +19,7 @@ use crate::controllers::certificates::secret;
 use crate::controllers::certificates::secret::Reading;
 use crate::controllers::certificates::serving::Served;
 use crate::controllers::certificates::store::Store;
-use crate::kubernetes::watch::Backoff;
+use crate::kubernetes::watch::JitteredBackoff;
 use crate::kubernetes::{CALL_TIMEOUT, why};
 use crate::state::leadership::Leadership;
 
@@ -84,7 +84,7 @@ impl<'a> Rounds<'a> {
 
     /// Round after round, for ever.
     pub(super) async fn run(mut self, changed: &Notify) {
-        let mut backoff = Backoff::new(self.store.name());
+        let mut backoff = JitteredBackoff::new(self.store.name());
         let mut row = (None, 0);
         loop {
             let pause = self.round().await;

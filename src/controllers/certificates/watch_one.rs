@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
-use crate::kubernetes::watch::Backoff;
+use crate::kubernetes::watch::JitteredBackoff;
 use crate::kubernetes::why;
 
 /// How long the API server may take to begin a watch.
@@ -28,7 +28,7 @@ pub(super) async fn wake<K>(api: Api<K>, name: String, changed: &Notify)
 where
     K: Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let mut backoff = Backoff::new(&name);
+    let mut backoff = JitteredBackoff::new(&name);
     loop {
         match watch(&api, &name, changed, &mut backoff).await {
             Ok(()) => debug!(name, "watch ended"),
@@ -44,7 +44,7 @@ async fn watch<K>(
     api: &Api<K>,
     name: &str,
     changed: &Notify,
-    backoff: &mut Backoff,
+    backoff: &mut JitteredBackoff,
 ) -> Result<(), String>
 where
     K: Clone + DeserializeOwned + Debug + Send + 'static,

@@ -3,18 +3,20 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-const FIRST: Duration = Duration::from_millis(500);
-const LONGEST: Duration = Duration::from_secs(10);
+use targetgate_core::backoff::Backoff;
+
+/// Chosen: an API server that restarts is back within seconds.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
 
 /// Doubles from half a second to ten, less up to half of it by chance.
 #[derive(Debug)]
-pub(crate) struct Backoff {
+pub(crate) struct JitteredBackoff {
     seed: u64,
     drawn: u64,
     failures: u32,
 }
 
-impl Backoff {
+impl JitteredBackoff {
     pub(crate) fn new(seed: impl Hash) -> Self {
         Self {
             seed: hashed(seed),
@@ -30,9 +32,8 @@ impl Backoff {
 
     /// How long to wait after one more failure.
     pub(crate) fn next(&mut self) -> Duration {
-        let doubled = FIRST.saturating_mul(1 << self.failures.min(10));
         self.failures = self.failures.saturating_add(1);
-        self.jittered(doubled.min(LONGEST))
+        self.jittered(BACKOFF.after(self.failures))
     }
 
     /// A wait of between half of `longest` and all of it.
@@ -55,19 +56,25 @@ mod tests {
 
     #[test]
     fn waits_grow_and_stay_within_ten_seconds() {
-        let mut backoff = Backoff::new(7);
+        let mut backoff = JitteredBackoff::new(7);
         let waits: Vec<Duration> = (0..20).map(|_| backoff.next()).collect();
-        assert!(waits[0] <= FIRST && waits[0] >= FIRST / 2, "{waits:?}");
-        assert!(waits.iter().all(|wait| *wait <= LONGEST), "{waits:?}");
-        assert!(waits[19] >= LONGEST / 2, "{waits:?}");
+        assert!(
+            waits[0] <= BACKOFF.after(1) && waits[0] >= BACKOFF.after(1) / 2,
+            "{waits:?}"
+        );
+        assert!(
+            waits.iter().all(|wait| *wait <= BACKOFF.after(u32::MAX)),
+            "{waits:?}"
+        );
+        assert!(waits[19] >= BACKOFF.after(u32::MAX) / 2, "{waits:?}");
         assert_ne!(waits[18], waits[19]);
         backoff.reset();
-        assert!(backoff.next() <= FIRST);
+        assert!(backoff.next() <= BACKOFF.after(1));
     }
 
     #[test]
     fn seeds_differ_in_their_waits() {
-        let wait = |seed| Backoff::new(seed).jittered(LONGEST);
+        let wait = |seed| JitteredBackoff::new(seed).jittered(BACKOFF.after(u32::MAX));
         assert_eq!(wait(1), wait(1));
         assert_ne!(wait(1), wait(2));
     }

@@ -16,7 +16,7 @@ use crate::kubernetes::decode::{Object, url_path};
 use crate::metrics::Metrics;
 use crate::state::cache::{Cache, FirstLook, Watched};
 
-use crate::kubernetes::watch::backoff::Backoff;
+use crate::kubernetes::watch::backoff::JitteredBackoff;
 use crate::kubernetes::watch::failure::Failure;
 use crate::kubernetes::watch::feed::Feed;
 use crate::kubernetes::watch::wire::{Event, Page, events};
@@ -50,7 +50,7 @@ pub(super) struct Follow<F: Feed> {
     namespace: Option<Arc<str>>,
     page_size: u32,
     look: Look,
-    backoff: Backoff,
+    backoff: JitteredBackoff,
     failing: Option<Discriminant<Failure>>,
 }
 
@@ -76,7 +76,7 @@ impl<F: Feed> Follow<F> {
             namespace,
             page_size: scope.options.page_size,
             look,
-            backoff: Backoff::new(seed),
+            backoff: JitteredBackoff::new(seed),
             failing: None,
         }
     }

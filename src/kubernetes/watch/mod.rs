@@ -22,7 +22,7 @@ use crate::state::cache::{Cache, FirstLook, Watched};
 
 use crate::kubernetes::watch::feed::{Bindings, Feed, Namespaces, Pods, Services};
 use crate::kubernetes::watch::follow::Follow;
-pub(crate) use backoff::Backoff;
+pub(crate) use backoff::JitteredBackoff;
 
 mod backoff;
 mod failure;

@@ -50,7 +50,7 @@ fn a_leaf_among_the_cas_is_a_mistake_that_is_told() {
 fn names_are_read_from_the_certificate() {
     let called_of = |common_name, dns_names: &[&str]| {
         let (chain, _) = client(&ca(), common_name, dns_names);
-        pki::called(&chain[0], ToString::to_string).unwrap()
+        pki::called(&chain[0], |called| called.to_string()).unwrap()
     };
     assert_eq!(called_of("kube-apiserver", &[]), r#""kube-apiserver""#);
     assert_eq!(

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::gates::BACKOFF;
 use crate::gates::absence::Absence;
 use crate::gates::condition;
 use crate::gates::machine::action::{Action, Change, GateId, Settings, WriteOutcome};
@@ -10,7 +11,6 @@ use crate::gates::machine::check::Asked;
 use crate::gates::machine::observation::{Answer, Heard};
 use crate::gates::machine::pending_absence::Doubt;
 use crate::gates::polling::group::Target;
-use crate::gates::polling::queue::backoff;
 use crate::gates::requirements::{Ask, Outlook};
 use crate::gates::writes::queue::Urgency;
 use crate::model::{Condition, Pod};
@@ -270,7 +270,7 @@ impl Gate {
             WriteOutcome::Failed => {}
         }
         self.failures = self.failures.saturating_add(1);
-        self.retry_at = Some(now + backoff(self.failures));
+        self.retry_at = Some(now + BACKOFF.after(self.failures));
     }
 
     /// Whether the pod was seen in a later state than this.

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::time::{Duration, Instant};
 
+use crate::gates::BACKOFF;
 use crate::gates::machine::action::GateId;
 use crate::gates::polling::group::{Round, Shown, Target, Waiter};
 use crate::gates::polling::learned::Memory;
@@ -18,8 +19,6 @@ use crate::gates::polling::schedule;
 use crate::gates::polling::schedule::Flip;
 use crate::names::{Group, Quota};
 
-/// The cap of the backoff after failures.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 /// A call is likely to find what is waited for from this chance on.
 const PROMISING: f64 = 0.8;
 /// Of the groups of an account and Region whose turn has come, so many are compared, those first whose turn
@@ -27,12 +26,6 @@ const PROMISING: f64 = 0.8;
 const COMPARED: usize = 1000;
 /// Which group comes first is decided anew this often while none can be asked about.
 const COMPARED_AGAIN: Duration = Duration::from_millis(250);
-
-/// How long to wait after so many failures in a row: 1, 2, 4 … 30 s.
-pub(crate) fn backoff(failures: u32) -> Duration {
-    let doubled = Duration::from_secs(1) * 2_u32.pow(failures.saturating_sub(1).min(5));
-    doubled.min(LONGEST_BACKOFF)
-}
 
 /// One call of `DescribeTargetHealth`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -346,7 +339,7 @@ impl Rounds {
             round.whole = None;
         }
         round.asking.clear();
-        round.next = now + backoff(round.failures.max(1));
+        round.next = now + BACKOFF.after(round.failures);
         self.settle(group);
     }
 

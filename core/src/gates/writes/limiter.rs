@@ -6,8 +6,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::gates::BACKOFF;
 use crate::gates::machine::action::WriteOutcome;
-use crate::gates::polling::queue::backoff;
 
 /// Writes under way at once, at most. More make a kube-apiserver on two busy cores no faster: at 32 and
 /// 64 each patch waited three and six times as long, and cost it some 8 % and 15 % more CPU.
@@ -91,7 +91,7 @@ impl Pace {
             self.worked = 0;
             self.refusals = self.refusals.saturating_add(1);
         }
-        let asked = retry_after.unwrap_or_else(|| backoff(self.refusals));
+        let asked = retry_after.unwrap_or_else(|| BACKOFF.after(self.refusals));
         let mut pause = asked.min(LONGEST_PAUSE);
         if is_news {
             // Others were told to wait as long.
