@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use prometheus_client::encoding::text;
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric, Registry};
 
 use targetgate_core::names::Quota;
 
@@ -40,9 +41,38 @@ type Labels<const N: usize> = [(&'static str, &'static str); N];
 type Counted<const N: usize> = Family<Labels<N>, Counter>;
 type Timed = Family<Labels<1>, Histogram, fn() -> Histogram>;
 
+const PREFIX: &str = "targetgate";
+
+/// One metric, as its reader sees it.
+#[derive(Debug)]
+pub struct Described {
+    name: &'static str,
+    kind: MetricType,
+    /// What it measures.
+    pub help: &'static str,
+}
+
+impl Described {
+    /// The name of its samples: OpenMetrics puts a word behind some.
+    pub fn name(&self) -> String {
+        let suffix = match self.kind {
+            MetricType::Counter => "_total",
+            MetricType::Info => "_info",
+            _ => "",
+        };
+        format!("{PREFIX}_{}{suffix}", self.name)
+    }
+
+    /// Its type, in OpenMetrics' word.
+    pub fn kind(&self) -> &str {
+        self.kind.as_str()
+    }
+}
+
 /// All that the process measures; cheap to share behind an `Arc`.
 pub struct Metrics {
     registry: Registry,
+    described: Vec<Described>,
     tasks: Gauge,
     leader: Gauge,
     admissions: Counted<2>,
@@ -81,7 +111,8 @@ impl Default for Metrics {
         let fast: fn() -> Histogram = || Histogram::new(exponential_buckets(0.000_05, 4.0, 9));
         let slow: fn() -> Histogram = || Histogram::new(exponential_buckets(0.01, 2.0, 12));
         let mut metrics = Self {
-            registry: Registry::with_prefix("targetgate"),
+            registry: Registry::with_prefix(PREFIX),
+            described: vec![],
             tasks: Gauge::default(),
             leader: Gauge::default(),
             admissions: Family::default(),
@@ -114,127 +145,137 @@ impl Default for Metrics {
 
 impl Metrics {
     fn register(&mut self) {
-        let r = &mut self.registry;
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
-        r.register("build", "This binary", build);
-        r.register(
-            "tasks",
+        self.describe("build", "This binary", build);
+        self.describe("tasks",
             "Tasks that are alive: of connections, watches, calls and what runs as long as the process",
             self.tasks.clone(),
         );
-        r.register(
+        self.describe(
             "leader",
             "1 while this replica leads: only the leader writes conditions",
             self.leader.clone(),
         );
-        r.register(
+        self.describe(
             "admissions",
             "Reviews answered, by hook and reason",
             self.admissions.clone(),
         );
-        r.register(
+        self.describe(
             "admission_seconds",
             "Time from a review's last byte to its answer, by hook",
             self.admission_seconds.clone(),
         );
-        r.register(
+        self.describe(
             "refusals",
             "HTTP requests refused, by cause",
             self.refusals.clone(),
         );
-        r.register(
+        self.describe(
             "gates_pending",
             "Gates of live pods that are not True",
             self.pending.clone(),
         );
-        r.register(
+        self.describe(
             "gates_oldest_pending_seconds",
             "Age of the oldest pending gate, from its pod's containers being ready",
             self.oldest_pending.clone(),
         );
-        r.register(
-            "pods_ungated",
+        self.describe("pods_ungated",
             "Pods without a gate that they would be given were they created now: of namespaces with \
              the label that opts in, neither opted out, terminating nor finished",
             self.ungated.clone(),
         );
-        r.register(
+        self.describe(
             "condition_writes",
             "Writes of pod conditions, by result",
             self.condition_writes.clone(),
         );
-        r.register("flips", "Gates opened, by reason", self.flips.clone());
-        r.register(
+        self.describe("flips", "Gates opened, by reason", self.flips.clone());
+        self.describe(
             "open_seconds",
             "Time from a pod's containers being ready to its gate being True",
             self.open_seconds.clone(),
         );
-        r.register(
+        self.describe(
             "elb_calls",
             "Calls of the ELBv2 API on the wire, by action and code",
             self.elb_calls.clone(),
         );
-        r.register(
+        self.describe(
             "elb_call_seconds",
             "Duration of calls of the ELBv2 API, by action",
             self.elb_seconds.clone(),
         );
-        r.register(
+        self.describe(
             "elb_budget_wait_seconds",
             "Time that a call waited for the budget, by who asked",
             self.budget_seconds.clone(),
         );
-        r.register(
-            "elb_rate",
+        self.describe("elb_rate",
             "Calls of the ELBv2 API a second that the budget allows now, by account and Region of what is asked \
              about: at most 128 that were called last, and all of them together at most --elb-rate-max",
             self.elb_rate.clone(),
         );
-        r.register(
+        self.describe(
             "target_groups_not_found",
             "Answers that a bound target group does not exist",
             self.groups_not_found.clone(),
         );
-        r.register(
+        self.describe(
             "watch_restarts",
             "Watches that failed and were started again, by resource",
             self.watch_restarts.clone(),
         );
-        r.register(
+        self.describe(
             "tls_failures",
             "Connections that never became TLS, by cause",
             self.tls_failures.clone(),
         );
-        r.register(
+        self.describe(
             "certificate_expiry_timestamp_seconds",
             "When the served certificate expires, in Unix time",
             self.certificate_expiry.clone(),
         );
-        r.register(
+        self.describe(
             "ca_expiry_timestamp_seconds",
             "When the CA in our Secret expires, in Unix time; 0 with --tls files",
             self.ca_expiry.clone(),
         );
-        r.register(
+        self.describe(
             "certificate_trusted",
             "Whether every caBundle verifies the served certificate; 0 with --tls files",
             self.certificate_trusted.clone(),
         );
-        r.register(
+        self.describe(
             "certificate_rotations",
             "Certificates that this replica, as the leader, has put in place of others, by kind",
             self.rotations.clone(),
         );
-        r.register(
+        self.describe(
             "ca_bundle_repairs",
             "Webhook configurations that somebody else had changed a caBundle of, put back",
             self.bundle_repairs.clone(),
         );
-        r.register(
-            "file_broken",
+        self.describe("file_broken",
             "1 while a file that was changed cannot be used, and what it held before counts, by flag",
             self.files_broken.clone(),
         );
+    }
+
+    fn describe(&mut self, name: &'static str, help: &'static str, metric: impl Metric) {
+        self.described.push(Described {
+            name,
+            kind: metric.metric_type(),
+            help,
+        });
+        self.registry.register(name, help, metric);
+    }
+
+    /// What there is, as `docs/metrics.md` lists it: the text of [`Self::encode`] leaves out what was
+    /// never counted.
+    pub fn described(&self) -> &[Described] {
+        &self.described
     }
 
     /// The whole of it as OpenMetrics text.

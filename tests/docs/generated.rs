@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use targetgate::metrics::{Described, Metrics};
 use targetgate_core::reason::Reason;
 
 #[test]
@@ -21,6 +22,25 @@ fn the_page_of_reasons_is_what_the_code_says() {
              reason instead, such as `Elb.InitialHealthChecking`.\n\n\
              <!-- Written from core/src/reason.rs by `make docs`. -->\n\n\
              | reason | what it means | what to do |\n| --- | --- | --- |\n{rows}"
+        ),
+    );
+}
+
+#[test]
+fn the_page_of_metrics_is_what_is_served() {
+    let metrics = Metrics::default();
+    let row = |metric: &Described| {
+        let (name, kind) = (metric.name(), metric.kind());
+        format!("| `{name}` | {kind} | {} |\n", metric.help)
+    };
+    let rows: String = metrics.described().iter().map(row).collect();
+    is(
+        "docs/metrics.md",
+        &format!(
+            "# Metrics\n\n\
+             Port 8080 serves them at `/metrics`, as OpenMetrics. Every label value comes from a bounded set.\n\n\
+             <!-- Written from the code by `make docs`. -->\n\n\
+             | metric | type | what it is |\n| --- | --- | --- |\n{rows}"
         ),
     );
 }
