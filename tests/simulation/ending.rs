@@ -156,7 +156,7 @@ impl Driver {
     }
 
     /// Waits until what each replica knows is true.
-    async fn knows_all(&mut self) {
+    pub(crate) async fn knows_all(&mut self) {
         let end = Instant::now() + KNOWN_WITHIN;
         loop {
             let lives = self.replicas.iter();

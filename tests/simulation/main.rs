@@ -4,9 +4,10 @@
 //! (admission over TLS, index, loop, certificate keeper, election), and a driver that draws steps from
 //! a seed. Pods, rollouts, bindings, Services and leaders come and go; watches are cut, late, told 410;
 //! requests are refused, conflict, time out after having worked, arrive when their sender is dead; the
-//! Lease is out of reach while all else is not; all writes of conditions fail; a kubelet writes to a pod right after us; ELB throttles,
-//! hangs, fails, answers late and from the past, in two accounts, and addresses are re-used; clocks jump; replicas die at
-//! any poll. Then the faults end, and what is left has to come right.
+//! Lease is out of reach while all else is not; all writes of conditions fail; a kubelet writes to a pod
+//! right after us; ELB throttles, hangs, fails, answers late and from the past, in two accounts, and
+//! addresses are re-used; clocks jump; replicas die at any poll. Then the faults end, and what is left has
+//! to come right.
 //!
 //! # The invariants
 //!

@@ -70,8 +70,8 @@ impl Driver {
             self.service(&key, name).await;
             self.bind_in(&key, name, name != OURS.0).await;
         }
-        // The watches tell of them.
-        self.pass(Duration::from_secs(1)).await;
+        // Who does not know of them yet gives no gates.
+        self.knows_all().await;
         for name in THEIRS {
             self.gated_pod(NAMESPACE, name, (None, None), None).await;
         }

@@ -189,12 +189,12 @@ impl Tracker {
     fn settle(&mut self, pod: &ObjectKey) {
         let tracked = self.pods.get_mut(pod);
         let gates = tracked.into_iter().flat_map(|tracked| &mut tracked.gates);
-        for (name, gate) in
-            gates.filter_map(|(name, gate)| gate.take_forgot().then_some((name, gate)))
-        {
-            let id = gate.id(name);
-            let unknown = gate.groups().filter(|group| !gate.knows_healthy(group));
-            unknown.for_each(|group| self.rounds.forget(group, &id));
+        for (name, gate) in gates {
+            if gate.take_forgot() {
+                let id = gate.id(name);
+                let unknown = gate.groups().filter(|group| !gate.knows_healthy(group));
+                unknown.for_each(|group| self.rounds.forget(group, &id));
+            }
         }
         let tracked = self.pods.get(pod);
         let item = tracked.map(Tracked::item);
