@@ -21,4 +21,5 @@ mod signal;
 mod supervised;
 pub mod traffic;
 pub mod usage;
+pub mod versions;
 mod watched;

@@ -5,12 +5,11 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 use targetgate_sandbox::controlplane::ControlPlane;
+use targetgate_sandbox::versions::Version;
 use tempfile::TempDir;
 
 /// Where everything is installed.
 pub(crate) const NAMESPACE: &str = "targetgate-system";
-/// The version that is rendered for without an API server.
-const KUBERNETES: &str = "1.36.3";
 
 /// The chart's folder.
 pub(crate) fn chart() -> PathBuf {
@@ -107,9 +106,9 @@ impl Helm {
             .collect())
     }
 
-    /// The objects for these values.
+    /// The objects for these values, for the server that the suites run.
     pub(crate) fn template(&self, values: &Value) -> Vec<Value> {
-        let objects = self.template_for(KUBERNETES, values);
+        let objects = self.template_for(&Version::tested().to_string(), values);
         objects.unwrap_or_else(|error| panic!("{values}: {error}"))
     }
 }

@@ -8,6 +8,7 @@ use rstest::rstest;
 use serde_json::{Map, Value, json};
 use targetgate::args::Cli;
 use targetgate_core::names::{INJECT_ENABLED, INJECT_LABEL};
+use targetgate_sandbox::versions::Version;
 
 use crate::helm::{Helm, chart, find, installer, is_of_test};
 use crate::options::options;
@@ -69,13 +70,13 @@ fn the_defaults_say_the_same_as_the_base() {
 
 #[test]
 fn helm_lint_finds_nothing() {
-    let chart = chart();
+    let (chart, version) = (chart(), Version::tested().to_string());
     let arguments = [
         "lint",
         "--strict",
         chart.to_str().unwrap(),
         "--kube-version",
-        "1.36.3",
+        &version,
     ];
     let linted = Helm::new().run(&arguments);
     assert!(linted.unwrap().contains("0 chart(s) failed"));
@@ -99,24 +100,30 @@ fn helm_lint_finds_nothing() {
 #[case(json!({ "image": { "digest": "latest" } }), "/image/digest")]
 #[case(json!({ "labels": { "team": 1 } }), "/labels/team")]
 fn a_value_that_cannot_be_is_refused_by_its_name(#[case] values: Value, #[case] name: &str) {
-    let refused = Helm::new().template_for("1.36.3", &values).unwrap_err();
+    let version = Version::tested().to_string();
+    let refused = Helm::new().template_for(&version, &values).unwrap_err();
     assert!(refused.contains(name), "{refused}");
 }
 
 #[test]
-fn a_kubernetes_that_is_too_old_is_refused() {
-    let refused = Helm::new().template_for("1.24.0", &json!({})).unwrap_err();
-    assert!(refused.contains("kubeVersion: >=1.25.0-0"), "{refused}");
+fn the_oldest_kubernetes_is_rendered_for_and_the_one_before_refused() {
+    let oldest = Version::oldest();
+    let render = |version| Helm::new().template_for(&format!("{version}.0"), &json!({}));
+    render(oldest).unwrap();
+    let refused = render(oldest.previous_minor()).unwrap_err();
+    let required = format!("kubeVersion: >={oldest}.0-0");
+    assert!(refused.contains(&required), "{refused}");
 }
 
 #[test]
 fn match_conditions_are_left_out_where_they_are_not_known() {
+    let known_from = Version::match_conditions();
     for (version, known) in [
-        ("1.27.16", false),
-        ("1.28.0", true),
-        ("1.31.2-eks-7f9249a", true),
+        (format!("{}.16", known_from.previous_minor()), false),
+        (format!("{known_from}.0"), true),
+        (format!("{known_from}.2-eks-7f9249a"), true),
     ] {
-        let objects = Helm::new().template_for(version, &json!({})).unwrap();
+        let objects = Helm::new().template_for(&version, &json!({})).unwrap();
         let hooks = find(&objects, "ValidatingWebhookConfiguration");
         let conditions = &hooks["webhooks"][0]["matchConditions"];
         assert_eq!(conditions.is_array(), known, "{version}");

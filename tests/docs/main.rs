@@ -1,4 +1,5 @@
-//! What is cited exists: sections of the contract and of the designs, files and headings behind links.
+//! What is cited exists: sections of the contract and of the designs, files and headings behind links. What
+//! is repeated agrees: versions of Kubernetes, and what programs print.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
@@ -9,6 +10,8 @@ use std::path::Path;
 mod citations;
 mod generated;
 mod links;
+mod pasted;
+mod versions;
 
 use citations::Sections;
 

@@ -8,21 +8,12 @@ use super::{
     Inner,
     kinds::{Resource, Version},
 };
+use crate::versions;
 
 /// Answers a path that names no resource; `None` is a page that does not exist.
 pub fn answer(api: &Inner, path: &[&str]) -> Option<Value> {
     match path {
-        ["version"] => Some(json!({
-            "major": "1",
-            "minor": "33",
-            "gitVersion": "v1.33.0+sandbox",
-            "gitCommit": "",
-            "gitTreeState": "clean",
-            "buildDate": "1970-01-01T00:00:00Z",
-            "goVersion": "",
-            "compiler": "",
-            "platform": "",
-        })),
+        ["version"] => Some(version()),
         ["api"] => Some(json!({
             "kind": "APIVersions",
             "versions": ["v1"],
@@ -38,6 +29,22 @@ pub fn answer(api: &Inner, path: &[&str]) -> Option<Value> {
         ["apis", group, version] => resources(api, group, version),
         _ => None,
     }
+}
+
+/// The version of the types that the sandbox decodes objects with.
+fn version() -> Value {
+    let minor = versions::Version::compiled_for().minor;
+    json!({
+        "major": "1",
+        "minor": minor.to_string(),
+        "gitVersion": format!("v1.{minor}.0+sandbox"),
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "",
+        "compiler": "",
+        "platform": "",
+    })
 }
 
 fn groups(api: &Inner) -> Vec<Value> {

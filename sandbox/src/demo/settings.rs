@@ -66,7 +66,7 @@ impl Settings {
     }
 
     /// The delays in words, before and after scaling.
-    pub(super) fn describe(&self) -> Vec<String> {
+    pub fn describe(&self) -> Vec<String> {
         let line = |what: &str, time: Duration| {
             let real = time.as_secs_f64() / self.scale;
             format!("  {what:<46} {real:>5.1} s → {:>5.2} s", time.as_secs_f64())

@@ -130,3 +130,12 @@ async fn it_serves_on_a_socket_until_it_is_told_to_stop() {
 fn real() -> Api {
     Api::new(Options::default())
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_server_gives_itself_out_as_the_version_of_its_types() {
+    let version = simulated().client().apiserver_version().await.unwrap();
+    let expected = crate::versions::Version::compiled_for();
+    let parts = format!("{}.{}", version.major, version.minor);
+    assert_eq!(parts, expected.to_string());
+    assert_eq!(version.git_version, format!("v{expected}.0+sandbox"));
+}
