@@ -23,7 +23,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::aws::budget::Budget;
 use crate::aws::error::{ElbError, ElbErrorKind};
-use crate::aws::reject_truncated::Whole;
+use crate::aws::reject_truncated::RejectTruncated;
 use crate::metrics::Metrics;
 
 /// SDK clients that are kept: one per Region, role and external id.
@@ -243,7 +243,7 @@ impl Inner {
             .region(region.clone())
             .retry_config(RetryConfig::disabled())
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-            .interceptor(Whole)
+            .interceptor(RejectTruncated)
             .timeout_config(
                 TimeoutConfig::builder()
                     .connect_timeout(self.timeouts.connect)

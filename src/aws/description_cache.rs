@@ -16,13 +16,13 @@ const MAX: usize = 10_000;
 
 /// Descriptions by what was asked, each for [`TTL`].
 #[derive(Debug, Default)]
-pub(super) struct Kept {
+pub(super) struct DescriptionCache {
     groups: HashMap<GroupQuery, (Instant, Arc<TargetGroup>)>,
     /// Every entry in the order of its time; one that was replaced since is there twice.
     order: VecDeque<(Instant, GroupQuery)>,
 }
 
-impl Kept {
+impl DescriptionCache {
     /// The kept answer, if it is still good.
     pub(super) fn find(&self, query: &GroupQuery, now: Instant) -> Option<Arc<TargetGroup>> {
         let (at, group) = self.groups.get(query)?;
@@ -58,7 +58,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_is_kept_for_a_minute() {
         let start = Instant::now();
-        let mut kept = Kept::default();
+        let mut kept = DescriptionCache::default();
         kept.insert(by_name(1), group(), start);
         assert!(
             kept.find(&by_name(1), start + Duration::from_secs(59))
@@ -74,7 +74,7 @@ mod tests {
     #[tokio::test]
     async fn a_newer_answer_outlives_the_one_it_replaced() {
         let start = Instant::now();
-        let mut kept = Kept::default();
+        let mut kept = DescriptionCache::default();
         kept.insert(by_name(1), group(), start);
         kept.insert(by_name(1), group(), start + Duration::from_secs(50));
         kept.insert(by_name(2), group(), start + Duration::from_secs(70));
@@ -87,7 +87,7 @@ mod tests {
     #[tokio::test]
     async fn the_oldest_answer_goes_when_there_are_too_many() {
         let start = Instant::now();
-        let mut kept = Kept::default();
+        let mut kept = DescriptionCache::default();
         for number in 0..=MAX {
             kept.insert(by_name(number), group(), start);
         }

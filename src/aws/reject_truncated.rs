@@ -11,11 +11,11 @@ const END: &[u8] = b"Response>";
 
 /// Refuses a success without its end.
 #[derive(Debug)]
-pub(super) struct Whole;
+pub(super) struct RejectTruncated;
 
-impl Intercept for Whole {
+impl Intercept for RejectTruncated {
     fn name(&self) -> &'static str {
-        "Whole"
+        "RejectTruncated"
     }
 
     fn read_after_deserialization(

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use targetgate_core::gates::machine::Tracker;
 use targetgate_core::gates::machine::action::{
-    Action, CallFailure, Change, Fresh, GateId, Settings, Write, WriteOutcome,
+    Action, CallFailure, Change, GateId, LiveRead, Settings, Write, WriteOutcome,
 };
 use targetgate_core::gates::requirements;
 use targetgate_core::index::Index;
@@ -75,7 +75,7 @@ pub struct Loop {
 enum Done {
     Answered(Group, Instant, Result<Vec<TargetHealth>, ElbError>),
     Written(Write, WriteOutcome),
-    Confirmed(GateId, Option<Fresh>),
+    Confirmed(GateId, Option<LiveRead>),
     Proven(Group, Option<Duration>),
     Told,
 }
@@ -92,7 +92,7 @@ impl Loop {
         loop {
             beat();
             let now = clock::monotonic();
-            actions.extend(self.stand(&mut tracker, now));
+            actions.extend(self.sync_leadership(&mut tracker, now));
             actions.extend(self.observe(&mut tracker, now));
             actions.extend(tracker.tick(now));
             actions.extend(tracker.writes(now));
@@ -112,7 +112,7 @@ impl Loop {
                     let more = iter::from_fn(|| tasks.try_join_next());
                     for done in iter::once(done).chain(more) {
                         let done = done.unwrap_or_else(|error| resume_unwind(error.into_panic()));
-                        actions.extend(self.take_in(&mut tracker, done));
+                        actions.extend(self.handle(&mut tracker, done));
                     }
                 }
                 () = self.cache.changed() => {}
@@ -123,7 +123,7 @@ impl Loop {
     }
 
     /// Takes up the lead, or gives it up.
-    fn stand(&self, tracker: &mut Tracker, now: Instant) -> Vec<Action> {
+    fn sync_leadership(&self, tracker: &mut Tracker, now: Instant) -> Vec<Action> {
         match (tracker.leads(), self.leadership.leads()) {
             (false, true) => tracker.lead(now),
             (true, false) => {
@@ -178,7 +178,7 @@ impl Loop {
 }
 
 impl Loop {
-    fn take_in(&self, tracker: &mut Tracker, done: Done) -> Vec<Action> {
+    fn handle(&self, tracker: &mut Tracker, done: Done) -> Vec<Action> {
         let now = clock::monotonic();
         match done {
             Done::Answered(group, requested, Ok(targets)) => {
@@ -236,7 +236,7 @@ impl Loop {
             }
             Action::MissingGroup { group, binding } => {
                 let _request = request().await;
-                self.tell_of_missing(&group, binding).await;
+                self.report_missing_group(&group, binding).await;
                 Done::Told
             }
         }
@@ -275,12 +275,12 @@ impl Loop {
     }
 
     /// Reads past the cache what a gate stands for; `None` where that tells nothing for sure.
-    async fn confirm(&self, id: &GateId) -> Option<Fresh> {
+    async fn confirm(&self, id: &GateId) -> Option<LiveRead> {
         let GateId { pod, gate, .. } = id;
         let apis = &self.settings.apis;
         let read = live_read::read(&self.kube, &pod.namespace, gate, &BindingApi::ALL).await;
         match read {
-            Ok(read) if requirements::is_knowable(apis, &read.not_served) => Some(Fresh {
+            Ok(read) if requirements::is_knowable(apis, &read.not_served) => Some(LiveRead {
                 bindings: read.bindings,
                 services: read.services,
             }),
@@ -295,7 +295,7 @@ impl Loop {
         }
     }
 
-    async fn tell_of_missing(&self, group: &Group, binding: (ObjectKey, BindingApi)) {
+    async fn report_missing_group(&self, group: &Group, binding: (ObjectKey, BindingApi)) {
         let (object, api) = binding;
         let about = About {
             kind: Watched::Bindings(api),

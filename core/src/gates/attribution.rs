@@ -5,14 +5,14 @@ use std::time::Duration;
 /// How an answer of ELB stands to the pod that it may be about. Durations are counted from the
 /// moment that the pod became due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sight {
+pub struct Observation {
     /// When the answer was *requested*; `None` where that was before the pod was due.
     pub requested_after: Option<Duration>,
     /// Whether the target may be another pod's: its address was another's, or it was registered
     /// before this pod was due.
-    pub suspect: bool,
+    pub maybe_previous_pod: bool,
     /// Whether an answer requested since then has shown the target absent or not healthy.
-    pub seen_otherwise: bool,
+    pub seen_unhealthy: bool,
     /// The group's health check interval times its healthy threshold, where it is known.
     pub proving_time: Option<Duration>,
 }
@@ -31,11 +31,11 @@ pub enum Trust {
 }
 
 /// Weighs a `healthy` answer.
-pub fn trust(sight: Sight) -> Trust {
+pub fn trust(sight: Observation) -> Trust {
     let Some(requested_after) = sight.requested_after else {
         return Trust::Stale;
     };
-    if !sight.suspect || sight.seen_otherwise {
+    if !sight.maybe_previous_pod || sight.seen_unhealthy {
         return Trust::Trusted;
     }
     match sight.proving_time {
@@ -63,15 +63,15 @@ mod tests {
     #[case::once_seen_not_healthy(Some(S), true, true, Some(10 * S), Trust::Trusted)]
     fn a_healthy_answer_is_weighed(
         #[case] requested_after: Option<Duration>,
-        #[case] suspect: bool,
-        #[case] seen_otherwise: bool,
+        #[case] maybe_previous_pod: bool,
+        #[case] seen_unhealthy: bool,
         #[case] proving_time: Option<Duration>,
         #[case] expected: Trust,
     ) {
-        let sight = Sight {
+        let sight = Observation {
             requested_after,
-            suspect,
-            seen_otherwise,
+            maybe_previous_pod,
+            seen_unhealthy,
             proving_time,
         };
         assert_eq!(trust(sight), expected);

@@ -13,7 +13,7 @@ use crate::selector::selects;
 
 /// A question for ELB: is this target of this group healthy?
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ask {
+pub struct TargetQuery {
     /// The group, and whose credentials ask.
     pub group: Group,
     /// The pod's address and port in it.
@@ -26,7 +26,7 @@ pub struct Ask {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Outlook {
     /// What to ask ELB; the gate opens only when each target is healthy.
-    pub asks: Vec<Ask>,
+    pub asks: Vec<TargetQuery>,
     /// The gate is closed whatever ELB says, in these words.
     pub closed: Option<Condition>,
     /// Something that the gate was for is not there; to be confirmed.
@@ -96,7 +96,7 @@ fn look(pod: &Pod, binding: &Binding, service: Option<&Service>, outlook: &mut O
             outlook.closed = Some(condition::of_no_target(&cause, &binding.service));
         }
         (Ok(_), None) => outlook.unknown = true,
-        (Ok(target), Some(arn)) => outlook.asks.push(Ask {
+        (Ok(target), Some(arn)) => outlook.asks.push(TargetQuery {
             group: Group {
                 arn: arn.clone(),
                 role: binding.role.clone(),

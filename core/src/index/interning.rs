@@ -11,13 +11,13 @@ use crate::names::GateName;
 /// What is shared. It holds nothing for long that nobody else holds: each time that a pool has grown
 /// to twice of what was in use, it is looked through.
 #[derive(Debug, Default)]
-pub(crate) struct Shared {
+pub(crate) struct Interner {
     words: Pool<Arc<str>>,
     labels: Pool<Arc<Labels>>,
     gates: Pool<GateName>,
 }
 
-impl Shared {
+impl Interner {
     /// The same pod, of shared parts and without room to grow.
     pub(crate) fn pod(&mut self, mut pod: Pod) -> Pod {
         pod.key.namespace = self.words.share(pod.key.namespace);
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn pods_that_are_alike_share_all_but_their_own_names() {
-        let mut shared = Shared::default();
+        let mut shared = Interner::default();
         let mut web = |name: &str, app: &str| {
             let pod = pod(name)
                 .label("app", app)
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn what_nobody_holds_any_more_is_given_up() {
-        let mut shared = Shared::default();
+        let mut shared = Interner::default();
         let kept = shared.pod(pod("web-0").label("app", "web-0"));
         for number in 1..1_000 {
             let name = format!("web-{number}");

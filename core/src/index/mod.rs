@@ -17,9 +17,9 @@ mod tests;
 mod ungated;
 
 use crate::index::addresses::Addresses;
-use crate::index::interning::Shared;
-use crate::index::recently_deleted::Departed;
-use crate::index::ungated::Census;
+use crate::index::interning::Interner;
+use crate::index::recently_deleted::RecentlyDeleted;
+use crate::index::ungated::UngatedPods;
 
 /// A binding's address: two API groups can serve the same namespace and name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,7 +38,7 @@ pub struct NamespaceView {
     /// Its Services and bindings.
     pub routes: Routes,
     pods: BTreeMap<Arc<str>, Arc<Pod>>,
-    census: Census,
+    ungated_pods: UngatedPods,
 }
 
 impl NamespaceView {
@@ -58,7 +58,7 @@ impl NamespaceView {
             return 0;
         }
         let routes = &self.routes;
-        self.census
+        self.ungated_pods
             .count(|kind| routes.lacks_gate(&kind.labels, &kind.gates, apis))
     }
 
@@ -66,7 +66,7 @@ impl NamespaceView {
         self.namespace == Namespace::default()
             && self.routes.is_empty()
             && self.pods.is_empty()
-            && self.census.is_empty()
+            && self.ungated_pods.is_empty()
     }
 }
 
@@ -100,8 +100,8 @@ pub struct Index {
     namespaces: HashMap<Arc<str>, NamespaceView>,
     by_arn: HashMap<TargetGroupArn, BTreeSet<BindingKey>>,
     addresses: Addresses,
-    departed: Departed,
-    shared: Shared,
+    recently_deleted: RecentlyDeleted,
+    shared: Interner,
     dirty: BTreeSet<ObjectKey>,
     /// The namespaces that have pods without a gate that they should have, and how many.
     ungated: BTreeMap<Arc<str>, usize>,
@@ -143,7 +143,7 @@ impl Index {
 
     /// Whether a binding that a gate may stand for was here, and went lately.
     pub fn saw_binding_go(&self, namespace: &str, gate: &GateName) -> bool {
-        self.departed.had(namespace, gate)
+        self.recently_deleted.had(namespace, gate)
     }
 
     /// Other pods, living or gone, that are known to have had one of this pod's addresses.
@@ -243,7 +243,7 @@ impl Index {
         let former = view.routes.delete_binding(&object.name, *api);
         if former.is_some() {
             self.unlink_group(key, former);
-            self.departed.depart(object);
+            self.recently_deleted.depart(object);
             self.mark_namespace(&object.namespace);
             self.forget_if_empty(&object.namespace);
         }
@@ -251,7 +251,7 @@ impl Index {
 
     /// A pod was created or changed. Without a gate of ours it is only counted.
     pub fn apply_pod(&mut self, pod: Pod) {
-        if self.entry(&pod.key.namespace).census.apply(&pod) {
+        if self.entry(&pod.key.namespace).ungated_pods.apply(&pod) {
             self.uncounted.insert(pod.key.namespace.clone());
         }
         if pod.gates.is_empty() {
@@ -273,7 +273,7 @@ impl Index {
         let Some(view) = self.namespaces.get_mut(&key.namespace) else {
             return;
         };
-        if view.census.delete(&key.name) {
+        if view.ungated_pods.delete(&key.name) {
             self.uncounted.insert(key.namespace.clone());
         }
         self.drop_gated(key);
@@ -318,7 +318,7 @@ impl Index {
     /// Pods were listed: those that the list does not name are gone.
     pub fn retain_pods(&mut self, listing: &Listing) {
         for key in self.unlisted(listing, |view| {
-            view.pods.keys().chain(view.census.names()).collect()
+            view.pods.keys().chain(view.ungated_pods.names()).collect()
         }) {
             self.delete_pod(&key);
         }
@@ -368,7 +368,7 @@ impl Index {
         if let Some(view) = self.namespaces.get_mut(namespace) {
             let waiting = view.pods.values().map(|pod| pod.key.clone());
             self.dirty.extend(waiting);
-            view.census.reopen();
+            view.ungated_pods.reopen();
             self.uncounted.insert(namespace.clone());
         }
     }

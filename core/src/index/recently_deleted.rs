@@ -10,9 +10,9 @@ const REMEMBERED: usize = 1024;
 
 /// Names of bindings that are gone, the latest last.
 #[derive(Debug, Default)]
-pub(crate) struct Departed(VecDeque<ObjectKey>);
+pub(crate) struct RecentlyDeleted(VecDeque<ObjectKey>);
 
-impl Departed {
+impl RecentlyDeleted {
     /// A binding is gone.
     pub(crate) fn depart(&mut self, binding: &ObjectKey) {
         self.0.retain(|known| known != binding);
@@ -36,17 +36,17 @@ mod tests {
 
     #[test]
     fn bindings_that_went_are_remembered_by_namespace_up_to_a_bound() {
-        let mut departed = Departed::default();
-        departed.depart(&ObjectKey::new("shop", "web"));
+        let mut recently_deleted = RecentlyDeleted::default();
+        recently_deleted.depart(&ObjectKey::new("shop", "web"));
         let gates = pod("web-1").gate("web").gate("api").gates;
         let (web, api) = (&gates[0].0, &gates[1].0);
-        assert!(departed.had("shop", web));
-        assert!(!departed.had("shop", api));
-        assert!(!departed.had("other", web));
+        assert!(recently_deleted.had("shop", web));
+        assert!(!recently_deleted.had("shop", api));
+        assert!(!recently_deleted.had("other", web));
         for number in 0..REMEMBERED {
-            departed.depart(&ObjectKey::new("shop", format!("b-{number}")));
+            recently_deleted.depart(&ObjectKey::new("shop", format!("b-{number}")));
         }
-        assert_eq!(departed.0.len(), REMEMBERED);
-        assert!(!departed.had("shop", web));
+        assert_eq!(recently_deleted.0.len(), REMEMBERED);
+        assert!(!recently_deleted.had("shop", web));
     }
 }

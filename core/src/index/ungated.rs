@@ -2,7 +2,7 @@
 //!
 //! Pods without a gate are most of a large cluster, and any of them may come to lack one when a
 //! binding or Service changes or the namespace opts in. So of each there is a name and a shared
-//! [`Kind`], not a [`Pod`]: pods of one Deployment are of one kind, which is decided once for all.
+//! [`PodClass`], not a [`Pod`]: pods of one Deployment are of one kind, which is decided once for all.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use crate::selector::LabelSet;
 
 /// The pods of a namespace that could lack a gate, by their names and by their kinds.
 #[derive(Debug, Default)]
-pub(crate) struct Census {
-    pods: BTreeMap<Arc<str>, Arc<Kind>>,
-    kinds: BTreeMap<Arc<Kind>, Tally>,
+pub(crate) struct UngatedPods {
+    pods: BTreeMap<Arc<str>, Arc<PodClass>>,
+    kinds: BTreeMap<Arc<PodClass>, Tally>,
 }
 
 /// What decides whether a pod lacks a gate.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Kind {
+pub(crate) struct PodClass {
     pub(crate) labels: PackedLabels,
     /// Its gates that are ours to serve.
     pub(crate) gates: Box<[GateName]>,
@@ -34,7 +34,7 @@ struct Tally {
     lacking: Option<bool>,
 }
 
-impl Kind {
+impl PodClass {
     /// `None` where the pod cannot lack a gate: it is at its end, or opted out.
     fn of(pod: &Pod) -> Option<Self> {
         (pod.is_live() && !pod.opted_out).then(|| Self {
@@ -44,11 +44,11 @@ impl Kind {
     }
 }
 
-impl Census {
+impl UngatedPods {
     /// A pod was created or changed. Returns whether its kind did.
     pub(crate) fn apply(&mut self, pod: &Pod) -> bool {
         let name = &pod.key.name;
-        let kind = Kind::of(pod);
+        let kind = PodClass::of(pod);
         if self.pods.get(name).map(Arc::as_ref) == kind.as_ref() {
             return false;
         }
@@ -82,8 +82,8 @@ impl Census {
     }
 
     /// The number of pods of the kinds that lack a gate. Asks only about kinds that are undecided.
-    pub(crate) fn count(&mut self, lacks: impl Fn(&Kind) -> bool) -> usize {
-        let count = |(kind, tally): (&Arc<Kind>, &mut Tally)| {
+    pub(crate) fn count(&mut self, lacks: impl Fn(&PodClass) -> bool) -> usize {
+        let count = |(kind, tally): (&Arc<PodClass>, &mut Tally)| {
             let lacking = *tally.lacking.get_or_insert_with(|| lacks(kind));
             if lacking { tally.pods } else { 0 }
         };
@@ -144,37 +144,37 @@ mod tests {
 
     #[test]
     fn pods_of_one_kind_are_decided_once_until_something_changes() {
-        let mut census = Census::default();
+        let mut ungated_pods = UngatedPods::default();
         for name in ["web-1", "web-2", "web-3"] {
-            census.apply(&pod(name).label("app", "web"));
+            ungated_pods.apply(&pod(name).label("app", "web"));
         }
-        census.apply(&pod("db-1").label("app", "db"));
+        ungated_pods.apply(&pod("db-1").label("app", "db"));
         let asked = Cell::new(0);
-        let lacks = |kind: &Kind| {
+        let lacks = |kind: &PodClass| {
             asked.set(asked.get() + 1);
             kind.labels.value("app") == Some("web")
         };
-        assert_eq!((census.count(lacks), asked.get()), (3, 2));
-        census.delete("web-1");
-        assert_eq!((census.count(lacks), asked.get()), (2, 2));
-        census.reopen();
-        assert_eq!((census.count(lacks), asked.get()), (2, 4));
+        assert_eq!((ungated_pods.count(lacks), asked.get()), (3, 2));
+        ungated_pods.delete("web-1");
+        assert_eq!((ungated_pods.count(lacks), asked.get()), (2, 2));
+        ungated_pods.reopen();
+        assert_eq!((ungated_pods.count(lacks), asked.get()), (2, 4));
     }
 
     #[test]
     fn a_pod_that_changes_is_counted_as_what_it_is_now() {
-        let mut census = Census::default();
+        let mut ungated_pods = UngatedPods::default();
         let web = || pod("web-1").label("app", "web");
-        assert!(census.apply(&web()));
-        assert!(!census.apply(&web().version("2").ip("10.0.0.1")));
-        assert!(census.apply(&web().gate("web")));
-        assert_eq!(census.count(|kind| !kind.gates.is_empty()), 1);
+        assert!(ungated_pods.apply(&web()));
+        assert!(!ungated_pods.apply(&web().version("2").ip("10.0.0.1")));
+        assert!(ungated_pods.apply(&web().gate("web")));
+        assert_eq!(ungated_pods.count(|kind| !kind.gates.is_empty()), 1);
         let ended = Pod {
             terminating: true,
             ..web()
         };
-        assert!(census.apply(&ended) && census.is_empty());
-        assert!(!census.delete("web-1"));
-        assert_eq!(census.count(|_| true), 0);
+        assert!(ungated_pods.apply(&ended) && ungated_pods.is_empty());
+        assert!(!ungated_pods.delete("web-1"));
+        assert_eq!(ungated_pods.count(|_| true), 0);
     }
 }

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::aws::batches::{Batch, LaneKey, Queue};
 use crate::aws::budget::Budget;
 use crate::aws::client::ElbClient;
-use crate::aws::description_cache::Kept;
+use crate::aws::description_cache::DescriptionCache;
 
 /// Calls that are out at a time.
 const MAX_OUT: usize = 32;
@@ -40,7 +40,7 @@ struct Inner {
 
 struct State {
     queue: Queue,
-    kept: Kept,
+    kept: DescriptionCache,
     random: fastrand::Rng,
 }
 
@@ -54,7 +54,7 @@ impl TargetGroups {
                 budget,
                 state: Mutex::new(State {
                     queue,
-                    kept: Kept::default(),
+                    kept: DescriptionCache::default(),
                     random: fastrand::Rng::with_seed(seed),
                 }),
                 came: Notify::new(),

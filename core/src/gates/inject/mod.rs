@@ -61,12 +61,12 @@ impl<'a> Decision<'a> {
     /// The reason for each binding of the namespace, in the order of their names.
     pub fn bindings(&self) -> impl Iterator<Item = (&'a str, Reason)> {
         let mut selecting = self.selecting.iter().peekable();
-        let all = self.routes.standings(self.apis);
-        all.map(move |(binding, standing)| {
+        let all = self.routes.default_reasons(self.apis);
+        all.map(move |(binding, default_reason)| {
             let selects = selecting.next_if(|(selecting, _)| std::ptr::eq(*selecting, binding));
             (
                 &*binding.name,
-                selects.map_or(standing, |(_, reason)| *reason),
+                selects.map_or(default_reason, |(_, reason)| *reason),
             )
         })
     }

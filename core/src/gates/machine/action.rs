@@ -101,7 +101,7 @@ pub enum CallFailure {
 
 /// What was read past the cache about a gate.
 #[derive(Debug, Default)]
-pub struct Fresh {
+pub struct LiveRead {
     /// The bindings that it stands for.
     pub bindings: Vec<Binding>,
     /// Their Services.

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::gates::attribution::{Sight, Trust, trust};
+use crate::gates::attribution::{Observation, Trust, trust};
 use crate::gates::condition;
-use crate::gates::machine::observation::{Answer, Heard};
-use crate::gates::requirements::Ask;
+use crate::gates::machine::observation::{CheckResult, PollResult};
+use crate::gates::requirements::TargetQuery;
 use crate::gates::target::{service_port, target};
 use crate::model::{Binding, Condition, Pod, Service};
 
@@ -14,12 +14,12 @@ const HOLDS: Duration = Duration::from_secs(30);
 
 /// A question, and what was heard.
 #[derive(Debug)]
-pub(crate) struct Asked {
-    pub(crate) ask: Ask,
+pub(crate) struct TargetCheck {
+    pub(crate) ask: TargetQuery,
     /// Whether the target may be another pod's.
-    suspect: bool,
+    maybe_previous_pod: bool,
     /// Whether it was seen not healthy, or absent, since the pod is due.
-    seen_otherwise: bool,
+    seen_unhealthy: bool,
     said: Option<Said>,
 }
 
@@ -31,12 +31,12 @@ struct Said {
     requested: Instant,
 }
 
-impl Asked {
-    pub(crate) fn new(ask: Ask, suspect: bool) -> Self {
+impl TargetCheck {
+    pub(crate) fn new(ask: TargetQuery, maybe_previous_pod: bool) -> Self {
         Self {
             ask,
-            suspect,
-            seen_otherwise: false,
+            maybe_previous_pod,
+            seen_unhealthy: false,
             said: None,
         }
     }
@@ -50,28 +50,28 @@ impl Asked {
     /// `due`.
     pub(crate) fn hear(
         &mut self,
-        answer: &Answer<'_>,
+        answer: &PollResult<'_>,
         requested: Instant,
         due: Instant,
         proving_time: Option<Duration>,
-    ) -> Heard {
+    ) -> CheckResult {
         let health = answer.of(&self.ask.target);
         let condition = condition::of_health(health);
-        let sight = Sight {
+        let sight = Observation {
             requested_after: requested.checked_duration_since(due),
-            suspect: self.suspect,
-            seen_otherwise: self.seen_otherwise,
+            maybe_previous_pod: self.maybe_previous_pod,
+            seen_unhealthy: self.seen_unhealthy,
             proving_time,
         };
         let mut unproven = false;
         match trust(sight) {
-            Trust::Stale => self.suspect |= health.is_some_and(condition::is_in_group),
+            Trust::Stale => self.maybe_previous_pod |= health.is_some_and(condition::is_in_group),
             _ if !condition.status => self.see_otherwise(condition, requested),
             Trust::Trusted => self.take(condition, requested),
             Trust::Suspect => {}
             Trust::SuspectForUnknownTime => unproven = true,
         }
-        Heard {
+        CheckResult {
             unproven,
             healthy: self.answer().is_some_and(|condition| condition.status),
         }
@@ -95,7 +95,7 @@ impl Asked {
     }
 
     fn see_otherwise(&mut self, condition: Condition, requested: Instant) {
-        self.seen_otherwise = true;
+        self.seen_unhealthy = true;
         self.take(condition, requested);
     }
 
@@ -110,7 +110,7 @@ impl Asked {
 /// Whether another pod stood, or stands, where this question is about.
 pub(crate) fn had_target<'a>(
     other: &Pod,
-    ask: &Ask,
+    ask: &TargetQuery,
     bindings: &[&Binding],
     service: impl Fn(&str) -> Option<&'a Service>,
 ) -> bool {

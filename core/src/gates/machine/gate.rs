@@ -7,11 +7,11 @@ use crate::gates::BACKOFF;
 use crate::gates::absence::Absence;
 use crate::gates::condition;
 use crate::gates::machine::action::{Action, Change, GateId, Settings, WriteOutcome};
-use crate::gates::machine::check::Asked;
-use crate::gates::machine::observation::{Answer, Heard};
-use crate::gates::machine::pending_absence::Doubt;
+use crate::gates::machine::check::TargetCheck;
+use crate::gates::machine::observation::{CheckResult, PollResult};
+use crate::gates::machine::pending_absence::PendingAbsence;
 use crate::gates::polling::group::Target;
-use crate::gates::requirements::{Ask, Outlook};
+use crate::gates::requirements::{Outlook, TargetQuery};
 use crate::gates::writes::queue::Urgency;
 use crate::model::{Condition, Pod};
 use crate::names::{GateName, Group};
@@ -27,12 +27,12 @@ pub(crate) struct Gate {
     /// Whether a binding for this gate was ever seen.
     bound: bool,
     current: Option<Condition>,
-    asked: Vec<Asked>,
+    asked: Vec<TargetCheck>,
     /// An answer was forgotten, or there is a question without one: the schedule does not know yet.
     forgot: bool,
     closed: Option<Condition>,
     unknown: bool,
-    doubt: Option<Doubt>,
+    doubt: Option<PendingAbsence>,
     writing: Option<Writing>,
     /// The version of the pod that a write was decided on, which met somebody else's: not the newest any
     /// more.
@@ -115,19 +115,19 @@ impl Gate {
     }
 
     /// The binding that makes it ask about this group.
-    pub(crate) fn ask(&self, group: &Group) -> Option<&Ask> {
+    pub(crate) fn ask(&self, group: &Group) -> Option<&TargetQuery> {
         let mut asks = self.asked.iter().map(|asked| &asked.ask);
         asks.find(|ask| ask.group == *group)
     }
 
-    /// The pod was seen, and this is now its outlook. `suspect` tells whether a target may be another
+    /// The pod was seen, and this is now its outlook. `maybe_previous_pod` tells whether a target may be another
     /// pod's.
     pub(crate) fn see(
         &mut self,
         Seen { pod, old, bound }: Seen<'_>,
         name: &GateName,
         outlook: Outlook,
-        suspect: impl Fn(&Ask) -> bool,
+        maybe_previous_pod: impl Fn(&TargetQuery) -> bool,
         settings: &Settings,
         now: Instant,
     ) {
@@ -142,12 +142,12 @@ impl Gate {
             former.clear();
         }
         self.due = due;
-        let keep = |ask: Ask| match former.iter().position(|asked| asked.ask == ask) {
+        let keep = |ask: TargetQuery| match former.iter().position(|asked| asked.ask == ask) {
             Some(at) => former.swap_remove(at),
             None => {
                 self.forgot = true;
-                let suspect = suspect(&ask);
-                Asked::new(ask, suspect)
+                let maybe_previous_pod = maybe_previous_pod(&ask);
+                TargetCheck::new(ask, maybe_previous_pod)
             }
         };
         self.asked = outlook.asks.into_iter().map(keep).collect();
@@ -167,7 +167,7 @@ impl Gate {
 
     /// What ELB said is too old to go by: it is asked again.
     pub(crate) fn forget_answers(&mut self) {
-        self.asked.iter_mut().for_each(Asked::forget);
+        self.asked.iter_mut().for_each(TargetCheck::forget);
         self.forgot = true;
     }
 
@@ -189,7 +189,7 @@ impl Gate {
             let absence = absence?;
             let orphan = absence == Absence::BindingGone && !self.bound;
             let orphan_after = orphan.then_some(settings.orphan_after);
-            Some(Doubt::new(absence, orphan_after, now))
+            Some(PendingAbsence::new(absence, orphan_after, now))
         });
     }
 
@@ -197,12 +197,12 @@ impl Gate {
     pub(crate) fn hear(
         &mut self,
         group: &Group,
-        answer: &Answer<'_>,
+        answer: &PollResult<'_>,
         requested: Instant,
         proving_time: Option<Duration>,
-    ) -> Heard {
+    ) -> CheckResult {
         let Some(due) = self.due else {
-            return Heard::default();
+            return CheckResult::default();
         };
         let mut unproven = false;
         let mut healthy = vec![];
@@ -214,7 +214,7 @@ impl Gate {
             }
         }
         let healthy = !healthy.is_empty() && healthy.iter().all(|healthy| *healthy);
-        Heard { unproven, healthy }
+        CheckResult { unproven, healthy }
     }
 
     /// AWS does not know a group.
@@ -226,7 +226,7 @@ impl Gate {
             .for_each(|asked| asked.hear_missing(requested));
     }
 
-    fn asked_of(&mut self, group: &Group) -> impl Iterator<Item = &mut Asked> {
+    fn asked_of(&mut self, group: &Group) -> impl Iterator<Item = &mut TargetCheck> {
         let asked = self.asked.iter_mut();
         asked.filter(move |asked| asked.ask.group == *group)
     }
@@ -308,7 +308,7 @@ impl Gate {
         let (condition, _) = self.due_change()?;
         Some(match condition.status {
             true => Urgency::Opens,
-            false => Urgency::Words,
+            false => Urgency::MessageOnly,
         })
     }
 
@@ -320,7 +320,7 @@ impl Gate {
         now: Instant,
     ) -> Option<Change> {
         let (condition, reason) = self.due_change()?;
-        let forget_old = |old, asked: &mut Asked| asked.forget_old(now) || old;
+        let forget_old = |old, asked: &mut TargetCheck| asked.forget_old(now) || old;
         if condition.status && self.asked.iter_mut().fold(false, forget_old) {
             self.forgot = true;
             return None;
@@ -351,7 +351,7 @@ impl Gate {
         if let Some(closed) = &self.closed {
             return Some((closed.clone(), "Closed"));
         }
-        let answers = || self.asked.iter().map(Asked::answer);
+        let answers = || self.asked.iter().map(TargetCheck::answer);
         if let Some(not_healthy) = answers().flatten().find(|answer| !answer.status) {
             return Some((not_healthy.clone(), "NotHealthy"));
         }
@@ -364,7 +364,7 @@ impl Gate {
         }
         match (answers().flatten().next(), &self.doubt) {
             (Some(healthy), _) => Some((healthy.clone(), "Healthy")),
-            (None, Some(Doubt { absence, .. })) => {
+            (None, Some(PendingAbsence { absence, .. })) => {
                 Some((condition::of_absence(absence), absence.reason().as_str()))
             }
             (None, None) => None,

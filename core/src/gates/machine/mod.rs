@@ -11,17 +11,17 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::gates::machine::action::{
-    Action, CallFailure, Change, Fresh, GateId, Settings, Write, WriteOutcome,
+    Action, CallFailure, Change, GateId, LiveRead, Settings, Write, WriteOutcome,
 };
 use crate::gates::machine::check::had_target;
 use crate::gates::machine::gate::{Gate, Seen};
-use crate::gates::machine::observation::Answer;
-use crate::gates::machine::pod::Tracked;
-use crate::gates::machine::timers::Agenda;
-use crate::gates::polling::queue::{Rounds, Started, Turn};
-use crate::gates::requirements::{Ask, outlook};
-use crate::gates::writes::limiter::Pace;
-use crate::gates::writes::queue::Writes;
+use crate::gates::machine::observation::PollResult;
+use crate::gates::machine::pod::PodGates;
+use crate::gates::machine::timers::Timers;
+use crate::gates::polling::queue::{NextPoll, PollQueue, Started};
+use crate::gates::requirements::{TargetQuery, outlook};
+use crate::gates::writes::limiter::WriteLimiter;
+use crate::gates::writes::queue::WriteQueue;
 use crate::index::Index;
 use crate::model::{Binding, Pod, TargetHealth};
 use crate::names::{GateName, Group, ObjectKey, Quota};
@@ -40,11 +40,11 @@ mod timers;
 #[derive(Debug)]
 pub struct Tracker {
     settings: Settings,
-    pods: BTreeMap<ObjectKey, Tracked>,
-    rounds: Rounds,
-    agenda: Agenda,
-    writes: Writes,
-    pace: Pace,
+    pods: BTreeMap<ObjectKey, PodGates>,
+    rounds: PollQueue,
+    agenda: Timers,
+    writes: WriteQueue,
+    pace: WriteLimiter,
     /// Since when this replica leads. One that follows sees everything and does nothing.
     leads_since: Option<Instant>,
 }
@@ -53,12 +53,12 @@ impl Tracker {
     /// Nothing waits yet.
     pub fn new(settings: Settings) -> Self {
         Self {
-            pace: Pace::new(settings.seed),
+            pace: WriteLimiter::new(settings.seed),
             settings,
             pods: BTreeMap::new(),
-            rounds: Rounds::default(),
-            agenda: Agenda::default(),
-            writes: Writes::default(),
+            rounds: PollQueue::default(),
+            agenda: Timers::default(),
+            writes: WriteQueue::default(),
             leads_since: None,
         }
     }
@@ -130,7 +130,7 @@ impl Tracker {
         let service = |service: &str| view.routes.service(service);
         let outlook = outlook(pod, &bindings, service, &self.settings.apis);
         let bound = !bindings.is_empty() || index.saw_binding_go(&pod.key.namespace, name);
-        let suspect = |ask: &Ask| {
+        let maybe_previous_pod = |ask: &TargetQuery| {
             let mut others = index.former_occupants(pod);
             self.rounds.is_registered(&ask.group, ask.target)
                 || others.any(|other| had_target(other, ask, &bindings, service))
@@ -149,7 +149,7 @@ impl Tracker {
             Seen { pod, old, bound },
             name,
             outlook,
-            suspect,
+            maybe_previous_pod,
             &self.settings,
             now,
         );
@@ -197,10 +197,10 @@ impl Tracker {
             }
         }
         let tracked = self.pods.get(pod);
-        let item = tracked.map(Tracked::item);
+        let item = tracked.map(PodGates::item);
         self.agenda.set(pod, item.unwrap_or_default());
         if self.leads() {
-            self.writes.set(pod, tracked.and_then(Tracked::urgency));
+            self.writes.set(pod, tracked.and_then(PodGates::urgency));
         }
     }
 
@@ -227,7 +227,7 @@ impl Tracker {
         &mut self,
         throttled: &BTreeSet<Quota>,
         now: Instant,
-        take: impl FnMut(&Turn) -> Result<(), Instant>,
+        take: impl FnMut(&NextPoll) -> Result<(), Instant>,
     ) -> Started {
         match self.leads() {
             true => self.rounds.start(throttled, now, take),
@@ -285,7 +285,7 @@ impl Tracker {
         targets: &[TargetHealth],
         now: Instant,
     ) -> Vec<Action> {
-        let answer = Answer::new(self.rounds.asking(group), targets);
+        let answer = PollResult::new(self.rounds.asking(group), targets);
         let proving_time = self.rounds.proving_time(group);
         let mut actions = vec![];
         let mut unproven = false;
@@ -344,7 +344,12 @@ impl Tracker {
 
     /// What an [`Action::Confirm`] read; `None` where it could not, or where an API group that
     /// should be served is not: that is unknown, not gone.
-    pub fn confirmed(&mut self, id: &GateId, fresh: Option<&Fresh>, now: Instant) -> Vec<Action> {
+    pub fn confirmed(
+        &mut self,
+        id: &GateId,
+        fresh: Option<&LiveRead>,
+        now: Instant,
+    ) -> Vec<Action> {
         let settings = self.settings.clone();
         let Some(gate) = self.gate(id) else {
             return vec![];
@@ -416,7 +421,7 @@ impl Tracker {
     }
 
     fn forget(&mut self, id: &GateId) {
-        let Some(Tracked { gates, .. }) = self.pods.get_mut(&id.pod) else {
+        let Some(PodGates { gates, .. }) = self.pods.get_mut(&id.pod) else {
             return;
         };
         if gates

@@ -7,13 +7,13 @@ use crate::gates::polling::group::Target;
 use crate::model::TargetHealth;
 
 /// What ELB answered about one group.
-pub(crate) struct Answer<'a> {
+pub(crate) struct PollResult<'a> {
     /// The targets that were asked for; empty for all of the group. Of others it says nothing.
     asked: BTreeSet<Target>,
     told: BTreeMap<Target, &'a TargetHealth>,
 }
 
-impl<'a> Answer<'a> {
+impl<'a> PollResult<'a> {
     /// `told` in answer to a call for the targets `asked`.
     pub(crate) fn new(asked: BTreeSet<Target>, told: &'a [TargetHealth]) -> Self {
         Self {
@@ -42,7 +42,7 @@ impl<'a> Answer<'a> {
 
 /// What a gate has heard.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Heard {
+pub(crate) struct CheckResult {
     /// The group's proving time is needed to go on.
     pub(crate) unproven: bool,
     /// ELB said healthy, and meant this pod.

@@ -12,7 +12,7 @@ const CONFIRM_AGAIN: Duration = Duration::from_secs(10);
 
 /// An absence of which a gate may have to open.
 #[derive(Debug)]
-pub(crate) struct Doubt {
+pub(crate) struct PendingAbsence {
     pub(crate) absence: Absence,
     stage: Stage,
     /// It was looked up and found to be there: it has not been absent for as long as it seems.
@@ -27,7 +27,7 @@ enum Stage {
     Confirmed,
 }
 
-impl Doubt {
+impl PendingAbsence {
     /// It is absent since now. One whose binding was never seen waits as long as `orphan_after`.
     pub(crate) fn new(absence: Absence, orphan_after: Option<Duration>, now: Instant) -> Self {
         Self {

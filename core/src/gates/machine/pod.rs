@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::gates::machine::action::{Action, Change, Write};
 use crate::gates::machine::gate::Gate;
-use crate::gates::machine::timers::Item;
+use crate::gates::machine::timers::PodTimers;
 use crate::gates::writes::queue::Urgency;
 use crate::model::Pod;
 use crate::names::{GateName, ObjectKey};
@@ -15,13 +15,13 @@ use crate::version::is_older;
 
 /// The gates of one pod that wait.
 #[derive(Debug, Default)]
-pub(crate) struct Tracked {
+pub(crate) struct PodGates {
     pub(crate) gates: BTreeMap<GateName, Gate>,
     /// The pod's `resourceVersion` after our last write: what the watch says of an earlier one is old.
     written: Option<Arc<str>>,
 }
 
-impl Tracked {
+impl PodGates {
     /// Whether this sight of the pod is older than what we wrote.
     pub(crate) fn is_ahead_of(&self, pod: &Pod) -> bool {
         let written = self.written.as_ref();
@@ -90,9 +90,9 @@ impl Tracked {
     }
 
     /// Its part of the agenda.
-    pub(crate) fn item(&self) -> Item {
+    pub(crate) fn item(&self) -> PodTimers {
         let gates = || self.gates.values();
-        Item {
+        PodTimers {
             wake: gates().filter_map(Gate::wake).min(),
             pending: gates().filter(|gate| !gate.is_open()).count(),
             containers_ready: self.pod().and_then(|pod| pod.containers_ready),

@@ -10,7 +10,7 @@ use crate::names::ObjectKey;
 
 /// One pod's part.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Item {
+pub(crate) struct PodTimers {
     /// When time alone will give one of its gates something to do.
     pub(crate) wake: Option<Instant>,
     /// How many of its gates wait.
@@ -21,23 +21,23 @@ pub(crate) struct Item {
 
 /// All pods' parts together.
 #[derive(Debug, Default)]
-pub(crate) struct Agenda {
-    items: BTreeMap<ObjectKey, Item>,
+pub(crate) struct Timers {
+    items: BTreeMap<ObjectKey, PodTimers>,
     wakes: BTreeSet<(Instant, ObjectKey)>,
     /// Pods with a gate that waits, by when their containers were ready.
     ready: BTreeMap<Timestamp, usize>,
     pending: usize,
 }
 
-impl Agenda {
+impl Timers {
     /// This is now a pod's part; the default is that of a pod that nothing is known of.
-    pub(crate) fn set(&mut self, pod: &ObjectKey, item: Item) {
+    pub(crate) fn set(&mut self, pod: &ObjectKey, item: PodTimers) {
         let former = self.items.get(pod).copied().unwrap_or_default();
         if former == item {
             return;
         }
         self.take_out(pod, former);
-        if item == Item::default() {
+        if item == PodTimers::default() {
             self.items.remove(pod);
             return;
         }
@@ -51,7 +51,7 @@ impl Agenda {
         }
     }
 
-    fn take_out(&mut self, pod: &ObjectKey, item: Item) {
+    fn take_out(&mut self, pod: &ObjectKey, item: PodTimers) {
         if let Some(wake) = item.wake {
             self.wakes.remove(&(wake, pod.clone()));
         }
@@ -98,8 +98,8 @@ mod tests {
         ObjectKey::new("shop", name)
     }
 
-    fn waiting(pending: usize, ready: &str) -> Item {
-        Item {
+    fn waiting(pending: usize, ready: &str) -> PodTimers {
+        PodTimers {
             wake: None,
             pending,
             containers_ready: Some(ready.parse().unwrap()),
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn it_knows_how_many_gates_wait_and_the_oldest() {
-        let mut agenda = Agenda::default();
+        let mut agenda = Timers::default();
         let (early, late) = ("2026-11-21T09:00:00Z", "2026-11-21T09:00:07Z");
         agenda.set(&key("a"), waiting(2, late));
         agenda.set(&key("b"), waiting(1, early));
@@ -116,20 +116,20 @@ mod tests {
         assert_eq!(agenda.pending(), 4);
         agenda.set(&key("b"), waiting(0, early));
         assert_eq!(agenda.oldest(), Some(early.parse().unwrap()));
-        agenda.set(&key("c"), Item::default());
+        agenda.set(&key("c"), PodTimers::default());
         assert_eq!(agenda.oldest(), Some(late.parse().unwrap()));
         agenda.set(&key("a"), waiting(1, late));
         assert_eq!(agenda.pending(), 1);
-        agenda.set(&key("a"), Item::default());
+        agenda.set(&key("a"), PodTimers::default());
         assert_eq!((agenda.pending(), agenda.oldest()), (0, None));
     }
 
     #[test]
     fn it_wakes_each_pod_at_its_newest_time() {
-        let (mut agenda, now) = (Agenda::default(), epoch());
-        let at = |seconds| Item {
+        let (mut agenda, now) = (Timers::default(), epoch());
+        let at = |seconds| PodTimers {
             wake: Some(now + Duration::from_secs(seconds)),
-            ..Item::default()
+            ..PodTimers::default()
         };
         agenda.set(&key("a"), at(3));
         agenda.set(&key("b"), at(2));
@@ -137,19 +137,19 @@ mod tests {
         assert_eq!(agenda.next(), at(1).wake);
         assert_eq!(agenda.woken(now), vec![]);
         assert_eq!(agenda.woken(now + Duration::from_secs(1)), [key("a")]);
-        agenda.set(&key("a"), Item::default());
+        agenda.set(&key("a"), PodTimers::default());
         assert_eq!(agenda.next(), at(2).wake);
     }
 
     #[test]
     fn a_pod_that_leaves_leaves_nothing_behind() {
-        let mut agenda = Agenda::default();
-        let item = Item {
+        let mut agenda = Timers::default();
+        let item = PodTimers {
             wake: Some(epoch()),
             ..waiting(3, "2026-11-21T09:00:00Z")
         };
         agenda.set(&key("a"), item);
-        agenda.set(&key("a"), Item::default());
+        agenda.set(&key("a"), PodTimers::default());
         assert!(agenda.items.is_empty() && agenda.wakes.is_empty() && agenda.ready.is_empty());
     }
 }

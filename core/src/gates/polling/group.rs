@@ -18,7 +18,7 @@ pub(crate) type Target = (IpAddr, u16);
 
 /// One group's place in the schedule, while gates wait for it.
 #[derive(Debug)]
-pub(crate) struct Round {
+pub(crate) struct PolledGroup {
     /// What calls about it are paid from.
     pub(crate) quota: Quota,
     /// Who waits for it.
@@ -89,7 +89,7 @@ impl Waiter {
     }
 }
 
-impl Round {
+impl PolledGroup {
     /// Nobody waits yet.
     pub(crate) fn new(quota: Quota, now: Instant) -> Self {
         Self {

@@ -17,8 +17,8 @@ const ANSWERS_OF_A_KIND: usize = 512;
 
 /// Histories of groups, and of all groups of a kind.
 #[derive(Debug, Default)]
-pub(crate) struct Memory {
-    groups: BTreeMap<Group, Known>,
+pub(crate) struct Learned {
+    groups: BTreeMap<Group, GroupTimings>,
     /// The groups by the time of their last use.
     order: BTreeMap<u64, Group>,
     uses: u64,
@@ -26,7 +26,7 @@ pub(crate) struct Memory {
 }
 
 #[derive(Debug)]
-struct Known {
+struct GroupTimings {
     history: History,
     /// Health check interval times healthy threshold.
     checks: Option<Duration>,
@@ -42,7 +42,7 @@ pub(crate) struct Expected {
     pub(crate) guessed: Option<Window>,
 }
 
-impl Memory {
+impl Learned {
     /// When the pods of this group may be expected.
     pub(crate) fn expected(&self, group: &Group) -> Expected {
         let own = self.groups.get(group);
@@ -82,7 +82,7 @@ impl Memory {
         known.checks = Some(checks);
     }
 
-    fn known(&mut self, group: &Group) -> &mut Known {
+    fn known(&mut self, group: &Group) -> &mut GroupTimings {
         self.uses += 1;
         let used = self.uses;
         if let Some(known) = self.groups.get(group) {
@@ -93,11 +93,14 @@ impl Memory {
             self.groups.remove(&oldest);
         }
         self.order.insert(used, group.clone());
-        let known = self.groups.entry(group.clone()).or_insert_with(|| Known {
-            history: History::new(ANSWERS),
-            checks: None,
-            used,
-        });
+        let known = self
+            .groups
+            .entry(group.clone())
+            .or_insert_with(|| GroupTimings {
+                history: History::new(ANSWERS),
+                checks: None,
+                used,
+            });
         known.used = used;
         known
     }
@@ -126,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_group_is_expected_as_it_was_seen_and_others_as_their_kind() {
-        let mut memory = Memory::default();
+        let mut memory = Learned::default();
         memory.learn(&group("web"), &at(20), 5);
         let web = memory.expected(&group("web"));
         assert_eq!(web.known, web.guessed);
@@ -137,7 +140,7 @@ mod tests {
 
     #[test]
     fn groups_of_other_health_checks_are_of_another_kind() {
-        let mut memory = Memory::default();
+        let mut memory = Learned::default();
         memory.note_checks(&group("web"), 30 * S);
         memory.note_checks(&group("api"), 150 * S);
         memory.learn(&group("web"), &at(20), 5);
@@ -146,7 +149,7 @@ mod tests {
 
     #[test]
     fn what_was_learned_under_other_health_checks_is_forgotten() {
-        let mut memory = Memory::default();
+        let mut memory = Learned::default();
         memory.note_checks(&group("web"), 30 * S);
         memory.learn(&group("web"), &at(20), 5);
         memory.note_checks(&group("web"), 30 * S);
@@ -157,7 +160,7 @@ mod tests {
 
     #[test]
     fn groups_that_were_not_used_for_longest_are_forgotten() {
-        let mut memory = Memory::default();
+        let mut memory = Learned::default();
         memory.learn(&group("first"), &at(20), 5);
         memory.learn(&group("second"), &at(20), 5);
         for number in 2..MOST_GROUPS {

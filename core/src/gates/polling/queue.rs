@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use crate::gates::BACKOFF;
 use crate::gates::machine::action::GateId;
-use crate::gates::polling::group::{Round, Shown, Target, Waiter};
-use crate::gates::polling::learned::Memory;
+use crate::gates::polling::group::{PolledGroup, Shown, Target, Waiter};
+use crate::gates::polling::learned::Learned;
 use crate::gates::polling::schedule;
 use crate::gates::polling::schedule::Flip;
 use crate::names::{Group, Quota};
@@ -38,7 +38,7 @@ pub struct Call {
 
 /// A group whose turn has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Turn {
+pub struct NextPoll {
     group: Group,
     /// What a call is paid from.
     pub quota: Quota,
@@ -81,14 +81,14 @@ impl Rank {
 
 /// The schedule.
 #[derive(Debug, Default)]
-pub(crate) struct Rounds {
-    groups: BTreeMap<Group, Round>,
+pub(crate) struct PollQueue {
+    groups: BTreeMap<Group, PolledGroup>,
     /// The groups that are not being asked about, by their turn.
     queues: BTreeMap<Quota, BTreeSet<(Instant, Group)>>,
-    memory: Memory,
+    memory: Learned,
 }
 
-impl Rounds {
+impl PollQueue {
     /// A due gate waits for a group to tell of these targets.
     pub(crate) fn join(
         &mut self,
@@ -99,7 +99,7 @@ impl Rounds {
         now: Instant,
     ) {
         let is_new = !self.groups.contains_key(group);
-        let new = || Round::new(Quota::of(&group.arn), now);
+        let new = || PolledGroup::new(Quota::of(&group.arn), now);
         let round = self.groups.entry(group.clone()).or_insert_with(new);
         let joined = round.waiting.get(gate);
         if joined.is_some_and(|waiter| waiter.due == due && waiter.targets == targets) {
@@ -188,7 +188,7 @@ impl Rounds {
         &mut self,
         throttled: &BTreeSet<Quota>,
         now: Instant,
-        mut take: impl FnMut(&Turn) -> Result<(), Instant>,
+        mut take: impl FnMut(&NextPoll) -> Result<(), Instant>,
     ) -> Started {
         let mut calls = vec![];
         // Where no more calls are allowed, and until when.
@@ -212,7 +212,7 @@ impl Rounds {
     }
 
     /// All whose turn has come, in the order in which they are to be asked about.
-    fn turns(&self, throttled: &BTreeSet<Quota>, now: Instant) -> Vec<Turn> {
+    fn turns(&self, throttled: &BTreeSet<Quota>, now: Instant) -> Vec<NextPoll> {
         let mut ranked = vec![];
         let mut counts = BTreeMap::new();
         for (quota, queue) in &self.queues {
@@ -240,7 +240,7 @@ impl Rounds {
             let waiting = counts.get_mut(quota)?;
             let groups = *waiting;
             *waiting -= 1;
-            Some(Turn {
+            Some(NextPoll {
                 group: group.clone(),
                 quota: quota.clone(),
                 since: rank.since,

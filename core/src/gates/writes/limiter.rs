@@ -17,7 +17,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// The pace of all writes.
 #[derive(Debug)]
-pub(crate) struct Pace {
+pub(crate) struct WriteLimiter {
     /// How many may be under way at once: between 1 and [`MOST`].
     limit: usize,
     under_way: usize,
@@ -31,7 +31,7 @@ pub(crate) struct Pace {
     random: fastrand::Rng,
 }
 
-impl Pace {
+impl WriteLimiter {
     /// As fast as it goes; `seed` spreads the pauses.
     pub(crate) fn new(seed: u64) -> Self {
         Self {
@@ -109,7 +109,7 @@ mod tests {
     const S: Duration = Duration::from_secs(1);
 
     /// Begins as many writes as are allowed.
-    fn fill(pace: &mut Pace, now: Instant) -> usize {
+    fn fill(pace: &mut WriteLimiter, now: Instant) -> usize {
         let mut begun = 0;
         while pace.allows(now) {
             pace.begin();
@@ -128,7 +128,7 @@ mod tests {
     }
 
     /// Begins all that are allowed, and ends them so. Returns how many those were.
-    fn round(pace: &mut Pace, now: Instant, outcome: &WriteOutcome) -> usize {
+    fn round(pace: &mut WriteLimiter, now: Instant, outcome: &WriteOutcome) -> usize {
         let begun = fill(pace, now);
         (0..begun).for_each(|_| pace.end(now, outcome, now));
         begun
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn no_more_writes_than_allowed_are_under_way() {
-        let (mut pace, now) = (Pace::new(1), epoch());
+        let (mut pace, now) = (WriteLimiter::new(1), epoch());
         assert_eq!(fill(&mut pace, now), MOST);
         pace.end(now, &WriteOutcome::Failed, now);
         assert_eq!(fill(&mut pace, now), 1);
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn writes_that_are_refused_together_slow_it_down_once() {
-        let (mut pace, now) = (Pace::new(1), epoch());
+        let (mut pace, now) = (WriteLimiter::new(1), epoch());
         assert_eq!(round(&mut pace, now, &put_off(Some(1))), MOST);
         assert_eq!(round(&mut pace, now + 2 * S, &written()), MOST / 2);
         assert_eq!(round(&mut pace, now + 2 * S, &written()), MOST / 2 + 1);
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn it_slows_down_to_one_at_a_time_and_comes_back_to_the_most() {
-        let (mut pace, mut now) = (Pace::new(1), epoch());
+        let (mut pace, mut now) = (WriteLimiter::new(1), epoch());
         for _ in 0..10 {
             round(&mut pace, now, &put_off(Some(1)));
             now += 2 * S;
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn the_pause_that_is_asked_for_is_kept_and_at_most_a_quarter_more() {
         for seed in 0..100 {
-            let (mut pace, now) = (Pace::new(seed), epoch());
+            let (mut pace, now) = (WriteLimiter::new(seed), epoch());
             pace.begin();
             pace.end(now, &put_off(Some(8)), now);
             let until = pace.pause(now).unwrap();
@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn pauses_differ_by_seed() {
         let pause = |seed| {
-            let (mut pace, now) = (Pace::new(seed), epoch());
+            let (mut pace, now) = (WriteLimiter::new(seed), epoch());
             pace.begin();
             pace.end(now, &put_off(Some(8)), now);
             pace.pause(now).map(|until| until - now)
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn an_hour_is_not_waited_for() {
-        let (mut pace, now) = (Pace::new(1), epoch());
+        let (mut pace, now) = (WriteLimiter::new(1), epoch());
         pace.begin();
         pace.end(now, &put_off(Some(3600)), now);
         assert!(pace.allows(now + LONGEST_PAUSE * 5 / 4));
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_server_that_does_not_say_how_long_is_left_alone_for_longer_each_time() {
-        let (mut pace, mut now) = (Pace::new(1), epoch());
+        let (mut pace, mut now) = (WriteLimiter::new(1), epoch());
         for seconds in [1, 2, 4, 8, 16, 30, 30] {
             pace.begin();
             pace.end(now, &put_off(None), now);
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_later_refusal_never_shortens_a_pause() {
-        let (mut pace, now) = (Pace::new(1), epoch());
+        let (mut pace, now) = (WriteLimiter::new(1), epoch());
         fill(&mut pace, now);
         pace.end(now, &put_off(Some(20)), now);
         pace.end(now, &put_off(Some(1)), now + S);

@@ -13,14 +13,14 @@ use crate::names::ObjectKey;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Urgency {
     /// Who reads the pod learns more; its readiness stays.
-    Words,
+    MessageOnly,
     /// A gate opens.
     Opens,
 }
 
 /// The pods that wait to be written to.
 #[derive(Debug, Default)]
-pub(crate) struct Writes {
+pub(crate) struct WriteQueue {
     waiting: BTreeMap<ObjectKey, Place>,
     opens: Turns,
     words: Turns,
@@ -33,7 +33,7 @@ struct Place {
     arrival: u64,
 }
 
-impl Writes {
+impl WriteQueue {
     /// Lets a pod wait; `None` lets it wait no more. One that waits as urgently already keeps its place.
     pub(crate) fn set(&mut self, pod: &ObjectKey, urgency: Option<Urgency>) {
         let former = self.waiting.get(pod).copied();
@@ -72,7 +72,7 @@ impl Writes {
     fn turns(&mut self, urgency: Urgency) -> &mut Turns {
         match urgency {
             Urgency::Opens => &mut self.opens,
-            Urgency::Words => &mut self.words,
+            Urgency::MessageOnly => &mut self.words,
         }
     }
 }
@@ -116,8 +116,8 @@ impl Turns {
 mod tests {
     use super::*;
 
-    fn waiting(pods: &[(&str, Urgency)]) -> Writes {
-        let mut writes = Writes::default();
+    fn waiting(pods: &[(&str, Urgency)]) -> WriteQueue {
+        let mut writes = WriteQueue::default();
         for (pod, urgency) in pods {
             writes.set(&key(pod), Some(*urgency));
         }
@@ -129,7 +129,7 @@ mod tests {
         ObjectKey::new(namespace, name)
     }
 
-    fn order(mut writes: Writes) -> Vec<String> {
+    fn order(mut writes: WriteQueue) -> Vec<String> {
         let all: Vec<String> = std::iter::from_fn(|| writes.take())
             .map(|pod| pod.to_string())
             .collect();
@@ -138,7 +138,7 @@ mod tests {
         all
     }
 
-    use Urgency::{Opens, Words};
+    use Urgency::{MessageOnly, Opens};
 
     #[test]
     fn namespaces_take_turns_and_their_pods_come_in_order() {
@@ -163,15 +163,15 @@ mod tests {
 
     #[test]
     fn who_opens_comes_before_whose_words_change() {
-        let writes = waiting(&[("a/1", Words), ("a/2", Opens), ("b/1", Words)]);
+        let writes = waiting(&[("a/1", MessageOnly), ("a/2", Opens), ("b/1", MessageOnly)]);
         assert_eq!(order(writes), ["a/2", "a/1", "b/1"]);
     }
 
     #[test]
     fn a_pod_waits_once_at_the_place_of_its_newest_urgency() {
-        let mut writes = waiting(&[("a/1", Words), ("a/2", Opens), ("a/3", Words)]);
+        let mut writes = waiting(&[("a/1", MessageOnly), ("a/2", Opens), ("a/3", MessageOnly)]);
         writes.set(&key("a/3"), Some(Opens));
-        writes.set(&key("a/2"), Some(Words));
+        writes.set(&key("a/2"), Some(MessageOnly));
         assert_eq!(order(writes), ["a/3", "a/1", "a/2"]);
     }
 
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn who_has_nothing_to_write_any_more_waits_no_more() {
-        let mut writes = waiting(&[("a/1", Opens), ("b/1", Words)]);
+        let mut writes = waiting(&[("a/1", Opens), ("b/1", MessageOnly)]);
         writes.set(&key("a/1"), None);
         writes.set(&key("a/2"), None);
         assert_eq!(order(writes), ["b/1"]);

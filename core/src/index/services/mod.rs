@@ -19,7 +19,7 @@ type ByValue = HashMap<Arc<str>, BTreeSet<Arc<str>>>;
 #[derive(Debug, Default)]
 pub struct Routes {
     services: BTreeMap<Arc<str>, Service>,
-    bindings: BTreeMap<BindingName, Route>,
+    bindings: BTreeMap<BindingName, IndexedBinding>,
     /// The bindings of each Service, whether there is such a Service or not.
     by_service: HashMap<Arc<str>, BTreeSet<BindingName>>,
     /// The Services with bindings that may select what has a label: each is filed under one pair of
@@ -29,17 +29,17 @@ pub struct Routes {
     filed: HashMap<Arc<str>, (Arc<str>, Arc<str>)>,
     /// How many bindings of an API group give no gate to a pod that their Service does not select, by
     /// reason.
-    standings: BTreeMap<(BindingApi, Reason), usize>,
+    default_reasons: BTreeMap<(BindingApi, Reason), usize>,
 }
 
-/// A binding, and its standing with pods that its Service does not select.
+/// A binding, and the reason that it gives to a pod which its Service does not select.
 #[derive(Debug)]
-pub(crate) struct Route {
+pub(crate) struct IndexedBinding {
     pub(crate) binding: Binding,
-    pub(crate) standing: Reason,
+    pub(crate) default_reason: Reason,
 }
 
-impl Route {
+impl IndexedBinding {
     /// Why the binding gives no gate to a pod that its Service selects; `None` where it gives one.
     pub(crate) fn refusal(
         &self,
@@ -48,9 +48,9 @@ impl Route {
         apis: &[BindingApi],
     ) -> Option<Reason> {
         let opted_out = pod_opted_out || service.opted_out || self.binding.opted_out;
-        of_api(self.binding.api, apis).or(match self.standing {
+        of_api(self.binding.api, apis).or(match self.default_reason {
             Reason::SelectorMismatch => opted_out.then_some(Reason::OptedOut),
-            standing => Some(standing),
+            default_reason => Some(default_reason),
         })
     }
 }
@@ -121,10 +121,18 @@ impl Routes {
         let former = self.delete_binding(&binding.name, binding.api);
         let key = (binding.name.clone(), binding.api);
         let service = binding.service.clone();
-        let standing = standing(&binding, self.services.get(&service));
-        *self.standings.entry((binding.api, standing)).or_default() += 1;
-        self.bindings
-            .insert(key.clone(), Route { binding, standing });
+        let default_reason = default_reason(&binding, self.services.get(&service));
+        *self
+            .default_reasons
+            .entry((binding.api, default_reason))
+            .or_default() += 1;
+        self.bindings.insert(
+            key.clone(),
+            IndexedBinding {
+                binding,
+                default_reason,
+            },
+        );
         self.by_service
             .entry(service.clone())
             .or_default()
@@ -136,8 +144,11 @@ impl Routes {
     /// A binding is gone. Returns it.
     pub fn delete_binding(&mut self, name: &Arc<str>, api: BindingApi) -> Option<Binding> {
         let key = (name.clone(), api);
-        let Route { binding, standing } = self.bindings.remove(&key)?;
-        uncount(&mut self.standings, (api, standing));
+        let IndexedBinding {
+            binding,
+            default_reason,
+        } = self.bindings.remove(&key)?;
+        uncount(&mut self.default_reasons, (api, default_reason));
         if let Some(of_service) = self.by_service.get_mut(&binding.service) {
             of_service.remove(&key);
             if of_service.is_empty() {
@@ -149,13 +160,13 @@ impl Routes {
     }
 
     /// The bindings whose Service selects a pod with these labels, in the order of their names.
-    pub(crate) fn selecting(&self, labels: &impl LabelSet) -> Vec<(&Route, &Service)> {
+    pub(crate) fn selecting(&self, labels: &impl LabelSet) -> Vec<(&IndexedBinding, &Service)> {
         let filed = self.by_label.iter();
         let services = filed.filter_map(|(key, values)| values.get(labels.value(key)?));
         let services = services.flatten();
         let services = services.filter_map(|name| Some((name, self.services.get(name)?)));
         let selecting = services.filter(|(_, service)| selects(&service.selector, labels));
-        let mut found: Vec<(&Route, &Service)> = selecting
+        let mut found: Vec<(&IndexedBinding, &Service)> = selecting
             .flat_map(|(name, service)| {
                 let keys = self.by_service.get(name).into_iter().flatten();
                 let routes = keys.filter_map(|key| self.bindings.get(key));
@@ -169,26 +180,27 @@ impl Routes {
     /// The strongest reason of the bindings that do not select a pod.
     pub(crate) fn strongest_of_others(
         &self,
-        selecting: &[(&Route, &Service)],
+        selecting: &[(&IndexedBinding, &Service)],
         apis: &[BindingApi],
     ) -> Option<Reason> {
-        let others = self.standings.iter().filter(|(class, count)| {
-            let of_class =
-                |(route, _): &&(&Route, &Service)| (route.binding.api, route.standing) == **class;
+        let others = self.default_reasons.iter().filter(|(class, count)| {
+            let of_class = |(route, _): &&(&IndexedBinding, &Service)| {
+                (route.binding.api, route.default_reason) == **class
+            };
             **count > selecting.iter().filter(of_class).count()
         });
         others
-            .map(|(&(api, standing), _)| of_api(api, apis).unwrap_or(standing))
+            .map(|(&(api, default_reason), _)| of_api(api, apis).unwrap_or(default_reason))
             .min()
     }
 
-    /// Every binding's name and API group with its standing, in the order of the names.
-    pub(crate) fn standings<'a>(
+    /// Every binding with its default reason, in the order of their names.
+    pub(crate) fn default_reasons<'a>(
         &'a self,
         apis: &'a [BindingApi],
     ) -> impl Iterator<Item = (&'a Binding, Reason)> {
         self.bindings.values().map(|route| {
-            let reason = of_api(route.binding.api, apis).unwrap_or(route.standing);
+            let reason = of_api(route.binding.api, apis).unwrap_or(route.default_reason);
             (&route.binding, reason)
         })
     }
@@ -204,11 +216,11 @@ impl Routes {
             let Some(route) = self.bindings.get_mut(key) else {
                 continue;
             };
-            let now = standing(&route.binding, service);
-            if now != route.standing {
-                uncount(&mut self.standings, (key.1, route.standing));
-                *self.standings.entry((key.1, now)).or_default() += 1;
-                route.standing = now;
+            let now = default_reason(&route.binding, service);
+            if now != route.default_reason {
+                uncount(&mut self.default_reasons, (key.1, route.default_reason));
+                *self.default_reasons.entry((key.1, now)).or_default() += 1;
+                route.default_reason = now;
             }
         }
         let selector = service.filter(|s| !s.external_name).map(|s| &s.selector);
@@ -256,7 +268,7 @@ fn of_api(api: BindingApi, apis: &[BindingApi]) -> Option<Reason> {
 }
 
 /// Why a binding gives no gate to pods that its Service does not select.
-fn standing(binding: &Binding, service: Option<&Service>) -> Reason {
+fn default_reason(binding: &Binding, service: Option<&Service>) -> Reason {
     match (binding.target_type, service) {
         (None, _) => Reason::TargetTypeUnknown,
         (Some(TargetType::Instance), _) => Reason::TargetTypeInstance,
@@ -267,11 +279,14 @@ fn standing(binding: &Binding, service: Option<&Service>) -> Reason {
     }
 }
 
-fn uncount(standings: &mut BTreeMap<(BindingApi, Reason), usize>, class: (BindingApi, Reason)) {
-    if let Some(count) = standings.get_mut(&class) {
+fn uncount(
+    default_reasons: &mut BTreeMap<(BindingApi, Reason), usize>,
+    class: (BindingApi, Reason),
+) {
+    if let Some(count) = default_reasons.get_mut(&class) {
         *count -= 1;
         if *count == 0 {
-            standings.remove(&class);
+            default_reasons.remove(&class);
         }
     }
 }

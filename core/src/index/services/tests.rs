@@ -117,11 +117,11 @@ proptest! {
         prop_assert_eq!(found, expected);
 
         let reason = |binding: &Binding| {
-            let standing = standing(binding, plain.service(binding));
-            of_api(binding.api, &APIS).unwrap_or(standing)
+            let default_reason = default_reason(binding, plain.service(binding));
+            of_api(binding.api, &APIS).unwrap_or(default_reason)
         };
         let reasons: Vec<_> = plain.bindings.values().map(|b| (b, reason(b))).collect();
-        prop_assert_eq!(routes.standings(&APIS).collect::<Vec<_>>(), reasons.clone());
+        prop_assert_eq!(routes.default_reasons(&APIS).collect::<Vec<_>>(), reasons.clone());
         let others = reasons.iter().filter(|(b, _)| !plain.selects(b, &labels));
         let strongest = others.map(|(_, reason)| *reason).min();
         prop_assert_eq!(routes.strongest_of_others(&selecting, &APIS), strongest);
@@ -139,7 +139,7 @@ proptest! {
             }
         }
         prop_assert!(routes.is_empty());
-        prop_assert!(routes.by_service.is_empty() && routes.standings.is_empty());
+        prop_assert!(routes.by_service.is_empty() && routes.default_reasons.is_empty());
         prop_assert!(routes.by_label.is_empty() && routes.filed.is_empty());
     }
 }

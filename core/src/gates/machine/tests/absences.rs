@@ -3,9 +3,9 @@
 use super::*;
 
 /// What an uncached read finds.
-fn fresh(bindings: &[Binding], services: &[(&str, Service)]) -> Fresh {
+fn fresh(bindings: &[Binding], services: &[(&str, Service)]) -> LiveRead {
     let services = services.iter().map(|(name, s)| ((*name).into(), s.clone()));
-    Fresh {
+    LiveRead {
         bindings: bindings.to_vec(),
         services: services.collect::<BTreeMap<_, _>>(),
     }
@@ -13,7 +13,7 @@ fn fresh(bindings: &[Binding], services: &[(&str, Service)]) -> Fresh {
 
 impl World {
     /// Lets time pass until something is to be confirmed, and confirms it with `found`.
-    fn confirm(&mut self, after: Duration, found: Option<&Fresh>) -> GateId {
+    fn confirm(&mut self, after: Duration, found: Option<&LiveRead>) -> GateId {
         self.pass(after - Duration::from_millis(1));
         assert_eq!(self.done(), vec![], "before {after:?}");
         self.pass(Duration::from_millis(1));

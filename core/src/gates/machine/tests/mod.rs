@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use crate::fixtures::{arn, binding, epoch, pod, service};
 use crate::gates::machine::Tracker;
 use crate::gates::machine::action::{
-    Action, CallFailure, Change, Fresh, GateId, Settings, Write, WriteOutcome,
+    Action, CallFailure, Change, GateId, LiveRead, Settings, Write, WriteOutcome,
 };
-use crate::gates::polling::queue::{Call, Turn};
+use crate::gates::polling::queue::{Call, NextPoll};
 use crate::index::{BindingKey, Index};
 use crate::model::{Binding, Condition, Pod, Service, TargetHealth, TargetState};
 use crate::names::{BindingApi, Group, ObjectKey};
@@ -106,7 +106,7 @@ impl World {
     /// The call whose turn it is.
     fn calls(&mut self) -> Option<Call> {
         let mut paid = false;
-        let take = |_: &Turn| match mem::replace(&mut paid, true) {
+        let take = |_: &NextPoll| match mem::replace(&mut paid, true) {
             false => Ok(()),
             true => Err(self.now),
         };
@@ -117,7 +117,7 @@ impl World {
 
     /// When it will be the next group's turn, or when to ask again whether it may be asked about.
     fn next_turn(&mut self) -> Option<Instant> {
-        let none = |_: &Turn| Err(self.now);
+        let none = |_: &NextPoll| Err(self.now);
         let throttled = BTreeSet::new();
         let started = self.tracker.start_calls(&throttled, self.now, none);
         started.again

@@ -13,7 +13,7 @@ use crate::elb::adaptive_bucket::Bucket;
 use crate::elb::buckets::{Admissions, Buckets, Limits, Wish};
 use crate::fixtures::{arn, epoch};
 use crate::gates::machine::action::GateId;
-use crate::gates::polling::queue::{Call, Rounds, Turn};
+use crate::gates::polling::queue::{Call, NextPoll, PollQueue};
 use crate::names::{ConditionPrefix, Group, ObjectKey, Quota};
 
 const CALL: Duration = Duration::from_millis(40);
@@ -30,7 +30,7 @@ const SPREAD: f64 = 0.5;
 /// The schedule and the budget, ELB, and what is to come.
 struct Pace {
     now: Instant,
-    rounds: Rounds,
+    rounds: PollQueue,
     buckets: Buckets,
     /// AWS's own bucket, where it throttles.
     aws: Option<Bucket>,
@@ -94,7 +94,7 @@ impl Pace {
         };
         Self {
             now,
-            rounds: Rounds::default(),
+            rounds: PollQueue::default(),
             buckets: Buckets::new(limits, now),
             call: if aws.is_some() { SLOW_CALL } else { CALL },
             aws: aws.map(|rate| Bucket::new(rate, rate, 40, now)),
@@ -180,7 +180,7 @@ impl Pace {
     fn spend(&mut self) -> Option<Instant> {
         let now = self.now;
         let throttled = self.buckets.all_throttled(now);
-        let take = |turn: &Turn| {
+        let take = |turn: &NextPoll| {
             let wish = Wish {
                 groups: turn.groups,
                 promising: turn.promising,
@@ -382,7 +382,7 @@ fn an_account_that_is_throttled_for_good_slows_no_other() {
 fn one_whose_answer_is_forgotten_is_asked_about_soon_however_many_others_wait() {
     let start = epoch();
     let mut now = start;
-    let mut rounds = Rounds::default();
+    let mut rounds = PollQueue::default();
     let late = (named("late"), gate("late", "1"));
     rounds.join(&late.0, &late.1, vec![], now, now);
     for number in 0..200 {
@@ -394,7 +394,7 @@ fn one_whose_answer_is_forgotten_is_asked_about_soon_however_many_others_wait() 
     for _ in 0..1_000 {
         now += Duration::from_millis(100);
         let mut paid = false;
-        let take = |_: &Turn| match std::mem::replace(&mut paid, true) {
+        let take = |_: &NextPoll| match std::mem::replace(&mut paid, true) {
             false => Ok(()),
             true => Err(now),
         };
