@@ -33,6 +33,7 @@ use crate::admission::pod::Undecided;
 use crate::admission::refusal::Refusal;
 use crate::admission::review::Request;
 use crate::cluster::cache::Cache;
+use crate::logging::{Said, cut};
 use crate::metrics::Metrics;
 use crate::rules::gates::GatePolicy;
 
@@ -42,6 +43,9 @@ pub const POD_PATH: &str = "/mutate-v1-pod";
 pub const MUTATE_BINDING_PATH: &str = "/mutate-elbv2-k8s-aws-v1beta1-targetgroupbinding";
 /// Path of the hook that checks bindings.
 pub const VALIDATE_BINDING_PATH: &str = "/validate-elbv2-k8s-aws-v1beta1-targetgroupbinding";
+
+/// How much of a warning a line of the log holds, in bytes.
+const MAX_LOGGED: usize = 512;
 
 /// A hook for bindings: answers one request, whose objects it is given as they were written.
 pub type BindingHook = Arc<
@@ -95,6 +99,7 @@ pub fn router(hooks: Hooks) -> Router {
     let shared = Arc::new(Shared {
         pods: Intake::new(&hooks.limits, &memory),
         bindings: Intake::new(&hooks.limits, &memory),
+        said: Said::default(),
         hooks,
     });
     Router::new()
@@ -109,6 +114,7 @@ pub fn router(hooks: Hooks) -> Router {
 /// The hooks, and the bounds of each kind: bindings that wait for AWS take no place from pods.
 struct Shared {
     hooks: Hooks,
+    said: Said,
     pods: Intake,
     bindings: Intake,
 }
@@ -177,7 +183,10 @@ async fn binding(
     };
     let answer = AssertUnwindSafe(async { hook(&request).await });
     match answer.catch_unwind().await {
-        Ok(answer) => shared.answer(name, &request.uid, &request.namespace, &answer, start),
+        Ok(answer) => {
+            let namespace = request.logged_namespace();
+            shared.answer(name, &request.uid, namespace, &answer, start)
+        }
         Err(_) => shared.refuse(name, Refusal::Internal),
     }
 }
@@ -189,10 +198,8 @@ fn binding_request(body: &[u8]) -> Result<Request<'_, &RawValue>, Refusal> {
         let problem = format!("it is no {} of {}", review::KIND, review::API_VERSION);
         return Err(no_review(problem));
     }
-    let request = read
-        .request
-        .filter(|request: &Request<'_, _>| !request.uid.is_empty());
-    request.ok_or_else(|| no_review("it has no request with a uid".to_owned()))
+    let request = read.request.filter(Request::has_uid);
+    request.ok_or_else(|| no_review(review::without_uid()))
 }
 
 impl Shared {
@@ -209,16 +216,35 @@ impl Shared {
         let took = start.elapsed();
         self.hooks.metrics.admission(hook, answer.reason, took);
         let (reason, denied) = (answer.reason, answer.denied.is_some());
-        match answer.warnings.first() {
-            Some(warning) => warn!(hook, uid, namespace, reason, denied, warning, "answered"),
-            None => debug!(hook, uid, namespace, reason, denied, ?took, "answered"),
+        let warning = answer.warnings.first().map(|text| cut(text, MAX_LOGGED));
+        match warning.and_then(|_| self.said.now(reason)) {
+            Some(unsaid) => {
+                warn!(
+                    hook,
+                    uid, namespace, reason, denied, warning, unsaid, "answered"
+                );
+            }
+            None => debug!(
+                hook,
+                uid,
+                namespace,
+                reason,
+                denied,
+                warning,
+                ?took,
+                "answered"
+            ),
         }
         ([(CONTENT_TYPE, "application/json")], body).into_response()
     }
 
     fn refuse(&self, hook: &'static str, refusal: Refusal) -> Response {
-        self.hooks.metrics.refusal(refusal.cause());
-        warn!(hook, status = refusal.status().as_u16(), %refusal, "refused");
+        let (cause, status) = (refusal.cause(), refusal.status().as_u16());
+        self.hooks.metrics.refusal(cause);
+        match self.said.now(cause) {
+            Some(unsaid) => warn!(hook, status, unsaid, %refusal, "refused"),
+            None => debug!(hook, status, %refusal, "refused"),
+        }
         refusal.into_response()
     }
 }

@@ -10,6 +10,7 @@ use tracing::debug;
 use crate::cluster::cache::Watched;
 use crate::cluster::objects::api_resource;
 use crate::cluster::{CALL_TIMEOUT, MANAGER, why};
+use crate::logging::cut;
 use crate::names::ObjectKey;
 
 /// Events on their way at one time. One more is dropped: Events are a courtesy.
@@ -66,7 +67,7 @@ impl Events {
         let event = Event {
             type_: EventType::Warning,
             reason: reason.to_owned(),
-            note: Some(cut_to_bytes(note, MAX_NOTE)),
+            note: Some(cut(note, MAX_NOTE).to_owned()),
             action: action.to_owned(),
             secondary: None,
         };
@@ -93,14 +94,6 @@ impl About {
             ..ObjectReference::default()
         }
     }
-}
-
-fn cut_to_bytes(text: &str, bytes: usize) -> String {
-    let mut end = text.len().min(bytes);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text[..end].to_owned()
 }
 
 #[cfg(test)]

@@ -166,6 +166,17 @@ impl Process {
         line(&mut self.log, message).await
     }
 
+    /// Ends it, and returns every line that no test has read yet.
+    pub(crate) async fn whole_log(&mut self) -> Vec<String> {
+        self.signal("TERM");
+        assert_eq!(self.exit_code().await, 0);
+        let mut lines = vec![];
+        while let Some(line) = self.log.recv().await {
+            lines.push(line);
+        }
+        lines
+    }
+
     /// Sends it a signal, by name.
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill")

@@ -24,9 +24,10 @@ use tokio_rustls::TlsAcceptor;
 use tower::Service as _;
 use tracing::{debug, info, warn};
 
-use self::failure::{Said, TlsFailure, is_close};
+use self::failure::{TlsFailure, is_close};
 use super::deadlines::{Deadlines, Timed, Turns};
 use super::{Phase, PhaseReceiver, reached};
+use crate::logging::Said;
 use crate::metrics::Metrics;
 
 pub use self::acceptor::{mutual_tls, tls};
@@ -119,7 +120,7 @@ impl Edge {
                 biased;
                 () = &mut closing => break,
                 Some(_) = connections.join_next() => {}
-                (stream, place) = accept(&listener, &places) => {
+                (stream, place) = accept(&listener, &places, &self.said) => {
                     let (edge, phases) = (self.clone(), watched.clone());
                     connections.spawn(async move {
                         edge.accepted(stream, phases).await;
@@ -300,6 +301,7 @@ async fn answer(
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
+    said: &Said,
 ) -> (TcpStream, OwnedSemaphorePermit) {
     let place = match places.clone().acquire_owned().await {
         Ok(place) => place,
@@ -312,10 +314,12 @@ async fn accept(
             // That client has gone again.
             Err(error) if is_close(error.kind()) => {}
             Err(error) => {
-                warn!(
-                    source = &error as &dyn Error,
-                    "cannot accept a connection; trying again"
-                );
+                if let Some(unsaid) = said.now("Accept") {
+                    warn!(
+                        source = &error as &dyn Error,
+                        unsaid, "cannot accept a connection; trying again"
+                    );
+                }
                 sleep(ACCEPT_REST).await;
             }
         }
