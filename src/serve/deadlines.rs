@@ -18,8 +18,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// How long a peer may take.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadlines {
-    /// From a request head's first byte to its last; `None` where heads cannot be told apart (HTTP/2).
-    pub(super) head: Option<Duration>,
+    /// From a request head's first byte to its last.
+    pub(super) head: Duration,
     /// Without a byte from the peer.
     pub(super) idle: Duration,
     /// For the peer to take what was written.
@@ -88,9 +88,9 @@ impl<IO> Timed<IO> {
     fn read_deadline(&self) -> (Instant, bool) {
         let idle = self.last_read + self.deadlines.idle;
         let began = self.head.filter(|(turn, _)| *turn == self.turns.now());
-        match (began, self.deadlines.head) {
-            (Some((_, began)), Some(head)) => (began + head, true),
-            _ => (idle, false),
+        match began {
+            Some((_, began)) => (began + self.deadlines.head, true),
+            None => (idle, false),
         }
     }
 

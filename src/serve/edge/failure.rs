@@ -20,7 +20,7 @@ pub(super) enum TlsFailure {
     #[error("it refuses our certificate; does the webhook's caBundle hold the CA that signed it?")]
     CertificateRefused(#[source] io::Error),
     #[error(
-        "it shares no TLS version, cipher or key exchange with us"
+        "it shares no TLS version, cipher, key exchange or protocol with us, which is http/1.1"
     )]
     Incompatible(#[source] io::Error),
     #[error(
@@ -50,7 +50,9 @@ impl TlsFailure {
                 // Its CA has our CA's name and another key.
                 | Alert::DecryptError,
             )) => Self::CertificateRefused(error),
-            Some(rustls::Error::PeerIncompatible(_)) => Self::Incompatible(error),
+            Some(rustls::Error::PeerIncompatible(_) | rustls::Error::NoApplicationProtocol) => {
+                Self::Incompatible(error)
+            }
             Some(rustls::Error::NoCertificatesPresented) => Self::NoClientCertificate,
             Some(rustls::Error::InvalidCertificate(why)) => match not_named(why) {
                 Some(why) => Self::ClientNotNamed(why),

@@ -10,11 +10,11 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response, Version};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -37,10 +37,6 @@ mod failure;
 
 /// Bytes of one request's head, and of what is read of a body at a time.
 const READ_BUFFER: usize = 64 * 1024;
-/// Requests at once on one HTTP/2 connection.
-const STREAMS: u32 = 100;
-/// A silent HTTP/2 peer is asked whether it is there, and for how long its answer is awaited.
-const PING: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(20));
 /// Rest after an accept that failed for want of something, such as file descriptors.
 const ACCEPT_REST: Duration = Duration::from_millis(200);
 /// What Go's HTTPS server says to a client that speaks plain HTTP.
@@ -55,7 +51,7 @@ pub struct Limits {
     pub connections: usize,
     /// For the whole TLS handshake.
     pub handshake: Duration,
-    /// From the first byte of a request's head to its last (HTTP/1).
+    /// From the first byte of a request's head to its last.
     pub head: Duration,
     /// Without a byte from the peer. client-go keeps idle connections for 90 s: ours must live
     /// longer, or a review is sent on a connection that is just being closed.
@@ -166,17 +162,11 @@ impl Edge {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Some(acceptor) = &self.tls else {
-            return self.requests(stream, Protocol::Http1, phases).await;
+            return self.requests(stream, phases).await;
         };
         let accepting = acceptor.accept(stream).into_fallible();
         match timeout_at(handshake, accepting).await {
-            Ok(Ok(stream)) => {
-                let protocol = match stream.get_ref().1.alpn_protocol() {
-                    Some(b"h2") => Protocol::Http2,
-                    _ => Protocol::Http1,
-                };
-                self.requests(stream, protocol, phases).await;
-            }
+            Ok(Ok(stream)) => self.requests(stream, phases).await,
             Ok(Err((error, mut stream))) => {
                 let failure = TlsFailure::of(error);
                 self.tls_failed(&failure);
@@ -203,13 +193,13 @@ impl Edge {
         }
     }
 
-    async fn requests<IO>(&self, stream: IO, protocol: Protocol, phases: PhaseReceiver)
+    async fn requests<IO>(&self, stream: IO, phases: PhaseReceiver)
     where
         IO: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let turns = Arc::new(Turns::default());
         let deadlines = Deadlines {
-            head: (protocol == Protocol::Http1).then_some(self.limits.head),
+            head: self.limits.head,
             idle: self.limits.idle,
             write: self.limits.write,
         };
@@ -217,18 +207,16 @@ impl Edge {
             answer(self.router.clone(), request, turns.clone(), phases.clone())
         });
         let stream = TokioIo::new(Timed::new(stream, deadlines, turns.clone()));
-        let builder = protocol.builder();
-        let mut connection = pin!(builder.serve_connection(stream, service));
+        let connection = http1::Builder::new()
+            .header_read_timeout(None)
+            .max_buf_size(READ_BUFFER)
+            .serve_connection(stream, service);
+        let mut connection = pin!(connection);
         let mut phase = phases.clone();
-        // An HTTP/2 client is told which requests count, so it can be told at once.
-        let goodbye = match protocol {
-            Protocol::Http1 => Phase::Closing,
-            Protocol::Http2 => Phase::Lingering,
-        };
         let ended = tokio::select! {
             biased;
             ended = connection.as_mut() => ended,
-            () = reached(&mut phase, goodbye) => {
+            () = reached(&mut phase, Phase::Closing) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
@@ -243,39 +231,7 @@ impl Edge {
                 );
             }
         } else if let Err(error) = ended {
-            debug!(source = error.as_ref(), "connection ended early");
-        }
-    }
-}
-
-/// Which HTTP a connection speaks, as agreed by ALPN.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Protocol {
-    Http1,
-    Http2,
-}
-
-impl Protocol {
-    fn builder(self) -> Builder<TokioExecutor> {
-        let mut builder = Builder::new(TokioExecutor::new());
-        match self {
-            Self::Http1 => {
-                builder
-                    .http1()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(None)
-                    .max_buf_size(READ_BUFFER);
-                builder.http1_only()
-            }
-            Self::Http2 => {
-                builder
-                    .http2()
-                    .timer(TokioTimer::new())
-                    .max_concurrent_streams(STREAMS)
-                    .keep_alive_interval(PING.0)
-                    .keep_alive_timeout(PING.1);
-                builder.http2_only()
-            }
+            debug!(source = &error as &dyn Error, "connection ended early");
         }
     }
 }
@@ -287,9 +243,8 @@ async fn answer(
     phases: PhaseReceiver,
 ) -> Result<Response<Body>, Infallible> {
     turns.next();
-    let version = request.version();
     let mut response = router.call(request.map(Body::new)).await?;
-    if version <= Version::HTTP_11 && *phases.borrow() >= Phase::Lingering {
+    if *phases.borrow() >= Phase::Lingering {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);
     }
