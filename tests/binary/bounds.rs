@@ -1,12 +1,93 @@
-//! What whoever reaches a port can take from the others: the log.
+//! What whoever reaches a port can take from the others: places, the log.
 
-use tokio::io::AsyncWriteExt as _;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use rstest::rstest;
+use targetgate::serve::edge::Limits;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
 
-use crate::process::{CLOSE, Process, SMALL, rest, review};
+use crate::process::{CLOSE, Process, SMALL, rest, review, status};
 use crate::waiting::DEADLINE;
 
+/// The kubelet's `timeoutSeconds` where a probe names none.
+const AT_ONCE: Duration = Duration::from_secs(1);
+/// The shipped pod hook's `timeoutSeconds`: then kube-apiserver goes on without an answer.
+const HOOK_TIMEOUT: Duration = Duration::from_secs(2);
 const MIB: usize = 1 << 20;
+
+/// So many of these, made a few at a time.
+async fn many<T>(count: usize, make: impl AsyncFn() -> T) -> Vec<T> {
+    let made = futures::stream::iter(0..count).map(|_| make());
+    made.buffer_unordered(16).collect().await
+}
+
+#[rstest]
+#[tokio::test]
+async fn silent_connections_keep_no_probe_out(#[values(200, 600)] silent: usize) {
+    let process = Process::ready().await;
+    let _silent = many(silent, async || process.admin_tcp().await).await;
+    for path in ["/livez", "/readyz", "/metrics"] {
+        let answer = timeout(AT_ONCE, process.admin(path)).await;
+        assert_eq!(answer.expect("no answer within the second").0, 200);
+    }
+}
+
+/// A client that holds a place.
+enum Holder {
+    Silent { _stream: TcpStream },
+    Idle { _stream: Box<TlsStream<TcpStream>> },
+}
+
+impl Holder {
+    async fn silent(process: &Process) -> Self {
+        Self::Silent {
+            _stream: process.tcp().await,
+        }
+    }
+
+    /// With its handshake done.
+    async fn idle(process: &Process) -> Self {
+        Self::Idle {
+            _stream: Box::new(process.tls().await.unwrap()),
+        }
+    }
+
+    /// With a review answered.
+    async fn answered(process: &Process) -> Self {
+        let mut stream = process.tls().await.unwrap();
+        stream.write_all(&review(SMALL, "")).await.unwrap();
+        let mut start = [0; 12];
+        stream.read_exact(&mut start).await.unwrap();
+        assert_eq!(&start, b"HTTP/1.1 200");
+        Self::Idle {
+            _stream: Box::new(stream),
+        }
+    }
+}
+
+#[rstest]
+// More than there are places: some of these have no handshake in time, and end by themselves.
+#[case::silent(500, async |process: &Process| Holder::silent(process).await)]
+#[case::idle_after_the_handshake(0, async |process: &Process| Holder::idle(process).await)]
+#[case::at_rest_after_a_review(0, async |process: &Process| Holder::answered(process).await)]
+#[tokio::test]
+async fn a_full_house_keeps_no_review_out(
+    #[case] more: usize,
+    #[case] hold: impl AsyncFn(&Process) -> Holder,
+) {
+    let process = Process::ready().await;
+    let holders = Limits::default().connections + more;
+    let _holders = many(holders, async || hold(&process).await).await;
+    for _ in 0..3 {
+        let answer = timeout(HOOK_TIMEOUT, process.answer(&review(SMALL, CLOSE))).await;
+        let answer = answer.expect("no answer within the hook's timeout");
+        assert_eq!(status(&answer), 200, "{answer}");
+    }
+}
 
 #[tokio::test]
 async fn wrong_requests_cannot_fill_the_log() {

@@ -206,6 +206,11 @@ impl Process {
         TcpStream::connect(self.listen).await.unwrap()
     }
 
+    /// A connection to the admin listener.
+    pub(crate) async fn admin_tcp(&self) -> TcpStream {
+        TcpStream::connect(self.admin).await.unwrap()
+    }
+
     /// A connection to the HTTPS listener that trusts the CA of now.
     pub(crate) async fn tls(&self) -> std::io::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();

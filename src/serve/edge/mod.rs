@@ -5,6 +5,7 @@ use std::error::Error;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
@@ -17,15 +18,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tower::Service as _;
 use tracing::{debug, info, warn};
 
+use self::connections::{Connections, Ended, spare};
 use self::failure::{TlsFailure, is_close};
-use super::deadlines::{Deadlines, Timed, Turns};
+use super::deadlines::{Answered, Deadlines, Timed, Turns};
 use super::{Phase, PhaseReceiver, reached};
 use crate::logging::Said;
 use crate::metrics::Metrics;
@@ -33,6 +33,7 @@ use crate::metrics::Metrics;
 pub use self::acceptor::{mutual_tls, tls};
 
 mod acceptor;
+mod connections;
 mod failure;
 
 /// Bytes of one request's head, and of what is read of a body at a time.
@@ -47,8 +48,10 @@ const PLAIN_HTTP: &[u8] =
 /// The bounds of an [`Edge`].
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections at once; further ones wait in the socket's backlog.
+    /// Connections at once; for a further one another ends.
     pub connections: usize,
+    /// Whether a connection may carry another request after an answer.
+    pub keep_alive: bool,
     /// For the whole TLS handshake.
     pub handshake: Duration,
     /// From the first byte of a request's head to its last.
@@ -66,6 +69,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 2048,
+            keep_alive: true,
             handshake: Duration::from_secs(5),
             head: Duration::from_secs(10),
             idle: Duration::from_secs(200),
@@ -82,6 +86,7 @@ pub struct Edge {
     limits: Limits,
     metrics: Arc<Metrics>,
     said: Said,
+    answered: Answered,
 }
 
 impl Edge {
@@ -101,32 +106,32 @@ impl Edge {
             limits,
             metrics,
             said: Said::default(),
+            answered: Answered::default(),
         }
     }
 
     /// Accepts until [`Phase::Closing`], then returns once every connection has ended, at the latest
     /// after [`Limits::drain`].
     pub async fn serve(self: Arc<Self>, listener: TcpListener, mut phases: PhaseReceiver) {
-        let places = Arc::new(Semaphore::new(self.limits.connections));
-        let mut connections = JoinSet::new();
+        let mut connections = Connections::new(self.limits.connections);
         let watched = phases.clone();
         let mut closing = pin!(reached(&mut phases, Phase::Closing));
         loop {
             tokio::select! {
                 biased;
                 () = &mut closing => break,
-                Some(_) = connections.join_next() => {}
-                (stream, place) = accept(&listener, &places, &self.said) => {
-                    let (edge, phases) = (self.clone(), watched.clone());
-                    connections.spawn(async move {
-                        edge.accepted(stream, phases).await;
-                        drop(place);
-                    });
+                Some(()) = connections.next_end() => {}
+                stream = self.accept(&listener) => {
+                    if self.has_room(&mut connections) {
+                        let turns = Arc::new(Turns::new(&self.answered));
+                        let accepted = self.clone().accepted(stream, turns.clone(), watched.clone());
+                        connections.start(turns, accepted);
+                    }
                 }
             }
         }
         drop(listener);
-        let all_ended = async { while connections.join_next().await.is_some() {} };
+        let all_ended = async { while connections.next_end().await.is_some() {} };
         if timeout(self.limits.drain, all_ended).await.is_err() {
             warn!(
                 connections = connections.len(),
@@ -135,7 +140,58 @@ impl Edge {
         }
     }
 
-    async fn accepted(&self, stream: TcpStream, phases: PhaseReceiver) {
+    /// Whether there is a place for a new connection, now that another may have ended for it.
+    fn has_room(&self, connections: &mut Connections) -> bool {
+        let Some(ended) = connections.make_room() else {
+            return true;
+        };
+        let (listener, state) = (self.listener(), ended.as_str());
+        self.metrics.connection_ended(listener, state);
+        let places = self.limits.connections;
+        match self.said.now(state) {
+            Some(unsaid) => warn!(
+                listener,
+                state, places, unsaid, "all places are taken: a connection was ended for a new one"
+            ),
+            None => debug!(listener, state, "connection ended for a new one"),
+        }
+        ended != Ended::New
+    }
+
+    /// Which listener this is, as a label.
+    fn listener(&self) -> &'static str {
+        match self.tls {
+            Some(_) => "https",
+            None => "http",
+        }
+    }
+
+    /// The next connection.
+    async fn accept(&self, listener: &TcpListener) -> TcpStream {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => return stream,
+                // That client has gone again.
+                Err(error) if is_close(error.kind()) => {}
+                Err(error) => {
+                    if let Some(unsaid) = self.said.now("Accept") {
+                        warn!(
+                            source = &error as &dyn Error,
+                            unsaid, "cannot accept a connection; trying again"
+                        );
+                    }
+                    sleep(ACCEPT_REST).await;
+                }
+            }
+        }
+    }
+
+    async fn accepted(
+        self: Arc<Self>,
+        stream: TcpStream,
+        turns: Arc<Turns>,
+        phases: PhaseReceiver,
+    ) {
         // Without it small answers may wait for the peer's acknowledgement of earlier ones.
         let _ = stream.set_nodelay(true);
         let deadline = Instant::now() + self.limits.handshake;
@@ -143,7 +199,7 @@ impl Edge {
             self.tls_failed(&TlsFailure::PlainHttp);
             refuse_plain_http(stream, deadline).await;
         } else {
-            self.connection_by(stream, phases, deadline).await;
+            self.connection_by(stream, turns, phases, deadline).await;
         }
     }
 
@@ -154,19 +210,25 @@ impl Edge {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let deadline = Instant::now() + self.limits.handshake;
-        self.connection_by(stream, phases, deadline).await;
+        let turns = Arc::new(Turns::new(&self.answered));
+        self.connection_by(stream, turns, phases, deadline).await;
     }
 
-    async fn connection_by<IO>(&self, stream: IO, phases: PhaseReceiver, handshake: Instant)
-    where
+    async fn connection_by<IO>(
+        &self,
+        stream: IO,
+        turns: Arc<Turns>,
+        phases: PhaseReceiver,
+        handshake: Instant,
+    ) where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Some(acceptor) = &self.tls else {
-            return self.requests(stream, phases).await;
+            return self.requests(stream, turns, phases).await;
         };
         let accepting = acceptor.accept(stream).into_fallible();
         match timeout_at(handshake, accepting).await {
-            Ok(Ok(stream)) => self.requests(stream, phases).await,
+            Ok(Ok(stream)) => self.requests(stream, turns, phases).await,
             Ok(Err((error, mut stream))) => {
                 let failure = TlsFailure::of(error);
                 self.tls_failed(&failure);
@@ -193,30 +255,28 @@ impl Edge {
         }
     }
 
-    async fn requests<IO>(&self, stream: IO, phases: PhaseReceiver)
+    async fn requests<IO>(&self, stream: IO, turns: Arc<Turns>, phases: PhaseReceiver)
     where
         IO: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let turns = Arc::new(Turns::default());
         let deadlines = Deadlines {
             head: self.limits.head,
             idle: self.limits.idle,
             write: self.limits.write,
         };
-        let service = service_fn(|request| {
-            answer(self.router.clone(), request, turns.clone(), phases.clone())
-        });
         let stream = TokioIo::new(Timed::new(stream, deadlines, turns.clone()));
+        let service = service_fn(|request| self.answer(request, &turns, &phases));
         let connection = http1::Builder::new()
             .header_read_timeout(None)
             .max_buf_size(READ_BUFFER)
+            .keep_alive(self.limits.keep_alive)
             .serve_connection(stream, service);
         let mut connection = pin!(connection);
         let mut phase = phases.clone();
         let ended = tokio::select! {
             biased;
             ended = connection.as_mut() => ended,
-            () = reached(&mut phase, Phase::Closing) => {
+            () = goodbye(&mut phase, &turns) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
@@ -234,50 +294,37 @@ impl Edge {
             debug!(source = &error as &dyn Error, "connection ended early");
         }
     }
-}
 
-async fn answer(
-    mut router: Router,
-    request: Request<Incoming>,
-    turns: Arc<Turns>,
-    phases: PhaseReceiver,
-) -> Result<Response<Body>, Infallible> {
-    turns.next();
-    let mut response = router.call(request.map(Body::new)).await?;
-    if *phases.borrow() >= Phase::Lingering {
-        let close = HeaderValue::from_static("close");
-        response.headers_mut().insert(CONNECTION, close);
-    }
-    turns.next();
-    Ok(response)
-}
-
-/// The next connection, once there is a place for it.
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-    said: &Said,
-) -> (TcpStream, OwnedSemaphorePermit) {
-    let place = match places.clone().acquire_owned().await {
-        Ok(place) => place,
-        // The semaphore is never closed.
-        Err(_) => std::future::pending().await,
-    };
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => return (stream, place),
-            // That client has gone again.
-            Err(error) if is_close(error.kind()) => {}
-            Err(error) => {
-                if let Some(unsaid) = said.now("Accept") {
-                    warn!(
-                        source = &error as &dyn Error,
-                        unsaid, "cannot accept a connection; trying again"
-                    );
-                }
-                sleep(ACCEPT_REST).await;
-            }
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        turns: &Turns,
+        phases: &PhaseReceiver,
+    ) -> Result<Response<Body>, Infallible> {
+        turns.begin();
+        let mut response = self.router.clone().call(request.map(Body::new)).await?;
+        if *phases.borrow() >= Phase::Lingering || self.is_crowded() {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
         }
+        turns.end(response.status().is_success());
+        Ok(response)
+    }
+
+    /// Whether so many connections have carried an answered request that few places are left for new
+    /// ones. Then each ends with its next answer: closing those that rest would race with a review that
+    /// is just being sent.
+    fn is_crowded(&self) -> bool {
+        let places = self.limits.connections;
+        self.answered.load(Ordering::Relaxed) >= places - spare(places)
+    }
+}
+
+/// Returns once a connection is to take no more requests.
+async fn goodbye(phases: &mut PhaseReceiver, turns: &Turns) {
+    tokio::select! {
+        () = reached(phases, Phase::Closing) => {}
+        () = turns.told_to_leave() => {}
     }
 }
 

@@ -14,6 +14,7 @@ use crate::dev_certs;
 use crate::serve::{PhaseSender, phases};
 
 mod clients;
+mod places;
 mod suites;
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -332,24 +333,6 @@ async fn plain_http_on_the_https_port_is_told_so() {
         answer.ends_with("client sent an HTTP request to an HTTPS server\n"),
         "{answer}"
     );
-}
-
-#[tokio::test]
-async fn past_the_bound_a_connection_waits_until_another_has_ended() {
-    let limits = Limits {
-        connections: 1,
-        ..Limits::default()
-    };
-    let (address, _phase, _edge) = listen(limits).await;
-    let holder = TcpStream::connect(address).await.unwrap();
-    let mut waiting = TcpStream::connect(address).await.unwrap();
-    waiting.write_all(GET).await.unwrap();
-    let mut answer = pin!(read_to_end(&mut waiting));
-    let early = timeout(Duration::from_millis(200), &mut answer).await;
-    assert!(early.is_err(), "answered while the only place was taken");
-    drop(holder);
-    let answer = timeout(LONG, answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.0 400"), "{answer}");
 }
 
 #[tokio::test]
