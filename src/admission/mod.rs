@@ -10,6 +10,7 @@ mod condense;
 pub mod pod;
 pub mod refusal;
 pub mod review;
+mod room;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -22,7 +23,6 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::header::CONTENT_TYPE;
 use serde_json::value::RawValue;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -32,6 +32,7 @@ use crate::admission::body::{Intake, Limits, Received};
 use crate::admission::pod::Undecided;
 use crate::admission::refusal::Refusal;
 use crate::admission::review::Request;
+use crate::admission::room::Room;
 use crate::cluster::cache::Cache;
 use crate::logging::{Said, cut};
 use crate::metrics::Metrics;
@@ -95,10 +96,10 @@ impl From<BindingReviewer> for BindingRoutes {
 
 /// The routes of the hooks.
 pub fn router(hooks: Hooks) -> Router {
-    let memory = Arc::new(Semaphore::new(hooks.limits.bodies));
+    let room = Room::new(hooks.limits.bodies);
     let shared = Arc::new(Shared {
-        pods: Intake::new(&hooks.limits, &memory),
-        bindings: Intake::new(&hooks.limits, &memory),
+        pods: Intake::new(&hooks.limits, &room),
+        bindings: Intake::new(&hooks.limits, &room),
         said: Said::default(),
         hooks,
     });

@@ -1,4 +1,4 @@
-//! What whoever reaches a port can take from the others: places, the log.
+//! What whoever reaches a port can take from the others: places, memory, the log.
 
 use std::time::Duration;
 
@@ -13,10 +13,12 @@ use tokio_rustls::client::TlsStream;
 use crate::process::{CLOSE, Process, SMALL, rest, review, status};
 use crate::waiting::DEADLINE;
 
-/// The kubelet's `timeoutSeconds` where a probe names none.
+/// The kubelet's `timeoutSeconds` where a probe names none, and what a review may take meanwhile.
 const AT_ONCE: Duration = Duration::from_secs(1);
 /// The shipped pod hook's `timeoutSeconds`: then kube-apiserver goes on without an answer.
 const HOOK_TIMEOUT: Duration = Duration::from_secs(2);
+/// The longest body that is read.
+const LONGEST: usize = 7 << 20;
 const MIB: usize = 1 << 20;
 
 /// So many of these, made a few at a time.
@@ -87,6 +89,51 @@ async fn a_full_house_keeps_no_review_out(
         let answer = answer.expect("no answer within the hook's timeout");
         assert_eq!(status(&answer), 200, "{answer}");
     }
+}
+
+/// A review of a pod that is about as long as this by an annotation.
+fn review_of(length: usize) -> Vec<u8> {
+    let small = std::str::from_utf8(SMALL).unwrap();
+    let text = "x".repeat(length - SMALL.len() - 100);
+    let before = r#""creationTimestamp":null,"#;
+    assert!(small.contains(before));
+    let annotated = format!(r#"{before}"annotations":{{"text":"{text}"}},"#);
+    review(small.replacen(before, &annotated, 1).as_bytes(), "")
+}
+
+/// Sends all of a body but its end, unless it is answered before.
+async fn held_back(process: &Process) -> TlsStream<TcpStream> {
+    let whole = review_of(LONGEST);
+    let mut stream = process.tls().await.unwrap();
+    // It may be refused meanwhile, or wait for room that it does not get.
+    let sending = stream.write_all(&whole[..whole.len() - 16]);
+    let _ = timeout(Duration::from_secs(3), sending).await;
+    let _ = stream.flush().await;
+    stream
+}
+
+#[tokio::test]
+async fn bodies_that_are_held_back_take_neither_the_memory_nor_the_room_of_a_review() {
+    let process = Process::ready().await;
+    let legal = review_of(3 * MIB);
+    let holding = futures::future::join_all((0..40).map(|_| held_back(&process)));
+    let (_held, mut stream) = tokio::join!(holding, async { process.tls().await.unwrap() });
+
+    let answering = async {
+        stream.write_all(&legal).await.unwrap();
+        let mut start = vec![];
+        while !start.ends_with(b"\"decision\":\"NoBinding\"") {
+            start.push(stream.read_u8().await.expect("the answer is another"));
+        }
+    };
+    let answered = timeout(AT_ONCE, answering).await;
+    answered.expect("not decided within the second");
+
+    let peak = process.peak_memory();
+    assert!(peak < 128 * MIB, "{} MiB", peak / MIB);
+    let (_, metrics) = process.admin("/metrics").await;
+    let ended = r#"targetgate_refusals_total{cause="SlowestBody"} "#;
+    assert!(metrics.contains(ended), "{metrics}");
 }
 
 #[tokio::test]
