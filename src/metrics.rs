@@ -91,6 +91,7 @@ pub struct Metrics {
     groups_not_found: Counter,
     watch_restarts: Counted<1>,
     tls_failures: Counted<1>,
+    connections_ended: Counted<2>,
     certificate_expiry: Gauge,
     ca_expiry: Gauge,
     certificate_trusted: Gauge,
@@ -131,6 +132,7 @@ impl Default for Metrics {
             groups_not_found: Counter::default(),
             watch_restarts: Family::default(),
             tls_failures: Family::default(),
+            connections_ended: Family::default(),
             certificate_expiry: Gauge::default(),
             ca_expiry: Gauge::default(),
             certificate_trusted: Gauge::default(),
@@ -231,6 +233,12 @@ impl Metrics {
             "tls_failures",
             "Connections that never became TLS, by cause",
             self.tls_failures.clone(),
+        );
+        self.describe(
+            "connections_ended",
+            "Connections ended because all places were taken, by listener and state: without an answered \
+             request, idle after one, or new",
+            self.connections_ended.clone(),
         );
         self.describe(
             "certificate_expiry_timestamp_seconds",
@@ -379,6 +387,13 @@ impl Metrics {
     /// A connection never became TLS.
     pub fn tls_failure(&self, cause: &'static str) {
         self.tls_failures.get_or_create(&[("cause", cause)]).inc();
+    }
+
+    /// A connection of this listener was ended because all places were taken.
+    pub fn connection_ended(&self, listener: &'static str, state: &'static str) {
+        self.connections_ended
+            .get_or_create(&[("listener", listener), ("state", state)])
+            .inc();
     }
 
     /// The served certificate expires then.

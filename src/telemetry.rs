@@ -1,13 +1,23 @@
-//! The log: lines or JSON on standard error.
+//! The log: lines or JSON on standard error, and what bounds it.
+//!
+//! Whoever reaches a port can be refused as often as he likes, in texts as long as a body: neither may
+//! fill the log.
 
+use std::collections::HashMap;
 use std::io;
+use std::time::Duration;
 
+use parking_lot::Mutex;
+use tokio::time::Instant;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{fmt, registry};
 
 use crate::args::LogFormat;
+
+/// A cause is said so often at most.
+pub const SAID_EVERY: Duration = Duration::from_secs(60);
 
 /// Starts logging for the whole process; to be called once.
 pub fn init(format: LogFormat, levels: Targets) {
@@ -17,4 +27,52 @@ pub fn init(format: LogFormat, levels: Targets) {
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
     registry().with(layer.with_filter(levels)).init();
+}
+
+/// Decides what is said aloud of what clients can bring about. It holds as many entries as there are
+/// causes.
+#[derive(Debug, Default)]
+pub struct LogThrottle(Mutex<HashMap<&'static str, Last>>);
+
+#[derive(Debug)]
+struct Last {
+    at: Instant,
+    unsaid: u64,
+}
+
+impl LogThrottle {
+    /// Whether this cause is to be said now; then how often it came unsaid since it was said last.
+    pub fn now(&self, cause: &'static str) -> Option<u64> {
+        let mut said = self.0.lock();
+        let now = Instant::now();
+        match said.get_mut(cause) {
+            Some(last) if now < last.at + SAID_EVERY => {
+                last.unsaid += 1;
+                None
+            }
+            _ => {
+                let last = said.insert(cause, Last { at: now, unsaid: 0 });
+                Some(last.map_or(0, |last| last.unsaid))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn each_cause_is_said_once_a_minute_with_how_often_it_came_meanwhile() {
+        let said = LogThrottle::default();
+        assert_eq!(said.now("Other"), Some(0));
+        assert_eq!((said.now("Other"), said.now("Other")), (None, None));
+        assert_eq!(said.now("Timeout"), Some(0));
+        advance(SAID_EVERY - Duration::from_millis(1)).await;
+        assert_eq!(said.now("Other"), None);
+        advance(Duration::from_millis(1)).await;
+        assert_eq!((said.now("Other"), said.now("Other")), (Some(3), None));
+    }
 }

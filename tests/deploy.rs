@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser as _};
 use serde_json::Value;
+use targetgate::admission::body;
 use targetgate::admission::{MUTATE_BINDING_PATH, POD_PATH, VALIDATE_BINDING_PATH};
 use targetgate::args::{Cli, Command, Settings, Tls};
 use targetgate::kubernetes::lease::RELEASE_WITHIN;
@@ -120,6 +121,20 @@ fn the_grace_period_is_longer_than_the_end_takes() {
     let pod = &deployment()["spec"]["template"]["spec"];
     let grace = pod["terminationGracePeriodSeconds"].as_u64().unwrap();
     assert!(end < Duration::from_secs(grace), "{end:?}");
+}
+
+#[test]
+fn all_bodies_stay_within_a_quarter_of_the_memory_limit() {
+    let chart = documents(include_str!("../deploy/chart/values.yaml")).remove(0);
+    for resources in [&container()["resources"], &chart["resources"]] {
+        let limit = resources["limits"]["memory"].as_str().unwrap();
+        let mebibytes: usize = limit.strip_suffix("Mi").unwrap().parse().unwrap();
+        assert_eq!(mebibytes << 20, body::SHIPPED_MEMORY);
+    }
+    let limits = body::Limits::default();
+    assert!(limits.bodies <= body::SHIPPED_MEMORY / 4);
+    // One body with its copy has room beside another.
+    assert!(limits.bodies >= 2 * 2 * limits.body);
 }
 
 #[test]

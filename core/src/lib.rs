@@ -17,6 +17,7 @@
 //! - [`lease`]: which replica leads.
 //! - [`reason`]: why something was decided: one vocabulary for all who tell it.
 //! - [`rotation`]: when certificates are renewed, and in which order.
+//! - [`text`]: texts from outside, bounded.
 //! - [`client_names`]: which clients may connect, by the names in their certificates.
 
 pub mod backoff;
@@ -35,4 +36,5 @@ pub mod patch;
 pub mod reason;
 pub mod rotation;
 pub mod selector;
+pub mod text;
 pub mod version;

@@ -10,6 +10,7 @@ pub mod pod;
 mod prune_json;
 pub mod refusal;
 pub mod review;
+mod room;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -22,20 +23,22 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::header::CONTENT_TYPE;
 use serde_json::value::RawValue;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use targetgate_core::gates::inject::GatePolicy;
 use targetgate_core::reason::Reason;
+use targetgate_core::text::cut;
 
 use crate::admission::answer::Answer;
 use crate::admission::binding::BindingReviewer;
 use crate::admission::body::{Intake, Limits, Received};
 use crate::admission::refusal::Refusal;
 use crate::admission::review::Request;
+use crate::admission::room::Room;
 use crate::metrics::Metrics;
 use crate::state::cache::Cache;
+use crate::telemetry::LogThrottle;
 
 /// Path of the pod hook.
 pub const POD_PATH: &str = "/mutate-v1-pod";
@@ -43,6 +46,9 @@ pub const POD_PATH: &str = "/mutate-v1-pod";
 pub const MUTATE_BINDING_PATH: &str = "/mutate-elbv2-k8s-aws-v1beta1-targetgroupbinding";
 /// Path of the hook that checks bindings.
 pub const VALIDATE_BINDING_PATH: &str = "/validate-elbv2-k8s-aws-v1beta1-targetgroupbinding";
+
+/// How much of a warning a line of the log holds, in bytes.
+const MAX_LOGGED: usize = 512;
 
 /// A hook for bindings: answers one request, whose objects it is given as they were written.
 pub type BindingHook = Arc<
@@ -92,10 +98,11 @@ impl From<BindingReviewer> for BindingRoutes {
 
 /// The routes of the hooks.
 pub fn router(hooks: Hooks) -> Router {
-    let memory = Arc::new(Semaphore::new(hooks.limits.bodies));
+    let room = Room::new(hooks.limits.bodies);
     let shared = Arc::new(Shared {
-        pods: Intake::new(&hooks.limits, &memory),
-        bindings: Intake::new(&hooks.limits, &memory),
+        pods: Intake::new(&hooks.limits, &room),
+        bindings: Intake::new(&hooks.limits, &room),
+        said: LogThrottle::default(),
         hooks,
     });
     Router::new()
@@ -110,6 +117,7 @@ pub fn router(hooks: Hooks) -> Router {
 /// The hooks, and the bounds of each kind: bindings that wait for AWS take no place from pods.
 struct Shared {
     hooks: Hooks,
+    said: LogThrottle,
     pods: Intake,
     bindings: Intake,
 }
@@ -178,7 +186,10 @@ async fn binding(
     };
     let answer = AssertUnwindSafe(async { hook(&request).await });
     match answer.catch_unwind().await {
-        Ok(answer) => shared.answer(name, &request.uid, &request.namespace, &answer, start),
+        Ok(answer) => {
+            let namespace = request.logged_namespace();
+            shared.answer(name, &request.uid, namespace, &answer, start)
+        }
         Err(_) => shared.refuse(name, Refusal::Internal),
     }
 }
@@ -190,10 +201,8 @@ fn binding_request(body: &[u8]) -> Result<Request<'_, &RawValue>, Refusal> {
         let problem = format!("it is no {} of {}", review::KIND, review::API_VERSION);
         return Err(no_review(problem));
     }
-    let request = read
-        .request
-        .filter(|request: &Request<'_, _>| !request.uid.is_empty());
-    request.ok_or_else(|| no_review("it has no request with a uid".to_owned()))
+    let request = read.request.filter(Request::has_uid);
+    request.ok_or_else(|| no_review(review::without_uid()))
 }
 
 impl Shared {
@@ -208,20 +217,37 @@ impl Shared {
     ) -> Response {
         let body = answer.to_json(uid);
         let took = start.elapsed();
-        self.hooks
-            .metrics
-            .admission(hook, answer.reason.as_str(), took);
         let (reason, denied) = (answer.reason.as_str(), answer.denied.is_some());
-        match answer.warnings.first() {
-            Some(warning) => warn!(hook, uid, namespace, reason, denied, warning, "answered"),
-            None => debug!(hook, uid, namespace, reason, denied, ?took, "answered"),
+        self.hooks.metrics.admission(hook, reason, took);
+        let warning = answer.warnings.first().map(|text| cut(text, MAX_LOGGED));
+        match warning.and_then(|_| self.said.now(reason)) {
+            Some(unsaid) => {
+                warn!(
+                    hook,
+                    uid, namespace, reason, denied, warning, unsaid, "answered"
+                );
+            }
+            None => debug!(
+                hook,
+                uid,
+                namespace,
+                reason,
+                denied,
+                warning,
+                ?took,
+                "answered"
+            ),
         }
         ([(CONTENT_TYPE, "application/json")], body).into_response()
     }
 
     fn refuse(&self, hook: &'static str, refusal: Refusal) -> Response {
-        self.hooks.metrics.refusal(refusal.cause());
-        warn!(hook, status = refusal.status().as_u16(), %refusal, "refused");
+        let (cause, status) = (refusal.cause(), refusal.status().as_u16());
+        self.hooks.metrics.refusal(cause);
+        match self.said.now(cause) {
+            Some(unsaid) => warn!(hook, status, unsaid, %refusal, "refused"),
+            None => debug!(hook, status, %refusal, "refused"),
+        }
         refusal.into_response()
     }
 }

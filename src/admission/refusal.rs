@@ -29,6 +29,9 @@ pub enum Refusal {
         /// The deadline, in seconds.
         seconds: u64,
     },
+    /// Memory for bodies was short, and of those under way this one was the slowest.
+    #[error("there was no room for all bodies, and this one came the slowest; send it again")]
+    SlowestBody,
     /// The connection failed before the body's end.
     #[error("the body ended before its end")]
     CutOff,
@@ -59,7 +62,7 @@ impl Refusal {
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::CutOff | Self::NoReview { .. } => StatusCode::BAD_REQUEST,
-            Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::SlowestBody | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -72,6 +75,7 @@ impl Refusal {
             Self::ContentType => "ContentType",
             Self::TooLarge { .. } => "TooLarge",
             Self::TooSlow { .. } => "TooSlow",
+            Self::SlowestBody => "SlowestBody",
             Self::CutOff => "CutOff",
             Self::NoReview { .. } => "NoReview",
             Self::Overloaded => "Overloaded",

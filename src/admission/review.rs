@@ -10,12 +10,18 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
+use targetgate_core::text::cut;
 
 /// The only version of the review that the hooks are registered for.
 pub const API_VERSION: &str = "admission.k8s.io/v1";
 /// The kind of the envelope.
 pub const KIND: &str = "AdmissionReview";
 
+/// The longest uid that is answered to, in bytes: answers and lines of the log carry it. It is chosen;
+/// kube-apiserver's are UUIDs of 36.
+const MAX_UID: usize = 128;
+/// The longest name of a namespace, in bytes: a DNS label.
+const MAX_NAMESPACE: usize = 63;
 /// The longest text that a warning or a refusal says of a review that cannot be read, in bytes.
 const MAX_PROBLEM: usize = 200;
 
@@ -70,6 +76,27 @@ pub struct Request<'a, O, Old = O> {
     pub old_object: Option<Old>,
 }
 
+impl<O, Old> Request<'_, O, Old> {
+    /// Whether there is a uid to answer to.
+    pub fn has_uid(&self) -> bool {
+        is_uid(&self.uid)
+    }
+
+    /// The namespace for the log: nothing bounds what a body has there.
+    pub fn logged_namespace(&self) -> &str {
+        cut(&self.namespace, MAX_NAMESPACE)
+    }
+}
+
+fn is_uid(text: &str) -> bool {
+    (1..=MAX_UID).contains(&text.len())
+}
+
+/// What is said of a request without a uid to answer to.
+pub fn without_uid() -> String {
+    format!("it has no request with a uid of 1 to {MAX_UID} bytes")
+}
+
 /// Group, version and plural name of a resource.
 #[derive(Debug, Deserialize)]
 pub struct Resource<'a> {
@@ -100,12 +127,11 @@ where
 /// serde's own message quotes what it found, which may be a secret. What it expected is ours.
 pub fn problem(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    let mut said = match (error.classify(), text.rsplit_once(", expected ")) {
+    let said = match (error.classify(), text.rsplit_once(", expected ")) {
         (Category::Data, Some((_, expected))) => format!("expected {expected}"),
         _ => text,
     };
-    said.truncate(said.floor_char_boundary(MAX_PROBLEM));
-    said
+    cut(&said, MAX_PROBLEM).to_owned()
 }
 
 /// Finds `request.uid` in a body that is broken further on, or cut off.
@@ -114,7 +140,7 @@ pub fn uid(body: &[u8]) -> Option<String> {
     let mut json = serde_json::Deserializer::from_slice(body);
     // The uid is noted in passing: what is wrong behind it does not matter here.
     let _ = FindUid(&["request", "uid"], &mut found).deserialize(&mut json);
-    found.filter(|uid| !uid.is_empty())
+    found.filter(|uid| is_uid(uid))
 }
 
 /// A JSON object. serde's derived structs take a list of their fields as well.

@@ -5,13 +5,14 @@ use std::error::Error;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_elasticloadbalancingv2::error::{ProvideErrorMetadata, SdkError};
 use targetgate_core::elb::query::DescribeError;
+use targetgate_core::text::cut;
 use thiserror::Error;
 
-/// Characters of a foreign error code that are kept.
+/// Bytes of a foreign error code that are kept.
 const MAX_CODE: usize = 64;
-/// Characters of a foreign message that are kept.
+/// Bytes of a foreign message that are kept.
 const MAX_MESSAGE: usize = 300;
-/// Characters of a chain of causes that are kept: the SDK names each place where it looked.
+/// Bytes of a chain of causes that are kept: the SDK names each place where it looked.
 const MAX_CAUSES_LENGTH: usize = 600;
 /// Links of a chain of causes that are kept.
 const MAX_CAUSES: usize = 6;
@@ -32,7 +33,7 @@ pub struct ElbError {
     /// AWS's error code, or where AWS gave none: `Timeout`, `Unreachable`, `NoCredentials`,
     /// `NoRegion`, `InvalidResponse`, `InvalidRequest`.
     pub code: String,
-    /// What AWS says, at most 300 characters, or the SDK, at most 600.
+    /// What AWS says, at most 300 bytes, or the SDK, at most 600.
     pub message: String,
 }
 
@@ -236,11 +237,11 @@ pub(super) fn causes(error: &dyn Error) -> String {
     let safe = text.split("\\n").next().unwrap_or("");
     let lines: Vec<&str> = safe.lines().map(str::trim).collect();
     let line = lines.join("; ").replace(":; ", ": ");
-    line.chars().take(MAX_CAUSES_LENGTH).collect()
+    cut(&line, MAX_CAUSES_LENGTH).to_owned()
 }
 
 /// The first line of a foreign text, cut.
 fn bounded(text: &str, length: usize) -> String {
     let line = text.trim().lines().next().unwrap_or("");
-    line.chars().take(length).collect()
+    cut(line, length).to_owned()
 }

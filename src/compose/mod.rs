@@ -50,8 +50,11 @@ pub use election::Election;
 
 /// A stalled loop ends the process, a while after `/livez` has begun to say so.
 const STALL_ENDS_AFTER: Duration = Duration::from_secs(15).saturating_add(STALLED_AFTER);
-/// Connections of the admin listener.
-const ADMIN_CONNECTIONS: usize = 64;
+/// Connections of the admin listener: many more than the kubelet and scrapers have, so that a flood of new
+/// ones has to be quicker than a probe's answer.
+const ADMIN_CONNECTIONS: usize = 256;
+/// How long the admin listener waits for a byte. The kubelet sends its request at once.
+const ADMIN_IDLE: Duration = Duration::from_secs(10);
 
 /// What the product is put together from: clients, clocks, seeds and settings.
 pub struct Parts {
@@ -160,6 +163,8 @@ impl Product {
         let router = admin::router(self.health.clone(), self.metrics.clone());
         let limits = listener::Limits {
             connections: ADMIN_CONNECTIONS,
+            keep_alive: false,
+            idle: ADMIN_IDLE,
             ..listener::Limits::default()
         };
         Arc::new(Edge::http(router, limits, self.metrics.clone()))

@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use targetgate_core::names::ObjectKey;
+use targetgate_core::text::cut;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::debug;
@@ -66,7 +67,7 @@ impl Events {
         let event = Event {
             type_: EventType::Warning,
             reason: reason.to_owned(),
-            note: Some(cut_to_bytes(note, MAX_NOTE)),
+            note: Some(cut(note, MAX_NOTE).to_owned()),
             action: action.to_owned(),
             secondary: None,
         };
@@ -93,14 +94,6 @@ impl About {
             ..ObjectReference::default()
         }
     }
-}
-
-fn cut_to_bytes(text: &str, bytes: usize) -> String {
-    let mut end = text.len().min(bytes);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text[..end].to_owned()
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@
 use std::error::Error;
 use std::time::Duration;
 
+use targetgate_core::text::cut;
+
 pub mod decode;
 pub mod events;
 pub mod lease;
@@ -19,7 +21,7 @@ pub mod watch;
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Our name as a field manager and a reporter of Events.
 pub(crate) const MANAGER: &str = "targetgate";
-/// Characters of an error's text that are kept.
+/// Bytes of an error's text that are kept: chosen, a line that a terminal shows whole.
 const MAX_WHY: usize = 400;
 
 /// What went wrong in a call of the API server, in one line.
@@ -28,7 +30,9 @@ const MAX_WHY: usize = 400;
 /// each part stands here once.
 pub(crate) fn why(error: &kube::Error) -> String {
     let mut text = match error {
-        kube::Error::Api(status) => return cut(&format!("{} ({})", status.message, status.code)),
+        kube::Error::Api(status) => {
+            return cut(&format!("{} ({})", status.message, status.code), MAX_WHY).to_owned();
+        }
         other => other.to_string(),
     };
     let mut source = error.source();
@@ -39,9 +43,5 @@ pub(crate) fn why(error: &kube::Error) -> String {
         }
         source = cause.source();
     }
-    cut(&text)
-}
-
-fn cut(text: &str) -> String {
-    text.chars().take(MAX_WHY).collect()
+    cut(&text, MAX_WHY).to_owned()
 }

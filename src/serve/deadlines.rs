@@ -8,36 +8,100 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// How long a peer may take.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadlines {
-    /// From a request head's first byte to its last; `None` where heads cannot be told apart (HTTP/2).
-    pub(super) head: Option<Duration>,
+    /// From a request head's first byte to its last.
+    pub(super) head: Duration,
     /// Without a byte from the peer.
     pub(super) idle: Duration,
     /// For the peer to take what was written.
     pub(super) write: Duration,
 }
 
+/// How many connections of a listener have carried an answered request.
+pub(super) type Answered = Arc<AtomicUsize>;
+
 /// What the service knows of a connection and the stream does not: whether a request is being
-/// answered. Odd numbers mean that one is.
-#[derive(Debug, Default)]
+/// answered, and whether one ever was.
+#[derive(Debug)]
 pub(super) struct Turns {
+    /// Odd numbers mean that a request is being answered.
     turn: AtomicU64,
     slow_head: AtomicBool,
+    accepted: Instant,
+    /// Milliseconds from `accepted` to the end of the last answer, and one; 0 before there was one.
+    answered: AtomicU64,
+    all_answered: Answered,
+    leave: Notify,
+}
+
+/// What is known of a connection where one has to end, those that end first first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Standing {
+    /// It has not yet carried an answered request.
+    Unanswered,
+    /// It rests since its last answer.
+    Idle(Instant),
+    /// It has carried an answered request, and the next is being answered.
+    Busy,
 }
 
 impl Turns {
-    /// A head is whole, or its answer is: the other side's turn.
-    pub(super) fn next(&self) {
+    /// Of a connection that was just accepted; `all_answered` counts those of its listener.
+    pub(super) fn new(all_answered: &Answered) -> Self {
+        Self {
+            turn: AtomicU64::new(0),
+            slow_head: AtomicBool::new(false),
+            accepted: Instant::now(),
+            answered: AtomicU64::new(0),
+            all_answered: all_answered.clone(),
+            leave: Notify::new(),
+        }
+    }
+
+    /// A head is whole: it is ours to answer.
+    pub(super) fn begin(&self) {
         self.turn.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The answer is whole. A refusal is none.
+    pub(super) fn end(&self, answered: bool) {
+        if answered {
+            // An u64 holds the milliseconds of half a billion years.
+            let after = u64::try_from(self.accepted.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
+            if self.answered.swap(after + 1, Ordering::Relaxed) == 0 {
+                self.all_answered.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        self.turn.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What it is where a connection has to end.
+    pub(super) fn standing(&self) -> Standing {
+        match self.answered.load(Ordering::Relaxed) {
+            0 => Standing::Unanswered,
+            _ if is_odd(self.now()) => Standing::Busy,
+            after => Standing::Idle(self.accepted + Duration::from_millis(after)),
+        }
+    }
+
+    /// Tells the connection to end: at once where it rests, otherwise after its answer.
+    pub(super) fn leave(&self) {
+        self.leave.notify_one();
+    }
+
+    /// Returns once the connection is told to end.
+    pub(super) async fn told_to_leave(&self) {
+        self.leave.notified().await;
     }
 
     /// Whether the connection was ended because a head did not come to its end in time.
@@ -48,6 +112,18 @@ impl Turns {
     fn now(&self) -> u64 {
         self.turn.load(Ordering::Relaxed)
     }
+}
+
+impl Drop for Turns {
+    fn drop(&mut self) {
+        if *self.answered.get_mut() > 0 {
+            self.all_answered.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn is_odd(turn: u64) -> bool {
+    !turn.is_multiple_of(2)
 }
 
 /// A stream whose reads and writes fail with `TimedOut` once a deadline has passed.
@@ -79,7 +155,7 @@ impl<IO> Timed<IO> {
         let turn = self.turns.now();
         self.last_read = Instant::now();
         let known = self.head.is_some_and(|(of, _)| of == turn);
-        if turn.is_multiple_of(2) && !known {
+        if !is_odd(turn) && !known {
             self.head = Some((turn, self.last_read));
         }
     }
@@ -88,9 +164,9 @@ impl<IO> Timed<IO> {
     fn read_deadline(&self) -> (Instant, bool) {
         let idle = self.last_read + self.deadlines.idle;
         let began = self.head.filter(|(turn, _)| *turn == self.turns.now());
-        match (began, self.deadlines.head) {
-            (Some((_, began)), Some(head)) => (began + head, true),
-            _ => (idle, false),
+        match began {
+            Some((_, began)) => (began + self.deadlines.head, true),
+            None => (idle, false),
         }
     }
 

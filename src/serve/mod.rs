@@ -15,7 +15,7 @@ pub enum Phase {
     /// Serving.
     Serving,
     /// The process is to end, but clients do not know yet: new connections are still taken, and every
-    /// HTTP/1 answer says `Connection: close`. Closing an idle connection at once would race with a
+    /// answer says `Connection: close`. Closing an idle connection at once would race with a
     /// review that is just being sent on it, and that pod would slip through.
     Lingering,
     /// No new connections; idle ones are closed, and what is in flight is answered.

@@ -166,6 +166,26 @@ impl Process {
         line(&mut self.log, message).await
     }
 
+    /// Ends it, and returns every line that no test has read yet.
+    pub(crate) async fn whole_log(&mut self) -> Vec<String> {
+        self.signal("TERM");
+        assert_eq!(self.exit_code().await, 0);
+        let mut lines = vec![];
+        while let Some(line) = self.log.recv().await {
+            lines.push(line);
+        }
+        lines
+    }
+
+    /// The most memory that it has had at once, in bytes.
+    pub(crate) fn peak_memory(&self) -> usize {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kilobytes = peak.unwrap().trim().trim_end_matches(" kB");
+        kilobytes.parse::<usize>().unwrap() * 1024
+    }
+
     /// Sends it a signal, by name.
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill")
@@ -193,6 +213,11 @@ impl Process {
     /// A connection to the HTTPS listener, without TLS.
     pub(crate) async fn tcp(&self) -> TcpStream {
         TcpStream::connect(self.listen).await.unwrap()
+    }
+
+    /// A connection to the admin listener.
+    pub(crate) async fn admin_tcp(&self) -> TcpStream {
+        TcpStream::connect(self.admin).await.unwrap()
     }
 
     /// A connection to the HTTPS listener that trusts the CA of now.

@@ -183,6 +183,7 @@ async fn a_bad_review_with_a_uid_is_allowed_with_a_warning(
 #[case::the_request_is_a_text(changed(|r| r["request"] = json!(SECRET)))]
 #[case::no_uid(changed(|r| drop(r["request"].as_object_mut().unwrap().remove("uid"))))]
 #[case::an_empty_uid(changed(|r| r["request"]["uid"] = json!("")))]
+#[case::a_uid_that_is_too_long(changed(|r| r["request"]["uid"] = json!("u".repeat(129))))]
 #[case::the_uid_is_a_number(changed(|r| r["request"]["uid"] = json!(5)))]
 #[case::nothing_but_depth("[".repeat(10_000))]
 #[tokio::test]

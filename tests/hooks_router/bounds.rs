@@ -1,10 +1,11 @@
 //! Size, time, number and memory are bounded; past the bounds a pod is still allowed.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use futures::stream;
+use futures::{StreamExt as _, stream};
 use serde_json::json;
 use targetgate::admission::{POD_PATH, VALIDATE_BINDING_PATH};
 
@@ -104,6 +105,30 @@ async fn past_the_memory_for_bodies_a_pod_is_allowed_with_a_warning() {
     overloaded(&answer(&fixture.post(POD_PATH, large()).await));
     let small = fixture.pod(&review(pod())).await;
     assert_eq!(small["auditAnnotations"]["decision"], "Injected");
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_memory_is_short_the_slowest_body_is_refused_and_a_quick_one_is_decided() {
+    use tower::ServiceExt as _;
+
+    let mut fixture = Fixture::default();
+    fixture.limits.bodies = 300_000;
+    let router = fixture.router();
+    let post = |body| {
+        let request = http::Request::post(POD_PATH).header("content-type", "application/json");
+        router.clone().oneshot(request.body(body).unwrap())
+    };
+    let piece = stream::iter([Ok::<_, Infallible>(Bytes::from(vec![b' '; 100_000]))]);
+    let held_back = Body::from_stream(piece.chain(stream::pending()));
+    let held_back = tokio::spawn(post(held_back));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+
+    let annotations = json!({ "text": "x".repeat(100_000) });
+    let quick = review(pod_with("/metadata", "annotations", annotations)).to_string();
+    post(chunked(quick.as_bytes())).await.unwrap();
+    fixture.assert_measured(r#"targetgate_admissions_total{hook="pod",reason="Injected"} 1"#);
+    assert_eq!(held_back.await.unwrap().unwrap().status(), 503);
+    fixture.assert_measured(r#"targetgate_refusals_total{cause="SlowestBody"} 1"#);
 }
 
 #[tokio::test]

@@ -110,9 +110,8 @@ fn of_review<'a, O>(
     review: Review<'a, O, IgnoredAny>,
     decide: impl FnOnce(&Request<'a, O, IgnoredAny>) -> Answer,
 ) -> Result<Reply, Refusal> {
-    let request = review.request.filter(|request| !request.uid.is_empty());
-    let Some(request) = request else {
-        let problem = "it has no request with a uid".to_owned();
+    let Some(request) = review.request.filter(Request::has_uid) else {
+        let problem = review::without_uid();
         return Err(Refusal::NoReview { problem });
     };
     let answer = if review.kind != review::KIND || review.api_version != review::API_VERSION {
@@ -130,8 +129,8 @@ fn of_review<'a, O>(
         audited(Reason::NotPodCreate)
     };
     Ok(Reply {
+        namespace: request.logged_namespace().to_owned(),
         uid: request.uid.into_owned(),
-        namespace: request.namespace.into_owned(),
         answer,
     })
 }

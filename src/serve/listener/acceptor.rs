@@ -46,7 +46,8 @@ fn config(
         .with_protocol_versions(&VERSIONS)?
         .with_client_cert_verifier(clients)
         .with_cert_resolver(resolver);
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // kube-apiserver speaks nothing else to a Service, and a stream of HTTP/2 has no deadline of its own.
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)

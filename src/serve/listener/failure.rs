@@ -1,13 +1,10 @@
-//! Why connections do not become TLS, and how often that is said.
+//! Why connections do not become TLS.
 
-use std::collections::HashMap;
 use std::io;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use rustls::{AlertDescription as Alert, CertificateError};
 use thiserror::Error;
-use tokio::time::Instant;
 
 use crate::serve::clients::NotNamed;
 
@@ -22,7 +19,9 @@ pub(super) enum TlsFailure {
     Closed,
     #[error("it refuses our certificate; does the webhook's caBundle hold the CA that signed it?")]
     CertificateRefused(#[source] io::Error),
-    #[error("it shares no TLS version, cipher or key exchange with us")]
+    #[error(
+        "it shares no TLS version, cipher, key exchange or protocol with us, which is http/1.1"
+    )]
     Incompatible(#[source] io::Error),
     #[error(
         "it shows no client certificate; kube-apiserver shows one where the file of its \
@@ -51,7 +50,9 @@ impl TlsFailure {
                 // Its CA has our CA's name and another key.
                 | Alert::DecryptError,
             )) => Self::CertificateRefused(error),
-            Some(rustls::Error::PeerIncompatible(_)) => Self::Incompatible(error),
+            Some(rustls::Error::PeerIncompatible(_) | rustls::Error::NoApplicationProtocol) => {
+                Self::Incompatible(error)
+            }
             Some(rustls::Error::NoCertificatesPresented) => Self::NoClientCertificate,
             Some(rustls::Error::InvalidCertificate(why)) => match not_named(why) {
                 Some(why) => Self::ClientNotNamed(why),
@@ -104,55 +105,4 @@ pub(super) fn is_close(kind: io::ErrorKind) -> bool {
         kind,
         BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
     )
-}
-
-/// A cause is said so often at most.
-pub(super) const SAID_EVERY: Duration = Duration::from_secs(60);
-
-/// Decides what is said aloud: whoever can connect can fail as often as he likes, and must not fill the
-/// log. It holds as many entries as there are causes.
-#[derive(Debug, Default)]
-pub(super) struct Said(Mutex<HashMap<&'static str, Last>>);
-
-#[derive(Debug)]
-struct Last {
-    at: Instant,
-    unsaid: u64,
-}
-
-impl Said {
-    /// Whether this cause is to be said now; then how often it came unsaid since it was said last.
-    pub(super) fn now(&self, cause: &'static str) -> Option<u64> {
-        let mut said = self.0.lock();
-        let now = Instant::now();
-        match said.get_mut(cause) {
-            Some(last) if now < last.at + SAID_EVERY => {
-                last.unsaid += 1;
-                None
-            }
-            _ => {
-                let last = said.insert(cause, Last { at: now, unsaid: 0 });
-                Some(last.map_or(0, |last| last.unsaid))
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::time::advance;
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn each_cause_is_said_once_a_minute_with_how_often_it_came_meanwhile() {
-        let said = Said::default();
-        assert_eq!(said.now("Other"), Some(0));
-        assert_eq!((said.now("Other"), said.now("Other")), (None, None));
-        assert_eq!(said.now("Timeout"), Some(0));
-        advance(SAID_EVERY - Duration::from_millis(1)).await;
-        assert_eq!(said.now("Other"), None);
-        advance(Duration::from_millis(1)).await;
-        assert_eq!((said.now("Other"), said.now("Other")), (Some(3), None));
-    }
 }

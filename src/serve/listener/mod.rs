@@ -5,41 +5,39 @@ use std::error::Error;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response, Version};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tower::Service as _;
 use tracing::{debug, info, warn};
 
 use crate::metrics::Metrics;
-use crate::serve::deadlines::{Deadlines, Timed, Turns};
-use crate::serve::listener::failure::{Said, TlsFailure, is_close};
+use crate::serve::deadlines::{Answered, Deadlines, Timed, Turns};
+use crate::serve::listener::connections::{Connections, Ended, spare};
+use crate::serve::listener::failure::{TlsFailure, is_close};
 use crate::serve::{Phase, PhaseReceiver, reached};
+use crate::telemetry::LogThrottle;
 
 pub use crate::serve::listener::acceptor::{mutual_tls, tls};
 
 mod acceptor;
+mod connections;
 mod failure;
 
 /// Bytes of one request's head, and of what is read of a body at a time.
 const READ_BUFFER: usize = 64 * 1024;
-/// Requests at once on one HTTP/2 connection.
-const STREAMS: u32 = 100;
-/// A silent HTTP/2 peer is asked whether it is there, and for how long its answer is awaited.
-const PING: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(20));
 /// Rest after an accept that failed for want of something, such as file descriptors.
 const ACCEPT_REST: Duration = Duration::from_millis(200);
 /// What Go's HTTPS server says to a client that speaks plain HTTP.
@@ -50,11 +48,13 @@ const PLAIN_HTTP: &[u8] =
 /// The bounds of an [`Edge`].
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections at once; further ones wait in the socket's backlog.
+    /// Connections at once; for a further one another ends.
     pub connections: usize,
+    /// Whether a connection may carry another request after an answer.
+    pub keep_alive: bool,
     /// For the whole TLS handshake.
     pub handshake: Duration,
-    /// From the first byte of a request's head to its last (HTTP/1).
+    /// From the first byte of a request's head to its last.
     pub head: Duration,
     /// Without a byte from the peer. client-go keeps idle connections for 90 s: ours must live
     /// longer, or a review is sent on a connection that is just being closed.
@@ -69,6 +69,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 2048,
+            keep_alive: true,
             handshake: Duration::from_secs(5),
             head: Duration::from_secs(10),
             idle: Duration::from_secs(200),
@@ -84,7 +85,8 @@ pub struct Edge {
     tls: Option<TlsAcceptor>,
     limits: Limits,
     metrics: Arc<Metrics>,
-    said: Said,
+    said: LogThrottle,
+    answered: Answered,
 }
 
 impl Edge {
@@ -103,33 +105,33 @@ impl Edge {
             tls: None,
             limits,
             metrics,
-            said: Said::default(),
+            said: LogThrottle::default(),
+            answered: Answered::default(),
         }
     }
 
     /// Accepts until [`Phase::Closing`], then returns once every connection has ended, at the latest
     /// after [`Limits::drain`].
     pub async fn serve(self: Arc<Self>, listener: TcpListener, mut phases: PhaseReceiver) {
-        let places = Arc::new(Semaphore::new(self.limits.connections));
-        let mut connections = JoinSet::new();
+        let mut connections = Connections::new(self.limits.connections);
         let watched = phases.clone();
         let mut closing = pin!(reached(&mut phases, Phase::Closing));
         loop {
             tokio::select! {
                 biased;
                 () = &mut closing => break,
-                Some(_) = connections.join_next() => {}
-                (stream, place) = accept(&listener, &places) => {
-                    let (edge, phases) = (self.clone(), watched.clone());
-                    connections.spawn(async move {
-                        edge.accepted(stream, phases).await;
-                        drop(place);
-                    });
+                Some(()) = connections.next_end() => {}
+                stream = self.accept(&listener) => {
+                    if self.has_room(&mut connections) {
+                        let turns = Arc::new(Turns::new(&self.answered));
+                        let accepted = self.clone().accepted(stream, turns.clone(), watched.clone());
+                        connections.start(turns, accepted);
+                    }
                 }
             }
         }
         drop(listener);
-        let all_ended = async { while connections.join_next().await.is_some() {} };
+        let all_ended = async { while connections.next_end().await.is_some() {} };
         if timeout(self.limits.drain, all_ended).await.is_err() {
             warn!(
                 connections = connections.len(),
@@ -138,7 +140,58 @@ impl Edge {
         }
     }
 
-    async fn accepted(&self, stream: TcpStream, phases: PhaseReceiver) {
+    /// Whether there is a place for a new connection, now that another may have ended for it.
+    fn has_room(&self, connections: &mut Connections) -> bool {
+        let Some(ended) = connections.make_room() else {
+            return true;
+        };
+        let (listener, state) = (self.listener(), ended.as_str());
+        self.metrics.connection_ended(listener, state);
+        let places = self.limits.connections;
+        match self.said.now(state) {
+            Some(unsaid) => warn!(
+                listener,
+                state, places, unsaid, "all places are taken: a connection was ended for a new one"
+            ),
+            None => debug!(listener, state, "connection ended for a new one"),
+        }
+        ended != Ended::New
+    }
+
+    /// Which listener this is, as a label.
+    fn listener(&self) -> &'static str {
+        match self.tls {
+            Some(_) => "https",
+            None => "http",
+        }
+    }
+
+    /// The next connection.
+    async fn accept(&self, listener: &TcpListener) -> TcpStream {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => return stream,
+                // That client has gone again.
+                Err(error) if is_close(error.kind()) => {}
+                Err(error) => {
+                    if let Some(unsaid) = self.said.now("Accept") {
+                        warn!(
+                            source = &error as &dyn Error,
+                            unsaid, "cannot accept a connection; trying again"
+                        );
+                    }
+                    sleep(ACCEPT_REST).await;
+                }
+            }
+        }
+    }
+
+    async fn accepted(
+        self: Arc<Self>,
+        stream: TcpStream,
+        turns: Arc<Turns>,
+        phases: PhaseReceiver,
+    ) {
         // Without it small answers may wait for the peer's acknowledgement of earlier ones.
         let _ = stream.set_nodelay(true);
         let deadline = Instant::now() + self.limits.handshake;
@@ -146,7 +199,7 @@ impl Edge {
             self.tls_failed(&TlsFailure::PlainHttp);
             refuse_plain_http(stream, deadline).await;
         } else {
-            self.connection_by(stream, phases, deadline).await;
+            self.connection_by(stream, turns, phases, deadline).await;
         }
     }
 
@@ -157,25 +210,25 @@ impl Edge {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let deadline = Instant::now() + self.limits.handshake;
-        self.connection_by(stream, phases, deadline).await;
+        let turns = Arc::new(Turns::new(&self.answered));
+        self.connection_by(stream, turns, phases, deadline).await;
     }
 
-    async fn connection_by<IO>(&self, stream: IO, phases: PhaseReceiver, handshake: Instant)
-    where
+    async fn connection_by<IO>(
+        &self,
+        stream: IO,
+        turns: Arc<Turns>,
+        phases: PhaseReceiver,
+        handshake: Instant,
+    ) where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Some(acceptor) = &self.tls else {
-            return self.requests(stream, Protocol::Http1, phases).await;
+            return self.requests(stream, turns, phases).await;
         };
         let accepting = acceptor.accept(stream).into_fallible();
         match timeout_at(handshake, accepting).await {
-            Ok(Ok(stream)) => {
-                let protocol = match stream.get_ref().1.alpn_protocol() {
-                    Some(b"h2") => Protocol::Http2,
-                    _ => Protocol::Http1,
-                };
-                self.requests(stream, protocol, phases).await;
-            }
+            Ok(Ok(stream)) => self.requests(stream, turns, phases).await,
             Ok(Err((error, mut stream))) => {
                 let failure = TlsFailure::of(error);
                 self.tls_failed(&failure);
@@ -202,32 +255,28 @@ impl Edge {
         }
     }
 
-    async fn requests<IO>(&self, stream: IO, protocol: Protocol, phases: PhaseReceiver)
+    async fn requests<IO>(&self, stream: IO, turns: Arc<Turns>, phases: PhaseReceiver)
     where
         IO: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let turns = Arc::new(Turns::default());
         let deadlines = Deadlines {
-            head: (protocol == Protocol::Http1).then_some(self.limits.head),
+            head: self.limits.head,
             idle: self.limits.idle,
             write: self.limits.write,
         };
-        let service = service_fn(|request| {
-            answer(self.router.clone(), request, turns.clone(), phases.clone())
-        });
         let stream = TokioIo::new(Timed::new(stream, deadlines, turns.clone()));
-        let builder = protocol.builder();
-        let mut connection = pin!(builder.serve_connection(stream, service));
+        let service = service_fn(|request| self.answer(request, &turns, &phases));
+        let connection = http1::Builder::new()
+            .header_read_timeout(None)
+            .max_buf_size(READ_BUFFER)
+            .keep_alive(self.limits.keep_alive)
+            .serve_connection(stream, service);
+        let mut connection = pin!(connection);
         let mut phase = phases.clone();
-        // An HTTP/2 client is told which requests count, so it can be told at once.
-        let goodbye = match protocol {
-            Protocol::Http1 => Phase::Closing,
-            Protocol::Http2 => Phase::Lingering,
-        };
         let ended = tokio::select! {
             biased;
             ended = connection.as_mut() => ended,
-            () = reached(&mut phase, goodbye) => {
+            () = goodbye(&mut phase, &turns) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
@@ -242,83 +291,40 @@ impl Edge {
                 );
             }
         } else if let Err(error) = ended {
-            debug!(source = error.as_ref(), "connection ended early");
+            debug!(source = &error as &dyn Error, "connection ended early");
         }
+    }
+
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        turns: &Turns,
+        phases: &PhaseReceiver,
+    ) -> Result<Response<Body>, Infallible> {
+        turns.begin();
+        let mut response = self.router.clone().call(request.map(Body::new)).await?;
+        if *phases.borrow() >= Phase::Lingering || self.is_crowded() {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+        turns.end(response.status().is_success());
+        Ok(response)
+    }
+
+    /// Whether so many connections have carried an answered request that few places are left for new
+    /// ones. Then each ends with its next answer: closing those that rest would race with a review that
+    /// is just being sent.
+    fn is_crowded(&self) -> bool {
+        let places = self.limits.connections;
+        self.answered.load(Ordering::Relaxed) >= places - spare(places)
     }
 }
 
-/// Which HTTP a connection speaks, as agreed by ALPN.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Protocol {
-    Http1,
-    Http2,
-}
-
-impl Protocol {
-    fn builder(self) -> Builder<TokioExecutor> {
-        let mut builder = Builder::new(TokioExecutor::new());
-        match self {
-            Self::Http1 => {
-                builder
-                    .http1()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(None)
-                    .max_buf_size(READ_BUFFER);
-                builder.http1_only()
-            }
-            Self::Http2 => {
-                builder
-                    .http2()
-                    .timer(TokioTimer::new())
-                    .max_concurrent_streams(STREAMS)
-                    .keep_alive_interval(PING.0)
-                    .keep_alive_timeout(PING.1);
-                builder.http2_only()
-            }
-        }
-    }
-}
-
-async fn answer(
-    mut router: Router,
-    request: Request<Incoming>,
-    turns: Arc<Turns>,
-    phases: PhaseReceiver,
-) -> Result<Response<Body>, Infallible> {
-    turns.next();
-    let version = request.version();
-    let mut response = router.call(request.map(Body::new)).await?;
-    if version <= Version::HTTP_11 && *phases.borrow() >= Phase::Lingering {
-        let close = HeaderValue::from_static("close");
-        response.headers_mut().insert(CONNECTION, close);
-    }
-    turns.next();
-    Ok(response)
-}
-
-/// The next connection, once there is a place for it.
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> (TcpStream, OwnedSemaphorePermit) {
-    let place = match places.clone().acquire_owned().await {
-        Ok(place) => place,
-        // The semaphore is never closed.
-        Err(_) => std::future::pending().await,
-    };
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => return (stream, place),
-            // That client has gone again.
-            Err(error) if is_close(error.kind()) => {}
-            Err(error) => {
-                warn!(
-                    source = &error as &dyn Error,
-                    "cannot accept a connection; trying again"
-                );
-                sleep(ACCEPT_REST).await;
-            }
-        }
+/// Returns once a connection is to take no more requests.
+async fn goodbye(phases: &mut PhaseReceiver, turns: &Turns) {
+    tokio::select! {
+        () = reached(phases, Phase::Closing) => {}
+        () = turns.told_to_leave() => {}
     }
 }
 

@@ -14,6 +14,7 @@ use crate::commands::certs;
 use crate::serve::{PhaseSender, phases};
 
 mod clients;
+mod places;
 mod suites;
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -243,34 +244,38 @@ async fn a_handshake_that_does_not_come_is_not_awaited_for_ever() {
 }
 
 #[tokio::test]
-async fn http_1_and_2_are_served_within_tls() {
+async fn whoever_offers_http_1_1_or_nothing_is_served_within_tls() {
     let (ca, tls) = acceptor();
-    for (offered, agreed) in [(&b"http/1.1"[..], &b"http/1.1"[..]), (b"h2", b"h2")] {
+    let http = &b"http/1.1"[..];
+    for (offered, agreed) in [
+        (&[][..], None),
+        (&[http], Some(http)),
+        (&[b"h2", http], Some(http)),
+    ] {
         let served = serve(Some(tls.clone()));
-        let connector = connector(ca.clone(), &[offered]);
-        let stream = connector
+        let connector = connector(ca.clone(), offered);
+        let mut stream = connector
             .connect(name("localhost"), served.peer)
             .await
             .unwrap();
-        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(agreed));
-        let io = TokioIo::new(stream);
-        let request = Request::get("https://localhost/")
-            .body(Body::empty())
-            .unwrap();
-        let status = if agreed == b"h2" {
-            let exec = TokioExecutor::new();
-            let (mut sender, connection) = hyper::client::conn::http2::handshake(exec, io)
-                .await
-                .unwrap();
-            tokio::spawn(connection);
-            sender.send_request(request).await.unwrap().status()
-        } else {
-            let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
-            tokio::spawn(connection);
-            sender.send_request(request).await.unwrap().status()
-        };
-        assert_eq!(status, 200);
+        assert_eq!(stream.get_ref().1.alpn_protocol(), agreed);
+        stream.write_all(GET).await.unwrap();
+        read_until(&mut stream, "here").await;
     }
+}
+
+#[tokio::test]
+async fn a_client_that_offers_http_2_only_hears_an_alert_and_is_counted() {
+    let (ca, tls) = acceptor();
+    let served = serve(Some(tls));
+    let connector = connector(ca, &[b"h2"]);
+    let error = connector.connect(name("localhost"), served.peer).await;
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("NoApplicationProtocol"), "{error}");
+    served.connection.await.unwrap();
+    let text = served.metrics.encode();
+    let counted = r#"tls_failures_total{cause="Incompatible"} 1"#;
+    assert!(text.contains(counted), "{text}");
 }
 
 #[tokio::test]
@@ -328,24 +333,6 @@ async fn plain_http_on_the_https_port_is_told_so() {
         answer.ends_with("client sent an HTTP request to an HTTPS server\n"),
         "{answer}"
     );
-}
-
-#[tokio::test]
-async fn past_the_bound_a_connection_waits_until_another_has_ended() {
-    let limits = Limits {
-        connections: 1,
-        ..Limits::default()
-    };
-    let (address, _phase, _edge) = listen(limits).await;
-    let holder = TcpStream::connect(address).await.unwrap();
-    let mut waiting = TcpStream::connect(address).await.unwrap();
-    waiting.write_all(GET).await.unwrap();
-    let mut answer = pin!(read_to_end(&mut waiting));
-    let early = timeout(Duration::from_millis(200), &mut answer).await;
-    assert!(early.is_err(), "answered while the only place was taken");
-    drop(holder);
-    let answer = timeout(LONG, answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.0 400"), "{answer}");
 }
 
 #[tokio::test]

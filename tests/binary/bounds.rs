@@ -1,0 +1,174 @@
+//! What whoever reaches a port can take from the others: places, memory, the log.
+
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use rstest::rstest;
+use targetgate::serve::listener::Limits;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
+
+use crate::process::{CLOSE, Process, SMALL, rest, review, status};
+use crate::waiting::DEADLINE;
+
+/// The kubelet's `timeoutSeconds` where a probe names none, and what a review may take meanwhile.
+const AT_ONCE: Duration = Duration::from_secs(1);
+/// The shipped pod hook's `timeoutSeconds`: then kube-apiserver goes on without an answer.
+const HOOK_TIMEOUT: Duration = Duration::from_secs(2);
+/// The longest body that is read.
+const LONGEST: usize = 7 << 20;
+const MIB: usize = 1 << 20;
+
+/// So many of these, made a few at a time.
+async fn many<T>(count: usize, make: impl AsyncFn() -> T) -> Vec<T> {
+    let made = futures::stream::iter(0..count).map(|_| make());
+    made.buffer_unordered(16).collect().await
+}
+
+#[rstest]
+#[tokio::test]
+async fn silent_connections_keep_no_probe_out(#[values(200, 600)] silent: usize) {
+    let process = Process::ready().await;
+    let _silent = many(silent, async || process.admin_tcp().await).await;
+    for path in ["/livez", "/readyz", "/metrics"] {
+        let answer = timeout(AT_ONCE, process.admin(path)).await;
+        assert_eq!(answer.expect("no answer within the second").0, 200);
+    }
+}
+
+/// A client that holds a place.
+enum Holder {
+    Silent { _stream: TcpStream },
+    Idle { _stream: Box<TlsStream<TcpStream>> },
+}
+
+impl Holder {
+    async fn silent(process: &Process) -> Self {
+        Self::Silent {
+            _stream: process.tcp().await,
+        }
+    }
+
+    /// With its handshake done.
+    async fn idle(process: &Process) -> Self {
+        Self::Idle {
+            _stream: Box::new(process.tls().await.unwrap()),
+        }
+    }
+
+    /// With a review answered.
+    async fn answered(process: &Process) -> Self {
+        let mut stream = process.tls().await.unwrap();
+        stream.write_all(&review(SMALL, "")).await.unwrap();
+        let mut start = [0; 12];
+        stream.read_exact(&mut start).await.unwrap();
+        assert_eq!(&start, b"HTTP/1.1 200");
+        Self::Idle {
+            _stream: Box::new(stream),
+        }
+    }
+}
+
+#[rstest]
+// More than there are places: some of these have no handshake in time, and end by themselves.
+#[case::silent(500, async |process: &Process| Holder::silent(process).await)]
+#[case::idle_after_the_handshake(0, async |process: &Process| Holder::idle(process).await)]
+#[case::at_rest_after_a_review(0, async |process: &Process| Holder::answered(process).await)]
+#[tokio::test]
+async fn a_full_house_keeps_no_review_out(
+    #[case] more: usize,
+    #[case] hold: impl AsyncFn(&Process) -> Holder,
+) {
+    let process = Process::ready().await;
+    let holders = Limits::default().connections + more;
+    let _holders = many(holders, async || hold(&process).await).await;
+    for _ in 0..3 {
+        let answer = timeout(HOOK_TIMEOUT, process.answer(&review(SMALL, CLOSE))).await;
+        let answer = answer.expect("no answer within the hook's timeout");
+        assert_eq!(status(&answer), 200, "{answer}");
+    }
+}
+
+/// A review of a pod that is about as long as this by an annotation.
+fn review_of(length: usize) -> Vec<u8> {
+    let small = std::str::from_utf8(SMALL).unwrap();
+    let text = "x".repeat(length - SMALL.len() - 100);
+    let before = r#""creationTimestamp":null,"#;
+    assert!(small.contains(before));
+    let annotated = format!(r#"{before}"annotations":{{"text":"{text}"}},"#);
+    review(small.replacen(before, &annotated, 1).as_bytes(), "")
+}
+
+/// Sends all of a body but its end, unless it is answered before.
+async fn held_back(process: &Process) -> TlsStream<TcpStream> {
+    let whole = review_of(LONGEST);
+    let mut stream = process.tls().await.unwrap();
+    // It may be refused meanwhile, or wait for room that it does not get.
+    let sending = stream.write_all(&whole[..whole.len() - 16]);
+    let _ = timeout(Duration::from_secs(3), sending).await;
+    let _ = stream.flush().await;
+    stream
+}
+
+#[tokio::test]
+async fn bodies_that_are_held_back_take_neither_the_memory_nor_the_room_of_a_review() {
+    let process = Process::ready().await;
+    let legal = review_of(3 * MIB);
+    let holding = futures::future::join_all((0..40).map(|_| held_back(&process)));
+    let (_held, mut stream) = tokio::join!(holding, async { process.tls().await.unwrap() });
+
+    let answering = async {
+        stream.write_all(&legal).await.unwrap();
+        let mut start = vec![];
+        while !start.ends_with(b"\"decision\":\"NoBinding\"") {
+            start.push(stream.read_u8().await.expect("the answer is another"));
+        }
+    };
+    let answered = timeout(AT_ONCE, answering).await;
+    answered.expect("not decided within the second");
+
+    let peak = process.peak_memory();
+    assert!(peak < 128 * MIB, "{} MiB", peak / MIB);
+    let (_, metrics) = process.admin("/metrics").await;
+    let ended = r#"targetgate_refusals_total{cause="SlowestBody"} "#;
+    assert!(metrics.contains(ended), "{metrics}");
+}
+
+#[tokio::test]
+async fn wrong_requests_cannot_fill_the_log() {
+    let mut process = Process::ready().await;
+    let mut requests = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(500);
+    requests.extend_from_slice(&review(SMALL, CLOSE));
+    let (mut reader, mut writer) = tokio::io::split(process.tls().await.unwrap());
+    let (sent, answers) = tokio::join!(writer.write_all(&requests), rest(&mut reader));
+    sent.unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 404").count(), 500);
+    let lines = process.whole_log().await;
+    let refused = lines.iter().filter(|line| line.contains("refused"));
+    assert_eq!(refused.count(), 1, "{lines:#?}");
+}
+
+#[tokio::test]
+async fn a_review_cannot_write_a_long_line() {
+    let mut process = Process::ready().await;
+    let long = "x".repeat(3 * MIB);
+    let text = std::str::from_utf8(SMALL).unwrap();
+    let uid = "705ab4f5-6393-11e8-b7cc-42010a800002";
+    assert!(text.contains(uid) && text.contains(r#""namespace":"shop""#));
+    let of_long_uid = text.replace(uid, &long);
+    let namespace = format!(r#""namespace":"{long}""#);
+    let of_long_namespace = text.replace(r#""namespace":"shop""#, &namespace);
+    // Without an object it is answered with a warning, which is logged.
+    for text in [of_long_uid, of_long_namespace] {
+        let text = text.replacen(r#""object":{"#, r#""object":null,"x":{"#, 1);
+        timeout(DEADLINE, process.answer(&review(text.as_bytes(), CLOSE)))
+            .await
+            .unwrap();
+    }
+    for line in process.whole_log().await {
+        let start: String = line.chars().take(200).collect();
+        assert!(line.len() < 4096, "{} bytes: {start}", line.len());
+    }
+}
