@@ -321,7 +321,11 @@ impl Wiring {
     fn reviews(&self) -> Router {
         let parts = &self.parts;
         let (cache, groups) = (parts.cache.clone(), self.groups.clone());
-        let reviewer = BindingReviewer::new(cache, groups, parts.vpc_id.clone());
+        let describe = Box::new(move |query, deadline| {
+            let groups = groups.clone();
+            async move { groups.describe(&query, deadline).await }.boxed()
+        });
+        let reviewer = BindingReviewer::new(cache, describe, parts.vpc_id.clone());
         admission::router(Hooks {
             cache: parts.cache.clone(),
             policy: parts.policy.clone(),

@@ -9,6 +9,8 @@ type Law = &'static [(&'static str, &'static [&'static str])];
 
 const CORE: Law = &[
     ("names", &[]),
+    ("backoff", &[]),
+    ("text", &[]),
     ("reason", &[]),
     ("version", &[]),
     ("client_names", &[]),
@@ -22,7 +24,7 @@ const CORE: Law = &[
     (
         "gates",
         &[
-            "index", "model", "names", "patch", "reason", "selector", "version",
+            "backoff", "index", "model", "names", "patch", "reason", "selector", "version",
         ],
     ),
     ("lease", &["version"]),
@@ -38,10 +40,13 @@ const SERVICE: Law = &[
     ("files", &["metrics"]),
     ("telemetry", &["args"]),
     ("state", &[]),
-    ("admission", &["files", "metrics", "state"]),
+    ("admission", &["files", "metrics", "state", "telemetry"]),
     ("aws", &["clock", "metrics"]),
     ("kubernetes", &["clock", "metrics", "state"]),
-    ("serve", &["clock", "files", "metrics", "pki", "state"]),
+    (
+        "serve",
+        &["clock", "files", "metrics", "pki", "state", "telemetry"],
+    ),
     (
         "controllers",
         &[

@@ -8,7 +8,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
 use futures::future::BoxFuture;
 use json_patch::{Patch, PatchOperation};
 use serde_json::value::RawValue;
@@ -25,7 +24,6 @@ use tokio::time::{Instant, timeout_at};
 use crate::admission::answer::Answer;
 use crate::admission::binding::allowed::Allowed;
 use crate::admission::review::Request;
-use crate::aws::target_groups::TargetGroups;
 use crate::state::cache::Cache;
 use targetgate_core::elb::query::{DescribeError, GroupQuery, GroupSelector};
 
@@ -51,13 +49,15 @@ fn audited(mut answer: Answer) -> Answer {
     answer
 }
 
-type Described = Result<Arc<TargetGroup>, DescribeError>;
-type Describe = dyn Fn(GroupQuery, Instant) -> BoxFuture<'static, Described> + Send + Sync;
+/// What a target group is like, or why nobody can say.
+pub type Described = Result<Arc<TargetGroup>, DescribeError>;
+/// Asks AWS what a target group is like, until a deadline: the port behind which AWS is.
+pub type Describe = Box<dyn Fn(GroupQuery, Instant) -> BoxFuture<'static, Described> + Send + Sync>;
 
 /// Answers the reviews of bindings.
 pub struct BindingReviewer {
     cache: Arc<Cache>,
-    describe: Box<Describe>,
+    describe: Describe,
     vpc_id: Option<Arc<str>>,
     allowed: Option<Arc<Allowed>>,
 }
@@ -69,18 +69,13 @@ impl fmt::Debug for BindingReviewer {
 }
 
 impl BindingReviewer {
-    /// A reviewer that knows the cluster by `cache` and the target groups by `groups`, whose
-    /// [`TargetGroups::run`] must run.
+    /// A reviewer that knows the cluster by `cache`, and asks about target groups by `describe`.
     ///
     /// `vpc_id` is the cluster's own VPC, where it is known.
-    pub fn new(cache: Arc<Cache>, groups: TargetGroups, vpc_id: Option<Arc<str>>) -> Self {
-        let describe = move |query, deadline| {
-            let groups = groups.clone();
-            async move { groups.describe(&query, deadline).await }.boxed()
-        };
+    pub fn new(cache: Arc<Cache>, describe: Describe, vpc_id: Option<Arc<str>>) -> Self {
         Self {
             cache,
-            describe: Box::new(describe),
+            describe,
             vpc_id,
             allowed: None,
         }

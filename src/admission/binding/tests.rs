@@ -1,6 +1,7 @@
 use std::future::{pending, ready};
 use std::sync::Mutex;
 
+use futures::FutureExt as _;
 use proptest::prelude::*;
 use rstest::rstest;
 use serde_json::{Value, json};
