@@ -97,7 +97,7 @@ docs: fetch ## Write anew the pages that are written from the code
 
 .PHONY: readme
 readme: fetch ## Write anew what README.md shows of the programs' output
-	UPDATE_README=1 cargo test --offline --locked --test docs the_readme_shows
+	UPDATE_DOCS=1 cargo test --offline --locked --test docs the_readme_shows
 
 .PHONY: image-binary
 image-binary: fetch ## Build the static program of the image, and run it in an empty root (minutes)

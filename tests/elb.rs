@@ -15,14 +15,14 @@ use aws_sdk_elasticloadbalancingv2::config::{Credentials, SharedCredentialsProvi
 use aws_smithy_async::rt::sleep::TokioSleep;
 use http::StatusCode;
 use targetgate::aws::budget::Budget;
-use targetgate::aws::client::{ArnsOrNames, ElbClient, Timeouts};
+use targetgate::aws::client::{ElbClient, Timeouts};
 use targetgate::aws::error::ElbErrorKind;
 use targetgate::aws::target_groups::TargetGroups;
 use targetgate::metrics::Metrics;
 use targetgate_core::elb::buckets::Wish;
 use targetgate_core::elb::query::{DescribeError, GroupQuery, GroupSelector};
 use targetgate_core::model::{IpFamily, TargetHealth, TargetState};
-use targetgate_core::names::{Group, Quota};
+use targetgate_core::names::{GroupKey, Quota};
 use targetgate_sandbox::elb::check::{CheckOutcome, ScriptedProbe};
 use targetgate_sandbox::elb::faults::On;
 use targetgate_sandbox::elb::{Elb, Health, LoadBalancerKind, Options, State, TargetGroupSpec};
@@ -60,12 +60,12 @@ impl Edge {
     }
 
     /// A group behind a load balancer.
-    fn group(&self, name: &str) -> Group {
+    fn group(&self, name: &str) -> GroupKey {
         let arn = self.aws.create_target_group(TargetGroupSpec::http(name));
         let kind = LoadBalancerKind::Application;
         let balancer = self.aws.create_load_balancer(name, kind, &[]);
         self.aws.add_listener(&balancer, &[(&arn, 1)]).unwrap();
-        Group {
+        GroupKey {
             arn: arn.parse().unwrap(),
             role: None,
         }
@@ -108,11 +108,8 @@ fn only(healths: &[TargetHealth]) -> (TargetState, &str) {
     (health.state, &health.reason)
 }
 
-fn by_arn(group: &Group) -> GroupQuery {
-    GroupQuery {
-        selector: GroupSelector::Arn(group.arn.clone()),
-        role: None,
-    }
+fn by_arn(group: &GroupKey) -> GroupQuery {
+    GroupQuery::from(group)
 }
 
 fn by_name(name: &str) -> GroupQuery {
@@ -221,10 +218,10 @@ async fn a_throttled_call_slows_down_its_own_account_only() {
     assert_eq!(edge.budget.all_throttled(), throttled);
     let elsewhere = Quota::of_role(None, "us-east-1");
     assert!(edge.budget.try_take_for_loop(&elsewhere, ANY).is_ok());
-    let name = ArnsOrNames::Names(vec!["web".to_owned()]);
+    let name = [GroupSelector::Name("web".to_owned())];
     let region = Some("us-east-1");
     edge.client
-        .target_groups(region, None, name)
+        .target_groups(region, None, &name)
         .await
         .unwrap_err();
     assert!(edge.budget.all_throttled().contains(&elsewhere));

@@ -318,10 +318,10 @@ impl Quota {
     }
 }
 
-/// A target group and whose credentials ask about it: what one call is about.
+/// A target group by its ARN, and whose credentials ask about it: groups are polled, counted and
+/// learned about by this key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Group {
-    /// The group.
+pub struct GroupKey {
     pub arn: TargetGroupArn,
     /// The role to assume, where a binding names one.
     pub role: Option<AssumedRole>,

@@ -12,10 +12,11 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_types::body::SdkBody;
 use targetgate::aws::budget::Budget;
-use targetgate::aws::client::{ArnsOrNames, ElbClient, Timeouts};
+use targetgate::aws::client::{ElbClient, Timeouts};
 use targetgate::aws::error::ElbError;
 use targetgate::metrics::Metrics;
-use targetgate_core::names::Group;
+use targetgate_core::elb::query::GroupSelector;
+use targetgate_core::names::GroupKey;
 use tokio::runtime::{Builder, Runtime};
 
 const REGION: &str = "eu-west-1";
@@ -46,8 +47,8 @@ pub fn holds(bytes: &[u8]) {
                 bytes,
                 b"DescribeTargetHealthResponse",
             );
-            let arns = ArnsOrNames::Arns(vec![aws.group.arn.clone()]);
-            let groups = aws.client.target_groups(None, None, arns);
+            let arns = [GroupSelector::Arn(aws.group.arn.clone())];
+            let groups = aws.client.target_groups(None, None, &arns);
             let groups = aws.runtime.block_on(groups);
             judge(
                 groups.map(drop),
@@ -76,7 +77,7 @@ fn judge(answer: Result<(), ElbError>, status: u16, bytes: &[u8], root: &[u8]) {
 struct Aws {
     runtime: Runtime,
     client: ElbClient,
-    group: Group,
+    group: GroupKey,
     reply: Reply,
 }
 
@@ -98,7 +99,7 @@ impl Aws {
         Self {
             runtime: runtime.expect("it needs no socket and no thread"),
             client: ElbClient::new(config, Timeouts::default(), budget, metrics),
-            group: Group {
+            group: GroupKey {
                 arn: ARN.parse().expect("it is one"),
                 role: None,
             },

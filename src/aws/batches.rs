@@ -14,7 +14,6 @@ use targetgate_core::names::{AssumedRole, Quota};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::aws::client::ArnsOrNames;
 use crate::aws::error::{ElbError, ElbErrorKind};
 
 /// Ids that `DescribeTargetGroups` is asked about in one call.
@@ -63,28 +62,10 @@ impl Batch {
         self.lane.role.as_ref()
     }
 
-    /// What to ask about.
-    pub(super) fn ids(&self) -> ArnsOrNames {
-        let selectors = self.queries.iter().map(|query| &query.selector);
-        if self.lane.names {
-            ArnsOrNames::Names(
-                selectors
-                    .filter_map(|selector| match selector {
-                        GroupSelector::Name(name) => Some(name.clone()),
-                        GroupSelector::Arn(_) => None,
-                    })
-                    .collect(),
-            )
-        } else {
-            ArnsOrNames::Arns(
-                selectors
-                    .filter_map(|selector| match selector {
-                        GroupSelector::Arn(arn) => Some(arn.clone()),
-                        GroupSelector::Name(_) => None,
-                    })
-                    .collect(),
-            )
-        }
+    /// What to ask about: all ARNs or all names, as the lane has it.
+    pub(super) fn selectors(&self) -> Vec<GroupSelector> {
+        let queries = self.queries.iter();
+        queries.map(|query| query.selector.clone()).collect()
     }
 }
 

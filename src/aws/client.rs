@@ -17,8 +17,9 @@ use parking_lot::Mutex;
 use sdk::config::SharedCredentialsProvider;
 use sdk::error::{ProvideErrorMetadata, SdkError};
 use sdk::types::{TargetDescription, TargetHealthDescription, TargetHealthStateEnum};
+use targetgate_core::elb::query::GroupSelector;
 use targetgate_core::model::{IpFamily, TargetGroup, TargetHealth, TargetState};
-use targetgate_core::names::{AssumedRole, Group, Quota, TargetGroupArn};
+use targetgate_core::names::{AssumedRole, GroupKey, Quota, TargetGroupArn};
 use tokio::time::{Instant, timeout};
 
 use crate::aws::budget::Budget;
@@ -51,15 +52,6 @@ impl Default for Timeouts {
             target_groups: Duration::from_secs(3),
         }
     }
-}
-
-/// The ids of one `DescribeTargetGroups`: all ARNs or all names, at most 20.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ArnsOrNames {
-    /// `TargetGroupArns`.
-    Arns(Vec<TargetGroupArn>),
-    /// `Names`.
-    Names(Vec<String>),
 }
 
 /// Calls the ELBv2 API; cheap to clone.
@@ -128,7 +120,7 @@ impl ElbClient {
     /// Whatever kept the answer away, as an [`ElbError`] about the group's ARN.
     pub async fn target_health(
         &self,
-        group: &Group,
+        group: &GroupKey,
         targets: &[(IpAddr, u16)],
     ) -> Result<Vec<TargetHealth>, ElbError> {
         const ACTION: &str = "DescribeTargetHealth";
@@ -152,7 +144,8 @@ impl ElbClient {
 
     /// The groups of these ARNs or names, in the order of AWS's answer.
     ///
-    /// `region` defaults to [`Self::default_region`]. AWS fails the whole call when one id is wrong.
+    /// The selectors are all ARNs or all names, at most 20, as one call takes them. `region` defaults
+    /// to [`Self::default_region`]. AWS fails the whole call when one id is wrong.
     ///
     /// # Errors
     /// Whatever kept the answer away, as an [`ElbError`] about the ids.
@@ -160,17 +153,25 @@ impl ElbClient {
         &self,
         region: Option<&str>,
         role: Option<&AssumedRole>,
-        by: ArnsOrNames,
+        selectors: &[GroupSelector],
     ) -> Result<Vec<TargetGroup>, ElbError> {
         const ACTION: &str = "DescribeTargetGroups";
-        let about = by.summary();
+        // A call without ids would describe every group of the account.
+        let Some((first, others)) = selectors.split_first() else {
+            return Ok(Vec::new());
+        };
+        let about = summary(first, others.len());
         let Some(region) = region.or_else(|| self.default_region()) else {
             return Err(ElbError::no_region(ACTION, about));
         };
-        let quota = by.quota(region, role);
-        let (arns, names) = match by {
-            ArnsOrNames::Arns(arns) => (Some(arns.iter().map(ToString::to_string).collect()), None),
-            ArnsOrNames::Names(names) => (None, Some(names)),
+        let quota = first.quota(role, region);
+        let ids = selectors
+            .iter()
+            .map(|selector| selector.as_str().to_owned());
+        let ids = Some(ids.collect());
+        let (arns, names) = match first {
+            GroupSelector::Arn(_) => (ids, None),
+            GroupSelector::Name(_) => (None, ids),
         };
         let call = async {
             let client = self.client(region, role).await;
@@ -264,27 +265,11 @@ impl Inner {
     }
 }
 
-impl ArnsOrNames {
-    /// Of which account and Region the call is.
-    fn quota(&self, region: &str, role: Option<&AssumedRole>) -> Quota {
-        match self {
-            Self::Arns(arns) => arns.first().map(Quota::of),
-            Self::Names(_) => None,
-        }
-        .unwrap_or_else(|| Quota::of_role(role, region))
-    }
-
-    /// The one id, or the first and how many more.
-    fn summary(&self) -> String {
-        let (first, count) = match self {
-            Self::Arns(arns) => (arns.first().map(TargetGroupArn::as_str), arns.len()),
-            Self::Names(names) => (names.first().map(String::as_str), names.len()),
-        };
-        match (first, count) {
-            (Some(first), 1) => first.to_owned(),
-            (Some(first), _) => format!("{first} and {} more", count - 1),
-            (None, _) => "no target group".to_owned(),
-        }
+/// The one id, or the first and how many more.
+fn summary(first: &GroupSelector, more: usize) -> String {
+    match more {
+        0 => first.as_str().to_owned(),
+        _ => format!("{} and {more} more", first.as_str()),
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use targetgate_core::elb::query::GroupQuery;
 use targetgate_core::gates::machine::Tracker;
 use targetgate_core::gates::machine::action::{
     Action, CallFailure, Change, GateId, LiveRead, Settings, Write, WriteOutcome,
@@ -18,7 +19,7 @@ use targetgate_core::gates::machine::action::{
 use targetgate_core::gates::requirements;
 use targetgate_core::index::Index;
 use targetgate_core::model::TargetHealth;
-use targetgate_core::names::{BindingApi, Group, ObjectKey};
+use targetgate_core::names::{BindingApi, GroupKey, ObjectKey};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
@@ -37,7 +38,6 @@ use crate::metrics::Metrics;
 use crate::state::cache::{Cache, Watched};
 use crate::state::leadership::Leadership;
 use targetgate_core::elb::buckets::Wish;
-use targetgate_core::elb::query::{GroupQuery, GroupSelector};
 
 /// The loop shows that it lives at least this often, also when nothing happens.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -73,10 +73,10 @@ pub struct Loop {
 
 /// How something that the loop started has ended.
 enum Done {
-    Answered(Group, Instant, Result<Vec<TargetHealth>, ElbError>),
+    Answered(GroupKey, Instant, Result<Vec<TargetHealth>, ElbError>),
     Written(Write, WriteOutcome),
     Confirmed(GateId, Option<LiveRead>),
-    Proven(Group, Option<Duration>),
+    Proven(GroupKey, Option<Duration>),
     Told,
 }
 
@@ -164,7 +164,7 @@ impl Loop {
             Ok(())
         });
         for call in started.calls {
-            if let Some(found) = self.groups.known(&query(&call.group)) {
+            if let Some(found) = self.groups.known(&GroupQuery::from(&call.group)) {
                 tracker.note_checks(&call.group, found.proving_time());
             }
             let elb = self.elb.clone();
@@ -295,7 +295,7 @@ impl Loop {
         }
     }
 
-    async fn report_missing_group(&self, group: &Group, binding: (ObjectKey, BindingApi)) {
+    async fn report_missing_group(&self, group: &GroupKey, binding: (ObjectKey, BindingApi)) {
         let (object, api) = binding;
         let about = About {
             kind: Watched::Bindings(api),
@@ -313,9 +313,13 @@ impl Loop {
     }
 
     /// Health check interval times healthy threshold.
-    async fn proving_time(&self, group: &Group) -> Option<Duration> {
+    async fn proving_time(&self, group: &GroupKey) -> Option<Duration> {
         let deadline = clock::monotonic() + PROVING_DEADLINE;
-        match self.groups.describe(&query(group), deadline.into()).await {
+        match self
+            .groups
+            .describe(&GroupQuery::from(group), deadline.into())
+            .await
+        {
             Ok(found) => Some(found.proving_time()),
             Err(error) => {
                 warn!(group = %group.arn, %error, "a gate on a used address waits to be proven");
@@ -374,13 +378,5 @@ impl Loop {
         let age = containers_ready.map(|ready| (self.now)().duration_since(ready));
         age.and_then(|age| Duration::try_from(age).ok())
             .unwrap_or_default()
-    }
-}
-
-/// What to ask `DescribeTargetGroups` about a group.
-fn query(group: &Group) -> GroupQuery {
-    GroupQuery {
-        selector: GroupSelector::Arn(group.arn.clone()),
-        role: group.role.clone(),
     }
 }

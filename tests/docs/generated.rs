@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use targetgate::metrics::{Described, Metrics};
+use targetgate_core::binding::validate::{RULES, Rule};
 use targetgate_core::reason::Reason;
 
 #[test]
@@ -41,6 +42,29 @@ fn the_page_of_metrics_is_what_is_served() {
              Port 8080 serves them at `/metrics`, as OpenMetrics. Every label value comes from a bounded set.\n\n\
              <!-- Written from the code by `make docs`. -->\n\n\
              | metric | type | what it is |\n| --- | --- | --- |\n{rows}"
+        ),
+    );
+}
+
+#[test]
+fn the_page_of_binding_rules_is_what_the_code_checks() {
+    let row = |rule: &Rule| {
+        let (name, on, field) = (rule.name, rule.on, rule.field);
+        let (demands, consequence) = (rule.demands, rule.consequence());
+        format!("| `{name}` | {on} | `{field}` | {demands} | {consequence} |\n")
+    };
+    let rows: String = RULES.iter().map(row).collect();
+    is(
+        "docs/binding-rules.md",
+        &format!(
+            "# Rules of bindings\n\n\
+             The validating hook checks a `TargetGroupBinding` of `elbv2.k8s.aws` against these rules. A denial \
+             lists every rule that the binding breaks, in this order, each with its field. A rule about AWS \
+             passes where AWS does not answer, and the API server's client is warned. An UPDATE that leaves \
+             `spec` as it was is allowed whatever the binding says.\n\n\
+             <!-- Written from core/src/binding/validate/rules.rs by `make docs`. -->\n\n\
+             | rule | on | field | what it says of the field | a binding that breaks it is |\n\
+             | --- | --- | --- | --- | --- |\n{rows}"
         ),
     );
 }

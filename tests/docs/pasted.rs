@@ -9,7 +9,7 @@ use super::{root, texts};
 
 const PAGE: &str = "README.md";
 /// Set to anything, it has README.md written anew.
-const UPDATE: &str = "UPDATE_README";
+const UPDATE: &str = "UPDATE_DOCS";
 /// The width at which the page shows help: the most that the program wraps at.
 const COLUMNS: &str = "100";
 /// How the demo's delays are scaled where `make demo` is given no other scale.

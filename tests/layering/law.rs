@@ -18,8 +18,8 @@ const CORE: Law = &[
     ("object", &["model", "names"]),
     ("selector", &["model"]),
     ("patch", &[]),
-    ("binding", &["model", "names", "object", "patch"]),
     ("elb", &["model", "names"]),
+    ("binding", &["elb", "model", "names", "object", "patch"]),
     ("index", &["model", "names", "reason", "selector"]),
     (
         "gates",

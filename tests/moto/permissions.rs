@@ -8,9 +8,10 @@
 use aws_credential_types::Credentials;
 use rstest::rstest;
 use serde_json::{Value, json};
-use targetgate::aws::client::{ArnsOrNames, ElbClient};
+use targetgate::aws::client::ElbClient;
 use targetgate::aws::error::{ElbError, ElbErrorKind};
-use targetgate_core::names::{AssumedRole, Group};
+use targetgate_core::elb::query::GroupSelector;
+use targetgate_core::names::{AssumedRole, GroupKey};
 use targetgate_sandbox::moto::Moto;
 use tokio::sync::OnceCell;
 
@@ -103,8 +104,8 @@ fn shipped_without(action: &str) -> String {
     policy.to_string()
 }
 
-fn group(arn: &str, role: Option<(&str, Option<&str>)>) -> Group {
-    Group {
+fn group(arn: &str, role: Option<(&str, Option<&str>)>) -> GroupKey {
+    GroupKey {
         arn: arn.parse().unwrap(),
         role: role.map(|(arn, external_id)| AssumedRole {
             arn: arn.into(),
@@ -114,9 +115,9 @@ fn group(arn: &str, role: Option<(&str, Option<&str>)>) -> Group {
 }
 
 /// What becomes of each of the two calls.
-async fn both_calls(client: &ElbClient, group: &Group) -> [(&'static str, Option<ElbError>); 2] {
-    let by = ArnsOrNames::Arns(vec![group.arn.clone()]);
-    let groups = client.target_groups(None, group.role.as_ref(), by).await;
+async fn both_calls(client: &ElbClient, group: &GroupKey) -> [(&'static str, Option<ElbError>); 2] {
+    let by = [GroupSelector::Arn(group.arn.clone())];
+    let groups = client.target_groups(None, group.role.as_ref(), &by).await;
     let health = client.target_health(group, &[]).await;
     [(GROUPS, groups.err()), (HEALTH, health.err())]
 }

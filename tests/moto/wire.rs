@@ -12,12 +12,12 @@ use form_urlencoded::Serializer;
 use rstest::{Context, rstest};
 use sdk::types::{ProtocolEnum, TargetDescription, TargetGroupIpAddressTypeEnum, TargetTypeEnum};
 use targetgate::aws::budget::Budget;
-use targetgate::aws::client::{ArnsOrNames, ElbClient};
+use targetgate::aws::client::ElbClient;
 use targetgate::aws::error::ElbErrorKind;
 use targetgate::aws::target_groups::TargetGroups;
 use targetgate_core::elb::query::{DescribeError, GroupQuery, GroupSelector};
 use targetgate_core::model::{IpFamily, TargetState};
-use targetgate_core::names::Group;
+use targetgate_core::names::GroupKey;
 use targetgate_sandbox::elb::{Elb, Options};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -69,7 +69,7 @@ impl Aws {
     }
 
     /// A new group of ip targets. Tests share moto, so each has names of its own.
-    async fn group(&self, name: &str, family: TargetGroupIpAddressTypeEnum) -> Group {
+    async fn group(&self, name: &str, family: TargetGroupIpAddressTypeEnum) -> GroupKey {
         let made = self
             .sdk
             .create_target_group()
@@ -85,36 +85,36 @@ impl Aws {
             .await
             .unwrap();
         let arn = made.target_groups()[0].target_group_arn().unwrap();
-        Group {
+        GroupKey {
             arn: arn.parse().unwrap(),
             role: None,
         }
     }
 
-    async fn ipv4_group(&self, name: &str) -> Group {
+    async fn ipv4_group(&self, name: &str) -> GroupKey {
         self.group(name, TargetGroupIpAddressTypeEnum::Ipv4).await
     }
 
-    async fn register(&self, group: &Group, ip: &str, port: i32) {
+    async fn register(&self, group: &GroupKey, ip: &str, port: i32) {
         let registering = self.sdk.register_targets();
         let registering = registering.target_group_arn(group.arn.as_str());
         registering.targets(target(ip, port)).send().await.unwrap();
     }
 
-    async fn deregister(&self, group: &Group, ip: &str, port: i32) {
+    async fn deregister(&self, group: &GroupKey, ip: &str, port: i32) {
         let leaving = self.sdk.deregister_targets();
         let leaving = leaving.target_group_arn(group.arn.as_str());
         leaving.targets(target(ip, port)).send().await.unwrap();
     }
 
-    async fn delete(&self, group: &Group) {
+    async fn delete(&self, group: &GroupKey) {
         let deleting = self.sdk.delete_target_group();
         let deleting = deleting.target_group_arn(group.arn.as_str());
         deleting.send().await.unwrap();
     }
 
     /// The targets of a group, whatever their health.
-    async fn targets(&self, group: &Group) -> BTreeSet<String> {
+    async fn targets(&self, group: &GroupKey) -> BTreeSet<String> {
         let healths = self.client.target_health(group, &[]).await.unwrap();
         let targets = healths.iter().map(|health| health.target);
         targets
@@ -127,12 +127,15 @@ fn target(ip: &str, port: i32) -> TargetDescription {
     TargetDescription::builder().id(ip).port(port).build()
 }
 
-fn arns<'a>(groups: impl IntoIterator<Item = &'a Group>) -> ArnsOrNames {
-    ArnsOrNames::Arns(groups.into_iter().map(|group| group.arn.clone()).collect())
+fn arns<'a>(groups: impl IntoIterator<Item = &'a GroupKey>) -> Vec<GroupSelector> {
+    let arns = groups.into_iter().map(|group| group.arn.clone());
+    arns.map(GroupSelector::Arn).collect()
 }
 
-fn names<const N: usize>(names: [&str; N]) -> ArnsOrNames {
-    ArnsOrNames::Names(names.map(str::to_owned).to_vec())
+fn names<const N: usize>(names: [&str; N]) -> Vec<GroupSelector> {
+    names
+        .map(|name| GroupSelector::Name(name.to_owned()))
+        .to_vec()
 }
 
 #[rstest]
@@ -142,10 +145,10 @@ async fn a_group_is_described_by_arn_and_by_name(
 ) {
     let aws = Aws::new(double).await;
     let made = aws.ipv4_group("described").await;
-    let by_arn = aws.client.target_groups(None, None, arns([&made])).await;
+    let by_arn = aws.client.target_groups(None, None, &arns([&made])).await;
     let by_name = aws
         .client
-        .target_groups(None, None, names(["described"]))
+        .target_groups(None, None, &names(["described"]))
         .await;
     let [group] = &by_arn.unwrap()[..] else {
         panic!("one group is expected");
@@ -173,7 +176,7 @@ async fn as_many_groups_as_one_call_may_name_come_in_one_answer(
     }
     let groups = aws
         .client
-        .target_groups(None, None, arns(&made))
+        .target_groups(None, None, &arns(&made))
         .await
         .unwrap();
     let found: BTreeSet<_> = groups.iter().map(|group| group.arn.as_str()).collect();
@@ -193,7 +196,7 @@ async fn one_absent_group_fails_a_whole_call(
     for asked in [arns([&here, &gone]), names(["here", "gone"])] {
         let error = aws
             .client
-            .target_groups(None, None, asked)
+            .target_groups(None, None, &asked)
             .await
             .unwrap_err();
         assert_eq!(error.code(), "TargetGroupNotFound");
@@ -216,16 +219,12 @@ async fn shared_descriptions_fail_for_the_absent_group_alone(
     let budget = Budget::new(10.0, 10.0, 40, Default::default());
     let groups = TargetGroups::new(aws.client.clone(), budget, 1);
     tokio::spawn(groups.clone().run());
-    let query = |group: &Group| GroupQuery {
-        selector: GroupSelector::Arn(group.arn.clone()),
-        role: None,
-    };
     let by_name = GroupQuery {
         selector: GroupSelector::Name("shared".to_owned()),
         role: None,
     };
     let deadline = Instant::now() + PATIENCE;
-    let (here, gone) = (query(&here), query(&gone));
+    let (here, gone) = (GroupQuery::from(&here), GroupQuery::from(&gone));
     let (found, missing, named) = tokio::join!(
         groups.describe(&here, deadline),
         groups.describe(&gone, deadline),
@@ -268,7 +267,7 @@ async fn an_ipv6_group_says_so_and_gives_its_targets_addresses(
 ) {
     let aws = Aws::new(double).await;
     let group = aws.group("six", TargetGroupIpAddressTypeEnum::Ipv6).await;
-    let described = aws.client.target_groups(None, None, arns([&group])).await;
+    let described = aws.client.target_groups(None, None, &arns([&group])).await;
     assert_eq!(described.unwrap()[0].family, IpFamily::V6);
     aws.register(&group, "fd00::1", 8080).await;
     assert_eq!(

@@ -1,25 +1,37 @@
-//! Which target groups the bindings of a namespace may name (contract 4, last row).
+//! Which target groups the bindings of a namespace may name (contract 4).
 //!
-//! Whoever may create a binding may otherwise register pods in any target group of the account. The
-//! list is a file of the operator's, in YAML:
-//!
-//! ```yaml
-//! - name: payments
-//!   namespaces: [payments, payments-*]
-//!   targetGroupARNs: ["arn:aws:elasticloadbalancing:eu-west-1:111122223333:targetgroup/payments-*"]
-//! ```
-//!
-//! In namespaces and ARNs a `*` stands for any text, `/` and `:` included. What no rule lets pass is denied.
+//! Without the list, a user that may create bindings in one namespace can register pods in any
+//! target group of the account.
 
 use serde::Deserialize;
 use thiserror::Error;
 
 use crate::names::TargetGroupArn;
 
-/// Rules that a denial names.
+/// Rules that a denial names; chosen so that the message stays short.
 const MAX_NAMED: usize = 5;
 
-/// Who may bind what.
+/// The operator's list of rules, each of which lets some namespaces bind some target groups. A group
+/// that no rule lets pass is denied.
+///
+/// The file is YAML. In namespaces and ARNs a `*` stands for any text, `/` and `:` included.
+///
+/// ```
+/// use targetgate_core::binding::allow_list::AllowList;
+///
+/// let list = AllowList::parse(
+///     "
+/// - name: payments
+///   namespaces: [payments, payments-*]
+///   targetGroupARNs: ['arn:aws:elasticloadbalancing:eu-west-1:111122223333:targetgroup/pay-*']
+/// ",
+/// )?;
+/// let group = "arn:aws:elasticloadbalancing:eu-west-1:111122223333:targetgroup/pay-web/0123456789abcdef";
+/// let group = group.parse().unwrap();
+/// assert!(list.check("payments-eu", &group).is_ok());
+/// assert!(list.check("shop", &group).is_err());
+/// # Ok::<(), targetgate_core::binding::allow_list::AllowListError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct AllowList {
@@ -35,41 +47,39 @@ struct Rule {
     arns: Vec<Pattern>,
 }
 
-/// A text in which `*` stands for any text.
+/// A text in which each `*` stands for any text.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 struct Pattern(String);
 
-/// Why a file is no list.
+/// Why a file cannot be read as a list.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum AllowListError {
-    /// It is not YAML, or not of that shape.
     #[error("not a list of rules, each with name, namespaces and targetGroupARNs: {0}")]
     Shape(String),
-    /// There is nothing in it.
+    /// An empty file is more likely still being written than meant to deny everything.
     #[error("empty: write [] where no target group may be bound")]
     Empty,
-    /// A rule could never let anything pass, which nobody means.
+    /// The rule of this name can never let anything pass, which is hardly meant.
     #[error("rule {0:?} has no name, no namespace or no ARN: fill it in, or delete the rule")]
     Hollow(String),
 }
 
-/// A target group that a namespace may not bind.
+/// Why a namespace may not bind a target group.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outside {
-    /// The rules that are about the namespace, at most [`MAX_NAMED`].
+pub struct NotAllowed {
+    /// The rules about the namespace, at most [`MAX_NAMED`]: their groups may be bound instead.
     rules: Vec<String>,
 }
 
 impl AllowList {
-    /// Reads a list.
+    /// Reads a list, all of it or nothing: a part would deny or allow what the list does not say.
     ///
     /// # Errors
-    /// What is wrong with it: a list that is read in part would deny or allow what it does not say.
+    /// [`AllowListError`], for the operator to read.
     pub fn parse(yaml: &str) -> Result<Self, AllowListError> {
         let list: Option<Self> = serde_saphyr::from_str(yaml)
             .map_err(|error| AllowListError::Shape(error.to_string()))?;
-        // A file that is just being written is not meant to deny everything.
         let list = list.ok_or(AllowListError::Empty)?;
         let hollow = |rule: &&Rule| {
             rule.name.is_empty() || rule.namespaces.is_empty() || rule.arns.is_empty()
@@ -83,22 +93,24 @@ impl AllowList {
     /// Whether a binding of this namespace may name this group.
     ///
     /// # Errors
-    /// Where it may not: which rules are about the namespace.
-    pub fn check(&self, namespace: &str, arn: &TargetGroupArn) -> Result<(), Outside> {
-        let about = |rule: &&Rule| rule.namespaces.iter().any(|n| n.matches(namespace));
-        let about = || self.rules.iter().filter(about);
+    /// [`NotAllowed`], which lists the rules about the namespace.
+    pub fn check(&self, namespace: &str, arn: &TargetGroupArn) -> Result<(), NotAllowed> {
+        let about = || {
+            let rules = self.rules.iter();
+            rules.filter(|rule| rule.namespaces.iter().any(|n| n.matches(namespace)))
+        };
         if about().any(|rule| rule.arns.iter().any(|a| a.matches(arn.as_str()))) {
             return Ok(());
         }
         let rules = about().take(MAX_NAMED).map(|rule| rule.name.clone());
-        Err(Outside {
+        Err(NotAllowed {
             rules: rules.collect(),
         })
     }
 }
 
-impl Outside {
-    /// The rest of a sentence that begins with the ARN.
+impl NotAllowed {
+    /// What a denial says, after the path of the field.
     pub fn message(&self, namespace: &str) -> String {
         let rules: Vec<String> = self.rules.iter().map(|name| format!("{name:?}")).collect();
         match rules.is_empty() {
@@ -116,7 +128,7 @@ impl Outside {
 impl Pattern {
     fn matches(&self, text: &str) -> bool {
         let mut parts = self.0.split('*');
-        // There is a first part, if an empty one, and only it must stand at the beginning.
+        // Only the first part is tied to the beginning; it is empty where the pattern begins with `*`.
         let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else {
             return false;
         };
@@ -124,6 +136,8 @@ impl Pattern {
         let Some(last) = parts.pop() else {
             return rest.is_empty();
         };
+        // The leftmost match of each part leaves the most text to the parts that follow, so there is
+        // no need to go back and try another.
         for part in parts {
             match rest.find(part) {
                 Some(at) => rest = &rest[at + part.len()..],
@@ -170,16 +184,16 @@ mod tests {
     #[test]
     fn a_denial_names_the_rules_about_the_namespace() {
         let list = AllowList::parse(LIST).unwrap();
-        let outside = list.check("payments", &arn("web")).unwrap_err();
+        let denied = list.check("payments", &arn("web")).unwrap_err();
         assert!(
-            outside
+            denied
                 .message("payments")
                 .contains(r#"by "payments", "everyone":"#)
         );
         let none = AllowList::parse("[]").unwrap();
-        let outside = none.check("shop", &arn("web")).unwrap_err();
+        let denied = none.check("shop", &arn("web")).unwrap_err();
         assert!(
-            outside
+            denied
                 .message("shop")
                 .starts_with("no rule of --allow-arns is about")
         );

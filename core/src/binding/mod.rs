@@ -2,5 +2,6 @@
 
 pub mod allow_list;
 pub mod defaults;
+pub mod field;
 pub mod spec;
 pub mod validate;

@@ -1,11 +1,11 @@
-//! Which target group is asked about, and why there may be no answer.
+//! Which target group AWS is asked to describe, and why there may be no answer.
 
 use thiserror::Error;
 
 use crate::model::TargetGroup;
-use crate::names::{AssumedRole, Quota, TargetGroupArn};
+use crate::names::{AssumedRole, GroupKey, Quota, TargetGroupArn};
 
-/// How a target group is named.
+/// A target group as a call identifies it; [`GroupKey`] is one whose ARN is known.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum GroupSelector {
     /// By ARN, which also names account and Region.
@@ -15,7 +15,23 @@ pub enum GroupSelector {
 }
 
 impl GroupSelector {
-    /// Whether `group` is the one that is meant.
+    /// The ARN or the name, as AWS is given it.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Arn(arn) => arn.as_str(),
+            Self::Name(name) => name,
+        }
+    }
+
+    /// The quota that a call with this selector counts against; a name is looked up in `region`.
+    pub fn quota(&self, role: Option<&AssumedRole>, region: &str) -> Quota {
+        match self {
+            Self::Arn(arn) => Quota::of(arn),
+            Self::Name(_) => Quota::of_role(role, region),
+        }
+    }
+
+    /// Whether it identifies `group`.
     pub fn is(&self, group: &TargetGroup) -> bool {
         match self {
             Self::Arn(arn) => *arn == group.arn,
@@ -24,21 +40,26 @@ impl GroupSelector {
     }
 }
 
-/// A target group, and as whom to ask about it.
+/// A target group, and whose credentials ask about it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupQuery {
-    /// Which group.
     pub selector: GroupSelector,
     /// The role to assume; `None` asks with the process's own credentials.
     pub role: Option<AssumedRole>,
 }
 
 impl GroupQuery {
-    /// Of which account and Region the call is; `home` is the SDK's own Region.
+    /// The quota that the call counts against; `home` is the SDK's own Region.
     pub fn quota(&self, home: &str) -> Quota {
-        match &self.selector {
-            GroupSelector::Arn(arn) => Quota::of(arn),
-            GroupSelector::Name(_) => Quota::of_role(self.role.as_ref(), home),
+        self.selector.quota(self.role.as_ref(), home)
+    }
+}
+
+impl From<&GroupKey> for GroupQuery {
+    fn from(group: &GroupKey) -> Self {
+        Self {
+            selector: GroupSelector::Arn(group.arn.clone()),
+            role: group.role.clone(),
         }
     }
 }
@@ -49,13 +70,13 @@ pub enum DescribeError {
     /// AWS says that there is no such group.
     #[error("the target group does not exist in this account and Region")]
     NotFound,
-    /// The caller's deadline came before AWS was asked or had answered.
+    /// The caller's deadline passed before AWS was asked or had answered.
     #[error("AWS has not answered in time")]
     TimedOut,
     /// The call failed, for good or up to the caller's deadline.
     #[error("{message}")]
     Failed {
-        /// As in AWS's answer, or `Overloaded` when too many callers wait already.
+        /// AWS's error code, or `Overloaded` when too many callers wait already.
         code: String,
         /// What was tried, why it failed and what to do.
         message: String,

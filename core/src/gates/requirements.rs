@@ -8,14 +8,14 @@ use crate::gates::absence::Absence;
 use crate::gates::condition;
 use crate::gates::target::{service_port, target};
 use crate::model::{Binding, Condition, Pod, Service, TargetType};
-use crate::names::{BindingApi, Group};
+use crate::names::{BindingApi, GroupKey};
 use crate::selector::selects;
 
 /// A question for ELB: is this target of this group healthy?
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetQuery {
     /// The group, and whose credentials ask.
-    pub group: Group,
+    pub group: GroupKey,
     /// The pod's address and port in it.
     pub target: (IpAddr, u16),
     /// Name and API group of the binding that wants to know.
@@ -97,7 +97,7 @@ fn look(pod: &Pod, binding: &Binding, service: Option<&Service>, outlook: &mut O
         }
         (Ok(_), None) => outlook.unknown = true,
         (Ok(target), Some(arn)) => outlook.asks.push(TargetQuery {
-            group: Group {
+            group: GroupKey {
                 arn: arn.clone(),
                 role: binding.role.clone(),
             },

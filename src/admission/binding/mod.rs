@@ -12,10 +12,10 @@ use futures::future::BoxFuture;
 use json_patch::{Patch, PatchOperation};
 use serde_json::value::RawValue;
 use targetgate_core::binding::defaults;
-use targetgate_core::binding::defaults::GroupRef;
 use targetgate_core::binding::spec::TargetGroupBindingSpec;
 use targetgate_core::binding::validate;
-use targetgate_core::binding::validate::{Allowance, Sharer, Subject, Told};
+use targetgate_core::binding::validate::{Allowance, GroupLookup, Sharer, Subject};
+use targetgate_core::elb::query::{DescribeError, GroupQuery, GroupSelector};
 use targetgate_core::model::{ServicePort, TargetGroup};
 use targetgate_core::names::{BindingApi, ObjectKey, TargetGroupArn};
 use targetgate_core::reason::Reason;
@@ -25,7 +25,6 @@ use crate::admission::answer::Answer;
 use crate::admission::binding::allowed::Allowed;
 use crate::admission::review::Request;
 use crate::state::cache::Cache;
-use targetgate_core::elb::query::{DescribeError, GroupQuery, GroupSelector};
 
 pub mod allowed;
 mod object;
@@ -101,17 +100,17 @@ impl BindingReviewer {
             Ok(spec) => spec,
             Err(error) => return denied(Reason::Malformed, error.to_string()),
         };
-        let group_ref = match defaults::group_ref(&spec) {
-            Ok(group_ref) => group_ref,
+        let query = match defaults::group_query(&spec) {
+            Ok(query) => query,
             Err(error) => return denied(Reason::Incomplete, error.to_string()),
         };
         let absent = defaults::left_to_aws(&spec);
         let group = if absent.is_empty() {
             None
         } else {
-            match self.group(&spec, &group_ref).await {
+            match self.group(&query).await {
                 Ok(group) => Some(group),
-                Err(error) => return underivable(&absent, &group_ref, &error),
+                Err(error) => return underivable(&absent, &query, &error),
             }
         };
         let ports = defaults::service_to_ask(&spec)
@@ -148,22 +147,20 @@ impl BindingReviewer {
         old: Option<&TargetGroupBindingSpec>,
         new: &TargetGroupBindingSpec,
     ) -> Answer {
-        let group_ref = defaults::group_ref(new).ok();
-        let asked = group_ref
-            .as_ref()
-            .filter(|_| validate::needs_group(old, new));
+        let query = defaults::group_query(new).ok();
+        let asked = query.as_ref().filter(|_| validate::needs_group(old, new));
         let described = match asked {
-            Some(group_ref) => Some(self.group(new, group_ref).await),
+            Some(query) => Some(self.group(query).await),
             None => None,
         };
-        let told = match &described {
-            Some(Ok(group)) => Told::Group(group),
-            Some(Err(DescribeError::NotFound)) => Told::NoSuchGroup,
-            Some(Err(_)) | None => Told::Nothing,
+        let group = match &described {
+            Some(Ok(group)) => GroupLookup::Found(group),
+            Some(Err(DescribeError::NotFound)) => GroupLookup::NotFound,
+            Some(Err(_)) | None => GroupLookup::Unanswered,
         };
-        let arn = match (&group_ref, told) {
-            (Some(GroupRef::Arn(arn)), _) => Some(arn),
-            (_, Told::Group(group)) => Some(&group.arn),
+        let arn = match (query.as_ref().map(|query| &query.selector), group) {
+            (Some(GroupSelector::Arn(arn)), _) => Some(arn),
+            (_, GroupLookup::Found(group)) => Some(&group.arn),
             _ => None,
         };
         let sharers = arn.map_or_else(Vec::new, |arn| self.sharers(arn, request));
@@ -171,7 +168,7 @@ impl BindingReviewer {
         let verdict = validate::check(&Subject {
             old,
             new,
-            told,
+            group,
             sharers: &sharers,
             vpc_id: self.vpc_id.as_deref(),
             allowance: list.as_deref().map(|list| Allowance {
@@ -181,23 +178,18 @@ impl BindingReviewer {
             }),
         });
         let unchecked = match (&described, asked) {
-            (Some(Err(error)), Some(group_ref)) if *error != DescribeError::NotFound => {
-                Some(failed(group_ref, error))
+            (Some(Err(error)), Some(query)) if *error != DescribeError::NotFound => {
+                Some(failed(query, error))
             }
             _ => None,
         };
         judged(verdict, unchecked)
     }
 
-    /// What AWS tells of the group, within the time that there is.
-    async fn group(&self, spec: &TargetGroupBindingSpec, group: &GroupRef<'_>) -> Described {
-        let selector = match group {
-            GroupRef::Arn(arn) => GroupSelector::Arn(arn.clone()),
-            GroupRef::Name(name) => GroupSelector::Name((*name).to_owned()),
-        };
-        let role = spec.role();
+    /// Describes the group; an AWS that hangs is given up on in time for the hook to answer.
+    async fn group(&self, query: &GroupQuery) -> Described {
         let deadline = Instant::now() + AWS_ANSWERS_WITHIN;
-        let described = (self.describe)(GroupQuery { selector, role }, deadline);
+        let described = (self.describe)(query.clone(), deadline);
         // The deadline again: a hook that hangs would be a denial without a word.
         timeout_at(deadline + Duration::from_secs(1), described)
             .await
@@ -244,7 +236,7 @@ fn defaulted(patch: Patch) -> Answer {
 }
 
 /// The denial of a binding that lacks what AWS was to tell.
-fn underivable(absent: &[&str], group: &GroupRef<'_>, error: &DescribeError) -> Answer {
+fn underivable(absent: &[&str], query: &GroupQuery, error: &DescribeError) -> Answer {
     let reason = match error {
         DescribeError::NotFound => Reason::Incomplete,
         DescribeError::TimedOut | DescribeError::Failed { .. } => Reason::AwsUnavailable,
@@ -253,18 +245,15 @@ fn underivable(absent: &[&str], group: &GroupRef<'_>, error: &DescribeError) -> 
         reason,
         format!(
             "{}; only AWS knows the absent fields {}: set them, or try again when AWS answers",
-            failed(group, error),
+            failed(query, error),
             absent.join(", ")
         ),
     )
 }
 
 /// Which call failed, about what, and how.
-fn failed(group: &GroupRef<'_>, error: &DescribeError) -> String {
-    let group = match group {
-        GroupRef::Arn(arn) => arn.as_str(),
-        GroupRef::Name(name) => name,
-    };
+fn failed(query: &GroupQuery, error: &DescribeError) -> String {
+    let group = query.selector.as_str();
     let code = error.code();
     format!("DescribeTargetGroups for target group {group:?} failed with {code}: {error}")
 }

@@ -6,20 +6,16 @@ use crate::aws::fake::{
     ACCESS_KEY, Asked, Aws, Reply, SECRET, TOKEN, arn, error_xml, group, groups_xml, health_xml,
 };
 
-fn asked_group() -> Group {
-    Group {
+fn asked_group() -> GroupKey {
+    GroupKey {
         arn: arn(1).parse().unwrap(),
         role: None,
     }
 }
 
-fn arns(numbers: impl IntoIterator<Item = usize>) -> ArnsOrNames {
-    ArnsOrNames::Arns(
-        numbers
-            .into_iter()
-            .map(|n| arn(n).parse().unwrap())
-            .collect(),
-    )
+fn arns(numbers: impl IntoIterator<Item = usize>) -> Vec<GroupSelector> {
+    let arns = numbers.into_iter().map(|n| arn(n).parse().unwrap());
+    arns.map(GroupSelector::Arn).collect()
 }
 
 fn member(id: &str, state: &str, rest: &str) -> String {
@@ -105,7 +101,7 @@ async fn groups_come_in_the_models_words() {
     let aws = Aws::saying([Reply::Say(200, groups_xml([1, 2]))]);
     let (client, _) = aws.client();
     let groups = client
-        .target_groups(Some("eu-west-1"), None, arns([1, 2]))
+        .target_groups(Some("eu-west-1"), None, &arns([1, 2]))
         .await;
     assert_eq!(groups.unwrap(), [group(1), group(2)]);
     assert_eq!(aws.asked()[0].members("TargetGroupArns"), [arn(1), arn(2)]);
@@ -124,7 +120,7 @@ async fn a_group_of_which_aws_tells_little_has_the_documented_defaults() {
     let aws = Aws::saying([Reply::Say(200, xml)]);
     let (client, _) = aws.client();
     let groups = client
-        .target_groups(Some("eu-west-1"), None, arns([1]))
+        .target_groups(Some("eu-west-1"), None, &arns([1]))
         .await;
     let expected = TargetGroup {
         target_type: "lambda".into(),
@@ -139,8 +135,8 @@ async fn a_group_of_which_aws_tells_little_has_the_documented_defaults() {
 async fn names_are_asked_in_the_sdks_own_region() {
     let aws = Aws::saying([Reply::Say(200, groups_xml([1]))]);
     let (client, _) = aws.client();
-    let names = ArnsOrNames::Names(vec!["group-1".into()]);
-    client.target_groups(None, None, names).await.unwrap();
+    let names = [GroupSelector::Name("group-1".into())];
+    client.target_groups(None, None, &names).await.unwrap();
     let asked = &aws.asked()[0];
     assert_eq!(
         asked.host,
@@ -288,7 +284,7 @@ async fn no_text_of_an_error_holds_a_credential() {
     let refusal = || error_xml(403, "SignatureDoesNotMatch", &message);
     let aws = Aws::saying([refusal(), Reply::Break, refusal()]);
     let (client, _) = aws.client();
-    let assumed = Group {
+    let assumed = GroupKey {
         role: Some(role(None)),
         ..asked_group()
     };
@@ -338,7 +334,7 @@ async fn a_role_is_assumed_once_for_each_external_id_and_used() {
     for role in [role(Some("one")), role(Some("one")), role(None)] {
         let region = Some("eu-west-1");
         client
-            .target_groups(region, Some(&role), arns([1]))
+            .target_groups(region, Some(&role), &arns([1]))
             .await
             .unwrap();
     }
@@ -363,7 +359,7 @@ async fn a_role_that_may_not_be_assumed_is_a_denial_that_says_so() {
     let (client, _) = aws.client();
     let role = role(None);
     let error = client
-        .target_groups(Some("eu-west-1"), Some(&role), arns([1]))
+        .target_groups(Some("eu-west-1"), Some(&role), &arns([1]))
         .await
         .unwrap_err();
     assert_eq!(
@@ -380,8 +376,8 @@ async fn a_name_without_any_region_is_refused_before_the_wire() {
     let metrics = Arc::new(Metrics::default());
     let budget = Budget::new(10.0, 10.0, 40, Arc::clone(&metrics));
     let client = ElbClient::new(config, Timeouts::default(), budget, metrics);
-    let names = ArnsOrNames::Names(vec!["group-1".into()]);
-    let error = client.target_groups(None, None, names).await.unwrap_err();
+    let names = [GroupSelector::Name("group-1".into())];
+    let error = client.target_groups(None, None, &names).await.unwrap_err();
     assert_eq!(error.code(), "NoRegion");
     assert!(aws.asked().is_empty());
 }

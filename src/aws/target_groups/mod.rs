@@ -128,7 +128,7 @@ impl TargetGroups {
     async fn call(&self, batch: Batch) {
         let client = &self.inner.client;
         let result = client
-            .target_groups(batch.region(), batch.role(), batch.ids())
+            .target_groups(batch.region(), batch.role(), &batch.selectors())
             .await;
         let now = Instant::now();
         let mut state = self.inner.state.lock();

@@ -1,61 +1,49 @@
-//! What a new binding leaves out and AWS, or its Service, can tell (contract 3).
+//! Fills in what a new binding leaves out and AWS, or its Service, knows (contract 3).
 
 use json_patch::{Patch, PatchOperation};
-use serde_json::json;
+use serde_json::{Value, json};
 use thiserror::Error;
 
-use crate::binding::spec::{ServiceReference, TargetGroupBindingSpec};
-use crate::model::{ServicePort, TargetGroup, TargetType};
+use crate::binding::field::{GroupField, SERVICE_PORT};
+use crate::binding::spec::{ServiceReference, TargetGroupBindingSpec, target_type};
+use crate::elb::query::{GroupQuery, GroupSelector};
+use crate::model::{ServicePort, TargetGroup};
 use crate::names::{NameError, TargetGroupArn};
 use crate::object::IntOrString;
 use crate::patch::add;
 
-/// How a binding says which target group it means.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum GroupRef<'a> {
-    /// By `spec.targetGroupARN`, which prevails.
-    Arn(TargetGroupArn),
-    /// By `spec.targetGroupName`.
-    Name(&'a str),
-}
-
 /// Why a binding cannot be completed.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum Incomplete {
-    /// The binding names no target group.
     #[error("must provide either targetGroupARN or targetGroupName")]
     NoGroup,
-    /// `spec.targetGroupARN` is no ARN of a target group.
-    #[error("spec.targetGroupARN: {0}")]
+    /// `spec.targetGroupARN` is not the ARN of a target group.
+    #[error("{field}: {0}", field = GroupField::Arn)]
     MalformedArn(NameError),
-    /// Targets of this type are not supported.
+    /// The group's targets are neither nodes nor pods, and the binding does not say otherwise.
     #[error(
-        "spec.targetType: target group {arn} has the unsupported target type {target_type:?}; bind a target group of type instance or ip"
+        "{}: target group {arn} has the unsupported target type {target_type:?}; bind a target group of type instance or ip",
+        GroupField::TargetType
     )]
     UnsupportedTargetType {
-        /// The group.
         arn: TargetGroupArn,
-        /// Its type as AWS tells it, such as `lambda` or `alb`.
+        /// The type in AWS, such as `lambda` or `alb`.
         target_type: String,
     },
     /// `spec.serviceRef.port` is absent and the Service is not known.
     #[error(
-        "spec.serviceRef.port: it is not set, and Service {service:?} is not known in the binding's namespace; set the port, or create the Service first"
+        "{SERVICE_PORT}: it is not set, and Service {service:?} is not known in the binding's namespace; set the port, or create the Service first"
     )]
-    NoService {
-        /// The Service's name.
-        service: String,
-    },
+    NoService { service: String },
     /// `spec.serviceRef.port` is absent and the Service has none, or more than one.
     #[error(
-        "spec.serviceRef.port: it is not set, and Service {service:?} has {} ports{}; set the port",
+        "{SERVICE_PORT}: it is not set, and Service {service:?} has {} ports{}; set the port",
         ports.len(),
         listed(ports)
     )]
     AmbiguousPort {
-        /// The Service's name.
         service: String,
-        /// Its ports, as they would be named in the binding.
+        /// The Service's ports, by number and name.
         ports: Vec<String>,
     },
 }
@@ -67,35 +55,32 @@ fn listed(ports: &[String]) -> String {
     }
 }
 
-/// Which target group the binding means.
+/// What to ask AWS about the binding's target group: the ARN prevails over the name.
 ///
 /// # Errors
-/// Where it names none, or by something that is no ARN.
-pub fn group_ref(spec: &TargetGroupBindingSpec) -> Result<GroupRef<'_>, Incomplete> {
-    match (&spec.target_group_arn, &spec.target_group_name) {
-        (Some(arn), _) => arn
-            .parse()
-            .map(GroupRef::Arn)
-            .map_err(Incomplete::MalformedArn),
-        (None, Some(name)) => Ok(GroupRef::Name(name)),
-        (None, None) => Err(Incomplete::NoGroup),
-    }
+/// [`Incomplete::NoGroup`] or [`Incomplete::MalformedArn`].
+pub fn group_query(spec: &TargetGroupBindingSpec) -> Result<GroupQuery, Incomplete> {
+    let selector = match (&spec.target_group_arn, &spec.target_group_name) {
+        (Some(arn), _) => GroupSelector::Arn(arn.parse().map_err(Incomplete::MalformedArn)?),
+        (None, Some(name)) => GroupSelector::Name(name.clone()),
+        (None, None) => return Err(Incomplete::NoGroup),
+    };
+    let role = spec.role();
+    Ok(GroupQuery { selector, role })
 }
 
-/// The fields that are absent and that only AWS can tell.
+/// The paths of the absent fields that only AWS can fill in.
 pub fn left_to_aws(spec: &TargetGroupBindingSpec) -> Vec<&'static str> {
-    let fields = [
-        ("spec.targetGroupARN", &spec.target_group_arn),
-        ("spec.targetType", &spec.target_type),
-        ("spec.ipAddressType", &spec.ip_address_type),
-        ("spec.vpcID", &spec.vpc_id),
-        ("spec.targetGroupProtocol", &spec.target_group_protocol),
-    ];
-    let absent = fields.into_iter().filter(|(_, value)| value.is_none());
-    absent.map(|(field, _)| field).collect()
+    absent(spec).map(GroupField::path).collect()
 }
 
-/// The Service whose only port is to be filled in; `None` where the binding names a port.
+fn absent(spec: &TargetGroupBindingSpec) -> impl Iterator<Item = GroupField> {
+    let fields = GroupField::FILLED_IN.into_iter();
+    fields.filter(|field| field.written(spec).is_none())
+}
+
+/// The Service whose only port is to be filled in; `None` where the binding names a port, or no
+/// Service.
 pub fn service_to_ask(spec: &TargetGroupBindingSpec) -> Option<&str> {
     let service = spec.service_ref.as_ref()?;
     lacks_port(service).then_some(service.name.as_deref())?
@@ -109,13 +94,36 @@ fn lacks_port(service: &ServiceReference) -> bool {
     }
 }
 
-/// The patch that fills in what is absent, `null` or empty; empty where nothing is.
+/// The patch that fills in the fields that are absent, `null` or empty. It is empty where nothing is
+/// to be filled in, and never replaces what the user wrote.
 ///
-/// `group` is what AWS told, where it was asked; `ports` are those of [`service_to_ask`]'s Service,
-/// where it is known. What the user wrote stays as written.
+/// `group` is AWS's description, where AWS was asked; `ports` are those of the Service of
+/// [`service_to_ask`], where the Service is known.
 ///
 /// # Errors
-/// Where a field cannot be filled in, and the binding would mean nothing without it.
+/// [`Incomplete`], where a field that the binding needs cannot be filled in.
+///
+/// ```
+/// use serde_json::json;
+/// use targetgate_core::binding::defaults::fill;
+/// use targetgate_core::binding::spec::TargetGroupBindingSpec;
+/// use targetgate_core::model::ServicePort;
+///
+/// let mut binding = json!({ "spec": {
+///     "targetGroupName": "web",
+///     "serviceRef": { "name": "web", "port": "" },
+/// } });
+/// let spec: TargetGroupBindingSpec = serde_json::from_value(binding["spec"].clone()).unwrap();
+/// let only = ServicePort { name: None, port: 8080, target_port: None };
+///
+/// let patch = fill(&spec, None, Some(&[only]))?;
+/// json_patch::patch(&mut binding, &patch).unwrap();
+/// assert_eq!(binding["spec"]["serviceRef"], json!({ "name": "web", "port": 8080 }));
+///
+/// let error = fill(&spec, None, None).unwrap_err();
+/// assert!(error.to_string().contains("create the Service first"));
+/// # Ok::<(), targetgate_core::binding::defaults::Incomplete>(())
+/// ```
 pub fn fill(
     spec: &TargetGroupBindingSpec,
     group: Option<&TargetGroup>,
@@ -127,7 +135,7 @@ pub fn fill(
     };
     if let Some(service) = service_to_ask(spec) {
         let port = only_port(service, ports)?;
-        patch.push(add(&["spec", "serviceRef", "port"], json!(port)));
+        patch.push(set(SERVICE_PORT, json!(port)));
     }
     Ok(Patch(patch))
 }
@@ -136,38 +144,21 @@ fn of_group(
     spec: &TargetGroupBindingSpec,
     group: &TargetGroup,
 ) -> Result<Vec<PatchOperation>, Incomplete> {
-    let known = [TargetType::Instance, TargetType::Ip].map(TargetType::as_str);
-    if spec.target_type.is_none() && !known.contains(&&*group.target_type) {
+    // A type that the user wrote is left to the validating hook, which says what is wrong with it.
+    if spec.target_type.is_none() && target_type(&group.target_type).is_none() {
         return Err(Incomplete::UnsupportedTargetType {
             arn: group.arn.clone(),
             target_type: group.target_type.to_string(),
         });
     }
-    let fields = [
-        (
-            "targetGroupARN",
-            &spec.target_group_arn,
-            Some(group.arn.as_str()),
-        ),
-        ("targetType", &spec.target_type, Some(&*group.target_type)),
-        (
-            "ipAddressType",
-            &spec.ip_address_type,
-            Some(group.family.as_str()),
-        ),
-        ("vpcID", &spec.vpc_id, group.vpc_id.as_deref()),
-        (
-            "targetGroupProtocol",
-            &spec.target_group_protocol,
-            group.protocol.as_deref(),
-        ),
-    ];
-    let absent = fields
-        .into_iter()
-        .filter(|(_, written, _)| written.is_none());
-    Ok(absent
-        .filter_map(|(field, _, told)| Some(add(&["spec", field], json!(told?))))
+    Ok(absent(spec)
+        .filter_map(|field| Some(set(field.path(), json!(field.described(group)?))))
         .collect())
+}
+
+fn set(path: &str, value: Value) -> PatchOperation {
+    let keys: Vec<&str> = path.split('.').collect();
+    add(&keys, value)
 }
 
 fn only_port(service: &str, ports: Option<&[ServicePort]>) -> Result<u16, Incomplete> {

@@ -43,7 +43,7 @@ fn filled(json: &Value) -> Value {
 
 #[test]
 fn a_binding_of_no_group_is_refused_in_the_incumbents_words() {
-    let error = group_ref(&TargetGroupBindingSpec::default()).unwrap_err();
+    let error = group_query(&TargetGroupBindingSpec::default()).unwrap_err();
     assert_eq!(
         error.to_string(),
         "must provide either targetGroupARN or targetGroupName"
@@ -53,15 +53,19 @@ fn a_binding_of_no_group_is_refused_in_the_incumbents_words() {
 #[test]
 fn the_arn_prevails_over_the_name() {
     let both = spec(&json!({ "targetGroupARN": ARN, "targetGroupName": "api" }));
-    assert_eq!(group_ref(&both), Ok(GroupRef::Arn(ARN.parse().unwrap())));
+    let selector = |spec| group_query(spec).map(|query| query.selector);
+    assert_eq!(
+        selector(&both),
+        Ok(GroupSelector::Arn(ARN.parse().unwrap()))
+    );
     let name = spec(&json!({ "targetGroupARN": "", "targetGroupName": "api" }));
-    assert_eq!(group_ref(&name), Ok(GroupRef::Name("api")));
+    assert_eq!(selector(&name), Ok(GroupSelector::Name("api".to_owned())));
 }
 
 #[test]
 fn what_is_no_arn_is_refused_with_the_field_and_the_text() {
     let spec = spec(&json!({ "targetGroupARN": "web" }));
-    let error = group_ref(&spec).unwrap_err().to_string();
+    let error = group_query(&spec).unwrap_err().to_string();
     assert!(
         error.starts_with(r#"spec.targetGroupARN: "web" is not"#),
         "{error}"

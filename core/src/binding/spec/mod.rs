@@ -1,7 +1,7 @@
-//! The binding's own type: `TargetGroupBinding` of `elbv2.k8s.aws`, as a user writes it.
+//! `TargetGroupBinding` of `elbv2.k8s.aws`, as a user writes it.
 //!
-//! EKS Auto Mode's kind of the same name has the same fields as far as we read them. The schema that
-//! a cluster is given is made from these types, see [`yaml`].
+//! EKS Auto Mode's kind of the same name has the same fields, as far as they are read here. The CRD is
+//! made from these types, see [`yaml`].
 
 use std::collections::BTreeMap;
 
@@ -180,9 +180,10 @@ struct TargetGroupBindingStatus {
 }
 
 impl TargetGroupBindingSpec {
-    /// The binding as far as it decides something.
+    /// The few fields that decide something.
     ///
-    /// Lenient, for it also reads what was admitted before we ran: what cannot be read is `None`.
+    /// A field that cannot be read becomes `None`: the binding may be older than the hooks that would
+    /// have denied it.
     pub fn model(&self, api: BindingApi, name: &str, opted_out: bool) -> Binding {
         let service = self.service_ref.as_ref();
         Binding {
@@ -213,7 +214,7 @@ impl TargetGroupBindingSpec {
         }
     }
 
-    /// The role to assume for calls about the group.
+    /// The role to assume for calls about the group; `None` for targetgate's own credentials.
     pub fn role(&self) -> Option<AssumedRole> {
         Some(AssumedRole {
             arn: self.iam_role_arn_to_assume.as_deref()?.into(),
@@ -228,13 +229,14 @@ impl TargetGroupBindingSpec {
 }
 
 impl ServiceReference {
-    /// The port; `None` where it is absent, empty, or a number that is no port.
+    /// The port; `None` where it is absent, empty, or not between 1 and 65535.
     pub fn port(&self) -> Option<PortRef> {
         self.port.as_ref()?.port()
     }
 }
 
-fn target_type(text: &str) -> Option<TargetType> {
+/// The type of this name, where its targets can be bound.
+pub(super) fn target_type(text: &str) -> Option<TargetType> {
     [TargetType::Ip, TargetType::Instance]
         .into_iter()
         .find(|known| known.as_str() == text)

@@ -3,7 +3,15 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::binding::field::GroupField;
 use crate::model::IpFamily;
+
+const ARN: &str = GroupField::Arn.path();
+const NAME: &str = GroupField::Name.path();
+const TARGET_TYPE: &str = GroupField::TargetType.path();
+const IP_ADDRESS_TYPE: &str = GroupField::IpAddressType.path();
+const VPC_ID: &str = GroupField::VpcId.path();
+const PROTOCOL: &str = GroupField::Protocol.path();
 
 const ARN_TEXT: &str =
     "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0123456789abcdef";
@@ -40,7 +48,7 @@ fn subject(new: &TargetGroupBindingSpec) -> Subject<'_> {
     Subject {
         old: None,
         new,
-        told: Told::Nothing,
+        group: GroupLookup::Unanswered,
         sharers: &[],
         vpc_id: Some(OWN_VPC),
         allowance: None,
@@ -50,7 +58,7 @@ fn subject(new: &TargetGroupBindingSpec) -> Subject<'_> {
 fn created(fields: Value, group: &TargetGroup) -> Verdict {
     let new = spec(fields);
     check(&Subject {
-        told: Told::Group(group),
+        group: GroupLookup::Found(group),
         ..subject(&new)
     })
 }
@@ -238,17 +246,17 @@ fn of_an_update_only_a_changed_protocol_is_compared_with_aws() {
         spec(json!({ "vpcID": OTHER_VPC, "ipAddressType": "ipv6" })),
         spec(disagrees),
     );
-    let group = group();
-    let told = Told::Group(&group);
+    let described = group();
+    let group = GroupLookup::Found(&described);
     let changed = Subject {
         old: Some(&old),
-        told,
+        group,
         ..subject(&new)
     };
     assert_eq!(fields(&check(&changed).violations), [PROTOCOL]);
     let kept = Subject {
         old: Some(&new),
-        told,
+        group,
         ..subject(&new)
     };
     assert_eq!(check(&kept).violations, []);
@@ -257,6 +265,7 @@ fn of_an_update_only_a_changed_protocol_is_compared_with_aws() {
 #[rstest]
 #[case(json!({}), ARN, ARN_TEXT)]
 #[case(json!({ "targetGroupARN": null, "targetGroupName": "web" }), NAME, "\"web\"")]
+#[case::whose_protocol_may_be_another(json!({ "targetType": "instance", "targetGroupProtocol": "QUIC" }), ARN, ARN_TEXT)]
 fn a_group_that_aws_does_not_know_is_named(
     #[case] change: Value,
     #[case] field: &str,
@@ -264,7 +273,7 @@ fn a_group_that_aws_does_not_know_is_named(
 ) {
     let new = spec(change);
     let found = check(&Subject {
-        told: Told::NoSuchGroup,
+        group: GroupLookup::NotFound,
         ..subject(&new)
     })
     .violations;
@@ -475,4 +484,30 @@ fn a_group_that_the_namespace_may_not_bind_is_refused(
             .unwrap_or_default()
             .contains(why.unwrap_or_default())
     );
+}
+
+#[test]
+fn the_rules_have_names_of_their_own() {
+    let names: std::collections::BTreeSet<&str> = RULES.iter().map(|rule| rule.name).collect();
+    assert_eq!(names.len(), RULES.len());
+}
+
+#[rstest]
+#[case::create(On::Create, true, false, false)]
+#[case::update(On::Update, false, true, true)]
+#[case::both(On::CreateAndUpdate, true, true, true)]
+#[case::change(On::CreateOrChangeOf(GroupField::Protocol), true, false, true)]
+fn a_rule_is_checked_on_its_operations_alone(
+    #[case] on: On,
+    #[case] create: bool,
+    #[case] update: bool,
+    #[case] change: bool,
+) {
+    let (old, new) = (
+        spec(json!({})),
+        spec(json!({ "targetGroupProtocol": "TCP" })),
+    );
+    assert_eq!(on.covers(None, &new), create);
+    assert_eq!(on.covers(Some(&new), &new), update);
+    assert_eq!(on.covers(Some(&old), &new), change);
 }

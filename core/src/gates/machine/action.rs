@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::model::{Binding, Condition, Service};
-use crate::names::{BindingApi, GateName, Group, ObjectKey};
+use crate::names::{BindingApi, GateName, GroupKey, ObjectKey};
 
 /// Names one gate of one pod. A pod replaced under its name is another pod.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,11 +28,11 @@ pub enum Action {
     /// Read bindings and Services past the cache; report to [`Tracker::confirmed`](crate::gates::machine::Tracker::confirmed).
     Confirm(GateId),
     /// Ask for a group's health check settings; report to [`Tracker::proven`](crate::gates::machine::Tracker::proven).
-    Prove(Group),
+    Prove(GroupKey),
     /// AWS does not know this group: tell those whom it concerns.
     MissingGroup {
         /// The group.
-        group: Group,
+        group: GroupKey,
         /// One of the bindings that name it.
         binding: (ObjectKey, BindingApi),
     },

@@ -14,7 +14,7 @@ use crate::gates::polling::group::Target;
 use crate::gates::requirements::{Outlook, TargetQuery};
 use crate::gates::writes::queue::Urgency;
 use crate::model::{Condition, Pod};
-use crate::names::{GateName, Group};
+use crate::names::{GateName, GroupKey};
 use crate::version::is_older;
 
 /// A gate that is not `True`, or not yet seen to be.
@@ -103,19 +103,19 @@ impl Gate {
     }
 
     /// The groups to ask, while it waits.
-    pub(crate) fn groups(&self) -> impl Iterator<Item = &Group> {
+    pub(crate) fn groups(&self) -> impl Iterator<Item = &GroupKey> {
         self.asked.iter().map(|asked| &asked.ask.group)
     }
 
     /// The targets that this group is asked about.
-    pub(crate) fn targets(&self, group: &Group) -> Vec<Target> {
+    pub(crate) fn targets(&self, group: &GroupKey) -> Vec<Target> {
         let asks = self.asked.iter().map(|asked| &asked.ask);
         let of_group = asks.filter(|ask| ask.group == *group);
         of_group.map(|ask| ask.target).collect()
     }
 
     /// The binding that makes it ask about this group.
-    pub(crate) fn ask(&self, group: &Group) -> Option<&TargetQuery> {
+    pub(crate) fn ask(&self, group: &GroupKey) -> Option<&TargetQuery> {
         let mut asks = self.asked.iter().map(|asked| &asked.ask);
         asks.find(|ask| ask.group == *group)
     }
@@ -177,7 +177,7 @@ impl Gate {
     }
 
     /// Whether ELB said healthy about all that it asks this group, and that is not forgotten.
-    pub(super) fn knows_healthy(&self, group: &Group) -> bool {
+    pub(super) fn knows_healthy(&self, group: &GroupKey) -> bool {
         let mut asked = self.asked.iter().filter(|asked| asked.ask.group == *group);
         asked.all(|asked| asked.answer().is_some_and(|answer| answer.status))
     }
@@ -196,7 +196,7 @@ impl Gate {
     /// ELB answered about a group.
     pub(crate) fn hear(
         &mut self,
-        group: &Group,
+        group: &GroupKey,
         answer: &PollResult<'_>,
         requested: Instant,
         proving_time: Option<Duration>,
@@ -218,7 +218,7 @@ impl Gate {
     }
 
     /// AWS does not know a group.
-    pub(crate) fn hear_missing(&mut self, group: &Group, requested: Instant) {
+    pub(crate) fn hear_missing(&mut self, group: &GroupKey, requested: Instant) {
         if self.due.is_none_or(|due| requested < due) {
             return;
         }
@@ -226,7 +226,7 @@ impl Gate {
             .for_each(|asked| asked.hear_missing(requested));
     }
 
-    fn asked_of(&mut self, group: &Group) -> impl Iterator<Item = &mut TargetCheck> {
+    fn asked_of(&mut self, group: &GroupKey) -> impl Iterator<Item = &mut TargetCheck> {
         let asked = self.asked.iter_mut();
         asked.filter(move |asked| asked.ask.group == *group)
     }

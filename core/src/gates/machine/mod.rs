@@ -24,7 +24,7 @@ use crate::gates::writes::limiter::WriteLimiter;
 use crate::gates::writes::queue::WriteQueue;
 use crate::index::Index;
 use crate::model::{Binding, Pod, TargetHealth};
-use crate::names::{GateName, Group, ObjectKey, Quota};
+use crate::names::{GateName, GroupKey, ObjectKey, Quota};
 
 pub mod action;
 mod check;
@@ -144,7 +144,7 @@ impl Tracker {
             .gates
             .entry(name.clone())
             .or_insert_with(|| Gate::new(pod.clone()));
-        let former: Vec<Group> = gate.groups().cloned().collect();
+        let former: Vec<GroupKey> = gate.groups().cloned().collect();
         gate.see(
             Seen { pod, old, bound },
             name,
@@ -160,7 +160,7 @@ impl Tracker {
                 self.rounds.join(group, &id, targets, due, now);
             }
         }
-        let groups: Vec<&Group> = gate.groups().filter(|_| gate.waits()).collect();
+        let groups: Vec<&GroupKey> = gate.groups().filter(|_| gate.waits()).collect();
         for group in former.iter().filter(|group| !groups.contains(group)) {
             self.rounds.leave(group, &id);
         }
@@ -258,7 +258,7 @@ impl Tracker {
     /// was asked for before this replica led is old news.
     pub fn answered(
         &mut self,
-        group: &Group,
+        group: &GroupKey,
         requested: Instant,
         answer: Result<&[TargetHealth], CallFailure>,
         now: Instant,
@@ -280,7 +280,7 @@ impl Tracker {
 
     fn heard(
         &mut self,
-        group: &Group,
+        group: &GroupKey,
         requested: Instant,
         targets: &[TargetHealth],
         now: Instant,
@@ -309,7 +309,7 @@ impl Tracker {
         actions
     }
 
-    fn heard_missing(&mut self, group: &Group, requested: Instant, now: Instant) -> Vec<Action> {
+    fn heard_missing(&mut self, group: &GroupKey, requested: Instant, now: Instant) -> Vec<Action> {
         let mut news = self.rounds.is_news_that_missing(group);
         let mut actions = vec![];
         self.rounds.failed(group, false, now);
@@ -333,12 +333,12 @@ impl Tracker {
     }
 
     /// What an [`Action::Prove`] found: health check interval times healthy threshold.
-    pub fn proven(&mut self, group: &Group, time: Option<Duration>) {
+    pub fn proven(&mut self, group: &GroupKey, time: Option<Duration>) {
         self.rounds.proven(group, time);
     }
 
     /// A group's health check interval times its healthy threshold, as AWS described it to someone.
-    pub fn note_checks(&mut self, group: &Group, time: Duration) {
+    pub fn note_checks(&mut self, group: &GroupKey, time: Duration) {
         self.rounds.note_checks(group, time);
     }
 
@@ -397,7 +397,7 @@ impl Tracker {
         };
         gate.written(&write.version, outcome, now);
         if !gate.waits() {
-            let groups: Vec<Group> = gate.groups().cloned().collect();
+            let groups: Vec<GroupKey> = gate.groups().cloned().collect();
             groups
                 .iter()
                 .for_each(|group| self.rounds.leave(group, &id));

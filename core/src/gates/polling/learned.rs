@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::gates::polling::schedule::{Flip, History, Window};
-use crate::names::Group;
+use crate::names::GroupKey;
 
 /// Groups that are remembered; who was not asked about for longest goes first.
 const MOST_GROUPS: usize = 4096;
@@ -18,9 +18,9 @@ const ANSWERS_OF_A_KIND: usize = 512;
 /// Histories of groups, and of all groups of a kind.
 #[derive(Debug, Default)]
 pub(crate) struct Learned {
-    groups: BTreeMap<Group, GroupTimings>,
+    groups: BTreeMap<GroupKey, GroupTimings>,
     /// The groups by the time of their last use.
-    order: BTreeMap<u64, Group>,
+    order: BTreeMap<u64, GroupKey>,
     uses: u64,
     kinds: BTreeMap<Option<Duration>, History>,
 }
@@ -44,7 +44,7 @@ pub(crate) struct Expected {
 
 impl Learned {
     /// When the pods of this group may be expected.
-    pub(crate) fn expected(&self, group: &Group) -> Expected {
+    pub(crate) fn expected(&self, group: &GroupKey) -> Expected {
         let own = self.groups.get(group);
         let known = own.and_then(|own| own.history.window());
         let known = known.filter(|window| window.sharp);
@@ -57,7 +57,7 @@ impl Learned {
     }
 
     /// An answer showed pods of a group healthy for the first time, out of so many that waited.
-    pub(crate) fn learn(&mut self, group: &Group, flips: &[Flip], waiting: usize) {
+    pub(crate) fn learn(&mut self, group: &GroupKey, flips: &[Flip], waiting: usize) {
         if flips.is_empty() {
             return;
         }
@@ -74,7 +74,7 @@ impl Learned {
 
     /// The group's health check interval times healthy threshold. What was learned under another one
     /// is forgotten.
-    pub(crate) fn note_checks(&mut self, group: &Group, checks: Duration) {
+    pub(crate) fn note_checks(&mut self, group: &GroupKey, checks: Duration) {
         let known = self.known(group);
         if known.checks.is_some_and(|before| before != checks) {
             known.history = History::new(ANSWERS);
@@ -82,7 +82,7 @@ impl Learned {
         known.checks = Some(checks);
     }
 
-    fn known(&mut self, group: &Group) -> &mut GroupTimings {
+    fn known(&mut self, group: &GroupKey) -> &mut GroupTimings {
         self.uses += 1;
         let used = self.uses;
         if let Some(known) = self.groups.get(group) {
@@ -113,8 +113,8 @@ mod tests {
 
     const S: Duration = Duration::from_secs(1);
 
-    fn group(name: &str) -> Group {
-        Group {
+    fn group(name: &str) -> GroupKey {
+        GroupKey {
             arn: arn(name),
             role: None,
         }

@@ -17,7 +17,7 @@ use crate::gates::polling::group::{PolledGroup, Shown, Target, Waiter};
 use crate::gates::polling::learned::Learned;
 use crate::gates::polling::schedule;
 use crate::gates::polling::schedule::Flip;
-use crate::names::{Group, Quota};
+use crate::names::{GroupKey, Quota};
 
 /// A call is likely to find what is waited for from this chance on.
 const PROMISING: f64 = 0.8;
@@ -31,7 +31,7 @@ const COMPARED_AGAIN: Duration = Duration::from_millis(250);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
     /// The group to ask about.
-    pub group: Group,
+    pub group: GroupKey,
     /// The targets to ask for; empty for all of the group.
     pub targets: Vec<(std::net::IpAddr, u16)>,
 }
@@ -39,7 +39,7 @@ pub struct Call {
 /// A group whose turn has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NextPoll {
-    group: Group,
+    group: GroupKey,
     /// What a call is paid from.
     pub quota: Quota,
     /// When its turn came.
@@ -82,9 +82,9 @@ impl Rank {
 /// The schedule.
 #[derive(Debug, Default)]
 pub(crate) struct PollQueue {
-    groups: BTreeMap<Group, PolledGroup>,
+    groups: BTreeMap<GroupKey, PolledGroup>,
     /// The groups that are not being asked about, by their turn.
-    queues: BTreeMap<Quota, BTreeSet<(Instant, Group)>>,
+    queues: BTreeMap<Quota, BTreeSet<(Instant, GroupKey)>>,
     memory: Learned,
 }
 
@@ -92,7 +92,7 @@ impl PollQueue {
     /// A due gate waits for a group to tell of these targets.
     pub(crate) fn join(
         &mut self,
-        group: &Group,
+        group: &GroupKey,
         gate: &GateId,
         targets: Vec<Target>,
         due: Instant,
@@ -131,7 +131,7 @@ impl PollQueue {
 
     /// Nothing is known any more: it is every group's turn.
     pub(crate) fn restart(&mut self, now: Instant) {
-        let groups: Vec<Group> = self.groups.keys().cloned().collect();
+        let groups: Vec<GroupKey> = self.groups.keys().cloned().collect();
         for group in &groups {
             let Some(round) = self.groups.get_mut(group) else {
                 continue;
@@ -146,7 +146,7 @@ impl PollQueue {
     }
 
     /// What a group has shown of a gate is forgotten: where that was health, another look is due at once.
-    pub(crate) fn forget(&mut self, group: &Group, gate: &GateId) {
+    pub(crate) fn forget(&mut self, group: &GroupKey, gate: &GateId) {
         let Some(round) = self.groups.get_mut(group) else {
             return;
         };
@@ -167,7 +167,7 @@ impl PollQueue {
 
     /// A gate waits for a group no more. A group for which none waits is forgotten, but for what was
     /// learned of it.
-    pub(crate) fn leave(&mut self, group: &Group, gate: &GateId) {
+    pub(crate) fn leave(&mut self, group: &GroupKey, gate: &GateId) {
         if let Some(round) = self.groups.get_mut(group) {
             round.waiting.remove(gate);
             if round.waiting.is_empty() && !round.is_in_flight() {
@@ -177,7 +177,7 @@ impl PollQueue {
     }
 
     /// Whether the last answer about a group named this target.
-    pub(crate) fn is_registered(&self, group: &Group, target: Target) -> bool {
+    pub(crate) fn is_registered(&self, group: &GroupKey, target: Target) -> bool {
         let round = self.groups.get(group);
         round.is_some_and(|round| round.registered.contains(&target))
     }
@@ -236,7 +236,7 @@ impl PollQueue {
             }
         }
         ranked.sort_by(|(one, ..), (other, ..)| one.compare(other));
-        let turn = |(rank, quota, group, promising): (Rank, &Quota, &Group, bool)| {
+        let turn = |(rank, quota, group, promising): (Rank, &Quota, &GroupKey, bool)| {
             let waiting = counts.get_mut(quota)?;
             let groups = *waiting;
             *waiting -= 1;
@@ -252,7 +252,7 @@ impl PollQueue {
     }
 
     /// A group counts as being asked about from now on.
-    fn begin(&mut self, group: Group, now: Instant) -> Option<Call> {
+    fn begin(&mut self, group: GroupKey, now: Instant) -> Option<Call> {
         self.dequeue(&group);
         let round = self.groups.get_mut(&group)?;
         round.asked = Some(now);
@@ -264,13 +264,13 @@ impl PollQueue {
     }
 
     /// The gates that wait for a group.
-    pub(crate) fn waiting(&self, group: &Group) -> Vec<GateId> {
+    pub(crate) fn waiting(&self, group: &GroupKey) -> Vec<GateId> {
         let round = self.groups.get(group);
         round.map_or(vec![], |round| round.waiting.keys().cloned().collect())
     }
 
     /// The targets that the call under way asks for; empty for all of the group.
-    pub(crate) fn asking(&self, group: &Group) -> BTreeSet<Target> {
+    pub(crate) fn asking(&self, group: &GroupKey) -> BTreeSet<Target> {
         let round = self.groups.get(group);
         round.map_or(BTreeSet::new(), |r| r.asking.iter().copied().collect())
     }
@@ -279,7 +279,7 @@ impl PollQueue {
     /// opened.
     pub(crate) fn answered(
         &mut self,
-        group: &Group,
+        group: &GroupKey,
         registered: BTreeSet<Target>,
         healthy: &BTreeSet<GateId>,
         now: Instant,
@@ -329,7 +329,7 @@ impl PollQueue {
 
     /// A call about a group failed; it is asked again after a pause that grows. A throttled one is
     /// asked again soon: the budget, not the group, has to slow down.
-    pub(crate) fn failed(&mut self, group: &Group, throttled: bool, now: Instant) {
+    pub(crate) fn failed(&mut self, group: &GroupKey, throttled: bool, now: Instant) {
         let Some(round) = self.groups.get_mut(group) else {
             return;
         };
@@ -344,7 +344,7 @@ impl PollQueue {
     }
 
     /// AWS does not know a group. Returns whether it did, or was not asked, before.
-    pub(crate) fn is_news_that_missing(&mut self, group: &Group) -> bool {
+    pub(crate) fn is_news_that_missing(&mut self, group: &GroupKey) -> bool {
         let Some(round) = self.groups.get_mut(group) else {
             return false;
         };
@@ -353,18 +353,18 @@ impl PollQueue {
     }
 
     /// The group's proving time, where it is known.
-    pub(crate) fn proving_time(&self, group: &Group) -> Option<Duration> {
+    pub(crate) fn proving_time(&self, group: &GroupKey) -> Option<Duration> {
         self.groups.get(group)?.proving_time
     }
 
     /// Whether the group's proving time is to be asked for now; it then counts as being asked for.
-    pub(crate) fn start_proving(&mut self, group: &Group) -> bool {
+    pub(crate) fn start_proving(&mut self, group: &GroupKey) -> bool {
         let round = self.groups.get_mut(group);
         round.is_some_and(|round| !mem::replace(&mut round.proving, true))
     }
 
     /// The group's proving time was answered; `None` where the call failed.
-    pub(crate) fn proven(&mut self, group: &Group, time: Option<Duration>) {
+    pub(crate) fn proven(&mut self, group: &GroupKey, time: Option<Duration>) {
         if let Some(round) = self.groups.get_mut(group) {
             round.proving = false;
             round.proving_time = time;
@@ -375,12 +375,12 @@ impl PollQueue {
     }
 
     /// A group's health check interval times its healthy threshold, as AWS described it.
-    pub(crate) fn note_checks(&mut self, group: &Group, time: Duration) {
+    pub(crate) fn note_checks(&mut self, group: &GroupKey, time: Duration) {
         self.memory.note_checks(group, time);
     }
 
     /// A call has ended: the group waits for its turn again, if anyone waits for it.
-    fn settle(&mut self, group: &Group) {
+    fn settle(&mut self, group: &GroupKey) {
         let waits = self
             .groups
             .get(group)
@@ -391,7 +391,7 @@ impl PollQueue {
         }
     }
 
-    fn enqueue(&mut self, group: &Group) {
+    fn enqueue(&mut self, group: &GroupKey) {
         self.dequeue(group);
         if let Some(round) = self.groups.get_mut(group) {
             round.queued = Some(round.next);
@@ -400,7 +400,7 @@ impl PollQueue {
         }
     }
 
-    fn dequeue(&mut self, group: &Group) {
+    fn dequeue(&mut self, group: &GroupKey) {
         let round = self.groups.get_mut(group);
         let queued = round.and_then(|round| Some((round.queued.take()?, &round.quota)));
         let Some((queued, quota)) = queued else {
@@ -414,7 +414,7 @@ impl PollQueue {
         }
     }
 
-    fn remove(&mut self, group: &Group) {
+    fn remove(&mut self, group: &GroupKey) {
         self.dequeue(group);
         self.groups.remove(group);
     }

@@ -12,7 +12,7 @@ use crate::gates::machine::action::{
 use crate::gates::polling::queue::{Call, NextPoll};
 use crate::index::{BindingKey, Index};
 use crate::model::{Binding, Condition, Pod, Service, TargetHealth, TargetState};
-use crate::names::{BindingApi, Group, ObjectKey};
+use crate::names::{BindingApi, GroupKey, ObjectKey};
 
 const S: Duration = Duration::from_secs(1);
 const ORPHAN_AFTER: Duration = Duration::from_secs(300);
@@ -226,8 +226,8 @@ fn key(name: &str) -> ObjectKey {
     ObjectKey::new("shop", name)
 }
 
-fn group(name: &str) -> Group {
-    Group {
+fn group(name: &str) -> GroupKey {
+    GroupKey {
         arn: arn(name),
         role: None,
     }

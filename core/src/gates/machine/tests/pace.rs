@@ -14,7 +14,7 @@ use crate::elb::buckets::{Admissions, Buckets, Limits, Wish};
 use crate::fixtures::{arn, epoch};
 use crate::gates::machine::action::GateId;
 use crate::gates::polling::queue::{Call, NextPoll, PollQueue};
-use crate::names::{ConditionPrefix, Group, ObjectKey, Quota};
+use crate::names::{ConditionPrefix, GroupKey, ObjectKey, Quota};
 
 const CALL: Duration = Duration::from_millis(40);
 const SLOW_CALL: Duration = Duration::from_millis(100);
@@ -43,7 +43,7 @@ struct Pace {
 }
 
 struct Pod {
-    group: Group,
+    group: GroupKey,
     due: Instant,
     healthy: Instant,
 }
@@ -258,8 +258,8 @@ impl Pace {
 }
 
 /// A group of this name, those of `theirs-…` in another account.
-fn named(group: &str) -> Group {
-    let ours = Group {
+fn named(group: &str) -> GroupKey {
+    let ours = GroupKey {
         arn: arn(group),
         role: None,
     };
@@ -270,13 +270,13 @@ fn named(group: &str) -> Group {
         .arn
         .as_str()
         .replace(ours.arn.account(), "210987654321");
-    Group {
+    GroupKey {
         arn: arn.parse().unwrap(),
         role: None,
     }
 }
 
-fn is_theirs(group: &Group) -> bool {
+fn is_theirs(group: &GroupKey) -> bool {
     group.arn.name().starts_with("theirs-")
 }
 

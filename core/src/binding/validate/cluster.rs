@@ -1,0 +1,43 @@
+//! Rules on what else is in the cluster, and on what the operator lets a namespace bind.
+
+use crate::binding::field::MULTI_CLUSTER;
+use crate::binding::validate::{Allowance, Subject};
+
+/// Other bindings that a message names; chosen so that the message stays short.
+const MAX_NAMED: usize = 5;
+
+pub(super) fn group_not_shared(subject: &Subject<'_>) -> Option<String> {
+    let sharers = subject.sharers;
+    let agreed = subject.new.is_multi_cluster() && sharers.iter().all(|s| s.multi_cluster);
+    if sharers.is_empty() || agreed {
+        return None;
+    }
+    let mut named: Vec<String> = sharers
+        .iter()
+        .take(MAX_NAMED)
+        .map(|s| format!("{} ({})", s.object, s.api))
+        .collect();
+    if sharers.len() > MAX_NAMED {
+        named.push(format!("{} more", sharers.len() - MAX_NAMED));
+    }
+    Some(format!(
+        "the target group is bound by {} already, and only bindings that all set {MULTI_CLUSTER}: true may share one: use another target group, or delete the other binding; if it is being deleted, wait until it is gone",
+        named.join(", ")
+    ))
+}
+
+pub(super) fn group_allowed(subject: &Subject<'_>) -> Option<String> {
+    let Allowance {
+        list,
+        namespace,
+        arn,
+    } = subject.allowance?;
+    let Some(arn) = arn else {
+        return Some(
+            "it is not known which target group is meant, so --allow-arns cannot let it pass: set it"
+                .to_owned(),
+        );
+    };
+    let denied = list.check(namespace, arn).err()?;
+    Some(denied.message(namespace))
+}
