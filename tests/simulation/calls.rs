@@ -12,16 +12,12 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use parking_lot::Mutex;
+use targetgate_core::elb::buckets::Limits;
 use tokio::time::Instant;
 
 use crate::accounts::{self, Accounts};
 use crate::facts::Heard;
 use crate::witness::Witness;
-
-/// The calls a second that every replica begins with, those that it may climb to, and the burst.
-pub(crate) const RATE: f64 = 2.0;
-pub(crate) const HIGHEST: f64 = 3.0;
-pub(crate) const BURST: u32 = 5;
 
 /// The most that a replica may ask at a rate: a token bucket that is counted from outside. It runs dry
 /// as soon as there is any window of time, of whatever length, with more calls than the burst and what
@@ -29,37 +25,41 @@ pub(crate) const BURST: u32 = 5;
 #[derive(Debug)]
 struct Allowance {
     rate: f64,
+    burst: f64,
     tokens: f64,
     counted: Instant,
 }
 
 impl Allowance {
-    fn of(rate: f64) -> Self {
+    fn of(rate: f64, burst: u32) -> Self {
+        let burst = f64::from(burst);
         Self {
             rate,
-            tokens: f64::from(BURST),
+            burst,
+            tokens: burst,
             counted: Instant::now(),
         }
     }
 
     fn spend(&mut self) -> bool {
         let gained = self.counted.elapsed().as_secs_f64() * self.rate;
-        self.tokens = (self.tokens + gained).min(f64::from(BURST)) - 1.0;
+        self.tokens = (self.tokens + gained).min(self.burst) - 1.0;
         self.counted = Instant::now();
         // What rounding may take.
         self.tokens > -0.01
     }
 }
 
-/// An HTTP client for the SDK of one life of a replica.
+/// An HTTP client for the SDK of one life of a replica, which may ask as often as `limits` say.
 pub(crate) fn client(
     accounts: &Accounts,
     witness: &Witness,
     incarnation: &str,
+    limits: Limits,
 ) -> SharedHttpClient {
     let (accounts, witness) = (accounts.clone(), witness.clone());
-    let first = Arc::new(Mutex::new(Allowance::of(RATE)));
-    let most = Arc::new(Mutex::new(Allowance::of(HIGHEST)));
+    let first = Arc::new(Mutex::new(Allowance::of(limits.rate, limits.burst)));
+    let most = Arc::new(Mutex::new(Allowance::of(limits.highest, limits.burst)));
     let incarnation: Arc<str> = incarnation.into();
     http_client_fn(
         move |settings: &HttpConnectorSettings, parts: &RuntimeComponents| {

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use crate::facts::{Binding, Key, Pod, Service};
 use crate::line::Weather;
 use crate::random::Random;
-use crate::replica::Replica;
+use crate::replica::{Replica, Setup};
 use crate::world::World;
 
 /// Steps of one run.
@@ -41,11 +41,11 @@ pub(crate) struct Driver {
 impl Driver {
     pub(crate) async fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
-        let world = World::new(&mut random).await;
+        let world = World::of_seed(&mut random).await;
         let mut driver = Self {
             world,
             random,
-            replicas: [Replica::new("a"), Replica::new("b")],
+            replicas: ["a", "b"].map(|name| Replica::new(name, Setup::of_seeds())),
             namespaces: vec![],
             starting: BTreeMap::new(),
             number: 0,

@@ -11,6 +11,7 @@ use kube::client::Body;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use targetgate_sandbox::api::ResponseBody;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tower::{Service as _, service_fn};
 
@@ -109,8 +110,10 @@ pub(crate) struct Line {
     pub(crate) incarnation: String,
     pub(crate) witness: Witness,
     pub(crate) weather: Arc<Mutex<Weather>>,
+    /// Whether what is sent waits, until it does no more.
+    pub(crate) held_up: watch::Receiver<bool>,
     pub(crate) random: Arc<Mutex<Random>>,
-    pub(crate) kubelet: Written,
+    pub(crate) kubelet: Option<Written>,
 }
 
 impl Line {
@@ -173,6 +176,7 @@ impl Line {
         if let Fate::Late(late) = fate {
             sleep(late).await;
         }
+        self.passes().await;
         let api = &self.witness.api;
         let object = patch.map(|(sent, path)| (sent, direct::get(api, object_path(&path)), path));
         let answer = api
@@ -186,8 +190,10 @@ impl Line {
             self.witness.patched(&sent, &before, &after);
             if is_pod_status(&path) {
                 self.write_works(&path);
-                // It lives as long as the world.
-                let _ = self.kubelet.send(object_path(&path).to_owned()).await;
+                if let Some(kubelet) = &self.kubelet {
+                    // It lives as long as the world.
+                    let _ = kubelet.send(object_path(&path).to_owned()).await;
+                }
             }
         }
         if fate != Fate::Passes || !answer.status().is_success() {
@@ -204,6 +210,13 @@ impl Line {
             }
             _ => Ok(answer),
         }
+    }
+
+    /// Waits while the line is held up.
+    async fn passes(&self) {
+        let mut held_up = self.held_up.clone();
+        // A sender that is gone holds nothing up.
+        let _ = held_up.wait_for(|held_up| !*held_up).await;
     }
 
     /// Somebody else writes to a pod.

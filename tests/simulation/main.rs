@@ -1,4 +1,5 @@
-//! The whole product in a simulated world, driven by a seed through faults and accidents.
+//! The whole product in one simulated world. [`seeds`] drive it through faults and accidents;
+//! [`scenarios`] have no accidents but those that they are about, and assert what comes of each.
 //!
 //! One thread, time paused, no socket: the sandbox's API server and ELB, two replicas of the product
 //! (admission over TLS, index, loop, certificate keeper, election), and a driver that draws steps from
@@ -8,6 +9,10 @@
 //! right after us; ELB throttles, hangs, fails, answers late and from the past, in two accounts, and
 //! addresses are re-used; clocks jump; replicas die at any poll. Then the faults end, and what is left has
 //! to come right.
+//!
+//! A scenario has the same world, replicas, lines and judges, calm weather, and as many replicas as it starts;
+//! no kubelet acts in it, and nobody registers targets but the scenario itself. What it does is not noted
+//! in [`facts`], and so *no gate opened without right* is asserted by scenarios themselves.
 //!
 //! # The invariants
 //!
@@ -67,6 +72,7 @@ mod outcome;
 mod promptness;
 mod random;
 mod replica;
+mod scenarios;
 mod seeds;
 mod steps;
 mod trace;

@@ -12,7 +12,6 @@ pub(crate) struct Outcome {
 
 /// Makes the world of a seed, and does this in it, in this thread.
 pub(crate) fn simulate(seed: u64, happens: impl AsyncFnOnce(&mut Driver)) -> Outcome {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let mut runtime = Builder::new_current_thread();
     let runtime = runtime.enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {

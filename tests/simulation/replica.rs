@@ -21,18 +21,20 @@ use targetgate::kubernetes::lease::Seat;
 use targetgate::metrics::Metrics;
 use targetgate::pki::make::service_names;
 use targetgate::serve::PhaseReceiver;
+use targetgate::serve::certificates::Certificate;
 use targetgate::serve::listener::Edge;
 use targetgate::state::cache::Cache;
+use targetgate::state::leadership::Leadership;
 use targetgate_core::elb::buckets::Limits;
 use targetgate_core::lease::Timing;
 use targetgate_core::names::ObjectKey;
 use targetgate_core::rotation::Lifetimes;
 use tokio::io::DuplexStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-use crate::calls::{self, BURST, HIGHEST, RATE};
+use crate::calls;
 use crate::line::{Line, Weather};
 use crate::random::Random;
 use crate::world::World;
@@ -50,10 +52,42 @@ const BACKLOG: usize = 128;
 const SKEW_OF_CERTIFICATES: i64 = 300_000;
 const S: Duration = Duration::from_secs(1);
 
+/// How a replica is set up.
+#[derive(Clone)]
+pub(crate) struct Setup {
+    /// How often it may ask ELB.
+    pub(crate) elb: Limits,
+    pub(crate) orphan_after: Duration,
+    /// The certificate that it is given; it keeps its own where there is none.
+    pub(crate) certificate: Option<Certificate>,
+    /// Whether it stands for election; it is alone, and leads, where it does not.
+    pub(crate) elected: bool,
+}
+
+impl Setup {
+    /// As both replicas of a seed are.
+    pub(crate) fn of_seeds() -> Self {
+        Self {
+            // A rate that climbs, and so low that it is often what holds calls up.
+            elb: Limits {
+                rate: 2.0,
+                highest: 3.0,
+                burst: 5,
+            },
+            orphan_after: ORPHAN_AFTER,
+            certificate: None,
+            elected: true,
+        }
+    }
+}
+
 /// A replica, alive or not.
 pub(crate) struct Replica {
     pub(crate) name: &'static str,
+    setup: Setup,
     pub(crate) weather: Arc<Mutex<Weather>>,
+    /// Whether what it sends is held up.
+    held_up: watch::Sender<bool>,
     /// By how many seconds its wall clock is wrong.
     pub(crate) skew: Arc<AtomicI64>,
     lives: u32,
@@ -64,6 +98,9 @@ pub(crate) struct Replica {
 
 /// One life of a replica.
 pub(crate) struct Life {
+    /// The replica, and which life of it: the name under which it stands for election.
+    pub(crate) incarnation: String,
+    pub(crate) leadership: Leadership,
     pub(crate) cache: Arc<Cache>,
     pub(crate) metrics: Arc<Metrics>,
     span: Arc<Span>,
@@ -79,10 +116,12 @@ struct Span {
 }
 
 impl Replica {
-    pub(crate) fn new(name: &'static str) -> Self {
+    pub(crate) fn new(name: &'static str, setup: Setup) -> Self {
         Self {
             name,
+            setup,
             weather: Arc::default(),
+            held_up: watch::Sender::new(false),
             skew: Arc::default(),
             lives: 0,
             starts_at: Instant::now(),
@@ -104,19 +143,25 @@ impl Replica {
         world.front.open(self.name, sender, cache.clone());
         let product = Product {
             world,
-            incarnation,
+            setup: &self.setup,
+            incarnation: incarnation.clone(),
             random: random.fork(),
             cache: cache.clone(),
             metrics: metrics.clone(),
             skew: self.skew.clone(),
             weather: self.weather.clone(),
+            held_up: self.held_up.subscribe(),
         };
+        let product = product.compose();
+        let leadership = product.leadership.clone();
         let root = Mortal {
-            inner: Some(product.run(stopped, listener)),
+            inner: Some(live(product, listener, stopped).boxed()),
             span: span.clone(),
             still: (Instant::now(), 0),
         };
         self.life = Some(Life {
+            incarnation,
+            leadership,
             cache,
             metrics,
             span,
@@ -140,6 +185,19 @@ impl Replica {
         }
     }
 
+    /// Holds up what it sends, and lets it all arrive later: also what it has given up by then.
+    pub(crate) fn hold_up(&self, held_up: bool) {
+        self.held_up.send_replace(held_up);
+    }
+
+    /// Nothing of it runs any further.
+    pub(crate) fn crash(&mut self, world: &World) {
+        if let Some(life) = self.life.take() {
+            life.root.abort();
+            self.is_down(world);
+        }
+    }
+
     /// Ends it in order: it gives the Lease back.
     pub(crate) fn stop(&mut self) {
         let stop = self.life.as_mut().and_then(|life| life.stop.take());
@@ -151,12 +209,16 @@ impl Replica {
         let Some(life) = self.life.take_if(|life| life.root.is_finished()) else {
             return;
         };
-        world.front.close(self.name);
-        world.trace.note(self.name, "is down");
+        self.is_down(world);
         if let Err(error) = life.root.await {
             let what = format!("{} {error}", self.name);
             world.trace.violated("nothing panics", &what);
         }
+    }
+
+    fn is_down(&self, world: &World) {
+        world.front.close(self.name);
+        world.trace.note(self.name, "is down");
     }
 }
 
@@ -190,47 +252,43 @@ impl Future for Mortal {
 
 struct Product<'a> {
     world: &'a World,
+    setup: &'a Setup,
     incarnation: String,
     random: Random,
     cache: Arc<Cache>,
     metrics: Arc<Metrics>,
     skew: Arc<AtomicI64>,
     weather: Arc<Mutex<Weather>>,
+    held_up: watch::Receiver<bool>,
 }
 
 impl Product<'_> {
-    fn run(
-        mut self,
-        stop: oneshot::Receiver<()>,
-        listener: mpsc::Receiver<DuplexStream>,
-    ) -> BoxFuture<'static, ()> {
+    fn compose(mut self) -> Composed {
+        let (world, limits) = (self.world, self.setup.elb);
         let kube = self.line().client();
-        let http = calls::client(&self.world.accounts, &self.world.witness, &self.incarnation);
-        let dated = skewed(self.world, &self.skew, SKEW_OF_CERTIFICATES);
+        let http = calls::client(&world.accounts, &world.witness, &self.incarnation, limits);
+        let dated = skewed(world, &self.skew, SKEW_OF_CERTIFICATES);
+        let own = || Source::Own(place(), maker(), dated);
         let parts = Parts {
-            elb: Limits {
-                rate: RATE,
-                highest: HIGHEST,
-                burst: BURST,
-            },
+            elb: limits,
             cache: self.cache,
             metrics: self.metrics,
             seed: self.random.next(),
             pod_name: Some(self.incarnation.clone()),
-            orphan_after: ORPHAN_AFTER,
-            certificate: Source::Own(place(), maker(), dated),
-            seat: Some(Seat {
+            orphan_after: self.setup.orphan_after,
+            certificate: self
+                .setup
+                .certificate
+                .clone()
+                .map_or_else(own, Source::Given),
+            seat: self.setup.elected.then(|| Seat {
                 lease: ObjectKey::new(HOME, "targetgate"),
                 identity: self.incarnation,
                 timing: Timing::new(15 * S, 10 * S, 2 * S).unwrap(),
             }),
-            ..Parts::new(
-                kube,
-                self.world.aws(http),
-                skewed(self.world, &self.skew, 1),
-            )
+            ..Parts::new(kube, world.aws(http), skewed(world, &self.skew, 1))
         };
-        live(compose(parts).unwrap(), listener, stop).boxed()
+        compose(parts).unwrap()
     }
 
     /// Its line to the API server.
@@ -239,6 +297,7 @@ impl Product<'_> {
             incarnation: self.incarnation.clone(),
             witness: self.world.witness.clone(),
             weather: self.weather.clone(),
+            held_up: self.held_up.clone(),
             random: Arc::new(Mutex::new(self.random.fork())),
             kubelet: self.world.kubelet.clone(),
         }

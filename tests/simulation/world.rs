@@ -1,5 +1,5 @@
-//! The world of one run: the sandbox's API server and ELB, and what stands in for the incumbent that
-//! registers targets. One thread, no socket, time paused.
+//! The world of one run, of a seed or of a scenario: the sandbox's API server and ELB, and what stands in
+//! for the incumbent that registers targets. One thread, no socket, time paused.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,6 +12,7 @@ use aws_sdk_elasticloadbalancingv2::config::{Credentials, SharedCredentialsProvi
 use aws_smithy_async::time::StaticTimeSource;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use futures::future::BoxFuture;
+use k8s_openapi::ByteString;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use targetgate::state::cache::Cache;
@@ -33,6 +34,8 @@ use crate::replica::HOME;
 use crate::trace::Trace;
 use crate::witness::{PROVING, Witness};
 
+/// Where the definitions of custom resources are.
+pub(crate) const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 /// Between two rounds of who registers targets.
 const REGISTERS_EVERY: Duration = Duration::from_secs(2);
 /// The buffer of a connection, each way.
@@ -49,16 +52,41 @@ pub(crate) struct World {
     pub(crate) facts: Arc<Mutex<Facts>>,
     pub(crate) trace: Trace,
     pub(crate) witness: Witness,
-    /// Who looks at a pod once we have written to it.
-    pub(crate) kubelet: Written,
+    /// Who looks at a pod once we have written to it; nobody does in a scenario.
+    pub(crate) kubelet: Option<Written>,
     /// Whether targets are registered and deregistered.
     pub(crate) registers: Arc<AtomicBool>,
-    _actors: JoinSet<()>,
+    actors: JoinSet<()>,
 }
 
 impl World {
-    /// No replica, no namespace but the product's own.
-    pub(crate) async fn new(random: &mut Random) -> Self {
+    /// The world of a seed, where targets are registered and a kubelet looks at pods. It has no replica, and
+    /// no namespace but the product's own.
+    pub(crate) async fn of_seed(random: &mut Random) -> Self {
+        let delays = Delays {
+            registration: Duration::from_secs(2),
+            health_check_interval: PROVING / THRESHOLD,
+            health_check_timeout: Duration::from_secs(3),
+            healthy_threshold: THRESHOLD,
+            deregistration_delay: Duration::from_secs(10),
+            ..Delays::alb()
+        };
+        let mut world = Self::new(random, delays);
+        world.witness.knows_all = true;
+        let (facts, registers) = (world.facts.clone(), world.registers.clone());
+        let registrar = register(world.accounts.clone(), facts, registers);
+        world.actors.spawn(registrar);
+        let (kubelet, run) = kubelet(world.api.clone(), world.trace.clone(), random.fork());
+        world.actors.spawn(run);
+        world.kubelet = Some(kubelet);
+        world.install().await;
+        world.register_hooks(None).await;
+        world
+    }
+
+    /// Servers, in which nothing is installed and nobody acts. ELB takes as long as `delays` say.
+    pub(crate) fn new(random: &mut Random, delays: Delays) -> Self {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let now = clock::simulated("2026-01-01T00:00:00Z".parse().unwrap());
         let front = Front::new(random.fork());
         let api = Api::new(api::Options {
@@ -73,14 +101,7 @@ impl World {
                 account: account.to_owned(),
                 now: now.clone(),
                 probe: Arc::new(probe.clone()),
-                delays: Delays {
-                    registration: Duration::from_secs(2),
-                    health_check_interval: PROVING / THRESHOLD,
-                    health_check_timeout: Duration::from_secs(3),
-                    healthy_threshold: THRESHOLD,
-                    deregistration_delay: Duration::from_secs(10),
-                    ..Delays::alb()
-                },
+                delays: delays.clone(),
                 seed: random.next(),
                 ..elb::Options::default()
             })
@@ -89,17 +110,14 @@ impl World {
         let witness = Witness {
             api: api.clone(),
             facts: facts.clone(),
+            knows_all: false,
             trace: trace.clone(),
         };
-        let registers = Arc::new(AtomicBool::new(true));
         let mut actors = JoinSet::new();
         for elb in accounts.all() {
             actors.spawn(elb.run());
         }
-        actors.spawn(register(accounts.clone(), facts.clone(), registers.clone()));
-        let (kubelet, run) = kubelet(api.clone(), trace.clone(), random.fork());
-        actors.spawn(run);
-        let world = Self {
+        Self {
             api,
             accounts,
             probe,
@@ -108,19 +126,15 @@ impl World {
             facts,
             trace,
             witness,
-            kubelet,
-            registers,
-            _actors: actors,
-        };
-        world.install().await;
-        world
+            kubelet: None,
+            registers: Arc::new(AtomicBool::new(true)),
+            actors,
+        }
     }
 
-    /// What an operator installs.
-    async fn install(&self) {
-        let (crd, configurations) = shipped();
-        let crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-        self.must("POST", crds, crd.clone()).await;
+    /// What an operator installs, but for the hooks.
+    pub(crate) async fn install(&self) {
+        self.create_crd().await;
         self.must(
             "POST",
             "/api/v1/namespaces",
@@ -134,7 +148,23 @@ impl World {
         } });
         let deployments = format!("/apis/apps/v1/namespaces/{HOME}/deployments");
         self.must("POST", &deployments, deployment).await;
-        for configuration in configurations.clone() {
+    }
+
+    pub(crate) async fn create_crd(&self) {
+        let (crd, _) = shipped();
+        self.must("POST", DEFINITIONS, crd.clone()).await;
+    }
+
+    /// Registers the hooks as they are shipped, with nothing but this CA added.
+    pub(crate) async fn register_hooks(&self, ca: Option<&str>) {
+        let (_, configurations) = shipped();
+        for mut configuration in configurations.clone() {
+            let webhooks = configuration["webhooks"].as_array_mut();
+            if let Some(ca) = ca.map(|ca| ByteString(ca.into())) {
+                for webhook in webhooks.into_iter().flatten() {
+                    webhook["clientConfig"]["caBundle"] = json!(ca);
+                }
+            }
             let kind = configuration["kind"]
                 .as_str()
                 .unwrap_or_default()
@@ -144,7 +174,7 @@ impl World {
         }
     }
 
-    async fn must(&self, method: &str, path: &str, object: Value) {
+    pub(crate) async fn must(&self, method: &str, path: &str, object: Value) {
         let (code, answer) = self.call(method, path, Some(object)).await;
         assert!(
             (200..300).contains(&code),

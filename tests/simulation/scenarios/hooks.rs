@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use targetgate_sandbox::elb::TargetGroupSpec;
 use targetgate_sandbox::elb::faults::On;
 
-use crate::world::{GATE, World};
+use super::stage::{GATE, Stage};
 
 const OPEN: (&str, &str) = ("True", "");
 const CONTAINERS: &str = r#"{ "containers": [{ "name": "web", "image": "web" }] }"#;
@@ -20,7 +20,7 @@ fn gates(pod: &k8s_openapi::api::core::v1::Pod) -> Vec<String> {
 }
 
 /// A binding with nothing but a group and a Service.
-async fn bind_sparsely(world: &World, arn: &str) -> kube::Result<kube::api::DynamicObject> {
+async fn bind_sparsely(stage: &Stage, arn: &str) -> kube::Result<kube::api::DynamicObject> {
     let binding = json!({
         "apiVersion": "elbv2.k8s.aws/v1beta1",
         "kind": "TargetGroupBinding",
@@ -28,7 +28,7 @@ async fn bind_sparsely(world: &World, arn: &str) -> kube::Result<kube::api::Dyna
         "spec": { "targetGroupARN": arn, "serviceRef": { "name": "web" } },
     });
     let binding = serde_json::from_value(binding).unwrap();
-    world
+    stage
         .bindings()
         .create(&PostParams::default(), &binding)
         .await
@@ -36,16 +36,16 @@ async fn bind_sparsely(world: &World, arn: &str) -> kube::Result<kube::api::Dyna
 
 #[tokio::test(start_paused = true)]
 async fn a_new_pod_gets_its_gate_and_it_opens_when_elb_says_healthy() {
-    let world = World::new().await;
-    world.install_hooks().await;
-    let arn = world.bind("web").await;
-    world.settle().await;
-    let pod = world.create_pod("web-1", containers()).await;
+    let stage = Stage::new().await;
+    stage.install_hooks().await;
+    let arn = stage.bind("web").await;
+    stage.settle().await;
+    let pod = stage.create_pod("web-1", containers()).await;
     assert_eq!(gates(&pod), [GATE]);
-    world.containers_are_ready("web-1", "10.0.0.1").await;
-    world.register(&arn, "10.0.0.1");
-    world.until_gate("web-1", OPEN).await;
-    let audit = world.api.audit();
+    stage.containers_are_ready("web-1", "10.0.0.1").await;
+    stage.register(&arn, "10.0.0.1");
+    stage.until_gate("web-1", OPEN).await;
+    let audit = stage.api.audit();
     let said = |key| {
         audit
             .iter()
@@ -58,39 +58,39 @@ async fn a_new_pod_gets_its_gate_and_it_opens_when_elb_says_healthy() {
 
 #[tokio::test(start_paused = true)]
 async fn a_binding_is_filled_in_from_aws_and_its_service_before_the_schema_is_checked() {
-    let world = World::new().await;
-    world.install_hooks().await;
-    world.settle().await;
-    let arn = world.elb.create_target_group(TargetGroupSpec::http("web"));
-    let binding = bind_sparsely(&world, &arn).await.unwrap();
+    let stage = Stage::new().await;
+    stage.install_hooks().await;
+    stage.settle().await;
+    let arn = stage.elb.create_target_group(TargetGroupSpec::http("web"));
+    let binding = bind_sparsely(&stage, &arn).await.unwrap();
     let spec = &binding.data["spec"];
     assert_eq!(spec["targetType"], "ip");
     assert_eq!(spec["serviceRef"]["port"], 80);
     assert_eq!(spec["targetGroupProtocol"], "HTTP");
-    assert_eq!(world.calls("DescribeTargetGroups"), 1);
+    assert_eq!(stage.calls("DescribeTargetGroups"), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn another_group_is_refused_in_the_incumbents_words_and_a_finalizer_is_not() {
-    let world = World::new().await;
-    world.install_hooks().await;
-    world.settle().await;
-    world.bind("web").await;
-    let other = world
+    let stage = Stage::new().await;
+    stage.install_hooks().await;
+    stage.settle().await;
+    stage.bind("web").await;
+    let other = stage
         .elb
         .create_target_group(TargetGroupSpec::http("other"));
     let params = PatchParams::default();
     let patch = Patch::Merge(json!({ "spec": { "targetGroupARN": other } }));
-    let refused = world
+    let refused = stage
         .bindings()
         .patch("web", &params, &patch)
         .await
         .unwrap_err();
     let words = "TargetGroupBinding update may not change these fields: spec.targetGroupARN";
     assert!(refused.to_string().contains(words), "{refused}");
-    world.elb.faults().hang(On::any());
+    stage.elb.faults().hang(On::any());
     let finalizer = Patch::Merge(json!({ "metadata": { "finalizers": ["example.com/wait"] } }));
-    world
+    stage
         .bindings()
         .patch("web", &params, &finalizer)
         .await
@@ -99,23 +99,23 @@ async fn another_group_is_refused_in_the_incumbents_words_and_a_finalizer_is_not
 
 #[tokio::test(start_paused = true)]
 async fn while_we_are_away_pods_pass_ungated_and_bindings_can_be_cleaned_up_but_not_changed() {
-    let mut world = World::new().await;
-    world.install_hooks().await;
-    world.settle().await;
-    world.bind("web").await;
-    world.settle().await;
-    world.stop();
-    let pod = world.create_pod("web-1", containers()).await;
+    let mut stage = Stage::new().await;
+    stage.install_hooks().await;
+    stage.settle().await;
+    stage.bind("web").await;
+    stage.settle().await;
+    stage.stop();
+    let pod = stage.create_pod("web-1", containers()).await;
     assert!(gates(&pod).is_empty());
     let params = PatchParams::default();
     let annotation = Patch::Merge(json!({ "metadata": { "annotations": { "a": "b" } } }));
-    world
+    stage
         .bindings()
         .patch("web", &params, &annotation)
         .await
         .unwrap();
     let spec = Patch::Merge(json!({ "spec": { "serviceRef": { "port": 81 } } }));
-    let refused = world
+    let refused = stage
         .bindings()
         .patch("web", &params, &spec)
         .await
@@ -124,7 +124,7 @@ async fn while_we_are_away_pods_pass_ungated_and_bindings_can_be_cleaned_up_but_
         refused.to_string().contains("failed calling webhook"),
         "{refused}"
     );
-    world
+    stage
         .bindings()
         .delete("web", &DeleteParams::default())
         .await
@@ -133,12 +133,12 @@ async fn while_we_are_away_pods_pass_ungated_and_bindings_can_be_cleaned_up_but_
 
 #[tokio::test(start_paused = true)]
 async fn an_unlabelled_namespace_never_calls_the_pod_hook() {
-    let world = World::new().await;
-    world.install_hooks().await;
-    world.bind("web").await;
-    world.settle().await;
-    world.opt_in(Value::Null).await;
-    let pod = world.create_pod("web-1", containers()).await;
+    let stage = Stage::new().await;
+    stage.install_hooks().await;
+    stage.bind("web").await;
+    stage.settle().await;
+    stage.opt_in(Value::Null).await;
+    let pod = stage.create_pod("web-1", containers()).await;
     assert!(gates(&pod).is_empty());
-    assert_eq!(world.api.webhook_counts("mpod.elbv2.k8s.aws").calls, 0);
+    assert_eq!(stage.api.webhook_counts("mpod.elbv2.k8s.aws").calls, 0);
 }

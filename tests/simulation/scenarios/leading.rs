@@ -10,8 +10,9 @@ use targetgate_sandbox::elb::Health;
 use targetgate_sandbox::elb::health::CheckFailure;
 use tokio::time::{Instant, sleep};
 
-use crate::replica::{Replica, lease, leases, renewed};
-use crate::world::{World, address};
+use super::replicas::{lease, leases, renewed};
+use super::stage::{Stage, address};
+use crate::replica::Replica;
 
 const S: Duration = Duration::from_secs(1);
 const LEASE: Duration = Duration::from_secs(15);
@@ -20,91 +21,91 @@ const OPEN: (&str, &str) = ("True", "");
 const WAITS: (&str, &str) = ("False", "Elb.RegistrationInProgress");
 const YEAR: SignedDuration = SignedDuration::from_hours(24 * 365);
 
-/// A world with two replicas, of which `a` leads.
-async fn two() -> (World, Replica, Replica) {
-    let world = World::without_product().await;
-    let a = Replica::start(&world, "a").await;
+/// A stage with two replicas, of which `a` leads.
+async fn two() -> (Stage, Replica, Replica) {
+    let stage = Stage::without_product().await;
+    let a = stage.starts("a").await;
     a.until_leads().await;
-    let b = Replica::start(&world, "b").await;
-    (world, a, b)
+    let b = stage.starts("b").await;
+    (stage, a, b)
 }
 
-fn status_patches(world: &World) -> usize {
-    world.api.calls().count(Verb::Patch, "pods/status")
+fn status_patches(stage: &Stage) -> usize {
+    stage.api.calls().count(Verb::Patch, "pods/status")
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_of_two_leads_and_what_follows_asks_and_writes_nothing() {
-    let world = World::without_product().await;
+    let stage = Stage::without_product().await;
     let foreign = json!({
         "metadata": { "name": "targetgate" },
         "spec": { "holderIdentity": "another", "leaseDurationSeconds": 3600 },
     });
     let foreign = serde_json::from_value(foreign).unwrap();
     let params = PostParams::default();
-    leases(&world).create(&params, &foreign).await.unwrap();
-    let replica = Replica::start(&world, "a").await;
-    let arn = world.bind("web").await;
-    world.register(&arn, "10.0.0.1");
-    world.pod("web-1", "10.0.0.1", &["web"]).await;
-    let by_kubelet = status_patches(&world);
-    assert_eq!(world.gate_after(3_000 * S, "web-1").await, None);
+    leases(&stage).create(&params, &foreign).await.unwrap();
+    let replica = stage.starts("a").await;
+    let arn = stage.bind("web").await;
+    stage.register(&arn, "10.0.0.1");
+    stage.pod("web-1", "10.0.0.1", &["web"]).await;
+    let by_kubelet = status_patches(&stage);
+    assert_eq!(stage.gate_after(3_000 * S, "web-1").await, None);
     assert_eq!(
-        (world.elb.calls().len(), status_patches(&world)),
+        (stage.elb.calls().len(), status_patches(&stage)),
         (0, by_kubelet)
     );
     assert_eq!(replica.metric("targetgate_leader"), "0");
     assert_eq!(replica.metric("targetgate_gates_pending"), "0");
-    world.until_gate("web-1", OPEN).await;
+    stage.until_gate("web-1", OPEN).await;
     assert_eq!(replica.metric("targetgate_leader"), "1");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_dies_is_followed_within_the_lease_and_a_second_of_its_last_renewal() {
-    let (world, a, b) = two().await;
-    let arn = world.bind("web").await;
-    world.pod("web-1", "10.0.0.1", &["web"]).await;
-    world.until_gate("web-1", WAITS).await;
+    let (stage, mut a, b) = two().await;
+    let arn = stage.bind("web").await;
+    stage.pod("web-1", "10.0.0.1", &["web"]).await;
+    stage.until_gate("web-1", WAITS).await;
     // At any point between two renewals.
     sleep(Duration::from_millis(1_234)).await;
-    let last = renewed(&world).await;
-    a.crash();
+    let last = renewed(&stage).await;
+    a.crash(&stage);
     b.until_leads().await;
-    let took = (world.now)().duration_since(last).unsigned_abs();
+    let took = (stage.now)().duration_since(last).unsigned_abs();
     assert!((LEASE..=LEASE + S).contains(&took), "{took:?}");
-    world.register(&arn, "10.0.0.1");
-    world.until_gate("web-1", OPEN).await;
-    assert_eq!(lease(&world).await.lease_transitions, Some(1));
+    stage.register(&arn, "10.0.0.1");
+    stage.until_gate("web-1", OPEN).await;
+    assert_eq!(lease(&stage).await.lease_transitions, Some(1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_leaves_is_followed_within_a_second() {
-    let (world, a, b) = two().await;
-    world.bind("web").await;
-    world.pod("web-1", "10.0.0.1", &["web"]).await;
-    world.until_gate("web-1", WAITS).await;
+    let (stage, mut a, mut b) = two().await;
+    stage.bind("web").await;
+    stage.pod("web-1", "10.0.0.1", &["web"]).await;
+    stage.until_gate("web-1", WAITS).await;
     let leaving = Instant::now();
-    a.stop().await;
+    a.ends(&stage).await;
     b.until_leads().await;
     assert!(leaving.elapsed() <= S, "{:?}", leaving.elapsed());
-    let taken = lease(&world).await;
-    assert_eq!(taken.holder_identity.as_deref(), Some("b"));
+    let taken = lease(&stage).await;
+    assert_eq!(taken.holder_identity.as_deref(), Some(b.identity()));
     assert_eq!(taken.lease_transitions, Some(1));
-    b.stop().await;
-    let released = lease(&world).await;
+    b.ends(&stage).await;
+    let released = lease(&stage).await;
     assert_eq!(released.holder_identity.as_deref(), Some(""));
     assert_eq!(released.lease_duration_seconds, Some(1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_a_hung_leader_sends_late_changes_nothing() {
-    let (world, a, b) = two().await;
-    let arn = world.bind("web").await;
+    let (stage, a, b) = two().await;
+    let arn = stage.bind("web").await;
     let ip = address("10.0.0.1").ip();
-    let elb_says = |health| world.elb.script(&arn, ip, 8080, health).unwrap();
+    let elb_says = |health| stage.elb.script(&arn, ip, 8080, health).unwrap();
     elb_says(Health::checking());
-    world.pod("web-1", "10.0.0.1", &["web"]).await;
-    world
+    stage.pod("web-1", "10.0.0.1", &["web"]).await;
+    stage
         .until_gate("web-1", ("False", "Elb.InitialHealthChecking"))
         .await;
     // The leader hangs when what opens the gate is on its way.
@@ -115,40 +116,40 @@ async fn what_a_hung_leader_sends_late_changes_nothing() {
     a.until_follows().await;
     b.until_leads().await;
     let closed = ("False", "Target.ResponseCodeMismatch");
-    world.until_gate("web-1", closed).await;
-    let before = status_patches(&world);
+    stage.until_gate("web-1", closed).await;
+    let before = status_patches(&stage);
     a.hold_up(false);
     sleep(S).await;
-    assert!(status_patches(&world) > before, "nothing was sent late");
-    let gate = world.gate_after(30 * S, "web-1").await.unwrap();
+    assert!(status_patches(&stage) > before, "nothing was sent late");
+    let gate = stage.gate_after(30 * S, "web-1").await.unwrap();
     assert_eq!((&*gate.0, &*gate.1), closed);
-    assert!(!a.leadership.leads() && b.leadership.leads());
+    assert!(!a.leads() && b.leads());
 }
 
 #[tokio::test(start_paused = true)]
 async fn writes_that_wait_for_others_are_not_sent_once_the_lead_is_lost() {
     const PODS: usize = 100;
-    let (world, a, b) = two().await;
-    let arn = world.bind("web").await;
+    let (stage, a, b) = two().await;
+    let arn = stage.bind("web").await;
     let mut pods = vec![];
     for n in 1..=PODS {
         let (pod, ip) = (format!("web-{n}"), format!("10.0.0.{n}"));
         let checking = Health::checking();
-        world
+        stage
             .elb
             .script(&arn, address(&ip).ip(), 8080, checking)
             .unwrap();
-        world.pod(&pod, &ip, &["web"]).await;
+        stage.pod(&pod, &ip, &["web"]).await;
         pods.push((pod, ip));
     }
     for (pod, _) in &pods {
         let waits = ("False", "Elb.InitialHealthChecking");
-        world.until_gate(pod, waits).await;
+        stage.until_gate(pod, waits).await;
     }
     a.hold_up(true);
     for (_, ip) in &pods {
         let healthy = Health::healthy();
-        world
+        stage
             .elb
             .script(&arn, address(ip).ip(), 8080, healthy)
             .unwrap();
@@ -166,7 +167,7 @@ async fn writes_that_wait_for_others_are_not_sent_once_the_lead_is_lost() {
 
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_is_cut_off_ceases_to_write_before_another_begins() {
-    let (_world, a, b) = two().await;
+    let (_stage, a, b) = two().await;
     sleep(7 * S).await;
     a.hold_up(true);
     let follows = a.until_follows().await;
@@ -175,54 +176,54 @@ async fn a_leader_that_is_cut_off_ceases_to_write_before_another_begins() {
     assert!(leads > follows + 4 * S && leads <= LEASE + S, "{leads:?}");
     a.hold_up(false);
     sleep(60 * S).await;
-    assert!(!a.leadership.leads() && b.leadership.leads());
+    assert!(!a.leads() && b.leads());
 }
 
 #[tokio::test(start_paused = true)]
 async fn while_the_api_server_is_away_nobody_leads_and_soon_after_one_does() {
-    let (world, a, b) = two().await;
-    let arn = world.bind("web").await;
-    world.pod("web-1", "10.0.0.1", &["web"]).await;
-    world.until_gate("web-1", WAITS).await;
-    world.register(&arn, "10.0.0.1");
-    world.api.faults().away(Some(Away::Refusing));
+    let (stage, a, b) = two().await;
+    let arn = stage.bind("web").await;
+    stage.pod("web-1", "10.0.0.1", &["web"]).await;
+    stage.until_gate("web-1", WAITS).await;
+    stage.register(&arn, "10.0.0.1");
+    stage.api.faults().away(Some(Away::Refusing));
     sleep(RENEW_DEADLINE).await;
-    assert!(!a.leadership.leads() && !b.leadership.leads());
+    assert!(!a.leads() && !b.leads());
     sleep(300 * S).await;
-    world.api.faults().away(None);
+    stage.api.faults().away(None);
     sleep(4 * S).await;
-    assert_ne!(a.leadership.leads(), b.leadership.leads());
-    world.until_gate("web-1", OPEN).await;
+    assert_ne!(a.leads(), b.leads());
+    stage.until_gate("web-1", OPEN).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_wall_clocks_of_replicas_may_differ_by_years() {
-    let world = World::without_product().await;
-    let a = Replica::skewed(&world, "a", -YEAR).await;
+    let stage = Stage::without_product().await;
+    let mut a = stage.starts_skewed("a", -YEAR).await;
     a.until_leads().await;
-    let b = Replica::skewed(&world, "b", YEAR).await;
+    let b = stage.starts_skewed("b", YEAR).await;
     sleep(600 * S).await;
-    assert!(a.leadership.leads() && !b.leadership.leads());
-    let before = renewed(&world).await;
-    a.crash();
+    assert!(a.leads() && !b.leads());
+    let before = renewed(&stage).await;
+    a.crash(&stage);
     let took = b.until_leads().await;
     assert!(took > LEASE - 3 * S && took <= LEASE + S, "{took:?}");
-    assert!(renewed(&world).await > before + YEAR);
-    assert_eq!(lease(&world).await.lease_transitions, Some(1));
+    assert!(renewed(&stage).await > before + YEAR);
+    assert_eq!(lease(&stage).await.lease_transitions, Some(1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_somebody_deletes_or_labels_stays_the_leaders() {
-    let (world, a, b) = two().await;
+    let (stage, a, b) = two().await;
     let params = PatchParams::default();
     let label = Patch::Merge(json!({ "metadata": { "labels": { "by": "hand" } } }));
-    leases(&world)
+    leases(&stage)
         .patch("targetgate", &params, &label)
         .await
         .unwrap();
     sleep(60 * S).await;
-    assert!(a.leadership.leads() && !b.leadership.leads());
-    let labels = leases(&world)
+    assert!(a.leads() && !b.leads());
+    let labels = leases(&stage)
         .get("targetgate")
         .await
         .unwrap()
@@ -230,8 +231,11 @@ async fn a_lease_that_somebody_deletes_or_labels_stays_the_leaders() {
         .labels;
     assert_eq!(labels.unwrap()["by"], "hand");
     let now = DeleteParams::default();
-    leases(&world).delete("targetgate", &now).await.unwrap();
+    leases(&stage).delete("targetgate", &now).await.unwrap();
     sleep(60 * S).await;
-    assert!(a.leadership.leads() && !b.leadership.leads());
-    assert_eq!(lease(&world).await.holder_identity.as_deref(), Some("a"));
+    assert!(a.leads() && !b.leads());
+    assert_eq!(
+        lease(&stage).await.holder_identity.as_deref(),
+        Some(a.identity())
+    );
 }

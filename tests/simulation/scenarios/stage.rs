@@ -1,171 +1,94 @@
-//! A simulated world: the sandbox's API server and ELB in this thread, no socket, time paused, and
-//! the product's watches and loop among them.
+//! What scenarios happen on: a [`World`] without weather and accidents, in which a namespace is used as
+//! its users do.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::ops::Deref;
 use std::time::Duration;
 
-use aws_config::{BehaviorVersion, Region};
-use aws_sdk_elasticloadbalancingv2::config::{Credentials, SharedCredentialsProvider};
 use futures::{StreamExt as _, TryStreamExt as _};
-use jiff::Timestamp;
-use k8s_openapi::ByteString;
-use k8s_openapi::api::admissionregistration::v1::{
-    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
-};
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Client;
-use kube::api::{
-    Api as KubeApi, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams,
-};
+use kube::api::{Api as KubeApi, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
 use kube::runtime::watcher;
 use serde_json::{Value, json};
 use targetgate::commands::certs;
 use targetgate::commands::certs::Made;
-use targetgate::compose::{Parts, Source, compose};
-use targetgate::metrics::Metrics;
-use targetgate::serve;
 use targetgate::serve::certificates::{Certificate, PemFiles};
-use targetgate::serve::listener::Edge;
 use targetgate_core::elb::buckets::Limits;
-use targetgate_sandbox::api::{self, Api, Switchboard};
-use targetgate_sandbox::clock;
-use targetgate_sandbox::elb::check::{CheckOutcome, ScriptedProbe};
-use targetgate_sandbox::elb::{self, Delays, Elb, LoadBalancerKind, TargetGroupSpec};
-use tokio::io::DuplexStream;
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use targetgate_sandbox::elb::{Delays, Elb};
 use tokio::time::{Instant, timeout};
+
+use crate::random::Random;
+use crate::replica::{HOME, Replica, Setup};
+use crate::world::{DEFINITIONS, World};
 
 /// The namespace that all of it happens in.
 pub(crate) const NAMESPACE: &str = "shop";
-/// Where the API server finds the hooks.
-const HOOKS: &str = "targetgate.targetgate-system.svc";
 /// Long enough for anything that is going to happen; time is paused, so it costs nothing.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(3600);
 /// The gate of binding `web`.
 pub(crate) const GATE: &str = "target-health.elbv2.k8s.aws/web";
+/// What is drawn in a scenario decides nothing: it spreads pauses.
+pub(crate) const SEED: u64 = 1;
 
-pub(crate) struct World {
-    pub(crate) api: Api,
+pub(crate) struct Stage {
+    world: World,
     pub(crate) elb: Elb,
     pub(crate) kube: Client,
-    pub(crate) probe: ScriptedProbe,
-    pub(crate) metrics: Arc<Metrics>,
     certificates: Made,
-    network: Switchboard,
-    pub(crate) now: clock::Now,
-    #[expect(dead_code, reason = "held until dropped")]
-    elb_checks: JoinSet<()>,
-    product: JoinSet<()>,
+    /// The product where a scenario has one of it only, which then stands for no election.
+    product: Replica,
 }
 
-impl World {
-    /// A namespace, the binding's CRD, Service `web`, group and binding `web`, and a running product.
+impl Stage {
+    /// A namespace, the binding's CRD, Service `web`, and a running product.
     pub(crate) async fn new() -> Self {
-        let mut world = Self::without_product().await;
-        world.start();
-        world
+        let mut stage = Self::without_product().await;
+        stage.start();
+        stage
     }
 
     pub(crate) async fn without_product() -> Self {
-        let now = clock::simulated("2026-01-01T00:00:00Z".parse().unwrap());
-        let network = Switchboard::default();
-        let api = Api::new(api::Options {
-            now: now.clone(),
-            dial: Arc::new(network.clone()),
-            ..api::Options::default()
-        });
-        let probe = ScriptedProbe::new(CheckOutcome::Passed);
-        let elb = Elb::new(elb::Options {
-            now: now.clone(),
-            probe: Arc::new(probe.clone()),
-            delays: Delays::alb(),
-            ..elb::Options::default()
-        });
-        let mut elb_checks = JoinSet::new();
-        elb_checks.spawn(elb.run());
-        let world = Self {
-            kube: api.client(),
-            api,
-            elb,
-            probe,
-            metrics: Arc::default(),
-            certificates: certificates(now()),
-            network,
-            now,
-            elb_checks,
-            product: JoinSet::new(),
+        let world = World::new(&mut Random::new(SEED), Delays::alb());
+        let certificates = certs::make(HOME, &[], (world.now)()).unwrap();
+        let setup = Setup {
+            elected: false,
+            ..setup(&certificates)
         };
-        world.create_crd().await;
+        let stage = Self {
+            elb: world.accounts.ours().clone(),
+            kube: world.api.client(),
+            world,
+            certificates,
+            product: Replica::new("alone", setup),
+        };
+        stage.install().await;
         let namespace = json!({ "metadata": { "name": NAMESPACE } });
-        create(&KubeApi::<Namespace>::all(world.kube.clone()), namespace).await;
-        world.create_service("web", json!({ "app": "web" })).await;
-        world
+        create(&KubeApi::<Namespace>::all(stage.kube.clone()), namespace).await;
+        stage.create_service("web", json!({ "app": "web" })).await;
+        stage
     }
 
-    /// Starts the product; a second call starts it anew.
+    /// Starts the product.
     pub(crate) fn start(&mut self) {
-        let mut tasks = JoinSet::new();
-        let parts = Parts {
-            metrics: self.metrics.clone(),
-            certificate: Source::Given(self.certificate()),
-            ..self.parts(self.kube.clone())
-        };
-        let product = compose(parts).unwrap();
-        let listener = self.network.listen(HOOKS, 443);
-        tasks.spawn(accept(listener, product.hooks()));
-        for (_, task) in product.tasks {
-            tasks.spawn(task);
-        }
-        self.product = tasks;
+        self.product.start(&self.world, &mut Random::new(SEED));
     }
 
-    /// What a product is put together from that asks this API server.
-    pub(crate) fn parts(&self, kube: Client) -> Parts {
-        Parts {
-            // A rate that does not climb: tests count calls.
-            elb: Limits {
-                rate: 10.0,
-                highest: 10.0,
-                burst: 40,
-            },
-            ..Parts::new(kube, self.aws(), self.now.clone())
-        }
+    /// Ends the product, as a crash does: nothing of it runs any further.
+    pub(crate) fn stop(&mut self) {
+        self.product.crash(&self.world);
     }
 
-    fn certificate(&self) -> Certificate {
-        let folder = tempfile::tempdir().unwrap();
-        let pem = PemFiles {
-            certificate: folder.path().join("tls.crt"),
-            key: folder.path().join("tls.key"),
-        };
-        std::fs::write(&pem.certificate, &self.certificates.certificate).unwrap();
-        std::fs::write(&pem.key, &self.certificates.key).unwrap();
-        pem.load().unwrap()
+    /// One of several products, which stands for election.
+    pub(crate) fn replica(&self, name: &'static str) -> Replica {
+        Replica::new(name, setup(&self.certificates))
     }
 
-    /// Registers the hooks as they are shipped, with nothing but the `caBundle` added, and opts the
-    /// namespace in.
+    /// Registers the hooks as they are shipped, and opts the namespace in.
     pub(crate) async fn install_hooks(&self) {
-        let shipped = include_str!("../../deploy/base/webhooks.yaml");
-        let configurations: Vec<Value> = serde_saphyr::from_multiple(shipped).unwrap();
-        for mut configuration in configurations {
-            for webhook in configuration["webhooks"].as_array_mut().unwrap() {
-                let ca = ByteString(self.certificates.ca.clone().into_bytes());
-                webhook["clientConfig"]["caBundle"] = json!(ca);
-            }
-            if configuration["kind"] == "MutatingWebhookConfiguration" {
-                let api = KubeApi::<MutatingWebhookConfiguration>::all(self.kube.clone());
-                create(&api, configuration).await;
-            } else {
-                let api = KubeApi::<ValidatingWebhookConfiguration>::all(self.kube.clone());
-                create(&api, configuration).await;
-            }
-        }
+        self.register_hooks(Some(&self.certificates.ca)).await;
         self.opt_in(json!("enabled")).await;
     }
 
@@ -184,37 +107,10 @@ impl World {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 
-    /// Ends the product, as a crash does: nothing of it runs any further.
-    pub(crate) fn stop(&mut self) {
-        self.product = JoinSet::new();
-    }
-
-    fn aws(&self) -> aws_config::SdkConfig {
-        let credentials = Credentials::new("AKIASANDBOX", "secret", None, None, "tests");
-        aws_config::SdkConfig::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new("eu-west-1"))
-            .credentials_provider(SharedCredentialsProvider::new(credentials))
-            .http_client(self.elb.http_client())
-            .sleep_impl(aws_smithy_async::rt::sleep::TokioSleep::new())
-            .build()
-    }
-
-    pub(crate) async fn create_crd(&self) {
-        let crd: Value = serde_saphyr::from_str(&targetgate_core::binding::spec::yaml()).unwrap();
-        create(&self.crds(), crd).await;
-    }
-
     pub(crate) async fn delete_crd(&self) {
-        let name = "targetgroupbindings.elbv2.k8s.aws";
-        self.crds()
-            .delete(name, &DeleteParams::default())
-            .await
-            .unwrap();
-    }
-
-    fn crds(&self) -> KubeApi<CustomResourceDefinition> {
-        KubeApi::all(self.kube.clone())
+        let path = format!("{DEFINITIONS}/targetgroupbindings.elbv2.k8s.aws");
+        let (code, answer) = self.call("DELETE", &path, None).await;
+        assert_eq!(code, 200, "{answer}");
     }
 
     pub(crate) async fn create_service(&self, name: &str, selector: Value) {
@@ -227,11 +123,7 @@ impl World {
 
     /// A group on a load balancer, and a binding of the same name that names it. Returns its ARN.
     pub(crate) async fn bind(&self, name: &str) -> String {
-        let arn = self.elb.create_target_group(TargetGroupSpec::http(name));
-        let balancer = self
-            .elb
-            .create_load_balancer(name, LoadBalancerKind::Application, &[]);
-        self.elb.add_listener(&balancer, &[(&arn, 1)]).unwrap();
+        let arn = self.group(name, false);
         self.bind_to(name, &arn).await;
         arn
     }
@@ -382,6 +274,51 @@ impl World {
     }
 }
 
+impl Deref for Stage {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.world
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let violations = self.world.trace.violations();
+        assert!(
+            violations.is_empty() || std::thread::panicking(),
+            "{violations:#?}"
+        );
+    }
+}
+
+/// As each product is, with this certificate.
+fn setup(certificates: &Made) -> Setup {
+    Setup {
+        // A rate that does not climb: tests count calls.
+        elb: Limits {
+            rate: 10.0,
+            highest: 10.0,
+            burst: 40,
+        },
+        // As it is shipped.
+        orphan_after: Duration::from_secs(300),
+        certificate: Some(certificate(certificates)),
+        elected: true,
+    }
+}
+
+fn certificate(made: &Made) -> Certificate {
+    let folder = tempfile::tempdir().unwrap();
+    let pem = PemFiles {
+        certificate: folder.path().join("tls.crt"),
+        key: folder.path().join("tls.key"),
+    };
+    std::fs::write(&pem.certificate, &made.certificate).unwrap();
+    std::fs::write(&pem.key, &made.key).unwrap();
+    pem.load().unwrap()
+}
+
 /// Status, reason and message of one of a pod's conditions.
 pub(crate) fn condition(pod: &Pod, gate: &str) -> Option<(String, String, String)> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
@@ -393,22 +330,6 @@ pub(crate) fn condition(pod: &Pod, gate: &str) -> Option<(String, String, String
         condition.reason.clone().unwrap_or_default(),
         condition.message.clone().unwrap_or_default(),
     ))
-}
-
-/// A CA, and a leaf for the Service of the product.
-fn certificates(now: Timestamp) -> Made {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    certs::make("targetgate-system", &[], now).unwrap()
-}
-
-/// Serves every connection that the API server makes.
-async fn accept(mut listener: mpsc::Receiver<DuplexStream>, edge: Arc<Edge>) {
-    let (_serving, phases) = serve::phases();
-    let mut connections = JoinSet::new();
-    while let Some(stream) = listener.recv().await {
-        let (edge, phases) = (edge.clone(), phases.clone());
-        connections.spawn(async move { edge.connection(stream, phases).await });
-    }
 }
 
 pub(crate) fn address(ip: &str) -> SocketAddr {
