@@ -92,12 +92,8 @@ crd: fetch ## Write deploy/crd anew from the Rust type
 	cargo run --offline --locked --quiet --bin targetgate -- crd > deploy/crd/targetgroupbindings.yaml
 
 .PHONY: docs
-docs: fetch ## Write anew the pages that are written from the code
-	UPDATE_DOCS=1 cargo test --offline --locked --test docs generated
-
-.PHONY: readme
-readme: fetch ## Write anew what README.md shows of the programs' output
-	UPDATE_DOCS=1 cargo test --offline --locked --test docs the_readme_shows
+docs: fetch ## Write anew the pages that are written from the code, and what README.md shows of output
+	UPDATE_DOCS=1 cargo test --offline --locked --test docs -- generated the_readme_shows
 
 .PHONY: image-binary
 image-binary: fetch ## Build the static program of the image, and run it in an empty root (minutes)

@@ -75,9 +75,9 @@ pub fn read(path: &Path, at_most: u64) -> io::Result<Option<Vec<u8>>> {
 /// wrong the last time, and returns what is wrong now.
 pub async fn follow<'a, F>(
     files: impl IntoIterator<Item = &'a Path>,
-    reload: impl Fn(Complaint) -> F,
+    reload: impl Fn(LastError) -> F,
 ) where
-    F: Future<Output = Complaint>,
+    F: Future<Output = LastError>,
 {
     let changes = Changes::of(files);
     let mut complaint = None;
@@ -89,10 +89,10 @@ pub async fn follow<'a, F>(
 }
 
 /// What is wrong with files, in words.
-pub type Complaint = Option<String>;
+pub type LastError = Option<String>;
 
 /// Files that are followed.
-pub struct Followed<'a> {
+pub struct WatchedFile<'a> {
     /// What they hold, for logs.
     pub what: &'static str,
     /// The flag that names them.
@@ -101,15 +101,15 @@ pub struct Followed<'a> {
     pub metrics: &'a Metrics,
 }
 
-impl Followed<'_> {
+impl WatchedFile<'_> {
     /// Loads what they hold and takes it. What cannot be loaded is logged, the same twice only once, and
     /// the former stays. `complaint` is what the last call returned.
     pub async fn reload<T, E>(
         self,
         load: impl FnOnce() -> Result<T, E> + Send + 'static,
         take: impl FnOnce(T),
-        complaint: Complaint,
-    ) -> Complaint
+        complaint: LastError,
+    ) -> LastError
     where
         T: Send + 'static,
         E: Error + Send + 'static,
@@ -127,7 +127,7 @@ impl Followed<'_> {
         complaint
     }
 
-    fn complain(&self, error: &dyn Error, complaint: Complaint) -> String {
+    fn complain(&self, error: &dyn Error, complaint: LastError) -> String {
         let source = error.source().map(ToString::to_string);
         let now = format!("{error}: {}", source.unwrap_or_default());
         if complaint.as_ref() != Some(&now) {

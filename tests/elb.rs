@@ -19,7 +19,7 @@ use targetgate::aws::client::{ElbClient, Timeouts};
 use targetgate::aws::error::ElbErrorKind;
 use targetgate::aws::target_groups::TargetGroups;
 use targetgate::metrics::Metrics;
-use targetgate_core::elb::buckets::Wish;
+use targetgate_core::elb::buckets::PollRequest;
 use targetgate_core::elb::query::{DescribeError, GroupQuery, GroupSelector};
 use targetgate_core::model::{IpFamily, TargetHealth, TargetState};
 use targetgate_core::names::{GroupKey, Quota};
@@ -29,19 +29,19 @@ use targetgate_sandbox::elb::{Elb, Health, LoadBalancerKind, Options, State, Tar
 use tokio::time::{Instant, sleep};
 
 /// A call of the loop when no other waits.
-const ANY: Wish = Wish {
+const ANY: PollRequest = PollRequest {
     groups: 1,
-    promising: true,
+    likely_healthy: true,
 };
 
 /// The product's edge in front of a model account.
-struct Edge {
+struct Listener {
     aws: Elb,
     client: ElbClient,
     budget: Budget,
 }
 
-impl Edge {
+impl Listener {
     /// With the budget that `targetgate serve` has by default.
     fn new() -> Self {
         let aws = Elb::new(Options {
@@ -125,7 +125,7 @@ fn in_10_s() -> Instant {
 
 #[tokio::test(start_paused = true)]
 async fn a_target_is_seen_from_its_registration_to_its_health() {
-    let edge = Edge::new();
+    let edge = Listener::new();
     tokio::spawn(edge.aws.run());
     let group = edge.group("web");
     let target = (ip("10.0.0.1"), 8080);
@@ -148,7 +148,7 @@ async fn a_target_is_seen_from_its_registration_to_its_health() {
 
 #[tokio::test(start_paused = true)]
 async fn naming_a_target_that_is_not_registered_says_so_and_the_whole_group_leaves_it_out() {
-    let edge = Edge::new();
+    let edge = Listener::new();
     let group = edge.group("web");
     let named = [(ip("10.0.0.9"), 8080)];
     let healths = edge.client.target_health(&group, &named).await.unwrap();
@@ -161,7 +161,7 @@ async fn naming_a_target_that_is_not_registered_says_so_and_the_whole_group_leav
 
 #[tokio::test(start_paused = true)]
 async fn a_state_that_came_after_us_is_unknown_and_keeps_its_reason() {
-    let edge = Edge::new();
+    let edge = Listener::new();
     let group = edge.group("web");
     let health = Health::new(State::Other("resting".into()), "Target.Resting", "It rests");
     let (arn, address) = (group.arn.as_str(), ip("10.0.0.1"));
@@ -174,7 +174,7 @@ async fn a_state_that_came_after_us_is_unknown_and_keeps_its_reason() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hanging_call_ends_in_ten_seconds_and_a_removed_group_is_not_found() {
-    let edge = Edge::new();
+    let edge = Listener::new();
     let group = edge.group("web");
     edge.aws.faults().hang(On::any());
     let started = Instant::now();
@@ -191,7 +191,7 @@ async fn a_hanging_call_ends_in_ten_seconds_and_a_removed_group_is_not_found() {
 
 #[tokio::test(start_paused = true)]
 async fn a_throttled_call_slows_the_loop_down() {
-    let edge = Edge::new();
+    let edge = Listener::new();
     let group = edge.group("web");
     assert!(
         edge.budget
@@ -210,7 +210,7 @@ async fn a_throttled_call_slows_the_loop_down() {
 
 #[tokio::test(start_paused = true)]
 async fn a_throttled_call_slows_down_its_own_account_only() {
-    let edge = Edge::new();
+    let edge = Listener::new();
     let group = edge.group("web");
     edge.aws.faults().throttle(1.0, 0);
     edge.client.target_health(&group, &[]).await.unwrap_err();
@@ -229,7 +229,7 @@ async fn a_throttled_call_slows_down_its_own_account_only() {
 
 #[tokio::test(start_paused = true)]
 async fn two_hundred_bindings_are_described_within_ten_seconds_of_throttling() {
-    let edge = Edge::new();
+    let edge = Listener::new();
     let all: Vec<_> = (0..200).map(|n| edge.group(&format!("g{n}"))).collect();
     edge.aws.faults().throttle(10.0, 10);
     edge.aws.faults().delay(Duration::from_millis(80));
@@ -247,7 +247,7 @@ async fn two_hundred_bindings_are_described_within_ten_seconds_of_throttling() {
 
 #[tokio::test(start_paused = true)]
 async fn two_hundred_bindings_are_described_when_others_have_spent_the_burst() {
-    let edge = Edge::new();
+    let edge = Listener::new();
     let all: Vec<_> = (0..200).map(|n| edge.group(&format!("g{n}"))).collect();
     edge.aws.faults().throttle(10.0, 1);
     let groups = edge.groups();
@@ -261,7 +261,7 @@ async fn two_hundred_bindings_are_described_when_others_have_spent_the_burst() {
 
 #[tokio::test(start_paused = true)]
 async fn a_missing_group_fails_alone_and_a_name_is_resolved() {
-    let edge = Edge::new();
+    let edge = Listener::new();
     let (web, gone) = (edge.group("web"), edge.group("gone"));
     edge.aws.remove_target_group(gone.arn.as_str()).unwrap();
     let groups = edge.groups();
@@ -283,7 +283,7 @@ async fn a_missing_group_fails_alone_and_a_name_is_resolved() {
 
 #[tokio::test(start_paused = true)]
 async fn a_denial_reaches_the_caller_with_awss_code() {
-    let edge = Edge::new();
+    let edge = Listener::new();
     let group = edge.group("web");
     let groups = edge.groups();
     let on = On::action("DescribeTargetGroups");

@@ -20,8 +20,8 @@ use targetgate::commands::certs;
 use targetgate::compose::{Parts, Source, compose};
 use targetgate::serve::certificates::{Certificate, Certificates, PemFiles};
 use targetgate::serve::listener;
-use targetgate::serve::listener::{Edge, Limits};
-use targetgate::state::cache::{Cache, FirstLook, Watched};
+use targetgate::serve::listener::{Limits, Listener};
+use targetgate::state::cache::{Cache, InitialList, WatchedResource};
 use targetgate_core::model::{
     Binding, IpFamily, Namespace, PortRef, Service, ServicePort, TargetType,
 };
@@ -91,7 +91,7 @@ fn serve_hooks(services: usize, certificate: &Certificate) -> SocketAddr {
     };
     let router = runtime.block_on(with_no_ops(product.reviews));
     let (limits, metrics) = (Limits::default(), product.metrics);
-    let edge = Arc::new(Edge::https(router, product.tls, limits, metrics));
+    let edge = Arc::new(Listener::https(router, product.tls, limits, metrics));
     std::thread::spawn(move || {
         let _serving = product.phase;
         runtime.block_on(edge.serve(listener, product.phases));
@@ -144,8 +144,8 @@ fn cache(services: usize) -> Cache {
             index.apply_binding(&NAMESPACE.into(), binding(&name));
         }
     });
-    for watched in Watched::ALL {
-        cache.looked(watched, FirstLook::Listed);
+    for watched in WatchedResource::ALL {
+        cache.looked(watched, InitialList::Listed);
     }
     cache
 }

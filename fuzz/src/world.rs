@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use targetgate::state::cache::{Cache, FirstLook, Watched};
+use targetgate::state::cache::{Cache, InitialList, WatchedResource};
 use targetgate_core::gates::inject::GatePolicy;
 use targetgate_core::model;
 use targetgate_core::model::{IpFamily, Namespace};
@@ -103,8 +103,8 @@ impl World {
                 index.apply_binding(&namespace, binding.known());
             }
         });
-        for watched in Watched::ALL {
-            cache.looked(watched, FirstLook::Listed);
+        for watched in WatchedResource::ALL {
+            cache.looked(watched, InitialList::Listed);
         }
         cache
     }

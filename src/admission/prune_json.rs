@@ -21,7 +21,7 @@ const USUAL: usize = 2048;
 ///
 /// `None` where this cannot be told: what is no JSON, more than one value, or a name with an escape in it,
 /// which may be a name to keep. Then the whole is to be read.
-pub(super) fn condense(json: &[u8], keep: &Keep) -> Option<Vec<u8>> {
+pub(super) fn prune(json: &[u8], keep: &Keep) -> Option<Vec<u8>> {
     let mut reader = Reader { json, at: 0 };
     let mut kept = Vec::with_capacity(USUAL);
     reader.keep(keep, &mut kept)?;
@@ -221,7 +221,7 @@ mod tests {
     ]);
 
     fn condensed(json: &str) -> Option<String> {
-        let kept = condense(json.as_bytes(), &KEPT)?;
+        let kept = prune(json.as_bytes(), &KEPT)?;
         Some(String::from_utf8(kept).unwrap())
     }
 
@@ -268,7 +268,7 @@ mod tests {
         assert_eq!(condensed(&deep).as_deref(), Some("{}"));
     }
 
-    /// What [`condense`] does, on values.
+    /// What [`prune`] does, on values.
     fn cut(value: &Value, keep: &Keep) -> Value {
         let (Keep::Only(members), Value::Object(object)) = (keep, value) else {
             return value.clone();
@@ -310,8 +310,8 @@ mod tests {
 
         #[test]
         fn no_bytes_stop_it(bytes: Vec<u8>, text in r#"["\\{}\[\]:, abx1]{0,40}"#) {
-            let _ = condense(&bytes, &KEPT);
-            let _ = condense(text.as_bytes(), &KEPT);
+            let _ = prune(&bytes, &KEPT);
+            let _ = prune(text.as_bytes(), &KEPT);
         }
     }
 }

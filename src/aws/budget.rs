@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use targetgate_core::elb::buckets::{Admissions, Buckets, Limits, Wish};
+use targetgate_core::elb::buckets::{Admissions, Buckets, Limits, PollRequest};
 use targetgate_core::names::Quota;
 use tokio::time::sleep;
 
@@ -98,7 +98,7 @@ impl Budget {
     ///
     /// # Errors
     /// When to ask again.
-    pub fn try_take_for_loop(&self, quota: &Quota, wish: Wish) -> Result<(), Instant> {
+    pub fn try_take_for_loop(&self, quota: &Quota, wish: PollRequest) -> Result<(), Instant> {
         let now = clock::monotonic();
         let taken = self.with(quota, |state| {
             let admissions = state.admissions(quota, now);
@@ -172,9 +172,9 @@ mod tests {
 
     use super::*;
 
-    const ANY: Wish = Wish {
+    const ANY: PollRequest = PollRequest {
         groups: 1,
-        promising: true,
+        likely_healthy: true,
     };
 
     fn budget(rate: f64, burst: u32) -> Budget {
@@ -243,9 +243,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn looks_that_promise_little_leave_the_burst_to_those_that_promise_more() {
         let budget = budget(10.0, 40);
-        let early = Wish {
+        let early = PollRequest {
             groups: 200,
-            promising: false,
+            likely_healthy: false,
         };
         let takes = |wish| {
             let taken = (0..100).take_while(|_| budget.try_take_for_loop(&here(), wish).is_ok());
@@ -253,14 +253,14 @@ mod tests {
         };
         assert_eq!(takes(early), 10);
         assert_eq!(
-            takes(Wish {
+            takes(PollRequest {
                 groups: 27,
                 ..early
             }),
             0
         );
         assert_eq!(
-            takes(Wish {
+            takes(PollRequest {
                 groups: 26,
                 ..early
             }),
@@ -273,9 +273,9 @@ mod tests {
     async fn no_burst_is_too_small_for_the_loop() {
         for burst in 1..20 {
             let budget = budget(10.0, burst);
-            let early = Wish {
+            let early = PollRequest {
                 groups: 200,
-                promising: false,
+                likely_healthy: false,
             };
             while budget.try_take_for_loop(&here(), early).is_ok() {}
             tokio::time::sleep(Duration::from_secs(60)).await;

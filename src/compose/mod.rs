@@ -30,7 +30,7 @@ use crate::aws::client::{ElbClient, Timeouts};
 use crate::aws::target_groups::TargetGroups;
 use crate::clock::Now;
 use crate::controllers::certificates::make::Maker;
-use crate::controllers::certificates::{Keeper, Place};
+use crate::controllers::certificates::{Keeper, ManagedObjects};
 use crate::controllers::gates::Loop;
 use crate::kubernetes::events::Events;
 use crate::kubernetes::lease::{Candidate, Seat};
@@ -38,10 +38,10 @@ use crate::kubernetes::watch::{WatchOptions, watches};
 use crate::metrics::Metrics;
 use crate::serve::certificates::{self, Certificate, Certificates, PemFiles};
 use crate::serve::clients::Clients;
-use crate::serve::listener::{self, Edge};
+use crate::serve::listener::{self, Listener};
 use crate::serve::readiness::{Health, Heartbeat, STALLED_AFTER};
 use crate::serve::{PhaseReceiver, PhaseSender, admin, phases};
-use crate::state::cache::{Cache, Watched};
+use crate::state::cache::{Cache, WatchedResource};
 use crate::state::leadership::Leadership;
 
 mod election;
@@ -127,7 +127,7 @@ pub enum Source {
     /// Files that another program writes.
     Files(PemFiles),
     /// A Secret that only targetgate writes, dated by a clock of its own.
-    Own(Place, Maker, Now),
+    Own(ManagedObjects, Maker, Now),
 }
 
 /// The product, put together. Nothing of it runs until its tasks are polled.
@@ -152,14 +152,14 @@ pub struct Product {
 
 impl Product {
     /// The HTTPS listener of the hooks.
-    pub fn hooks(&self) -> Arc<Edge> {
+    pub fn hooks(&self) -> Arc<Listener> {
         let limits = listener::Limits::default();
         let (router, tls) = (self.reviews.clone(), self.tls.clone());
-        Arc::new(Edge::https(router, tls, limits, self.metrics.clone()))
+        Arc::new(Listener::https(router, tls, limits, self.metrics.clone()))
     }
 
     /// The plain HTTP listener of probes and metrics.
-    pub fn admin(&self) -> Arc<Edge> {
+    pub fn admin(&self) -> Arc<Listener> {
         let router = admin::router(self.health.clone(), self.metrics.clone());
         let limits = listener::Limits {
             connections: ADMIN_CONNECTIONS,
@@ -167,7 +167,7 @@ impl Product {
             idle: ADMIN_IDLE,
             ..listener::Limits::default()
         };
-        Arc::new(Edge::http(router, limits, self.metrics.clone()))
+        Arc::new(Listener::http(router, limits, self.metrics.clone()))
     }
 }
 
@@ -255,7 +255,8 @@ impl Wiring {
             ..WatchOptions::default()
         };
         let watches = watches(&parts.kube, &parts.cache, &parts.metrics, &options);
-        let named = |(watched, watch): (Watched, _)| (format!("watch {}", watched.as_str()), watch);
+        let named =
+            |(watched, watch): (WatchedResource, _)| (format!("watch {}", watched.as_str()), watch);
         watches.into_iter().map(named).collect()
     }
 

@@ -35,9 +35,9 @@ use crate::kubernetes::live_read;
 use crate::kubernetes::pod_status;
 use crate::kubernetes::pod_status::{Entry, Revision, WriteError};
 use crate::metrics::Metrics;
-use crate::state::cache::{Cache, Watched};
+use crate::state::cache::{Cache, WatchedResource};
 use crate::state::leadership::Leadership;
-use targetgate_core::elb::buckets::Wish;
+use targetgate_core::elb::buckets::PollRequest;
 
 /// The loop shows that it lives at least this often, also when nothing happens.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -155,9 +155,9 @@ impl Loop {
     ) -> Option<Instant> {
         let throttled = self.budget.all_throttled();
         let started = tracker.start_calls(&throttled, now, |turn| {
-            let wish = Wish {
+            let wish = PollRequest {
                 groups: turn.groups,
-                promising: turn.promising,
+                likely_healthy: turn.likely_healthy,
             };
             self.budget.try_take_for_loop(&turn.quota, wish)?;
             self.metrics.budget_wait("loop", now - turn.since);
@@ -298,7 +298,7 @@ impl Loop {
     async fn report_missing_group(&self, group: &GroupKey, binding: (ObjectKey, BindingApi)) {
         let (object, api) = binding;
         let about = About {
-            kind: Watched::Bindings(api),
+            kind: WatchedResource::Bindings(api),
             object,
             uid: None,
         };

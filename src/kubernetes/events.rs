@@ -11,7 +11,7 @@ use tracing::debug;
 
 use crate::kubernetes::decode::api_resource;
 use crate::kubernetes::{CALL_TIMEOUT, MANAGER, why};
-use crate::state::cache::Watched;
+use crate::state::cache::WatchedResource;
 
 /// Events on their way at one time. One more is dropped: Events are a courtesy.
 const AT_ONCE: usize = 8;
@@ -22,7 +22,7 @@ const MAX_NOTE: usize = 1000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct About {
     /// A pod, or a binding of one API group.
-    pub kind: Watched,
+    pub kind: WatchedResource,
     /// Namespace and name.
     pub object: ObjectKey,
     /// `metadata.uid`, where it is known: `kubectl describe` shows Events by it.
@@ -108,7 +108,7 @@ mod tests {
 
     fn about() -> About {
         About {
-            kind: Watched::Bindings(BindingApi::Elbv2),
+            kind: WatchedResource::Bindings(BindingApi::Elbv2),
             object: ObjectKey::new("shop", "web"),
             uid: Some("u-1".into()),
         }

@@ -17,7 +17,7 @@ use crate::kubernetes::decode::{
     BindingObject, ServiceObject, Unreadable, binding, service, url_path,
 };
 use crate::kubernetes::{CALL_TIMEOUT, why};
-use crate::state::cache::Watched;
+use crate::state::cache::WatchedResource;
 
 /// Bindings in one page of a list.
 const PAGE_SIZE: u32 = 100;
@@ -88,7 +88,7 @@ pub async fn read(
         .collect();
     for name in named.into_iter().filter(|name| !name.is_empty()) {
         match reader
-            .one::<ServiceObject>(Watched::Services, &name)
+            .one::<ServiceObject>(WatchedResource::Services, &name)
             .await?
         {
             Answer::Found(object) => {
@@ -124,9 +124,12 @@ impl Reader<'_> {
         api: BindingApi,
     ) -> Result<Option<Vec<Binding>>, ConfirmError> {
         let objects = if gate.may_be_shortened() {
-            self.all(Watched::Bindings(api)).await?
+            self.all(WatchedResource::Bindings(api)).await?
         } else {
-            match self.one(Watched::Bindings(api), gate.name()).await? {
+            match self
+                .one(WatchedResource::Bindings(api), gate.name())
+                .await?
+            {
                 Answer::Found(object) => Some(vec![object]),
                 Answer::Absent => Some(vec![]),
                 Answer::NotServed => None,
@@ -144,7 +147,7 @@ impl Reader<'_> {
 
     async fn one<O: DeserializeOwned>(
         &self,
-        watched: Watched,
+        watched: WatchedResource,
         name: &str,
     ) -> Result<Answer<O>, ConfirmError> {
         let what = || format!("{} {name}", watched.as_str());
@@ -165,7 +168,7 @@ impl Reader<'_> {
     /// All objects of the namespace; `None` where the resource is not served.
     async fn all<O: Clone + DeserializeOwned>(
         &self,
-        watched: Watched,
+        watched: WatchedResource,
     ) -> Result<Option<Vec<O>>, ConfirmError> {
         let what = || watched.as_str().to_owned();
         let requests = self.requests(watched);
@@ -192,7 +195,7 @@ impl Reader<'_> {
     }
 
     /// Requests about a resource in the namespace.
-    fn requests(&self, watched: Watched) -> Request {
+    fn requests(&self, watched: WatchedResource) -> Request {
         Request::new(url_path(watched, Some(self.namespace)))
     }
 

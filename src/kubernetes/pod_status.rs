@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::kubernetes::decode::url_path;
 use crate::kubernetes::{CALL_TIMEOUT, MANAGER, why};
-use crate::state::cache::Watched;
+use crate::state::cache::WatchedResource;
 
 /// The largest answer that is read, in bytes: what an API server takes as an object at most.
 const LARGEST_ANSWER: usize = 3 << 20;
@@ -122,7 +122,7 @@ pub async fn write_conditions(
 
 /// Sends a patch, and reads the answer whatever it is: `kube::Api` would not tell its `Retry-After`.
 async fn send(client: &Client, pod: &ObjectKey, patch: Value) -> kube::Result<Response<Bytes>> {
-    let url = url_path(Watched::Pods, Some(&pod.namespace));
+    let url = url_path(WatchedResource::Pods, Some(&pod.namespace));
     let params = PatchParams {
         field_manager: Some(MANAGER.to_owned()),
         ..PatchParams::default()

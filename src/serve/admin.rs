@@ -75,7 +75,7 @@ mod tests {
     use crate::serve::certificates::{Certificates, PemFiles};
     use crate::serve::readiness::{Heartbeat, STALLED_AFTER};
     use crate::serve::{Phase, PhaseSender, phases};
-    use crate::state::cache::{Cache, FirstLook, Watched};
+    use crate::state::cache::{Cache, InitialList, WatchedResource};
 
     const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
 
@@ -120,8 +120,8 @@ mod tests {
         }
 
         fn take_in_all_lists(&self) {
-            for watched in Watched::ALL {
-                self.cache.looked(watched, FirstLook::Listed);
+            for watched in WatchedResource::ALL {
+                self.cache.looked(watched, InitialList::Listed);
             }
         }
 
@@ -137,12 +137,12 @@ mod tests {
     #[tokio::test]
     async fn ready_is_who_has_taken_in_every_first_list() {
         let admin = Admin::new(NOW);
-        for watched in Watched::ALL {
+        for watched in WatchedResource::ALL {
             let (status, text) = admin.get("/readyz").await;
             let line = format!("[-]watch {} failed: ", watched.as_str());
             assert_eq!(status, 503);
             assert!(text.contains(&line), "{text}");
-            admin.cache.looked(watched, FirstLook::NotServed);
+            admin.cache.looked(watched, InitialList::NotServed);
         }
         let (status, text) = admin.get("/readyz").await;
         assert_eq!(status, 200);

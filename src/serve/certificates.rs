@@ -16,7 +16,7 @@ use thiserror::Error;
 use tracing::info;
 
 use crate::files;
-use crate::files::{Complaint, Followed};
+use crate::files::{LastError, WatchedFile};
 use crate::metrics::Metrics;
 use crate::pki::read::{self as pki, ReadError};
 
@@ -298,7 +298,7 @@ pub async fn follow(files: PemFiles, certificates: Arc<Certificates>) {
 
 /// Reads the files and serves what is new in them. Returns what is wrong with them; the same twice
 /// is logged once.
-async fn reload(files: &PemFiles, certificates: &Certificates, complaint: Complaint) -> Complaint {
+async fn reload(files: &PemFiles, certificates: &Certificates, complaint: LastError) -> LastError {
     let files = files.clone();
     let take = |certificate: Certificate| {
         if !certificates.serves(&certificate) {
@@ -306,7 +306,7 @@ async fn reload(files: &PemFiles, certificates: &Certificates, complaint: Compla
             certificates.replace(certificate);
         }
     };
-    let followed = Followed {
+    let followed = WatchedFile {
         what: "certificate",
         flag: "tls-cert",
         metrics: &certificates.metrics,

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::clock::Now;
 use crate::serve::certificates::Certificates;
 use crate::serve::{Phase, PhaseReceiver};
-use crate::state::cache::{Cache, FirstLook, Watched};
+use crate::state::cache::{Cache, InitialList, WatchedResource};
 
 /// The health loop beats at least every few seconds; silent for this long, it is stuck.
 pub const STALLED_AFTER: Duration = Duration::from_secs(60);
@@ -98,8 +98,8 @@ impl Health {
     pub fn ready(&self) -> Vec<Check> {
         let mut checks = self.live();
         checks.push(self.certificate());
-        checks.extend(Watched::ALL.map(|watched| {
-            let pending = self.cache.look(watched) == FirstLook::Pending;
+        checks.extend(WatchedResource::ALL.map(|watched| {
+            let pending = self.cache.look(watched) == InitialList::Pending;
             let pending = pending.then(|| "the first list is not yet taken in".to_owned());
             Check::new(format!("watch {}", watched.as_str()), pending)
         }));

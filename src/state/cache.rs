@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 /// A resource that is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Watched {
+pub enum WatchedResource {
     /// Namespaces.
     Namespaces,
     /// Services.
@@ -21,7 +21,7 @@ pub enum Watched {
     Bindings(BindingApi),
 }
 
-impl Watched {
+impl WatchedResource {
     /// All of them.
     pub const ALL: [Self; 5] = [
         Self::Namespaces,
@@ -45,7 +45,7 @@ impl Watched {
 
 /// How far the first look at a resource has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FirstLook {
+pub enum InitialList {
     /// Not listed yet, in every watched namespace.
     Pending,
     /// The whole list was taken in.
@@ -59,13 +59,13 @@ pub enum FirstLook {
 pub struct Cache {
     index: RwLock<Index>,
     changed: Notify,
-    looks: RwLock<BTreeMap<Watched, FirstLook>>,
+    looks: RwLock<BTreeMap<WatchedResource, InitialList>>,
     warm: Notify,
 }
 
 impl Default for Cache {
     fn default() -> Self {
-        let pending = Watched::ALL.map(|watched| (watched, FirstLook::Pending));
+        let pending = WatchedResource::ALL.map(|watched| (watched, InitialList::Pending));
         Self {
             index: RwLock::default(),
             changed: Notify::new(),
@@ -97,7 +97,7 @@ impl Cache {
     }
 
     /// Notes how far the first look at a resource has come.
-    pub fn looked(&self, watched: Watched, look: FirstLook) {
+    pub fn looked(&self, watched: WatchedResource, look: InitialList) {
         self.looks.write().insert(watched, look);
         if self.pending().is_empty() {
             self.warm.notify_waiters();
@@ -105,17 +105,17 @@ impl Cache {
     }
 
     /// How far the first look at a resource has come.
-    pub fn look(&self, watched: Watched) -> FirstLook {
+    pub fn look(&self, watched: WatchedResource) -> InitialList {
         let looks = self.looks.read();
-        looks.get(&watched).copied().unwrap_or(FirstLook::Pending)
+        looks.get(&watched).copied().unwrap_or(InitialList::Pending)
     }
 
     /// The resources whose first list is still awaited; none once decisions can be trusted.
-    pub fn pending(&self) -> Vec<Watched> {
+    pub fn pending(&self) -> Vec<WatchedResource> {
         let looks = self.looks.read();
         let pending = looks
             .iter()
-            .filter(|(_, look)| **look == FirstLook::Pending);
+            .filter(|(_, look)| **look == InitialList::Pending);
         pending.map(|(watched, _)| *watched).collect()
     }
 
@@ -143,10 +143,10 @@ mod tests {
         let cache = Arc::<Cache>::default();
         let waiter = cache.clone();
         let warm = tokio::spawn(async move { waiter.warm().await });
-        for watched in Watched::ALL {
+        for watched in WatchedResource::ALL {
             tokio::task::yield_now().await;
             assert!(!warm.is_finished());
-            cache.looked(watched, FirstLook::NotServed);
+            cache.looked(watched, InitialList::NotServed);
         }
         warm.await.unwrap();
         cache.warm().await;

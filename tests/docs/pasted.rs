@@ -35,7 +35,7 @@ fn the_readme_shows_what_the_programs_print() {
     }
     if let Some((number, shown, printed)) = first_difference(&page, &anew) {
         panic!(
-            "{PAGE}:{number} is not what the program prints; `make readme` writes it anew\n\
+            "{PAGE}:{number} is not what the program prints; `make docs` writes it anew\n\
              README:  {shown}\nprogram: {printed}"
         );
     }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use targetgate::admission::body::Limits;
 use targetgate::admission::{BindingRoutes, Hooks, POD_PATH, router};
 use targetgate::metrics::Metrics;
-use targetgate::state::cache::{Cache, FirstLook, Watched};
+use targetgate::state::cache::{Cache, InitialList, WatchedResource};
 use targetgate_core::gates::inject::GatePolicy;
 use targetgate_core::model::{Binding, IpFamily, Service, TargetType};
 use targetgate_core::names::{BindingApi, ObjectKey};
@@ -33,8 +33,8 @@ pub(crate) struct Fixture {
 impl Default for Fixture {
     fn default() -> Self {
         let cache = Arc::new(Cache::default());
-        for watched in Watched::ALL {
-            cache.looked(watched, FirstLook::Listed);
+        for watched in WatchedResource::ALL {
+            cache.looked(watched, InitialList::Listed);
         }
         let fixture = Self {
             cache,

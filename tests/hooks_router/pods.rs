@@ -2,7 +2,7 @@
 
 use rstest::rstest;
 use serde_json::{Value, json};
-use targetgate::state::cache::{FirstLook, Watched};
+use targetgate::state::cache::{InitialList, WatchedResource};
 use targetgate_core::model::TargetType;
 
 use crate::fixture::{Fixture, UID, patch, pod, pod_with, review};
@@ -145,7 +145,9 @@ async fn the_namespace_is_the_requests() {
 #[tokio::test]
 async fn before_the_services_are_listed_a_pod_is_allowed_with_a_warning() {
     let fixture = Fixture::default();
-    fixture.cache.looked(Watched::Services, FirstLook::Pending);
+    fixture
+        .cache
+        .looked(WatchedResource::Services, InitialList::Pending);
     let answer = fixture.pod(&review(pod())).await;
     assert_eq!(answer["allowed"], true);
     assert_eq!(answer.get("patch"), None);

@@ -16,13 +16,13 @@ use parking_lot::Mutex;
 use targetgate::clock::Now;
 use targetgate::compose::{Parts, Product as Composed, Source, compose};
 use targetgate::controllers::certificates::make::Maker;
-use targetgate::controllers::certificates::{Kind, Place};
+use targetgate::controllers::certificates::{Kind, ManagedObjects};
 use targetgate::kubernetes::lease::Seat;
 use targetgate::metrics::Metrics;
 use targetgate::pki::make::service_names;
 use targetgate::serve::PhaseReceiver;
 use targetgate::serve::certificates::Certificate;
-use targetgate::serve::listener::Edge;
+use targetgate::serve::listener::Listener;
 use targetgate::state::cache::Cache;
 use targetgate::state::leadership::Leadership;
 use targetgate_core::elb::buckets::Limits;
@@ -338,7 +338,7 @@ async fn live(
 /// Serves every connection that the API server makes.
 async fn accept(
     mut listener: mpsc::Receiver<DuplexStream>,
-    edge: Arc<Edge>,
+    edge: Arc<Listener>,
     phases: PhaseReceiver,
 ) {
     let mut connections = JoinSet::new();
@@ -355,8 +355,8 @@ async fn accept(
     }
 }
 
-fn place() -> Place {
-    Place {
+fn place() -> ManagedObjects {
+    ManagedObjects {
         namespace: HOME.to_owned(),
         secret: "targetgate-tls".to_owned(),
         deployment: "targetgate".to_owned(),

@@ -22,12 +22,12 @@ const IN_USE: Duration = Duration::from_secs(10);
 
 /// A call that the health loop would like to make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wish {
+pub struct PollRequest {
     /// How many groups of the account and Region wait for a call, this one included.
     pub groups: usize,
     /// Whether it is likely to find what is waited for. One that is not leaves the saved share of the
     /// burst to those that will be, unless there is enough for all.
-    pub promising: bool,
+    pub likely_healthy: bool,
 }
 
 /// Admissions that wait for a call: they go before the loop.
@@ -93,7 +93,7 @@ impl Buckets {
     pub fn try_take_for_loop(
         &mut self,
         quota: &Quota,
-        wish: Wish,
+        wish: PollRequest,
         admissions: Admissions,
         now: Instant,
     ) -> Result<(), Duration> {
@@ -118,10 +118,16 @@ impl Buckets {
     }
 
     /// The tokens of its bucket that a call of the loop has to leave.
-    fn left_in_bucket(&mut self, quota: &Quota, wish: Wish, waiting: u32, now: Instant) -> f64 {
+    fn left_in_bucket(
+        &mut self,
+        quota: &Quota,
+        wish: PollRequest,
+        waiting: u32,
+        now: Instant,
+    ) -> f64 {
         let reserved = self.reserved(waiting);
         let enough = self.bucket(quota, now).tokens(now) >= reserved + wish.groups as f64;
-        match wish.promising || enough {
+        match wish.likely_healthy || enough {
             true => reserved,
             false => reserved.max(self.saved()),
         }
@@ -214,9 +220,9 @@ impl Buckets {
 mod tests {
     use super::*;
 
-    const ANY: Wish = Wish {
+    const ANY: PollRequest = PollRequest {
         groups: 1,
-        promising: true,
+        likely_healthy: true,
     };
     const LIMITS: Limits = Limits {
         rate: 10.0,

@@ -24,7 +24,7 @@ pub struct TargetQuery {
 
 /// What a gate waits for. Bindings of both API groups can share a gate: it opens when all agree.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Outlook {
+pub struct GateRequirements {
     /// What to ask ELB; the gate opens only when each target is healthy.
     pub asks: Vec<TargetQuery>,
     /// The gate is closed whatever ELB says, in these words.
@@ -44,10 +44,10 @@ pub fn outlook<'a>(
     bindings: &[&Binding],
     service: impl Fn(&str) -> Option<&'a Service>,
     apis: &[BindingApi],
-) -> Outlook {
+) -> GateRequirements {
     let gated = |binding: &&&Binding| apis.contains(&binding.api);
     let any_gated = bindings.iter().any(|binding| gated(&binding));
-    let mut outlook = Outlook::default();
+    let mut outlook = GateRequirements::default();
     for binding in bindings.iter().filter(|b| !any_gated || gated(b)) {
         look(pod, binding, service(&binding.service), &mut outlook);
     }
@@ -67,7 +67,7 @@ pub fn is_knowable(apis: &[BindingApi], not_served: &BTreeSet<BindingApi>) -> bo
     gated.all(|api| !not_served.contains(api))
 }
 
-fn look(pod: &Pod, binding: &Binding, service: Option<&Service>, outlook: &mut Outlook) {
+fn look(pod: &Pod, binding: &Binding, service: Option<&Service>, outlook: &mut GateRequirements) {
     if binding.target_type == Some(TargetType::Instance) {
         let binding = binding.name.clone();
         outlook.absence = Some(Absence::TargetTypeInstance { binding });

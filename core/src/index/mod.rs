@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem;
 use std::sync::Arc;
 
-use crate::index::services::Routes;
+use crate::index::services::ServiceIndex;
 use crate::model::{Binding, Namespace, Pod, Service};
 use crate::names::{BindingApi, GateName, ObjectKey, TargetGroupArn};
 
@@ -36,7 +36,7 @@ pub struct NamespaceView {
     /// The Namespace object's own say.
     pub namespace: Namespace,
     /// Its Services and bindings.
-    pub routes: Routes,
+    pub routes: ServiceIndex,
     pods: BTreeMap<Arc<str>, Arc<Pod>>,
     ungated_pods: UngatedPods,
 }

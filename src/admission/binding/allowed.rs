@@ -10,7 +10,7 @@ use thiserror::Error;
 use tracing::info;
 
 use crate::files;
-use crate::files::{Complaint, Followed};
+use crate::files::{LastError, WatchedFile};
 use crate::metrics::Metrics;
 
 /// Bytes of the file that are read at most: what a ConfigMap holds.
@@ -75,7 +75,7 @@ impl Allowed {
         files::follow([self.path.as_path()], |complaint| self.reload(complaint)).await;
     }
 
-    async fn reload(&self, complaint: Complaint) -> Complaint {
+    async fn reload(&self, complaint: LastError) -> LastError {
         let path = self.path.clone();
         let take = |list| {
             if *self.list.load_full() != list {
@@ -83,7 +83,7 @@ impl Allowed {
                 info!(path = %self.path.display(), "going by a new allow-list");
             }
         };
-        let followed = Followed {
+        let followed = WatchedFile {
             what: "allow-list",
             flag: "allow-arns",
             metrics: &self.metrics,

@@ -12,11 +12,11 @@ use targetgate_core::object::GateAnnotation;
 use targetgate_core::reason::Reason;
 
 use crate::admission::answer::Answer;
-use crate::admission::prune_json::{Keep, condense};
+use crate::admission::prune_json::{Keep, prune};
 use crate::admission::refusal::Refusal;
 use crate::admission::review;
 use crate::admission::review::{Object, Request, Review};
-use crate::state::cache::{Cache, FirstLook, Watched};
+use crate::state::cache::{Cache, InitialList, WatchedResource};
 
 mod object;
 #[cfg(test)]
@@ -70,7 +70,7 @@ pub fn reply(body: &[u8], cache: &Cache, policy: &GatePolicy) -> Result<Reply, R
         of_review(review, |request| decided(request, cache, policy))
     };
     caught(body, || {
-        let kept = condense(body, &KEPT);
+        let kept = prune(body, &KEPT);
         if let Some(Ok(review)) = kept.as_deref().map(review::decode) {
             return of_pod(review);
         }
@@ -192,9 +192,9 @@ fn decided(
 
 /// Whether the Services and the bindings that give gates were listed.
 fn knows_what_decides(cache: &Cache, policy: &GatePolicy) -> bool {
-    let known = |watched| cache.look(watched) != FirstLook::Pending;
+    let known = |watched| cache.look(watched) != InitialList::Pending;
     let mut apis = policy.apis.iter();
-    known(Watched::Services) && apis.all(|api| known(Watched::Bindings(*api)))
+    known(WatchedResource::Services) && apis.all(|api| known(WatchedResource::Bindings(*api)))
 }
 
 fn in_namespace(

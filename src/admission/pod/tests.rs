@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use rstest::rstest;
 use serde_json::{Value, json};
 use targetgate_core::fixtures::{binding, service};
-use targetgate_core::index::services::Routes;
+use targetgate_core::index::services::ServiceIndex;
 use targetgate_core::model::{Binding, Labels};
 use targetgate_core::selector::LabelSet as _;
 
@@ -48,7 +48,7 @@ fn of_a_label_that_stands_twice_the_last_counts() {
 
 /// The `bindings` annotation of a pod `app=web` where these bindings are.
 fn audit(bindings: Vec<Binding>) -> String {
-    let mut routes = Routes::default();
+    let mut routes = ServiceIndex::default();
     routes.apply_service(&"web".into(), service().selecting("app", "web"));
     for binding in bindings {
         routes.apply_binding(binding);
@@ -185,9 +185,9 @@ fn what_decides_need_not_include_pods_and_namespaces() {
     let cache = Arc::new(Cache::default());
     let policy = GatePolicy::default();
     assert!(!knows_what_decides(&cache, &policy));
-    cache.looked(Watched::Services, FirstLook::Listed);
+    cache.looked(WatchedResource::Services, InitialList::Listed);
     assert!(!knows_what_decides(&cache, &policy));
-    let elbv2 = Watched::Bindings(targetgate_core::names::BindingApi::Elbv2);
-    cache.looked(elbv2, FirstLook::NotServed);
+    let elbv2 = WatchedResource::Bindings(targetgate_core::names::BindingApi::Elbv2);
+    cache.looked(elbv2, InitialList::NotServed);
     assert!(knows_what_decides(&cache, &policy));
 }

@@ -8,7 +8,7 @@ use crate::args::{Settings, Tls, TlsSettings};
 use crate::clock;
 use crate::compose::Source;
 use crate::controllers::certificates::make::Maker;
-use crate::controllers::certificates::{Kind, Place};
+use crate::controllers::certificates::{Kind, ManagedObjects};
 use crate::metrics::Metrics;
 use crate::pki::make::service_names;
 use crate::serve::certificates::PemFiles;
@@ -38,11 +38,11 @@ pub(super) fn clients(
     Ok(Some(Arc::new(clients)))
 }
 
-fn place(tls: &TlsSettings, namespace: &str) -> Place {
+fn place(tls: &TlsSettings, namespace: &str) -> ManagedObjects {
     let of = |kind, names: &[String]| names.iter().map(move |n| (kind, n.clone())).collect();
     let mutating: Vec<_> = of(Kind::Mutating, &tls.tls_mutating);
     let validating: Vec<_> = of(Kind::Validating, &tls.tls_validating);
-    Place {
+    ManagedObjects {
         namespace: namespace.to_owned(),
         secret: tls.tls_secret.clone(),
         deployment: tls.tls_owner.clone(),

@@ -39,7 +39,7 @@ pub use crate::controllers::certificates::configurations::Kind;
 
 /// What a [`Keeper`] looks after, by name.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct ManagedObjects {
     /// The namespace of the Secret and of the Deployment: our own.
     pub namespace: String,
     /// The Secret's name.
@@ -55,7 +55,7 @@ pub struct Keeper {
     /// The client.
     pub kube: Client,
     /// What it looks after.
-    pub place: Place,
+    pub place: ManagedObjects,
     /// Makes certificates.
     pub maker: Maker,
     /// Is given what is to be served.

@@ -10,7 +10,7 @@ use kube::{Client, ResourceExt as _};
 use targetgate_core::rotation::Record;
 use tracing::debug;
 
-use crate::controllers::certificates::{Place, secret};
+use crate::controllers::certificates::{ManagedObjects, secret};
 use crate::kubernetes::{MANAGER, why};
 
 /// The type of the Secret. Others that are found are kept: a type cannot be changed.
@@ -29,7 +29,7 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub(super) fn new(client: &Client, place: &Place) -> Self {
+    pub(super) fn new(client: &Client, place: &ManagedObjects) -> Self {
         Self {
             secrets: Api::namespaced(client.clone(), &place.namespace),
             deployments: Api::namespaced(client.clone(), &place.namespace),

@@ -15,7 +15,7 @@ use targetgate_core::names::{
 use targetgate_core::object::{IntOrString, port_number};
 use thiserror::Error;
 
-use crate::state::cache::Watched;
+use crate::state::cache::WatchedResource;
 
 mod shape;
 #[cfg(test)]
@@ -112,12 +112,12 @@ pub struct Unreadable {
 }
 
 /// Where a watched resource is served.
-pub fn api_resource(watched: Watched) -> ApiResource {
+pub fn api_resource(watched: WatchedResource) -> ApiResource {
     let (group, version, kind, plural) = match watched {
-        Watched::Namespaces => ("", "v1", "Namespace", "namespaces"),
-        Watched::Services => ("", "v1", "Service", "services"),
-        Watched::Pods => ("", "v1", "Pod", "pods"),
-        Watched::Bindings(api) => (
+        WatchedResource::Namespaces => ("", "v1", "Namespace", "namespaces"),
+        WatchedResource::Services => ("", "v1", "Service", "services"),
+        WatchedResource::Pods => ("", "v1", "Pod", "pods"),
+        WatchedResource::Bindings(api) => (
             api.group(),
             api.version(),
             "TargetGroupBinding",
@@ -139,7 +139,7 @@ pub fn api_resource(watched: Watched) -> ApiResource {
 }
 
 /// The path of a watched resource's collection, in one namespace or in all.
-pub fn url_path(watched: Watched, namespace: Option<&str>) -> String {
+pub fn url_path(watched: WatchedResource, namespace: Option<&str>) -> String {
     DynamicObject::url_path(&api_resource(watched), namespace)
 }
 

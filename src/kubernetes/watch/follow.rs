@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use crate::kubernetes::decode::{Object, url_path};
 use crate::metrics::Metrics;
-use crate::state::cache::{Cache, FirstLook, Watched};
+use crate::state::cache::{Cache, InitialList, WatchedResource};
 
 use crate::kubernetes::watch::backoff::JitteredBackoff;
 use crate::kubernetes::watch::failure::Failure;
@@ -46,7 +46,7 @@ pub(super) struct Follow<F: Feed> {
     feed: Arc<F>,
     cache: Arc<Cache>,
     metrics: Arc<Metrics>,
-    watched: Watched,
+    watched: WatchedResource,
     namespace: Option<Arc<str>>,
     page_size: u32,
     look: Look,
@@ -63,7 +63,7 @@ impl<F: Feed> Follow<F> {
     ) -> Self {
         let within = namespace
             .as_deref()
-            .filter(|_| scope.watched != Watched::Namespaces);
+            .filter(|_| scope.watched != WatchedResource::Namespaces);
         // Each watch draws its own pauses.
         let seed = (scope.options.seed, scope.watched.as_str(), look.slot);
         Self {
@@ -134,7 +134,7 @@ impl<F: Feed> Follow<F> {
             self.apply(objects);
             if params.continue_token.is_none() {
                 self.cache.write(|index| self.feed.retain(index, &listing));
-                self.look.is(FirstLook::Listed);
+                self.look.is(InitialList::Listed);
                 return Ok(version);
             }
         }
@@ -202,7 +202,7 @@ impl<F: Feed> Follow<F> {
     /// A cluster's Namespaces are objects without a namespace: one is picked by its name.
     fn field_selector(&self) -> Option<String> {
         let name = self.namespace.as_ref()?;
-        (self.watched == Watched::Namespaces).then(|| format!("metadata.name={name}"))
+        (self.watched == WatchedResource::Namespaces).then(|| format!("metadata.name={name}"))
     }
 
     /// It works: if it did not, that is worth a line.
@@ -219,8 +219,8 @@ impl<F: Feed> Follow<F> {
         let resource = self.watched.as_str();
         let namespace = self.namespace.as_deref();
         let known = self.failing.replace(discriminant(failure)) == Some(discriminant(failure));
-        if *failure == Failure::NotServed && matches!(self.watched, Watched::Bindings(_)) {
-            self.look.is(FirstLook::NotServed);
+        if *failure == Failure::NotServed && matches!(self.watched, WatchedResource::Bindings(_)) {
+            self.look.is(InitialList::NotServed);
             if !known {
                 info!(resource, namespace, "not watched: {failure}");
             }

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use targetgate_core::names::ConditionPrefix;
 
 use crate::metrics::Metrics;
-use crate::state::cache::{Cache, FirstLook, Watched};
+use crate::state::cache::{Cache, InitialList, WatchedResource};
 
 use crate::kubernetes::watch::feed::{Bindings, Feed, Namespaces, Pods, Services};
 use crate::kubernetes::watch::follow::Follow;
@@ -56,13 +56,13 @@ impl Default for WatchOptions {
     }
 }
 
-/// One watch for each of [`Watched::ALL`], to be run side by side. None of them ever ends.
+/// One watch for each of [`WatchedResource::ALL`], to be run side by side. None of them ever ends.
 pub fn watches(
     client: &Client,
     cache: &Arc<Cache>,
     metrics: &Arc<Metrics>,
     options: &WatchOptions,
-) -> Vec<(Watched, BoxFuture<'static, ()>)> {
+) -> Vec<(WatchedResource, BoxFuture<'static, ()>)> {
     let watch = |watched| {
         let scope = Scope {
             client,
@@ -73,14 +73,14 @@ pub fn watches(
         };
         let prefixes = options.prefixes.clone();
         let watch = match watched {
-            Watched::Namespaces => scope.watch(Namespaces),
-            Watched::Services => scope.watch(Services),
-            Watched::Pods => scope.watch(Pods(prefixes.into())),
-            Watched::Bindings(api) => scope.watch(Bindings(api)),
+            WatchedResource::Namespaces => scope.watch(Namespaces),
+            WatchedResource::Services => scope.watch(Services),
+            WatchedResource::Pods => scope.watch(Pods(prefixes.into())),
+            WatchedResource::Bindings(api) => scope.watch(Bindings(api)),
         };
         (watched, watch)
     };
-    Watched::ALL.map(watch).into()
+    WatchedResource::ALL.map(watch).into()
 }
 
 struct Scope<'a> {
@@ -88,7 +88,7 @@ struct Scope<'a> {
     cache: &'a Arc<Cache>,
     metrics: &'a Arc<Metrics>,
     options: &'a WatchOptions,
-    watched: Watched,
+    watched: WatchedResource,
 }
 
 impl Scope<'_> {
@@ -101,7 +101,7 @@ impl Scope<'_> {
         let looks = Arc::new(Looks {
             cache: self.cache.clone(),
             watched: self.watched,
-            each: Mutex::new(vec![FirstLook::Pending; namespaces.len()]),
+            each: Mutex::new(vec![InitialList::Pending; namespaces.len()]),
         });
         let follow = |(slot, namespace)| {
             let look = Look {
@@ -118,8 +118,8 @@ impl Scope<'_> {
 /// The first looks at one resource, one for each watched namespace.
 struct Looks {
     cache: Arc<Cache>,
-    watched: Watched,
-    each: Mutex<Vec<FirstLook>>,
+    watched: WatchedResource,
+    each: Mutex<Vec<InitialList>>,
 }
 
 /// The first look at one resource in one watched namespace, or in all of them.
@@ -130,13 +130,13 @@ struct Look {
 
 impl Look {
     /// Tells how far it has come. The resource is listed when it is in each namespace.
-    fn is(&self, look: FirstLook) {
+    fn is(&self, look: InitialList) {
         let mut each = self.looks.each.lock();
         each[self.slot] = look;
-        let whole = [FirstLook::Pending, FirstLook::NotServed]
+        let whole = [InitialList::Pending, InitialList::NotServed]
             .into_iter()
             .find(|worse| each.contains(worse));
-        let whole = whole.unwrap_or(FirstLook::Listed);
+        let whole = whole.unwrap_or(InitialList::Listed);
         self.looks.cache.looked(self.looks.watched, whole);
     }
 }

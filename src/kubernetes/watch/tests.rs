@@ -76,7 +76,7 @@ impl World {
         })
     }
 
-    fn look(&self, watched: Watched) -> FirstLook {
+    fn look(&self, watched: WatchedResource) -> InitialList {
         self.cache.look(watched)
     }
 
@@ -164,15 +164,18 @@ async fn nothing_is_ready_before_the_last_page() {
         )
         .answer(SERVICES, Answer::Silence);
     let world = world.watched();
-    until("the rest", || world.cache.pending() == [Watched::Services]).await;
+    until("the rest", || {
+        world.cache.pending() == [WatchedResource::Services]
+    })
+    .await;
     assert_eq!(world.service_names("shop"), ["a"]);
-    assert_eq!(world.look(Watched::Services), FirstLook::Pending);
+    assert_eq!(world.look(WatchedResource::Services), InitialList::Pending);
     // A page that does not come is asked for again, from the first one.
     world
         .api
         .answer(SERVICES, Answer::Json(200, list(&[object("b", "1")], "9")));
     world.until_services(&["b"]).await;
-    assert_eq!(world.look(Watched::Services), FirstLook::Listed);
+    assert_eq!(world.look(WatchedResource::Services), InitialList::Listed);
 }
 
 #[rstest]
@@ -298,17 +301,17 @@ async fn a_watch_that_ends_at_once_is_not_started_in_a_loop() {
 async fn a_crd_that_is_absent_is_no_error_and_may_appear(#[case] answer: Answer) {
     let world = world();
     world.api.answer(BINDINGS, answer);
-    let elbv2 = Watched::Bindings(BindingApi::Elbv2);
+    let elbv2 = WatchedResource::Bindings(BindingApi::Elbv2);
     let world = world.watched();
     until("all looked at", || world.cache.pending().is_empty()).await;
-    assert_eq!(world.look(elbv2), FirstLook::NotServed);
+    assert_eq!(world.look(elbv2), InitialList::NotServed);
     world.api.answer(
         BINDINGS,
         Answer::Json(200, list(&[object("web", "1")], "1")),
     );
 
     let absent = Instant::now();
-    until("listed", || world.look(elbv2) == FirstLook::Listed).await;
+    until("listed", || world.look(elbv2) == InitialList::Listed).await;
     assert!(
         absent.elapsed() <= Duration::from_secs(10),
         "{:?}",
@@ -332,11 +335,11 @@ async fn a_crd_that_goes_leaves_its_bindings_in_doubt_until_it_is_back() {
             Answer::EventsThenEnd(vec![event("DELETED", object("a", "3"))]),
         )
         .answer(BINDINGS_WATCH, Answer::Text(404, "404 page not found\n"));
-    let elbv2 = Watched::Bindings(BindingApi::Elbv2);
+    let elbv2 = WatchedResource::Bindings(BindingApi::Elbv2);
     let world = world.watched();
-    until("gone", || world.look(elbv2) == FirstLook::NotServed).await;
+    until("gone", || world.look(elbv2) == InitialList::NotServed).await;
     assert_eq!(world.bindings(), 1, "what was not seen to be deleted stays");
-    until("back", || world.look(elbv2) == FirstLook::Listed).await;
+    until("back", || world.look(elbv2) == InitialList::Listed).await;
     assert_eq!(world.bindings(), 0);
 }
 
@@ -376,7 +379,7 @@ async fn of_some_namespaces_nothing_else_is_asked_for() {
         .answer(&of("bank"), Answer::Json(200, bank));
     let world = world.watched_in(&["shop", "bank"]);
     until("all but one", || {
-        world.cache.pending() == [Watched::Services]
+        world.cache.pending() == [WatchedResource::Services]
     })
     .await;
     until("all", || world.cache.pending().is_empty()).await;

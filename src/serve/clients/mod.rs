@@ -20,7 +20,7 @@ use thiserror::Error;
 use tracing::info;
 
 use crate::files;
-use crate::files::{Complaint, Followed};
+use crate::files::{LastError, WatchedFile};
 use crate::metrics::Metrics;
 use crate::pki::read::{self as pki, ReadError};
 
@@ -130,7 +130,7 @@ impl Clients {
         files::follow([self.file.as_path()], |complaint| self.reload(complaint)).await;
     }
 
-    pub(super) async fn reload(&self, complaint: Complaint) -> Complaint {
+    pub(super) async fn reload(&self, complaint: LastError) -> LastError {
         let file = self.file.clone();
         let take = |cas: Cas| {
             if self.cas.load().certificates != cas.certificates {
@@ -138,7 +138,7 @@ impl Clients {
                 self.cas.store(Arc::new(cas));
             }
         };
-        let followed = Followed {
+        let followed = WatchedFile {
             what: "client CAs",
             flag: "client-ca",
             metrics: &self.metrics,

@@ -45,7 +45,7 @@ const PLAIN_HTTP: &[u8] =
     b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
     Connection: close\r\n\r\nclient sent an HTTP request to an HTTPS server\n";
 
-/// The bounds of an [`Edge`].
+/// The bounds of a [`Listener`].
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Connections at once; for a further one another ends.
@@ -80,7 +80,7 @@ impl Default for Limits {
 }
 
 /// Serves one router, over TLS or plainly.
-pub struct Edge {
+pub struct Listener {
     router: Router,
     tls: Option<TlsAcceptor>,
     limits: Limits,
@@ -89,7 +89,7 @@ pub struct Edge {
     answered: Answered,
 }
 
-impl Edge {
+impl Listener {
     /// An edge that speaks HTTP within TLS.
     pub fn https(router: Router, tls: TlsAcceptor, limits: Limits, metrics: Arc<Metrics>) -> Self {
         Self {

@@ -5,7 +5,7 @@ use crate::names::{BindingApi, ConditionPrefix, GateName, is_legacy_gate};
 use crate::reason::Reason;
 use crate::selector::LabelSet;
 
-use crate::index::services::Routes;
+use crate::index::services::ServiceIndex;
 
 /// What an installation gates, and how it names the gates.
 #[derive(Debug, Clone)]
@@ -46,7 +46,7 @@ pub struct Decision<'a> {
     pub remove: Vec<usize>,
     /// The bindings that select the pod, in the order of their names.
     selecting: Vec<(&'a Binding, Reason)>,
-    routes: &'a Routes,
+    routes: &'a ServiceIndex,
     apis: &'a [BindingApi],
 }
 
@@ -78,7 +78,7 @@ impl<'a> Decision<'a> {
 /// reinvoke.
 pub fn decide<'a, L: LabelSet>(
     pod: &NewPod<'_, L>,
-    routes: &'a Routes,
+    routes: &'a ServiceIndex,
     policy: &'a GatePolicy,
 ) -> Decision<'a> {
     let selecting = routes.selecting(pod.labels);

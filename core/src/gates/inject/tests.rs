@@ -113,8 +113,8 @@ const B: &str = "target-health.elbv2.k8s.aws/b";
 const LEGACY: &str = "target-health.alb.ingress.k8s.aws/web_a_80";
 
 /// A namespace with these bindings, and perhaps the Service `web`.
-fn routes(bindings: &[Binding], service: Option<Service>) -> Routes {
-    let mut routes = Routes::default();
+fn routes(bindings: &[Binding], service: Option<Service>) -> ServiceIndex {
+    let mut routes = ServiceIndex::default();
     for binding in bindings {
         routes.apply_binding(binding.clone());
     }

@@ -11,7 +11,7 @@ use crate::gates::machine::check::TargetCheck;
 use crate::gates::machine::observation::{CheckResult, PollResult};
 use crate::gates::machine::pending_absence::PendingAbsence;
 use crate::gates::polling::group::Target;
-use crate::gates::requirements::{Outlook, TargetQuery};
+use crate::gates::requirements::{GateRequirements, TargetQuery};
 use crate::gates::writes::queue::Urgency;
 use crate::model::{Condition, Pod};
 use crate::names::{GateName, GroupKey};
@@ -126,7 +126,7 @@ impl Gate {
         &mut self,
         Seen { pod, old, bound }: Seen<'_>,
         name: &GateName,
-        outlook: Outlook,
+        outlook: GateRequirements,
         maybe_previous_pod: impl Fn(&TargetQuery) -> bool,
         settings: &Settings,
         now: Instant,
@@ -232,7 +232,12 @@ impl Gate {
     }
 
     /// An absence was looked up past the cache; `None` where that could not be done or told nothing.
-    pub(crate) fn confirm(&mut self, fresh: Option<&Outlook>, settings: &Settings, now: Instant) {
+    pub(crate) fn confirm(
+        &mut self,
+        fresh: Option<&GateRequirements>,
+        settings: &Settings,
+        now: Instant,
+    ) {
         let Some(doubt) = &mut self.doubt else {
             return;
         };

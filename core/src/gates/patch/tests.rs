@@ -8,7 +8,7 @@ use proptest::sample::{select, subsequence};
 
 use super::*;
 use crate::gates::inject::{GatePolicy, NewPod, decide};
-use crate::index::services::Routes;
+use crate::index::services::ServiceIndex;
 use crate::model::{Binding, IpFamily, Labels, Service, TargetType};
 use crate::names::{BindingApi, LEGACY_CONDITION_PREFIX, is_legacy_gate};
 
@@ -22,8 +22,8 @@ struct World {
 }
 
 impl World {
-    fn routes(&self) -> Routes {
-        let mut routes = Routes::default();
+    fn routes(&self) -> ServiceIndex {
+        let mut routes = ServiceIndex::default();
         for binding in &self.bindings {
             routes.apply_binding(binding.clone());
         }

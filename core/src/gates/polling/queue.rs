@@ -47,7 +47,7 @@ pub struct NextPoll {
     /// How many groups' turn has come that are paid from the same.
     pub groups: usize,
     /// Whether it is likely to find healthy pods, or nothing is known of it.
-    pub promising: bool,
+    pub likely_healthy: bool,
 }
 
 /// The calls to make now.
@@ -231,12 +231,12 @@ impl PollQueue {
                     late: worth.late,
                     since: *since,
                 };
-                let promising = expected.guessed.is_none() || worth.chance >= PROMISING;
-                ranked.push((rank, quota, group, promising));
+                let likely_healthy = expected.guessed.is_none() || worth.chance >= PROMISING;
+                ranked.push((rank, quota, group, likely_healthy));
             }
         }
         ranked.sort_by(|(one, ..), (other, ..)| one.compare(other));
-        let turn = |(rank, quota, group, promising): (Rank, &Quota, &GroupKey, bool)| {
+        let turn = |(rank, quota, group, likely_healthy): (Rank, &Quota, &GroupKey, bool)| {
             let waiting = counts.get_mut(quota)?;
             let groups = *waiting;
             *waiting -= 1;
@@ -245,7 +245,7 @@ impl PollQueue {
                 quota: quota.clone(),
                 since: rank.since,
                 groups,
-                promising,
+                likely_healthy,
             })
         };
         ranked.into_iter().filter_map(turn).collect()

@@ -17,7 +17,7 @@ type ByValue = HashMap<Arc<str>, BTreeSet<Arc<str>>>;
 
 /// A namespace's Services and bindings.
 #[derive(Debug, Default)]
-pub struct Routes {
+pub struct ServiceIndex {
     services: BTreeMap<Arc<str>, Service>,
     bindings: BTreeMap<BindingName, IndexedBinding>,
     /// The bindings of each Service, whether there is such a Service or not.
@@ -55,7 +55,7 @@ impl IndexedBinding {
     }
 }
 
-impl Routes {
+impl ServiceIndex {
     /// Whether a pod that is there, and is not opted out, lacks a gate that it would be given were it
     /// created now.
     ///

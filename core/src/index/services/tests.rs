@@ -66,7 +66,7 @@ struct Plain {
     bindings: BTreeMap<BindingName, Binding>,
 }
 
-fn tell(routes: &mut Routes, plain: &mut Plain, news: News) {
+fn tell(routes: &mut ServiceIndex, plain: &mut Plain, news: News) {
     match news {
         News::Service(name, service) => {
             routes.apply_service(&name.into(), service.clone());
@@ -107,7 +107,7 @@ proptest! {
         told in prop::collection::vec(news(), 0..40),
         labels in labels(),
     ) {
-        let (mut routes, mut plain) = (Routes::default(), Plain::default());
+        let (mut routes, mut plain) = (ServiceIndex::default(), Plain::default());
         told.into_iter().for_each(|news| tell(&mut routes, &mut plain, news));
 
         let selecting = routes.selecting(&labels);
@@ -130,7 +130,7 @@ proptest! {
     /// What is gone leaves nothing behind.
     #[test]
     fn what_is_gone_is_forgotten(told in prop::collection::vec(news(), 0..40)) {
-        let (mut routes, mut plain) = (Routes::default(), Plain::default());
+        let (mut routes, mut plain) = (ServiceIndex::default(), Plain::default());
         told.into_iter().for_each(|news| tell(&mut routes, &mut plain, news));
         for name in ["a", "b", "c"] {
             routes.delete_service(&name.into());
@@ -146,7 +146,7 @@ proptest! {
 
 #[test]
 fn a_label_that_all_services_select_by_leads_to_one_at_most() {
-    let mut routes = Routes::default();
+    let mut routes = ServiceIndex::default();
     for number in 0..100 {
         let name = format!("web-{number}");
         let selecting = service().selecting("app", &name).selecting("all", "x");

@@ -53,7 +53,7 @@ impl Door {
         version: &'static SupportedProtocolVersion,
         shown: Option<&Shown>,
     ) -> io::Result<TlsStream<DuplexStream>> {
-        let edge = Edge::https(
+        let edge = Listener::https(
             router(),
             self.acceptor.clone(),
             Limits::default(),
@@ -196,7 +196,7 @@ async fn a_refused_client_hears_why_though_it_has_sent_its_request() {
         handshake: LONG,
         ..Limits::default()
     };
-    let edge = Edge::https(router(), door.acceptor, limits, door.metrics);
+    let edge = Listener::https(router(), door.acceptor, limits, door.metrics);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (_phase, phases) = phases();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 
 use crate::elb::adaptive_bucket::Bucket;
-use crate::elb::buckets::{Admissions, Buckets, Limits, Wish};
+use crate::elb::buckets::{Admissions, Buckets, Limits, PollRequest};
 use crate::fixtures::{arn, epoch};
 use crate::gates::machine::action::GateId;
 use crate::gates::polling::queue::{Call, NextPoll, PollQueue};
@@ -181,9 +181,9 @@ impl Pace {
         let now = self.now;
         let throttled = self.buckets.all_throttled(now);
         let take = |turn: &NextPoll| {
-            let wish = Wish {
+            let wish = PollRequest {
                 groups: turn.groups,
-                promising: turn.promising,
+                likely_healthy: turn.likely_healthy,
             };
             let nobody = Admissions::default();
             let taken = self
