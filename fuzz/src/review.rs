@@ -50,7 +50,7 @@ pub fn holds(bytes: &[u8]) {
 
 #[derive(Debug)]
 enum Expected<'a> {
-    /// There is no uid to answer to.
+    /// There is no uid to answer to, or one that no API server gives.
     Refused,
     /// The answer to this uid, without a decision, for this reason.
     Allowed(&'a str, &'static str),
@@ -61,7 +61,7 @@ enum Expected<'a> {
 fn expected<'a>(world: &World, review: &'a Value) -> Expected<'a> {
     let request = &review["request"];
     let uid = match request["uid"].as_str() {
-        Some(uid) if !uid.is_empty() => uid,
+        Some(uid) if (1..=128).contains(&uid.len()) => uid,
         _ => return Expected::Refused,
     };
     let whole = request["operation"].is_string()
