@@ -124,8 +124,8 @@ pub enum Source {
     None,
     /// It is given, and stays.
     Given(Certificate),
-    /// Files that another program writes.
-    Files(PemFiles),
+    /// Files that another program writes, and what they hold to begin with.
+    Files(PemFiles, Certificate),
     /// A Secret that only targetgate writes, dated by a clock of its own.
     Own(ManagedObjects, Maker, Now),
 }
@@ -174,7 +174,7 @@ impl Product {
 /// Wires the product.
 ///
 /// # Errors
-/// Where the files of the certificate cannot be used, or TLS cannot be set up.
+/// Where TLS cannot be set up.
 pub fn compose(parts: Parts) -> anyhow::Result<Product> {
     let (candidate, leadership) = match parts.seat.clone() {
         Some(seat) => {
@@ -188,7 +188,7 @@ pub fn compose(parts: Parts) -> anyhow::Result<Product> {
         }
     };
     let (phase, phases) = phases();
-    let mut wiring = Wiring::new(parts, leadership)?;
+    let mut wiring = Wiring::new(parts, leadership);
     let (watches, gates) = (wiring.watches(), wiring.gates());
     let tasks = watches.into_iter().chain(gates).chain(wiring.reloads());
     Ok(Product {
@@ -222,7 +222,7 @@ struct Wiring {
 }
 
 impl Wiring {
-    fn new(parts: Parts, leadership: Leadership) -> anyhow::Result<Self> {
+    fn new(parts: Parts, leadership: Leadership) -> Self {
         let mut random = Rng::with_seed(parts.seed);
         let metrics = &parts.metrics;
         let Limits {
@@ -233,8 +233,8 @@ impl Wiring {
         let budget = Budget::new(rate, highest, burst, metrics.clone());
         let (aws, timeouts) = (parts.aws.clone(), Timeouts::default());
         let elb = ElbClient::new(aws, timeouts, budget.clone(), metrics.clone());
-        Ok(Self {
-            certificates: Arc::new(parts.certificate.served(metrics)?),
+        Self {
+            certificates: Arc::new(parts.certificate.served(metrics)),
             events: Arc::new(Events::new(parts.kube.clone(), parts.pod_name.clone())),
             groups: TargetGroups::new(elb.clone(), budget.clone(), random.u64(..)),
             heartbeat: Arc::default(),
@@ -243,7 +243,7 @@ impl Wiring {
             budget,
             elb,
             parts,
-        })
+        }
     }
 
     fn watches(&mut self) -> Vec<Task> {
@@ -295,7 +295,7 @@ impl Wiring {
         let (parts, certificates) = (&self.parts, self.certificates.clone());
         let certificate = match &parts.certificate {
             Source::None | Source::Given(_) => None,
-            Source::Files(files) => {
+            Source::Files(files, _) => {
                 let follow = certificates::follow(files.clone(), certificates);
                 Some(task("certificate reload", follow))
             }
@@ -361,14 +361,15 @@ fn task(name: &str, task: impl Future<Output = ()> + Send + 'static) -> Task {
 }
 
 impl Source {
-    /// What is served to begin with: files are read at once, so that a start without them fails.
-    fn served(&self, metrics: &Arc<Metrics>) -> anyhow::Result<Certificates> {
+    /// What is served to begin with.
+    fn served(&self, metrics: &Arc<Metrics>) -> Certificates {
         let metrics = metrics.clone();
-        Ok(match self {
+        match self {
             Self::None | Self::Own(..) => Certificates::none(metrics),
-            Self::Given(certificate) => Certificates::new(certificate.clone(), metrics),
-            Self::Files(files) => Certificates::new(files.load()?, metrics),
-        })
+            Self::Given(certificate) | Self::Files(_, certificate) => {
+                Certificates::new(certificate.clone(), metrics)
+            }
+        }
     }
 }
 

@@ -219,6 +219,7 @@ impl Buckets {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixtures::epoch;
 
     const ANY: PollRequest = PollRequest {
         groups: 1,
@@ -259,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_throttle_slows_its_own_account_and_no_other() {
-        let mut now = Instant::now();
+        let mut now = epoch();
         let mut buckets = Buckets::new(LIMITS, now);
         let (one, other) = (quota(1), quota(2));
         take(&mut buckets, &one, now).unwrap();
@@ -272,7 +273,7 @@ mod tests {
 
     #[test]
     fn regions_of_an_account_are_throttled_apart() {
-        let now = Instant::now();
+        let now = epoch();
         let mut buckets = Buckets::new(LIMITS, now);
         let here = Quota::of_role(None, "eu-west-1");
         buckets.throttled(&here, now, now);
@@ -282,7 +283,7 @@ mod tests {
 
     #[test]
     fn all_accounts_together_stay_below_the_cap() {
-        let mut now = Instant::now();
+        let mut now = epoch();
         let mut buckets = Buckets::new(LIMITS, now);
         let mut taken = 0;
         for _ in 0..6_000 {
@@ -301,7 +302,7 @@ mod tests {
     fn one_account_alone_never_meets_the_cap() {
         for rate in [2.0, 10.0, 40.0] {
             let limits = Limits { rate, ..LIMITS };
-            let mut now = Instant::now();
+            let mut now = epoch();
             let mut buckets = Buckets::new(limits, now);
             let mut alone = Bucket::new(rate, 40.0, 40, now);
             for tick in 0..3_000 {
@@ -327,7 +328,7 @@ mod tests {
             burst: 8,
         };
         let calls_of_one = |with_other: bool| {
-            let mut now = Instant::now();
+            let mut now = epoch();
             let mut buckets = Buckets::new(narrow, now);
             let (one, other) = (quota(1), quota(2));
             let mut calls = 0;
@@ -351,7 +352,7 @@ mod tests {
             highest: 4.0,
             burst: 8,
         };
-        let mut now = Instant::now();
+        let mut now = epoch();
         let mut buckets = Buckets::new(narrow, now);
         let (one, other) = (quota(1), quota(2));
         buckets.throttled(&other, now, now);
@@ -366,7 +367,7 @@ mod tests {
 
     #[test]
     fn waiting_admissions_are_left_what_they_need_of_their_bucket_and_of_the_cap() {
-        let now = Instant::now();
+        let now = epoch();
         let mut buckets = Buckets::new(LIMITS, now);
         let waiting = |here, held_up| Admissions { here, held_up };
         let mut taken = |here, held_up| {
@@ -380,7 +381,7 @@ mod tests {
 
     #[test]
     fn buckets_are_bounded_and_the_one_that_was_not_used_for_longest_goes() {
-        let start = Instant::now();
+        let start = epoch();
         let mut buckets = Buckets::new(LIMITS, start);
         for account in 0..MOST_BUCKETS {
             let now = start + Duration::from_millis(account as u64);

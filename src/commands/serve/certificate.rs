@@ -4,26 +4,46 @@ use std::sync::Arc;
 
 use targetgate_core::rotation::Lifetimes;
 
-use crate::args::{Settings, Tls, TlsSettings};
+use crate::args::{Tls, TlsSettings};
 use crate::clock;
 use crate::compose::Source;
 use crate::controllers::certificates::make::Maker;
 use crate::controllers::certificates::{Kind, ManagedObjects};
 use crate::metrics::Metrics;
 use crate::pki::make::service_names;
-use crate::serve::certificates::PemFiles;
+use crate::serve::certificates::{Certificate, PemFiles};
 use crate::serve::clients::Clients;
 
-/// The source of the served certificate.
-pub(super) fn source(settings: &Settings, namespace: &str) -> anyhow::Result<Source> {
-    Ok(match settings.tls.source()? {
-        Tls::Own(lifetimes) => Source::Own(
-            place(&settings.tls, namespace),
-            maker(&settings.tls, namespace, lifetimes),
-            clock::system(),
-        ),
-        Tls::Files { certificate, key } => Source::Files(PemFiles { certificate, key }),
-    })
+/// What the settings say of the served certificate, before the API server is known.
+pub(super) enum Served {
+    Own(Lifetimes),
+    Files(PemFiles, Certificate),
+}
+
+impl Served {
+    /// Files are read at once, so that a start without them fails.
+    pub(super) fn read(settings: &TlsSettings) -> anyhow::Result<Self> {
+        Ok(match settings.source()? {
+            Tls::Own(lifetimes) => Self::Own(lifetimes),
+            Tls::Files { certificate, key } => {
+                let files = PemFiles { certificate, key };
+                let certificate = files.load()?;
+                Self::Files(files, certificate)
+            }
+        })
+    }
+
+    /// Its source in this namespace.
+    pub(super) fn source(self, settings: &TlsSettings, namespace: &str) -> Source {
+        match self {
+            Self::Own(lifetimes) => Source::Own(
+                place(settings, namespace),
+                maker(settings, namespace, lifetimes),
+                clock::system(),
+            ),
+            Self::Files(files, certificate) => Source::Files(files, certificate),
+        }
+    }
 }
 
 /// Who may connect; `None` is anybody. The file is read at once, so that a start without it fails.

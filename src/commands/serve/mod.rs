@@ -25,6 +25,7 @@ use crate::admission::binding::allowed::Allowed;
 use crate::args::Settings;
 use crate::aws::{credentials, vpc};
 use crate::clock;
+use crate::commands::serve::certificate::Served;
 use crate::commands::serve::signals::Signals;
 use crate::compose::{Parts, compose};
 use crate::kubernetes::lease::Seat;
@@ -93,12 +94,14 @@ pub async fn run(settings: Settings) -> anyhow::Result<u8> {
 /// The parts that the settings ask for: files are read here, so that a start without them fails.
 async fn parts(settings: &Settings) -> anyhow::Result<Parts> {
     let metrics = Arc::new(Metrics::default());
+    let served = Served::read(&settings.tls)?;
     let clients = certificate::clients(&settings.tls, &metrics)?;
     let allowed = settings.allow_arns.clone();
     let allowed = allowed.map(|file| Allowed::read(file, metrics.clone()));
+    let allowed = allowed.transpose()?.map(Arc::new);
     let elb = limits(settings)?;
     let kube = kubernetes(settings.kubeconfig.as_deref()).await?;
-    let certificate = certificate::source(settings, namespace(settings, &kube))?;
+    let certificate = served.source(&settings.tls, namespace(settings, &kube));
     let aws = aws_config::load_defaults(BehaviorVersion::latest()).await;
     let vpc_id = match &settings.vpc_id {
         Some(vpc_id) => Some(vpc_id.as_str().into()),
@@ -120,7 +123,7 @@ async fn parts(settings: &Settings) -> anyhow::Result<Parts> {
         orphan_after: settings.orphan_after,
         certificate,
         clients,
-        allowed: allowed.transpose()?.map(Arc::new),
+        allowed,
         seat: seat(settings, &kube)?,
         ..Parts::new(kube, aws, clock::system())
     })

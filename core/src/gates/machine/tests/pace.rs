@@ -129,7 +129,13 @@ impl Pace {
         let result = std::mem::take(&mut self.result);
         let (p50, p99) = (result.quantile(0.5), result.quantile(0.99));
         let (calls, throttled) = (result.calls, result.throttled);
-        println!("{row}: {p50:.2} / {p99:.2} s, {calls} calls, {throttled} throttled");
+        #[expect(
+            clippy::disallowed_macros,
+            reason = "the figures are for whoever runs it"
+        )]
+        {
+            println!("{row}: {p50:.2} / {p99:.2} s, {calls} calls, {throttled} throttled");
+        }
         // The next rollout comes when the bursts are there again.
         let rested = self.now + Duration::from_secs(30);
         while self.now < rested {
