@@ -4,9 +4,8 @@
 //! - [`client`]: one call on the wire, through the SDK, in the words of [`targetgate_core::model`].
 //! - [`credentials`]: whether there are any, told at the start.
 //! - [`error`]: why a call failed.
-//! - [`budget`]: how often the process may call; [`buckets`]: one for each account and Region, and one for
-//!   all; and [`bucket`]: how it finds out what AWS allows.
-//! - [`groups`]: `DescribeTargetGroups` for many callers at once, kept for a minute.
+//! - [`budget`]: how often the process may call, by the buckets of [`targetgate_core::elb`].
+//! - [`target_groups`]: `DescribeTargetGroups` for many callers at once, cached for a minute.
 //!
 //! # `DescribeTargetHealth` with a list of targets
 //!

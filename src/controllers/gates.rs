@@ -1,7 +1,7 @@
 //! The health loop: asks ELB about the targets of waiting pods and writes their conditions
 //! (contract 5).
 //!
-//! [`tracker`] decides on data what to do next; this edge does it, and reports back. It holds all
+//! [`Tracker`] decides on data what to do next; this controller does it, and reports back. It holds all
 //! its tasks: when it ends, they end. A replica that does not lead sees everything and does nothing:
 //! it calls no ELB and writes no condition, and knows at once what to do when it is to lead.
 

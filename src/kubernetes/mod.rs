@@ -1,6 +1,6 @@
 //! Kubernetes: what is read from it and written to it.
 //!
-//! Every call has a timeout. What is read is slim and lenient ([`objects`]): one bad object never
+//! Every call has a timeout. What is read is slim and lenient ([`decode`]): one bad object never
 //! stops a watch.
 
 use std::error::Error;
