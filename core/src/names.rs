@@ -318,8 +318,8 @@ impl Quota {
     }
 }
 
-/// A target group by its ARN, and whose credentials ask about it: groups are polled, counted and
-/// learned about by this key.
+/// A target group by its ARN, and whose credentials ask about it: groups are polled, and their timings
+/// learned, by this key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupKey {
     pub arn: TargetGroupArn,

@@ -250,3 +250,39 @@ impl fmt::Display for On {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use rstest::rstest;
+
+    use super::*;
+
+    #[test]
+    fn the_rules_have_names_of_their_own() {
+        let names: BTreeSet<&str> = RULES.iter().map(|rule| rule.name).collect();
+        assert_eq!(names.len(), RULES.len());
+    }
+
+    #[rstest]
+    #[case::create(On::Create, true, false, false)]
+    #[case::update(On::Update, false, true, true)]
+    #[case::both(On::CreateAndUpdate, true, true, true)]
+    #[case::change(On::CreateOrChangeOf(GroupField::Protocol), true, false, true)]
+    fn a_rule_is_checked_on_its_operations_alone(
+        #[case] on: On,
+        #[case] create: bool,
+        #[case] update: bool,
+        #[case] change: bool,
+    ) {
+        let old = TargetGroupBindingSpec::default();
+        let new = TargetGroupBindingSpec {
+            target_group_protocol: Some("TCP".into()),
+            ..old.clone()
+        };
+        assert_eq!(on.covers(None, &new), create);
+        assert_eq!(on.covers(Some(&new), &new), update);
+        assert_eq!(on.covers(Some(&old), &new), change);
+    }
+}

@@ -485,29 +485,3 @@ fn a_group_that_the_namespace_may_not_bind_is_refused(
             .contains(why.unwrap_or_default())
     );
 }
-
-#[test]
-fn the_rules_have_names_of_their_own() {
-    let names: std::collections::BTreeSet<&str> = RULES.iter().map(|rule| rule.name).collect();
-    assert_eq!(names.len(), RULES.len());
-}
-
-#[rstest]
-#[case::create(On::Create, true, false, false)]
-#[case::update(On::Update, false, true, true)]
-#[case::both(On::CreateAndUpdate, true, true, true)]
-#[case::change(On::CreateOrChangeOf(GroupField::Protocol), true, false, true)]
-fn a_rule_is_checked_on_its_operations_alone(
-    #[case] on: On,
-    #[case] create: bool,
-    #[case] update: bool,
-    #[case] change: bool,
-) {
-    let (old, new) = (
-        spec(json!({})),
-        spec(json!({ "targetGroupProtocol": "TCP" })),
-    );
-    assert_eq!(on.covers(None, &new), create);
-    assert_eq!(on.covers(Some(&new), &new), update);
-    assert_eq!(on.covers(Some(&old), &new), change);
-}
