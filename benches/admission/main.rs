@@ -9,16 +9,14 @@
     reason = "a bench that cannot go on may end by a panic"
 )]
 
-mod load;
 mod server;
-mod spread;
 
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use load::Load;
-use spread::Spread;
+use targetgate_sandbox::load::{self, Load};
+use targetgate_sandbox::spread::Spread;
 use targetgate_sandbox::usage;
 
 /// Rounds of each comparison.
@@ -206,17 +204,5 @@ impl Measured {
 
     fn ratio(&self) -> Spread {
         Spread::of_ratios(&self.0[1], &self.0[0])
-    }
-}
-
-impl Load {
-    /// The 99th percentile at a fixed rate, in nanoseconds.
-    fn p99(&mut self, route: &str, review: &str, (rate, requests): (usize, usize)) -> f64 {
-        self.order(&format!("{route} {review} {requests} {rate}"))
-    }
-
-    /// As many requests at once, each on a new connection.
-    fn connect(&mut self, route: &str, review: &str, requests: usize) {
-        self.order(&format!("{route} {review} {requests} new"));
     }
 }

@@ -32,7 +32,7 @@ use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
-use crate::load::body;
+use targetgate_sandbox::load::body;
 
 /// The two that are compared: nothing, and ours.
 pub(crate) const ROUTES: [&str; 2] = ["/no-op", HOOK];

@@ -8,20 +8,17 @@
     reason = "a bench that cannot go on may end by a panic"
 )]
 
-#[path = "../admission/load.rs"]
-mod load;
 mod objects;
 mod process;
 mod real;
 mod sandbox;
-#[path = "../admission/spread.rs"]
-mod spread;
 
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use spread::Spread;
+use targetgate_sandbox::load;
+use targetgate_sandbox::spread::Spread;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();

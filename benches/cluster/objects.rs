@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::load::body;
+use targetgate_sandbox::load::body;
 
 /// The namespace of the reviews that are sent.
 pub(crate) const SHOP: &str = "shop";

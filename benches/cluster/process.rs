@@ -1,32 +1,25 @@
 //! targetgate as a process, and the cluster's API by hand.
 
-use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use http::Request;
-use jiff::Timestamp;
+use http::{Request, StatusCode};
 use kube::Client;
 use serde_json::Value;
-use targetgate::commands::certs;
+use targetgate_sandbox::harness::{self, Program};
 use targetgate_sandbox::usage::{self, Memory};
-use tempfile::TempDir;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
+const BINARY: &str = env!("CARGO_BIN_EXE_targetgate");
 /// Longest wait for anything: the machine may be busy.
 const PATIENCE: Duration = Duration::from_mins(10);
 
 /// A running `targetgate serve`, as it is shipped: one that follows the whole cluster, and leads. It is
 /// killed when dropped.
 pub(crate) struct Process {
-    child: Child,
-    files: TempDir,
-    started: Instant,
-    admin: SocketAddr,
+    process: harness::Process,
+    program: Program,
     /// Where the hooks are.
     pub(crate) hooks: SocketAddr,
     /// How long it took to be ready.
@@ -36,122 +29,45 @@ pub(crate) struct Process {
 impl Process {
     /// Starts it, and returns once it is ready. AWS is where nobody listens.
     pub(crate) async fn start(kubeconfig: &Path) -> Self {
-        let files = tempfile::tempdir().unwrap();
-        let made = certs::make("targetgate-system", &[], Timestamp::now()).unwrap();
-        fs::write(files.path().join("ca.crt"), made.ca).unwrap();
-        fs::write(files.path().join("tls.crt"), made.certificate).unwrap();
-        fs::write(files.path().join("tls.key"), made.key).unwrap();
+        let (binary, nobody) = (Path::new(BINARY), "http://127.0.0.1:9".to_owned());
+        let kubeconfig = kubeconfig.to_owned();
+        let program = Program::new(binary, "targetgate-system", kubeconfig, nobody, &[]);
+        let program = program.unwrap();
         let started = Instant::now();
-        let mut process = Self {
-            child: spawn(files.path(), kubeconfig),
-            files,
-            started,
-            admin: SocketAddr::from(([127, 0, 0, 1], 0)),
-            hooks: SocketAddr::from(([127, 0, 0, 1], 0)),
-            ready_after: Duration::ZERO,
-        };
-        (process.hooks, process.admin) = until("started", async || process.addresses()).await;
+        let process = program.start("targetgate-0").await.unwrap();
         until("ready", async || {
-            let answer = process.asked("/readyz").await;
-            answer.contains(" 200 ").then_some(())
+            let answer = process.admin("/readyz").await.ok();
+            answer.filter(|(status, _)| *status == StatusCode::OK)
         })
         .await;
-        process.ready_after = process.started.elapsed();
-        process
+        Self {
+            hooks: process.hooks,
+            ready_after: started.elapsed(),
+            process,
+            program,
+        }
     }
 
     /// The CA of its certificate.
     pub(crate) fn ca(&self) -> PathBuf {
-        self.files.path().join("ca.crt")
+        self.program.files.path().join("ca.crt")
     }
 
     /// What its threads have spent on a CPU. None of them ends while it runs.
     pub(crate) fn cpu(&self) -> Duration {
-        usage::cpu(self.child.id()).unwrap()
+        usage::cpu(self.process.id()).unwrap()
     }
 
     /// Its resident memory in MiB.
     pub(crate) fn rss(&self) -> f64 {
-        Memory::of(self.child.id()).unwrap().resident as f64 / 1024.0
+        Memory::of(self.process.id()).unwrap().resident as f64 / 1024.0
     }
 
     /// The calls of ELB that it has tried, whatever came of them.
     pub(crate) async fn elb_calls(&self) -> f64 {
-        let metrics = self.asked("/metrics").await;
-        let samples = metrics
-            .lines()
-            .filter(|line| line.starts_with("targetgate_elb_calls_total{"));
-        samples
-            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
-            .sum()
+        let calls = self.process.sum("targetgate_elb_calls_total").await;
+        calls.unwrap()
     }
-
-    /// Where it listens, by its log.
-    fn addresses(&mut self) -> Option<(SocketAddr, SocketAddr)> {
-        let log = fs::read_to_string(self.files.path().join("log")).unwrap();
-        let ended = self.child.try_wait().unwrap();
-        assert!(ended.is_none(), "targetgate ended, {ended:?}:\n{log}");
-        let mut lines = log
-            .lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let started = lines.find(|line| line["message"] == "started")?;
-        let address = |name: &str| started[name].as_str().unwrap().parse().unwrap();
-        Some((address("listen"), address("admin")))
-    }
-
-    /// What the admin listener answers; nothing where it does not.
-    async fn asked(&self, path: &str) -> String {
-        let mut answer = String::new();
-        if let Ok(mut stream) = TcpStream::connect(self.admin).await {
-            let request =
-                format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-            stream.write_all(request.as_bytes()).await.unwrap();
-            stream.read_to_string(&mut answer).await.unwrap();
-        }
-        answer
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn spawn(files: &Path, kubeconfig: &Path) -> Child {
-    let log = File::create(files.join("log")).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_targetgate"));
-    let command = command
-        .args([
-            "serve",
-            "--listen=127.0.0.1:0",
-            "--admin-listen=127.0.0.1:0",
-            "--log-format=json",
-        ])
-        .arg("--tls-cert")
-        .arg(files.join("tls.crt"))
-        .arg("--tls-key")
-        .arg(files.join("tls.key"))
-        .arg("--kubeconfig")
-        .arg(kubeconfig)
-        .env_clear()
-        .env("POD_NAMESPACE", "targetgate-system")
-        .env("POD_NAME", "targetgate-0")
-        .env("AWS_REGION", "eu-west-1")
-        .env("AWS_ACCESS_KEY_ID", "nobody")
-        .env("AWS_SECRET_ACCESS_KEY", "nothing")
-        .env("AWS_EC2_METADATA_DISABLED", "true")
-        .env(
-            "AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2",
-            "http://127.0.0.1:9",
-        )
-        // To try an allocator's settings.
-        .envs(std::env::vars().filter(|(name, _)| name.contains("MALLOC")))
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().unwrap())
-        .stderr(log);
-    command.spawn().unwrap()
 }
 
 /// Asks until there is an answer.

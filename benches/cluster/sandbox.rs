@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use targetgate_sandbox::api::{Api, Options};
+use targetgate_sandbox::load::Load;
+use targetgate_sandbox::spread::Spread;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
 use crate::Rows;
-use crate::load::Load;
 use crate::objects::{SHOP, binding, gated_pod, namespace, service, serving};
 use crate::process::{Process, collection, send};
-use crate::spread::Spread;
 
 /// Bindings of the reviews' namespace, and of each of the others.
 const OF_SHOP: usize = 5_000;

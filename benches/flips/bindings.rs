@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use serde_json::{Value, json};
-use targetgate_sandbox::harness::until;
+use targetgate_sandbox::harness::waiting::try_until;
 use tokio::time::Instant;
 
 use crate::figures::{Held, Latencies};
@@ -68,7 +68,7 @@ async fn asked(place: &Place) -> anyhow::Result<()> {
         "probe",
         json!({"serviceRef": {"name": "probe", "port": 80}}),
     );
-    until("the hooks to be asked about bindings", async || {
+    try_until("the hooks to be asked about bindings", async || {
         let answer = create(&place.client, &path, &nothing).await;
         Ok(answer.is_err_and(|error| format!("{error:#}").contains("must provide either")))
     })

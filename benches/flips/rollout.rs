@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use targetgate_sandbox::elb::State;
 use targetgate_sandbox::elb::log::{Call, CallOutcome};
-use targetgate_sandbox::harness::until;
+use targetgate_sandbox::harness::waiting::try_until;
 use tokio::time::sleep;
 
 use crate::figures::Latencies;
@@ -145,7 +145,7 @@ impl<'a> Rollout<'a> {
             let elb = &self.gate.aws.elb;
             elb.deregister(&pod.group.arn, pod.ip, PORT)?;
         }
-        until("the pods to be gone", async || {
+        try_until("the pods to be gone", async || {
             let list = Request::get(format!("{pods}?limit=1")).body(Vec::new())?;
             let list: Value = self.place.client.request(list).await?;
             Ok(list["items"].as_array().is_some_and(Vec::is_empty))

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use targetgate_sandbox::controlplane::{self, ControlPlane};
 use targetgate_sandbox::elb::check::{Check, CheckOutcome, Probe};
 use targetgate_sandbox::elb::{Delays, LoadBalancerKind, Options, TargetGroupSpec};
-use targetgate_sandbox::harness::{Aws, Claim, Cluster, Parts, Product, Start, until};
+use targetgate_sandbox::harness::waiting::try_until;
+use targetgate_sandbox::harness::{Aws, Claim, Cluster, Parts, Process, Start, define_bindings};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::sleep;
@@ -57,7 +58,7 @@ impl World {
             sandbox: false,
         };
         let claim = Claim::new(cluster.client.clone());
-        Product::define_bindings(Path::new(BINARY), &claim).await?;
+        define_bindings(Path::new(BINARY), &claim).await?;
         let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}});
         claim.create(node).await?;
         Ok(Self {
@@ -179,7 +180,7 @@ pub(crate) fn pod(name: &str, group: &str) -> Value {
 pub(crate) struct Gate {
     pub(crate) aws: Aws,
     // They end when this is dropped.
-    _product: Product,
+    _product: Process,
     _parts: Parts,
     _elb: Background,
     _directory: TempDir,
@@ -197,8 +198,8 @@ impl Gate {
         let (parts, aws) = serving.await??;
         let directory = tempfile::tempdir()?;
         let start = Start::new(Path::new(BINARY), directory.path(), &place.namespace);
-        let product = Product::start(&start, &world.cluster, &aws).await?;
-        product.register_hooks(&start, &place.claim).await?;
+        let product = start.process(&world.cluster, &aws).await?;
+        start.register_hooks(product.hooks, &place.claim).await?;
         Ok(Self {
             aws,
             _product: product,
@@ -222,7 +223,7 @@ impl Gate {
     /// Waits until a pod of the group would get its gate: the hooks are asked, and know the binding.
     pub(crate) async fn gives_gates(&self, place: &Place, group: &str) -> anyhow::Result<()> {
         let path = format!("{}?dryRun=All", place.path("v1", "pods"));
-        until("the hook to give a gate", async || {
+        try_until("the hook to give a gate", async || {
             let made = create(&place.client, &path, &pod("probe", group)).await?;
             Ok(!made.spec.readiness_gates.is_empty())
         })

@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 /// The largest answer that is read.
-const MAX_BODY: usize = 64 * 1024;
+const MAX_BODY: usize = 1024 * 1024;
 
 /// Why there was no answer.
 #[derive(Debug, thiserror::Error)]

@@ -5,13 +5,14 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use rstest::rstest;
 use targetgate::serve::listener::Limits;
+use targetgate_sandbox::harness::standalone::{CLOSE, Standalone, rest, review, status};
+use targetgate_sandbox::harness::waiting::DEADLINE;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
-use crate::process::{CLOSE, Process, SMALL, rest, review, status};
-use crate::waiting::DEADLINE;
+use crate::program::{SMALL, binary};
 
 /// The kubelet's `timeoutSeconds` where a probe names none, and what a review may take meanwhile.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -30,7 +31,7 @@ async fn many<T>(count: usize, make: impl AsyncFn() -> T) -> Vec<T> {
 #[rstest]
 #[tokio::test]
 async fn silent_connections_keep_no_probe_out(#[values(200, 600)] silent: usize) {
-    let process = Process::ready().await;
+    let process = Standalone::ready(binary()).await;
     let _silent = many(silent, async || process.admin_tcp().await).await;
     for path in ["/livez", "/readyz", "/metrics"] {
         let answer = timeout(AT_ONCE, process.admin(path)).await;
@@ -45,21 +46,21 @@ enum Holder {
 }
 
 impl Holder {
-    async fn silent(process: &Process) -> Self {
+    async fn silent(process: &Standalone) -> Self {
         Self::Silent {
             _stream: process.tcp().await,
         }
     }
 
     /// With its handshake done.
-    async fn idle(process: &Process) -> Self {
+    async fn idle(process: &Standalone) -> Self {
         Self::Idle {
             _stream: Box::new(process.tls().await.unwrap()),
         }
     }
 
     /// With a review answered.
-    async fn answered(process: &Process) -> Self {
+    async fn answered(process: &Standalone) -> Self {
         let mut stream = process.tls().await.unwrap();
         stream.write_all(&review(SMALL, "")).await.unwrap();
         let mut start = [0; 12];
@@ -73,15 +74,15 @@ impl Holder {
 
 #[rstest]
 // More than there are places: some of these have no handshake in time, and end by themselves.
-#[case::silent(500, async |process: &Process| Holder::silent(process).await)]
-#[case::idle_after_the_handshake(0, async |process: &Process| Holder::idle(process).await)]
-#[case::at_rest_after_a_review(0, async |process: &Process| Holder::answered(process).await)]
+#[case::silent(500, async |process: &Standalone| Holder::silent(process).await)]
+#[case::idle_after_the_handshake(0, async |process: &Standalone| Holder::idle(process).await)]
+#[case::at_rest_after_a_review(0, async |process: &Standalone| Holder::answered(process).await)]
 #[tokio::test]
 async fn a_full_house_keeps_no_review_out(
     #[case] more: usize,
-    #[case] hold: impl AsyncFn(&Process) -> Holder,
+    #[case] hold: impl AsyncFn(&Standalone) -> Holder,
 ) {
-    let process = Process::ready().await;
+    let process = Standalone::ready(binary()).await;
     let holders = Limits::default().connections + more;
     let _holders = many(holders, async || hold(&process).await).await;
     for _ in 0..3 {
@@ -102,7 +103,7 @@ fn review_of(length: usize) -> Vec<u8> {
 }
 
 /// Sends all of a body but its end, unless it is answered before.
-async fn held_back(process: &Process) -> TlsStream<TcpStream> {
+async fn held_back(process: &Standalone) -> TlsStream<TcpStream> {
     let whole = review_of(LONGEST);
     let mut stream = process.tls().await.unwrap();
     // It may be refused meanwhile, or wait for room that it does not get.
@@ -114,7 +115,7 @@ async fn held_back(process: &Process) -> TlsStream<TcpStream> {
 
 #[tokio::test]
 async fn bodies_that_are_held_back_take_neither_the_memory_nor_the_room_of_a_review() {
-    let process = Process::ready().await;
+    let process = Standalone::ready(binary()).await;
     let legal = review_of(3 * MIB);
     let holding = futures::future::join_all((0..40).map(|_| held_back(&process)));
     let (_held, mut stream) = tokio::join!(holding, async { process.tls().await.unwrap() });
@@ -138,7 +139,7 @@ async fn bodies_that_are_held_back_take_neither_the_memory_nor_the_room_of_a_rev
 
 #[tokio::test]
 async fn wrong_requests_cannot_fill_the_log() {
-    let mut process = Process::ready().await;
+    let mut process = Standalone::ready(binary()).await;
     let mut requests = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(500);
     requests.extend_from_slice(&review(SMALL, CLOSE));
     let (mut reader, mut writer) = tokio::io::split(process.tls().await.unwrap());
@@ -152,7 +153,7 @@ async fn wrong_requests_cannot_fill_the_log() {
 
 #[tokio::test]
 async fn a_review_cannot_write_a_long_line() {
-    let mut process = Process::ready().await;
+    let mut process = Standalone::ready(binary()).await;
     let long = "x".repeat(3 * MIB);
     let text = std::str::from_utf8(SMALL).unwrap();
     let uid = "705ab4f5-6393-11e8-b7cc-42010a800002";

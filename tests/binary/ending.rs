@@ -2,15 +2,16 @@
 
 use k8s_openapi::api::coordination::v1::Lease;
 use targetgate_sandbox::api::{Api, Options};
+use targetgate_sandbox::harness::standalone::{CLOSE, Standalone, rest, review, status};
+use targetgate_sandbox::harness::waiting::until;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use crate::process::{CLOSE, Process, SMALL, rest, review, status};
-use crate::waiting::until;
+use crate::program::{SMALL, binary};
 
 /// A connection on which a review is in flight: its body is awaited.
-async fn in_flight(process: &Process) -> TlsStream<TcpStream> {
+async fn in_flight(process: &Standalone) -> TlsStream<TcpStream> {
     let whole = review(SMALL, "Expect: 100-continue\r\n");
     let (head, _) = whole.split_at(whole.len() - SMALL.len());
     let mut stream = process.tls().await.unwrap();
@@ -23,7 +24,7 @@ async fn in_flight(process: &Process) -> TlsStream<TcpStream> {
 
 #[tokio::test]
 async fn sigterm_answers_what_is_in_flight_with_connection_close_then_exits_0() {
-    let mut process = Process::ready().await;
+    let mut process = Standalone::ready(binary()).await;
     let mut idle = process.tls().await.unwrap();
     let mut stream = in_flight(&process).await;
     process.signal("TERM");
@@ -49,7 +50,7 @@ async fn sigterm_answers_what_is_in_flight_with_connection_close_then_exits_0() 
 async fn the_lease_is_given_back_at_the_end() {
     let api = Api::new(Options::default());
     let leases: kube::Api<Lease> = kube::Api::namespaced(api.client(), "default");
-    let mut process = Process::started(api).await;
+    let mut process = Standalone::started(binary(), api).await;
     until("it leads", || async {
         let (_, metrics) = process.admin("/metrics").await;
         metrics.contains("\ntargetgate_leader 1\n").then_some(())
@@ -67,14 +68,14 @@ async fn the_lease_is_given_back_at_the_end() {
 
 #[tokio::test]
 async fn sigint_ends_it_as_well() {
-    let mut process = Process::ready().await;
+    let mut process = Standalone::ready(binary()).await;
     process.signal("INT");
     assert_eq!(process.exit_code().await, 0);
 }
 
 #[tokio::test]
 async fn a_second_signal_does_not_wait_for_what_is_in_flight() {
-    let mut process = Process::ready().await;
+    let mut process = Standalone::ready(binary()).await;
     let _stream = in_flight(&process).await;
     process.signal("TERM");
     process.logs("ending: ").await;

@@ -6,8 +6,6 @@
 
 mod bounds;
 mod ending;
-mod process;
+mod program;
 mod requests;
 mod starting;
-#[path = "../support/waiting.rs"]
-mod waiting;

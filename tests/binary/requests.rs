@@ -4,14 +4,15 @@ use jiff::Timestamp;
 use rstest::rstest;
 use targetgate::commands::certs;
 use targetgate_sandbox::api::{Api, Options};
+use targetgate_sandbox::harness::standalone::{CLOSE, Standalone, rest, review, status};
+use targetgate_sandbox::harness::waiting::until;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::process::{CLOSE, Process, SMALL, binary, rest, review, status};
-use crate::waiting::until;
+use crate::program::{SMALL, binary};
 
 #[tokio::test]
 async fn a_review_is_answered_and_the_connection_kept() {
-    let process = Process::ready().await;
+    let process = Standalone::ready(binary()).await;
     let mut stream = process.tls().await.unwrap();
     for headers in ["", CLOSE] {
         stream.write_all(&review(SMALL, headers)).await.unwrap();
@@ -36,7 +37,7 @@ async fn what_is_no_review_gets_its_status(
     #[case] content_type: &str,
     #[case] expected: u16,
 ) {
-    let process = Process::ready().await;
+    let process = Standalone::ready(binary()).await;
     let request =
         format!("{line}\r\nHost: localhost\r\nContent-Type: {content_type}\r\n{CLOSE}\r\n");
     let answer = process.answer(request.as_bytes()).await;
@@ -46,7 +47,7 @@ async fn what_is_no_review_gets_its_status(
 
 #[tokio::test]
 async fn plain_http_on_the_https_port_is_told_so() {
-    let process = Process::ready().await;
+    let process = Standalone::ready(binary()).await;
     let mut stream = process.tcp().await;
     stream.write_all(&review(SMALL, "")).await.unwrap();
     let answer = rest(&mut stream).await;
@@ -61,7 +62,7 @@ async fn plain_http_on_the_https_port_is_told_so() {
 
 #[tokio::test]
 async fn a_body_that_comes_byte_by_byte_is_ended_and_others_are_served_meanwhile() {
-    let process = Process::ready().await;
+    let process = Standalone::ready(binary()).await;
     let whole = review(SMALL, "");
     let (head, body) = whole.split_at(whole.len() - SMALL.len());
     let (mut reader, mut writer) = tokio::io::split(process.tls().await.unwrap());
@@ -86,7 +87,7 @@ async fn a_body_that_comes_byte_by_byte_is_ended_and_others_are_served_meanwhile
 
 #[tokio::test]
 async fn a_new_certificate_is_served_without_a_restart() {
-    let mut process = Process::ready().await;
+    let mut process = Standalone::ready(binary()).await;
     let mut before = process.tls().await.unwrap();
     process.files.swap_certificate("second");
     until("a handshake with the new CA", || async {
@@ -107,7 +108,7 @@ async fn with_a_client_ca_who_shows_no_certificate_is_not_answered_but_by_the_ad
     std::fs::write(&file, made.ca).unwrap();
     let mut binary = binary();
     binary.env("TARGETGATE_CLIENT_CA", file);
-    let mut process = Process::started_as(binary, Api::new(Options::default())).await;
+    let mut process = Standalone::started(binary, Api::new(Options::default())).await;
     process.becomes_ready().await;
     for _ in 0..3 {
         let mut stream = process.tls().await.unwrap();

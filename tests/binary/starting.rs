@@ -1,12 +1,14 @@
 //! What is said of a start that fails, and of one that is not done yet.
 
 use std::net::TcpListener;
+use std::path::Path;
 
 use rstest::rstest;
 use targetgate_sandbox::api::{Api, Away, Options};
+use targetgate_sandbox::harness::standalone::{CLOSE, Files, Standalone, review};
+use targetgate_sandbox::harness::waiting::until;
 
-use crate::process::{CLOSE, Files, Process, SMALL, binary, review, run};
-use crate::waiting::until;
+use crate::program::{BINARY, SMALL, binary, run};
 
 #[rstest]
 #[case("--tls-cert", "/nonexistent/tls.crt")]
@@ -20,7 +22,7 @@ use crate::waiting::until;
 #[case("--lease-duration", "9s")]
 #[case("--lease-retry-period", "7s")]
 fn a_start_that_fails_names_the_flag(#[case] flag: &str, #[case] value: &str) {
-    let files = Files::new("127.0.0.1:9".parse().unwrap());
+    let files = Files::new(Path::new(BINARY), "127.0.0.1:9".parse().unwrap());
     let mut flags = files.flags();
     match flags.iter().position(|known| known == flag) {
         Some(at) => flags[at + 1] = value.to_owned(),
@@ -36,7 +38,7 @@ fn a_start_that_fails_names_the_flag(#[case] flag: &str, #[case] value: &str) {
 fn a_port_that_is_taken_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let files = Files::new("127.0.0.1:9".parse().unwrap());
+    let files = Files::new(Path::new(BINARY), "127.0.0.1:9".parse().unwrap());
     let mut flags = files.flags();
     flags[1] = address.clone();
     let output = binary().arg("serve").args(flags).output().unwrap();
@@ -72,7 +74,7 @@ fn the_crd_is_printed() {
 async fn without_an_api_server_it_is_alive_but_not_ready_and_lets_pods_through() {
     let api = Api::new(Options::default());
     api.faults().away(Some(Away::Refusing));
-    let process = Process::started(api.clone()).await;
+    let process = Standalone::started(binary(), api.clone()).await;
     let (status, checks) = process.admin("/readyz").await;
     assert_eq!(status, 503);
     assert!(checks.contains("[-]watch pods failed: "), "{checks}");
@@ -90,7 +92,7 @@ async fn without_an_api_server_it_is_alive_but_not_ready_and_lets_pods_through()
 async fn an_api_server_that_is_overloaded_is_asked_again_after_our_own_pauses() {
     let api = Api::new(Options::default());
     api.faults().away(Some(Away::Answering(503)));
-    let process = Process::started(api.clone()).await;
+    let process = Standalone::started(binary(), api.clone()).await;
     let restarts = r#"targetgate_watch_restarts_total{resource="pods"} "#;
     until("a second failure that is counted", || async {
         let (_, metrics) = process.admin("/metrics").await;

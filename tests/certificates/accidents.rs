@@ -12,10 +12,10 @@ use rstest::rstest;
 use serde_json::{Value, json};
 use targetgate::commands::certs;
 use targetgate::commands::certs::Made;
+use targetgate_sandbox::harness::waiting::until;
 
 use crate::creations::Creations;
 use crate::replica::Replica;
-use crate::waiting::until;
 use crate::world::{APPLIER, KINDS, NAME, SECRET, World, create};
 
 /// One replica that leads, with lifetimes as shipped, and hooks that work.
@@ -138,7 +138,7 @@ async fn a_bundle_of_our_own_change_is_nobodys_fault() {
     ];
     let first = until("a first leaf", async || replicas[0].issuer(&world).await).await;
     until("two rotations", async || {
-        let rotations = replicas[0].admin("/metrics").await;
+        let rotations = replicas[0].metrics().await;
         let ca = "targetgate_certificate_rotations_total{kind=\"ca\"} ";
         let count = rotations.lines().find_map(|line| line.strip_prefix(ca))?;
         (count.parse::<u32>().unwrap() > 1).then_some(())

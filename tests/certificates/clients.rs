@@ -19,11 +19,11 @@ use targetgate_core::rotation::{Lifetimes, Validity};
 use targetgate_sandbox::controlplane::webhook_users::{
     WebhookUser, admission_configuration, kubeconfig,
 };
+use targetgate_sandbox::harness::waiting::until;
 
 use crate::creations::{Creations, failures, reviews};
 use crate::proxy::Proxy;
 use crate::replica::Replica;
-use crate::waiting::until;
 use crate::world::{NAME, World, create, pod, shared};
 
 /// Hooks to which the API server is the one that is named.
@@ -206,7 +206,7 @@ fn binding() -> DynamicObject {
 
 /// How often this was counted.
 async fn counted(replica: &Replica, cause: &str) -> u32 {
-    let metrics = replica.admin("/metrics").await;
+    let metrics = replica.metrics().await;
     let sample = format!("targetgate_tls_failures_total{{cause=\"{cause}\"}} ");
     let count = metrics.lines().find_map(|line| line.strip_prefix(&sample));
     count.map_or(0, |count| count.parse().unwrap())

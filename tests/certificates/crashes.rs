@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use serde_json::json;
+use targetgate_sandbox::harness::waiting::until;
 
 use crate::creations::Creations;
 use crate::replica::Replica;
-use crate::waiting::until;
 use crate::world::{NAME, World, create};
 
 /// The beginning of each step's name, and what it writes.

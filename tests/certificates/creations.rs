@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kube::api::{Api, DeleteParams, PostParams};
+use targetgate_sandbox::harness::waiting::until;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::replica::Replica;
-use crate::waiting::until;
 use crate::world::{World, name, pod};
 
 /// Creates pods until it is told to end.

@@ -10,6 +10,4 @@ mod creations;
 mod proxy;
 mod replica;
 mod rotations;
-#[path = "../support/waiting.rs"]
-mod waiting;
 mod world;

@@ -1,8 +1,7 @@
 //! A targetgate process that keeps its own certificate.
 
-use std::io::{BufRead as _, BufReader};
-use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -10,14 +9,12 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use serde_json::Value;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use targetgate_sandbox::harness::process::{Process, isolated, serve};
+use tempfile::TempDir;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
-use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use x509_parser::prelude::FromDer as _;
 
-use crate::waiting::{DEADLINE, until};
 use crate::world::{NAME, World, control_plane};
 
 /// Short lives that leave much time: a leaf is renewed after a twentieth of its life, and a process
@@ -30,11 +27,10 @@ const SHRUNK: [&str; 3] = [
 
 /// The running process; killed when dropped.
 pub(crate) struct Replica {
-    child: Child,
+    process: Process,
     pub(crate) listen: SocketAddr,
-    pub(crate) admin: SocketAddr,
-    lines: mpsc::UnboundedReceiver<Value>,
-    log: Arc<Mutex<String>>,
+    #[expect(dead_code, reason = "held until dropped")]
+    folder: TempDir,
 }
 
 impl Replica {
@@ -53,81 +49,55 @@ impl Replica {
     /// Starts one, and waits until it listens.
     pub(crate) async fn start(world: &World, flags: &[&str]) -> Self {
         let kubeconfig = control_plane().await.kubeconfig();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_targetgate"))
-            .args([
-                "serve",
-                "--listen=127.0.0.1:0",
-                "--admin-listen=127.0.0.1:0",
-            ])
-            .args(["--log-format=json", "--tls=self"])
-            .args(["--tls-ca-wait=300ms"])
+        let mut command = isolated(Path::new(env!("CARGO_BIN_EXE_targetgate")));
+        serve(&mut command, Ipv4Addr::LOCALHOST.into())
+            .args(["--tls=self", "--tls-ca-wait=300ms"])
             .arg(format!("--tls-mutating={}", world.namespace))
             .arg(format!("--tls-validating={}", world.namespace))
             .arg("--kubeconfig")
             .arg(kubeconfig)
             .args(flags)
-            .env_clear()
-            .env("POD_NAMESPACE", &world.namespace)
-            .env("AWS_REGION", "eu-west-1")
-            .env("AWS_EC2_METADATA_DISABLED", "true")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let log = Arc::new(Mutex::new(String::new()));
-        let mut lines = follow(child.stderr.take().unwrap(), log.clone());
-        let started = next(&mut lines, &log, |line| line["message"] == "started").await;
-        let address = |name: &str| started[name].as_str().unwrap().parse().unwrap();
+            .env("POD_NAMESPACE", &world.namespace);
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        let process = Process::start(&mut command, &log).await.unwrap();
         Self {
-            child,
-            listen: address("listen"),
-            admin: address("admin"),
-            lines,
-            log,
+            listen: process.hooks,
+            process,
+            folder,
         }
     }
 
     /// Waits until it is ready.
     pub(crate) async fn ready(&self) {
-        until("a replica is ready", async || {
-            let answer = self.admin("/readyz").await;
-            answer.starts_with("HTTP/1.1 200").then_some(())
-        })
-        .await;
+        self.process.ready().await.unwrap();
     }
 
-    /// The whole of what its admin listener answers.
-    pub(crate) async fn admin(&self, path: &str) -> String {
-        let mut stream = TcpStream::connect(self.admin).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
+    /// What it measures, as text.
+    pub(crate) async fn metrics(&self) -> String {
+        self.process.metrics().await.unwrap()
     }
 
     /// A metric without labels.
     pub(crate) async fn metric(&self, name: &str) -> Option<f64> {
-        let text = self.admin("/metrics").await;
+        let text = self.metrics().await;
         let line = text.lines().find_map(|line| line.strip_prefix(name));
         line.map(|value| value.trim().parse().unwrap())
     }
 
     /// The next line of its log that is as asked for.
     pub(crate) async fn logs(&mut self, is: impl Fn(&Value) -> bool) -> Value {
-        next(&mut self.lines, &self.log, is).await
+        self.process.logs(is).await.unwrap()
     }
 
     /// All of its log so far.
     pub(crate) fn log(&self) -> String {
-        self.log.lock().clone()
+        self.process.log()
     }
 
     /// Kills it, as a node that dies.
     pub(crate) fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.process.kill();
     }
 
     /// The issuer of that.
@@ -153,49 +123,6 @@ impl Replica {
         let _ = connector.connect(name, stream).await;
         shown.0.lock().clone()
     }
-}
-
-impl Drop for Replica {
-    fn drop(&mut self) {
-        // One that has been killed already is as good.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn follow(
-    stderr: impl std::io::Read + Send + 'static,
-    log: Arc<Mutex<String>>,
-) -> mpsc::UnboundedReceiver<Value> {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    std::thread::spawn(move || {
-        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-            let mut log = log.lock();
-            log.push_str(&line);
-            log.push('\n');
-            // The test may be over.
-            let _ = sender.send(serde_json::from_str(&line).unwrap_or_default());
-        }
-    });
-    receiver
-}
-
-async fn next(
-    lines: &mut mpsc::UnboundedReceiver<Value>,
-    log: &Mutex<String>,
-    is: impl Fn(&Value) -> bool,
-) -> Value {
-    let looking = async {
-        loop {
-            match lines.recv().await {
-                Some(line) if is(&line) => return Some(line),
-                Some(_) => {}
-                None => return None,
-            }
-        }
-    };
-    let found = timeout(DEADLINE, looking).await.ok().flatten();
-    found.unwrap_or_else(|| panic!("no such line in\n{}", log.lock()))
 }
 
 /// The name of who has signed it: each CA of ours has its own.

@@ -1,9 +1,11 @@
 //! What the chart puts into the environment reaches the AWS SDK.
 
-use std::process::{Command, Stdio};
+use std::net::Ipv4Addr;
+use std::path::Path;
 
 use rstest::rstest;
 use serde_json::{Value, json};
+use targetgate_sandbox::harness::process::{Process, isolated, serve};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 
@@ -52,24 +54,15 @@ async fn aws_is_called_through_the_proxy_at_the_endpoint_that_was_chosen(
         std::fs::write(&path, text).unwrap();
         path
     };
-    let mut process = Command::new(env!("CARGO_BIN_EXE_targetgate"))
-        .args([
-            "serve",
-            "--listen=127.0.0.1:0",
-            "--admin-listen=127.0.0.1:0",
-        ])
+    let mut command = isolated(Path::new(env!("CARGO_BIN_EXE_targetgate")));
+    serve(&mut command, Ipv4Addr::LOCALHOST.into())
         .arg("--kubeconfig")
         .arg(file("kubeconfig", KUBECONFIG))
-        .env_clear()
         .envs(environment(&values))
-        .env("AWS_EC2_METADATA_DISABLED", "true")
         .env("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/targetgate")
-        .env("AWS_WEB_IDENTITY_TOKEN_FILE", file("token", "token"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+        .env("AWS_WEB_IDENTITY_TOKEN_FILE", file("token", "token"));
+    // It is asked for nothing, so nothing of it is awaited but this.
+    let process = Process::spawn(&mut command, &folder.path().join("log")).unwrap();
     let asked = within("the proxy is asked", async {
         let (mut connection, _) = proxy.accept().await.unwrap();
         let mut first = vec![0; "CONNECT ".len() + endpoint.len()];
@@ -77,7 +70,6 @@ async fn aws_is_called_through_the_proxy_at_the_endpoint_that_was_chosen(
         String::from_utf8(first).unwrap()
     })
     .await;
-    process.kill().unwrap();
-    process.wait().unwrap();
+    drop(process);
     assert_eq!(asked, format!("CONNECT {endpoint}"));
 }

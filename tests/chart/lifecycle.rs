@@ -15,16 +15,14 @@ use kube::{Client, Config, Discovery, ResourceExt as _};
 use serde_json::{Value, json};
 use targetgate_core::names::{INJECT_ENABLED, INJECT_LABEL};
 use targetgate_sandbox::controlplane::ControlPlane;
+use targetgate_sandbox::harness::waiting::until;
+use targetgate_sandbox::harness::{Balancer, Creation, OWN_CERTIFICATE, Program};
 
-use crate::balancer::Balancer;
-use crate::creation::Creation;
 use crate::documented::{Checkout, commands, section};
 use crate::helm::{Helm, NAMESPACE, chart};
 use crate::options::restricted_namespace;
-use crate::process::{OWN_CERTIFICATE, Program};
 use crate::server::{TURN, api, apply, control_plane};
 use crate::steady::{self, SOME, bound_namespace};
-use crate::waiting::until;
 
 const HOOKS: [&str; 2] = [
     "MutatingWebhookConfiguration",
@@ -39,7 +37,9 @@ async fn program(server: &ControlPlane, client: &Client) -> Program {
     // Nobody listens there.
     let elb = "http://127.0.0.1:9".to_owned();
     let name = format!("--tls-names={HOST}");
-    Program::new(NAMESPACE, kubeconfig, elb, &[OWN_CERTIFICATE, &name])
+    let binary = Path::new(env!("CARGO_BIN_EXE_targetgate"));
+    let arguments = [OWN_CERTIFICATE, &name];
+    Program::new(binary, NAMESPACE, kubeconfig, elb, &arguments).unwrap()
 }
 
 /// A kubeconfig of a ServiceAccount of the release.
@@ -286,10 +286,10 @@ async fn hooks_answer_from_install_to_uninstall_and_then_nothing_is_left() {
     typed(&format!("{install} --set hooks.pods.timeoutSeconds=30"));
     typed(restrict);
     let program = program(server, &client).await;
-    let replica = program.start("targetgate-0").await;
+    let replica = program.start("targetgate-0").await.unwrap();
     balancer.add(replica.hooks);
     let installed = trusted(&client).await;
-    replica.ready().await;
+    replica.ready().await.unwrap();
     let secrets: Api<Secret> = Api::namespaced(client.clone(), NAMESPACE);
     let secret = secrets.get("targetgate-tls").await.unwrap();
     assert_eq!(secret.owner_references()[0].kind, "Deployment");

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
+use targetgate_sandbox::harness::waiting::until;
 
 use crate::documented::{commands, section, the};
 use crate::helm::NAMESPACE;
@@ -13,7 +14,6 @@ use crate::lifecycle::left;
 use crate::reader::{CRD, Reader};
 use crate::server::apply;
 use crate::steady;
-use crate::waiting::until;
 
 const GATE: &str = "target-health.elbv2.k8s.aws/web";
 

@@ -5,11 +5,11 @@ use kube::core::GroupVersionKind;
 use kube::{Client, core::TypeMeta};
 use serde_json::Value;
 use targetgate_sandbox::controlplane::{ControlPlane, ControlPlaneError, Options};
+use targetgate_sandbox::harness::waiting::{DEADLINE, until};
 use tokio::sync::{Mutex, OnceCell};
 use tokio::time::timeout;
 
 use crate::helm::installer;
-use crate::waiting::{DEADLINE, until};
 
 /// There is one installation in a cluster: who installs, or needs that nothing is installed, waits.
 pub(crate) static TURN: Mutex<()> = Mutex::const_new(());

@@ -8,12 +8,12 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use kube::api::{Api, PostParams};
 use serde_json::json;
+use targetgate_sandbox::harness::Creation;
+use targetgate_sandbox::harness::waiting::until;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::creation::Creation;
 use crate::server::apply;
-use crate::waiting::until;
 
 /// Where the README opts in.
 pub(crate) const NAMESPACE: &str = "shop";

@@ -6,6 +6,7 @@ use std::process::Command;
 use kube::ResourceExt as _;
 use rstest::rstest;
 use serde_json::{Value, json};
+use targetgate_sandbox::harness::waiting::until;
 
 use crate::documented::{Checkout, commands, section, the};
 use crate::helm::NAMESPACE;
@@ -14,7 +15,6 @@ use crate::options::restricted_namespace;
 use crate::reader::{CRD, Reader, crd};
 use crate::server::apply;
 use crate::steady::bound_namespace;
-use crate::waiting::until;
 
 const NOTES: &str = "docs/upgrading.md";
 const STEPS: [&str; 3] = [

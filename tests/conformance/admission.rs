@@ -186,7 +186,7 @@ async fn a_namespace_opts_in_by_its_label(
     cluster.config_map("a").await.unwrap();
     assert_eq!(hook.calls().len(), 0);
     cluster.label_namespace("opt", "in").await;
-    crate::waiting::until("the label is known", async || {
+    targetgate_sandbox::harness::waiting::until("the label is known", async || {
         let name = "b";
         cluster.config_map(name).await.unwrap();
         let params = DeleteParams::default();

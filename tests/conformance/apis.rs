@@ -4,10 +4,10 @@ use rstest::rstest;
 use serde_json::{Value, json};
 use targetgate_core::names::BindingApi;
 use targetgate_sandbox::elb::Health;
+use targetgate_sandbox::harness::waiting::until;
 
 use crate::install::{Installed, PORT, apply};
 use crate::servers::{Cluster, Server};
-use crate::waiting::until;
 
 /// Both give gates.
 const GATE_APIS: &str = "--gate-apis=elbv2.k8s.aws,eks.amazonaws.com";

@@ -22,12 +22,12 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use targetgate::commands::certs;
+use targetgate_sandbox::harness::waiting::until;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::servers::{Cluster, create, resource};
-use crate::waiting::until;
 
 /// What a hook answers a request.
 pub(crate) enum Answer {

@@ -17,11 +17,11 @@ use serde_json::{Value, json};
 use targetgate_core::names::BindingApi;
 use targetgate_sandbox::elb::check::{CheckOutcome, ScriptedProbe};
 use targetgate_sandbox::elb::{self, Elb, LoadBalancerKind, TargetGroupSpec};
+use targetgate_sandbox::harness::{Process, Program};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::JoinSet;
 
-use crate::process::{Process, Program};
 use crate::servers::{Cluster, Server, resource};
 
 /// `deploy/base` is one per cluster: tests that install it take turns.
@@ -39,6 +39,8 @@ const NAMESPACED: [&str; 8] = [
     "RoleBinding",
     "Secret",
 ];
+/// The binary that is installed.
+const BINARY: &str = env!("CARGO_BIN_EXE_targetgate");
 /// The port of every pod.
 pub(crate) const PORT: u16 = 8080;
 /// The shipped ServiceAccount, as the API server names it.
@@ -102,7 +104,14 @@ impl Site {
             cluster,
             elb,
             shipped,
-            program: Program::new(NAMESPACE, kubeconfig, endpoint, arguments),
+            program: Program::new(
+                Path::new(BINARY),
+                NAMESPACE,
+                kubeconfig,
+                endpoint,
+                arguments,
+            )
+            .unwrap(),
             tasks,
             turn: None,
         }
@@ -177,7 +186,7 @@ impl Installed {
     /// Starts the process, and returns when it is ready and the API server has been told where its
     /// hooks are.
     pub(crate) async fn start(&mut self) {
-        self.launch().await.ready().await;
+        self.launch().await.ready().await.unwrap();
         self.register_hooks(self.process().hooks, json!({})).await;
     }
 
@@ -185,7 +194,7 @@ impl Installed {
     pub(crate) async fn launch(&mut self) -> &Process {
         self.kill();
         let started = self.site.program.start("targetgate-0").await;
-        self.process.insert(started)
+        self.process.insert(started.unwrap())
     }
 
     /// Kills the process, as a node that dies.

@@ -2,11 +2,11 @@
 
 use http::StatusCode;
 use kube::api::DeleteParams;
+use targetgate_sandbox::harness::waiting::until;
 
 use crate::install::Installed;
 use crate::servers::{Server, create};
 use crate::shop::{gates, of_app};
-use crate::waiting::until;
 
 #[tokio::test]
 async fn gates_open_after_the_process_was_killed_and_pods_made_meanwhile_are_counted() {
@@ -38,7 +38,11 @@ async fn gates_open_after_the_process_was_killed_and_pods_made_meanwhile_are_cou
 }
 
 async fn ungated(installed: &Installed) -> f64 {
-    installed.process().metric("targetgate_pods_ungated").await
+    installed
+        .process()
+        .metric("targetgate_pods_ungated")
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -53,18 +57,21 @@ async fn gates_open_after_the_api_server_was_away_and_we_stay_alive_and_ready() 
     installed.register(&arn, "10.0.0.1");
     let failed = "targetgate_condition_writes_total{result=\"Failed\"}";
     until("an open gate that cannot be written", async || {
-        (installed.process().metric(failed).await > 0.0).then_some(())
+        (installed.process().metric(failed).await.unwrap() > 0.0).then_some(())
     })
     .await;
     let lost = "targetgate_watch_restarts_total{resource=\"pods\"}";
     until("a watch that cannot go on", async || {
-        (installed.process().metric(lost).await > 0.0).then_some(())
+        (installed.process().metric(lost).await.unwrap() > 0.0).then_some(())
     })
     .await;
     // What it knows is still good for reviews that are on their way, and it must not be killed for what
     // it cannot mend.
     for path in ["/livez", "/readyz"] {
-        assert_eq!(installed.process().admin(path).await.0, StatusCode::OK);
+        assert_eq!(
+            installed.process().admin(path).await.unwrap().0,
+            StatusCode::OK
+        );
     }
     installed.cluster.start().await;
     installed.cluster.gate_becomes("a", "web", "True").await;
@@ -72,12 +79,12 @@ async fn gates_open_after_the_api_server_was_away_and_we_stay_alive_and_ready() 
 
     installed.cluster.stop();
     let newborn = installed.launch().await;
-    assert_eq!(newborn.admin("/livez").await.0, StatusCode::OK);
-    let (status, checks) = newborn.admin("/readyz").await;
+    assert_eq!(newborn.admin("/livez").await.unwrap().0, StatusCode::OK);
+    let (status, checks) = newborn.admin("/readyz").await.unwrap();
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(checks.contains("[-]watch pods failed"), "{checks}");
     installed.register(&arn, "10.0.0.2");
     installed.cluster.start().await;
-    installed.process().ready().await;
+    installed.process().ready().await.unwrap();
     installed.cluster.gate_becomes("b", "web", "True").await;
 }

@@ -11,11 +11,11 @@ use targetgate::kubernetes::lease::{Candidate, Seat};
 use targetgate::state::leadership::Leadership;
 use targetgate_core::lease::Timing;
 use targetgate_core::names::ObjectKey;
+use targetgate_sandbox::harness::waiting::until;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::servers::{Cluster, Server, answer, code};
-use crate::waiting::until;
 
 const S: Duration = Duration::from_secs(1);
 

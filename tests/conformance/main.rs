@@ -17,11 +17,9 @@ mod leases;
 mod objects;
 mod outage;
 mod patches;
-mod process;
 mod reading;
+mod replicas;
 mod roles;
 mod servers;
 mod shipped;
 mod shop;
-#[path = "../support/waiting.rs"]
-mod waiting;

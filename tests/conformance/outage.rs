@@ -14,11 +14,11 @@ use serde_json::json;
 use targetgate::kubernetes::watch::{WatchOptions, watches};
 use targetgate::metrics::Metrics;
 use targetgate::state::cache::Cache;
+use targetgate_sandbox::harness::waiting::until;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use crate::servers::{Cluster, Server, create};
-use crate::waiting::until;
 
 #[rstest]
 #[tokio::test]

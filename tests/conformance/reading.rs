@@ -6,10 +6,10 @@ use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, WatchEvent, WatchParams};
 use rstest::rstest;
 use serde_json::json;
+use targetgate_sandbox::harness::waiting::DEADLINE;
 use tokio::time::timeout;
 
 use crate::servers::{Cluster, Server, answer, code};
-use crate::waiting::DEADLINE;
 
 type Event = WatchEvent<ConfigMap>;
 

@@ -9,11 +9,11 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use targetgate_core::names::BindingApi;
 use targetgate_sandbox::elb::faults::On;
+use targetgate_sandbox::harness::OWN_CERTIFICATE;
+use targetgate_sandbox::harness::waiting::until;
 
 use crate::install::{ACCOUNT, Installed, NAMESPACE};
-use crate::process::OWN_CERTIFICATE;
 use crate::servers::{Cluster, Server};
-use crate::waiting::until;
 
 /// Verb, group, resource with subresource.
 type Grant = (String, String, String);

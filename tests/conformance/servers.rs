@@ -3,7 +3,6 @@
 use std::future::pending;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::waiting::until;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
@@ -13,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use targetgate_sandbox::api::{self, Api as Sandbox, Away};
 use targetgate_sandbox::controlplane::{ControlPlane, ControlPlaneError, Options};
+use targetgate_sandbox::harness::waiting::until;
 use tokio::net::TcpListener;
 use tokio::sync::OnceCell;
 

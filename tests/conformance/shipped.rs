@@ -4,10 +4,10 @@ use kube::ResourceExt as _;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use targetgate_core::names::BindingApi;
+use targetgate_sandbox::harness::waiting::until;
 
 use crate::install::Installed;
 use crate::servers::{Cluster, refused};
-use crate::waiting::until;
 
 const IP: &str = "10.0.0.1";
 

@@ -4,10 +4,10 @@ use k8s_openapi::api::core::v1::{Pod, PodCondition, Service};
 use kube::api::{DeleteParams, DynamicObject, PostParams};
 use serde_json::{Value, json};
 use targetgate_core::names::BindingApi;
+use targetgate_sandbox::harness::waiting::until;
 
 use crate::install::{Installed, PORT};
 use crate::servers::{Cluster, create, pod, strategic};
-use crate::waiting::until;
 
 /// The gate of a binding.
 pub(crate) fn gate(binding: &str) -> String {

@@ -17,7 +17,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 
-use crate::process::{rest, status};
+use targetgate_sandbox::harness::standalone::{rest, status};
 
 pub(crate) const REGION: &str = "eu-west-1";
 /// Every answer comes long before.

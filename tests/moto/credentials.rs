@@ -9,12 +9,13 @@ use base64::engine::general_purpose::STANDARD;
 use rstest::rstest;
 use serde_json::{Value, json};
 use targetgate_sandbox::api::{Api, Options};
+use targetgate_sandbox::harness::process::isolated;
+use targetgate_sandbox::harness::standalone::{CLOSE, Standalone, status};
+use targetgate_sandbox::harness::waiting::until;
 use tempfile::TempDir;
 
 use crate::account::{Account, demand_signatures, started};
 use crate::issuer::{Asked, Issuer, key_for};
-use crate::process::{CLOSE, Process, binary, status};
-use crate::waiting::until;
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/web";
 const HOOK: &str = "/mutate-elbv2-k8s-aws-v1beta1-targetgroupbinding";
@@ -40,6 +41,11 @@ impl Token {
     }
 }
 
+/// The binary with nothing of this machine's environment that could change what it does.
+fn binary() -> Command {
+    isolated(Path::new(env!("CARGO_BIN_EXE_targetgate")))
+}
+
 /// The binary with IRSA's environment, which the webhook of EKS puts into pods.
 fn with_irsa(aws: &str, role: &str, token: &Path) -> Command {
     let mut binary = binary();
@@ -61,19 +67,19 @@ fn with_pod_identity(aws: &str, agent: &str, token: &Path) -> Command {
 }
 
 /// A process that is ready and has told whether it has credentials.
-async fn ready(binary: Command, told: &str) -> (Process, Value) {
-    let mut process = Process::started_as(binary, Api::new(Options::default())).await;
+async fn ready(binary: Command, told: &str) -> (Standalone, Value) {
+    let mut process = Standalone::started(binary, Api::new(Options::default())).await;
     let line = process.logs(told).await;
     process.becomes_ready().await;
     (process, line)
 }
 
-async fn with_credentials(binary: Command) -> Process {
+async fn with_credentials(binary: Command) -> Standalone {
     ready(binary, "AWS credentials found").await.0
 }
 
 /// What the hook answers to a new binding of this group.
-async fn bind(process: &Process, arn: &str) -> Value {
+async fn bind(process: &Standalone, arn: &str) -> Value {
     let kind =
         json!({ "group": "elbv2.k8s.aws", "version": "v1beta1", "kind": "TargetGroupBinding" });
     let resource = json!({
@@ -113,7 +119,7 @@ async fn bind(process: &Process, arn: &str) -> Value {
 
 /// Binds a group, and sees that AWS told of its type. A busy machine may be too slow for the product's
 /// own times, so it may take another try, as it would a user.
-async fn binds(process: &Process, arn: &str) {
+async fn binds(process: &Standalone, arn: &str) {
     let response = until("AWS answers in time", async || {
         let response = bind(process, arn).await;
         let message = response["status"]["message"].as_str().unwrap_or("");

@@ -9,9 +9,4 @@ mod account;
 mod credentials;
 mod issuer;
 mod permissions;
-#[path = "../binary/process.rs"]
-#[expect(dead_code, reason = "the binary's own tests use the rest")]
-mod process;
-#[path = "../support/waiting.rs"]
-mod waiting;
 mod wire;

@@ -19,11 +19,11 @@ use targetgate_core::elb::query::{DescribeError, GroupQuery, GroupSelector};
 use targetgate_core::model::{IpFamily, TargetState};
 use targetgate_core::names::GroupKey;
 use targetgate_sandbox::elb::{Elb, Options};
+use targetgate_sandbox::harness::standalone::status;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use crate::account::{Account, PATIENCE, client, config, element, open, send, unsigned};
-use crate::process::status;
 
 /// The account of whoever moto does not know.
 const ACCOUNT: &str = "123456789012";

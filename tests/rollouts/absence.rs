@@ -6,12 +6,13 @@ use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use targetgate_sandbox::elb::{Delays, LoadBalancerKind};
+use targetgate_sandbox::harness::site::{Site, field};
+use targetgate_sandbox::harness::workload::{Workload, condition, gates};
 use targetgate_sandbox::kubelet::Reuse;
 
+use crate::binary;
 use crate::deployment::alb;
 use crate::load::Load;
-use crate::objects::{Workload, condition, gates};
-use crate::site::{Site, field};
 
 const KIND: LoadBalancerKind = LoadBalancerKind::Application;
 
@@ -27,7 +28,7 @@ async fn a_gate_is_not_stuck_whose_binding_or_service_goes_and_a_move_between_gr
 
 /// Blue to green: the old binding is deleted while a gate waits for it.
 async fn a_move_to_another_group() {
-    let mut site = Site::new(Reuse::Late).await;
+    let mut site = Site::new(binary(), Reuse::Late).await;
     let blue = site.group("blue", KIND, alb());
     let green = site.group("green", KIND, alb());
     let (balancer, address) = site.balance(KIND, &[(&blue, 1), (&green, 0)]).await;
@@ -94,7 +95,7 @@ async fn the_group_of_a_binding_cannot_be_edited(site: &Site, binding: &str, arn
 
 /// As Argo Rollouts does when a rollout is given up.
 async fn a_service_that_is_switched_to_other_pods() {
-    let mut site = Site::new(Reuse::Late).await;
+    let mut site = Site::new(binary(), Reuse::Late).await;
     site.opt_in().await;
     let never = Delays {
         registration: Duration::from_secs(3600),

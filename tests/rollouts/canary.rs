@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use targetgate_sandbox::elb::{Delays, LoadBalancerKind};
+use targetgate_sandbox::harness::site::{Group, Site};
+use targetgate_sandbox::harness::workload::{Workload, gates};
 use targetgate_sandbox::kubelet::Reuse;
 
+use crate::binary;
 use crate::deployment::alb;
 use crate::load::Load;
-use crate::objects::{Workload, gates};
-use crate::site::{Group, Site};
 
 const KIND: LoadBalancerKind = LoadBalancerKind::Application;
 
@@ -50,7 +51,7 @@ async fn bring(site: &Site, name: &'static str, service: &str, group: &Group) ->
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_gates_of_a_canary_follow_the_binding_of_its_service() {
-    let mut site = Site::new(Reuse::Late).await;
+    let mut site = Site::new(binary(), Reuse::Late).await;
     site.opt_in().await;
     let ping = serve(&site, "ping", "v1", alb()).await;
     let pong = serve(&site, "pong", "v2", alb()).await;

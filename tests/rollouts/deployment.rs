@@ -8,11 +8,12 @@ use serde_json::json;
 use targetgate_sandbox::elb::{Delays, LoadBalancerKind};
 use targetgate_sandbox::harness::Openings;
 use targetgate_sandbox::harness::observer::Gate;
+use targetgate_sandbox::harness::site::{Site, field};
+use targetgate_sandbox::harness::workload::Workload;
 use targetgate_sandbox::kubelet::Reuse;
 
+use crate::binary;
 use crate::load::Load;
-use crate::objects::Workload;
-use crate::site::{Site, field};
 
 /// What the gates must bring through.
 const REQUESTS: u64 = 5_000;
@@ -60,7 +61,7 @@ async fn a_rolled_deployment_loses_requests_and_none_with_gates_and_a_pre_stop_s
     #[case] kind: LoadBalancerKind,
     #[case] delays: Delays,
 ) {
-    let mut site = Site::new(Reuse::Late).await;
+    let mut site = Site::new(binary(), Reuse::Late).await;
     let delays = Delays {
         registration: REGISTRATION,
         ..delays

@@ -5,12 +5,13 @@ use std::time::Duration;
 use serde_json::json;
 use targetgate_sandbox::elb::{Delays, LoadBalancerKind};
 use targetgate_sandbox::harness::Openings;
+use targetgate_sandbox::harness::site::Site;
+use targetgate_sandbox::harness::workload::Workload;
 use targetgate_sandbox::kubelet::Reuse;
 
+use crate::binary;
 use crate::deployment::alb;
 use crate::load::Load;
-use crate::objects::Workload;
-use crate::site::Site;
 
 const KIND: LoadBalancerKind = LoadBalancerKind::Application;
 /// More than the registrar's delay and the lag, by much.
@@ -18,7 +19,7 @@ const PRE_STOP: Duration = Duration::from_secs(3);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_of_two_groups_is_ready_only_after_both() {
-    let mut site = Site::new(Reuse::Late).await;
+    let mut site = Site::new(binary(), Reuse::Late).await;
     let late = Delays {
         registration: Duration::from_secs(2),
         ..alb()

@@ -9,18 +9,19 @@ use targetgate_sandbox::elb::faults::On;
 use targetgate_sandbox::elb::{Delays, LoadBalancerKind};
 use targetgate_sandbox::harness::Openings;
 use targetgate_sandbox::harness::observer::{Gate, PodView};
+use targetgate_sandbox::harness::site::Site;
+use targetgate_sandbox::harness::workload::Workload;
 use targetgate_sandbox::kubelet::Reuse;
 
+use crate::binary;
 use crate::deployment::alb;
 use crate::load::Load;
-use crate::objects::Workload;
-use crate::site::Site;
 
 /// While nothing can be deregistered the target of the old pod stays registered, and healthy, for the
 /// new one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stateful_sets_pod_is_not_opened_on_the_health_of_its_predecessor() {
-    let mut site = Site::new(Reuse::AtOnce).await;
+    let mut site = Site::new(binary(), Reuse::AtOnce).await;
     let delays = Delays {
         health_check_interval: Duration::from_secs(2),
         ..alb()
@@ -73,7 +74,7 @@ async fn a_stateful_sets_pod_is_not_opened_on_the_health_of_its_predecessor() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stateful_set_and_a_daemon_set_are_rolled_without_a_loss() {
-    let mut site = Site::new(Reuse::AtOnce).await;
+    let mut site = Site::new(binary(), Reuse::AtOnce).await;
     let kind = LoadBalancerKind::Application;
     let mut rolled = Vec::new();
     for (workload, name) in [("StatefulSet", "db"), ("DaemonSet", "agent")] {

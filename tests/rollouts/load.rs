@@ -6,7 +6,7 @@ use std::time::Duration;
 use targetgate_sandbox::harness::Openings;
 use targetgate_sandbox::traffic::{Counts, KeepAlive, Options, Traffic};
 
-use crate::site::Site;
+use targetgate_sandbox::harness::site::Site;
 
 /// Requests that are answered soon, over connections that are kept, and long ones.
 pub(crate) struct Load {

@@ -13,6 +13,11 @@ mod deployment;
 mod groups;
 mod identity;
 mod load;
-mod objects;
 mod outage;
-mod site;
+
+use std::path::Path;
+
+/// The binary that runs.
+fn binary() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_targetgate"))
+}

@@ -6,12 +6,13 @@ use std::time::Duration;
 use kube::api::DynamicObject;
 use serde_json::json;
 use targetgate_sandbox::elb::{LoadBalancerKind, State};
+use targetgate_sandbox::harness::site::{Group, Site, control_plane, field};
+use targetgate_sandbox::harness::workload::{Workload, condition, gates};
 use targetgate_sandbox::kubelet::Reuse;
 
+use crate::binary;
 use crate::deployment::alb;
 use crate::load::Load;
-use crate::objects::{Workload, condition, gates};
-use crate::site::{Group, Site, control_plane, field};
 
 /// Three replicas with gates and a preStop sleep behind a load balancer.
 struct Shop {
@@ -72,7 +73,7 @@ fn workload(name: &'static str) -> Workload {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn targetgate_killed_in_the_middle_of_a_rollout_loses_nothing_and_goes_on() {
-    let mut site = Site::new(Reuse::Late).await;
+    let mut site = Site::new(binary(), Reuse::Late).await;
     let shop = Shop::open(&mut site).await;
     let load = Load::start(shop.address, 100.0);
     let waits = shop.half_way(&site).await;
@@ -112,8 +113,8 @@ async fn targetgate_killed_in_the_middle_of_a_rollout_loses_nothing_and_goes_on(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_api_server_that_is_away_in_the_middle_of_a_rollout_loses_nothing() {
     // One of its own: the others' would be away as well.
-    let mut control_plane = control_plane().await.unwrap();
-    let mut site = Site::on(&control_plane, Reuse::Late).await;
+    let mut control_plane = control_plane(binary()).await.unwrap();
+    let mut site = Site::on(&control_plane, binary(), Reuse::Late).await;
     let shop = Shop::open(&mut site).await;
     let load = Load::start(shop.address, 100.0);
     shop.half_way(&site).await;

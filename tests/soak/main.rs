@@ -8,24 +8,22 @@
     reason = "a test may end by a panic, its helpers too"
 )]
 
-#[path = "../replicas/balancer.rs"]
-mod balancer;
-#[allow(dead_code, reason = "this test needs a part of it")]
-#[path = "../rollouts/objects.rs"]
-mod objects;
 mod replicas;
 mod round;
 mod shop;
-#[allow(dead_code, reason = "this test needs a part of it")]
-#[path = "../rollouts/site.rs"]
-mod site;
 mod usage;
 
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::shop::Shop;
+
+/// The binary that runs.
+fn binary() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_targetgate"))
+}
 
 /// As part of all tests: a round to warm up, and one that is measured.
 const SHORT: Duration = Duration::ZERO;

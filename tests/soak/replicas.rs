@@ -1,12 +1,10 @@
 //! Two replicas behind one address: the site's own, which stays, and one that is killed and replaced.
 
-use std::process::Command;
 use std::time::Duration;
 
-use targetgate_sandbox::harness::{Product, Start};
+use targetgate_sandbox::harness::{Balancer, Process, Start};
 
-use crate::balancer::Balancer;
-use crate::site::{Site, fail};
+use targetgate_sandbox::harness::site::{Site, fail};
 
 /// Short, for many changes of the leader; on a busy machine it changes more often.
 pub(crate) const FLAGS: [&str; 4] = [
@@ -25,7 +23,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 pub(crate) struct Replicas {
     balancer: Balancer,
     start: Start,
-    other: Product,
+    other: Process,
 }
 
 impl Replicas {
@@ -37,7 +35,7 @@ impl Replicas {
             pod: Some("targetgate-1".to_owned()),
             ..site.start.clone()
         };
-        let other = Product::start(&start, &site.cluster, &site.aws).await;
+        let other = start.process(&site.cluster, &site.aws).await;
         let other = other.unwrap_or_else(fail);
         balancer.add(other.hooks);
         site.point_hooks(balancer.address).await;
@@ -55,9 +53,9 @@ impl Replicas {
 
     /// Kills the other one, as a node that dies, and starts it again.
     pub(crate) async fn replace(&mut self, site: &Site) {
-        self.other.kill().await;
+        self.other.kill();
         self.balancer.remove(self.other.hooks);
-        let other = Product::start(&self.start, &site.cluster, &site.aws).await;
+        let other = self.start.process(&site.cluster, &site.aws).await;
         self.other = other.unwrap_or_else(fail);
         self.balancer.add(self.other.hooks);
     }
@@ -85,22 +83,15 @@ impl Replicas {
     }
 }
 
-async fn leads(replica: &Product) -> bool {
-    metric(replica, "targetgate_leader").await > 0.0
+async fn leads(replica: &Process) -> bool {
+    replica.leads().await.unwrap_or_else(fail)
 }
 
 /// The sum of a metric over all its labels.
-pub(crate) async fn metric(replica: &Product, name: &str) -> f64 {
-    let text = replica.metrics().await.unwrap_or_else(fail);
-    let samples = text.lines().filter_map(|line| line.rsplit_once(' '));
-    let of_name = samples.filter(|(sample, _)| sample.split('{').next() == Some(name));
-    of_name
-        .map(|(_, value)| value.parse::<f64>().unwrap())
-        .sum()
+pub(crate) async fn metric(replica: &Process, name: &str) -> f64 {
+    replica.sum(name).await.unwrap_or_else(fail)
 }
 
-fn signal(replica: &Product, name: &str) {
-    let id = replica.id().unwrap().to_string();
-    let sent = Command::new("kill").args(["-s", name, &id]).status();
-    assert!(sent.unwrap().success());
+fn signal(replica: &Process, name: &str) {
+    replica.signal(name).unwrap_or_else(fail);
 }

@@ -11,12 +11,12 @@ use targetgate::args::DevCerts;
 use targetgate::commands::certs;
 use targetgate_sandbox::controlplane::ControlPlane;
 use targetgate_sandbox::elb::faults::On;
+use targetgate_sandbox::harness::site::{Group, Site, fail};
+use targetgate_sandbox::harness::workload::gates;
 use tokio::time::sleep;
 
-use crate::objects::gates;
 use crate::replicas::Replicas;
 use crate::shop::{Counts, KIND, Shop, delays};
-use crate::site::{Group, Site, fail};
 
 /// How long each trouble of ELB lasts.
 const TROUBLE: Duration = Duration::from_millis(700);

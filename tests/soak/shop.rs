@@ -6,12 +6,13 @@ use kube::api::DynamicObject;
 use serde_json::json;
 use targetgate_sandbox::controlplane::ControlPlane;
 use targetgate_sandbox::elb::{Delays, LoadBalancerKind};
+use targetgate_sandbox::harness::site::{Group, Site, control_plane, fail};
+use targetgate_sandbox::harness::workload::{Workload, condition, gates};
 use targetgate_sandbox::kubelet::Reuse;
 use tokio::time::{Instant, sleep};
 
-use crate::objects::{Workload, condition, gates};
+use crate::binary;
 use crate::replicas::{FLAGS, Replicas, STEADY, metric};
-use crate::site::{Group, Site, control_plane, fail};
 use crate::usage::Usage;
 
 /// Connections that nobody uses are closed after 90 s.
@@ -47,8 +48,8 @@ pub(crate) struct Counts {
 
 impl Shop {
     pub(crate) async fn open() -> Self {
-        let control_plane = control_plane().await.unwrap_or_else(fail);
-        let site = Site::with(&control_plane, Reuse::Late, Some(STEADY), &FLAGS).await;
+        let control_plane = control_plane(binary()).await.unwrap_or_else(fail);
+        let site = Site::with(&control_plane, binary(), Reuse::Late, Some(STEADY), &FLAGS).await;
         let replicas = Replicas::new(&site).await;
         let group = site.group("web", KIND, delays());
         // Nobody sends requests here: what the pods answer to health checks is enough.
@@ -102,7 +103,7 @@ impl Shop {
     /// What the replica that stays holds.
     pub(crate) async fn usage(&self) -> Usage {
         let tasks = metric(&self.site.product, "targetgate_tasks").await;
-        Usage::of(self.site.product.id().unwrap(), tasks as usize)
+        Usage::of(self.site.product.id(), tasks as usize)
     }
 
     /// The same, once it is as little as before.

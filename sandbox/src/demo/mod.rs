@@ -25,7 +25,7 @@ pub use self::settings::Settings;
 use self::shop::{LABEL, NAMESPACE, Shop, Variant};
 use self::world::World;
 use crate::harness::observer::Observer;
-use crate::harness::{Nodes, Parts, Product, Start};
+use crate::harness::{Nodes, Parts, Process, Start, define_bindings};
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -116,9 +116,9 @@ async fn play(
         hooks_ip: options.hooks_ip,
         ..Start::new(&options.targetgate, directory, NAMESPACE)
     };
-    Product::define_bindings(&options.targetgate, &world.claim).await?;
-    let mut product = Product::start(&start, &world.cluster, &world.aws).await?;
-    product.register_hooks(&start, &world.claim).await?;
+    define_bindings(&options.targetgate, &world.claim).await?;
+    let mut product = start.process(&world.cluster, &world.aws).await?;
+    start.register_hooks(product.hooks, &world.claim).await?;
     let stage = Stage::new(world, &nodes);
     let measured = tokio::select! {
         measured = stage.play(&options.settings) => measured?,
@@ -140,19 +140,19 @@ async fn play(
         println!("{}", hints(world, &product, directory));
         return Err(broken(parts, &mut product).await);
     }
-    product.kill().await;
+    product.kill();
     Ok(())
 }
 
 /// Waits for a part to end, which none should, and says why.
-async fn broken(parts: &mut Parts, product: &mut Product) -> anyhow::Error {
+async fn broken(parts: &mut Parts, product: &mut Process) -> anyhow::Error {
     tokio::select! {
         error = parts.broken() => error,
-        error = product.ended() => error,
+        error = product.broken() => error,
     }
 }
 
-fn hints(world: &World, product: &Product, directory: &Path) -> String {
+fn hints(world: &World, product: &Process, directory: &Path) -> String {
     let kubeconfig = world.cluster.kubeconfig.display();
     let kubectl = format!("kubectl --kubeconfig {kubeconfig}");
     format!(

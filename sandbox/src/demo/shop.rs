@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::settings::REPLICAS;
 use crate::binding::{ServiceRef, TargetGroupBinding, TargetGroupBindingSpec};
-use crate::harness::until;
+use crate::harness::waiting::try_until;
 
 /// The namespace of everything here.
 pub(super) const NAMESPACE: &str = "shop";
@@ -83,7 +83,7 @@ impl Shop {
             Err(kube::Error::Api(status)) if status.is_not_found() => {}
             answer => drop(answer.context("cannot delete the Deployment")?),
         }
-        until("the former pods and targets to go", async || {
+        try_until("the former pods and targets to go", async || {
             let pods = self.api::<Pod>().list(&ListParams::default()).await?;
             Ok(pods.items.is_empty() && self.targets().await? == Targets::default())
         })
@@ -112,7 +112,7 @@ impl Shop {
     /// Waits for what `kubectl rollout status` waits for.
     pub(super) async fn rolled(&self) -> anyhow::Result<()> {
         let api = self.api::<Deployment>();
-        until("the rollout to complete", async || {
+        try_until("the rollout to complete", async || {
             Ok(is_rolled(&api.get(NAME).await?))
         })
         .await
@@ -124,7 +124,7 @@ impl Shop {
             healthy: REPLICAS as usize,
             others: 0,
         };
-        until(
+        try_until(
             "every target to be healthy and the old ones to leave",
             async || Ok(self.targets().await? == all),
         )

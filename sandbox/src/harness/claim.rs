@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-use super::LOOK_EVERY;
+use super::waiting::LOOK_EVERY;
 
 /// On whatever a run makes for the whole cluster; its value is the run.
 const MARK: &str = "targetgate.dev/sandbox-run";

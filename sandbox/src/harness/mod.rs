@@ -1,36 +1,42 @@
-//! What the demo and the tests of rollouts put together in the same way: a cluster, load balancers
-//! with pods behind them, and targetgate as its own process.
+//! What the demo, the tests and the benches put together in the same way: a cluster, load balancers
+//! with pods behind them, and targetgate as its own process ([`process`], which is the one runner of it).
 //!
-//! All of it takes one namespace of a cluster that may be others' as well: pods run only there and
+//! A run with [`Start`] takes one namespace of a cluster that may be others' as well: pods run only there and
 //! only on nodes of the run's own, the hooks are asked about nothing else, and what the run makes
 //! carries its mark ([`Claim`]).
 
 mod aws;
+mod balancer;
 mod claim;
 mod cluster;
+mod creation;
 mod nodes;
 pub mod observer;
 mod openings;
-mod product;
+pub mod process;
+mod program;
+pub mod site;
+pub mod standalone;
+mod start;
+pub mod waiting;
+pub mod workload;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
 
 pub use self::aws::Aws;
+pub use self::balancer::Balancer;
 pub use self::claim::Claim;
 pub use self::cluster::Cluster;
+pub use self::creation::Creation;
 pub use self::nodes::Nodes;
 pub use self::openings::Openings;
-pub use self::product::{Product, Start};
-
-/// The longest that anything here should take.
-const PATIENCE: Duration = Duration::from_secs(60);
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+pub use self::process::Process;
+pub use self::program::{OWN_CERTIFICATE, Program};
+pub use self::start::{Start, define_bindings};
 
 /// Servers and actors that run until this is dropped.
 #[derive(Default)]
@@ -70,26 +76,4 @@ pub(crate) async fn listen() -> anyhow::Result<(TcpListener, SocketAddr)> {
         .context("cannot listen on a port of 127.0.0.1")?;
     let address = listener.local_addr()?;
     Ok((listener, address))
-}
-
-/// Waits until `check` says so. `what` completes "waited in vain for …".
-///
-/// # Errors
-///
-/// When the check fails, or has not said so after a minute.
-pub async fn until(
-    what: &str,
-    mut check: impl AsyncFnMut() -> anyhow::Result<bool>,
-) -> anyhow::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    while !check()
-        .await
-        .with_context(|| format!("while waiting for {what}"))?
-    {
-        if Instant::now() > deadline {
-            bail!("waited {} s in vain for {what}", PATIENCE.as_secs());
-        }
-        sleep(LOOK_EVERY).await;
-    }
-    Ok(())
 }

@@ -1,31 +1,36 @@
 //! Pods that are created all the time beside a test, counted.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests fail as the tests themselves do"
+)]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::task::JoinSet;
 
-use crate::waiting::until;
+use super::waiting::until;
 
 /// Creates pods until it is dropped.
-pub(crate) struct Creation {
+pub struct Creation {
     created: Arc<AtomicUsize>,
     tasks: JoinSet<()>,
 }
 
 impl Creation {
     /// By these tasks, which count the pods and end only by failing.
-    pub(crate) fn by(tasks: JoinSet<()>, created: Arc<AtomicUsize>) -> Self {
+    pub fn by(tasks: JoinSet<()>, created: Arc<AtomicUsize>) -> Self {
         Self { created, tasks }
     }
 
     /// Pods so far, each of which got its gate.
-    pub(crate) fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.created.load(Ordering::Relaxed)
     }
 
     /// Waits until so many more pods are created, and fails when one had no gate.
-    pub(crate) async fn goes_on(&mut self, more: usize) {
+    pub async fn goes_on(&mut self, more: usize) {
         let before = self.count();
         until("some more pods are created", async || {
             if let Some(ended) = self.tasks.try_join_next() {

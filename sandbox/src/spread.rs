@@ -3,14 +3,14 @@
 use std::fmt;
 
 /// The least, the middle and the greatest of some values.
-pub(crate) struct Spread {
+pub struct Spread {
     least: f64,
-    pub(crate) median: f64,
+    pub median: f64,
     most: f64,
 }
 
 impl Spread {
-    pub(crate) fn of(values: &[f64]) -> Self {
+    pub fn of(values: &[f64]) -> Self {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
         Self {
@@ -21,7 +21,7 @@ impl Spread {
     }
 
     /// Of the quotients of pairs that were measured one right after the other.
-    pub(crate) fn of_ratios(these: &[f64], over: &[f64]) -> Self {
+    pub fn of_ratios(these: &[f64], over: &[f64]) -> Self {
         let ratios: Vec<f64> = these
             .iter()
             .zip(over)

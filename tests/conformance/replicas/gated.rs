@@ -1,18 +1,18 @@
-//! A pod whose gate waits, and signals to the processes.
+//! A pod whose gate waits, and the processes that may open it.
 
 use std::ops::Deref;
 use std::path::Path;
-use std::process::{Command, ExitStatus};
+use std::process::ExitStatus;
 
 use k8s_openapi::api::core::v1::{PodCondition, Service};
 use kube::api::{DynamicObject, PostParams};
 use serde_json::json;
 use targetgate_core::names::BindingApi;
+use targetgate_sandbox::harness::Process;
+use targetgate_sandbox::harness::waiting::until;
 
 use crate::install::{PORT, Site};
-use crate::process::Process;
 use crate::servers::{create, pod, strategic};
-use crate::waiting::until;
 
 /// The gate of binding `web`.
 pub(crate) const GATE: &str = "target-health.elbv2.k8s.aws/web";
@@ -49,8 +49,8 @@ impl Gated {
 
     /// The same, with a kubeconfig of its own.
     pub(crate) async fn start_with(&self, pod: &str, kubeconfig: &Path) -> Process {
-        let process = self.program.start_with(pod, kubeconfig).await;
-        process.ready().await;
+        let process = self.program.start_with(pod, kubeconfig).await.unwrap();
+        process.ready().await.unwrap();
         process
     }
 
@@ -116,28 +116,19 @@ impl Gated {
     }
 }
 
-impl Process {
-    /// Sends it a signal, by name.
-    pub(crate) fn signal(&self, name: &str) {
-        let pid = self.running.0.id().to_string();
-        let sent = Command::new("kill").args(["-s", name, &pid]).status();
-        assert!(sent.unwrap().success());
-    }
+/// Whether a process leads.
+pub(crate) async fn leads(process: &Process) -> bool {
+    process.leads().await.unwrap()
+}
 
-    /// Whether it leads, by its own metric.
-    pub(crate) async fn leads(&self) -> bool {
-        self.metric("targetgate_leader").await > 0.0
-    }
+/// Waits until it leads.
+pub(crate) async fn until_leads(process: &Process) {
+    until("it leads", async || leads(process).await.then_some(())).await;
+}
 
-    /// Waits until it leads.
-    pub(crate) async fn until_leads(&self) {
-        until("it leads", async || self.leads().await.then_some(())).await;
-    }
-
-    /// Waits until it has ended.
-    pub(crate) async fn until_ended(&mut self) -> ExitStatus {
-        until("it has ended", async || self.running.0.try_wait().unwrap()).await
-    }
+/// Waits until it has ended.
+pub(crate) async fn until_ended(process: &mut Process) -> ExitStatus {
+    until("it has ended", async || process.try_ended().unwrap()).await
 }
 
 /// A pod that the Service selects and that is created like any other, by its name.

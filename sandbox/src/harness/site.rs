@@ -1,5 +1,9 @@
 //! The place of one test: a namespace of a real control plane with nodes, load balancers and a
 //! targetgate process of its own.
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests fail as the tests themselves do"
+)]
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -10,22 +14,21 @@ use jiff::Timestamp;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
-use targetgate_sandbox::controlplane::{self, ControlPlane};
-use targetgate_sandbox::elb::{Delays, HealthCheck, LoadBalancerKind, State, TargetGroupSpec};
-use targetgate_sandbox::harness::observer::Observer;
-use targetgate_sandbox::harness::{Aws, Claim, Cluster, Nodes, Parts, Product, Start};
-use targetgate_sandbox::kubelet::{self, Network, Reuse};
-use targetgate_sandbox::registrar;
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 
-use crate::objects::resource;
+use super::observer::Observer;
+use super::workload::resource;
+use super::{Aws, Claim, Cluster, Nodes, Parts, Process, Start, define_bindings};
+use crate::controlplane::{self, ControlPlane};
+use crate::elb::{Delays, HealthCheck, LoadBalancerKind, State, TargetGroupSpec};
+use crate::kubelet::{self, Network, Reuse};
+use crate::registrar;
 
 /// Everything awaited here comes long before.
 const DEADLINE: Duration = Duration::from_secs(240);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-const BINARY: &str = env!("CARGO_BIN_EXE_targetgate");
 /// The namespace's label that asks for gates.
 const OPT_IN: &str = "elbv2.k8s.aws/pod-readiness-gate-inject";
 
@@ -36,22 +39,22 @@ static SITES: AtomicU32 = AtomicU32::new(0);
 
 /// A target group.
 #[derive(Clone, Debug)]
-pub(crate) struct Group {
-    pub(crate) arn: String,
+pub struct Group {
+    pub arn: String,
     /// How long a deregistered target gets new requests.
     lag: Duration,
 }
 
 /// All of it ends when this is dropped; what the cluster was given goes with the control plane.
-pub(crate) struct Site {
-    pub(crate) namespace: String,
-    pub(crate) cluster: Cluster,
-    pub(crate) aws: Aws,
-    pub(crate) nodes: Nodes,
+pub struct Site {
+    pub namespace: String,
+    pub cluster: Cluster,
+    pub aws: Aws,
+    pub nodes: Nodes,
     /// Sees every pod of the namespace.
-    pub(crate) observer: Observer,
-    pub(crate) product: Product,
-    pub(crate) start: Start,
+    pub observer: Observer,
+    pub product: Process,
+    pub start: Start,
     parts: Parts,
     #[expect(dead_code, reason = "held until dropped")]
     directory: TempDir,
@@ -60,19 +63,21 @@ pub(crate) struct Site {
 impl Site {
     /// On the control plane that the tests share. `reuse` says when the address of a pod that is gone
     /// comes back.
-    pub(crate) async fn new(reuse: Reuse) -> Self {
-        let started = CONTROL_PLANE.get_or_try_init(control_plane).await;
-        Self::on(started.unwrap_or_else(fail), reuse).await
+    pub async fn new(binary: &Path, reuse: Reuse) -> Self {
+        let start = || control_plane(binary);
+        let started = CONTROL_PLANE.get_or_try_init(start).await;
+        Self::on(started.unwrap_or_else(fail), binary, reuse).await
     }
 
     /// On a control plane that [`control_plane`] has made.
-    pub(crate) async fn on(control_plane: &ControlPlane, reuse: Reuse) -> Self {
-        Self::with(control_plane, reuse, None, &[]).await
+    pub async fn on(control_plane: &ControlPlane, binary: &Path, reuse: Reuse) -> Self {
+        Self::with(control_plane, binary, reuse, None, &[]).await
     }
 
     /// The same, with a name for the process, which then stands for election, and flags of its own.
-    pub(crate) async fn with(
+    pub async fn with(
         control_plane: &ControlPlane,
+        binary: &Path,
         reuse: Reuse,
         pod: Option<&str>,
         flags: &[&str],
@@ -96,9 +101,9 @@ impl Site {
         let start = Start {
             pod: pod.map(str::to_owned),
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
-            ..Start::new(Path::new(BINARY), directory.path(), &namespace)
+            ..Start::new(binary, directory.path(), &namespace)
         };
-        let product = Product::start(&start, &cluster, &aws).await;
+        let product = start.process(&cluster, &aws).await;
         let site = Self {
             namespace,
             cluster,
@@ -115,19 +120,19 @@ impl Site {
     }
 
     /// Kills targetgate as `kill -9` does.
-    pub(crate) async fn kill_targetgate(&mut self) {
-        self.product.kill().await;
+    pub async fn kill_targetgate(&mut self) {
+        self.product.kill();
     }
 
     /// Starts targetgate again, and makes the cluster ask its hooks.
-    pub(crate) async fn start_targetgate(&mut self) {
-        let product = Product::start(&self.start, &self.cluster, &self.aws).await;
+    pub async fn start_targetgate(&mut self) {
+        let product = self.start.process(&self.cluster, &self.aws).await;
         self.product = product.unwrap_or_else(fail);
         self.point_hooks(self.product.hooks).await;
     }
 
     /// Registers the shipped hooks under names of this site's own, or points them to another address.
-    pub(crate) async fn point_hooks(&self, address: SocketAddr) {
+    pub async fn point_hooks(&self, address: SocketAddr) {
         for mut hooks in self.start.hooks(address).unwrap() {
             hooks["metadata"]["name"] = json!(self.namespace);
             let types = hooks["kind"].as_str().unwrap();
@@ -138,14 +143,14 @@ impl Site {
     }
 
     /// Makes the namespace ask for gates.
-    pub(crate) async fn opt_in(&self) {
+    pub async fn opt_in(&self) {
         let api: Api<DynamicObject> = Api::all_with(self.client(), &resource("v1", "Namespace"));
         let label = json!({ "metadata": { "labels": { OPT_IN: "enabled" } } });
         patch(&api, &self.namespace, Patch::Merge(label)).await;
     }
 
     /// Makes a target group.
-    pub(crate) fn group(&self, name: &str, kind: LoadBalancerKind, delays: Delays) -> Group {
+    pub fn group(&self, name: &str, kind: LoadBalancerKind, delays: Delays) -> Group {
         let lag = delays.propagation_lag;
         let spec = match kind {
             LoadBalancerKind::Application => {
@@ -158,7 +163,7 @@ impl Site {
     }
 
     /// Makes a load balancer of these groups. Returns its ARN and where it listens.
-    pub(crate) async fn balance(
+    pub async fn balance(
         &mut self,
         kind: LoadBalancerKind,
         groups: &[(&Group, u32)],
@@ -169,14 +174,14 @@ impl Site {
     }
 
     /// Shifts a load balancer's traffic.
-    pub(crate) fn shift(&self, balancer: &str, groups: &[(&Group, u32)]) {
+    pub fn shift(&self, balancer: &str, groups: &[(&Group, u32)]) {
         let elb = &self.aws.elb;
         elb.add_listener(balancer, &arns(groups)).unwrap();
     }
 
     /// Waits until so many targets of a group are healthy, and none that has been deregistered gets
     /// anything new.
-    pub(crate) async fn settled(&self, group: &Group, targets: usize) {
+    pub async fn settled(&self, group: &Group, targets: usize) {
         self.until(
             "the targets to be healthy and the old ones to be let go",
             async || {
@@ -210,7 +215,7 @@ impl Site {
     }
 
     /// The objects of a kind that lives in the namespace.
-    pub(crate) fn api(&self, kind: &str) -> Api<DynamicObject> {
+    pub fn api(&self, kind: &str) -> Api<DynamicObject> {
         let group = match kind {
             "Deployment" | "StatefulSet" | "DaemonSet" => "apps/v1",
             "TargetGroupBinding" => "elbv2.k8s.aws/v1beta1",
@@ -220,7 +225,7 @@ impl Site {
     }
 
     /// The pods with a label.
-    pub(crate) async fn pods(&self, selector: &str) -> Vec<DynamicObject> {
+    pub async fn pods(&self, selector: &str) -> Vec<DynamicObject> {
         let params = ListParams::default().labels(selector);
         self.api("Pod").list(&params).await.unwrap().items
     }
@@ -230,12 +235,12 @@ impl Site {
     }
 
     /// The metrics of the targetgate process.
-    pub(crate) async fn metrics(&self) -> String {
+    pub async fn metrics(&self) -> String {
         self.product.metrics().await.unwrap_or_else(fail)
     }
 
     /// Waits until `look` finds something. `what` completes "waited in vain for …".
-    pub(crate) async fn until<T>(&self, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    pub async fn until<T>(&self, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
         let deadline = Instant::now() + DEADLINE;
         loop {
             if let Some(found) = look().await {
@@ -272,7 +277,7 @@ impl Site {
 }
 
 /// A control plane that rolls, with the binding's CRD.
-pub(crate) async fn control_plane() -> anyhow::Result<ControlPlane> {
+pub async fn control_plane(binary: &Path) -> anyhow::Result<ControlPlane> {
     // An error means that one is installed already, which is as good.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let options = controlplane::Options {
@@ -281,7 +286,7 @@ pub(crate) async fn control_plane() -> anyhow::Result<ControlPlane> {
     };
     let control_plane = ControlPlane::start(options).await?;
     let client = control_plane.client().await?;
-    Product::define_bindings(Path::new(BINARY), &Claim::new(client.clone())).await?;
+    define_bindings(binary, &Claim::new(client.clone())).await?;
     let bindings = resource("elbv2.k8s.aws/v1beta1", "TargetGroupBinding");
     let bindings: Api<DynamicObject> = Api::all_with(client, &bindings);
     let deadline = Instant::now() + DEADLINE;
@@ -324,7 +329,7 @@ fn arns<'a>(groups: &[(&'a Group, u32)]) -> Vec<(&'a str, u32)> {
 }
 
 /// Patches an object, which must go well.
-pub(crate) async fn patch(api: &Api<DynamicObject>, name: &str, patch: Patch<Value>) {
+pub async fn patch(api: &Api<DynamicObject>, name: &str, patch: Patch<Value>) {
     let params = match &patch {
         Patch::Apply(_) => PatchParams::apply("test").force(),
         _ => PatchParams::default(),
@@ -333,11 +338,11 @@ pub(crate) async fn patch(api: &Api<DynamicObject>, name: &str, patch: Patch<Val
 }
 
 /// An error with all its causes.
-pub(crate) fn fail<T>(error: impl Into<anyhow::Error>) -> T {
+pub fn fail<T>(error: impl Into<anyhow::Error>) -> T {
     panic!("{:#}", error.into())
 }
 
 /// The value of a field by its path, such as `/spec/replicas`.
-pub(crate) fn field<'a>(object: &'a DynamicObject, path: &str) -> &'a Value {
+pub fn field<'a>(object: &'a DynamicObject, path: &str) -> &'a Value {
     object.data.pointer(path).unwrap_or(&Value::Null)
 }

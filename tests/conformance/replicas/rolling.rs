@@ -9,14 +9,12 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use kube::api::{Api, PostParams};
 use serde_json::json;
+use targetgate_sandbox::harness::waiting::until;
+use targetgate_sandbox::harness::{Balancer, Creation, Process};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::balancer::Balancer;
-use crate::creation::Creation;
-use crate::gated::{GATE, Gated, new_pod};
-use crate::process::Process;
-use crate::waiting::until;
+use super::gated::{GATE, Gated, leads, new_pod, until_ended};
 
 /// Who creates pods at one time.
 const CREATORS: usize = 4;
@@ -59,10 +57,10 @@ async fn create(pods: Api<Pod>, creator: usize, created: Arc<AtomicUsize>) {
 
 /// Ends a replica as a Deployment does: its pod is told at once, kube-proxy learns of it later.
 async fn replace(balancer: &Balancer, mut old: Process) {
-    old.signal("TERM");
+    old.signal("TERM").unwrap();
     sleep(PROXY_LAG).await;
     balancer.remove(old.hooks);
-    let ended = old.until_ended().await;
+    let ended = until_ended(&mut old).await;
     assert!(ended.success(), "{ended}:\n{}", old.log());
 }
 
@@ -123,6 +121,6 @@ async fn no_admission_fails_while_one_replica_after_the_other_is_replaced() {
     );
     let after = failures(&site.cluster.client).await;
     assert_eq!(after, before);
-    let leads = async || replicas[0].leads().await || replicas[1].leads().await;
+    let leads = async || leads(&replicas[0]).await || leads(&replicas[1]).await;
     until("one of them leads", async || leads().await.then_some(())).await;
 }

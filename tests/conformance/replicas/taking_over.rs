@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use targetgate_sandbox::elb::Health;
 use targetgate_sandbox::elb::health::CheckFailure;
+use targetgate_sandbox::harness::Process;
+use targetgate_sandbox::harness::waiting::until;
 
-use crate::gated::{Gated, IP};
-use crate::history::History;
+use super::gated::{Gated, IP, leads, until_ended, until_leads};
+use super::history::History;
+use super::line::Line;
 use crate::install::PORT;
-use crate::line::Line;
-use crate::process::Process;
-use crate::waiting::until;
 
 const LEASE: Duration = Duration::from_secs(15);
 /// Beyond the bounds that the simulated tests hold exactly: this machine may have much else to do.
@@ -35,9 +35,9 @@ impl Pair {
         site.bind().await;
         let (line, kubeconfig) = line(&site).await;
         let leader = site.start_with("targetgate-a", &kubeconfig).await;
-        leader.until_leads().await;
+        until_leads(&leader).await;
         let follower = site.start("targetgate-b").await;
-        assert!(!follower.leads().await);
+        assert!(!leads(&follower).await);
         let history = History::of(&site).await;
         site.waiting_pod().await;
         site.until_gate("False", WAITS).await;
@@ -52,7 +52,7 @@ impl Pair {
 
     async fn until_taken(&self) -> Duration {
         let took = self.history.until_taken_by("targetgate-b").await;
-        self.follower.until_leads().await;
+        until_leads(&self.follower).await;
         took
     }
 }
@@ -87,8 +87,8 @@ async fn a_leader_that_is_killed_is_followed_when_its_lease_runs_out() {
 #[tokio::test]
 async fn a_leader_that_leaves_gives_the_lease_back_and_is_followed_at_once() {
     let mut pair = Pair::new().await;
-    pair.leader.signal("TERM");
-    let ended = pair.leader.until_ended().await;
+    pair.leader.signal("TERM").unwrap();
+    let ended = until_ended(&mut pair.leader).await;
     assert!(ended.success(), "{ended}:\n{}", pair.leader.log());
     let took = pair.until_taken().await;
     println!("left: the other leads {took:?} after the release");
@@ -115,7 +115,7 @@ async fn what_a_hung_leader_has_sent_arrives_late_and_changes_nothing() {
         (pair.line.held() == 2).then_some(())
     })
     .await;
-    pair.leader.signal("STOP");
+    pair.leader.signal("STOP").unwrap();
     elb_says(Health::unhealthy(CheckFailure::Status(503)));
 
     let took = pair.until_taken().await;
@@ -129,14 +129,14 @@ async fn what_a_hung_leader_has_sent_arrives_late_and_changes_nothing() {
         refused_writes(&pair.site).await
     })
     .await;
-    pair.leader.signal("CONT");
+    pair.leader.signal("CONT").unwrap();
     until("it knows that it leads no more", async || {
-        (!pair.leader.leads().await).then_some(())
+        (!leads(&pair.leader).await).then_some(())
     })
     .await;
     let gate = pair.site.gate().await.unwrap();
     assert_eq!((&*gate.0, &*gate.1), closed);
-    assert!(pair.follower.leads().await);
+    assert!(leads(&pair.follower).await);
     elb_says(Health::healthy());
     pair.site.until_gate("True", "").await;
 }

@@ -1,4 +1,8 @@
 //! The objects of a rollout: what is made of them, and when it is rolled.
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests fail as the tests themselves do"
+)]
 
 use std::time::Duration;
 
@@ -7,13 +11,13 @@ use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PostParams, Typ
 use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
 
-use crate::site::{Group, Site, field, patch};
+use super::site::{Group, Site, field, patch};
 
 /// Of gates.
 const PREFIX: &str = "target-health.elbv2.k8s.aws/";
 
 /// A kind, by its `apiVersion` and name.
-pub(crate) fn resource(api_version: &str, kind: &str) -> ApiResource {
+pub fn resource(api_version: &str, kind: &str) -> ApiResource {
     let types = TypeMeta {
         api_version: api_version.to_owned(),
         kind: kind.to_owned(),
@@ -23,20 +27,20 @@ pub(crate) fn resource(api_version: &str, kind: &str) -> ApiResource {
 
 /// What runs pods.
 #[derive(Clone, Debug)]
-pub(crate) struct Workload {
-    pub(crate) kind: &'static str,
-    pub(crate) name: &'static str,
-    pub(crate) replicas: usize,
+pub struct Workload {
+    pub kind: &'static str,
+    pub name: &'static str,
+    pub replicas: usize,
     /// How many pods a Deployment has above that while it is rolled.
-    pub(crate) surge: usize,
+    pub surge: usize,
     /// Of its pods.
-    pub(crate) labels: Value,
-    pub(crate) pre_stop: Option<Duration>,
+    pub labels: Value,
+    pub pre_stop: Option<Duration>,
 }
 
 impl Workload {
     /// Three replicas whose pods have the label `app` with its name.
-    pub(crate) fn new(kind: &'static str, name: &'static str) -> Self {
+    pub fn new(kind: &'static str, name: &'static str) -> Self {
         Self {
             kind,
             name,
@@ -104,7 +108,7 @@ impl Workload {
 
 impl Site {
     /// Makes it, or changes what differs.
-    pub(crate) async fn apply(&self, workload: &Workload) {
+    pub async fn apply(&self, workload: &Workload) {
         let object = workload.object(self);
         patch(
             &self.api(workload.kind),
@@ -115,7 +119,7 @@ impl Site {
     }
 
     /// Rolls it as `kubectl rollout restart` does.
-    pub(crate) async fn restart(&self, workload: &Workload) {
+    pub async fn restart(&self, workload: &Workload) {
         let at = Timestamp::now().to_string();
         let annotations = json!({ "kubectl.kubernetes.io/restartedAt": at });
         let template = json!({ "metadata": { "annotations": annotations } });
@@ -124,7 +128,7 @@ impl Site {
     }
 
     /// Waits for what `kubectl rollout status` waits for. An API server that is away is waited for.
-    pub(crate) async fn rolled(&self, workload: &Workload) {
+    pub async fn rolled(&self, workload: &Workload) {
         let what = format!("{} {} to be rolled", workload.kind, workload.name);
         self.until(&what, async || {
             let object = self.api(workload.kind).get(workload.name).await.ok()?;
@@ -134,7 +138,7 @@ impl Site {
     }
 
     /// A Service of the pods with these labels.
-    pub(crate) async fn service(&self, name: &str, selector: Value) {
+    pub async fn service(&self, name: &str, selector: Value) {
         let service = json!({
             "metadata": { "name": name },
             "spec": { "selector": selector, "ports": [{ "port": 80, "targetPort": "http" }] },
@@ -145,14 +149,14 @@ impl Site {
     }
 
     /// Switches the Service's selector, all of it.
-    pub(crate) async fn select(&self, service: &str, selector: Value) {
+    pub async fn select(&self, service: &str, selector: Value) {
         let change = json!([{ "op": "replace", "path": "/spec/selector", "value": selector }]);
         let change = Patch::Json(serde_json::from_value(change).unwrap());
         patch(&self.api("Service"), service, change).await;
     }
 
     /// A binding that says no more than it has to, of the Service to the group.
-    pub(crate) async fn bind(&self, name: &str, service: &str, group: &Group) {
+    pub async fn bind(&self, name: &str, service: &str, group: &Group) {
         let binding: DynamicObject = serde_json::from_value(json!({
             "apiVersion": "elbv2.k8s.aws/v1beta1",
             "kind": "TargetGroupBinding",
@@ -172,13 +176,13 @@ impl Site {
     }
 
     /// Deletes an object, and does not wait.
-    pub(crate) async fn delete(&self, kind: &str, name: &str) {
+    pub async fn delete(&self, kind: &str, name: &str) {
         let api = self.api(kind);
         api.delete(name, &DeleteParams::default()).await.unwrap();
     }
 
     /// Waits until a new pod with these labels would get the gates of these bindings, in this order.
-    pub(crate) async fn gives_gates(&self, labels: Value, bindings: &[&str]) {
+    pub async fn gives_gates(&self, labels: Value, bindings: &[&str]) {
         let pod = json!({
             "metadata": { "name": "dry-run", "labels": labels },
             "spec": { "containers": [{ "name": "web", "image": "web" }] },
@@ -197,7 +201,7 @@ impl Site {
 }
 
 /// The bindings that a pod's gates are named after.
-pub(crate) fn gates(pod: &DynamicObject) -> Vec<String> {
+pub fn gates(pod: &DynamicObject) -> Vec<String> {
     let gates = field(pod, "/spec/readinessGates").as_array();
     let gates = gates.into_iter().flatten();
     gates
@@ -208,7 +212,7 @@ pub(crate) fn gates(pod: &DynamicObject) -> Vec<String> {
 }
 
 /// The condition of a pod's gate.
-pub(crate) fn condition<'a>(pod: &'a DynamicObject, binding: &str) -> &'a Value {
+pub fn condition<'a>(pod: &'a DynamicObject, binding: &str) -> &'a Value {
     let conditions = field(pod, "/status/conditions").as_array();
     let mut conditions = conditions.into_iter().flatten();
     let gate = format!("{PREFIX}{binding}");

@@ -1,4 +1,8 @@
 //! The load, in a process of its own: eight kept connections, and orders from standard input.
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests fail as the tests themselves do"
+)]
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
@@ -9,9 +13,9 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use rustls::client::Resumption;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
@@ -23,17 +27,17 @@ const MODE: &str = "load";
 const CONNECTIONS: usize = 8;
 
 /// The review of this name.
-pub(crate) fn body(review: &str) -> &'static [u8] {
+pub fn body(review: &str) -> &'static [u8] {
     match review {
-        "small" => include_bytes!("../reviews/small.json"),
-        "typical" => include_bytes!("../reviews/typical.json"),
-        "large" => include_bytes!("../reviews/large.json"),
+        "small" => include_bytes!("../../benches/reviews/small.json"),
+        "typical" => include_bytes!("../../benches/reviews/typical.json"),
+        "large" => include_bytes!("../../benches/reviews/large.json"),
         other => panic!("no review is called {other}"),
     }
 }
 
 /// Is the load, if these arguments of the process say so.
-pub(crate) fn is_asked_for(arguments: &[String]) -> bool {
+pub fn is_asked_for(arguments: &[String]) -> bool {
     let [_, mode, address, ca] = arguments else {
         return false;
     };
@@ -201,7 +205,7 @@ async fn read_answer(connection: &mut TlsStream<TcpStream>) {
 }
 
 /// The process that sends the requests, told what to do line by line.
-pub(crate) struct Load {
+pub struct Load {
     child: Child,
     orders: ChildStdin,
     answers: BufReader<ChildStdout>,
@@ -209,7 +213,7 @@ pub(crate) struct Load {
 
 impl Load {
     /// Starts it, against this server.
-    pub(crate) fn start(address: SocketAddr, ca: &Path) -> Self {
+    pub fn start(address: SocketAddr, ca: &Path) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .arg(MODE)
             .arg(address.to_string())
@@ -226,12 +230,22 @@ impl Load {
     }
 
     /// As many requests as fast as they are answered.
-    pub(crate) fn burst(&mut self, route: &str, review: &str, requests: usize) {
+    pub fn burst(&mut self, route: &str, review: &str, requests: usize) {
         self.order(&format!("{route} {review} {requests} 0"));
     }
 
+    /// The 99th percentile at a fixed rate, in nanoseconds.
+    pub fn p99(&mut self, route: &str, review: &str, (rate, requests): (usize, usize)) -> f64 {
+        self.order(&format!("{route} {review} {requests} {rate}"))
+    }
+
+    /// As many requests at once, each on a new connection.
+    pub fn connect(&mut self, route: &str, review: &str, requests: usize) {
+        self.order(&format!("{route} {review} {requests} new"));
+    }
+
     /// Gives an order, and returns the answer.
-    pub(crate) fn order(&mut self, order: &str) -> f64 {
+    fn order(&mut self, order: &str) -> f64 {
         writeln!(self.orders, "{order}").unwrap();
         let mut answer = String::new();
         self.answers.read_line(&mut answer).unwrap();

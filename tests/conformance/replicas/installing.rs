@@ -7,11 +7,11 @@ use kube::Client;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use targetgate_core::names::{INJECT_ENABLED, INJECT_LABEL};
+use targetgate_sandbox::harness::waiting::until;
 use tokio::net::TcpListener;
 
-use crate::gated::Gated;
+use super::gated::Gated;
 use crate::install::NAMESPACE;
-use crate::waiting::until;
 
 /// A pod as the shipped Deployment makes them.
 fn own_pod(site: &Gated, name: &str) -> Pod {

@@ -1,6 +1,11 @@
 //! A Service as kube-proxy makes it: each new TCP connection goes to one of the endpoints of the
 //! moment, in turn, and stays with it for as long as both ends want.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests fail as the tests themselves do"
+)]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -9,16 +14,16 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-pub(crate) struct Balancer {
+pub struct Balancer {
     /// Where it listens.
-    pub(crate) address: SocketAddr,
+    pub address: SocketAddr,
     endpoints: Arc<Mutex<Vec<SocketAddr>>>,
     #[expect(dead_code, reason = "held until dropped")]
     accepting: JoinSet<()>,
 }
 
 impl Balancer {
-    pub(crate) async fn new() -> Self {
+    pub async fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoints = Arc::<Mutex<Vec<SocketAddr>>>::default();
         let mut accepting = JoinSet::new();
@@ -31,11 +36,11 @@ impl Balancer {
         }
     }
 
-    pub(crate) fn add(&self, endpoint: SocketAddr) {
+    pub fn add(&self, endpoint: SocketAddr) {
         self.endpoints.lock().push(endpoint);
     }
 
-    pub(crate) fn remove(&self, endpoint: SocketAddr) {
+    pub fn remove(&self, endpoint: SocketAddr) {
         self.endpoints.lock().retain(|known| *known != endpoint);
     }
 }

@@ -9,11 +9,11 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use kube::api::Api;
 use kube::runtime::watcher::{Config, Event, watcher};
 use parking_lot::Mutex;
+use targetgate_sandbox::harness::waiting::until;
 use tokio::task::JoinSet;
 
-use crate::gated::Gated;
+use super::gated::Gated;
 use crate::install::NAMESPACE;
-use crate::waiting::until;
 
 pub(crate) struct History {
     versions: Arc<Mutex<Vec<LeaseSpec>>>,

@@ -1,0 +1,100 @@
+//! targetgate as a process: the command and the environment of the shipped Deployment, as far as this
+//! machine goes.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+use tempfile::TempDir;
+
+use super::process::{Process, call_elb, isolated, serve};
+
+/// The argument with which it makes its certificate itself, as it is shipped.
+pub const OWN_CERTIFICATE: &str = "--tls=self";
+
+/// What every start is made from.
+pub struct Program {
+    /// The certificate, the key and the logs.
+    pub files: TempDir,
+    /// Whom the hooks' callers are to trust; `None` where the process tells them itself.
+    pub ca: Option<String>,
+    /// Of the shipped ServiceAccount.
+    pub kubeconfig: PathBuf,
+    binary: PathBuf,
+    namespace: String,
+    elb: String,
+    arguments: Vec<String>,
+}
+
+impl Program {
+    /// Serves as a Service of `namespace` would; `elb` is the URL of the ELBv2 API. Its certificate comes
+    /// from files, unless the arguments say [`OWN_CERTIFICATE`].
+    ///
+    /// # Errors
+    ///
+    /// When `binary` makes no certificate.
+    pub fn new(
+        binary: &Path,
+        namespace: &str,
+        kubeconfig: PathBuf,
+        elb: String,
+        arguments: &[&str],
+    ) -> anyhow::Result<Self> {
+        let files = tempfile::tempdir()?;
+        let mut certs = isolated(binary);
+        certs.args(["certs", "dev", "--force", "--namespace", namespace]);
+        // As a host of a URL this is no loopback address to the API server, which then speaks
+        // HTTP/1.1, as to a Service.
+        certs.args(["--san=0.0.0.0", "--out"]).arg(files.path());
+        let made = certs.output().context("cannot run targetgate")?;
+        ensure!(made.status.success(), "no certificate is made: {made:?}");
+        let ca = std::fs::read_to_string(files.path().join("ca.crt"))?;
+        Ok(Self {
+            files,
+            ca: (!arguments.contains(&OWN_CERTIFICATE)).then_some(ca),
+            binary: binary.to_owned(),
+            kubeconfig,
+            namespace: namespace.to_owned(),
+            elb,
+            arguments: arguments.iter().map(|&a| a.to_owned()).collect(),
+        })
+    }
+
+    /// Starts it as a pod of this name, and returns when it listens, which may be long before it is
+    /// ready.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started, or does not listen.
+    pub async fn start(&self, pod: &str) -> anyhow::Result<Process> {
+        self.start_with(pod, &self.kubeconfig).await
+    }
+
+    /// The same, with a kubeconfig of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Program::start`].
+    pub async fn start_with(&self, pod: &str, kubeconfig: &Path) -> anyhow::Result<Process> {
+        let log = self.files.path().join(format!("{pod}.log"));
+        let mut command = self.command(pod);
+        Process::start(command.arg("--kubeconfig").arg(kubeconfig), &log).await
+    }
+
+    fn command(&self, pod: &str) -> Command {
+        let file = |name| self.files.path().join(name);
+        let mut command = isolated(&self.binary);
+        call_elb(serve(&mut command, Ipv4Addr::LOCALHOST.into()), &self.elb)
+            .args(&self.arguments)
+            .env("POD_NAMESPACE", &self.namespace)
+            .env("POD_NAME", pod)
+            // To try an allocator's settings.
+            .envs(std::env::vars().filter(|(name, _)| name.contains("MALLOC")));
+        if self.ca.is_some() {
+            command.arg("--tls-cert").arg(file("tls.crt"));
+            command.arg("--tls-key").arg(file("tls.key"));
+        }
+        command
+    }
+}
