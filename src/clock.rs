@@ -1,12 +1,12 @@
-//! The wall clock, passed in: what is written into objects and read from certificates must be the
-//! same in a test as in a cluster. Monotonic time is tokio's, which a test may pause.
+//! The wall clock, passed in, so that a test controls the times that are written into objects and compared with
+//! certificates. Monotonic time is tokio's, which a test can pause.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
 
-/// Answers what time it is.
+/// Returns the current time.
 pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// The machine's own clock.
@@ -14,7 +14,7 @@ pub fn system() -> Now {
     Arc::new(Timestamp::now)
 }
 
-/// Monotonic time by tokio's clock, as the core takes it.
+/// The monotonic time of tokio's clock, in the type of the core.
 pub fn monotonic() -> Instant {
     tokio::time::Instant::now().into_std()
 }

@@ -1,4 +1,4 @@
-//! Files that others replace while we run, such as those of a Secret or ConfigMap volume.
+//! Files that change while we run, such as those of a Secret or ConfigMap volume, which the kubelet replaces.
 
 use std::error::Error;
 use std::fs::File;
@@ -15,14 +15,14 @@ use tracing::warn;
 
 use crate::metrics::Metrics;
 
-/// Files are read this often even if nothing tells of a change.
+/// Longest time between two reads of a file, in case its watch misses a change. Chosen.
 pub const POLL: Duration = Duration::from_secs(60);
-/// Files that belong together are replaced one after the other: they are read so long after the first
-/// sign of it.
+/// Debounce after the first sign of a change, because files that belong together are replaced one after the other.
+/// Chosen.
 const SETTLE: Duration = Duration::from_millis(300);
 
-/// Tells when files may have changed. Their folders are watched, because a volume is replaced by
-/// swapping a link beside them.
+/// Notifies of possible changes of files. It watches their folders, because the kubelet replaces a volume by
+/// swapping a link beside the files.
 ///
 /// Source: <https://kubernetes.io/docs/concepts/configuration/configmap/#mounted-configmaps-are-updated-automatically>
 struct Changes {
@@ -32,7 +32,7 @@ struct Changes {
 }
 
 impl Changes {
-    /// Of these files. Where their folders cannot be watched, that is logged, and [`Self::next`] returns
+    /// Watches these files. If their folders cannot be watched, it logs that, and [`Self::next`] returns
     /// every minute.
     fn of<'a>(files: impl IntoIterator<Item = &'a Path>) -> Self {
         let changed = Arc::new(Notify::new());
@@ -50,19 +50,19 @@ impl Changes {
         Self { changed, watcher }
     }
 
-    /// Returns when they may have changed since [`Self::of`] or the last call.
+    /// Returns when the files may have changed since [`Self::of`] or the last call.
     async fn next(&self) {
-        // The poll finds what the watch does not tell.
+        // A timeout is the poll, which finds the changes that the watch misses.
         if timeout(POLL, self.changed.notified()).await.is_ok() {
             sleep(SETTLE).await;
         }
     }
 }
 
-/// What a file holds; `None` where that is more than so many bytes. Blocks on the file system.
+/// Reads a file; `None` if it is longer than `at_most` bytes. Blocks on the file system.
 ///
 /// # Errors
-/// When it cannot be read.
+/// The file cannot be read.
 pub fn read(path: &Path, at_most: u64) -> io::Result<Option<Vec<u8>>> {
     let mut held = vec![];
     File::open(path)?
@@ -71,8 +71,8 @@ pub fn read(path: &Path, at_most: u64) -> io::Result<Option<Vec<u8>>> {
     Ok((held.len() as u64 <= at_most).then_some(held))
 }
 
-/// Reloads at once, and again whenever these files may have changed, for ever. `reload` is told what was
-/// wrong the last time, and returns what is wrong now.
+/// Calls `reload` at once, and again whenever these files may have changed, for ever. `reload` receives the last error,
+/// and returns the current one.
 pub async fn follow<'a, F>(
     files: impl IntoIterator<Item = &'a Path>,
     reload: impl Fn(LastError) -> F,
@@ -82,28 +82,28 @@ pub async fn follow<'a, F>(
     let changes = Changes::of(files);
     let mut complaint = None;
     loop {
-        // First of all: the files may have changed before the watch began.
+        // Reload first: the files may have changed before the watch began.
         complaint = reload(complaint).await;
         changes.next().await;
     }
 }
 
-/// What is wrong with files, in words.
+/// The last error of a watched file, so that the same error is logged once.
 pub type LastError = Option<String>;
 
 /// Files that are followed.
 pub struct WatchedFile<'a> {
-    /// What they hold, for logs.
+    /// The name of their content, for logs.
     pub what: &'static str,
     /// The flag that names them.
     pub flag: &'static str,
-    /// Shows whether they are broken.
+    /// Exports whether they are broken.
     pub metrics: &'a Metrics,
 }
 
 impl WatchedFile<'_> {
-    /// Loads what they hold and takes it. What cannot be loaded is logged, the same twice only once, and
-    /// the former stays. `complaint` is what the last call returned.
+    /// Loads and takes their content. If that fails, it logs the error, an equal one only once, and keeps
+    /// the previous content. `complaint` is the result of the last call.
     pub async fn reload<T, E>(
         self,
         load: impl FnOnce() -> Result<T, E> + Send + 'static,
@@ -120,7 +120,7 @@ impl WatchedFile<'_> {
                 None
             }
             Ok(Err(error)) => Some(self.complain(&error, complaint)),
-            // A load that panicked says so itself; the former stays all the same.
+            // The panic hook has logged a load that panicked; the previous content stays all the same.
             Err(_) => None,
         };
         self.metrics.file_broken(self.flag, complaint.is_some());
@@ -164,7 +164,7 @@ fn watch<'a>(
     Ok(watcher)
 }
 
-/// Our own reading is told of as well, and would make us read for ever.
+/// Whether an event can be a change: inotify also reports our own reads, which would make us read for ever.
 fn may_be_a_change(told: &notify::Result<Event>) -> bool {
     let written = EventKind::Access(AccessKind::Close(AccessMode::Write));
     match told {

@@ -1,14 +1,14 @@
 //! targetgate keeps rolling updates behind AWS load balancers from losing requests.
 //!
-//! What decides is `targetgate-core`. This crate is the service around it: edges that do I/O,
+//! `targetgate-core` decides. This crate is the service around it: edges that do I/O,
 //! controllers that drive the core, and commands. An edge uses the core and [`state`], never another
-//! edge; `tests/layering.rs` holds that.
+//! edge; `tests/layering` checks that.
 //!
 //! - Edges: [`admission`] (reviews over HTTP), [`kubernetes`] (watches, reads, writes), [`aws`] (ELB),
 //!   [`serve`] (sockets), [`pki`] (PEM and X.509).
 //! - [`state`]: the index behind its lock and leadership, which all edges share.
-//! - [`controllers`]: observe, decide by the core, act, report.
-//! - [`compose`] wires the product; [`commands`] are what users call; [`args`] is the command line.
+//! - [`controllers`] observe, let the core decide, act, and report.
+//! - [`compose`] wires the product; [`commands`] are the subcommands; [`args`] is the command line.
 
 pub mod admission;
 pub mod args;

@@ -12,7 +12,7 @@ use targetgate::telemetry;
 use targetgate_core::binding::spec;
 
 fn main() -> ExitCode {
-    // First of all: whoever makes a TLS connection without a provider set picks one for all.
+    // First of all: the first TLS connection without an installed provider would choose one for the process.
     let installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
     debug_assert!(installed.is_ok());
     let done = match Cli::parse().command {
@@ -36,7 +36,7 @@ fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
         .build()
         .context("cannot start the runtime")?;
     let done = runtime.block_on(serve_command::run(settings));
-    // A task that blocks must not hold up the end.
+    // A blocked task must not delay the end.
     runtime.shutdown_background();
     done.map(ExitCode::from)
 }
@@ -47,7 +47,7 @@ fn make_dev_certs(wanted: &DevCerts) -> anyhow::Result<ExitCode> {
     print(&lines.concat())
 }
 
-/// `println!` panics when nobody reads.
+/// Prints to standard output without a panic when its reader has closed the pipe, unlike `println!`.
 fn print(text: &str) -> anyhow::Result<ExitCode> {
     let written = io::stdout().write_all(text.as_bytes());
     written.context("cannot write to standard output")?;

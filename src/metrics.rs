@@ -1,4 +1,4 @@
-//! What is measured, as OpenMetrics. Every label value comes from a bounded set.
+//! The metrics of the process, in OpenMetrics. Every label value comes from a bounded set.
 //!
 //! Source of the format: <https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md>
 
@@ -17,10 +17,10 @@ use prometheus_client::registry::{Metric, Registry};
 
 use targetgate_core::names::Quota;
 
-/// The content type of [`Metrics::encode`]'s text.
+/// Content type of the text of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// AWS error codes that get a label value of their own; any other counts as `Other`.
+/// AWS error codes with a label value of their own; all others are counted as `Other`.
 const ELB_CODES: [&str; 12] = [
     "OK",
     "Timeout",
@@ -43,17 +43,16 @@ type Timed = Family<Labels<1>, Histogram, fn() -> Histogram>;
 
 const PREFIX: &str = "targetgate";
 
-/// One metric, as its reader sees it.
+/// Name, type and help text of one metric.
 #[derive(Debug)]
 pub struct Described {
     name: &'static str,
     kind: MetricType,
-    /// What it measures.
     pub help: &'static str,
 }
 
 impl Described {
-    /// The name of its samples: OpenMetrics puts a word behind some.
+    /// The name of its samples, with the suffix that OpenMetrics prescribes for the type.
     pub fn name(&self) -> String {
         let suffix = match self.kind {
             MetricType::Counter => "_total",
@@ -63,13 +62,13 @@ impl Described {
         format!("{PREFIX}_{}{suffix}", self.name)
     }
 
-    /// Its type, in OpenMetrics' word.
+    /// The name of its type in OpenMetrics.
     pub fn kind(&self) -> &str {
         self.kind.as_str()
     }
 }
 
-/// All that the process measures; cheap to share behind an `Arc`.
+/// All metrics of the process, shared behind an `Arc`.
 pub struct Metrics {
     registry: Registry,
     described: Vec<Described>,
@@ -148,14 +147,15 @@ impl Default for Metrics {
 impl Metrics {
     fn register(&mut self) {
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
-        self.describe("build", "This binary", build);
-        self.describe("tasks",
-            "Tasks that are alive: of connections, watches, calls and what runs as long as the process",
+        self.describe("build", "Version of this binary", build);
+        self.describe(
+            "tasks",
+            "Live tasks: connections, watches, calls, and those that run as long as the process",
             self.tasks.clone(),
         );
         self.describe(
             "leader",
-            "1 while this replica leads: only the leader writes conditions",
+            "1 while this replica is the leader, which alone writes conditions",
             self.leader.clone(),
         );
         self.describe(
@@ -175,33 +175,33 @@ impl Metrics {
         );
         self.describe(
             "gates_pending",
-            "Gates of live pods that are not True",
+            "Gates of live pods whose condition is not True",
             self.pending.clone(),
         );
         self.describe(
             "gates_oldest_pending_seconds",
-            "Age of the oldest pending gate, from its pod's containers being ready",
+            "Time since the containers of the pod with the oldest pending gate became ready",
             self.oldest_pending.clone(),
         );
         self.describe("pods_ungated",
-            "Pods without a gate that they would be given were they created now: of namespaces with \
-             the label that opts in, neither opted out, terminating nor finished",
+            "Pods without a gate that they would get if they were created now: only pods of namespaces \
+             with the label that opts in, neither opted out, terminating nor finished",
             self.ungated.clone(),
         );
         self.describe(
             "condition_writes",
-            "Writes of pod conditions, by result",
+            "Pod conditions written or not, by result of the write",
             self.condition_writes.clone(),
         );
         self.describe("flips", "Gates opened, by reason", self.flips.clone());
         self.describe(
             "open_seconds",
-            "Time from a pod's containers being ready to its gate being True",
+            "Time from when a pod's containers became ready until its gate was opened",
             self.open_seconds.clone(),
         );
         self.describe(
             "elb_calls",
-            "Calls of the ELBv2 API on the wire, by action and code",
+            "Attempts to call the ELBv2 API, retries included, by action and code",
             self.elb_calls.clone(),
         );
         self.describe(
@@ -211,62 +211,62 @@ impl Metrics {
         );
         self.describe(
             "elb_budget_wait_seconds",
-            "Time that a call waited for the budget, by who asked",
+            "Time that a call waited for the budget, by asker",
             self.budget_seconds.clone(),
         );
         self.describe("elb_rate",
-            "Calls of the ELBv2 API a second that the budget allows now, by account and Region of what is asked \
-             about: at most 128 that were called last, and all of them together at most --elb-rate-max",
+            "Calls of the ELBv2 API per second that the budget allows now, by account and Region of the target \
+             group: the 128 called last, and all of them together at most --elb-rate-max",
             self.elb_rate.clone(),
         );
         self.describe(
             "target_groups_not_found",
-            "Answers that a bound target group does not exist",
+            "Answers of ELB that the target group of a binding does not exist",
             self.groups_not_found.clone(),
         );
         self.describe(
             "watch_restarts",
-            "Watches that failed and were started again, by resource",
+            "Watches that failed and were restarted, by resource",
             self.watch_restarts.clone(),
         );
         self.describe(
             "tls_failures",
-            "Connections that never became TLS, by cause",
+            "Connections whose TLS handshake failed, by cause",
             self.tls_failures.clone(),
         );
         self.describe(
             "connections_ended",
-            "Connections ended because all places were taken, by listener and state: without an answered \
-             request, idle after one, or new",
+            "Connections closed because the listener had reached its limit, by listener and state: without \
+             an answered request, idle after one, or new",
             self.connections_ended.clone(),
         );
         self.describe(
             "certificate_expiry_timestamp_seconds",
-            "When the served certificate expires, in Unix time",
+            "Unix time at which the served certificate expires",
             self.certificate_expiry.clone(),
         );
         self.describe(
             "ca_expiry_timestamp_seconds",
-            "When the CA in our Secret expires, in Unix time; 0 with --tls files",
+            "Unix time at which the CA in the Secret of --tls self expires; 0 with --tls files",
             self.ca_expiry.clone(),
         );
         self.describe(
             "certificate_trusted",
-            "Whether every caBundle verifies the served certificate; 0 with --tls files",
+            "1 while every caBundle verifies the served certificate; 0 with --tls files",
             self.certificate_trusted.clone(),
         );
         self.describe(
             "certificate_rotations",
-            "Certificates that this replica, as the leader, has put in place of others, by kind",
+            "Certificates that this replica replaced while it was the leader, by kind",
             self.rotations.clone(),
         );
         self.describe(
             "ca_bundle_repairs",
-            "Webhook configurations that somebody else had changed a caBundle of, put back",
+            "Webhook configurations whose caBundle another client changed and this replica restored",
             self.bundle_repairs.clone(),
         );
         self.describe("file_broken",
-            "1 while a file that was changed cannot be used, and what it held before counts, by flag",
+            "1 while a changed file cannot be used and its previous content stays in force, by flag",
             self.files_broken.clone(),
         );
     }
@@ -280,13 +280,13 @@ impl Metrics {
         self.registry.register(name, help, metric);
     }
 
-    /// What there is, as `docs/metrics.md` lists it: the text of [`Self::encode`] leaves out what was
-    /// never counted.
+    /// All metrics, for `docs/metrics.md`: the text of [`Self::encode`] leaves out a metric that was never
+    /// counted.
     pub fn described(&self) -> &[Described] {
         &self.described
     }
 
-    /// The whole of it as OpenMetrics text.
+    /// Renders all metrics as OpenMetrics text.
     pub fn encode(&self) -> String {
         let mut text = String::new();
         // Writing into a String does not fail.
@@ -294,17 +294,17 @@ impl Metrics {
         text
     }
 
-    /// How many tasks the runtime has.
+    /// Sets the number of live tasks of the runtime.
     pub fn tasks(&self, alive: usize) {
         self.tasks.set(i64::try_from(alive).unwrap_or(i64::MAX));
     }
 
-    /// Whether this replica leads.
+    /// Sets whether this replica leads.
     pub fn leader(&self, leads: bool) {
         self.leader.set(leads.into());
     }
 
-    /// A review was answered.
+    /// Counts an answered review.
     pub fn admission(&self, hook: &'static str, reason: &'static str, took: Duration) {
         self.admissions
             .get_or_create(&[("hook", hook), ("reason", reason)])
@@ -314,36 +314,36 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
-    /// An HTTP request was refused before it was a review.
+    /// Counts an HTTP request that was refused instead of answered as a review.
     pub fn refusal(&self, cause: &'static str) {
         self.refusals.get_or_create(&[("cause", cause)]).inc();
     }
 
-    /// How many gates wait, and how long the oldest has.
+    /// Sets the number of pending gates, and the age of the oldest.
     pub fn pending(&self, gates: usize, oldest: Duration) {
         self.pending.set(i64::try_from(gates).unwrap_or(i64::MAX));
         self.oldest_pending.set(oldest.as_secs_f64());
     }
 
-    /// How many pods lack a gate.
+    /// Sets the number of ungated pods.
     pub fn ungated(&self, pods: usize) {
         self.ungated.set(i64::try_from(pods).unwrap_or(i64::MAX));
     }
 
-    /// So many conditions of a pod were written, or were not, in one request.
+    /// Counts the conditions of one write, by its result.
     pub fn condition_write(&self, result: &'static str, conditions: usize) {
         self.condition_writes
             .get_or_create(&[("result", result)])
             .inc_by(u64::try_from(conditions).unwrap_or(u64::MAX));
     }
 
-    /// A gate opened, `waited` after its pod's containers were ready.
+    /// Counts a gate that opened `waited` after its pod's containers became ready.
     pub fn flip(&self, reason: &'static str, waited: Duration) {
         self.flips.get_or_create(&[("reason", reason)]).inc();
         self.open_seconds.observe(waited.as_secs_f64());
     }
 
-    /// A call of the ELBv2 API ended with this AWS error code, or `OK`.
+    /// Counts a call of the ELBv2 API that ended with this AWS error code, or `OK`.
     pub fn elb_call(&self, action: &'static str, code: &str, took: Duration) {
         let code = ELB_CODES.into_iter().find(|known| *known == code);
         let code = code.unwrap_or("Other");
@@ -355,73 +355,73 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
-    /// A call waited for the budget.
+    /// Counts a call that waited for the budget.
     pub fn budget_wait(&self, asker: &'static str, waited: Duration) {
         self.budget_seconds
             .get_or_create(&[("asker", asker)])
             .observe(waited.as_secs_f64());
     }
 
-    /// The budget now allows so many calls a second in an account and Region.
+    /// Sets the calls per second that the budget allows now in an account and Region.
     pub fn elb_rate(&self, quota: &Quota, rate: f64) {
         self.elb_rate.get_or_create(&labels_of(quota)).set(rate);
     }
 
-    /// An account and Region has no rate of its own any more.
+    /// Removes the rate of an account and Region whose bucket was dropped.
     pub fn no_elb_rate(&self, quota: &Quota) {
         self.elb_rate.remove(&labels_of(quota));
     }
 
-    /// AWS said that a bound group does not exist.
+    /// Counts an answer of ELB that the target group of a binding does not exist.
     pub fn group_not_found(&self) {
         self.groups_not_found.inc();
     }
 
-    /// A watch of this resource failed and starts again.
+    /// Counts a watch of this resource that failed and is restarted.
     pub fn watch_restart(&self, resource: &'static str) {
         self.watch_restarts
             .get_or_create(&[("resource", resource)])
             .inc();
     }
 
-    /// A connection never became TLS.
+    /// Counts a failed TLS handshake.
     pub fn tls_failure(&self, cause: &'static str) {
         self.tls_failures.get_or_create(&[("cause", cause)]).inc();
     }
 
-    /// A connection of this listener was ended because all places were taken.
+    /// Counts a connection that was closed because this listener had reached its limit.
     pub fn connection_ended(&self, listener: &'static str, state: &'static str) {
         self.connections_ended
             .get_or_create(&[("listener", listener), ("state", state)])
             .inc();
     }
 
-    /// The served certificate expires then.
+    /// Sets the time at which the served certificate expires.
     pub fn certificate_expiry(&self, at: Timestamp) {
         self.certificate_expiry.set(at.as_second());
     }
 
-    /// The CA in our Secret expires then.
+    /// Sets the time at which the CA in the Secret expires.
     pub fn ca_expiry(&self, at: Timestamp) {
         self.ca_expiry.set(at.as_second());
     }
 
-    /// Whether every `caBundle` verifies the served certificate.
+    /// Sets whether every `caBundle` verifies the served certificate.
     pub fn certificate_trusted(&self, trusted: bool) {
         self.certificate_trusted.set(trusted.into());
     }
 
-    /// A certificate of this kind has taken another's place.
+    /// Counts a certificate of this kind that replaced another.
     pub fn rotation(&self, kind: &'static str) {
         self.rotations.get_or_create(&[("kind", kind)]).inc();
     }
 
-    /// Bundles of a webhook configuration were put back.
+    /// Counts a webhook configuration whose bundles were restored.
     pub fn bundle_repair(&self) {
         self.bundle_repairs.inc();
     }
 
-    /// Whether the file of this flag, which is followed, could not be used when it was read last.
+    /// Sets whether the followed file of this flag could not be used when it was last read.
     pub fn file_broken(&self, flag: &'static str, broken: bool) {
         let gauge = self.files_broken.get_or_create(&[("flag", flag)]);
         gauge.set(broken.into());

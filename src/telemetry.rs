@@ -1,6 +1,6 @@
-//! The log: lines or JSON on standard error, and what bounds it.
+//! The log: lines or JSON on standard error, with its bounds.
 //!
-//! Whoever reaches a port can be refused as often as he likes, in texts as long as a body: neither may
+//! Any client of a port can cause refusals, as often as it likes and with texts as long as a body: neither may
 //! fill the log.
 
 use std::collections::HashMap;
@@ -16,10 +16,10 @@ use tracing_subscriber::{fmt, registry};
 
 use crate::args::LogFormat;
 
-/// A cause is said so often at most.
+/// Shortest time between two log lines of one cause. Chosen.
 pub const SAID_EVERY: Duration = Duration::from_secs(60);
 
-/// Starts logging for the whole process; to be called once.
+/// Starts logging for the whole process; must be called once.
 pub fn init(format: LogFormat, levels: Targets) {
     let lines = fmt::layer().with_writer(io::stderr);
     let layer = match format {
@@ -29,8 +29,7 @@ pub fn init(format: LogFormat, levels: Targets) {
     registry().with(layer.with_filter(levels)).init();
 }
 
-/// Decides what is said aloud of what clients can bring about. It holds as many entries as there are
-/// causes.
+/// Limits the log lines about events that clients can cause. It holds one entry for each cause.
 #[derive(Debug, Default)]
 pub struct LogThrottle(Mutex<HashMap<&'static str, Last>>);
 
@@ -41,7 +40,7 @@ struct Last {
 }
 
 impl LogThrottle {
-    /// Whether this cause is to be said now; then how often it came unsaid since it was said last.
+    /// Whether to log this cause now; `Some` holds how many of its lines were suppressed since the last one.
     pub fn now(&self, cause: &'static str) -> Option<u64> {
         let mut said = self.0.lock();
         let now = Instant::now();

@@ -1,8 +1,8 @@
-//! Pauses between attempts that fail.
+//! Backoff between attempts that fail.
 
 use std::time::Duration;
 
-/// A pause that doubles with each failure in a row, from the first up to the longest.
+/// Exponential backoff: a pause that doubles with each failure in a row, from the first up to the longest.
 #[derive(Debug, Clone, Copy)]
 pub struct Backoff {
     first: Duration,
@@ -10,12 +10,12 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Pauses from `first` up to `longest`.
+    /// A backoff from `first` up to `longest`.
     pub const fn new(first: Duration, longest: Duration) -> Self {
         Self { first, longest }
     }
 
-    /// The pause after so many failures in a row; after none it is the first.
+    /// The pause after so many failures in a row; the first for zero failures.
     ///
     /// ```
     /// use std::time::Duration;
@@ -26,7 +26,8 @@ impl Backoff {
     /// assert_eq!(pauses, [1, 2, 4, 30, 30]);
     /// ```
     pub fn after(self, failures: u32) -> Duration {
-        // Beyond 2^16 times the first, every longest pause in use is reached.
+        // The exponent is bounded against overflow; at 2^16 times the first pause, each longest pause in use
+        // is reached.
         let doubled = self
             .first
             .saturating_mul(1 << failures.saturating_sub(1).min(16));

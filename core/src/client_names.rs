@@ -1,15 +1,15 @@
-//! Which clients may ask, by what their certificates call them (`--client-names`).
+//! Which clients may connect, by the names in their certificates (`--client-names`).
 
 use std::fmt;
 use std::str::FromStr;
 
 use thiserror::Error;
 
-/// The name of a client that may ask. kube-apiserver's is whatever its operator issued.
+/// The name of a client that may connect. The cluster's operator chooses the name of kube-apiserver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientName(Box<str>);
 
-/// Why a text is no name.
+/// Why a text is not a client name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("empty, or with space around it")]
 pub struct ClientNameError;
@@ -17,7 +17,7 @@ pub struct ClientNameError;
 impl FromStr for ClientName {
     type Err = ClientNameError;
 
-    /// An empty name would fit a certificate that has an empty one.
+    /// An empty name is refused, because it would match a certificate with an empty common name.
     fn from_str(text: &str) -> Result<Self, ClientNameError> {
         match text.is_empty() || text.trim() != text {
             true => Err(ClientNameError),
@@ -26,18 +26,18 @@ impl FromStr for ClientName {
     }
 }
 
-/// What a certificate calls the one that it is for.
+/// The names of a certificate's subject.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Called<'a> {
-    /// The DNS names among its subject's alternative names.
+    /// The DNS names among the subject's alternative names.
     pub dns_names: Vec<&'a str>,
-    /// Its subject's common name, where it has one and no second.
+    /// The subject's common name; `None` unless it has exactly one.
     pub common_name: Option<&'a str>,
 }
 
 impl Called<'_> {
-    /// Whether it is one of these. A certificate with DNS names goes by those alone, as RFC 6125
-    /// (6.4.4) has it, and one without by its common name.
+    /// Whether the certificate names one of these clients. A certificate with DNS names is matched by those
+    /// alone (RFC 6125, 6.4.4), and one without by its common name.
     pub fn is_one_of(&self, names: &[ClientName]) -> bool {
         match self.dns_names.is_empty() {
             true => names.iter().any(|name| self.common_name == Some(&*name.0)),
@@ -49,10 +49,10 @@ impl Called<'_> {
     }
 }
 
-/// Names that are shown of one certificate, and characters of each.
+/// A log shows at most this many names of one certificate, and characters of each. Chosen.
 const SHOWN: (usize, usize) = (3, 64);
 
-/// For a log: whoever made the certificate chose the names, so they are cut and escaped.
+/// The names for a log, cut and escaped because the client chose them.
 impl fmt::Display for Called<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = match self.dns_names.is_empty() {
@@ -107,7 +107,7 @@ mod tests {
     #[case("")]
     #[case(" ")]
     #[case("a ")]
-    fn what_nobody_means_is_no_name(#[case] text: &str) {
+    fn an_empty_or_padded_text_is_not_a_client_name(#[case] text: &str) {
         assert_eq!(text.parse::<ClientName>(), Err(ClientNameError));
     }
 

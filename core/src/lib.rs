@@ -1,23 +1,24 @@
-//! Everything of targetgate that decides: pure functions and state machines on plain data.
+//! The part of targetgate that decides: pure functions and state machines on plain data.
 //!
-//! Nothing here does I/O, reads a clock or writes a log; the manifest and `clippy.toml` keep it so.
+//! The core does not do I/O, read a clock or write a log; its manifest and `clippy.toml` keep it so.
 //! Monotonic time is [`std::time::Instant`], wall-clock time is [`jiff::Timestamp`], and both are
 //! passed in.
 //!
-//! - [`backoff`]: pauses between attempts that fail.
-//! - [`names`]: the words of the field, parsed once: gates, target group ARNs, keys.
+//! - [`backoff`]: exponential backoff between attempts that fail.
+//! - [`names`]: gates, target group ARNs and keys, parsed once.
 //! - [`model`]: the few fields of each object that decide something.
 //! - [`object`]: parts of Kubernetes objects that reviews and watches both read.
 //! - [`patch`]: operations of a JSON Patch.
 //! - [`selector`]: label selectors.
 //! - [`binding`]: `TargetGroupBinding` as a user writes it, its defaults and its rules.
-//! - [`index`]: what is known of the cluster, in memory, fed with objects.
+//! - [`index`]: in-memory cache of the cluster, fed with objects.
 //! - [`gates`]: which gates a pod gets, when they open, which groups are polled and what is written.
 //! - [`elb`]: how often ELB may be called.
-//! - [`lease`]: which replica leads.
-//! - [`reason`]: why something was decided: one vocabulary for all who tell it.
+//! - [`lease`]: leader election.
+//! - [`reason`]: the one vocabulary of reasons for decisions.
 //! - [`rotation`]: when certificates are renewed, and in which order.
-//! - [`text`]: texts from outside, bounded.
+//! - [`text`]: truncation of texts from outside.
+//! - [`version`]: order of `resourceVersion`s.
 //! - [`client_names`]: which clients may connect, by the names in their certificates.
 
 pub mod backoff;

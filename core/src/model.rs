@@ -14,9 +14,9 @@ pub type Labels = BTreeMap<Arc<str>, Arc<str>>;
 /// A Service, as far as it decides which pods a binding reaches and on which port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
-    /// `spec.selector`; empty where there is none: such a Service selects no pod.
+    /// `spec.selector`. An empty or absent one does not select pods.
     pub selector: Labels,
-    /// `spec.type: ExternalName`: a DNS alias that reaches no pod.
+    /// `spec.type: ExternalName`, a DNS alias that does not lead to pods.
     pub external_name: bool,
     /// `spec.ports`, in order.
     pub ports: Vec<ServicePort>,
@@ -27,9 +27,8 @@ pub struct Service {
 /// One entry of a Service's `spec.ports`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServicePort {
-    /// `name`; a Service's only port may have none.
+    /// The name, which a Service's only port may lack.
     pub name: Option<Arc<str>>,
-    /// `port`.
     pub port: u16,
     /// `targetPort`; absent means [`Self::port`] itself.
     pub target_port: Option<PortRef>,
@@ -38,9 +37,7 @@ pub struct ServicePort {
 /// A port by number or by name (Kubernetes' `IntOrString`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PortRef {
-    /// By number.
     Number(u16),
-    /// By name.
     Name(Arc<str>),
 }
 
@@ -53,12 +50,12 @@ impl std::fmt::Display for PortRef {
     }
 }
 
-/// What a target group's targets are (`spec.targetType`).
+/// The kind of a target group's targets (`spec.targetType`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TargetType {
-    /// Pods, by address: only these get gates.
+    /// Targets are pods, by address. Only these get gates.
     Ip,
-    /// Nodes, by node port.
+    /// Targets are nodes, by node port.
     Instance,
 }
 
@@ -75,10 +72,8 @@ impl TargetType {
 /// The address family of a target group (`spec.ipAddressType`; absent means ipv4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum IpFamily {
-    /// `ipv4`.
     #[default]
     V4,
-    /// `ipv6`.
     V6,
 }
 
@@ -103,19 +98,17 @@ impl IpFamily {
 /// A `TargetGroupBinding` of either API group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binding {
-    /// The API group that serves it.
     pub api: BindingApi,
-    /// `metadata.name`.
     pub name: Arc<str>,
-    /// `spec.targetGroupARN`; `None` where it is absent or is no target group's ARN.
+    /// `spec.targetGroupARN`; `None` if it is absent or is not a target group's ARN.
     pub arn: Option<TargetGroupArn>,
-    /// `spec.targetType`; `None` where it is absent.
+    /// `spec.targetType`; `None` if it is absent.
     pub target_type: Option<TargetType>,
     /// `spec.ipAddressType`.
     pub family: IpFamily,
     /// `spec.serviceRef.name`.
     pub service: Arc<str>,
-    /// `spec.serviceRef.port`; `None` where it is absent or is no port.
+    /// `spec.serviceRef.port`; `None` if it is absent or is not a port.
     pub port: Option<PortRef>,
     /// `spec.iamRoleArnToAssume` and `spec.assumeRoleExternalId`.
     pub role: Option<AssumedRole>,
@@ -125,26 +118,24 @@ pub struct Binding {
     pub opted_out: bool,
 }
 
-/// A pod that the API server told of.
+/// A pod as the API server shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pod {
-    /// Namespace and name.
     pub key: ObjectKey,
-    /// `metadata.uid`: a pod replaced under the same name is another pod.
+    /// `metadata.uid`: a pod that replaces another under the same name is another pod.
     pub uid: Arc<str>,
-    /// `metadata.resourceVersion`.
     pub resource_version: Arc<str>,
-    /// `metadata.labels`; the pods of one Deployment share them.
+    /// `metadata.labels`, interned because the pods of one Deployment share them.
     pub labels: Arc<Labels>,
     /// `targetgate.dev/gate: "false"`.
     pub opted_out: bool,
-    /// Its gates that are ours to serve, in order, and the condition that each has.
+    /// Its gates under the prefixes that are served, in order, with the condition of each.
     pub gates: Vec<(GateName, Option<Condition>)>,
     /// `status.podIPs` (or `status.podIP`).
     pub ips: Vec<IpAddr>,
     /// The named ports of its containers and restartable init containers.
     pub ports: Vec<(Arc<str>, u16)>,
-    /// Since when the condition `ContainersReady` is `True`; `None` while it is not.
+    /// When the condition `ContainersReady` became `True`; `None` while it is not.
     pub containers_ready: Option<Timestamp>,
     /// Whether `metadata.deletionTimestamp` is set.
     pub terminating: bool,
@@ -153,12 +144,12 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// Whether it still counts: neither terminating nor finished.
+    /// Whether it is neither terminating nor finished.
     pub fn is_live(&self) -> bool {
         !self.terminating && !self.finished
     }
 
-    /// Whether traffic could reach it: live, its containers ready, with an address.
+    /// Whether it is due: live, with ready containers and an address, so that traffic could reach it.
     pub fn is_due(&self) -> bool {
         self.is_live() && self.containers_ready.is_some() && !self.ips.is_empty()
     }
@@ -169,29 +160,27 @@ impl Pod {
 pub struct Condition {
     /// `status`: `True` lets the pod become Ready.
     pub status: bool,
-    /// `reason`; empty where there is none.
+    /// `reason`; empty if absent.
     pub reason: Arc<str>,
-    /// `message`; empty where there is none.
+    /// `message`; empty if absent.
     pub message: Arc<str>,
 }
 
-/// What was read of a Namespace.
+/// A Namespace, as far as it decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Namespace {
     /// Whether it carries `elbv2.k8s.aws/pod-readiness-gate-inject=enabled`.
     pub opted_in: bool,
 }
 
-/// One target of a group as `DescribeTargetHealth` tells of it.
+/// One target of a group as `DescribeTargetHealth` describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetHealth {
-    /// The target's address and port.
     pub target: (IpAddr, u16),
-    /// `TargetHealth.State`.
     pub state: TargetState,
-    /// `TargetHealth.Reason`; empty where AWS gives none.
+    /// `TargetHealth.Reason`; empty if absent.
     pub reason: Arc<str>,
-    /// `TargetHealth.Description`; empty where AWS gives none.
+    /// `TargetHealth.Description`; empty if absent.
     pub description: Arc<str>,
 }
 
@@ -199,33 +188,31 @@ pub struct TargetHealth {
 /// Source: <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetHealth.html>
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TargetState {
-    /// Being registered, or not checked often enough yet.
+    /// ELB registers the target, or has not checked it often enough yet.
     Initial,
-    /// Passing its health checks.
+    /// The target passes its health checks.
     Healthy,
-    /// Failing its health checks.
+    /// The target fails its health checks.
     Unhealthy,
-    /// Failing, and kept only for its established connections (NLB).
+    /// The target fails, and is kept only for its established connections (NLB).
     UnhealthyDraining,
-    /// Not registered, or its group or zone is in use by no load balancer.
+    /// The target is not registered, or a load balancer does not use its group or zone.
     Unused,
-    /// Being deregistered.
+    /// ELB deregisters the target.
     Draining,
-    /// Not checked.
+    /// ELB does not check the target's health.
     Unavailable,
-    /// A state that AWS brought in after this was written: not healthy.
+    /// A state that AWS introduced later, which counts as not healthy.
     Unknown,
 }
 
-/// A target group as `DescribeTargetGroups` tells of it.
+/// A target group as `DescribeTargetGroups` describes it.
 /// Source: <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetGroup.html>
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetGroup {
-    /// `TargetGroupArn`.
     pub arn: TargetGroupArn,
-    /// `TargetGroupName`.
     pub name: Arc<str>,
-    /// `TargetType`: `ip`, `instance`, `lambda`, `alb`, or one that came later.
+    /// `TargetType`: `ip`, `instance`, `lambda`, `alb`, or one that AWS introduces later.
     pub target_type: Arc<str>,
     /// `IpAddressType`; absent means ipv4.
     pub family: IpFamily,
@@ -240,7 +227,7 @@ pub struct TargetGroup {
 }
 
 impl TargetGroup {
-    /// Health check interval times healthy threshold: within so long a target that works is healthy.
+    /// Health check interval times healthy threshold: a target that works is healthy within this time.
     pub fn proving_time(&self) -> std::time::Duration {
         self.check_interval.saturating_mul(self.healthy_threshold)
     }

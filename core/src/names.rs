@@ -1,4 +1,4 @@
-//! The words of the field, parsed once into types that cannot be wrong.
+//! Names of the field (gates, ARNs, keys), parsed once into types that cannot be wrong.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,30 +7,30 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-/// Condition prefix of the incumbent, AWS Load Balancer Controller, and our default.
+/// The condition prefix of the incumbent, AWS Load Balancer Controller, and our default.
 pub const DEFAULT_CONDITION_PREFIX: &str = "target-health.elbv2.k8s.aws";
-/// Condition prefix to use beside a running incumbent that rewrites its own.
+/// The condition prefix to use beside a running incumbent, which rewrites conditions under its own.
 pub const OWN_CONDITION_PREFIX: &str = "target-health.targetgate.dev";
-/// Condition prefix of the incumbent's first generation; gates under it are replaced.
+/// The condition prefix of the incumbent's first generation, whose gates are replaced.
 pub const LEGACY_CONDITION_PREFIX: &str = "target-health.alb.ingress.k8s.aws";
-/// The namespace label (and pod label, where the deployed `objectSelector` asks for it) that opts in.
+/// The label that opts in a Namespace, or a Pod where the deployed `objectSelector` asks for it.
 pub const INJECT_LABEL: &str = "elbv2.k8s.aws/pod-readiness-gate-inject";
 /// The value of [`INJECT_LABEL`] that opts in.
 pub const INJECT_ENABLED: &str = "enabled";
-/// Annotation on a Pod, Service or binding; the value `"false"` opts that one out.
+/// The annotation that opts out a Pod, Service or binding with the value `"false"`.
 pub const GATE_ANNOTATION: &str = "targetgate.dev/gate";
 
-/// Whether this value of [`GATE_ANNOTATION`] opts out. One answer for admissions and watches.
+/// Whether this value of [`GATE_ANNOTATION`] opts out, for admissions and watches alike.
 pub fn opts_out(value: &str) -> bool {
     value == "false"
 }
 
-/// Kubernetes limits the name part of a qualified name, such as a condition type, to 63 characters.
+/// The most characters of the name part of a qualified name, such as a condition type. Kubernetes.
 const MAX_NAME_PART: usize = 63;
-/// Characters of a long binding name that stay readable; `-` and 8 hex digits follow.
+/// The characters of a long binding name that stay readable, before `-` and 8 hex digits. Contract 1.
 const KEPT_OF_LONG_NAME: usize = 54;
 
-/// A text that is not what it should be.
+/// A text that does not have the expected form.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("{value:?} is not {expected}")]
 pub struct NameError {
@@ -54,8 +54,20 @@ pub struct ConditionPrefix(Arc<str>);
 impl ConditionPrefix {
     /// The gate for the binding of this name.
     ///
-    /// A binding's name may be 253 characters long, the name part of a condition type 63. A longer
+    /// A binding's name may be 253 characters long, but the name part of a condition type only 63. A longer
     /// name is cut to 54 characters plus `-` and the first 8 hex digits of its SHA-256.
+    ///
+    /// ```
+    /// use targetgate_core::names::ConditionPrefix;
+    ///
+    /// let prefix = ConditionPrefix::default();
+    /// assert_eq!(prefix.gate("web").as_str(), "target-health.elbv2.k8s.aws/web");
+    ///
+    /// let long = "w".repeat(100);
+    /// let gate = prefix.gate(&long);
+    /// assert_eq!(gate.name().len(), 63);
+    /// assert!(gate.is_of(&long));
+    /// ```
     pub fn gate(&self, binding: &str) -> GateName {
         GateName(format!("{}/{}", self.0, name_part(binding)).into())
     }
@@ -118,7 +130,7 @@ fn name_part(binding: &str) -> String {
 pub struct GateName(Arc<str>);
 
 impl GateName {
-    /// Reads a condition type that stands under one of `prefixes`; `None` where it stands elsewhere.
+    /// Reads a condition type with one of `prefixes`; `None` if it has another prefix.
     pub fn under(prefixes: &[ConditionPrefix], condition_type: &str) -> Option<Self> {
         let (prefix, name) = condition_type.split_once('/')?;
         let known = prefixes.iter().any(|known| known.as_str() == prefix);
@@ -130,7 +142,7 @@ impl GateName {
         &self.0
     }
 
-    /// Whether a binding of this name has this gate, under whatever prefix.
+    /// Whether a binding of this name has this gate, under any prefix.
     pub fn is_of(&self, binding: &str) -> bool {
         self.name() == name_part(binding)
     }
@@ -140,12 +152,12 @@ impl GateName {
         self.0.split_once('/').map_or("", |(_, name)| name)
     }
 
-    /// How many clones of it there are: they share one text.
+    /// The number of clones, which share one text.
     pub fn holders(&self) -> usize {
         Arc::strong_count(&self.0)
     }
 
-    /// Whether [`Self::name`] may be a shortened name, so that the binding's own cannot be told from it.
+    /// Whether [`Self::name`] may be shortened, so that the binding's name does not follow from it.
     pub fn may_be_shortened(&self) -> bool {
         self.name().len() == MAX_NAME_PART
     }
@@ -164,7 +176,7 @@ pub fn is_legacy_gate(condition_type: &str) -> bool {
 
 /// `arn:PARTITION:elasticloadbalancing:REGION:ACCOUNT:targetgroup/NAME/ID`.
 ///
-/// Any partition `aws[-a-z]*` is taken: new ones appear without notice.
+/// Any partition `aws[-a-z]*` is accepted, because AWS adds partitions without notice.
 /// Source: <https://docs.aws.amazon.com/service-authorization/latest/reference/list_awselasticloadbalancingv2.html>
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TargetGroupArn(Arc<str>);
@@ -175,7 +187,7 @@ impl TargetGroupArn {
         &self.0
     }
 
-    /// The Region to ask about this group: the SDK does not take it from the ARN.
+    /// The Region of the group. Calls have to name it, because the SDK does not take it from the ARN.
     pub fn region(&self) -> &str {
         self.field(3)
     }
@@ -266,14 +278,13 @@ impl FromStr for VpcId {
 /// `spec.assumeRoleExternalId`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AssumedRole {
-    /// ARN of the role.
     pub arn: Arc<str>,
-    /// External id that the role's trust policy may ask for.
+    /// The external id that the role's trust policy may demand.
     pub external_id: Option<Arc<str>>,
 }
 
 impl AssumedRole {
-    /// The account of the role, where its ARN names one.
+    /// The account of the role; `None` if its ARN does not name one.
     fn account(&self) -> Option<&str> {
         let account = self.arn.split(':').nth(4)?;
         let valid = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
@@ -281,7 +292,7 @@ impl AssumedRole {
     }
 }
 
-/// An account in a Region: AWS counts the calls of each by themselves, and throttles them so.
+/// A quota: an account in a Region. AWS counts and throttles the calls of each by itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Quota {
     account: Arc<str>,
@@ -289,7 +300,7 @@ pub struct Quota {
 }
 
 impl Quota {
-    /// Of calls that name this group by its ARN.
+    /// The quota of calls that name this group by its ARN.
     pub fn of(arn: &TargetGroupArn) -> Self {
         Self {
             account: arn.account().into(),
@@ -297,8 +308,8 @@ impl Quota {
         }
     }
 
-    /// Of calls in this Region that name groups by name: the role's, or our own, whose number nobody
-    /// told us.
+    /// The quota of calls in this Region that identify groups by name. The account is the role's, or our own,
+    /// whose number we do not know.
     pub fn of_role(role: Option<&AssumedRole>, region: &str) -> Self {
         let account = role.and_then(AssumedRole::account);
         Self {
@@ -323,7 +334,7 @@ impl Quota {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupKey {
     pub arn: TargetGroupArn,
-    /// The role to assume, where a binding names one.
+    /// The role to assume, if a binding names one.
     pub role: Option<AssumedRole>,
 }
 
@@ -348,7 +359,7 @@ impl BindingApi {
         }
     }
 
-    /// The version that is read.
+    /// The version that targetgate reads.
     pub fn version(self) -> &'static str {
         match self {
             Self::Elbv2 => "v1beta1",
@@ -374,7 +385,7 @@ impl fmt::Display for BindingApi {
     }
 }
 
-/// A namespaced object's address.
+/// The key of a namespaced object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey {
     /// `metadata.namespace`.
@@ -384,7 +395,7 @@ pub struct ObjectKey {
 }
 
 impl ObjectKey {
-    /// A key of these two words.
+    /// The key of this namespace and name.
     pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
         Self {
             namespace: namespace.into(),

@@ -15,23 +15,23 @@ use crate::names::{GATE_ANNOTATION, opts_out};
 #[derive(Debug, Deserialize)]
 pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
 
-/// What is read of a JSON object entry by entry.
+/// A value that is read from a JSON object entry by entry.
 pub trait Entries<'de>: Default {
-    /// What a reader of the error expected.
+    /// What serde's error says was expected.
     const EXPECTED: &'static str;
 
-    /// Takes in one entry: its value is the next of `map`.
+    /// Takes in one entry, whose value is the next of `map`.
     ///
     /// # Errors
-    /// The value's own.
+    /// The error of reading the value.
     fn entry<A: MapAccess<'de>>(&mut self, key: Cow<'de, str>, map: &mut A)
     -> Result<(), A::Error>;
 }
 
-/// Reads a JSON object entry by entry, into what is kept, without a copy between.
+/// Reads a JSON object entry by entry, without an intermediate copy.
 ///
 /// # Errors
-/// Where it is not an object, or an entry cannot be read.
+/// If it is not an object, or an entry cannot be read.
 pub fn entries<'de, T: Entries<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     struct EntriesVisitor<T>(PhantomData<T>);
 
@@ -54,7 +54,7 @@ pub fn entries<'de, T: Entries<'de>, D: Deserializer<'de>>(deserializer: D) -> R
     deserializer.deserialize_map(EntriesVisitor(PhantomData))
 }
 
-/// The one annotation that is read of `metadata.annotations`: others can be as large as the object.
+/// The one annotation that is read from `metadata.annotations`, because others can be as large as the object.
 #[derive(Debug, Clone, Default)]
 pub struct GateAnnotation {
     /// Whether [`GATE_ANNOTATION`] opts its object out.
@@ -97,7 +97,7 @@ pub enum IntOrString {
 }
 
 impl IntOrString {
-    /// The port; `None` where this is empty or a number that is not a port.
+    /// The port; `None` if this is empty or a number that is not a port.
     pub fn port(&self) -> Option<PortRef> {
         match self {
             Self::Number(number) => port_number(i64::from(*number)).map(PortRef::Number),
@@ -116,7 +116,7 @@ impl JsonSchema for IntOrString {
     }
 }
 
-/// A port's number; `None` where it is not one.
+/// The number of a port; `None` if it is not between 1 and 65535.
 pub fn port_number(number: i64) -> Option<u16> {
     u16::try_from(number).ok().filter(|number| *number != 0)
 }

@@ -4,7 +4,7 @@ use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, PatchOperation, RemoveOperation};
 use serde_json::Value;
 
-/// Adds a value, or replaces the one that an object has there.
+/// The operation that adds a value at a path, or replaces the one that an object has there.
 ///
 /// ```
 /// use serde_json::json;
@@ -20,7 +20,7 @@ pub fn add(path: &[&str], value: Value) -> PatchOperation {
     PatchOperation::Add(AddOperation { path, value })
 }
 
-/// Removes what is there.
+/// The operation that removes the value at a path.
 pub fn remove(path: &[&str]) -> PatchOperation {
     let path = pointer(path);
     PatchOperation::Remove(RemoveOperation { path })

@@ -1,8 +1,8 @@
 //! Why something was decided as it was, or is not decided yet: the one vocabulary of reasons.
 //!
 //! Audit annotations, metrics, logs, conditions and Events take their words from here, and
-//! `docs/reasons.md` is the table of them. Words that the incumbent or ELB gave stand in
-//! [`crate::gates::condition`]: a condition repeats ELB's own reason where ELB gave one.
+//! `docs/reasons.md` is the table of them. The words of the incumbent and of ELB are in
+//! [`crate::gates::condition`], since a condition repeats ELB's own reason if ELB gave one.
 
 use std::fmt;
 

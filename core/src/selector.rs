@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::model::Labels;
 
-/// Labels to look a key up in, owned or borrowed from a request's body.
+/// Labels by key, owned or borrowed from a request's body.
 pub trait LabelSet {
-    /// The value of a label, where it is set.
+    /// The value of a label; `None` if the label is not set.
     fn value(&self, key: &str) -> Option<&str>;
 }
 
@@ -16,10 +16,20 @@ impl LabelSet for Labels {
     }
 }
 
-/// Whether a Service's selector selects a pod with these labels: every pair must be there.
+/// Whether a Service's selector selects a pod with these labels: each pair of it must be among them.
 ///
 /// An empty selector selects **nothing**: the endpoints of such a Service are written by hand.
 /// Source: <https://kubernetes.io/docs/concepts/services-networking/service/#services-without-selectors>
+///
+/// ```
+/// use targetgate_core::model::Labels;
+/// use targetgate_core::selector::selects;
+///
+/// let pod = Labels::from([("app".into(), "web".into()), ("tier".into(), "front".into())]);
+/// assert!(selects(&Labels::from([("app".into(), "web".into())]), &pod));
+/// assert!(!selects(&Labels::from([("app".into(), "api".into())]), &pod));
+/// assert!(!selects(&Labels::new(), &pod));
+/// ```
 pub fn selects(selector: &Labels, labels: &impl LabelSet) -> bool {
     !selector.is_empty()
         && selector

@@ -1,6 +1,6 @@
-//! Texts from outside, bounded.
+//! Truncation of texts from outside.
 
-/// No more of a text than so many bytes, whole characters only.
+/// Truncates a text to so many bytes, at a character boundary.
 ///
 /// ```
 /// use targetgate_core::text::cut;

@@ -1,7 +1,7 @@
-//! Which of two sights of an object is the later one.
+//! Which of two versions of an object is the older one.
 
-/// Whether a `resourceVersion` came before another. Versions of one object are numbers that grow;
-/// where they are not, neither is known to be older.
+/// Whether a `resourceVersion` is older than another. Versions of one object are growing numbers; if one of
+/// them is not a number, neither is known to be older.
 /// Source: <https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>
 pub fn is_older(version: &str, than: &str) -> bool {
     match (version.parse::<u64>(), than.parse::<u64>()) {

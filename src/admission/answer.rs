@@ -1,4 +1,4 @@
-//! What a hook answers, and its form on the wire.
+//! The answer of a hook, and its form on the wire.
 
 use std::collections::BTreeMap;
 
@@ -8,26 +8,26 @@ use json_patch::Patch;
 use serde::Serialize;
 use targetgate_core::reason::Reason;
 
-/// Room for most answers, in bytes.
+/// Initial capacity of an answer, in bytes. Chosen: it suffices for most.
 const USUAL: usize = 1536;
 
-/// What a hook decided about one request.
+/// The decision of a hook about one request.
 #[derive(Debug)]
 pub struct Answer {
     /// Why the request is denied; `None` allows it.
     pub denied: Option<String>,
-    /// Changes to the raw object; empty for none.
+    /// Changes to the raw object; may be empty.
     pub patch: Patch,
-    /// Shown to whoever made the request, as `Warning` headers.
+    /// Warnings for the client that made the request, as `Warning` headers.
     pub warnings: Vec<String>,
-    /// Written into the API server's audit log, under the webhook's name.
+    /// Annotations for the API server's audit log, which prefixes them with the webhook's name.
     pub audit: BTreeMap<&'static str, String>,
-    /// Why: labels the metric.
+    /// The reason, which labels the metric.
     pub reason: Reason,
 }
 
 impl Answer {
-    /// Allows the request as it is.
+    /// Allows the request without changes.
     pub fn allowed(reason: Reason) -> Self {
         Self {
             reason,
@@ -38,7 +38,7 @@ impl Answer {
         }
     }
 
-    /// Denies the request; `message` tells its author why and what to do.
+    /// Denies the request; `message` tells the client why and what to do.
     pub fn denied(reason: Reason, message: impl Into<String>) -> Self {
         Self {
             denied: Some(message.into()),
@@ -46,7 +46,7 @@ impl Answer {
         }
     }
 
-    /// Adds a warning for whoever made the request.
+    /// Adds a warning for the client that made the request.
     #[must_use]
     pub fn warn(mut self, warning: impl Into<String>) -> Self {
         self.warnings.push(warning.into());
@@ -72,14 +72,14 @@ impl Answer {
                     .as_deref()
                     .map(|message| Status { code: 403, message }),
                 patch_type: patch.is_some().then_some("JSONPatch"),
-                // A patch is made of strings and numbers: it always has a JSON form.
+                // A patch consists of strings and numbers, so it always has a JSON form.
                 patch: patch.and_then(Result::ok),
                 warnings: &self.warnings,
                 audit_annotations: &self.audit,
             },
         };
         let mut json = Vec::with_capacity(USUAL);
-        // Nothing in it lacks a JSON form, and a `Vec` takes all that is written to it.
+        // All fields have a JSON form, and writing to a `Vec` does not fail.
         let _ = serde_json::to_writer(&mut json, &review);
         json
     }

@@ -1,4 +1,4 @@
-//! Reads the bodies of reviews, within bounds of size, time, number and memory.
+//! Reads the bodies of reviews, bounded in size, time, number and memory.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -17,29 +17,30 @@ use tokio::time::timeout;
 use crate::admission::refusal::Refusal;
 use crate::admission::room::{Held, Room, Taken};
 
-/// How much of a review is kept where it is not read: kube-apiserver writes `kind`, `apiVersion` and
+/// Bytes that are kept of a shed review. Chosen: kube-apiserver writes `kind`, `apiVersion` and
 /// `request.uid` first.
 const START: usize = 4096;
 /// The memory limit of the shipped Deployment, in bytes.
 pub const SHIPPED_MEMORY: usize = 256 << 20;
-/// Each byte of a body is counted twice: its segments are put together at the end, and then what is read
-/// of it is copied.
+/// Each byte of a body is counted twice: its segments are joined at the end, and then the members that are parsed
+/// are copied.
 const COPIES: usize = 2;
-/// Bytes that are allocated at a time. What ends gives back its memory in pieces that the next body can
-/// use: with one buffer for each body, glibc's heap kept 100 MiB of what 40 of them had (measured). Most
-/// reviews are shorter, and not put together at all.
+/// Bytes that are allocated at a time, so that a body frees its memory in pieces that the next body can
+/// reuse: with one buffer for each body, glibc's heap kept 100 MiB of the memory of 40 bodies (measured). Most
+/// reviews are shorter, and are not joined at all.
 const SEGMENT: usize = 256 * 1024;
 
-/// What the hooks take at most.
+/// The bounds of the hooks. The defaults are chosen; the deadline is below the 10 s that the webhooks of bindings are
+/// registered with.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Reviews in progress, for the pod hook and for the binding hooks each.
+    /// Maximum number of concurrent reviews, for the pod hook and for the binding hooks each.
     pub reviews: usize,
-    /// Bytes of one body. An `UPDATE` may carry two objects of 1.5 MiB, escaped, and an envelope.
+    /// Maximum length of one body, in bytes. An `UPDATE` may have two objects of 1.5 MiB, escaped, and an envelope.
     pub body: usize,
-    /// Bytes of all bodies that are held at once, and of a copy of each.
+    /// Maximum memory of all bodies together, and of a copy of each, in bytes.
     pub bodies: usize,
-    /// Time from a request's head to its body's last byte.
+    /// Maximum time from a request's head to the last byte of its body.
     pub deadline: Duration,
 }
 
@@ -48,14 +49,14 @@ impl Default for Limits {
         Self {
             reviews: 256,
             body: 7 << 20,
-            // A quarter is chosen: the rest is for what is known of the cluster, and for connections.
+            // Chosen: a quarter, so that the rest suffices for the index and for connections.
             bodies: SHIPPED_MEMORY / 4,
             deadline: Duration::from_secs(8),
         }
     }
 }
 
-/// Takes in the reviews of one kind of hook.
+/// Receives the reviews of one kind of hook.
 #[derive(Debug)]
 pub(super) struct Intake {
     limits: Limits,
@@ -63,12 +64,12 @@ pub(super) struct Intake {
     room: Arc<Room>,
 }
 
-/// What came in.
+/// A received review.
 #[derive(Debug)]
 pub(super) enum Received<'a> {
-    /// The whole body, and its place among the reviews in progress.
+    /// The whole body, with its place among the reviews in progress.
     Whole(Bytes, Place<'a>),
-    /// There was no place: only the body's first bytes are kept.
+    /// A shed review: only the first bytes of its body.
     Shed(Bytes),
 }
 
@@ -76,7 +77,7 @@ pub(super) enum Received<'a> {
 type Place<'a> = (SemaphorePermit<'a>, Held);
 
 impl Intake {
-    /// An intake of its own that shares the room for bodies with others.
+    /// An intake that shares the room for bodies with others.
     pub(super) fn new(limits: &Limits, room: &Arc<Room>) -> Self {
         Self {
             reviews: Semaphore::new(limits.reviews),
@@ -85,14 +86,14 @@ impl Intake {
         }
     }
 
-    /// Takes in a request's body. Past the bounds of number and memory it keeps the start.
+    /// Receives a request's body. Beyond the bounds of number and memory it keeps only the start.
     pub(super) async fn receive(&self, request: Request) -> Result<Received<'_>, Refusal> {
         if !is_json(request.headers()) {
             return Err(Refusal::ContentType);
         }
         let limit = self.limits.body;
         let body = request.into_body();
-        // What says beforehand that it is too large need not be read.
+        // A body whose declared length is too large need not be read.
         if body
             .size_hint()
             .exact()
@@ -103,7 +104,7 @@ impl Intake {
         let read = timeout(self.limits.deadline, self.read(body)).await;
         let seconds = self.limits.deadline.as_secs();
         let (kept, held) = read.map_err(|_| Refusal::TooSlow { seconds })??;
-        // The place is taken only now: who sends slowly takes none from others.
+        // Take the place only now, so that slow senders do not take places from others.
         let review = self.reviews.try_acquire().ok();
         Ok(match (review, held) {
             (Some(review), Some(held)) => Received::Whole(kept, (review, held)),
@@ -111,8 +112,7 @@ impl Intake {
         })
     }
 
-    /// Reads a body to its end. Memory is counted as bytes arrive; where none can be had, only the start
-    /// is kept.
+    /// Reads a body to its end. Counts memory as bytes arrive; if memory is exhausted, keeps only the start.
     async fn read(&self, mut body: Body) -> Result<(Bytes, Option<Held>), Refusal> {
         let limit = self.limits.body;
         let mut held = Some(self.room.enter());
@@ -143,7 +143,7 @@ impl Intake {
     }
 }
 
-/// A body's next piece, unless the body is ended before.
+/// The next piece of a body, unless the body must end before.
 async fn next(body: &mut Body, held: Option<&Held>) -> Result<Option<Bytes>, Refusal> {
     let ended = async {
         match held {
@@ -167,13 +167,13 @@ async fn next(body: &mut Body, held: Option<&Held>) -> Result<Option<Bytes>, Ref
     }
 }
 
-/// What is kept of a body.
+/// The received part of a body.
 #[derive(Debug)]
 enum Kept {
-    /// A piece as it came: most bodies are one, which is not copied at all.
+    /// A single piece, which is not copied: most bodies consist of one.
     Piece(Bytes),
-    /// The pieces, copied as they come. hyper's are slices of its read buffers: a body that comes byte by
-    /// byte would keep 8 KiB of them for each byte.
+    /// Several pieces, copied as they arrive. hyper's pieces are slices of its read buffers: a body that arrives byte
+    /// by byte would hold 8 KiB of buffers for each byte.
     Segments(Vec<Vec<u8>>),
 }
 
@@ -184,7 +184,7 @@ impl Default for Kept {
 }
 
 impl Kept {
-    /// Adds a piece, after which so many bytes are to come, where that is known.
+    /// Adds a piece; `rest` is the number of bytes that follow it, if known.
     fn add(&mut self, data: Bytes, rest: Option<u64>) {
         let rest = rest.map_or(SEGMENT, |rest| usize::try_from(rest).unwrap_or(SEGMENT));
         match self {
@@ -199,7 +199,7 @@ impl Kept {
         }
     }
 
-    /// The start of it, with this piece added where the start is not yet whole.
+    /// The start of the body, with this piece added if the start is not yet complete.
     fn start_with(self, data: &[u8]) -> Self {
         let before = match self {
             Self::Piece(piece) => piece,
@@ -219,7 +219,7 @@ impl Kept {
     }
 }
 
-/// Copies a piece, after which so many bytes are to come, to the end of the segments.
+/// Appends a piece to the segments; `rest` is the number of bytes that follow it.
 fn copy(mut data: &[u8], segments: &mut Vec<Vec<u8>>, rest: usize) {
     while !data.is_empty() {
         match segments.last_mut() {

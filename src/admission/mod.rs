@@ -1,7 +1,7 @@
-//! The hooks: reviews in, answers out.
+//! The hooks: they answer reviews.
 //!
 //! [`router`] serves them: one path for new pods, two for bindings. A hook's answer is always a whole
-//! `AdmissionReview` with status 200; what is no review is refused with a status and a sentence.
+//! `AdmissionReview` with status 200; a request that is not a review is refused with another status and a sentence.
 
 pub mod answer;
 pub mod binding;
@@ -47,35 +47,32 @@ pub const MUTATE_BINDING_PATH: &str = "/mutate-elbv2-k8s-aws-v1beta1-targetgroup
 /// Path of the hook that checks bindings.
 pub const VALIDATE_BINDING_PATH: &str = "/validate-elbv2-k8s-aws-v1beta1-targetgroupbinding";
 
-/// How much of a warning a line of the log holds, in bytes.
+/// Maximum length of a warning in a line of the log, in bytes. Chosen.
 const MAX_LOGGED: usize = 512;
 
-/// A hook for bindings: answers one request, whose objects it is given as they were written.
+/// A hook for bindings: it answers one request, whose objects it gets unparsed.
 pub type BindingHook = Arc<
     dyn for<'a> Fn(&'a Request<'a, &'a RawValue>) -> BoxFuture<'a, Answer> + Send + Sync + 'static,
 >;
 
-/// What the hooks work with.
+/// The parts and settings of the hooks.
 #[derive(Clone)]
 pub struct Hooks {
-    /// What is known of the cluster.
     pub cache: Arc<Cache>,
-    /// What is gated, and how gates are named.
+    /// The pods that get gates, and the names of gates.
     pub policy: GatePolicy,
-    /// Where each answer is counted.
     pub metrics: Arc<Metrics>,
-    /// The hooks for bindings; their paths answer 404 without.
+    /// The hooks for bindings; without them their paths answer 404.
     pub bindings: Option<BindingRoutes>,
-    /// What is taken at most.
     pub limits: Limits,
 }
 
-/// What stands behind the two paths for bindings (contract 3, 4).
+/// The hooks at the two paths for bindings (contract 3, 4).
 #[derive(Clone)]
 pub struct BindingRoutes {
-    /// Fills in what AWS knows.
+    /// Fills in defaults from AWS.
     pub mutate: BindingHook,
-    /// Checks what was written.
+    /// Validates a binding.
     pub validate: BindingHook,
 }
 
@@ -96,7 +93,7 @@ impl From<BindingReviewer> for BindingRoutes {
     }
 }
 
-/// The routes of the hooks.
+/// The router of the hooks.
 pub fn router(hooks: Hooks) -> Router {
     let room = Room::new(hooks.limits.bodies);
     let shared = Arc::new(Shared {
@@ -114,7 +111,7 @@ pub fn router(hooks: Hooks) -> Router {
         .with_state(shared)
 }
 
-/// The hooks, and the bounds of each kind: bindings that wait for AWS take no place from pods.
+/// The hooks, with bounds for each kind, so that reviews of bindings that wait for AWS do not displace those of pods.
 struct Shared {
     hooks: Hooks,
     said: LogThrottle,
@@ -164,7 +161,8 @@ async fn validate_binding(State(shared): State<Arc<Shared>>, request: HttpReques
     .await
 }
 
-/// Unlike a pod, a binding that cannot be looked at is not let through: nobody would check it later.
+/// Answers a review of a binding. Unlike a pod, a binding that cannot be reviewed is refused, because it would not be
+/// validated later.
 async fn binding(
     shared: &Shared,
     name: &'static str,
@@ -206,7 +204,7 @@ fn binding_request(body: &[u8]) -> Result<Request<'_, &RawValue>, Refusal> {
 }
 
 impl Shared {
-    /// Sends, counts and logs an answer, never with anything of the object.
+    /// Sends, counts and logs an answer. The log line does not quote the object.
     fn answer(
         &self,
         hook: &'static str,

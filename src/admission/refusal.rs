@@ -1,53 +1,43 @@
-//! HTTP requests that are no review: refused with a status and one sentence.
+//! Refusals of HTTP requests that are not reviews: a status and one sentence.
 
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use thiserror::Error;
 
-/// Why an HTTP request gets no `AdmissionReview` back.
+/// Why an HTTP request is not answered with an `AdmissionReview`.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Refusal {
-    /// The path is no hook's.
     #[error("there is no hook at this path")]
     Path,
-    /// Hooks are called by `POST`.
     #[error("a hook is called by POST")]
     Method,
-    /// The body does not say that it is JSON.
+    /// The content type is not JSON.
     #[error("a review is sent as Content-Type application/json")]
     ContentType,
     /// The body is longer than a review can be.
     #[error("the body is longer than {limit} bytes, which no review is")]
-    TooLarge {
-        /// The bound, in bytes.
-        limit: usize,
-    },
+    TooLarge { limit: usize },
     /// The body did not arrive within its deadline.
     #[error("the body did not arrive within {seconds} s")]
-    TooSlow {
-        /// The deadline, in seconds.
-        seconds: u64,
-    },
-    /// Memory for bodies was short, and of those under way this one was the slowest.
+    TooSlow { seconds: u64 },
+    /// Memory for bodies was exhausted, and this incomplete body was the slowest.
     #[error("there was no room for all bodies, and this one came the slowest; send it again")]
     SlowestBody,
     /// The connection failed before the body's end.
     #[error("the body ended before its end")]
     CutOff,
-    /// There is no uid to answer to, or the hook must not answer a request that it cannot read.
+    /// The request does not have a uid that an answer could repeat, or the hook must not answer a request that it
+    /// cannot parse.
     #[error("this is no AdmissionReview that can be answered: {problem}")]
-    NoReview {
-        /// What is wrong with it, without its content.
-        problem: String,
-    },
-    /// Too much is in progress, and no answer can be given without looking.
+    NoReview { problem: String },
+    /// Too many reviews are in progress, and this one cannot be answered unread.
     #[error("targetgate is overloaded, try again")]
     Overloaded,
-    /// The hook failed inside.
+    /// The hook panicked.
     #[error("targetgate failed inside on this review; its log says where")]
     Internal,
-    /// The hooks of this path are not served by this process.
+    /// This process does not serve the hooks of this path.
     #[error("this targetgate does not serve the hooks of bindings")]
     NotServed,
 }

@@ -1,4 +1,4 @@
-//! An `AdmissionReview` as the API server sends it, borrowed from the request's body.
+//! The `AdmissionReview` of the API server, borrowed from the request's body.
 //!
 //! Source: <https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#request>
 
@@ -12,77 +12,74 @@ use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 use targetgate_core::text::cut;
 
-/// The only version of the review that the hooks are registered for.
+/// The only version of the review for which the hooks are registered.
 pub const API_VERSION: &str = "admission.k8s.io/v1";
 /// The kind of the envelope.
 pub const KIND: &str = "AdmissionReview";
 
-/// The longest uid that is answered to, in bytes: answers and lines of the log carry it. It is chosen;
-/// kube-apiserver's are UUIDs of 36.
+/// Maximum length of a uid, in bytes, because answers and lines of the log repeat it. Chosen: kube-apiserver sends
+/// UUIDs of 36.
 const MAX_UID: usize = 128;
-/// The longest name of a namespace, in bytes: a DNS label.
+/// Maximum length of the name of a namespace, in bytes: that of a DNS label.
 const MAX_NAMESPACE: usize = 63;
-/// The longest text that a warning or a refusal says of a review that cannot be read, in bytes.
+/// Maximum length of the text about an unreadable review in a warning or refusal, in bytes. Chosen.
 const MAX_PROBLEM: usize = 200;
 
-/// The envelope; `O` is what is read of the object, `Old` of the object as it was.
+/// The envelope; `O` is the type of the object, `Old` that of the old object.
 #[derive(Debug, Deserialize)]
 #[serde(
     rename_all = "camelCase",
     bound = "O: Deserialize<'de>, Old: Deserialize<'de>"
 )]
 pub struct Review<'a, O, Old = O> {
-    /// [`API_VERSION`].
     #[serde(borrow)]
     pub api_version: Cow<'a, str>,
-    /// [`KIND`].
     #[serde(borrow)]
     pub kind: Cow<'a, str>,
-    /// What is asked.
     #[serde(default = "Option::default", deserialize_with = "object_or_null")]
     pub request: Option<Request<'a, O, Old>>,
 }
 
-/// What the API server asks about one operation.
+/// The request of a review, about one operation.
 #[derive(Debug, Deserialize)]
 #[serde(
     rename_all = "camelCase",
     bound = "O: Deserialize<'de>, Old: Deserialize<'de>"
 )]
 pub struct Request<'a, O, Old = O> {
-    /// Names the request; the answer carries it back.
+    /// Identifies the request; the answer repeats it.
     #[serde(borrow)]
     pub uid: Cow<'a, str>,
     /// `CREATE`, `UPDATE`, `DELETE` or `CONNECT`.
     #[serde(borrow)]
     pub operation: Cow<'a, str>,
-    /// The namespace of the request; the object's own may be empty.
+    /// The namespace of the request; that of the object may be empty.
     #[serde(borrow, default)]
     pub namespace: Cow<'a, str>,
-    /// The object's name; empty where the server will make one up.
+    /// The object's name; empty if the API server will generate it.
     #[serde(borrow, default)]
     pub name: Cow<'a, str>,
-    /// The resource that the hook was registered for.
+    /// The resource for which the hook was registered.
     #[serde(deserialize_with = "object")]
     pub resource: Resource<'a>,
-    /// `status` and the like; empty for the resource itself.
+    /// The subresource, such as `status`; empty for the resource itself.
     #[serde(borrow, default)]
     pub sub_resource: Cow<'a, str>,
-    /// The object as it would become; absent on `DELETE`.
+    /// The new object; absent on `DELETE`.
     #[serde(default = "Option::default")]
     pub object: Option<O>,
-    /// The object as it was; absent on `CREATE`.
+    /// The old object; absent on `CREATE`.
     #[serde(default = "Option::default")]
     pub old_object: Option<Old>,
 }
 
 impl<O, Old> Request<'_, O, Old> {
-    /// Whether there is a uid to answer to.
+    /// Whether the request has a uid, which the answer must repeat.
     pub fn has_uid(&self) -> bool {
         is_uid(&self.uid)
     }
 
-    /// The namespace for the log: nothing bounds what a body has there.
+    /// The namespace for the log, which is bounded, unlike the value in a body.
     pub fn logged_namespace(&self) -> &str {
         cut(&self.namespace, MAX_NAMESPACE)
     }
@@ -92,7 +89,7 @@ fn is_uid(text: &str) -> bool {
     (1..=MAX_UID).contains(&text.len())
 }
 
-/// What is said of a request without a uid to answer to.
+/// The text about a request without a uid.
 pub fn without_uid() -> String {
     format!("it has no request with a uid of 1 to {MAX_UID} bytes")
 }
@@ -103,17 +100,15 @@ pub struct Resource<'a> {
     /// The API group; empty for the core group.
     #[serde(borrow, default)]
     pub group: Cow<'a, str>,
-    /// The API version.
     #[serde(borrow)]
     pub version: Cow<'a, str>,
-    /// The plural name.
     #[serde(borrow)]
     pub resource: Cow<'a, str>,
 }
 
 /// Reads a review.
 ///
-/// What `O` and `Old` do not read is skipped, however deep it is.
+/// Fields that `O` and `Old` do not have are skipped, however deep they are.
 pub fn decode<'a, O, Old>(body: &'a [u8]) -> Result<Review<'a, O, Old>, serde_json::Error>
 where
     O: Deserialize<'a>,
@@ -122,9 +117,9 @@ where
     serde_json::from_slice::<Object<Review<'a, O, Old>>>(body).map(|Object(review)| review)
 }
 
-/// What is wrong with a text that could not be read, without any of its content.
+/// Describes a parse error without quoting the text.
 ///
-/// serde's own message quotes what it found, which may be a secret. What it expected is ours.
+/// serde's own message quotes the value that it found, which may be a secret. The expected type comes from our code.
 pub fn problem(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let said = match (error.classify(), text.rsplit_once(", expected ")) {
@@ -134,16 +129,16 @@ pub fn problem(error: &serde_json::Error) -> String {
     cut(&said, MAX_PROBLEM).to_owned()
 }
 
-/// Finds `request.uid` in a body that is broken further on, or cut off.
+/// Finds `request.uid` in a body that is truncated, or broken after it.
 pub fn uid(body: &[u8]) -> Option<String> {
     let mut found = None;
     let mut json = serde_json::Deserializer::from_slice(body);
-    // The uid is noted in passing: what is wrong behind it does not matter here.
+    // The parser stores the uid when it passes it: an error after it does not matter here.
     let _ = FindUid(&["request", "uid"], &mut found).deserialize(&mut json);
     found.filter(|uid| is_uid(uid))
 }
 
-/// A JSON object. serde's derived structs take a list of their fields as well.
+/// A JSON object: serde's derived structs would accept a list of their fields as well.
 #[derive(Debug)]
 pub(super) struct Object<T>(pub(super) T);
 
@@ -183,7 +178,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
     }
 }
 
-/// Notes the string at a path.
+/// Stores the string at a path.
 struct FindUid<'p, 'f>(&'p [&'p str], &'f mut Option<String>);
 
 impl<'de> DeserializeSeed<'de> for FindUid<'_, '_> {

@@ -1,9 +1,9 @@
-//! The memory for bodies, shared by all that are held; where it is short, the slowest is ended.
+//! The memory for bodies, shared by all that are held; when it is exhausted, the slowest body is refused.
 //!
-//! The slowest is the body that has kept the most bytes waiting for the longest: the bytes that it holds,
-//! times how long ago its last 64 KiB began to come. So a body that comes on quickly is the last to be
-//! ended, however large it is, and a client that holds back the end of a large body is the first. One is
-//! ended at a time, and only once its bytes are given back another.
+//! The slowest body is the one that has held the most memory for the longest: the bytes that it holds ×
+//! the time since its last 64 KiB began to arrive. So a body that arrives quickly is the last to be
+//! refused, however large it is, and a client that holds back the end of a large body is the first. One body is
+//! refused at a time, and another only after the first has freed its bytes.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -15,45 +15,45 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// So many bytes counted are progress: 64 KiB of a body, and their copy. It is chosen, as little enough
-/// for a body on its way to come within milliseconds, and too much for a trickle.
+/// Bytes that count as progress: 64 KiB of a body, and their copy. Chosen: a body in transit brings them
+/// within milliseconds, a trickle does not.
 const PROGRESS: usize = 2 * 64 * 1024;
 
-/// The memory for bodies.
+/// The shared memory for bodies.
 #[derive(Debug)]
 pub(super) struct Room {
     state: Mutex<State>,
-    /// Bytes were given back, or the one that was told to end has not: whoever waits looks again.
+    /// Notified when bytes were freed, or when the body that was told to end has completed instead: waiters try again.
     changed: Notify,
 }
 
 #[derive(Debug)]
 struct State {
     free: usize,
-    /// Bodies of more than one piece that have not come to their end.
+    /// Incomplete bodies of more than one piece.
     under_way: HashMap<u64, UnderWay>,
     entered: u64,
-    /// One of them has been told to end, and has not given back its bytes yet.
+    /// The body that was told to end and has not freed its bytes yet.
     ending: Option<u64>,
 }
 
 #[derive(Debug)]
 struct UnderWay {
     held: usize,
-    /// When its present [`PROGRESS`] began, and what has come of it.
+    /// When its current [`PROGRESS`] began, and the bytes of it so far.
     since: Instant,
     came: usize,
     end: Arc<Notify>,
 }
 
-/// What came of asking for bytes.
+/// The result of a request for bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Taken {
-    /// They may be kept.
+    /// The body may keep the bytes.
     Room,
-    /// There is no room, and no other body whose end would make some.
+    /// Memory is exhausted, and ending another body would not free any.
     Nothing,
-    /// There is no room, and this body is the slowest.
+    /// Memory is exhausted, and this body is the slowest.
     Ended,
 }
 
@@ -70,7 +70,7 @@ impl Room {
         })
     }
 
-    /// For a body that begins to come.
+    /// Registers a body that begins to arrive.
     pub(super) fn enter(self: &Arc<Self>) -> Held {
         Held {
             room: self.clone(),
@@ -80,7 +80,7 @@ impl Room {
     }
 }
 
-/// The bytes of one body; given back when dropped.
+/// The bytes of one body, freed on drop.
 #[derive(Debug)]
 pub(super) struct Held {
     room: Arc<Room>,
@@ -89,8 +89,8 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Takes so many bytes more, and makes room for them where there is none. `last`: no more will be asked
-    /// for.
+    /// Takes more bytes, and makes room for them if memory is exhausted. `last` says that the body is complete with
+    /// them.
     pub(super) async fn take(&mut self, bytes: usize, last: bool) -> Taken {
         let only = last && self.under_way.is_none();
         if only && self.room.state.lock().take(bytes) {
@@ -119,7 +119,7 @@ impl Held {
         }
     }
 
-    /// Returns once the body is to end, for want of room.
+    /// Returns once the body must end because memory is exhausted.
     pub(super) async fn ended(&self) {
         match &self.under_way {
             Some((_, end)) => end.notified().await,
@@ -127,7 +127,7 @@ impl Held {
         }
     }
 
-    /// The body has come to its end, and is not ended any more.
+    /// Notes that the body is complete, so that it is not refused any more.
     pub(super) fn whole(&mut self) {
         self.leave(0);
     }
@@ -170,8 +170,8 @@ impl State {
         left.is_some()
     }
 
-    /// Takes bytes for a body under way. Where there are none, tells the slowest to end; `None` where that
-    /// is to be awaited.
+    /// Takes bytes for an incomplete body. If memory is exhausted, tells the slowest body to end; `None` while that
+    /// body has not freed its bytes.
     fn take_for(&mut self, id: u64, bytes: usize) -> Option<Taken> {
         let now = Instant::now();
         if self.take(bytes) {
@@ -194,7 +194,7 @@ impl State {
         }
     }
 
-    /// The slowest body under way, the first of equals; `None` where no other than this one holds anything.
+    /// The slowest incomplete body, the first of equals; `None` if only this one holds bytes.
     fn slowest(&self, asking: u64, now: Instant) -> Option<(u64, Arc<Notify>)> {
         let holding = || self.under_way.iter().filter(|(_, body)| body.held > 0);
         if holding().all(|(id, _)| *id == asking) {
@@ -231,7 +231,7 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// Bodies under way that hold this.
+    /// Incomplete bodies that hold these bytes.
     async fn bodies<const N: usize>(room: &Arc<Room>, held: [usize; N]) -> [Held; N] {
         let mut bodies = held.map(|_| room.enter());
         for (body, bytes) in bodies.iter_mut().zip(held) {
@@ -244,7 +244,7 @@ mod tests {
         body.ended().now_or_never().is_some()
     }
 
-    /// The one that is ended gives back its bytes, as its request does.
+    /// Takes bytes while the body that is told to end frees its own, as its request does.
     async fn takes(asking: &mut Held, bytes: usize, ended: Held, others: &[&Held]) {
         let ending = async {
             ended.ended().await;
@@ -263,7 +263,7 @@ mod tests {
         let [large, mut asking] = bodies(&room, [60, 30]).await;
         advance(MS).await;
         takes(&mut asking, 50, large, &[&small]).await;
-        // For 2 ms now the small one, and for 1 ms only what is larger by more than that.
+        // The small one has waited for 2 ms now, the other for 1 ms only, but it is more than twice as large.
         let [late] = bodies(&room, [10]).await;
         takes(&mut { late }, 20, asking, &[&small]).await;
     }

@@ -19,12 +19,11 @@ pub use crate::args::tls::{Source, Tls, TlsSettings, TlsSettingsError};
 #[derive(Debug, Parser)]
 #[command(name = "targetgate", version, max_term_width = 100)]
 pub struct Cli {
-    /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// The subcommands.
+/// What the program does.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Answer admission reviews, and open readiness gates once ELB says that a target is healthy.
@@ -34,36 +33,36 @@ pub enum Command {
     Serve(Box<Settings>),
     /// Print the CustomResourceDefinition of TargetGroupBinding as YAML.
     Crd,
-    /// Make certificates.
+    /// Make certificates for development.
     #[command(subcommand)]
     Certs(CertsCommand),
 }
 
-/// What certificates to make.
+/// Kinds of certificates that the program makes.
 #[derive(Debug, Subcommand)]
 pub enum CertsCommand {
     /// Make a development CA and a serving certificate that it signed.
     Dev(DevCerts),
 }
 
-/// How a development certificate is made.
+/// Settings of a development certificate.
 #[derive(Debug, Args)]
 pub struct DevCerts {
-    /// Folder for ca.crt, tls.crt and tls.key; made where it does not exist.
+    /// Folder for ca.crt, tls.crt and tls.key, created if it does not exist.
     #[arg(long, value_name = "FOLDER", default_value = "certs")]
     pub out: PathBuf,
-    /// Namespace of the Service `targetgate`, whose names the certificate gets.
+    /// Namespace of the Service `targetgate`, whose DNS names the certificate is for.
     #[arg(long, value_name = "NAME", default_value = "targetgate-system", value_parser = namespace)]
     pub namespace: String,
-    /// A further DNS name or IP address; may be repeated.
+    /// Additional DNS name or IP address of the certificate; may be repeated.
     #[arg(long = "san", value_name = "NAME")]
     pub sans: Vec<String>,
-    /// Replace files that are already there.
+    /// Overwrite existing files.
     #[arg(long)]
     pub force: bool,
 }
 
-/// All that `targetgate serve` is told.
+/// Settings of `targetgate serve`.
 #[derive(Debug, Clone, Args)]
 pub struct Settings {
     /// Address of the HTTPS listener for admission reviews.
@@ -72,11 +71,10 @@ pub struct Settings {
     /// Address of the plain HTTP listener for /livez, /readyz and /metrics.
     #[arg(long, env = "TARGETGATE_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "[::]:8080", help_heading = LISTENERS)]
     pub admin_listen: SocketAddr,
-    /// How long reviews are still taken after SIGTERM: until then a Service may send them here.
+    /// How long to accept reviews after SIGTERM, because Services keep routing to this pod for a while.
     #[arg(long, env = "TARGETGATE_SHUTDOWN_DELAY", value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration, help_heading = LISTENERS)]
     pub shutdown_delay: Duration,
 
-    /// Where the serving certificate comes from.
     #[command(flatten)]
     pub tls: TlsSettings,
 
@@ -87,63 +85,63 @@ pub struct Settings {
     #[arg(long, env = "TARGETGATE_WATCH_NAMESPACES", value_name = "NAMES", value_delimiter = ',', value_parser = namespace, help_heading = KUBERNETES)]
     pub watch_namespaces: Vec<String>,
 
-    /// Namespace that this runs in [default: the service account's, else the kubeconfig's].
+    /// Namespace of this pod [default: the service account's, else the kubeconfig's].
     #[arg(long, env = "POD_NAMESPACE", value_name = "NAME", value_parser = namespace, help_heading = KUBERNETES)]
     pub namespace: Option<String>,
-    /// Pod that this runs in, as Events and the Lease name it [default: the host's name].
+    /// Name of this pod, for Events and the Lease [default: the host's name].
     #[arg(long, env = "POD_NAME", value_name = "NAME", help_heading = KUBERNETES)]
     pub pod_name: Option<String>,
 
-    /// Whether replicas agree by a Lease on the one that writes; `off` is for a single process.
+    /// Whether replicas elect a leader by a Lease, which alone writes conditions; `off` is for a single process.
     #[arg(long, env = "TARGETGATE_LEASE", value_name = "SWITCH", value_enum, default_value_t, help_heading = REPLICAS)]
     pub lease: Switch,
-    /// How long a leader that is not heard of keeps the Lease.
+    /// How long after its last renewal of the Lease a leader keeps it, before another replica takes over.
     #[arg(long, env = "TARGETGATE_LEASE_DURATION", value_name = "DURATION", default_value = "15s", value_parser = humantime::parse_duration, help_heading = REPLICAS)]
     pub lease_duration: Duration,
-    /// How long a leader that cannot renew the Lease goes on writing.
+    /// How long after its last renewal of the Lease a leader may begin writes.
     #[arg(long, env = "TARGETGATE_LEASE_RENEW_DEADLINE", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration, help_heading = REPLICAS)]
     pub lease_renew_deadline: Duration,
-    /// How often the Lease is renewed.
+    /// How long to wait between renewals of the Lease.
     #[arg(long, env = "TARGETGATE_LEASE_RETRY_PERIOD", value_name = "DURATION", default_value = "2s", value_parser = humantime::parse_duration, help_heading = REPLICAS)]
     pub lease_retry_period: Duration,
 
-    /// Prefix of the gates that pods are given: the condition type is PREFIX/BINDING.
+    /// Prefix of the gates of new pods: the condition type is PREFIX/BINDING.
     #[arg(long, env = "TARGETGATE_CONDITION_PREFIX", value_name = "PREFIX", default_value = DEFAULT_CONDITION_PREFIX, help_heading = GATES)]
     pub condition_prefix: ConditionPrefix,
-    /// Prefixes, separated by commas, of gates that pods were given before and that are still served.
+    /// Prefixes of gates of existing pods that are still opened, separated by commas.
     #[arg(long, env = "TARGETGATE_FORMER_CONDITION_PREFIXES", value_name = "PREFIXES", value_delimiter = ',', default_values = [DEFAULT_CONDITION_PREFIX, OWN_CONDITION_PREFIX], help_heading = GATES)]
     pub former_condition_prefixes: Vec<ConditionPrefix>,
-    /// API groups, separated by commas, whose TargetGroupBindings give gates: elbv2.k8s.aws, eks.amazonaws.com.
+    /// API groups whose TargetGroupBindings gate pods, separated by commas: elbv2.k8s.aws, eks.amazonaws.com.
     #[arg(long, env = "TARGETGATE_GATE_APIS", value_name = "GROUPS", value_delimiter = ',', default_value = "elbv2.k8s.aws", help_heading = GATES)]
     pub gate_apis: Vec<BindingApi>,
-    /// How long a gate waits whose binding was never seen.
+    /// How long to keep a gate closed when its binding has never existed, before it is opened as orphaned.
     #[arg(long, env = "TARGETGATE_ORPHAN_AFTER", value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration, help_heading = GATES)]
     pub orphan_after: Duration,
 
-    /// YAML file that says which target groups the bindings of a namespace may name; read again when it
-    /// changes [default: any].
+    /// YAML file with the target groups that the bindings of each namespace may name, reloaded when it
+    /// changes [default: any group].
     #[arg(long, env = "TARGETGATE_ALLOW_ARNS", value_name = "FILE", help_heading = AWS)]
     pub allow_arns: Option<PathBuf>,
-    /// VPC of the cluster, against which a binding's vpcID is checked.
+    /// VPC of the cluster: an update may add it as vpcID to a binding without one [default: from instance metadata].
     #[arg(long, env = "TARGETGATE_VPC_ID", value_name = "ID", help_heading = AWS)]
     pub vpc_id: Option<VpcId>,
-    /// ELB API calls a second in each account and Region to begin with: the rate climbs while calls wait and
-    /// AWS does not throttle.
+    /// Initial rate of ELB API calls per second in each account and Region; it rises while calls wait and
+    /// falls when AWS throttles.
     #[arg(long, env = "TARGETGATE_ELB_RATE", value_name = "CALLS", default_value = "10", value_parser = rate, help_heading = AWS)]
     pub elb_rate: f64,
-    /// ELB API calls a second to which the rate of an account and Region may climb, and which the whole
-    /// process makes at most; at least --elb-rate.
+    /// Maximum rate of ELB API calls per second, for each account and Region and for the whole process; at
+    /// least --elb-rate.
     #[arg(long, env = "TARGETGATE_ELB_RATE_MAX", value_name = "CALLS", default_value = "40", value_parser = rate, help_heading = AWS)]
     pub elb_rate_max: f64,
-    /// ELB API calls that may be made at once after a quiet time, in an account and Region and by the whole
+    /// ELB API calls allowed at once after an idle time, for each account and Region and for the whole
     /// process.
     #[arg(long, env = "TARGETGATE_ELB_BURST", value_name = "CALLS", default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=10_000), help_heading = AWS)]
     pub elb_burst: u32,
 
-    /// Form of the log, which goes to standard error.
+    /// Format of the log, which is written to standard error.
     #[arg(long, env = "TARGETGATE_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t, help_heading = LOG)]
     pub log_format: LogFormat,
-    /// What is logged: a level, or levels by module, such as info,targetgate=debug.
+    /// Level of the log, or levels by module, such as info,targetgate=debug.
     #[arg(long, env = "TARGETGATE_LOG_LEVEL", value_name = "LEVELS", default_value = "info", value_parser = levels, help_heading = LOG)]
     pub log_level: Targets,
 }
@@ -156,28 +154,26 @@ const GATES: &str = "Gates";
 const AWS: &str = "AWS";
 const LOG: &str = "Log";
 
-/// On or off.
+/// Whether a feature is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Switch {
-    /// It is done.
     #[default]
     On,
-    /// It is not done.
     Off,
 }
 
-/// The form of the log.
+/// Format of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum LogFormat {
-    /// Lines for people.
+    /// Lines for humans.
     #[default]
     Text,
-    /// A JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 impl Settings {
-    /// The prefixes of all gates that are served: the one that pods are given now, then the former.
+    /// The prefixes of all gates that are opened: first that of new pods, then the former ones.
     pub fn served_prefixes(&self) -> Vec<ConditionPrefix> {
         let mut prefixes = vec![self.condition_prefix.clone()];
         for former in &self.former_condition_prefixes {
@@ -188,10 +184,10 @@ impl Settings {
         prefixes
     }
 
-    /// How the Lease is kept; `None` where there is none.
+    /// The durations of the Lease; `None` with `--lease off`.
     ///
     /// # Errors
-    /// Why the durations do not go together.
+    /// The durations contradict each other.
     pub fn lease_timing(&self) -> Result<Option<Timing>, TimingError> {
         let timing = || {
             Timing::new(
@@ -204,7 +200,7 @@ impl Settings {
     }
 }
 
-/// A namespace's name: a DNS label.
+/// Parses the name of a namespace, which is a DNS label.
 fn namespace(text: &str) -> Result<String, String> {
     let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let valid = text.len() <= 63
@@ -217,7 +213,7 @@ fn namespace(text: &str) -> Result<String, String> {
     }
 }
 
-/// Calls a second.
+/// Parses a rate in calls per second.
 fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(rate) if rate > 0.0 && rate <= 1000.0 => Ok(rate),
@@ -225,7 +221,8 @@ fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Levels by module. A lone word is a level: a misspelt one would be taken for a module's name.
+/// Parses levels by module. A word without `=` must be a level: `Targets` would take a misspelt one for
+/// the name of a module.
 fn levels(text: &str) -> Result<Targets, String> {
     let lone = text.split(',').map(str::trim).filter(|w| !w.contains('='));
     for word in lone {
@@ -295,7 +292,7 @@ mod tests {
         for argument in serve.get_arguments().filter(|a| a.get_id() != "help") {
             let flag = argument.get_long().unwrap();
             let variable = match flag {
-                // What everyone calls what the downward API fills in.
+                // Manifests commonly fill these two in from the downward API, under these names.
                 "namespace" => "POD_NAMESPACE".to_owned(),
                 "pod-name" => "POD_NAME".to_owned(),
                 _ => format!("TARGETGATE_{}", flag.to_uppercase().replace('-', "_")),

@@ -1,4 +1,4 @@
-//! Where the serving certificate comes from.
+//! The flags of the serving certificate and of client certificates.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -12,104 +12,96 @@ use thiserror::Error;
 
 use crate::args::CERTIFICATE;
 
-/// The settings about certificates.
+/// Settings of the serving certificate and of client certificates.
 #[derive(Debug, Clone, Args)]
 pub struct TlsSettings {
-    /// Where the certificate comes from: `self` is a Secret that only this writes, `files` are --tls-cert and --tls-key [default: files where those are given, else self].
+    /// Source of the serving certificate: `self` is a Secret that targetgate writes, `files` are --tls-cert and --tls-key [default: files if those are given, else self].
     #[arg(long, env = "TARGETGATE_TLS", value_name = "SOURCE", value_enum, help_heading = CERTIFICATE)]
     pub tls: Option<Source>,
-    /// PEM file with the serving certificate, then its issuers; read again when it changes.
+    /// PEM file with the serving certificate, then its issuers; reloaded when it changes.
     #[arg(long, env = "TARGETGATE_TLS_CERT", value_name = "FILE", requires = "tls_key", help_heading = CERTIFICATE)]
     pub tls_cert: Option<PathBuf>,
-    /// PEM file with the certificate's private key; read again when it changes.
+    /// PEM file with the certificate's private key; reloaded when it changes.
     #[arg(long, env = "TARGETGATE_TLS_KEY", value_name = "FILE", requires = "tls_cert", help_heading = CERTIFICATE)]
     pub tls_key: Option<PathBuf>,
-    /// Secret for the CA and the certificate, in our own namespace.
+    /// Secret for the CA and the certificate, in the namespace of this pod.
     #[arg(long, env = "TARGETGATE_TLS_SECRET", value_name = "NAME", default_value = "targetgate-tls", help_heading = CERTIFICATE)]
     pub tls_secret: String,
-    /// Deployment that owns the Secret: the one ends with the other.
+    /// Deployment set as owner of the Secret, so that uninstalling deletes both.
     #[arg(long, env = "TARGETGATE_TLS_OWNER", value_name = "NAME", default_value = "targetgate", help_heading = CERTIFICATE)]
     pub tls_owner: String,
-    /// Service in front of this, whose names the certificate gets.
+    /// Service of the webhooks, whose DNS names the certificate is for.
     #[arg(long, env = "TARGETGATE_TLS_SERVICE", value_name = "NAME", default_value = "targetgate", help_heading = CERTIFICATE)]
     pub tls_service: String,
-    /// Further DNS names and IP addresses of the certificate, separated by commas.
+    /// Additional DNS names and IP addresses of the certificate, separated by commas.
     #[arg(long, env = "TARGETGATE_TLS_NAMES", value_name = "NAMES", value_delimiter = ',', value_parser = subject, help_heading = CERTIFICATE)]
     pub tls_names: Vec<String>,
-    /// MutatingWebhookConfigurations, separated by commas, whose caBundle is kept.
+    /// MutatingWebhookConfigurations whose caBundle is written, separated by commas.
     #[arg(long, env = "TARGETGATE_TLS_MUTATING", value_name = "NAMES", value_delimiter = ',', default_value = "targetgate", help_heading = CERTIFICATE)]
     pub tls_mutating: Vec<String>,
-    /// ValidatingWebhookConfigurations, separated by commas, whose caBundle is kept.
+    /// ValidatingWebhookConfigurations whose caBundle is written, separated by commas.
     #[arg(long, env = "TARGETGATE_TLS_VALIDATING", value_name = "NAMES", value_delimiter = ',', default_value = "targetgate", help_heading = CERTIFICATE)]
     pub tls_validating: Vec<String>,
-    /// How long a certificate is valid.
+    /// Validity of a serving certificate.
     #[arg(long, env = "TARGETGATE_TLS_LIFETIME", value_name = "DURATION", default_value = "30d", value_parser = humantime::parse_duration, help_heading = CERTIFICATE)]
     pub tls_lifetime: Duration,
-    /// How long a CA is valid.
+    /// Validity of a CA.
     #[arg(long, env = "TARGETGATE_TLS_CA_LIFETIME", value_name = "DURATION", default_value = "365d", value_parser = humantime::parse_duration, help_heading = CERTIFICATE)]
     pub tls_ca_lifetime: Duration,
-    /// Share of their life after which both are renewed.
+    /// Fraction of the validity after which a certificate or CA is renewed.
     #[arg(long, env = "TARGETGATE_TLS_RENEW_AFTER", value_name = "FRACTION", default_value = "2/3", help_heading = CERTIFICATE)]
     pub tls_renew_after: Share,
-    /// How far clocks may be apart: by this much certificates are dated back.
+    /// Tolerated difference between clocks: certificates are backdated by it.
     #[arg(long, env = "TARGETGATE_TLS_CLOCK_SKEW", value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration, help_heading = CERTIFICATE)]
     pub tls_clock_skew: Duration,
-    /// How long API servers are given to see a new CA before it serves.
+    /// How long API servers have to see a new CA, before its certificate is served.
     #[arg(long, env = "TARGETGATE_TLS_CA_WAIT", value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration, help_heading = CERTIFICATE)]
     pub tls_ca_wait: Duration,
-    /// PEM file with the CAs of clients: only whoever shows a certificate of theirs may ask for reviews; read again when it changes [default: anybody may].
+    /// PEM file with the CAs of clients: the HTTPS port accepts only clients with a certificate of these; reloaded when it changes [default: any client].
     #[arg(long, env = "TARGETGATE_CLIENT_CA", value_name = "FILE", help_heading = CERTIFICATE)]
     pub client_ca: Option<PathBuf>,
-    /// Names, separated by commas, of the clients that may: DNS names of the certificate, or else its common name [default: all of the CAs].
+    /// Names of the accepted clients, separated by commas: a DNS name of the certificate, or its common name if it has no DNS name [default: any name].
     #[arg(long, env = "TARGETGATE_CLIENT_NAMES", value_name = "NAMES", value_delimiter = ',', requires = "client_ca", help_heading = CERTIFICATE)]
     pub client_names: Vec<ClientName>,
 }
 
-/// Where the serving certificate comes from.
+/// Source of the serving certificate, as the flag names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Source {
-    /// A Secret that only we write.
+    /// A Secret that targetgate writes.
     #[value(name = "self")]
     Own,
-    /// Two files.
+    /// The files of --tls-cert and --tls-key.
     Files,
 }
 
-/// Why the settings do not go together.
+/// Why the settings contradict each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum TlsSettingsError {
-    /// There are no files.
     #[error("--tls files needs --tls-cert and --tls-key")]
     NoFiles,
-    /// There are files for nothing.
     #[error("--tls self needs no --tls-cert and no --tls-key: leave them out, or give --tls files")]
     Files,
-    /// The lifetimes cannot work.
     #[error(
         "--tls-lifetime, --tls-ca-lifetime, --tls-renew-after and --tls-ca-wait do not go together"
     )]
     Lifetimes(#[source] LifetimesError),
 }
 
-/// The certificate's source, with what it needs.
+/// Source of the serving certificate, with what it needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tls {
-    /// A Secret that only we write.
+    /// A Secret that targetgate writes.
     Own(Lifetimes),
-    /// Two files.
-    Files {
-        /// The chain.
-        certificate: PathBuf,
-        /// The key.
-        key: PathBuf,
-    },
+    /// The files of `--tls-cert` and `--tls-key`.
+    Files { certificate: PathBuf, key: PathBuf },
 }
 
 impl TlsSettings {
-    /// Where the certificate comes from.
+    /// The source that these settings ask for.
     ///
     /// # Errors
-    /// When the settings contradict each other.
+    /// The settings contradict each other.
     pub fn source(&self) -> Result<Tls, TlsSettingsError> {
         match (self.tls, &self.tls_cert, &self.tls_key) {
             (None | Some(Source::Files), Some(certificate), Some(key)) => Ok(Tls::Files {
@@ -135,7 +127,7 @@ impl TlsSettings {
     }
 }
 
-/// What a certificate can be for.
+/// Parses a DNS name or IP address that a certificate can be for.
 fn subject(text: &str) -> Result<String, String> {
     let valid = text.parse::<IpAddr>().is_ok() || DnsName::try_from(text).is_ok();
     match valid {

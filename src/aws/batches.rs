@@ -1,7 +1,7 @@
-//! Who waits for which description, and which of them the next call asks about.
+//! The callers that wait for descriptions, and the batches of queries for the next calls.
 //!
-//! Plain data with the time passed in. A *lane* holds what one call may ask about together: one
-//! account and Region, one role, ARNs or names. Each waits for its own token of the budget.
+//! This is plain data with the time passed in. A *lane* holds queries that one call may combine: one
+//! account and Region, one role, ARNs or names. Each lane waits for its own token of the budget.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -16,72 +16,73 @@ use tokio::time::Instant;
 
 use crate::aws::error::{ElbError, ElbErrorKind};
 
-/// Ids that `DescribeTargetGroups` is asked about in one call.
+/// Maximum number of ids in one `DescribeTargetGroups`: the limit of AWS.
 pub(super) const MAX_BATCH: usize = 20;
-/// Callers that may wait at a time.
+/// Maximum number of callers that wait at a time. Chosen.
 pub(super) const MAX_WAITING: usize = 4096;
-/// How long the first caller waits for company.
+/// How long the first caller waits for others to join its batch. Chosen.
 const GATHER: Duration = Duration::from_millis(5);
-/// Calls of one lane that are out at a time: what comes meanwhile gathers into fuller batches.
+/// Maximum number of concurrent calls of one lane. Chosen: queries that arrive meanwhile gather into fuller batches.
 const MAX_OUT: usize = 4;
-/// Attempts for an id that meet no answer or an inner error of AWS.
+/// Maximum number of attempts for an id that end without an answer or with an internal error of AWS. Chosen.
 const MAX_FAILURES: u32 = 3;
-/// Between attempts that fail: chosen, so that several fit into the time that an admission has.
+/// Backoff between failed attempts: chosen, so that several fit into the timeout of an admission.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
 
-/// What a caller gets.
+/// The answer to a caller.
 pub(super) type Answer = Result<Arc<TargetGroup>, DescribeError>;
 
-/// What one call may ask about together.
+/// The key of a lane.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct LaneKey {
-    /// What the calls are paid from.
+    /// The quota that its calls spend.
     pub(super) quota: Quota,
     role: Option<AssumedRole>,
     names: bool,
 }
 
-/// One call to make: [`Queue::settle`] wants it back.
+/// One call to make; pass it to [`Queue::settle`] with the result.
 #[derive(Debug)]
 pub(super) struct Batch {
     lane: LaneKey,
     queries: Vec<GroupQuery>,
-    /// Half of a batch that failed: never joined with others, or its bad id would fail them too.
+    /// Whether it is half of a failed batch, which must not be joined with other queries: its bad id would fail
+    /// them, too.
     split: bool,
 }
 
 impl Batch {
-    /// The Region to ask; `None` for the SDK's default.
+    /// The Region of the call; `None` is the SDK's default.
     pub(super) fn region(&self) -> Option<&str> {
         let region = self.lane.quota.region();
         (!region.is_empty()).then_some(region)
     }
 
-    /// The role to ask as.
+    /// The role to assume for the call.
     pub(super) fn role(&self) -> Option<&AssumedRole> {
         self.lane.role.as_ref()
     }
 
-    /// What to ask about: all ARNs or all names, as the lane has it.
+    /// The ids of the call: all ARNs or all names, according to the lane.
     pub(super) fn selectors(&self) -> Vec<GroupSelector> {
         let queries = self.queries.iter();
         queries.map(|query| query.selector.clone()).collect()
     }
 }
 
-/// What waits to be asked about together.
+/// The queries that wait in one lane.
 #[derive(Debug)]
 struct Lane {
     fresh: VecDeque<GroupQuery>,
     halves: VecDeque<Vec<GroupQuery>>,
-    /// When the first of `fresh` came.
+    /// When the first of `fresh` arrived.
     since: Instant,
-    /// Pause after a failure.
+    /// End of the backoff after a failure.
     not_before: Instant,
     /// Failures in a row.
     failures: u32,
     out: usize,
-    /// It waits for a token.
+    /// Whether the lane waits for a token.
     claimed: bool,
 }
 
@@ -93,10 +94,10 @@ struct Callers {
     last: Option<ElbError>,
 }
 
-/// All that waits.
+/// The lanes and their callers.
 #[derive(Debug)]
 pub(super) struct Queue {
-    /// The SDK's own Region, in which names are looked up; empty where there is none.
+    /// The SDK's own Region, in which names are looked up; empty if it has none.
     home: String,
     lanes: BTreeMap<LaneKey, Lane>,
     callers: HashMap<GroupQuery, Callers>,
@@ -104,7 +105,7 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Nobody waits yet.
+    /// An empty queue.
     pub(super) fn new(home: Option<&str>) -> Self {
         Self {
             home: home.unwrap_or_default().to_owned(),
@@ -114,7 +115,7 @@ impl Queue {
         }
     }
 
-    /// Puts a caller in; one who asks what is asked already joins that. `None` when too many wait.
+    /// Adds a caller, which joins an equal query if one waits. `None` if too many callers wait.
     pub(super) fn push(
         &mut self,
         query: &GroupQuery,
@@ -150,13 +151,13 @@ impl Queue {
         Some(receiver)
     }
 
-    /// When there is another call to make; `None` while there is none.
+    /// When the next call may be made; `None` while no query waits for one.
     pub(super) fn ready_at(&self) -> Option<Instant> {
         let unclaimed = self.lanes.values().filter(|lane| !lane.claimed);
         unclaimed.filter_map(Lane::ready_at).min()
     }
 
-    /// The lanes that have a call to make and wait for no token yet: from now on they do.
+    /// Marks the lanes that have a call to make as waiting for a token, and returns those that were not marked before.
     pub(super) fn claim(&mut self, now: Instant) -> Vec<LaneKey> {
         let lanes = self.lanes.iter_mut();
         let ready = lanes.filter(|(_, lane)| !lane.claimed && lane.is_ready(now));
@@ -167,8 +168,8 @@ impl Queue {
         claimed.collect()
     }
 
-    /// The next call to make in a lane that has got its token; `None` where there is none any more. What
-    /// nobody waits for any more is dropped.
+    /// The next batch of a lane that has received its token; `None` if no caller waits any more. Queries without a
+    /// caller are dropped.
     pub(super) fn next(&mut self, key: &LaneKey, now: Instant) -> Option<Batch> {
         self.lanes.get_mut(key)?.claimed = false;
         loop {
@@ -199,10 +200,10 @@ impl Queue {
         }
     }
 
-    /// Takes in how a call ended: answers callers, splits, or tries again later. `jitter`, from 0 to
-    /// 1, spreads the pause before that.
+    /// Processes the result of a call: answers callers, splits the batch, or schedules a retry. `jitter`, from 0 to
+    /// 1, spreads the backoff.
     ///
-    /// Returns the answers to keep.
+    /// Returns the answers to cache.
     pub(super) fn settle(
         &mut self,
         batch: Batch,
@@ -225,7 +226,7 @@ impl Queue {
         found
     }
 
-    /// Why a caller whose deadline has come got no answer.
+    /// The error for a caller whose deadline has passed.
     pub(super) fn why_late(&self, query: &GroupQuery) -> DescribeError {
         let last = self
             .callers
@@ -284,7 +285,7 @@ impl Queue {
         lane.halves.extend([first, second]);
     }
 
-    /// Puts the ids back that failed fewer than `limit` times, and gives the others up.
+    /// Requeues the ids that failed fewer than `limit` times, and answers the callers of the others with the error.
     fn retry(&mut self, batch: Batch, now: Instant, jitter: f64, error: &ElbError, limit: u32) {
         let mut again = Vec::new();
         for query in batch.queries {
@@ -307,7 +308,7 @@ impl Queue {
         let Some(lane) = self.lanes.get_mut(&batch.lane) else {
             return;
         };
-        // Calls that were out together fail together: that is one failure, with one pause.
+        // Concurrent calls fail together: they count as one failure, with one backoff.
         if now >= lane.not_before {
             let pause = BACKOFF.after(lane.failures + 1);
             lane.not_before = now + pause.mul_f64(0.5 + jitter / 2.0);
@@ -328,7 +329,7 @@ impl Queue {
         };
         self.waiting -= callers.answers.len();
         for caller in callers.answers {
-            // A caller whose deadline has come is no longer there.
+            // A caller whose deadline has passed has dropped its receiver.
             let _ = caller.send(answer.clone());
         }
     }
@@ -366,7 +367,7 @@ impl Lane {
     }
 }
 
-/// Whether anyone still waits for a query; if not, it is forgotten.
+/// Whether a caller still waits for a query; if not, the query is dropped.
 fn wanted(
     callers: &mut HashMap<GroupQuery, Callers>,
     waiting: &mut usize,

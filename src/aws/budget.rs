@@ -1,9 +1,9 @@
-//! How often this process may call the ELBv2 API.
+//! The budget of ELBv2 API calls of this process.
 //!
 //! AWS throttles by a token bucket per account and Region that all callers share, so the process
 //! keeps one of its own for each, and one for all of its calls: [`Buckets`]. It spends one token of both
-//! for each attempt on the wire. Admissions have someone waiting with a timeout, so they go before the
-//! health loop and have a share of each bucket that the loop does not touch.
+//! for each attempt on the wire. The API server waits for an admission with a timeout, so admissions have priority
+//! over the health loop, and a share of each bucket that the loop does not touch.
 //! Source: <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/throttling.html>
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use crate::clock;
 use crate::metrics::Metrics;
 
-/// The one budget of the process; cheap to clone.
+/// The budget of the process; cheap to clone.
 #[derive(Clone)]
 pub struct Budget {
     inner: Arc<Inner>,
@@ -31,15 +31,15 @@ struct Inner {
 
 struct State {
     buckets: Buckets,
-    /// The lines in which someone stands.
+    /// The queues in which an admission waits.
     lines: BTreeMap<Quota, Line>,
 }
 
-/// Admissions that wait for a call in one account and Region.
+/// The queue of admissions that wait for a call in one account and Region.
 #[derive(Default)]
 struct Line {
     waiting: u32,
-    /// Held by the first in the line: a fair lock serves the others in the order they came.
+    /// Held by the first in the queue: a fair lock serves the others in the order of their arrival.
     first: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -56,8 +56,8 @@ impl State {
 }
 
 impl Budget {
-    /// A budget in which each account and Region starts at `rate` calls a second and finds its place between
-    /// 2 and `highest`, with bursts of `burst`. All of them together stay below `highest`, too.
+    /// A budget in which each account and Region starts at `rate` calls per second and adapts between
+    /// 2 and `highest`, with bursts of `burst`. `highest` caps all of them together, too.
     pub fn new(rate: f64, highest: f64, burst: u32, metrics: Arc<Metrics>) -> Self {
         let limits = Limits {
             rate,
@@ -75,10 +75,10 @@ impl Budget {
         }
     }
 
-    /// Waits for a call to be allowed and counts it. First come, first served in each account and Region,
-    /// and before the loop.
+    /// Waits until a call is allowed, and spends a token for it. Callers are served in the order of their arrival in
+    /// each account and Region, and before the loop.
     ///
-    /// `asker` labels the metric of the wait. Dropping the future leaves the line.
+    /// `asker` labels the metric of the wait. Dropping the future leaves the queue.
     pub async fn take(&self, quota: &Quota, asker: &'static str) {
         let started = clock::monotonic();
         let (_waiting, first) = Waiting::enter(&self.inner.state, quota);
@@ -94,10 +94,10 @@ impl Budget {
             .budget_wait(asker, clock::monotonic() - started);
     }
 
-    /// Counts a call of the health loop, if one is allowed beyond what admissions need.
+    /// Spends a token for a call of the health loop, if the bucket holds more than the share of admissions.
     ///
     /// # Errors
-    /// When to ask again.
+    /// A call is not allowed yet; the error is the time at which to ask again.
     pub fn try_take_for_loop(&self, quota: &Quota, wish: PollRequest) -> Result<(), Instant> {
         let now = clock::monotonic();
         let taken = self.with(quota, |state| {
@@ -108,14 +108,14 @@ impl Budget {
         taken.map_err(|wait| now + wait)
     }
 
-    /// Notes that AWS throttled a call that was `sent` then; [`crate::aws::client::ElbClient`] does so
-    /// itself.
+    /// Notes that AWS throttled a call that was `sent` then; [`crate::aws::client::ElbClient`] reports its own
+    /// throttles.
     pub fn throttled(&self, quota: &Quota, sent: Instant) {
         let now = clock::monotonic();
         self.with(quota, |state| state.buckets.throttled(quota, sent, now));
     }
 
-    /// The accounts and Regions that AWS throttled a moment ago.
+    /// The accounts and Regions whose rate is held after a throttle.
     pub fn all_throttled(&self) -> BTreeSet<Quota> {
         self.inner
             .state
@@ -124,7 +124,7 @@ impl Budget {
             .all_throttled(clock::monotonic())
     }
 
-    /// Changes the state, and shows the rate that is in force then.
+    /// Changes the state, and exports the resulting rate as a metric.
     fn with<T>(&self, quota: &Quota, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.inner.state.lock();
         let changed = change(&mut state);
@@ -137,7 +137,7 @@ impl Budget {
     }
 }
 
-/// One admission in a line, until dropped.
+/// One admission in a queue, until dropped.
 struct Waiting<'a> {
     state: &'a Mutex<State>,
     quota: &'a Quota,

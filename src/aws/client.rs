@@ -1,4 +1,4 @@
-//! One call of the ELBv2 API on the wire, through the SDK.
+//! Calls of the ELBv2 API through the SDK, one attempt each.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -27,20 +27,20 @@ use crate::aws::error::{ElbError, ElbErrorKind};
 use crate::aws::reject_truncated::RejectTruncated;
 use crate::metrics::Metrics;
 
-/// SDK clients that are kept: one per Region, role and external id.
+/// Maximum number of cached SDK clients: one per Region, role and external id. Chosen.
 const MAX_CLIENTS: usize = 128;
-/// What CloudTrail of the other account shows as the session of an assumed role.
+/// Session name of an assumed role, which CloudTrail of the other account shows.
 const SESSION_NAME: &str = "targetgate";
 
-/// How long a call may take.
+/// Timeouts of the calls. The defaults are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
-    /// Until the connection stands.
+    /// Until the connection is established.
     pub connect: Duration,
-    /// A whole `DescribeTargetHealth`, credentials and connection included. A group of thousands of
-    /// targets answers slowly.
+    /// Of a whole `DescribeTargetHealth`, credentials and connection included: ELB answers slowly about a group of
+    /// thousands of targets.
     pub target_health: Duration,
-    /// A whole `DescribeTargetGroups`: short, so that an admission can try again within its own time.
+    /// Of a whole `DescribeTargetGroups`: short, so that an admission can retry within its own timeout.
     pub target_groups: Duration,
 }
 
@@ -54,10 +54,10 @@ impl Default for Timeouts {
     }
 }
 
-/// Calls the ELBv2 API; cheap to clone.
+/// Client of the ELBv2 API; cheap to clone.
 ///
-/// Each method is one attempt on the wire: it is counted, it ends in its time, and nothing in it
-/// tries again. Who calls it takes from the [`Budget`] first.
+/// Each method makes one attempt on the wire, counts it and bounds its time; it does not retry. The caller takes a
+/// token from the [`Budget`] first.
 #[derive(Clone)]
 pub struct ElbClient {
     inner: Arc<Inner>,
@@ -71,7 +71,7 @@ struct Inner {
     clients: Mutex<HashMap<Access, sdk::Client>>,
 }
 
-/// Where and as whom to call.
+/// Region and role of a call.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Access {
     region: Arc<str>,
@@ -81,14 +81,14 @@ struct Access {
 impl ElbClient {
     /// A client that takes credentials, endpoint, HTTP client and default Region from `config`.
     ///
-    /// `budget` is told when AWS throttles.
+    /// The client reports throttles to `budget`.
     pub fn new(
         config: SdkConfig,
         timeouts: Timeouts,
         budget: Budget,
         metrics: Arc<Metrics>,
     ) -> Self {
-        // Assuming a role panics without a time source. A loaded configuration has one.
+        // The SDK panics when it assumes a role without a time source. A loaded configuration has one.
         let config = match config.time_source() {
             Some(_) => config,
             None => config
@@ -107,17 +107,17 @@ impl ElbClient {
         }
     }
 
-    /// The Region that is asked where no ARN names one: the SDK's own.
+    /// The Region of calls without an ARN: the SDK's own.
     pub fn default_region(&self) -> Option<&str> {
         self.inner.config.region().map(Region::as_ref)
     }
 
-    /// The health of `targets`, or of the whole group where `targets` is empty.
+    /// The health of `targets`, or of the whole group if `targets` is empty.
     ///
-    /// Targets that are no (IP, port), such as instances, are left out.
+    /// The answer leaves out targets other than (IP, port), such as instances.
     ///
     /// # Errors
-    /// Whatever kept the answer away, as an [`ElbError`] about the group's ARN.
+    /// The call failed, was not answered, or its answer cannot be read.
     pub async fn target_health(
         &self,
         group: &GroupKey,
@@ -142,13 +142,13 @@ impl ElbClient {
         Ok(healths.iter().filter_map(target_health).collect())
     }
 
-    /// The groups of these ARNs or names, in the order of AWS's answer.
+    /// Describes the groups of these ARNs or names, in the order of AWS's answer.
     ///
-    /// The selectors are all ARNs or all names, at most 20, as one call takes them. `region` defaults
-    /// to [`Self::default_region`]. AWS fails the whole call when one id is wrong.
+    /// The selectors are all ARNs or all names, at most 20, the limit of AWS for one call. `region` defaults
+    /// to [`Self::default_region`]. AWS fails the whole call if one id is wrong.
     ///
     /// # Errors
-    /// Whatever kept the answer away, as an [`ElbError`] about the ids.
+    /// The call failed, was not answered, or its answer cannot be read.
     pub async fn target_groups(
         &self,
         region: Option<&str>,
@@ -156,7 +156,7 @@ impl ElbClient {
         selectors: &[GroupSelector],
     ) -> Result<Vec<TargetGroup>, ElbError> {
         const ACTION: &str = "DescribeTargetGroups";
-        // A call without ids would describe every group of the account.
+        // AWS would describe every group of the account for a call without ids.
         let Some((first, others)) = selectors.split_first() else {
             return Ok(Vec::new());
         };
@@ -191,7 +191,7 @@ impl ElbClient {
             .collect())
     }
 
-    /// Makes one call within its time, counts it, and tells the budget of a throttle.
+    /// Makes one call within its timeout, counts it, and reports a throttle to the budget.
     async fn attempt<T, E>(
         &self,
         action: &'static str,
@@ -227,7 +227,7 @@ impl ElbClient {
         }
         let client = sdk::Client::from_conf(self.inner.sdk_config(&access).await);
         let mut clients = self.inner.clients.lock();
-        // A full map is a sign of ever new roles; starting over costs each a new connection.
+        // A full map means ever new roles. Clearing it costs each client a new connection.
         if clients.len() >= MAX_CLIENTS {
             clients.clear();
         }
@@ -238,8 +238,8 @@ impl ElbClient {
 impl Inner {
     async fn sdk_config(&self, access: &Access) -> sdk::Config {
         let region = Region::new(access.region.to_string());
-        // The SDK's retries would go round the budget, and its default waits without end. A stalled
-        // answer ends with the call's own time, so that needs no watch of its own.
+        // The SDK's retries would bypass the budget, and its default timeouts are unbounded. The timeout of the
+        // call covers a stalled answer, so that stalled-stream protection is not needed.
         let mut config = sdk::config::Builder::from(&self.config)
             .region(region.clone())
             .retry_config(RetryConfig::disabled())
@@ -265,7 +265,7 @@ impl Inner {
     }
 }
 
-/// The one id, or the first and how many more.
+/// The only id, or the first and how many more.
 fn summary(first: &GroupSelector, more: usize) -> String {
     match more {
         0 => first.as_str().to_owned(),

@@ -1,4 +1,4 @@
-//! Whether there are AWS credentials, told at the start rather than with the first pod that waits.
+//! Logs at the start whether AWS credentials can be had, rather than when the first pod waits.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use tracing::{info, warn};
 
 use crate::aws::error::{ElbErrorKind, causes};
 
-/// Instance metadata that is out of reach takes the SDK some seconds.
+/// Bounds the check. Chosen: the SDK takes some seconds to give up on instance metadata that is out of reach.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Where the SDK's default chain is told to look: what the webhooks of IRSA and EKS Pod Identity put into
-/// a pod, and what people do. None holds a secret.
+/// Variables that tell the SDK's default chain where to look: those that the webhooks of IRSA and EKS Pod Identity
+/// set in a pod, and those that operators set. They do not hold secrets.
 ///
 /// Source: <https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html>
 const VARIABLES: [&str; 6] = [
@@ -24,8 +24,8 @@ const VARIABLES: [&str; 6] = [
     "AWS_EC2_METADATA_DISABLED",
 ];
 
-/// Asks once for credentials, and logs whether there are any: where not, why, where they were looked for,
-/// and what to do. Calls ask again, so what is amiss may be mended while we run.
+/// Asks once for credentials, and logs whether the SDK has found any: if not, why, where the SDK has looked, and
+/// what to do. Each call asks again, so an operator can fix the cause while we run.
 pub async fn tell(config: SdkConfig) {
     let error = match config.credentials_provider() {
         None => "the SDK has no provider of credentials".to_owned(),

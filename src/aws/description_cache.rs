@@ -1,4 +1,4 @@
-//! Answers that are kept for a while.
+//! The cache of `DescribeTargetGroups`.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -9,27 +9,27 @@ use tokio::time::Instant;
 
 use targetgate_core::elb::query::GroupQuery;
 
-/// How long an answer is good for.
+/// How long the cache serves an answer. Chosen.
 const TTL: Duration = Duration::from_secs(60);
-/// Answers that are kept at most; the oldest goes first.
+/// Maximum number of cached answers; the oldest is evicted first. Chosen.
 const MAX: usize = 10_000;
 
-/// Descriptions by what was asked, each for [`TTL`].
+/// Descriptions by query, each cached for [`TTL`].
 #[derive(Debug, Default)]
 pub(super) struct DescriptionCache {
     groups: HashMap<GroupQuery, (Instant, Arc<TargetGroup>)>,
-    /// Every entry in the order of its time; one that was replaced since is there twice.
+    /// Entries in the order of their insertion; one that was replaced since occurs twice.
     order: VecDeque<(Instant, GroupQuery)>,
 }
 
 impl DescriptionCache {
-    /// The kept answer, if it is still good.
+    /// The cached answer, if it has not expired.
     pub(super) fn find(&self, query: &GroupQuery, now: Instant) -> Option<Arc<TargetGroup>> {
         let (at, group) = self.groups.get(query)?;
         (*at + TTL > now).then(|| Arc::clone(group))
     }
 
-    /// Keeps an answer and lets go of what is old or too much.
+    /// Caches an answer, and evicts entries that have expired or exceed [`MAX`].
     pub(super) fn insert(&mut self, query: GroupQuery, group: Arc<TargetGroup>, now: Instant) {
         self.groups.insert(query.clone(), (now, group));
         self.order.push_back((now, query));

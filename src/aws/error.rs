@@ -1,4 +1,4 @@
-//! Why a call of the ELBv2 API failed, in words that may be logged and shown.
+//! Why a call of the ELBv2 API failed, without secrets, so that it can be logged and shown.
 
 use std::error::Error;
 
@@ -8,32 +8,30 @@ use targetgate_core::elb::query::DescribeError;
 use targetgate_core::text::cut;
 use thiserror::Error;
 
-/// Bytes of a foreign error code that are kept.
+/// Maximum length of a foreign error code, in bytes; longer ones are truncated. Chosen.
 const MAX_CODE: usize = 64;
-/// Bytes of a foreign message that are kept.
+/// Maximum length of a foreign message, in bytes; longer ones are truncated. Chosen.
 const MAX_MESSAGE: usize = 300;
-/// Bytes of a chain of causes that are kept: the SDK names each place where it looked.
+/// Maximum length of a chain of causes, in bytes. Chosen: the SDK lists each place where it looked for credentials.
 const MAX_CAUSES_LENGTH: usize = 600;
-/// Links of a chain of causes that are kept.
+/// Maximum number of links of a chain of causes. Chosen.
 const MAX_CAUSES: usize = 6;
 
-/// A call that got no answer, or an answer that is an error.
+/// A call that was not answered, or that AWS answered with an error.
 ///
-/// Nothing in it holds a credential: of what AWS says only the first line is kept, because the
-/// further lines of `SignatureDoesNotMatch` repeat the request with its session token.
+/// It never holds a credential: it keeps only the first line of AWS's message, because the further lines of
+/// `SignatureDoesNotMatch` repeat the request with its session token.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{action} for {about} failed: {code}: {message}{}", kind.remedy())]
 pub struct ElbError {
-    /// The API action.
     pub action: &'static str,
-    /// What was asked about: an ARN, a name, or how many of them.
+    /// The subject of the call: an ARN, a name, or how many of them.
     pub about: String,
-    /// What sort of failure it is.
     pub kind: ElbErrorKind,
-    /// AWS's error code, or where AWS gave none: `Timeout`, `Unreachable`, `NoCredentials`,
+    /// AWS's error code, or without one: `Timeout`, `Unreachable`, `NoCredentials`,
     /// `NoRegion`, `InvalidResponse`, `InvalidRequest`.
     pub code: String,
-    /// What AWS says, at most 300 bytes, or the SDK, at most 600.
+    /// AWS's message, at most 300 bytes, or the SDK's, at most 600.
     pub message: String,
 }
 
@@ -49,24 +47,23 @@ impl From<&ElbError> for DescribeError {
     }
 }
 
-/// What sort of failure an [`ElbError`] is, and so what can be done.
+/// The kind of failure of an [`ElbError`], which decides what can be done about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ElbErrorKind {
-    /// A target group does not exist.
     GroupNotFound,
-    /// Too many calls in this account and Region.
+    /// AWS throttles calls in this account and Region.
     Throttled,
-    /// The credentials are expired, unknown or not allowed to.
+    /// AWS rejects the credentials as expired, unknown or not authorized.
     Denied,
-    /// No credentials could be had, the role of a binding included.
+    /// The SDK does not find credentials, or cannot assume the role of a binding.
     NoCredentials,
-    /// No answer in time.
+    /// AWS did not answer in time.
     Timeout,
-    /// No connection, or one that broke.
+    /// The connection failed or broke.
     Unreachable,
-    /// The request is wrong: a malformed id, another account's ARN, a target that cannot be.
+    /// The request is invalid: a malformed id, another account's ARN, an impossible target.
     Invalid,
-    /// Anything else, such as an internal error of AWS.
+    /// Another failure, such as an internal error of AWS.
     Other,
 }
 
@@ -103,7 +100,7 @@ impl ElbErrorKind {
         }
     }
 
-    /// Of an answer whose body names no code, such as a proxy's.
+    /// The kind of an error response without a code, such as a proxy's.
     fn of_status(status: u16) -> Self {
         match status {
             401 | 403 => Self::Denied,
@@ -112,7 +109,7 @@ impl ElbErrorKind {
         }
     }
 
-    /// What the reader can do about it; empty where the message says it all.
+    /// What the reader can do about it; empty if the message suffices.
     pub(super) fn remedy(self) -> &'static str {
         match self {
             Self::GroupNotFound => {
@@ -137,12 +134,12 @@ impl ElbErrorKind {
 }
 
 impl ElbError {
-    /// AWS's error code, or the one that stands in for it: see the field of this name.
+    /// AWS's error code, or the one that replaces it: see the field of this name.
     pub fn code(&self) -> &str {
         &self.code
     }
 
-    /// The call was given up after its time.
+    /// The error of a call that exceeded its timeout.
     pub(crate) fn timeout(action: &'static str, about: String, limit: std::time::Duration) -> Self {
         Self {
             action,
@@ -153,7 +150,7 @@ impl ElbError {
         }
     }
 
-    /// Nobody said which Region to ask.
+    /// The error of a call without a Region: neither the ARN nor the SDK names one.
     pub(crate) fn no_region(action: &'static str, about: String) -> Self {
         Self {
             action,
@@ -164,7 +161,7 @@ impl ElbError {
         }
     }
 
-    /// The SDK's error in these words.
+    /// Converts an error of the SDK.
     pub(crate) fn of_sdk<E>(action: &'static str, about: String, error: &SdkError<E>) -> Self
     where
         E: ProvideErrorMetadata + Error + 'static,
@@ -202,7 +199,7 @@ impl ElbError {
             }
             _ => (ElbErrorKind::Other, "InvalidResponse", causes(error)),
         };
-        // The parser lets a code that is not closed run on into the message.
+        // The parser takes a code without its closing tag to include the message.
         let code = bounded(code, MAX_CODE);
         Self {
             action,
@@ -214,17 +211,17 @@ impl ElbError {
     }
 }
 
-/// The link that says that no credentials could be had: none configured, or a role that could not be
+/// The link of the chain that reports missing credentials: not configured, or a role that could not be
 /// assumed.
 fn missing_credentials<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a CredentialsError> {
     std::iter::successors(Some(error), |&error| error.source())
         .find_map(|error| error.downcast_ref())
 }
 
-/// An error's causes in one line: the SDK's own outermost words say only which step failed.
+/// Joins an error's causes into one line: the outermost message of the SDK says only which step failed.
 ///
-/// Of each the lines are kept, for the SDK lists where it looked for credentials; but not what follows a
-/// line break that is escaped: that is AWS's message, whose first line alone is safe.
+/// The lines of each cause are kept, because the SDK lists where it looked for credentials. The text after an
+/// escaped line break is dropped: it is AWS's message, of which only the first line is free of secrets.
 pub(super) fn causes(error: &dyn Error) -> String {
     let chain: Vec<String> = std::iter::successors(error.source(), |&error| error.source())
         .take(MAX_CAUSES)
@@ -240,7 +237,7 @@ pub(super) fn causes(error: &dyn Error) -> String {
     cut(&line, MAX_CAUSES_LENGTH).to_owned()
 }
 
-/// The first line of a foreign text, cut.
+/// The first line of a foreign text, truncated.
 fn bounded(text: &str, length: usize) -> String {
     let line = text.trim().lines().next().unwrap_or("");
     cut(line, length).to_owned()

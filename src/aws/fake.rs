@@ -1,5 +1,5 @@
-//! AWS's side of the wire for tests: an HTTP client for the SDK that answers as it is told, in the
-//! XML that the ELBv2 API writes, without a socket.
+//! AWS's side of the wire for tests: an HTTP client for the SDK that returns scripted answers, in the
+//! XML of the ELBv2 API, without a socket.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -26,7 +26,7 @@ use crate::aws::client::{ElbClient, Timeouts};
 use crate::metrics::Metrics;
 use targetgate_core::elb::query::{GroupQuery, GroupSelector};
 
-/// One request as it came.
+/// One received request.
 #[derive(Debug, Clone)]
 pub(super) struct Asked {
     pub(super) at: Instant,
@@ -53,21 +53,19 @@ impl Asked {
     }
 }
 
-/// What the fake does with a request.
+/// How the fake replies to a request.
 pub(super) enum Reply {
-    /// Answers so.
+    /// Responds with this status and body.
     Say(u16, String),
-    /// Answers after a while.
+    /// Responds after this delay.
     After(Duration, u16, String),
-    /// Never answers.
     Hang,
-    /// Breaks the connection.
     Break,
 }
 
 type Script = dyn Fn(&Asked) -> Reply + Send + Sync;
 
-/// The fake: a script, and what it was asked.
+/// A script of replies, and the requests received so far.
 #[derive(Clone)]
 pub(super) struct Aws {
     script: Arc<Script>,
@@ -88,18 +86,18 @@ impl Aws {
         }
     }
 
-    /// Answers every request with these, one after the other, then hangs.
+    /// Replies to requests with these, one after the other, then hangs.
     pub(super) fn saying(replies: impl IntoIterator<Item = Reply>) -> Self {
         let replies = Mutex::new(replies.into_iter().collect::<VecDeque<_>>());
         Self::new(move |_| replies.lock().pop_front().unwrap_or(Reply::Hang))
     }
 
-    /// All that was asked so far.
+    /// The requests received so far.
     pub(super) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().clone()
     }
 
-    /// The SDK's configuration with this in the place of the network.
+    /// The SDK's configuration with this fake as its HTTP client.
     pub(super) fn config(&self) -> SdkConfig {
         let credentials = Credentials::new(ACCESS_KEY, SECRET, Some(TOKEN.into()), None, "test");
         SdkConfig::builder()
@@ -111,7 +109,7 @@ impl Aws {
             .build()
     }
 
-    /// A client of this with a budget that never makes one wait.
+    /// A client of this fake with a budget that never delays a call.
     pub(super) fn client(&self) -> (ElbClient, Arc<Metrics>) {
         let metrics = Arc::new(Metrics::default());
         let budget = Budget::new(1_000.0, 1_000.0, 1_000, Arc::clone(&metrics));
@@ -125,7 +123,7 @@ impl Aws {
     }
 }
 
-/// Credentials that must not come up in any text.
+/// Credentials that must not appear in any text.
 pub(super) const ACCESS_KEY: &str = "AKIDEXAMPLE";
 pub(super) const SECRET: &str = "wJalrXUtnFEMI-not-a-secret";
 pub(super) const TOKEN: &str = "session-token-of-a-test";
@@ -213,7 +211,7 @@ pub(super) fn by_name(number: usize) -> GroupQuery {
     }
 }
 
-/// The group of this number as the model has it.
+/// The group of this number in the types of the model.
 pub(super) fn group(number: usize) -> TargetGroup {
     TargetGroup {
         arn: arn(number).parse().unwrap(),
@@ -227,7 +225,7 @@ pub(super) fn group(number: usize) -> TargetGroup {
     }
 }
 
-/// An answer of `DescribeTargetGroups` with these groups.
+/// A response of `DescribeTargetGroups` with these groups.
 pub(super) fn groups_xml(numbers: impl IntoIterator<Item = usize>) -> String {
     let members: String = numbers
         .into_iter()
@@ -248,7 +246,7 @@ pub(super) fn groups_xml(numbers: impl IntoIterator<Item = usize>) -> String {
     )
 }
 
-/// An answer of `DescribeTargetHealth` with these members' XML.
+/// A response of `DescribeTargetHealth` with these members' XML.
 pub(super) fn health_xml(members: &[&str]) -> String {
     let members = members.concat();
     let descriptions = format!("<TargetHealthDescriptions>{members}</TargetHealthDescriptions>");
@@ -264,7 +262,7 @@ fn wrapped(action: &str, result: &str) -> String {
     )
 }
 
-/// An error as the API writes it.
+/// An error response in the API's XML.
 pub(super) fn error_xml(status: u16, code: &str, message: &str) -> Reply {
     let body = format!(
         "<ErrorResponse xmlns=\"http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/\">\

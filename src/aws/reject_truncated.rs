@@ -1,15 +1,15 @@
-//! An answer that is cut off is none: the SDK's parser takes what is there for all there is, so that
-//! targets would seem to be gone.
+//! Rejects truncated responses: the SDK's XML parser accepts them as complete, and registered targets would
+//! look absent.
 
 use aws_sdk_elasticloadbalancingv2 as sdk;
 use sdk::config::interceptors::AfterDeserializationInterceptorContextRef;
 use sdk::config::{ConfigBag, Intercept, RuntimeComponents};
 use sdk::error::BoxError;
 
-/// The end of every answer, `</DescribeTargetHealthResponse>` and its like.
+/// The end of the closing tag of every response, such as `</DescribeTargetHealthResponse>`.
 const END: &[u8] = b"Response>";
 
-/// Refuses a success without its end.
+/// Turns a successful response without its closing tag into an error.
 #[derive(Debug)]
 pub(super) struct RejectTruncated;
 
@@ -25,7 +25,7 @@ impl Intercept for RejectTruncated {
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let response = context.response();
-        // It has been read into memory to be parsed.
+        // The SDK has read the body into memory to parse it.
         let body = response.body().bytes().unwrap_or_default();
         match response.status().is_success() && !body.trim_ascii_end().ends_with(END) {
             true => Err("the answer is cut off".into()),

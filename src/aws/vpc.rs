@@ -1,4 +1,4 @@
-//! Which VPC this instance is in, as the instance metadata service tells.
+//! The VPC of this instance, from the instance metadata service.
 //!
 //! Source: <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-metadata.html>
 
@@ -12,10 +12,11 @@ use aws_config::provider_config::ProviderConfig;
 use tokio::time::timeout;
 use tracing::{debug, info};
 
-/// Off EC2, or where a pod may not reach it, the service says nothing at all.
+/// Bounds the wait for the metadata service, which does not answer at all outside EC2 or when a pod may not reach
+/// it. Chosen: it delays the start.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The VPC of the first network interface; `None` where the service is off or out of reach, as in a
+/// The VPC of the first network interface; `None` if the service is disabled or out of reach, as in a
 /// pod on an instance with a hop limit of 1.
 pub async fn own(config: &SdkConfig) -> Option<Arc<str>> {
     let off = std::env::var("AWS_EC2_METADATA_DISABLED");

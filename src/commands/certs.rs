@@ -1,6 +1,6 @@
 //! `targetgate certs dev`: a certificate authority and a serving certificate for development.
 //!
-//! The CA's key is used once and forgotten: who needs another certificate makes another CA.
+//! The command uses the CA's key once and discards it: another certificate needs another CA.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -15,35 +15,28 @@ use thiserror::Error;
 use crate::args::DevCerts;
 use crate::pki::make;
 
-/// Both certificates are valid for this long.
+/// Validity of both certificates. Chosen.
 const LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// The Service in front of the webhook.
+/// The Service of the webhook.
 const SERVICE: &str = "targetgate";
 
-/// Why no certificate was made.
+/// Why the certificates were not made.
 #[derive(Debug, Error)]
 pub enum DevCertsError {
-    /// Something is there already.
+    /// A file exists already.
     #[error("{} exists; give --force to replace it, or another --out", .0.display())]
     Exists(PathBuf),
-    /// A file could not be written.
     #[error("cannot write {}; give --out a folder that can be written", path.display())]
-    Write {
-        /// The file or folder.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The certificates could not be made.
+    Write { path: PathBuf, source: io::Error },
     #[error("cannot make the certificates; is every --san a DNS name or an IP address?")]
     Make(#[source] rcgen::Error),
 }
 
-/// What was made, as PEM.
+/// The certificates and the key, as PEM.
 pub struct Made {
     /// The CA's certificate, for a webhook's `caBundle`.
     pub ca: String,
-    /// The serving certificate. Its issuer is the CA itself: there is no intermediate to send along.
+    /// The serving certificate, signed by the CA directly, without an intermediate.
     pub certificate: String,
     /// The serving certificate's private key.
     pub key: String,
@@ -97,7 +90,7 @@ pub fn make(namespace: &str, sans: &[String], now: Timestamp) -> Result<Made, rc
     })
 }
 
-/// Writes a new file beside the old one and puts it in its place, so that no reader sees half of it
+/// Writes a new file and renames it over the old one, so that a reader never sees half of it
 /// and a key's mode is right from its first byte.
 fn put(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     let beside = path.with_extension("new");

@@ -1,4 +1,4 @@
-//! What users call.
+//! The subcommands of the program.
 
 pub mod certs;
 pub mod serve;

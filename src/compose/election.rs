@@ -1,4 +1,4 @@
-//! Standing for election for as long as the process runs.
+//! Takes part in the leader election as long as the process runs.
 
 use std::sync::Arc;
 
@@ -7,9 +7,9 @@ use futures::FutureExt as _;
 use crate::kubernetes::lease::Candidate;
 use crate::state::cache::Cache;
 
-/// The election, until it is run.
+/// The election, before it runs.
 pub struct Election {
-    /// `None` where there is no Lease.
+    /// `None` with `--lease off`.
     candidate: Option<Candidate>,
     cache: Arc<Cache>,
 }
@@ -19,10 +19,10 @@ impl Election {
         Self { candidate, cache }
     }
 
-    /// Stands until `stopped` is ready, then gives the Lease back.
+    /// Takes part until `stopped` is ready, then releases the Lease.
     ///
-    /// From a warm cache only: a replica that knows nothing yet should not take the lead from one that
-    /// does.
+    /// Starts once the index is warm, so that a replica with an empty index does not take the lead from one that is
+    /// warm.
     pub async fn run(self, stopped: impl Future<Output = ()>) {
         let mut stopped = Box::pin(stopped.fuse());
         let Some(candidate) = self.candidate else {

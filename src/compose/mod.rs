@@ -1,8 +1,8 @@
 //! The composition of the product: the one place that wires it.
 //!
-//! [`compose`] takes [`Parts`] and gives a [`Product`] of which nothing runs yet. `serve` spawns its tasks
+//! [`compose`] takes [`Parts`] and returns a [`Product`] that does not run yet. `serve` spawns its tasks
 //! and binds its listeners; a simulation polls the same tasks within one task of its own;
-//! `docs/architecture.md` has the table of what each caller leaves out.
+//! the table in `docs/architecture.md` lists the parts that each caller omits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,49 +48,48 @@ mod election;
 
 pub use election::Election;
 
-/// A stalled loop ends the process, a while after `/livez` has begun to say so.
+/// How long the loop may stall before the process ends. Chosen: the kubelet sees the failing `/livez` first.
 const STALL_ENDS_AFTER: Duration = Duration::from_secs(15).saturating_add(STALLED_AFTER);
-/// Connections of the admin listener: many more than the kubelet and scrapers have, so that a flood of new
-/// ones has to be quicker than a probe's answer.
+/// Maximum number of connections of the admin listener. Chosen: many more than the kubelet and scrapers use, so that
+/// a flood of connections must be quicker than the answer to a probe.
 const ADMIN_CONNECTIONS: usize = 256;
-/// How long the admin listener waits for a byte. The kubelet sends its request at once.
+/// How long the admin listener waits for a byte. Chosen: the kubelet sends its request at once.
 const ADMIN_IDLE: Duration = Duration::from_secs(10);
 
-/// What the product is put together from: clients, clocks, seeds and settings.
+/// The parts of the product: clients, clock, seed and settings.
 pub struct Parts {
     pub kube: Client,
     pub aws: SdkConfig,
-    /// How often ELB may be called.
+    /// Rates and burst of the ELB budget.
     pub elb: Limits,
-    /// The cluster's own VPC, where it is known.
+    /// The cluster's own VPC, if it is known.
     pub vpc_id: Option<Arc<str>>,
-    /// What is known of the cluster: empty, or as a bench has filled it.
+    /// The index: empty, or filled by a bench.
     pub cache: Arc<Cache>,
     pub metrics: Arc<Metrics>,
-    /// The wall clock.
     pub now: Now,
-    /// Spreads pauses; a simulation repeats itself by it.
+    /// Seed of all jitter, by which a simulation repeats itself.
     pub seed: u64,
-    /// The pod that Events name as their reporter.
+    /// The name of our own pod, for Events.
     pub pod_name: Option<String>,
-    /// The namespaces to watch; all where there are none.
+    /// The namespaces to watch; empty for all.
     pub namespaces: Vec<Arc<str>>,
     pub policy: GatePolicy,
-    /// The prefixes of all gates that are served.
+    /// The prefixes of all gates that the loop opens.
     pub prefixes: Vec<ConditionPrefix>,
-    /// How long a gate stays closed whose binding has never existed.
+    /// How long a gate stays closed when its binding has never existed.
     pub orphan_after: Duration,
     pub certificate: Source,
-    /// Whom the HTTPS listener lets in; `None` is anybody.
+    /// The clients that the HTTPS listener accepts; `None` accepts any.
     pub clients: Option<Arc<Clients>>,
-    /// Which target groups bindings may name; `None` is any.
+    /// The target groups that bindings may name; `None` allows any.
     pub allowed: Option<Arc<Allowed>>,
-    /// The Lease to stand for; without one this process always leads.
+    /// The Lease of the election; without one this process always leads.
     pub seat: Option<Seat>,
 }
 
 impl Parts {
-    /// Parts with the settings that are shipped, for a process that is alone and without a certificate.
+    /// Parts with the shipped settings, for a single process without a certificate.
     pub fn new(kube: Client, aws: SdkConfig, now: Now) -> Self {
         Self {
             kube,
@@ -118,11 +117,11 @@ impl Parts {
     }
 }
 
-/// Where the served certificate comes from.
+/// The source of the served certificate.
 pub enum Source {
-    /// Nowhere: no handshake succeeds.
+    /// Without a certificate: every handshake fails.
     None,
-    /// It is given, and stays.
+    /// A fixed certificate.
     Given(Certificate),
     /// Files that another program writes, and what they hold to begin with.
     Files(PemFiles, Certificate),
@@ -130,22 +129,22 @@ pub enum Source {
     Own(ManagedObjects, Maker, Now),
 }
 
-/// The product, put together. Nothing of it runs until its tasks are polled.
+/// The wired product, which does not run until its tasks are polled.
 pub struct Product {
     pub cache: Arc<Cache>,
     pub metrics: Arc<Metrics>,
     pub leadership: Leadership,
-    /// Tells everything that serves how far the end has come.
+    /// Sends the phase of the shutdown to the listeners.
     pub phase: PhaseSender,
-    /// Hears that.
+    /// Receives the phase of the shutdown.
     pub phases: PhaseReceiver,
     /// The routes of the hooks, as [`Product::hooks`] serves them.
     pub reviews: Router,
     pub tls: TlsAcceptor,
-    /// What runs for as long as the process does, by name. None of them ever ends by itself.
+    /// The tasks that run as long as the process does, by name. They never end by themselves.
     pub tasks: Vec<Task>,
-    /// Runs beside the tasks, and ends after them: who writes as the leader ends before the Lease is given
-    /// back.
+    /// Runs beside the tasks, and ends after them: the tasks that write as the leader end before the Lease is
+    /// released.
     pub election: Election,
     health: Arc<Health>,
 }
@@ -205,10 +204,10 @@ pub fn compose(parts: Parts) -> anyhow::Result<Product> {
     })
 }
 
-/// A task that runs for as long as the process does, and its name.
+/// A task that runs as long as the process does, with its name.
 pub type Task = (String, BoxFuture<'static, ()>);
 
-/// What the parts of the product share.
+/// The state that the parts of the product share.
 struct Wiring {
     parts: Parts,
     random: Rng,
@@ -260,7 +259,7 @@ impl Wiring {
         watches.into_iter().map(named).collect()
     }
 
-    /// What opens gates, and what it needs.
+    /// The health loop, with the tasks that it needs.
     fn gates(&mut self) -> [Task; 3] {
         let parts = &self.parts;
         let gates = Loop {
@@ -290,7 +289,7 @@ impl Wiring {
         ]
     }
 
-    /// What keeps the certificate, and follows the files that operators write.
+    /// The keeper of the certificate, and the tasks that follow files of operators.
     fn reloads(&self) -> impl Iterator<Item = Task> {
         let (parts, certificates) = (&self.parts, self.certificates.clone());
         let certificate = match &parts.certificate {
@@ -373,7 +372,7 @@ impl Source {
     }
 }
 
-/// Returns once the loop has not come round for too long.
+/// Returns once the loop has stalled for [`STALL_ENDS_AFTER`].
 async fn stalled(heartbeat: Arc<Heartbeat>) {
     while heartbeat.age() < STALL_ENDS_AFTER {
         sleep(STALL_ENDS_AFTER - heartbeat.age()).await;

@@ -1,9 +1,8 @@
-//! The health loop: asks ELB about the targets of waiting pods and writes their conditions
-//! (contract 5).
+//! The health loop: polls ELB about the targets of waiting pods and writes their conditions (contract 5).
 //!
-//! [`Tracker`] decides on data what to do next; this controller does it, and reports back. It holds all
-//! its tasks: when it ends, they end. A replica that does not lead sees everything and does nothing:
-//! it calls no ELB and writes no condition, and knows at once what to do when it is to lead.
+//! [`Tracker`] decides on data what to do next; this controller does it, and reports back. The loop owns all
+//! its tasks, which end with it. A replica that does not lead observes everything, but does not call ELB or write
+//! conditions, so that it can act at once when it becomes the leader.
 
 use std::iter;
 use std::panic::resume_unwind;
@@ -39,39 +38,31 @@ use crate::state::cache::{Cache, WatchedResource};
 use crate::state::leadership::Leadership;
 use targetgate_core::elb::buckets::PollRequest;
 
-/// The loop shows that it lives at least this often, also when nothing happens.
+/// Longest pause between two heartbeats of the loop. Chosen.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// Confirming reads, and what else is no status patch, under way at once.
+/// Maximum number of concurrent requests other than status patches, such as live reads. Chosen.
 const REQUESTS_AT_ONCE: usize = 16;
-/// Within which a group's health check settings are worth waiting for.
+/// How long the loop waits for a group's health check settings. Chosen.
 const PROVING_DEADLINE: Duration = Duration::from_secs(10);
 
-/// All that the loop works with.
+/// The health loop, with the parts that it uses.
 #[derive(Clone)]
 pub struct Loop {
-    /// What is known of the cluster.
     pub cache: Arc<Cache>,
-    /// Writes conditions and confirms absences.
     pub kube: kube::Client,
-    /// Whether this replica is the one to do so.
     pub leadership: Leadership,
-    /// Tells users what only they can mend.
+    /// Publishes problems that only an operator can fix.
     pub events: Arc<Events>,
-    /// Asks for target health.
     pub elb: ElbClient,
-    /// Asks for health check settings.
     pub groups: TargetGroups,
-    /// What all calls of ELB are paid from.
+    /// The budget that all calls of ELB spend from.
     pub budget: Budget,
-    /// What is measured.
     pub metrics: Arc<Metrics>,
-    /// The wall clock.
     pub now: Now,
-    /// What the loop goes by.
     pub settings: Settings,
 }
 
-/// How something that the loop started has ended.
+/// The result of a task of the loop.
 enum Done {
     Answered(GroupKey, Instant, Result<Vec<TargetHealth>, ElbError>),
     Written(Write, WriteOutcome),
@@ -81,8 +72,8 @@ enum Done {
 }
 
 impl Loop {
-    /// Runs for ever, and calls `beat` at least every five seconds: a loop that does not is stuck.
-    /// Panics only if one of its own tasks did: the process must then end.
+    /// Runs for ever, and calls `beat` at least every five seconds, unless it is stuck.
+    /// Panics only if one of its own tasks has panicked, so that the process ends.
     pub async fn run(self, beat: impl Fn() + Send) {
         let mut tracker = Tracker::new(self.settings.clone());
         let mut tasks = JoinSet::new();
@@ -103,12 +94,12 @@ impl Loop {
             self.report(&tracker);
             let wakes = [tracker.next_tick(now), token, Some(now + LONGEST_PAUSE)];
             let wake = wakes.into_iter().flatten().min().unwrap_or(now);
-            // In this order, so that a simulation repeats itself. What is last is not put off: all but
-            // the tasks is looked at in each round anyway.
+            // Biased, so that a simulation repeats itself. The last branches do not starve: each round checks
+            // everything except the tasks anyway.
             tokio::select! {
                 biased;
                 Some(done) = tasks.join_next() => {
-                    // What has ended by now is taken in together, and what is decided by it with it.
+                    // Process all results so far together, before acting on the decisions.
                     let more = iter::from_fn(|| tasks.try_join_next());
                     for done in iter::once(done).chain(more) {
                         let done = done.unwrap_or_else(|error| resume_unwind(error.into_panic()));
@@ -122,7 +113,7 @@ impl Loop {
         }
     }
 
-    /// Takes up the lead, or gives it up.
+    /// Starts or stops leading, as the Lease says.
     fn sync_leadership(&self, tracker: &mut Tracker, now: Instant) -> Vec<Action> {
         match (tracker.leads(), self.leadership.leads()) {
             (false, true) => tracker.lead(now),
@@ -135,7 +126,7 @@ impl Loop {
     }
 
     fn observe(&self, tracker: &mut Tracker, now: Instant) -> Vec<Action> {
-        // Most rounds are about an answer: they need not keep admissions waiting for a writer.
+        // Most rounds are about an answer of ELB, and need not block admissions by the write lock.
         if !self.cache.read(Index::has_dirty) {
             return vec![];
         }
@@ -146,7 +137,7 @@ impl Loop {
         })
     }
 
-    /// Spends what the budget allows on the groups whose turn it is. Returns when to look again.
+    /// Polls the groups that are due, as far as the budget allows. Returns the next wake-up.
     fn call(
         &self,
         tracker: &mut Tracker,
@@ -274,7 +265,7 @@ impl Loop {
         }
     }
 
-    /// Reads past the cache what a gate stands for; `None` where that tells nothing for sure.
+    /// Makes the live read of a gate; `None` if it does not confirm anything.
     async fn confirm(&self, id: &GateId) -> Option<LiveRead> {
         let GateId { pod, gate, .. } = id;
         let apis = &self.settings.apis;
@@ -312,7 +303,7 @@ impl Loop {
             .await;
     }
 
-    /// Health check interval times healthy threshold.
+    /// The proving time of a group: health check interval × healthy threshold.
     async fn proving_time(&self, group: &GroupKey) -> Option<Duration> {
         let deadline = clock::monotonic() + PROVING_DEADLINE;
         match self
@@ -328,7 +319,7 @@ impl Loop {
         }
     }
 
-    /// Logs and counts how a write ended.
+    /// Logs and counts the result of a write.
     fn note(&self, write: &Write, outcome: &WriteOutcome) {
         let result = match outcome {
             WriteOutcome::Written(_) => "Written",
@@ -349,8 +340,8 @@ impl Loop {
         }
     }
 
-    /// Shows how many gates wait, the oldest's age, and how many pods have no gate to wait for. Only the
-    /// leader does, so that replicas may be added up.
+    /// Exports the number of pending gates, the age of the oldest, and the number of ungated pods. Only the
+    /// leader does, so that a sum over the replicas is right.
     fn report(&self, tracker: &Tracker) {
         let (gates, oldest, ungated) = match tracker.leads() {
             true => (
@@ -364,7 +355,7 @@ impl Loop {
         self.metrics.ungated(ungated);
     }
 
-    /// Counts with the writer's lock only where there is news.
+    /// The number of ungated pods; takes the write lock only if it has changed.
     fn ungated(&self) -> usize {
         let counted = |index: &Index| (!index.has_uncounted()).then(|| index.ungated());
         self.cache.read(counted).unwrap_or_else(|| {
@@ -373,7 +364,7 @@ impl Loop {
         })
     }
 
-    /// Time since a pod's containers were ready, by the wall clock; zero where they are not.
+    /// Time since a pod's containers became ready, by the wall clock; zero if they are not.
     fn age(&self, containers_ready: Option<Timestamp>) -> Duration {
         let age = containers_ready.map(|ready| (self.now)().duration_since(ready));
         age.and_then(|age| Duration::try_from(age).ok())

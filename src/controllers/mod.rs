@@ -1,4 +1,4 @@
-//! Controllers: each observes, lets the core decide, carries out what it decides, and reports back.
+//! Controllers: each observes, lets the core decide, carries out the decisions, and reports the results back.
 
 pub mod certificates;
 pub mod gates;

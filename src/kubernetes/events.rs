@@ -1,4 +1,4 @@
-//! Kubernetes Events: what an operator should see with `kubectl describe`.
+//! Kubernetes Events, for operators who use `kubectl describe`.
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
@@ -13,25 +13,24 @@ use crate::kubernetes::decode::api_resource;
 use crate::kubernetes::{CALL_TIMEOUT, MANAGER, why};
 use crate::state::cache::WatchedResource;
 
-/// Events on their way at one time. One more is dropped: Events are a courtesy.
+/// Maximum number of concurrent calls; further Events are dropped, because they are best effort. Chosen.
 const AT_ONCE: usize = 8;
-/// The API takes notes of up to 1 kB.
+/// Maximum length of a note, in bytes: the API accepts up to 1 kB.
 const MAX_NOTE: usize = 1000;
 
-/// What an Event is about.
+/// The object that an Event regards.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct About {
     /// A pod, or a binding of one API group.
     pub kind: WatchedResource,
-    /// Namespace and name.
     pub object: ObjectKey,
-    /// `metadata.uid`, where it is known: `kubectl describe` shows Events by it.
+    /// `metadata.uid`, if it is known: `kubectl describe` selects Events by it.
     pub uid: Option<String>,
 }
 
-/// Tells operators what happened, as Events of `events.k8s.io/v1`.
+/// Publishes Events of `events.k8s.io/v1`.
 ///
-/// The same Event again within six minutes is counted in its `series`. Needs the verbs `create` and
+/// An equal Event within six minutes increments the `series` of the first. Needs the verbs `create` and
 /// `patch` on `events.events.k8s.io`.
 pub struct Events {
     recorder: Recorder,
@@ -51,14 +50,14 @@ impl Events {
         }
     }
 
-    /// Something to be worried about. `reason` and `action` are words in `PascalCase`.
+    /// Publishes a warning. `reason` and `action` are words in `PascalCase`.
     ///
-    /// Returns when it is told, has failed or has taken too long; nobody depends on which.
+    /// Returns when the call has succeeded, failed or timed out; the caller does not learn which.
     pub async fn warn(&self, about: &About, action: &str, reason: &str, note: &str) {
         self.warn_of(&about.reference(), action, reason, note).await;
     }
 
-    /// The same of any object; those without a namespace have their Events in `default`.
+    /// Publishes a warning about any object; Events of objects without a namespace go to `default`.
     pub async fn warn_of(&self, object: &ObjectReference, action: &str, reason: &str, note: &str) {
         let name = object.name.as_deref();
         let Ok(_permit) = self.permits.try_acquire() else {

@@ -1,8 +1,8 @@
-//! Holding the Lease by which replicas agree on who leads (contract 5.8).
+//! Leader election by a Lease (contract 5.8).
 //!
-//! [`Election`] decides; this edge reads, watches and writes the Lease, and tells the process how it
-//! stands. Needs the verb `create` on `leases.coordination.k8s.io`, and `get`, `patch` and `watch` on
-//! the one of its name.
+//! [`Election`] decides; this edge reads, watches and writes the Lease, and reports to the process whether it
+//! leads. Needs the verb `create` on `leases.coordination.k8s.io`, and `get`, `patch` and `watch` on
+//! the Lease by name.
 //!
 //! Sources: <https://kubernetes.io/docs/concepts/architecture/leases/>,
 //! <https://pkg.go.dev/k8s.io/client-go/tools/leaderelection>
@@ -32,30 +32,30 @@ use crate::kubernetes::{MANAGER, why};
 use crate::metrics::Metrics;
 use crate::state::leadership::{Leadership, Standing, StandingSender, Term};
 
-/// How long giving the Lease back may hold up the end of the process.
+/// How long releasing the Lease may delay the end of the process. Chosen.
 pub const RELEASE_WITHIN: Duration = Duration::from_secs(3);
-/// Between two watches, so that the next leader is still told of a release within a second.
+/// Pause between two watches. Chosen, so that the next leader still sees a release within a second.
 const REST: Duration = Duration::from_millis(500);
-/// After how long the API server is asked to end a watch (`timeoutSeconds`).
+/// How long we ask the API server to keep a watch open (`timeoutSeconds`). client-go draws 5 to 10 minutes.
 const WATCH_SECONDS: u32 = 290;
-/// What was seen and is not taken in yet.
+/// Capacity of the channel from the watch to the election. Chosen.
 const SEEN: usize = 8;
 
-/// The Lease as it was seen: its record and `resourceVersion`; `None` where it is not there.
+/// The Lease as it was read: its record and `resourceVersion`; `None` if it does not exist.
 type Seen = Option<(Record, Arc<str>)>;
 
-/// What a candidate goes by.
+/// Settings of a candidate.
 #[derive(Debug, Clone)]
 pub struct Seat {
-    /// Which Lease; its namespace must exist.
+    /// The Lease, in an existing namespace.
     pub lease: ObjectKey,
-    /// Names this process; no other one may have the name, also not a later one of the same pod.
+    /// Identity of this process, which another process must not share, not even a later one of the same pod.
     pub identity: String,
-    /// How long the Lease lasts, and how it is kept.
+    /// Duration, renew deadline and retry period.
     pub timing: Timing,
 }
 
-/// A process that leads whenever it holds the Lease.
+/// A candidate of the election, which leads whenever it holds the Lease.
 pub struct Candidate {
     api: Api<Lease>,
     seat: Seat,
@@ -63,14 +63,14 @@ pub struct Candidate {
     standing: StandingSender,
     metrics: Arc<Metrics>,
     now: Now,
-    /// From when the election's times count.
+    /// The origin of the times that the election uses.
     origin: Instant,
-    /// The holder that was told of last.
+    /// The holder that was last logged.
     told: Option<String>,
     failing: bool,
 }
 
-/// How a call has ended.
+/// The result of a call.
 enum Done {
     Looked(Duration, Result<Seen, String>),
     Tried(Attempt, Duration, Result<Outcome, String>),
@@ -79,7 +79,7 @@ enum Done {
 type Call = Fuse<BoxFuture<'static, Done>>;
 
 impl Candidate {
-    /// A candidate, and the handle that tells whether it leads.
+    /// A candidate, and the handle that answers whether it leads.
     pub fn new(kube: &Client, seat: Seat, metrics: Arc<Metrics>, now: Now) -> (Self, Leadership) {
         let (standing, leadership) = Leadership::following();
         let candidate = Self {
@@ -96,8 +96,8 @@ impl Candidate {
         (candidate, leadership)
     }
 
-    /// Stands for election until `stop`; then ceases to lead and gives the Lease back, within
-    /// [`RELEASE_WITHIN`]. Whoever writes as the leader should have ended by then.
+    /// Takes part in the election until `stop`; then ceases to lead and releases the Lease, within
+    /// [`RELEASE_WITHIN`]. Tasks that write as the leader must have ended before.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let (sender, seen) = mpsc::channel(SEEN);
         let (api, lease, timing) = (self.api.clone(), self.seat.lease.clone(), self.seat.timing);
@@ -130,7 +130,7 @@ impl Candidate {
         }
     }
 
-    /// Begins what is due, if nothing is under way. Returns when to look again.
+    /// Begins the call that is due, unless one is in flight. Returns the next wake-up.
     fn advance(&mut self, call: &mut Call) -> Instant {
         let at = self.at();
         let lapse = self.election.hold(at).map(|hold| hold.begin_until);
@@ -206,7 +206,7 @@ impl Candidate {
                 failure
             }
         };
-        // It is tried again every few seconds: told once.
+        // The call is retried every few seconds: log the failure once.
         let known = mem::replace(&mut self.failing, failure.is_some());
         if let Some((verb, why)) = failure.filter(|_| !known) {
             warn!(
@@ -217,7 +217,7 @@ impl Candidate {
         }
     }
 
-    /// Tells the process how it stands, and people when the holder is another.
+    /// Reports to the process whether it leads, and logs a change of holder.
     fn tell(&mut self) {
         let hold = self.election.hold(self.at());
         self.metrics.leader(hold.is_some());
@@ -230,7 +230,7 @@ impl Candidate {
         });
         let holder = match hold {
             Some(_) => Some(self.seat.identity.as_str()),
-            // Its own Lease, which it could not renew in time, is nobody's for the moment.
+            // A Lease of our own that was not renewed in time counts as without holder.
             None => Some(self.election.holder()).filter(|holder| *holder != self.seat.identity),
         };
         let holder = holder.unwrap_or_default();
@@ -247,7 +247,7 @@ impl Candidate {
     }
 
     async fn release(mut self, call: Call) {
-        // What is under way may be the renewal that gives us the version to replace.
+        // The call in flight may be the renewal that returns the version to replace.
         if !call.is_terminated() {
             let done = call.await;
             self.ended(done);
@@ -262,7 +262,7 @@ impl Candidate {
         }
     }
 
-    /// Two attempts fit into the renew deadline, as in client-go.
+    /// Timeout of one call: two attempts fit into the renew deadline, as in client-go.
     fn call_timeout(&self) -> Duration {
         self.seat.timing.renew_deadline() / 2
     }
@@ -271,14 +271,14 @@ impl Candidate {
         self.origin.elapsed()
     }
 
-    /// The wall clock in microseconds: what is written is what is read back.
+    /// The wall clock in microseconds, the precision of the Lease, so that times compare equal when they are read back.
     fn wall(&self) -> Timestamp {
         let now = (self.now)();
         Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
     }
 }
 
-/// Tells of the Lease whenever it changes, for ever.
+/// Sends the Lease whenever it changes, for ever.
 async fn watch(api: Api<Lease>, lease: ObjectKey, timing: Timing, seen: mpsc::Sender<Seen>) {
     let mut failing = false;
     loop {
@@ -293,8 +293,8 @@ async fn watch(api: Api<Lease>, lease: ObjectKey, timing: Timing, seen: mpsc::Se
     }
 }
 
-/// One watch, which begins with the Lease as it is. Ends with the watch, or when it carries nothing
-/// for as long as the Lease lasts: who leads renews it more often.
+/// Runs one watch, which begins with the current Lease. Ends with the watch, or when the watch is silent
+/// for the duration of the Lease: the leader renews it more often.
 async fn follow(
     api: &Api<Lease>,
     name: &str,
@@ -316,7 +316,7 @@ async fn follow(
             Some(WatchEvent::Bookmark(_)) => continue,
             Some(WatchEvent::Error(status)) => return Err(why(&kube::Error::Api(status))),
         };
-        // Who has stopped listening ends this watch, too.
+        // A dropped receiver ends this watch, too.
         let _ = seen.send(news).await;
     }
     Ok(())
@@ -339,7 +339,7 @@ async fn write(api: &Api<Lease>, name: &str, attempt: &Attempt) -> kube::Result<
             };
             api.create(&params, &lease).await
         }
-        // What else is in the Lease, such as labels, stays.
+        // The patch keeps other fields of the Lease, such as labels.
         Some(version) => {
             let patch = json!({ "metadata": { "resourceVersion": &**version }, "spec": spec });
             let params = PatchParams {

@@ -1,4 +1,4 @@
-//! Reading past the cache what a gate stands for, before something is taken to be gone (contract 5.5).
+//! Live reads: they confirm an absence with the API server before a gate opens because of it (contract 5.5).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,52 +19,47 @@ use crate::kubernetes::decode::{
 use crate::kubernetes::{CALL_TIMEOUT, why};
 use crate::state::cache::WatchedResource;
 
-/// Bindings in one page of a list.
+/// Maximum number of bindings in one page of a list. Chosen.
 const PAGE_SIZE: u32 = 100;
-/// Pages that are read: a namespace with more bindings than this makes leaves the answer open.
+/// Maximum number of pages: the read fails in a namespace with more bindings. Chosen.
 const MAX_PAGES: usize = 50;
 
-/// What the API server has of a gate, this moment.
+/// The bindings and Services of a gate as the API server has them now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Confirmed {
-    /// The bindings of the gate's name, in all API groups asked.
+    /// The bindings with the gate's name, in all requested API groups.
     pub bindings: Vec<Binding>,
-    /// The Services that they name, as far as these exist.
+    /// The Services that the bindings name, as far as these exist.
     pub services: BTreeMap<Arc<str>, Service>,
-    /// API groups that are not served: whether they have a binding of the name is unknown. A CRD may
-    /// be absent on purpose, or on its way back.
+    /// API groups that are not served, so that it is unknown whether they have a binding with the name. The CRD may
+    /// be absent on purpose, or be recreated soon.
     pub not_served: BTreeSet<BindingApi>,
 }
 
-/// Why nothing is known for sure.
+/// Why a live read does not confirm anything.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ConfirmError {
-    /// A call failed.
     #[error("cannot {verb} {what} in namespace {namespace}: {why}")]
     Failed {
-        /// `get` or `list`.
         verb: &'static str,
-        /// Resource, and name where there is one.
+        /// The resource, with the name of a single object.
         what: String,
-        /// The namespace.
         namespace: String,
-        /// What went wrong.
         why: String,
     },
-    /// What was read makes no sense.
+    /// An object cannot be parsed.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
 }
 
-/// Reads the bindings that a gate stands for, and their Services, from the API server itself.
+/// Reads the bindings of a gate, and their Services, from the API server itself.
 ///
-/// A gate of a name that may be shortened stands for any binding whose name shortens to it, so that
-/// those are listed.
+/// A gate whose name may be shortened can be for any binding whose name shortens to it, so all bindings are listed.
 ///
 /// # Errors
 ///
-/// Where any call fails, takes longer than ten seconds, or returns what cannot be read: then nothing
-/// is confirmed.
+/// A call fails, takes longer than ten seconds, or returns an object that cannot be parsed: then the read does not
+/// confirm anything.
 pub async fn read(
     client: &Client,
     namespace: &str,
@@ -104,7 +99,7 @@ pub async fn read(
     Ok(confirmed)
 }
 
-/// What became of one object.
+/// The answer to a read of one object.
 enum Answer<T> {
     Found(T),
     Absent,
@@ -117,7 +112,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// The bindings of a gate in one API group; `None` where it is not served.
+    /// The bindings of a gate in one API group; `None` if the group is not served.
     async fn bindings(
         &self,
         gate: &GateName,
@@ -165,7 +160,7 @@ impl Reader<'_> {
         }
     }
 
-    /// All objects of the namespace; `None` where the resource is not served.
+    /// All objects of the namespace; `None` if the resource is not served.
     async fn all<O: Clone + DeserializeOwned>(
         &self,
         watched: WatchedResource,
@@ -213,7 +208,7 @@ impl Reader<'_> {
     }
 }
 
-/// A 404 that names the object: the resource is served, and this object is not there.
+/// Whether it is a 404 that names the object: the resource is served, and the object does not exist.
 fn is_absence(error: &kube::Error) -> bool {
     let kube::Error::Api(status) = error else {
         return false;
@@ -225,7 +220,7 @@ fn is_absence(error: &kube::Error) -> bool {
     status.code == 404 && named
 }
 
-/// Any other 404 is about the path: nothing is served there.
+/// Whether it is any 404. Without the name of an object it is about the path: the resource is not served.
 fn is_not_found(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
 }

@@ -1,6 +1,6 @@
-//! Kubernetes: what is read from it and written to it.
+//! Kubernetes: watches, reads and writes.
 //!
-//! Every call has a timeout. What is read is slim and lenient ([`decode`]): one bad object never
+//! Every call has a timeout. Objects are parsed into slim types, leniently ([`decode`]): one bad object never
 //! stops a watch.
 
 use std::error::Error;
@@ -17,17 +17,17 @@ pub mod pod_status;
 mod testing;
 pub mod watch;
 
-/// How long one request of a single object may take.
+/// Timeout of a request about a single object. Chosen.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Our name as a field manager and a reporter of Events.
+/// Our name as field manager and as reporter of Events.
 pub(crate) const MANAGER: &str = "targetgate";
-/// Bytes of an error's text that are kept: chosen, a line that a terminal shows whole.
+/// Maximum length of an error's text, in bytes: chosen, so that a terminal shows the line whole.
 const MAX_WHY: usize = 400;
 
-/// What went wrong in a call of the API server, in one line.
+/// Why a call of the API server failed, in one line.
 ///
 /// `kube::Error` prints its sources itself, some twice, and leaves out others ("Connection refused");
-/// each part stands here once.
+/// here each part occurs once.
 pub(crate) fn why(error: &kube::Error) -> String {
     let mut text = match error {
         kube::Error::Api(status) => {

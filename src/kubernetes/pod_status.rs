@@ -1,4 +1,4 @@
-//! Writing conditions of one pod (contract 5.3).
+//! Writes conditions of one pod (contract 5.3).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,77 +23,69 @@ use crate::kubernetes::decode::url_path;
 use crate::kubernetes::{CALL_TIMEOUT, MANAGER, why};
 use crate::state::cache::WatchedResource;
 
-/// The largest answer that is read, in bytes: what an API server takes as an object at most.
+/// Maximum length of a response, in bytes: the API server's limit on the body of a request.
 const LARGEST_ANSWER: usize = 3 << 20;
 
-/// Which pod is written to, and in which state of it.
+/// The pod to write to, and the state on which the write is based.
 #[derive(Debug, Clone, Copy)]
 pub struct Revision<'a> {
-    /// Its name.
     pub pod: &'a ObjectKey,
-    /// Its `metadata.uid`: a pod replaced under its name is another pod.
+    /// Its `metadata.uid`, because another pod can get the same name later.
     pub uid: &'a str,
-    /// The `metadata.resourceVersion` that the decision is based on.
+    /// The `metadata.resourceVersion` on which the decision is based.
     pub version: &'a str,
 }
 
 /// One condition to write.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry<'a> {
-    /// The condition's type.
     pub gate: &'a GateName,
-    /// The rest of it, but for its time.
+    /// The rest of it, except its time.
     pub condition: &'a Condition,
-    /// The time to write as `lastTransitionTime`; `None` where the status stays as it was: then the
-    /// time stays, too.
+    /// The time to write as `lastTransitionTime`; `None` if the status does not change: then the
+    /// time does not change either.
     pub transition: Option<Timestamp>,
 }
 
-/// The conditions are written.
+/// The result of a successful write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
-    /// The pod's `metadata.resourceVersion` since then.
+    /// The pod's `metadata.resourceVersion` after the write.
     pub resource_version: Arc<str>,
 }
 
-/// Why conditions are not written.
+/// Why a write failed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum WriteError {
-    /// The pod is gone, or another pod has its name: there is nothing to write.
+    /// The pod does not exist, or another pod has its name: the write is obsolete.
     #[error("pod {0} is gone")]
     Gone(ObjectKey),
-    /// Somebody else wrote in between: decide again.
+    /// Another client wrote in between: decide again.
     #[error("pod {0} was changed by somebody else at the same moment")]
     Conflict(ObjectKey),
-    /// The API server has too much to do (429).
+    /// The API server is overloaded (429).
     #[error("the API server puts off writing pods/status of {pod}: {why}")]
     TooManyRequests {
-        /// The pod.
         pod: ObjectKey,
-        /// How long it asks to wait, where it does.
+        /// The `Retry-After` of the response.
         retry_after: Option<Duration>,
-        /// What it says.
+        /// The message of the response.
         why: String,
     },
-    /// Anything else; whether it was written is not known.
+    /// Another failure; whether the API server wrote the conditions is unknown.
     #[error("cannot write pods/status of {pod}: {why}; ours needs the verb patch on pods/status")]
-    Failed {
-        /// The pod.
-        pod: ObjectKey,
-        /// What went wrong.
-        why: String,
-    },
+    Failed { pod: ObjectKey, why: String },
 }
 
-/// Writes conditions into `pods/status`, all or none, if nobody has written to the pod since that
-/// revision of it, and touches nothing else. The answer is not awaited beyond `by`.
+/// Writes conditions into `pods/status`, all or none, if the pod still has that `resourceVersion`, and changes
+/// nothing else. Waits for the response until `by`.
 ///
 /// A strategic merge patch merges `status.conditions` by `type`, and keeps what it does not name
 /// (<https://kubernetes.io/docs/reference/using-api/api-concepts/#patch-and-update>).
 ///
 /// # Errors
 ///
-/// An API server answers another version with 409, [`WriteError::Conflict`], and a wrong UID alone
+/// The API server rejects another version with 409, [`WriteError::Conflict`], and a wrong UID alone
 /// with 422 Invalid on `metadata.uid`: the pod is [`WriteError::Gone`].
 pub async fn write_conditions(
     client: &Client,
@@ -120,7 +112,7 @@ pub async fn write_conditions(
     }
 }
 
-/// Sends a patch, and reads the answer whatever it is: `kube::Api` would not tell its `Retry-After`.
+/// Sends a patch, and reads the response also of a failure: `kube::Api` does not expose its `Retry-After`.
 async fn send(client: &Client, pod: &ObjectKey, patch: Value) -> kube::Result<Response<Bytes>> {
     let url = url_path(WatchedResource::Pods, Some(&pod.namespace));
     let params = PatchParams {
@@ -137,7 +129,7 @@ async fn send(client: &Client, pod: &ObjectKey, patch: Value) -> kube::Result<Re
     Ok(Response::from_parts(parts, body))
 }
 
-/// All that counts of the pod that an API server answers with.
+/// The fields that are read of the pod in the response.
 #[derive(Deserialize)]
 struct Answer {
     metadata: AnswerMetadata,
@@ -171,7 +163,7 @@ fn written(entry: &Entry<'_>) -> Value {
         "message": &*condition.message,
     });
     if let Some(transition) = entry.transition {
-        // Kubernetes keeps whole seconds.
+        // Kubernetes stores whole seconds.
         let time = transition.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         written["lastTransitionTime"] = json!(time);
     }
@@ -203,8 +195,8 @@ fn refusal(pod: &ObjectKey, answer: &Response<Bytes>) -> WriteError {
     }
 }
 
-/// What a refusal says. One for too many requests comes before anything that writes a `Status`, and
-/// is plain text.
+/// Reads the `Status` of a failed response. A 429 is plain text: the API server sends it before the code that writes
+/// a `Status`.
 fn status(answer: &Response<Bytes>) -> Status {
     let body = answer.body();
     let status = serde_json::from_slice(body).unwrap_or_else(|_| {
@@ -214,7 +206,8 @@ fn status(answer: &Response<Bytes>) -> Status {
     status.with_code(answer.status().as_u16())
 }
 
-/// Whole seconds, as an API server writes them; it puts those of a `Status` there, too.
+/// Parses `Retry-After` as whole seconds, the form of API servers, which copy `retryAfterSeconds` of a `Status` there,
+/// too.
 /// Source: <https://www.rfc-editor.org/rfc/rfc9110#name-retry-after>
 fn retry_after(answer: &Response<Bytes>) -> Option<Duration> {
     let header = answer.headers().get(RETRY_AFTER)?;

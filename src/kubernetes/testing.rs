@@ -1,4 +1,4 @@
-//! An API server that answers as it is told, in memory.
+//! A scripted API server, in memory.
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
@@ -18,25 +18,25 @@ use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 use tower::BoxError;
 
-/// One answer.
+/// One scripted response.
 pub(super) enum Answer {
     /// This status and JSON body.
     Json(u16, Value),
     /// This status and text, as for a path that is not served.
     Text(u16, &'static str),
-    /// 429 as an API server says it, with this `Retry-After`.
+    /// 429 in the form of an API server, with this `Retry-After`.
     TooManyRequests(Option<&'static str>),
     /// A watch of these events that stays open.
     Events(Vec<Value>),
     /// A watch of these events that ends.
     EventsThenEnd(Vec<Value>),
-    /// No answer, ever.
+    /// The API server never responds.
     Silence,
-    /// Nobody listens.
+    /// The connection is refused.
     Refused,
 }
 
-/// A request, as the API server saw it.
+/// A received request.
 #[derive(Debug, Clone)]
 pub(super) struct Seen {
     pub(super) method: String,
@@ -45,7 +45,7 @@ pub(super) struct Seen {
     pub(super) body: Value,
 }
 
-/// The scripted API server. Answers are given in turn, by path; `?watch` is a path of its own.
+/// The scripted API server. It gives the responses of each path in turn; `?watch` is a path of its own.
 #[derive(Clone, Default)]
 pub(super) struct Scripted {
     script: Arc<Mutex<HashMap<String, VecDeque<Answer>>>>,
@@ -150,13 +150,13 @@ pub(super) fn event(kind: &str, object: Value) -> Value {
     json!({ "type": kind, "object": object })
 }
 
-/// A failure, as the API server writes it.
+/// A `Status` of failure in the form of the API server.
 pub(super) fn status(code: u16, reason: &str, message: &str, details: Value) -> Value {
     json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
         "message": message, "reason": reason, "details": details, "code": code })
 }
 
-/// Waits until something is so; an hour at most, of a clock that is paused.
+/// Waits until a condition holds, for at most an hour of the paused clock.
 pub(super) async fn until(what: &str, so: impl Fn() -> bool) {
     let wait = async {
         while !so() {

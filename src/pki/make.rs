@@ -1,4 +1,4 @@
-//! Makes CAs and serving certificates, all of them ECDSA P-256: a handshake with an RSA one costs
+//! Makes CAs and serving certificates, all of them ECDSA P-256: a handshake with an RSA certificate costs
 //! three times as much.
 
 use std::time::Duration;
@@ -13,14 +13,11 @@ use targetgate_core::rotation::Validity;
 
 /// A certificate and its private key, both as PEM.
 pub struct Made {
-    /// The certificate.
     pub certificate: String,
-    /// Its key.
     pub key: String,
 }
 
-/// Makes a CA. Its name ends with the beginning of its key's hash: two CAs in one bundle are told
-/// apart by it.
+/// Makes a CA. Its name ends with the beginning of its key's hash, which distinguishes two CAs in one bundle.
 pub fn ca(name: &str, validity: Validity) -> Result<Made, rcgen::Error> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let hash = Sha256::digest(key.subject_public_key_info());
@@ -34,8 +31,8 @@ pub fn ca(name: &str, validity: Validity) -> Result<Made, rcgen::Error> {
     })
 }
 
-/// Makes a serving certificate, good for these DNS names and IP addresses, that this CA signs. The CA
-/// is its issuer itself: there is no intermediate to send along.
+/// Makes a serving certificate for these DNS names and IP addresses, signed by this CA directly, so that the chain does
+/// not need an intermediate.
 pub fn leaf(
     ca: &str,
     ca_key: &str,
@@ -56,7 +53,7 @@ pub fn leaf(
     })
 }
 
-/// The names of a Service, as API servers and people ask for it.
+/// The DNS names of a Service that API servers and users call.
 pub fn service_names(service: &str, namespace: &str) -> Vec<String> {
     ["", ".svc", ".svc.cluster.local"]
         .map(|suffix| format!("{service}.{namespace}{suffix}"))

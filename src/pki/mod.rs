@@ -1,5 +1,4 @@
-//! X.509: certificates are made ([`make`]) and read ([`read`]) here, for development and for the
-//! Secret that is ours.
+//! X.509: makes ([`make`]) and reads ([`read`]) certificates, for development and for the Secret of `--tls self`.
 
 pub mod make;
 pub mod read;

@@ -1,4 +1,4 @@
-//! Reads certificates and keys that another program may have written: the one reader of PEM and X.509.
+//! The only reader of PEM and X.509, also of files that another program has written.
 
 use std::sync::Arc;
 
@@ -20,33 +20,31 @@ use x509_parser::error::X509Error;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer as _;
 
-/// Why something cannot be used as a certificate or a key.
+/// Why a certificate or a key cannot be used.
 #[derive(Debug, Error)]
 pub enum ReadError {
-    /// It is empty, or has no PEM block of its kind.
+    /// The text is empty, or does not hold a PEM block of the expected kind.
     #[error("it holds no PEM block of its kind")]
     Empty,
-    /// It is not PEM.
     #[error("it is not PEM")]
     Pem(#[source] pem::Error),
-    /// It is no X.509 certificate.
     #[error("it is no X.509 certificate")]
     Parse(#[source] x509_parser::nom::Err<X509Error>),
-    /// The key cannot be used, or belongs to another certificate.
+    /// The key is broken, or belongs to another certificate.
     #[error("its private key is broken or another certificate's")]
     Key(#[source] rustls::Error),
-    /// The CA's key cannot be used, or belongs to another CA.
+    /// The CA's key is broken, or belongs to another CA.
     #[error("its private key is broken or another CA's")]
     CaKey,
-    /// What it signs is worth nothing.
+    /// API servers do not accept certificates that it signs.
     #[error("it is no CA, or one that may not sign any serving certificate")]
     NoCa,
 }
 
-/// A chain whose private key is known to belong to it.
+/// A chain with its matching private key.
 #[derive(Debug, Clone)]
 pub struct Chain {
-    /// Both, as rustls serves them.
+    /// Chain and key in the form of rustls.
     pub key: Arc<CertifiedKey>,
     /// The leaf's validity.
     pub validity: Validity,
@@ -64,8 +62,8 @@ pub fn chain(chain: &str, key: &str) -> Result<Chain, ReadError> {
     })
 }
 
-/// Reads the serving certificate as what the rules of a rotation decide on. `names` are those it must
-/// be good for, `signer` is the CA that should have signed it.
+/// Reads the serving certificate into the input of the rotation rules. The certificate must be for all of `names`;
+/// `signer` is the CA that should have signed it.
 pub fn leaf(
     chain_text: &str,
     key: &str,
@@ -94,7 +92,7 @@ pub fn ca(text: &str) -> Result<Ca, ReadError> {
     trusted(&certificates(text.as_bytes())?[0], text)
 }
 
-/// Checks that this key signs for this CA, and that what it signs is worth something.
+/// Checks that this key belongs to this CA, and that API servers accept certificates that it signs.
 pub fn ca_key(ca: &str, key: &str) -> Result<PrivateKey, ReadError> {
     let certificates = certificates(ca.as_bytes())?;
     let certificate = parse(&certificates[0])?;
@@ -110,7 +108,7 @@ pub fn ca_key(ca: &str, key: &str) -> Result<PrivateKey, ReadError> {
     fits.then_some(key).ok_or(ReadError::CaKey)
 }
 
-/// Reads a `caBundle`. What cannot be read of it makes it unsound, and the rest counts.
+/// Reads a `caBundle`. Unreadable certificates make it unsound; the others count.
 pub fn bundle(text: &[u8]) -> Bundle {
     let mut sound = true;
     let mut cas = vec![];
@@ -128,12 +126,12 @@ pub fn bundle(text: &[u8]) -> Bundle {
     Bundle { cas, sound }
 }
 
-/// Whether one of these CAs has signed the chain's leaf, at this time, as an API server sees it.
+/// Whether an API server that trusts these CAs accepts the chain at this time.
 pub fn verifies<'a>(chain: &Chain, cas: impl IntoIterator<Item = &'a Ca>, at: Timestamp) -> bool {
     let mut roots = RootCertStore::empty();
     for ca in cas {
         let certificates = certificates(ca.pem.as_bytes()).unwrap_or_default();
-        // One that cannot be a trust anchor verifies nothing.
+        // A certificate that cannot be a trust anchor does not verify a chain.
         certificates
             .into_iter()
             .for_each(|root| drop(roots.add(root)));
@@ -152,7 +150,7 @@ pub fn verifies<'a>(chain: &Chain, cas: impl IntoIterator<Item = &'a Ca>, at: Ti
 /// Reads the certificates of a PEM file, at least one.
 ///
 /// # Errors
-/// Where it holds none, or something that is not PEM.
+/// The file does not hold one, or is not PEM.
 pub fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, ReadError> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).collect();
     match certificates.map_err(not_pem)? {
@@ -164,7 +162,7 @@ pub fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, ReadErr
 /// Reads the first private key of a PEM file.
 ///
 /// # Errors
-/// Where it holds none, or something that is not PEM.
+/// The file does not hold one, or is not PEM.
 pub fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, ReadError> {
     PrivateKeyDer::from_pem_slice(text).map_err(not_pem)
 }
@@ -172,7 +170,7 @@ pub fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, ReadError> {
 /// When a certificate expires.
 ///
 /// # Errors
-/// Where it is not an X.509 certificate.
+/// It is not an X.509 certificate.
 pub fn expiry(certificate: &CertificateDer<'_>) -> Result<Timestamp, ReadError> {
     Ok(validity(&parse(certificate)?).not_after)
 }
@@ -182,10 +180,10 @@ pub fn is_ca(certificate: &CertificateDer<'_>) -> bool {
     parse(certificate).is_ok_and(|parsed| parsed.is_ca())
 }
 
-/// What `read` makes of the names that a certificate gives its holder. Names that cannot be read are none.
+/// Calls `read` with the names of a certificate. Names that cannot be read are left out.
 ///
 /// # Errors
-/// Where it is not an X.509 certificate.
+/// It is not an X.509 certificate.
 pub fn called<T>(
     certificate: &CertificateDer<'_>,
     read: impl FnOnce(&Called<'_>) -> T,

@@ -1,4 +1,4 @@
-//! `/livez`, `/readyz` and `/metrics`, in the forms that Kubernetes and Prometheus are used to.
+//! `/livez`, `/readyz` and `/metrics`, in the formats of Kubernetes and Prometheus.
 //!
 //! Source: <https://kubernetes.io/docs/reference/using-api/health-checks/>
 
@@ -39,7 +39,7 @@ async fn scrape(State(metrics): State<Arc<Metrics>>) -> Response {
     ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics.encode()).into_response()
 }
 
-/// Every check by name, and the status that probes go by.
+/// Lists every check by name; the status is that for probes.
 fn report(endpoint: &str, checks: &[Check]) -> Response {
     let mut text = String::new();
     for check in checks {
@@ -88,7 +88,7 @@ mod tests {
     }
 
     impl Admin {
-        /// All is well but for the first lists; the certificate was made at this time.
+        /// A healthy process whose initial lists are pending; its certificate was made at this time.
         fn new(made_at: Timestamp) -> Self {
             let made = certs::make("shop", &[], made_at).unwrap();
             let folder = tempfile::tempdir().unwrap();
@@ -183,7 +183,7 @@ mod tests {
         assert!(text.contains("[-]certificate failed: no CA "), "{text}");
         admin.certificates.trusted(true, false);
         assert_eq!(admin.get("/readyz").await.0, 200);
-        // All replicas would be out at the same moment.
+        // All replicas would become unready at the same moment.
         admin.certificates.trusted(false, false);
         let (status, text) = admin.get("/readyz").await;
         assert_eq!(status, 200);

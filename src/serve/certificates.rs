@@ -1,4 +1,4 @@
-//! The served certificate: read from PEM files, checked, and read again when they change.
+//! The served certificate: loaded from PEM files, checked, and reloaded when they change.
 
 use std::fmt;
 use std::io;
@@ -20,7 +20,7 @@ use crate::files::{LastError, WatchedFile};
 use crate::metrics::Metrics;
 use crate::pki::read::{self as pki, ReadError};
 
-/// Bytes of a file that are read at most: what a Secret holds.
+/// Maximum length of a file, in bytes: the limit of Kubernetes on a Secret.
 const MAX_FILE: u64 = 1 << 20;
 
 /// One of the two files.
@@ -51,58 +51,37 @@ impl PemFile {
 /// Why a certificate cannot be served.
 #[derive(Debug, Error)]
 pub enum CertificateError {
-    /// A file cannot be read.
     #[error("{}: cannot read {}; give {}", file.flag(), path.display(), file.wanted())]
     Read {
-        /// Which of the two.
         file: PemFile,
-        /// Its path.
         path: PathBuf,
-        /// What the system said.
         source: io::Error,
     },
-    /// A file is too long.
     #[error("{}: {} is longer than {MAX_FILE} bytes", file.flag(), path.display())]
-    TooLong {
-        /// Which of the two.
-        file: PemFile,
-        /// Its path.
-        path: PathBuf,
-    },
-    /// A file holds nothing of its kind.
+    TooLong { file: PemFile, path: PathBuf },
+    /// A file does not hold a PEM block of its kind.
     #[error("{}: {} does not hold {}", file.flag(), path.display(), file.wanted())]
     Pem {
-        /// Which of the two.
         file: PemFile,
-        /// Its path.
         path: PathBuf,
-        /// What is wrong with it.
         source: ReadError,
     },
-    /// The first certificate is no X.509 certificate.
+    /// The first certificate is not an X.509 certificate.
     #[error("--tls-cert: the first certificate of {} cannot be parsed", path.display())]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: ReadError,
-    },
-    /// The key cannot be used, or belongs to another certificate.
+    Parse { path: PathBuf, source: ReadError },
+    /// The key is broken, or belongs to another certificate.
     #[error(
         "--tls-key: {} does not fit {}; give the private key of the first certificate there",
         key.display(), certificate.display()
     )]
     Key {
-        /// The key's file.
         key: PathBuf,
-        /// The certificate's file.
         certificate: PathBuf,
-        /// What is wrong with it.
         source: rustls::Error,
     },
 }
 
-/// A chain and its private key, known to belong together.
+/// A chain with its matching private key.
 #[derive(Debug, Clone)]
 pub struct Certificate {
     key: Arc<CertifiedKey>,
@@ -110,13 +89,13 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// What rustls has already found to belong together, and when its leaf expires.
+    /// A chain and key that rustls has found to match, with the expiry of its leaf.
     pub fn new(key: Arc<CertifiedKey>, expiry: Timestamp) -> Self {
         Self { key, expiry }
     }
 }
 
-/// Where a certificate chain and its key are.
+/// The paths of a certificate chain and its key.
 #[derive(Debug, Clone)]
 pub struct PemFiles {
     /// The path of [`PemFile::Certificate`].
@@ -190,21 +169,21 @@ impl PemFiles {
     }
 }
 
-/// The certificate that new connections are given; it can be replaced at any time. While there is
-/// none, no handshake succeeds.
+/// The certificate of new connections, which can be replaced at any time. Without one, every handshake
+/// fails.
 pub struct Certificates {
     current: ArcSwapOption<Certificate>,
     trust: Trust,
     metrics: Arc<Metrics>,
 }
 
-/// Whether API servers trust the served leaf, as far as is known. Whose certificate comes from files
-/// has to see to that himself.
+/// Whether API servers trust the served leaf, as far as we know. With `--tls files` the operator is responsible for
+/// that.
 #[derive(Debug)]
 struct Trust {
-    /// At last sight.
+    /// At the last read.
     now: AtomicBool,
-    /// At any time since this leaf is served.
+    /// At any time since we began to serve this leaf.
     proven: AtomicBool,
 }
 
@@ -218,7 +197,7 @@ impl Trust {
 }
 
 impl Certificates {
-    /// Serves this one for now.
+    /// Starts with this certificate.
     pub fn new(certificate: Certificate, metrics: Arc<Metrics>) -> Self {
         metrics.certificate_expiry(certificate.expiry);
         Self {
@@ -228,7 +207,7 @@ impl Certificates {
         }
     }
 
-    /// Serves none yet, and trusts none before [`Self::trusted`] says so.
+    /// Starts without a certificate, and without trust until [`Self::trusted`] is called.
     pub fn none(metrics: Arc<Metrics>) -> Self {
         Self {
             current: ArcSwapOption::empty(),
@@ -237,14 +216,14 @@ impl Certificates {
         }
     }
 
-    /// Serves this one from now on; established connections keep theirs.
+    /// Serves this certificate from now on; established connections keep theirs.
     pub fn replace(&self, certificate: Certificate) {
         self.metrics.certificate_expiry(certificate.expiry);
         self.current.store(Some(Arc::new(certificate)));
     }
 
-    /// Tells whether every `caBundle` verifies the served leaf; `anew` when another is served than
-    /// the last time.
+    /// Sets whether every `caBundle` verifies the served leaf; `anew` if the served leaf has changed since the last
+    /// call.
     pub fn trusted(&self, trusted: bool, anew: bool) {
         self.metrics.certificate_trusted(trusted);
         self.trust.now.store(trusted, Ordering::Relaxed);
@@ -260,7 +239,7 @@ impl Certificates {
         (load(&self.trust.proven), load(&self.trust.now))
     }
 
-    /// When the served leaf expires; `None` while there is none.
+    /// When the served leaf expires; `None` without a leaf.
     pub fn expiry(&self) -> Option<Timestamp> {
         self.current.load().as_ref().map(|current| current.expiry)
     }
@@ -273,7 +252,7 @@ impl Certificates {
     }
 }
 
-/// [`ResolvesServerCert`] asks for it.
+/// [`ResolvesServerCert`] requires it.
 impl fmt::Debug for Certificates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Certificates")
@@ -289,15 +268,15 @@ impl ResolvesServerCert for Certificates {
     }
 }
 
-/// Reads the files again when they change, for ever. What cannot be served is logged once, and the
-/// former certificate stays.
+/// Reloads the files when they change, for ever. An unusable file is logged once, and the
+/// previous certificate stays in force.
 pub async fn follow(files: PemFiles, certificates: Arc<Certificates>) {
     let paths = [files.certificate.as_path(), files.key.as_path()];
     files::follow(paths, |complaint| reload(&files, &certificates, complaint)).await;
 }
 
-/// Reads the files and serves what is new in them. Returns what is wrong with them; the same twice
-/// is logged once.
+/// Reads the files and serves a new certificate. Returns the error, if any; an equal error is logged
+/// once.
 async fn reload(files: &PemFiles, certificates: &Certificates, complaint: LastError) -> LastError {
     let files = files.clone();
     let take = |certificate: Certificate| {

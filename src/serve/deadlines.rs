@@ -1,9 +1,9 @@
-//! Deadlines of a connection, kept where its bytes pass.
+//! Deadlines of a connection, enforced in its reads and writes.
 //!
 //! hyper's `header_read_timeout` starts when a connection becomes idle, so it cannot be short for a
-//! header that trickles and long for a connection that rests. These two are told apart here: a head
-//! must be whole within [`Deadlines::head`] of its first byte, and a connection from which nothing
-//! comes ends after [`Deadlines::idle`].
+//! header that trickles and long for an idle connection. This module distinguishes the two: a head
+//! must be complete within [`Deadlines::head`] of its first byte, and a connection without a byte from the peer
+//! ends after [`Deadlines::idle`].
 
 use std::io;
 use std::pin::Pin;
@@ -16,21 +16,21 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// How long a peer may take.
+/// The deadlines of a peer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadlines {
-    /// From a request head's first byte to its last.
+    /// From the first byte of a request's head to its last.
     pub(super) head: Duration,
     /// Without a byte from the peer.
     pub(super) idle: Duration,
-    /// For the peer to take what was written.
+    /// For the peer to accept written bytes.
     pub(super) write: Duration,
 }
 
 /// How many connections of a listener have carried an answered request.
 pub(super) type Answered = Arc<AtomicUsize>;
 
-/// What the service knows of a connection and the stream does not: whether a request is being
+/// The state of a connection that the service knows and the stream does not: whether a request is being
 /// answered, and whether one ever was.
 #[derive(Debug)]
 pub(super) struct Turns {
@@ -38,25 +38,25 @@ pub(super) struct Turns {
     turn: AtomicU64,
     slow_head: AtomicBool,
     accepted: Instant,
-    /// Milliseconds from `accepted` to the end of the last answer, and one; 0 before there was one.
+    /// Milliseconds from `accepted` to the end of the last answer, plus one; 0 before the first answer.
     answered: AtomicU64,
     all_answered: Answered,
     leave: Notify,
 }
 
-/// What is known of a connection where one has to end, those that end first first.
+/// The standing of a connection when one must be closed, in the order in which they are closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Standing {
-    /// It has not yet carried an answered request.
+    /// The connection has not yet carried an answered request.
     Unanswered,
-    /// It rests since its last answer.
+    /// The connection has been idle since its last answer.
     Idle(Instant),
-    /// It has carried an answered request, and the next is being answered.
+    /// The connection has carried an answered request, and the next is being answered.
     Busy,
 }
 
 impl Turns {
-    /// Of a connection that was just accepted; `all_answered` counts those of its listener.
+    /// The state of a connection that was just accepted; `all_answered` counts the connections of its listener.
     pub(super) fn new(all_answered: &Answered) -> Self {
         Self {
             turn: AtomicU64::new(0),
@@ -68,15 +68,15 @@ impl Turns {
         }
     }
 
-    /// A head is whole: it is ours to answer.
+    /// Notes that a head is complete, and that its answer begins.
     pub(super) fn begin(&self) {
         self.turn.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The answer is whole. A refusal is none.
+    /// Notes that the answer is complete; a refusal does not count as `answered`.
     pub(super) fn end(&self, answered: bool) {
         if answered {
-            // An u64 holds the milliseconds of half a billion years.
+            // A u64 holds the milliseconds of half a billion years.
             let after = u64::try_from(self.accepted.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
             if self.answered.swap(after + 1, Ordering::Relaxed) == 0 {
                 self.all_answered.fetch_add(1, Ordering::Relaxed);
@@ -85,7 +85,7 @@ impl Turns {
         self.turn.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What it is where a connection has to end.
+    /// The standing of this connection.
     pub(super) fn standing(&self) -> Standing {
         match self.answered.load(Ordering::Relaxed) {
             0 => Standing::Unanswered,
@@ -94,17 +94,17 @@ impl Turns {
         }
     }
 
-    /// Tells the connection to end: at once where it rests, otherwise after its answer.
+    /// Tells the connection to close: at once if it is idle, otherwise after its answer.
     pub(super) fn leave(&self) {
         self.leave.notify_one();
     }
 
-    /// Returns once the connection is told to end.
+    /// Returns once the connection is told to close.
     pub(super) async fn told_to_leave(&self) {
         self.leave.notified().await;
     }
 
-    /// Whether the connection was ended because a head did not come to its end in time.
+    /// Whether the connection was closed because a head did not arrive in time.
     pub(super) fn ended_by_slow_head(&self) -> bool {
         self.slow_head.load(Ordering::Relaxed)
     }
@@ -131,7 +131,7 @@ pub(super) struct Timed<IO> {
     io: IO,
     deadlines: Deadlines,
     turns: Arc<Turns>,
-    /// The turn in which a head began to come, and when.
+    /// The turn in which a head began to arrive, and when.
     head: Option<(u64, Instant)>,
     last_read: Instant,
     read_timer: Option<Pin<Box<Sleep>>>,
@@ -160,7 +160,7 @@ impl<IO> Timed<IO> {
         }
     }
 
-    /// When the peer must have sent something, and whether that is about a head.
+    /// When the peer must have sent a byte, and whether this is the deadline of a head.
     fn read_deadline(&self) -> (Instant, bool) {
         let idle = self.last_read + self.deadlines.idle;
         let began = self.head.filter(|(turn, _)| *turn == self.turns.now());
@@ -175,7 +175,7 @@ impl<IO> Timed<IO> {
         let timer = self
             .read_timer
             .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-        // A timer that is early is moved only when it fires: most requests never get there.
+        // A timer that is early is moved only when it fires: most requests end before.
         if timer.deadline() > deadline {
             timer.as_mut().reset(deadline);
         }
@@ -189,7 +189,7 @@ impl<IO> Timed<IO> {
         }
     }
 
-    /// Passes on what a write came to, unless it has made no progress for too long.
+    /// Passes on the result of a write, unless writes have not made progress for too long.
     fn bounded_write<T>(
         &mut self,
         cx: &mut Context<'_>,

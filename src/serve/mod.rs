@@ -1,4 +1,4 @@
-//! Sockets: who may connect, for how long, with which certificate, and what the process says of itself.
+//! Sockets: accepted clients, deadlines, the served certificate, and the health of the process.
 
 pub mod admin;
 pub mod certificates;
@@ -9,30 +9,29 @@ pub mod readiness;
 
 use tokio::sync::watch;
 
-/// How far the end of the process has come, for everything that serves.
+/// The phase of the shutdown, for all listeners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// Serving.
     Serving,
-    /// The process is to end, but clients do not know yet: new connections are still taken, and every
+    /// The process will end, but clients do not know yet: listeners still accept connections, and every
     /// answer says `Connection: close`. Closing an idle connection at once would race with a
-    /// review that is just being sent on it, and that pod would slip through.
+    /// review that the API server is just sending on it, and that pod would be created without gates.
     Lingering,
-    /// No new connections; idle ones are closed, and what is in flight is answered.
+    /// Listeners do not accept connections any more, close idle ones, and answer the requests in flight.
     Closing,
 }
 
-/// Tells everything that serves how far the end has come.
+/// Sends the phase of the shutdown to the listeners.
 pub type PhaseSender = watch::Sender<Phase>;
-/// Hears how far the end has come.
+/// Receives the phase of the shutdown.
 pub type PhaseReceiver = watch::Receiver<Phase>;
 
-/// A new pair, at [`Phase::Serving`].
+/// A sender and a receiver, at [`Phase::Serving`].
 pub fn phases() -> (PhaseSender, PhaseReceiver) {
     watch::channel(Phase::Serving)
 }
 
-/// Returns once this phase is reached. A sender that is gone counts as [`Phase::Closing`].
+/// Returns once this phase is reached. A dropped sender counts as [`Phase::Closing`].
 pub(crate) async fn reached(phases: &mut PhaseReceiver, phase: Phase) {
     let _ = phases.wait_for(|now| *now >= phase).await;
 }

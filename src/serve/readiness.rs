@@ -1,4 +1,4 @@
-//! What the process knows of its own health.
+//! The health checks of the process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,10 +11,10 @@ use crate::serve::certificates::Certificates;
 use crate::serve::{Phase, PhaseReceiver};
 use crate::state::cache::{Cache, InitialList, WatchedResource};
 
-/// The health loop beats at least every few seconds; silent for this long, it is stuck.
+/// Without a heartbeat for this long the health loop counts as stalled. Chosen: it beats at least every few seconds.
 pub const STALLED_AFTER: Duration = Duration::from_secs(60);
 
-/// Shows that a task still turns. Time is tokio's.
+/// The heartbeat of a task. Its time is tokio's.
 #[derive(Debug)]
 pub struct Heartbeat {
     started: Instant,
@@ -31,7 +31,7 @@ impl Default for Heartbeat {
 }
 
 impl Heartbeat {
-    /// The task has come round.
+    /// Records a round of the task.
     pub fn beat(&self) {
         self.last.store(self.running(), Ordering::Relaxed);
     }
@@ -43,19 +43,18 @@ impl Heartbeat {
     }
 
     fn running(&self) -> u64 {
-        // An u64 holds the milliseconds of half a billion years.
+        // A u64 holds the milliseconds of half a billion years.
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }
 
-/// One check: its name, and why it fails where it does.
+/// One check, with its result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// Its name, as `/readyz` prints it.
     pub name: String,
-    /// Why it fails; `None` where it passes.
+    /// Why it fails; `None` if it passes.
     pub failure: Option<String>,
-    /// What is to be told of a check that passes.
+    /// A remark on a check that passes.
     pub note: Option<&'static str>,
 }
 
@@ -69,22 +68,17 @@ impl Check {
     }
 }
 
-/// What `/livez` and `/readyz` ask.
+/// The checks of `/livez` and `/readyz`.
 pub struct Health {
-    /// Knows which first lists are still awaited.
     pub cache: Arc<Cache>,
-    /// Knows when the served certificate expires.
     pub certificates: Arc<Certificates>,
-    /// The health loop's.
     pub heartbeat: Arc<Heartbeat>,
-    /// Whether the process is about to end.
     pub phases: PhaseReceiver,
-    /// The wall clock.
     pub now: Now,
 }
 
 impl Health {
-    /// Whether the process is worth keeping.
+    /// The checks of `/livez`: if one fails, the kubelet restarts the container.
     pub fn live(&self) -> Vec<Check> {
         let age = self.heartbeat.age();
         let stalled = (age >= STALLED_AFTER).then(|| {
@@ -94,7 +88,7 @@ impl Health {
         vec![Check::new("health loop", stalled)]
     }
 
-    /// Whether reviews should be sent here.
+    /// The checks of `/readyz`: if one fails, Services do not route reviews here.
     pub fn ready(&self) -> Vec<Check> {
         let mut checks = self.live();
         checks.push(self.certificate());
@@ -109,8 +103,8 @@ impl Health {
         checks
     }
 
-    /// A leaf that nobody has ever trusted makes a replica useless. One that is not trusted any more
-    /// is the same everywhere: to take every replica out would help nobody, so that is only told.
+    /// Checks the served leaf. A leaf that was never trusted makes the replica useless. A leaf that is not trusted
+    /// any more concerns all replicas alike: making all of them unready would not help, so this is only a remark.
     fn certificate(&self) -> Check {
         let (proven, trusted) = self.certificates.trust();
         let failure = match self.certificates.expiry() {

@@ -1,4 +1,4 @@
-//! The index, shared between the watches that feed it and all who ask it.
+//! The index, shared between the watches that feed it and its readers.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -8,21 +8,18 @@ use targetgate_core::index::Index;
 use targetgate_core::names::BindingApi;
 use tokio::sync::Notify;
 
-/// A resource that is watched.
+/// A resource that feeds the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WatchedResource {
-    /// Namespaces.
     Namespaces,
-    /// Services.
     Services,
-    /// Pods.
     Pods,
     /// `TargetGroupBinding`s of one API group.
     Bindings(BindingApi),
 }
 
 impl WatchedResource {
-    /// All of them.
+    /// All watched resources.
     pub const ALL: [Self; 5] = [
         Self::Namespaces,
         Self::Services,
@@ -43,18 +40,18 @@ impl WatchedResource {
     }
 }
 
-/// How far the first look at a resource has come.
+/// The progress of the initial list of a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InitialList {
-    /// Not listed yet, in every watched namespace.
+    /// The list of a watched namespace is still pending.
     Pending,
-    /// The whole list was taken in.
+    /// The whole list is in the index.
     Listed,
-    /// The API server does not serve the resource: its CRD is absent, which is no error.
+    /// The API server does not serve the resource: its CRD is absent, which is not an error.
     NotServed,
 }
 
-/// The shared index. Its lock is held for the length of a closure and never across an await.
+/// The shared index. Its lock is held only during a closure, never across an await.
 #[derive(Debug)]
 pub struct Cache {
     index: RwLock<Index>,
@@ -76,12 +73,12 @@ impl Default for Cache {
 }
 
 impl Cache {
-    /// Asks the index.
+    /// Reads from the index.
     pub fn read<R>(&self, ask: impl FnOnce(&Index) -> R) -> R {
         ask(&self.index.read())
     }
 
-    /// Feeds the index, and wakes who waits for [`Self::changed`] if pods may be concerned.
+    /// Updates the index, and wakes the waiter of [`Self::changed`] if pods may be dirty.
     pub fn write<R>(&self, feed: impl FnOnce(&mut Index) -> R) -> R {
         let mut index = self.index.write();
         let fed = feed(&mut index);
@@ -91,12 +88,12 @@ impl Cache {
         fed
     }
 
-    /// Returns once there may be dirty pods to take. For one waiter.
+    /// Returns once there may be dirty pods to take. Supports one waiter.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
 
-    /// Notes how far the first look at a resource has come.
+    /// Sets the progress of the initial list of a resource.
     pub fn looked(&self, watched: WatchedResource, look: InitialList) {
         self.looks.write().insert(watched, look);
         if self.pending().is_empty() {
@@ -104,13 +101,13 @@ impl Cache {
         }
     }
 
-    /// How far the first look at a resource has come.
+    /// The progress of the initial list of a resource.
     pub fn look(&self, watched: WatchedResource) -> InitialList {
         let looks = self.looks.read();
         looks.get(&watched).copied().unwrap_or(InitialList::Pending)
     }
 
-    /// The resources whose first list is still awaited; none once decisions can be trusted.
+    /// The resources whose initial list is pending; empty once the index is warm.
     pub fn pending(&self) -> Vec<WatchedResource> {
         let looks = self.looks.read();
         let pending = looks
@@ -119,7 +116,7 @@ impl Cache {
         pending.map(|(watched, _)| *watched).collect()
     }
 
-    /// Returns once no first list is awaited: decisions can be trusted from then on.
+    /// Returns once the index is warm: no initial list is pending, so that decisions can be trusted.
     pub async fn warm(&self) {
         loop {
             let mut noted = pin!(self.warm.notified());

@@ -1,7 +1,7 @@
-//! Whether this replica leads: what everyone who writes asks just before each write (contract 5.8).
+//! Whether this replica leads: each writer asks just before each write (contract 5.8).
 //!
 //! The monotonic clock stands still while the machine itself is suspended, so even this answer may be
-//! old. What is written then is refused for the `resourceVersion` that it names.
+//! stale. The API server then rejects the write by its `resourceVersion`.
 
 use std::mem::{self, discriminant};
 use std::pin::pin;
@@ -12,34 +12,34 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// How long a write may take that needs no leader.
+/// How long a write may take in a process without a Lease. Chosen: it exceeds every timeout of a call.
 const UNHURRIED: Duration = Duration::from_secs(24 * 3600);
 
-/// How a replica stands to the others.
+/// The role of a replica in the election.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// There is no Lease to be held: this process is the only one.
+    /// This process runs without a Lease, as the only one.
     Alone,
-    /// It holds the Lease.
+    /// The replica holds the Lease.
     Leading(Term),
-    /// Another leads, or nobody does.
+    /// Another replica holds the Lease, or none does.
     Following,
 }
 
-/// How far the last renewal of the Lease carries, by this process's monotonic clock.
+/// The times up to which the last renewal of the Lease lets the leader write, by this process's monotonic clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Term {
     /// Writes may begin until then: the renew deadline.
     pub begin_until: Instant,
-    /// What was begun must be over by then: the end of the Lease. From then on another may lead.
+    /// Writes must be over by then: at the end of the Lease, when another replica may lead.
     pub end_by: Instant,
 }
 
-/// Tells all handles how this replica stands.
+/// Sends the role of this replica to all handles.
 #[derive(Debug)]
 pub struct StandingSender(Arc<Shared>);
 
-/// Not `tokio::sync::watch`, which picks at random whom it wakes first: a simulation must repeat itself.
+/// Not `tokio::sync::watch`, which wakes its receivers in random order: a simulation must repeat itself.
 #[derive(Debug)]
 struct Shared {
     told: Mutex<Told>,
@@ -49,12 +49,12 @@ struct Shared {
 #[derive(Debug, Clone, Copy)]
 struct Told {
     standing: Standing,
-    /// How often the replica began or ceased to lead.
+    /// How often the replica has begun or ceased to lead.
     turns: u64,
 }
 
 impl StandingSender {
-    /// Tells it. Who waits for a change is woken when the replica begins or ceases to lead, not by
+    /// Sends the role. Wakes the waiters of a change only when the replica begins or ceases to lead, not at
     /// each renewal.
     pub fn send(&self, standing: Standing) {
         let mut told = self.0.told.lock();
@@ -70,17 +70,17 @@ impl StandingSender {
 #[derive(Debug, Clone)]
 pub struct Leadership {
     shared: Arc<Shared>,
-    /// The turns that this handle has been told of.
+    /// The turns that this handle has returned so far.
     seen: u64,
 }
 
 impl Leadership {
-    /// A handle of a process that needs no Lease: it always leads.
+    /// A handle of a process without a Lease, which always leads.
     pub fn alone() -> Self {
         Self::new(Standing::Alone)
     }
 
-    /// A handle that follows until its sender says otherwise.
+    /// A handle that follows until its sender sends another role.
     pub fn following() -> (StandingSender, Self) {
         let leadership = Self::new(Standing::Following);
         (StandingSender(leadership.shared.clone()), leadership)
@@ -98,13 +98,13 @@ impl Leadership {
         }
     }
 
-    /// Whether this replica leads right now. Asked of the monotonic clock, so a process that was
-    /// stopped for a while hears the truth as soon as it runs again.
+    /// Whether this replica leads right now. Compares with the monotonic clock, so that a process that was
+    /// stopped for a while gets the right answer as soon as it runs again.
     pub fn leads(&self) -> bool {
         self.write_by().is_some()
     }
 
-    /// By when a write that begins right now must be over; `None` where it must not begin.
+    /// By when a write that begins right now must be over; `None` if it must not begin.
     pub fn write_by(&self) -> Option<Instant> {
         let now = Instant::now();
         match self.shared.told.lock().standing {
@@ -114,13 +114,13 @@ impl Leadership {
         }
     }
 
-    /// Returns when this replica was told that it begins or ceases to lead, since the last call. With
-    /// nobody left to tell it never does; what was told last runs out by itself.
+    /// Returns once this replica has begun or ceased to lead since the last call. Never returns after the sender is
+    /// dropped; the last term then ends by itself.
     pub async fn changed(&mut self) {
         let shared = self.shared.clone();
         loop {
             let mut turned = pin!(shared.turned.notified());
-            // From here on no turn is missed.
+            // From here on this future does not miss a turn.
             turned.as_mut().enable();
             let turns = shared.told.lock().turns;
             if mem::replace(&mut self.seen, turns) != turns {

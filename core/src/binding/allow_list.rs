@@ -8,13 +8,13 @@ use thiserror::Error;
 
 use crate::names::TargetGroupArn;
 
-/// Rules that a denial names; chosen so that the message stays short.
+/// A denial names at most this many rules. Chosen so that the message stays short.
 const MAX_NAMED: usize = 5;
 
-/// The operator's list of rules, each of which lets some namespaces bind some target groups. A group
-/// that no rule lets pass is denied.
+/// The operator's list of rules, each of which allows some namespaces to bind some target groups. A group
+/// is denied unless a rule allows it.
 ///
-/// The file is YAML. In namespaces and ARNs a `*` stands for any text, `/` and `:` included.
+/// The file is YAML. In namespaces and ARNs a `*` matches any text, `/` and `:` included.
 ///
 /// ```
 /// use targetgate_core::binding::allow_list::AllowList;
@@ -47,20 +47,20 @@ struct Rule {
     arns: Vec<Pattern>,
 }
 
-/// A text in which each `*` stands for any text.
+/// A pattern in which each `*` matches any text.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 struct Pattern(String);
 
-/// Why a file cannot be read as a list.
+/// Why a file is not an allow-list.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum AllowListError {
     #[error("not a list of rules, each with name, namespaces and targetGroupARNs: {0}")]
     Shape(String),
-    /// An empty file is more likely still being written than meant to deny everything.
+    /// The file is empty, and probably still being written rather than meant to deny everything.
     #[error("empty: write [] where no target group may be bound")]
     Empty,
-    /// The rule of this name can never let anything pass, which is hardly meant.
+    /// The rule of this name cannot allow anything, which is probably a mistake.
     #[error("rule {0:?} has no name, no namespace or no ARN: fill it in, or delete the rule")]
     Hollow(String),
 }
@@ -68,12 +68,13 @@ pub enum AllowListError {
 /// Why a namespace may not bind a target group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotAllowed {
-    /// The rules about the namespace, at most [`MAX_NAMED`]: their groups may be bound instead.
+    /// The rules about the namespace, at most [`MAX_NAMED`], whose groups may be bound instead.
     rules: Vec<String>,
 }
 
 impl AllowList {
-    /// Reads a list, all of it or nothing: a part would deny or allow what the list does not say.
+    /// Reads a list. A list with one bad rule is refused as a whole, because the rest of it would deny or
+    /// allow what the operator did not write.
     ///
     /// # Errors
     /// [`AllowListError`], for the operator to read.
@@ -110,7 +111,7 @@ impl AllowList {
 }
 
 impl NotAllowed {
-    /// What a denial says, after the path of the field.
+    /// The message of a denial, after the path of the field.
     pub fn message(&self, namespace: &str) -> String {
         let rules: Vec<String> = self.rules.iter().map(|name| format!("{name:?}")).collect();
         match rules.is_empty() {
@@ -128,7 +129,7 @@ impl NotAllowed {
 impl Pattern {
     fn matches(&self, text: &str) -> bool {
         let mut parts = self.0.split('*');
-        // Only the first part is tied to the beginning; it is empty where the pattern begins with `*`.
+        // Only the first part is anchored to the beginning; it is empty if the pattern begins with `*`.
         let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else {
             return false;
         };
@@ -136,8 +137,8 @@ impl Pattern {
         let Some(last) = parts.pop() else {
             return rest.is_empty();
         };
-        // The leftmost match of each part leaves the most text to the parts that follow, so there is
-        // no need to go back and try another.
+        // The leftmost match of each part leaves the most text to the parts that follow, so the search does
+        // not have to backtrack.
         for part in parts {
             match rest.find(part) {
                 Some(at) => rest = &rest[at + part.len()..],

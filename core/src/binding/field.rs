@@ -1,5 +1,5 @@
-//! The fields of a binding's spec that hooks fill in, check or name: each path is spelled here and,
-//! for serde and the schema, in [`spec`](crate::binding::spec).
+//! The fields of a binding's spec that hooks fill in, check or name. Each path is spelled here and, for serde
+//! and the schema, in [`spec`](crate::binding::spec).
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ pub const ROLE: &str = "spec.iamRoleArnToAssume";
 /// `spec.serviceRef.port`.
 pub const SERVICE_PORT: &str = "spec.serviceRef.port";
 
-/// A field that repeats what AWS knows about the target group. All of them are texts.
+/// A field that repeats a property of the target group in AWS. All of these fields are texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GroupField {
     Arn,
@@ -29,7 +29,7 @@ pub enum GroupField {
 impl GroupField {
     /// The fields that are filled in from AWS, in the order in which messages list them.
     ///
-    /// The name is not: AWS is asked by the ARN where there is one.
+    /// The name is not among them, because AWS is asked by the ARN if the binding has one.
     pub const FILLED_IN: [Self; 5] = [
         Self::Arn,
         Self::TargetType,
@@ -38,7 +38,7 @@ impl GroupField {
         Self::Protocol,
     ];
 
-    /// Where the field is, such as `spec.vpcID`.
+    /// The path of the field, such as `spec.vpcID`.
     pub const fn path(self) -> &'static str {
         match self {
             Self::Arn => "spec.targetGroupARN",
@@ -50,7 +50,7 @@ impl GroupField {
         }
     }
 
-    /// What the binding says; `None` where the field is absent, `null` or empty.
+    /// The field's value in the binding; `None` if it is absent, `null` or empty.
     pub fn written(self, spec: &TargetGroupBindingSpec) -> Option<&str> {
         match self {
             Self::Arn => &spec.target_group_arn,
@@ -63,7 +63,7 @@ impl GroupField {
         .as_deref()
     }
 
-    /// What AWS says; `None` where the group has no such property, as a `lambda` group has no VPC.
+    /// The property's value in AWS; `None` if the group lacks it, as a `lambda` group lacks a VPC.
     pub fn described(self, group: &TargetGroup) -> Option<&str> {
         match self {
             Self::Arn => Some(group.arn.as_str()),

@@ -1,39 +1,60 @@
-//! A token bucket that finds out how fast AWS lets it be.
+//! Adaptive bucket: a token bucket that finds the rate which AWS grants.
 //!
-//! AWS keeps a bucket of its own per account and Region, of unknown size, that others drink from, too.
-//! All that it tells is that a call was throttled: then its bucket was empty.
+//! AWS keeps a token bucket of its own per account and Region, of unknown size and rate, which other clients
+//! of the account use as well. A throttle is the only signal, and shows that AWS's bucket was empty.
+//!
+//! Each constant is chosen and described in docs/schedule.md, whose table shows the delays that follow.
 
 use std::time::{Duration, Instant};
 
-/// The rate that throttling never pushes below, in calls per second.
+/// Throttles do not lower the rate below this, in calls per second. Contract 5.7.
 const FLOOR: f64 = 2.0;
-/// Calls per second by which the rate climbs, each second, while callers wait.
+/// While callers wait, the rate climbs by this many calls per second each second. Chosen.
 const CLIMB: f64 = 1.25;
-/// While the rate climbs, the last good rate is the one of so long ago.
+/// While the rate climbs, the good rate follows it as an exponential moving average with this time constant,
+/// in seconds. Chosen.
 const PROVEN_AFTER: f64 = 3.0;
-/// Throttles closer together than this are one event: calls in flight together are told together.
+/// Throttles within this time are one event, because AWS answers calls that were in flight together. Chosen.
 const ONE_EVENT: Duration = Duration::from_secs(1);
-/// Between two events so close to each other AWS's bucket had no time to fill: what it let through
-/// is what it is filled with.
+/// Two events within this time measure AWS's rate: its bucket was empty at both, so what it granted in
+/// between is what it was refilled with. Chosen.
 const MEASURED: Duration = Duration::from_secs(10);
-/// How long the rate stays after an event before it climbs again: doubled each time …
+/// After the first event, the rate stays for this long before it climbs again, and twice as long after each
+/// further one. Chosen.
 const HOLD: Duration = Duration::from_secs(5);
-/// … up to this.
+/// After repeated events, the rate stays for at most this long. Chosen, as the bound of the backoff
+/// (contract 5.7).
 const LONGEST_HOLD: Duration = Duration::from_secs(30);
-/// Without a throttle for so long, the next one is the first.
+/// After this long without a throttle, the next one counts as the first. Chosen.
 const FORGIVEN: Duration = Duration::from_secs(120);
 
-/// A token bucket whose rate finds its place between 2/s and a maximum.
+/// A token bucket whose rate adapts between 2/s and a maximum.
 ///
 /// The rate climbs while callers wait and AWS does not throttle. A throttle empties the bucket and
 /// takes the rate back to the last good one.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use targetgate_core::elb::adaptive_bucket::Bucket;
+///
+/// let now = Instant::now();
+/// let mut bucket = Bucket::new(10.0, 40.0, 2, now);
+/// assert!(bucket.try_take(0.0, now).is_ok());
+/// assert!(bucket.try_take(0.0, now).is_ok());
+/// let wait = bucket.try_take(0.0, now).unwrap_err();
+/// assert_eq!(wait, Duration::from_millis(101));
+///
+/// bucket.throttled(now, now);
+/// assert_eq!(bucket.tokens(now), 0.0);
+/// assert!(bucket.is_throttled(now));
+/// ```
 #[derive(Debug, Clone)]
 pub struct Bucket {
     lowest: f64,
     highest: f64,
     burst: f64,
     rate: f64,
-    /// A rate that AWS has borne.
+    /// A rate that AWS has granted for a while.
     good: f64,
     tokens: f64,
     counted: Instant,
@@ -42,20 +63,20 @@ pub struct Bucket {
     throttled: Option<Throttled>,
 }
 
-/// The last event of throttling, and what followed.
+/// The last event of throttling.
 #[derive(Debug, Clone, Copy)]
 struct Throttled {
     at: Instant,
     hold: Duration,
-    /// Calls since then, less those that were throttled, too.
+    /// Calls since then that AWS did not throttle.
     served: f64,
 }
 
 impl Bucket {
     /// A full bucket of `burst` tokens that gains `rate` tokens a second, and never more than `highest`.
     ///
-    /// Nothing could ever be taken from a bucket of less than one token or without a rate, so the
-    /// burst is at least 1 and the rate at least 0.1.
+    /// The burst is at least 1 and the rate at least 0.1, because a bucket below one token or without a rate
+    /// would never grant a call.
     pub fn new(rate: f64, highest: f64, burst: u32, now: Instant) -> Self {
         let rate = rate.max(0.1);
         let burst = f64::from(burst.max(1));
@@ -80,10 +101,12 @@ impl Bucket {
     /// Takes one token if `left` others remain.
     ///
     /// # Errors
-    /// How long until that is so, if nobody takes any. A bucket that is too small to hold that many
-    /// gives none until `left` is less.
+    /// How long until that is so, unless another caller takes tokens first. A bucket that is too small to
+    /// hold that many does not grant a token until `left` is less.
     pub fn try_take(&mut self, left: f64, now: Instant) -> Result<(), Duration> {
         if let Some(wait) = self.wait(left, now) {
+            // The rate climbs only for callers that are known to wait. A caller that gives up does not say
+            // so, and therefore counts for one second at most.
             self.wanted_until = now + wait.min(ONE_EVENT);
             return Err(wait);
         }
@@ -95,31 +118,33 @@ impl Bucket {
         Ok(())
     }
 
-    /// How long until a token can be taken so that `left` others remain, if nobody takes any; `None` where
-    /// one can be taken now.
+    /// How long until a token can be taken so that `left` others remain, unless another caller takes tokens
+    /// first; `None` if one can be taken now.
     pub fn wait(&mut self, left: f64, now: Instant) -> Option<Duration> {
         self.refill(now);
         let missing = left + 1.0 - self.tokens;
-        // Rounded up, so that who waits exactly so long finds the token there.
+        // The wait is rounded up, so that a caller which waits exactly that long finds the token.
         let wait = || Duration::from_secs_f64(missing / self.rate) + Duration::from_millis(1);
         (missing > 0.0).then(wait)
     }
 
-    /// Whether a throttle was told of so lately that the rate does not climb yet.
+    /// Whether the rate is held down after a throttle.
     pub fn is_throttled(&self, now: Instant) -> bool {
         self.throttled.is_some_and(|last| now < last.at + last.hold)
     }
 
-    /// The tokens that are there now.
+    /// The tokens in the bucket now.
     pub fn tokens(&mut self, now: Instant) -> f64 {
         self.refill(now);
         self.tokens
     }
 
-    /// Notes that AWS throttled a call that was `sent` then.
+    /// Takes in that AWS throttled a call that was `sent` then.
     pub fn throttled(&mut self, sent: Instant, now: Instant) {
         self.refill(now);
         self.tokens = 0.0;
+        // A call that was sent before the last event belongs to it, however late AWS answers: lowering the
+        // rate once more for it would punish the bucket twice for one mistake.
         let last = self.throttled;
         if let Some(last) = &mut self.throttled
             && (sent <= last.at || now < last.at + ONE_EVENT)
@@ -127,6 +152,9 @@ impl Bucket {
             last.served -= 1.0;
             return;
         }
+        // AWS's bucket was empty at the last event and is empty now, so what it granted in between is its
+        // rate. The call that was throttled just now is not part of that, hence the 1. The measurement
+        // lowers the rate by half at most, and never raises it.
         let since = last.map(|last| now.saturating_duration_since(last.at));
         let measured = last.zip(since.filter(|since| *since <= MEASURED));
         self.good = match measured {
@@ -151,6 +179,7 @@ impl Bucket {
         let from = self.counted;
         let passed = now.saturating_duration_since(from);
         self.counted = from.max(now);
+        // The rate climbs for the part of the time that is past the hold and in which callers waited.
         let climbs = self
             .throttled
             .map_or(from, |last| from.max(last.at + last.hold));
@@ -214,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_as_told_finds_a_token() {
+    fn waiting_as_long_as_told_yields_a_token() {
         let mut now = epoch();
         let mut bucket = Bucket::new(3.0, 3.0, 1, now);
         for _ in 0..1_000 {
@@ -238,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rate_stays_while_nobody_waits() {
+    fn the_rate_stays_while_no_caller_waits() {
         let mut now = epoch();
         let mut bucket = Bucket::new(10.0, 40.0, 40, now);
         for _ in 0..1_000 {

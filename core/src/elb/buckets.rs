@@ -1,7 +1,7 @@
-//! A bucket for each account and Region, since AWS throttles each of them alone, and one for all calls
-//! of the process: the cap.
+//! One adaptive bucket for each quota, because AWS throttles each account and Region by itself, and the cap,
+//! which is one more bucket for all calls of the process (contract 5.7).
 //!
-//! Plain data with the time passed in.
+//! Time is passed in.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -9,44 +9,46 @@ use std::time::{Duration, Instant};
 use crate::elb::adaptive_bucket::Bucket;
 use crate::names::Quota;
 
-/// Buckets that are kept; the one that was not used for longest goes first, and is full when it comes
-/// again. As many as there are SDK clients.
+/// At most this many buckets are kept. The least recently used is evicted, and is full when it comes back.
+/// Chosen, as many as there are SDK clients (docs/schedule.md).
 const MOST_BUCKETS: usize = 128;
-/// The share of the burst that is there for admissions only: one in so many tokens.
+/// One in this many tokens of the burst is reserved for admissions. Chosen (docs/schedule.md).
 const FOR_ADMISSIONS: u32 = 10;
-/// Of four tokens of the burst, so many are saved for what comes first: of a bucket for looks that pay,
-/// where not all who wait can be served, and of the cap for those who are not throttled.
+/// Three quarters of the burst are saved for polls with priority. Those of a bucket are for groups that are
+/// likely healthy now, while more groups are due than can be polled. Those of the cap are for quotas that are
+/// not throttled. Chosen (docs/schedule.md).
 const SAVED_OF_FOUR: u32 = 3;
-/// Whoever has called within so long may want to call again.
+/// A quota is in use for this long after a call. Chosen (docs/schedule.md).
 const IN_USE: Duration = Duration::from_secs(10);
 
-/// A call that the health loop would like to make.
+/// A request of the loop for one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PollRequest {
-    /// How many groups of the account and Region wait for a call, this one included.
+    /// How many due groups of the quota wait for a call, this one included.
     pub groups: usize,
-    /// Whether it is likely to find what is waited for. One that is not leaves the saved share of the
-    /// burst to those that will be, unless there is enough for all.
+    /// Whether the poll is likely to find healthy pods. A poll that is not leaves the saved share of the burst
+    /// to polls that will be, unless the bucket holds enough for all.
     pub likely_healthy: bool,
 }
 
-/// Admissions that wait for a call: they go before the loop.
+/// Admissions that wait for a call, and go before the loop.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Admissions {
-    /// Of the account and Region.
+    /// Admissions that wait for the quota in question.
     pub here: u32,
-    /// Of all of them, those whose buckets have a token: it is the cap that holds them up.
+    /// Admissions, of all quotas, whose bucket has a token, so that the cap delays them.
     pub held_up: u32,
 }
 
-/// What a bucket may do.
+/// Limits of the buckets, and of the cap.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
-    /// Calls per second to begin with.
+    /// The calls per second at which a bucket starts (`--elb-rate`).
     pub rate: f64,
-    /// Calls per second to which a bucket may climb, and which all of them make at most.
+    /// The calls per second to which a bucket may climb, and to which the cap limits all buckets together
+    /// (`--elb-rate-max`).
     pub highest: f64,
-    /// Calls at once after a quiet time: of a bucket, and of all of them.
+    /// The tokens of a full bucket, and of the full cap (`--elb-burst`).
     pub burst: u32,
 }
 
@@ -54,20 +56,20 @@ pub struct Limits {
 #[derive(Debug)]
 pub struct Buckets {
     limits: Limits,
-    each: BTreeMap<Quota, Kept>,
-    /// It is never told of a throttle, so its rate stays.
+    each: BTreeMap<Quota, KeptBucket>,
+    /// The cap, whose rate is constant because throttles are counted in the bucket of their quota only.
     cap: Bucket,
     evicted: Option<Quota>,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct KeptBucket {
     bucket: Bucket,
     used: Instant,
 }
 
 impl Buckets {
-    /// No call was made yet.
+    /// Buckets from which no call has been paid yet.
     pub fn new(limits: Limits, now: Instant) -> Self {
         let highest = limits.highest.max(limits.rate);
         Self {
@@ -81,35 +83,37 @@ impl Buckets {
     /// Takes a token for a call of an admission.
     ///
     /// # Errors
-    /// How long until there is one, if nobody takes any.
+    /// How long until there is one, unless another caller takes it first.
     pub fn try_take(&mut self, quota: &Quota, now: Instant) -> Result<(), Duration> {
         self.take_leaving(quota, (0.0, 0.0), now)
     }
 
-    /// Takes a token for a call of the loop, if it is left what `admissions` need.
+    /// Takes a token for a call of the loop, if enough for the waiting `admissions` remains.
     ///
     /// # Errors
-    /// How long until that is so, if nobody takes any.
+    /// How long until that is so, unless another caller takes tokens first.
     pub fn try_take_for_loop(
         &mut self,
         quota: &Quota,
-        wish: PollRequest,
+        request: PollRequest,
         admissions: Admissions,
         now: Instant,
     ) -> Result<(), Duration> {
-        let in_bucket = self.left_in_bucket(quota, wish, admissions.here, now);
+        let in_bucket = self.left_in_bucket(quota, request, admissions.here, now);
         let in_cap = self.left_in_cap(quota, admissions.held_up, now);
         self.take_leaving(quota, (in_bucket, in_cap), now)
     }
 
-    /// Takes a token of the bucket and of the cap, where so many others remain in each.
+    /// Takes a token of the bucket and one of the cap, if so many others remain in each.
     fn take_leaving(
         &mut self,
         quota: &Quota,
         (in_bucket, in_cap): (f64, f64),
         now: Instant,
     ) -> Result<(), Duration> {
-        // The cap first: a bucket's rate does not climb while it is not the bucket that holds up.
+        // The cap is checked before the bucket, and without noting a waiting caller: a bucket's rate climbs
+        // only while the bucket itself is what delays the caller. The token of the cap is taken last, once
+        // the bucket has granted its own.
         if let Some(wait) = self.cap.wait(in_cap, now) {
             return Err(wait);
         }
@@ -117,38 +121,40 @@ impl Buckets {
         self.cap.try_take(in_cap, now)
     }
 
-    /// The tokens of its bucket that a call of the loop has to leave.
+    /// The tokens of the quota's bucket that a call of the loop has to leave.
     fn left_in_bucket(
         &mut self,
         quota: &Quota,
-        wish: PollRequest,
+        request: PollRequest,
         waiting: u32,
         now: Instant,
     ) -> f64 {
         let reserved = self.reserved(waiting);
-        let enough = self.bucket(quota, now).tokens(now) >= reserved + wish.groups as f64;
-        match wish.likely_healthy || enough {
+        // With a token for each due group, saving would only delay polls.
+        let enough = self.bucket(quota, now).tokens(now) >= reserved + request.groups as f64;
+        match request.likely_healthy || enough {
             true => reserved,
             false => reserved.max(self.saved()),
         }
     }
 
-    /// The tokens of the cap that a call of the loop has to leave: one that is likely to be throttled again
-    /// costs nobody else a call.
+    /// The tokens of the cap that a call of the loop has to leave, so that a call which AWS will probably
+    /// throttle does not cost another account a call.
     fn left_in_cap(&self, quota: &Quota, waiting: u32, now: Instant) -> f64 {
         let reserved = self.reserved(waiting);
+        // Saved tokens would be wasted unless another quota is in use and AWS grants its calls.
         let mut others = self.each.iter().filter(|(other, _)| *other != quota);
-        let spared = |kept: &Kept| now < kept.used + IN_USE && !kept.bucket.is_throttled(now);
+        let spared = |kept: &KeptBucket| now < kept.used + IN_USE && !kept.bucket.is_throttled(now);
         match self.is_throttled(quota, now) && others.any(|(_, kept)| spared(kept)) {
             true => reserved.max(self.saved()),
             false => reserved,
         }
     }
 
-    /// For how many of so many who wait a bucket has a token.
+    /// For how many of `waiting` callers the bucket has a token.
     pub fn ready(&mut self, quota: &Quota, waiting: u32, now: Instant) -> u32 {
         let kept = self.each.get_mut(quota);
-        // Whole tokens, and a bucket that was never used is full.
+        // Only whole tokens count, and a bucket that does not exist yet will be full.
         let tokens = kept.map_or(self.limits.burst, |kept| kept.bucket.tokens(now) as u32);
         tokens.min(waiting)
     }
@@ -161,12 +167,12 @@ impl Buckets {
         f64::from(self.limits.burst / 4 * SAVED_OF_FOUR)
     }
 
-    /// AWS throttled a call that was `sent` then.
+    /// Takes in that AWS throttled a call that was `sent` then.
     pub fn throttled(&mut self, quota: &Quota, sent: Instant, now: Instant) {
         self.bucket(quota, now).throttled(sent, now);
     }
 
-    /// Those whose rate was lowered a moment ago: the next call may be throttled again.
+    /// The quotas whose rate is held down after a throttle, so that AWS may throttle the next call as well.
     pub fn all_throttled(&self, now: Instant) -> BTreeSet<Quota> {
         let throttled = self.each.iter();
         let throttled = throttled.filter(|(_, kept)| kept.bucket.is_throttled(now));
@@ -178,13 +184,13 @@ impl Buckets {
         kept.is_some_and(|kept| kept.bucket.is_throttled(now))
     }
 
-    /// The rate in force for an account and Region, in calls per second.
+    /// The rate in force for a quota, in calls per second.
     pub fn rate(&self, quota: &Quota) -> f64 {
         let kept = self.each.get(quota);
         kept.map_or(self.limits.rate, |kept| kept.bucket.rate())
     }
 
-    /// The bucket that had to go lately, if any did.
+    /// The quota whose bucket was evicted since the last call of this function.
     pub fn take_evicted(&mut self) -> Option<Quota> {
         self.evicted.take()
     }
@@ -198,10 +204,13 @@ impl Buckets {
             highest,
             burst,
         } = self.limits;
-        let kept = self.each.entry(quota.clone()).or_insert_with(|| Kept {
-            bucket: Bucket::new(rate, highest, burst, now),
-            used: now,
-        });
+        let kept = self
+            .each
+            .entry(quota.clone())
+            .or_insert_with(|| KeptBucket {
+                bucket: Bucket::new(rate, highest, burst, now),
+                used: now,
+            });
         kept.used = now;
         &mut kept.bucket
     }

@@ -1,4 +1,4 @@
-//! What of AWS is plain data: how often ELB may be called, and what is asked about target groups.
+//! The pure part of calling AWS: how often ELB may be called, and which target groups it is asked about.
 
 pub mod adaptive_bucket;
 pub mod buckets;

@@ -1,4 +1,4 @@
-//! Which target group AWS is asked to describe, and why there may be no answer.
+//! Which target group AWS is asked to describe, and why a description is missing.
 
 use thiserror::Error;
 
@@ -15,7 +15,7 @@ pub enum GroupSelector {
 }
 
 impl GroupSelector {
-    /// The ARN or the name, as AWS is given it.
+    /// The ARN or the name, as the call passes it to AWS.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Arn(arn) => arn.as_str(),
@@ -40,11 +40,11 @@ impl GroupSelector {
     }
 }
 
-/// A target group, and whose credentials ask about it.
+/// The target group that a call is about, and the role that makes the call.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupQuery {
     pub selector: GroupSelector,
-    /// The role to assume; `None` asks with the process's own credentials.
+    /// The role to assume; `None` uses the process's own credentials.
     pub role: Option<AssumedRole>,
 }
 
@@ -64,10 +64,10 @@ impl From<&GroupKey> for GroupQuery {
     }
 }
 
-/// Why there is no description.
+/// Why the description of a target group is missing.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum DescribeError {
-    /// AWS says that there is no such group.
+    /// AWS answers that the group does not exist.
     #[error("the target group does not exist in this account and Region")]
     NotFound,
     /// The caller's deadline passed before AWS was asked or had answered.
@@ -76,7 +76,7 @@ pub enum DescribeError {
     /// The call failed, for good or up to the caller's deadline.
     #[error("{message}")]
     Failed {
-        /// AWS's error code, or `Overloaded` when too many callers wait already.
+        /// AWS's error code, or `Overloaded` if too many callers waited already.
         code: String,
         /// What was tried, why it failed and what to do.
         message: String,
@@ -84,7 +84,7 @@ pub enum DescribeError {
 }
 
 impl DescribeError {
-    /// AWS's error code, or the word that stands in for it where AWS gave none.
+    /// AWS's error code, or a word in its place if the failure is not an answer of AWS.
     pub fn code(&self) -> &str {
         match self {
             Self::NotFound => "TargetGroupNotFound",

@@ -1,32 +1,24 @@
-//! Why nothing holds a gate any more (contract 5.5).
+//! Why a gate has nothing left to wait for (contract 5.5).
 
 use std::sync::Arc;
 
 use crate::reason::Reason;
 
-/// Why nothing holds a gate any more. A watch may be behind, so an absence is only believed once it
-/// is confirmed.
+/// Why a gate has nothing left to wait for. A watch may be behind, so a gate opens for an absence only once a
+/// live read has confirmed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Absence {
-    /// No binding of that name is there.
+    /// A binding of that name does not exist.
     BindingGone,
-    /// The binding's Service is not there, or has no such port.
-    ServiceGone {
-        /// The Service's name.
-        service: Arc<str>,
-    },
+    /// The binding's Service does not exist, or lacks the port.
+    ServiceGone { service: Arc<str> },
     /// The binding's Service does not select the pod.
     NotSelected {
-        /// The binding's name.
         binding: Arc<str>,
-        /// The Service's name.
         service: Arc<str>,
     },
-    /// The binding registers nodes.
-    TargetTypeInstance {
-        /// The binding's name.
-        binding: Arc<str>,
-    },
+    /// The binding registers nodes, not pods.
+    TargetTypeInstance { binding: Arc<str> },
 }
 
 impl Absence {

@@ -1,32 +1,32 @@
-//! Whether ELB's word about a target is about *this* pod (contract 5.4).
+//! Attribution: whether an answer of ELB about a target is about *this* pod (contract 5.4).
 
 use std::time::Duration;
 
-/// How an answer of ELB stands to the pod that it may be about. Durations are counted from the
-/// moment that the pod became due.
+/// Evidence about whose health ELB reported: this pod's, or that of a previous pod with the same address.
+/// Durations are counted from the moment that the pod became due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Observation {
     /// When the answer was *requested*; `None` where that was before the pod was due.
     pub requested_after: Option<Duration>,
-    /// Whether the target may be another pod's: its address was another's, or it was registered
+    /// Whether ELB can still mean a previous pod: another pod had the address, or the target was registered
     /// before this pod was due.
     pub maybe_previous_pod: bool,
-    /// Whether an answer requested since then has shown the target absent or not healthy.
+    /// Whether an answer requested since the pod is due showed the target absent or not healthy.
     pub seen_unhealthy: bool,
-    /// The group's health check interval times its healthy threshold, where it is known.
+    /// The group's health check interval times its healthy threshold, if AWS has described the group.
     pub proving_time: Option<Duration>,
 }
 
-/// What a `healthy` is worth.
+/// Whether a `healthy` answer counts for a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trust {
-    /// It is about this pod: the gate may open.
+    /// The answer is about this pod, and the gate may open.
     Trusted,
-    /// It was asked for too early; a later answer may do.
+    /// The answer was requested before the pod was due; a later one may count.
     Stale,
-    /// It may be another pod's health; only what is seen later, or the proving time, tells.
+    /// The answer may be about a previous pod, until the target is seen not healthy or the proving time is over.
     Suspect,
-    /// As [`Trust::Suspect`], and the proving time has to be asked for.
+    /// As [`Trust::Suspect`], but the proving time is unknown and has to be requested.
     SuspectForUnknownTime,
 }
 

@@ -1,6 +1,6 @@
-//! The words of a gate's condition (contract 5.3).
+//! Status, reason and message of a gate's condition (contract 5.3).
 //!
-//! Where the incumbent writes a condition for the same fact, these are its own words, so that both
+//! Where the incumbent writes a condition for the same fact, the words are the incumbent's, so that both
 //! can run side by side without overwriting each other for ever.
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::reason::Reason;
 const REGISTRATION: &str = "Elb.RegistrationInProgress";
 const NOT_REGISTERED: &str = "Target.NotRegistered";
 
-/// What ELB's answer makes of a condition; `health` is `None` where the group has no such target.
+/// The condition that follows from ELB's answer; `health` is `None` where the group lacks the target.
 pub fn of_health(health: Option<&TargetHealth>) -> Condition {
     let Some(health) = health else {
         return registration_in_progress();
@@ -31,12 +31,13 @@ pub fn of_health(health: Option<&TargetHealth>) -> Condition {
     }
 }
 
-/// Whether the group has the target: one that was asked for by name is answered for even if not.
+/// Whether the group has the target. ELB also answers about a target that the call named and that is not
+/// registered, as `unused` with reason `Target.NotRegistered`.
 pub fn is_in_group(health: &TargetHealth) -> bool {
     (health.state, &*health.reason) != (TargetState::Unused, NOT_REGISTERED)
 }
 
-/// The condition of a gate that nothing holds any more.
+/// The condition of a gate that opens for an absence.
 pub fn of_absence(absence: &Absence) -> Condition {
     match absence {
         Absence::BindingGone | Absence::ServiceGone { .. } => {
@@ -55,7 +56,7 @@ pub fn of_absence(absence: &Absence) -> Condition {
     }
 }
 
-/// The condition of a pod that cannot be a target as it is.
+/// The condition of a gate whose pod cannot be a target.
 pub fn of_no_target(cause: &NoTarget, service: &str) -> Condition {
     match cause {
         NoTarget::PortNotFound(name) => condition(

@@ -17,5 +17,6 @@ pub mod requirements;
 pub mod target;
 pub mod writes;
 
-/// Between attempts of a call or a write that fails: 1, 2, 4 … 30 s (contract 5.7).
+/// Backoff of polls and writes that fail: 1, 2, 4 … 30 s. Contract 5.7 sets the bound; the first pause is
+/// chosen.
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));

@@ -1,4 +1,4 @@
-//! What one gate of one pod waits for (contract 5.2, 5.3, 5.5).
+//! What must hold before a gate opens (contract 5.2, 5.3, 5.5).
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -11,35 +11,59 @@ use crate::model::{Binding, Condition, Pod, Service, TargetType};
 use crate::names::{BindingApi, GroupKey};
 use crate::selector::selects;
 
-/// A question for ELB: is this target of this group healthy?
+/// The target of a group that ELB is asked about for a gate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetQuery {
-    /// The group, and whose credentials ask.
     pub group: GroupKey,
-    /// The pod's address and port in it.
+    /// The pod's address and port in the group.
     pub target: (IpAddr, u16),
-    /// Name and API group of the binding that wants to know.
+    /// The name and API group of the binding from which the query follows.
     pub binding: (Arc<str>, BindingApi),
 }
 
-/// What a gate waits for. Bindings of both API groups can share a gate: it opens when all agree.
+/// What must hold before a gate opens. Bindings of both API groups can share a gate, which opens when the
+/// requirements of both hold.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct GateRequirements {
-    /// What to ask ELB; the gate opens only when each target is healthy.
-    pub asks: Vec<TargetQuery>,
-    /// The gate is closed whatever ELB says, in these words.
+    /// Targets that must all be healthy.
+    pub queries: Vec<TargetQuery>,
+    /// A condition that keeps the gate closed whatever ELB answers.
     pub closed: Option<Condition>,
-    /// Something that the gate was for is not there; to be confirmed.
+    /// A binding or Service that is missing, or does not select the pod; a live read has to confirm it.
     pub absence: Option<Absence>,
-    /// A binding cannot be asked about yet (no ARN): the gate stays as it is.
+    /// Whether a binding lacks its ARN, so that the gate stays as it is.
     pub unknown: bool,
 }
 
-/// The outlook of a gate that stands for these bindings.
+/// The requirements of a gate that stands for these bindings.
 ///
-/// Bindings of API groups that are not gated count only where no other of the name is there: their
-/// gates were added under other settings and must still be served.
-pub fn outlook<'a>(
+/// Bindings of API groups that are not gated count only if the gate stands for no others: their gates were
+/// added under other settings, and must still be served.
+///
+/// ```
+/// use std::sync::Arc;
+/// use targetgate_core::gates::absence::Absence;
+/// use targetgate_core::gates::requirements;
+/// use targetgate_core::model::Pod;
+/// use targetgate_core::names::{BindingApi, ObjectKey};
+///
+/// let pod = Pod {
+///     key: ObjectKey::new("shop", "web-1"),
+///     uid: "6c1a".into(),
+///     resource_version: "1".into(),
+///     labels: Arc::default(),
+///     opted_out: false,
+///     gates: vec![],
+///     ips: vec!["10.0.0.1".parse().unwrap()],
+///     ports: vec![],
+///     containers_ready: None,
+///     terminating: false,
+///     finished: false,
+/// };
+/// let deleted = requirements::of_gate(&pod, &[], |_| None, &[BindingApi::Elbv2]);
+/// assert_eq!(deleted.absence, Some(Absence::BindingGone));
+/// ```
+pub fn of_gate<'a>(
     pod: &Pod,
     bindings: &[&Binding],
     service: impl Fn(&str) -> Option<&'a Service>,
@@ -47,56 +71,61 @@ pub fn outlook<'a>(
 ) -> GateRequirements {
     let gated = |binding: &&&Binding| apis.contains(&binding.api);
     let any_gated = bindings.iter().any(|binding| gated(&binding));
-    let mut outlook = GateRequirements::default();
+    let mut requirements = GateRequirements::default();
     for binding in bindings.iter().filter(|b| !any_gated || gated(b)) {
-        look(pod, binding, service(&binding.service), &mut outlook);
+        require(pod, binding, service(&binding.service), &mut requirements);
     }
     if bindings.is_empty() {
-        outlook.absence = Some(Absence::BindingGone);
+        requirements.absence = Some(Absence::BindingGone);
     }
-    outlook
+    requirements
 }
 
-/// Whether it can be known that a binding is gone, where these API groups are not served.
+/// Whether a live read can confirm that a binding is gone while these API groups are not served.
 ///
-/// A CRD that is not served is unknown, not gone. But that of EKS Auto Mode is absent from most
-/// clusters for good: it matters only where no other API group is gated.
+/// Bindings of a CRD that is not served are unknown, not gone. But the CRD of EKS Auto Mode is absent from
+/// most clusters for good, so it matters only if its API group is the only gated one.
 pub fn is_knowable(apis: &[BindingApi], not_served: &BTreeSet<BindingApi>) -> bool {
     let matters = |api: &BindingApi| *api != BindingApi::Eks || apis == [BindingApi::Eks];
     let mut gated = apis.iter().filter(|api| matters(api));
     gated.all(|api| !not_served.contains(api))
 }
 
-fn look(pod: &Pod, binding: &Binding, service: Option<&Service>, outlook: &mut GateRequirements) {
+fn require(
+    pod: &Pod,
+    binding: &Binding,
+    service: Option<&Service>,
+    requirements: &mut GateRequirements,
+) {
     if binding.target_type == Some(TargetType::Instance) {
         let binding = binding.name.clone();
-        outlook.absence = Some(Absence::TargetTypeInstance { binding });
+        requirements.absence = Some(Absence::TargetTypeInstance { binding });
         return;
     }
     let service_gone = || Absence::ServiceGone {
         service: binding.service.clone(),
     };
     let Some(service) = service else {
-        outlook.absence = Some(service_gone());
+        requirements.absence = Some(service_gone());
         return;
     };
     if !selects(&service.selector, &*pod.labels) {
-        outlook.absence = Some(Absence::NotSelected {
+        requirements.absence = Some(Absence::NotSelected {
             binding: binding.name.clone(),
             service: binding.service.clone(),
         });
         return;
     }
     let Some(port) = service_port(binding, service) else {
-        outlook.absence = Some(service_gone());
+        requirements.absence = Some(service_gone());
         return;
     };
     match (target(pod, binding.family, port), &binding.arn) {
         (Err(cause), _) => {
-            outlook.closed = Some(condition::of_no_target(&cause, &binding.service));
+            requirements.closed = Some(condition::of_no_target(&cause, &binding.service));
         }
-        (Ok(_), None) => outlook.unknown = true,
-        (Ok(target), Some(arn)) => outlook.asks.push(TargetQuery {
+        (Ok(_), None) => requirements.unknown = true,
+        (Ok(target), Some(arn)) => requirements.queries.push(TargetQuery {
             group: GroupKey {
                 arn: arn.clone(),
                 role: binding.role.clone(),
@@ -124,21 +153,23 @@ mod tests {
     }
 
     fn absence(binding: &Binding, service: Option<&Service>) -> Option<&'static str> {
-        let outlook = outlook(&web(), &[binding], |_| service, &APIS);
-        assert_eq!((outlook.asks, outlook.closed), (vec![], None));
-        outlook.absence.map(|absence| absence.reason().as_str())
+        let requirements = of_gate(&web(), &[binding], |_| service, &APIS);
+        assert_eq!((requirements.queries, requirements.closed), (vec![], None));
+        requirements
+            .absence
+            .map(|absence| absence.reason().as_str())
     }
 
     #[test]
     fn a_gate_waits_for_its_pod_to_be_healthy_in_the_group() {
         let service = selected();
-        let outlook = outlook(&web(), &[&binding("web")], |_| Some(&service), &APIS);
-        let [ask] = &outlook.asks[..] else {
-            panic!("one question for ELB, not {:?}", outlook.asks);
+        let requirements = of_gate(&web(), &[&binding("web")], |_| Some(&service), &APIS);
+        let [ask] = &requirements.queries[..] else {
+            panic!("one question for ELB, not {:?}", requirements.queries);
         };
         assert_eq!(ask.group.arn, arn("web"));
         assert_eq!(ask.target, ([10, 0, 0, 1].into(), 80));
-        assert_eq!((outlook.closed, outlook.absence), (None, None));
+        assert_eq!((requirements.closed, requirements.absence), (None, None));
     }
 
     #[test]
@@ -156,7 +187,7 @@ mod tests {
             absence(&nodes, Some(&selected())),
             Some("TargetTypeInstance")
         );
-        let nothing = outlook(&pod("web-1"), &[], |_| None, &APIS);
+        let nothing = of_gate(&pod("web-1"), &[], |_| None, &APIS);
         assert_eq!(nothing.absence, Some(Absence::BindingGone));
     }
 
@@ -166,9 +197,9 @@ mod tests {
         let service = service()
             .selecting("app", "web")
             .port("http", 80, Some(named));
-        let outlook = outlook(&web(), &[&binding("web")], |_| Some(&service), &APIS);
-        assert_eq!(&*outlook.closed.unwrap().reason, "PortNotFound");
-        assert_eq!((outlook.asks, outlook.absence), (vec![], None));
+        let requirements = of_gate(&web(), &[&binding("web")], |_| Some(&service), &APIS);
+        assert_eq!(&*requirements.closed.unwrap().reason, "PortNotFound");
+        assert_eq!((requirements.queries, requirements.absence), (vec![], None));
     }
 
     #[test]
@@ -176,8 +207,8 @@ mod tests {
         let mut nameless = binding("web");
         nameless.arn = None;
         let service = selected();
-        let outlook = outlook(&web(), &[&nameless], |_| Some(&service), &APIS);
-        assert!(outlook.unknown && outlook.asks.is_empty());
+        let requirements = of_gate(&web(), &[&nameless], |_| Some(&service), &APIS);
+        assert!(requirements.unknown && requirements.queries.is_empty());
     }
 
     #[test]
@@ -186,7 +217,7 @@ mod tests {
         let service = selected();
         let asks = |apis: &[BindingApi]| {
             let bindings = [&ours, &theirs];
-            outlook(&web(), &bindings, |_| Some(&service), apis).asks
+            of_gate(&web(), &bindings, |_| Some(&service), apis).queries
         };
         assert_eq!(asks(&BindingApi::ALL).len(), 2);
         assert_eq!(asks(&APIS).len(), 1);
@@ -207,7 +238,7 @@ mod tests {
     fn a_gate_of_an_api_that_is_no_longer_gated_is_still_served() {
         let theirs = binding("web").of_api(BindingApi::Eks);
         let service = selected();
-        let outlook = outlook(&web(), &[&theirs], |_| Some(&service), &APIS);
-        assert_eq!(outlook.asks.len(), 1);
+        let requirements = of_gate(&web(), &[&theirs], |_| Some(&service), &APIS);
+        assert_eq!(requirements.queries.len(), 1);
     }
 }

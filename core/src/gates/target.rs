@@ -1,20 +1,21 @@
-//! Which target of a group a pod is (contract 5.2).
+//! The address and port of a pod in a target group (contract 5.2).
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::model::{Binding, IpFamily, Pod, PortRef, Service, ServicePort};
 
-/// Why a pod cannot be a target as it is.
+/// Why a pod cannot be a target of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoTarget {
-    /// The Service's `targetPort` is a name that no container of this pod has.
+    /// The containers of this pod do not have a port of the name in the Service's `targetPort`.
     PortNotFound(Arc<str>),
-    /// The pod has no address of the binding's family.
+    /// The pod does not have an address of the binding's family.
     AddressNotFound,
 }
 
-/// The Service's port that a binding's `serviceRef.port` names; its only one where none is named.
+/// The Service's port that a binding's `serviceRef.port` names. A binding that does not name a port means
+/// the Service's only one.
 pub fn service_port<'a>(binding: &Binding, service: &'a Service) -> Option<&'a ServicePort> {
     let mut ports = service.ports.iter();
     match &binding.port {
@@ -24,9 +25,9 @@ pub fn service_port<'a>(binding: &Binding, service: &'a Service) -> Option<&'a S
     }
 }
 
-/// The address and port under which a pod stands in a group of this family.
+/// The address and port under which a pod is registered in a group of this family.
 ///
-/// A named `targetPort` is looked up in *this* pod: two revisions may differ.
+/// A named `targetPort` is resolved in *this* pod, because two revisions of a Deployment may differ.
 pub fn target(pod: &Pod, family: IpFamily, port: &ServicePort) -> Result<(IpAddr, u16), NoTarget> {
     let number = match &port.target_port {
         None => port.port,

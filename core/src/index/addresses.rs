@@ -1,5 +1,5 @@
-//! Who has had which address: an address may be used again while ELB still speaks of the pod that
-//! had it before (contract 5.4).
+//! Which pods have, or had, which address: an address may be used again while ELB still reports the health of
+//! the previous pod (contract 5.4).
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use crate::model::Pod;
 
-/// How many pods are remembered after they are gone. ELB forgets a target after the group's
-/// deregistration delay (an hour at most); a cluster seldom ends more gated pods in that time.
+/// At most this many deleted pods are kept, the latest. Chosen: ELB forgets a target after the group's
+/// deregistration delay, an hour at most (AWS), and a cluster seldom ends more gated pods in that time.
 pub(crate) const REMEMBERED: usize = 10_000;
 
-/// The pods, living and lately gone, by their addresses.
+/// Living and recently deleted pods, by their addresses.
 #[derive(Debug, Default)]
 pub(crate) struct Addresses {
     by_ip: HashMap<IpAddr, Vec<Arc<Pod>>>,
@@ -19,7 +19,7 @@ pub(crate) struct Addresses {
 }
 
 impl Addresses {
-    /// A pod was seen; what was known of it before is replaced.
+    /// Takes in a pod, in place of its former version.
     pub(crate) fn apply(&mut self, pod: &Arc<Pod>) {
         for ip in &pod.ips {
             let here = self.by_ip.entry(*ip).or_default();
@@ -28,8 +28,8 @@ impl Addresses {
         }
     }
 
-    /// A pod is gone. It is remembered for a while; the longest gone is forgotten first.
-    pub(crate) fn depart(&mut self, pod: &Arc<Pod>) {
+    /// Takes in that a pod is gone, and evicts the pod that has been gone for longest where there are too many.
+    pub(crate) fn retire(&mut self, pod: &Arc<Pod>) {
         self.gone.push_back(pod.clone());
         if self.gone.len() > REMEMBERED
             && let Some(oldest) = self.gone.pop_front()
@@ -72,7 +72,7 @@ mod tests {
         let mut addresses = Addresses::default();
         let first = seen(&mut addresses, "first", [10, 0, 0, 1]);
         seen(&mut addresses, "living", [10, 0, 0, 1]);
-        addresses.depart(&first);
+        addresses.retire(&first);
         let others = |addresses: &Addresses| {
             let newcomer = pod("newcomer").ip("10.0.0.1");
             let others = addresses.others(&newcomer);
@@ -84,18 +84,18 @@ mod tests {
             let [_, _, high, low] = u32::try_from(number).unwrap().to_be_bytes();
             let name = format!("pod-{number}");
             let gone = seen(&mut addresses, &name, [10, 1, high, low]);
-            addresses.depart(&gone);
+            addresses.retire(&gone);
         }
         assert_eq!(others(&addresses), ["first", "living"]);
         let last = seen(&mut addresses, "last", [10, 0, 0, 2]);
-        addresses.depart(&last);
+        addresses.retire(&last);
         assert_eq!(others(&addresses), ["living"]);
         assert_eq!(addresses.gone.len(), REMEMBERED);
         assert_eq!(addresses.by_ip.len(), REMEMBERED + 1);
     }
 
     #[test]
-    fn an_address_that_nobody_had_lately_takes_no_memory() {
+    fn an_address_without_recent_pods_takes_no_memory() {
         let mut addresses = Addresses::default();
         let pod = seen(&mut addresses, "web-1", [10, 0, 0, 1]);
         addresses.forget(&pod);

@@ -1,5 +1,5 @@
-//! Values that many objects have alike, kept once: the pods of a Deployment have the same labels, and
-//! those of all pods are of the same few words.
+//! Interning: the index keeps one copy of equal values, because the pods of a Deployment have the same
+//! labels, and the labels of all pods consist of the same few words.
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -8,8 +8,8 @@ use std::sync::Arc;
 use crate::model::{Labels, Pod};
 use crate::names::GateName;
 
-/// What is shared. It holds nothing for long that nobody else holds: each time that a pool has grown
-/// to twice of what was in use, it is looked through.
+/// The interned values. A pool drops the values that only the pool itself holds, each time it has grown to
+/// twice what was in use after the last time, so that the cost is amortised.
 #[derive(Debug, Default)]
 pub(crate) struct Interner {
     words: Pool<Arc<str>>,
@@ -18,7 +18,7 @@ pub(crate) struct Interner {
 }
 
 impl Interner {
-    /// The same pod, of shared parts and without room to grow.
+    /// Returns the pod with interned parts, and without spare capacity.
     pub(crate) fn pod(&mut self, mut pod: Pod) -> Pod {
         pod.key.namespace = self.words.share(pod.key.namespace);
         pod.labels = self.labels(pod.labels);
@@ -55,7 +55,7 @@ impl Interner {
     }
 }
 
-/// Values of which equal ones are one.
+/// A set of interned values of one type.
 #[derive(Debug)]
 struct Pool<T> {
     values: HashSet<T>,
@@ -72,7 +72,7 @@ impl<T> Default for Pool<T> {
 }
 
 impl<T: Counted> Pool<T> {
-    /// Fewer values are not worth a look.
+    /// A pool with fewer values is not pruned. Chosen.
     const FEW: usize = 64;
 
     fn known(&self, value: &T) -> Option<T> {
@@ -92,9 +92,9 @@ impl<T: Counted> Pool<T> {
     }
 }
 
-/// A value whose clones are one piece of memory.
+/// A value whose clones share one allocation.
 trait Counted: Clone + Eq + Hash {
-    /// How many hold it.
+    /// The number of clones.
     fn holders(&self) -> usize;
 }
 
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_holds_any_more_is_given_up() {
+    fn a_value_that_only_the_pool_holds_is_dropped() {
         let mut shared = Interner::default();
         let kept = shared.pod(pod("web-0").label("app", "web-0"));
         for number in 1..1_000 {

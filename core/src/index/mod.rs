@@ -1,4 +1,4 @@
-//! What is known of the cluster, in memory: fed with objects, asked by rules. No I/O, no clock.
+//! The index: an in-memory cache of the cluster, which watches feed and rules query, without I/O or clock.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem;
@@ -21,28 +21,25 @@ use crate::index::interning::Interner;
 use crate::index::recently_deleted::RecentlyDeleted;
 use crate::index::ungated::UngatedPods;
 
-/// A binding's address: two API groups can serve the same namespace and name.
+/// The key of a binding. Two API groups can serve a binding of the same namespace and name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BindingKey {
-    /// Namespace and name.
     pub object: ObjectKey,
-    /// The API group.
     pub api: BindingApi,
 }
 
-/// What is known of one namespace.
+/// One namespace in the index.
 #[derive(Debug, Default)]
 pub struct NamespaceView {
-    /// The Namespace object's own say.
     pub namespace: Namespace,
-    /// Its Services and bindings.
     pub routes: ServiceIndex,
     pods: BTreeMap<Arc<str>, Arc<Pod>>,
     ungated_pods: UngatedPods,
 }
 
 impl NamespaceView {
-    /// The bindings that a gate stands for: of one name, in either API group.
+    /// The bindings that a gate stands for, of one name in either API group. A shortened name is compared
+    /// with the name of each binding.
     pub fn bindings_of(&self, gate: &GateName) -> Vec<&Binding> {
         if gate.may_be_shortened() {
             let bindings = self.routes.bindings();
@@ -59,7 +56,7 @@ impl NamespaceView {
         }
         let routes = &self.routes;
         self.ungated_pods
-            .count(|kind| routes.lacks_gate(&kind.labels, &kind.gates, apis))
+            .count(|class| routes.lacks_gate(&class.labels, &class.gates, apis))
     }
 
     fn is_empty(&self) -> bool {
@@ -70,17 +67,17 @@ impl NamespaceView {
     }
 }
 
-/// What a list named, of the whole cluster or of one namespace. Namespaces' own keys have no namespace.
+/// The keys that a list returned, of the whole cluster or of one namespace. Keys of Namespaces have an empty
+/// namespace.
 #[derive(Debug, Default)]
 pub struct Listing {
-    /// The one namespace that was listed; `None` where all were.
+    /// The one namespace that was listed; `None` for the whole cluster.
     pub namespace: Option<Arc<str>>,
-    /// What the list named.
     pub keys: BTreeSet<ObjectKey>,
 }
 
 impl Listing {
-    /// Whether the list would have named an object of this key, and did not.
+    /// Whether the list covers an object of this key, and did not return it.
     fn lacks(&self, key: &ObjectKey) -> bool {
         let of = match &*key.namespace {
             "" => &key.name,
@@ -91,10 +88,10 @@ impl Listing {
     }
 }
 
-/// What is known of the cluster.
+/// An in-memory cache of the cluster.
 ///
-/// Each change marks the pods that it may concern; [`Index::take_dirty`] hands them over. The marks
-/// are a set, so they never outnumber the pods.
+/// Each change marks the pods that it may concern as dirty, and [`Index::take_dirty`] returns them. The dirty
+/// pods are a set, and therefore bounded by the number of pods.
 #[derive(Debug, Default)]
 pub struct Index {
     namespaces: HashMap<Arc<str>, NamespaceView>,
@@ -103,29 +100,29 @@ pub struct Index {
     recently_deleted: RecentlyDeleted,
     shared: Interner,
     dirty: BTreeSet<ObjectKey>,
-    /// The namespaces that have pods without a gate that they should have, and how many.
+    /// The number of ungated pods, for each namespace that has any.
     ungated: BTreeMap<Arc<str>, usize>,
-    /// The namespaces of which that is to be counted anew.
+    /// The namespaces whose ungated pods have to be counted anew.
     uncounted: BTreeSet<Arc<str>>,
 }
 
 impl Index {
-    /// What is known of a namespace; `None` where nothing is.
+    /// A namespace; `None` if the index holds nothing of it.
     pub fn namespace(&self, name: &str) -> Option<&NamespaceView> {
         self.namespaces.get(name)
     }
 
-    /// A Service.
+    /// The Service of this namespace and name.
     pub fn service(&self, namespace: &str, name: &str) -> Option<&Service> {
         self.namespace(namespace)?.routes.service(name)
     }
 
-    /// A pod that carries a gate of ours.
+    /// The pod of this key, if it carries one of our gates.
     pub fn pod(&self, key: &ObjectKey) -> Option<&Arc<Pod>> {
         self.namespace(&key.namespace)?.pods.get(&key.name)
     }
 
-    /// Every binding of a target group, in either API group and any namespace.
+    /// All bindings of a target group, in either API group and any namespace.
     pub fn bindings_of_group(
         &self,
         arn: &TargetGroupArn,
@@ -134,36 +131,36 @@ impl Index {
         keys.filter_map(|key| Some((key, self.binding(key)?)))
     }
 
-    /// A binding.
+    /// The binding of this key.
     pub fn binding(&self, key: &BindingKey) -> Option<&Binding> {
         self.namespace(&key.object.namespace)?
             .routes
             .binding(&key.object.name, key.api)
     }
 
-    /// Whether a binding that a gate may stand for was here, and went lately.
+    /// Whether a binding that a gate may stand for was recently deleted.
     pub fn saw_binding_go(&self, namespace: &str, gate: &GateName) -> bool {
-        self.recently_deleted.had(namespace, gate)
+        self.recently_deleted.contains(namespace, gate)
     }
 
-    /// Other pods, living or gone, that are known to have had one of this pod's addresses.
+    /// The previous pods: others, living or gone, that had one of this pod's addresses.
     pub fn former_occupants<'a>(&'a self, pod: &'a Pod) -> impl Iterator<Item = &'a Arc<Pod>> {
         self.addresses.others(pod)
     }
 
-    /// The pods that a change since the last call may concern.
+    /// Removes and returns the dirty pods.
     pub fn take_dirty(&mut self) -> BTreeSet<ObjectKey> {
         mem::take(&mut self.dirty)
     }
 
-    /// Whether [`Self::take_dirty`] would hand over anything.
+    /// Whether a pod is dirty.
     pub fn has_dirty(&self) -> bool {
         !self.dirty.is_empty()
     }
 
-    /// The number of pods without a gate that they would be given were they created now, with gates for
-    /// bindings of `apis`: live pods, not opted out, of namespaces that opted in. Only what changed since
-    /// the last call is looked at.
+    /// Counts the ungated pods: live pods of opted-in namespaces that are not opted out and lack a gate which
+    /// they would get were they created now, with gates for bindings of `apis`. The count is incremental, and
+    /// costs O(changes since the last call).
     pub fn count_ungated(&mut self, apis: &[BindingApi]) -> usize {
         for name in mem::take(&mut self.uncounted) {
             let view = self.namespaces.get_mut(&name);
@@ -175,17 +172,17 @@ impl Index {
         self.ungated()
     }
 
-    /// What [`Self::count_ungated`] said last.
+    /// The result of the last [`Self::count_ungated`].
     pub fn ungated(&self) -> usize {
         self.ungated.values().sum()
     }
 
-    /// Whether [`Self::count_ungated`] may say something else than before.
+    /// Whether the result of [`Self::count_ungated`] may have changed.
     pub fn has_uncounted(&self) -> bool {
         !self.uncounted.is_empty()
     }
 
-    /// A Namespace was created or changed.
+    /// Takes in a Namespace that was created or changed.
     pub fn apply_namespace(&mut self, name: &Arc<str>, namespace: Namespace) {
         if mem::replace(&mut self.entry(name).namespace, namespace) != namespace {
             self.uncounted.insert(name.clone());
@@ -193,12 +190,12 @@ impl Index {
         self.forget_if_empty(name);
     }
 
-    /// A Namespace is gone.
+    /// Removes a Namespace.
     pub fn delete_namespace(&mut self, name: &Arc<str>) {
         self.apply_namespace(name, Namespace::default());
     }
 
-    /// A Service was created or changed.
+    /// Takes in a Service that was created or changed.
     pub fn apply_service(&mut self, key: &ObjectKey, service: Service) {
         let routes = &mut self.entry(&key.namespace).routes;
         if routes.apply_service(&key.name, service) {
@@ -206,7 +203,7 @@ impl Index {
         }
     }
 
-    /// A Service is gone.
+    /// Removes a Service.
     pub fn delete_service(&mut self, key: &ObjectKey) {
         if let Some(view) = self.namespaces.get_mut(&key.namespace)
             && view.routes.delete_service(&key.name)
@@ -216,7 +213,7 @@ impl Index {
         }
     }
 
-    /// A binding was created or changed.
+    /// Takes in a binding that was created or changed.
     pub fn apply_binding(&mut self, namespace: &Arc<str>, binding: Binding) {
         let key = BindingKey {
             object: ObjectKey::new(namespace.clone(), binding.name.clone()),
@@ -234,7 +231,7 @@ impl Index {
         self.mark_namespace(namespace);
     }
 
-    /// A binding is gone.
+    /// Removes a binding.
     pub fn delete_binding(&mut self, key: &BindingKey) {
         let BindingKey { object, api } = key;
         let Some(view) = self.namespaces.get_mut(&object.namespace) else {
@@ -243,13 +240,13 @@ impl Index {
         let former = view.routes.delete_binding(&object.name, *api);
         if former.is_some() {
             self.unlink_group(key, former);
-            self.recently_deleted.depart(object);
+            self.recently_deleted.insert(object);
             self.mark_namespace(&object.namespace);
             self.forget_if_empty(&object.namespace);
         }
     }
 
-    /// A pod was created or changed. Without a gate of ours it is only counted.
+    /// Takes in a pod that was created or changed. A pod without our gates is only counted.
     pub fn apply_pod(&mut self, pod: Pod) {
         if self.entry(&pod.key.namespace).ungated_pods.apply(&pod) {
             self.uncounted.insert(pod.key.namespace.clone());
@@ -261,14 +258,15 @@ impl Index {
         self.addresses.apply(&pod);
         let pods = &mut self.entry(&pod.key.namespace).pods;
         let before = pods.insert(pod.key.name.clone(), pod.clone());
-        // Replaced under its name while no watch of ours was looking: the former is another pod.
+        // A pod can be replaced under its name while the watch is interrupted. The previous pod then never
+        // had a DELETE event, but its address counts as used.
         if let Some(former) = before.filter(|former| former.uid != pod.uid) {
-            self.addresses.depart(&former);
+            self.addresses.retire(&former);
         }
         self.dirty.insert(pod.key.clone());
     }
 
-    /// A pod is gone.
+    /// Removes a pod.
     pub fn delete_pod(&mut self, key: &ObjectKey) {
         let Some(view) = self.namespaces.get_mut(&key.namespace) else {
             return;
@@ -279,24 +277,24 @@ impl Index {
         self.drop_gated(key);
     }
 
-    /// A pod has no gate of ours, or no more.
+    /// Removes a pod from the gated ones.
     fn drop_gated(&mut self, key: &ObjectKey) {
         let gated = self.namespaces.get_mut(&key.namespace);
         if let Some(pod) = gated.and_then(|view| view.pods.remove(&key.name)) {
-            self.addresses.depart(&pod);
+            self.addresses.retire(&pod);
             self.dirty.insert(key.clone());
         }
         self.forget_if_empty(&key.namespace);
     }
 
-    /// Namespaces were listed: those that the list does not name are gone.
+    /// Removes the Namespaces that a list did not return.
     pub fn retain_namespaces(&mut self, listing: &Listing) {
         let gone = |name: &&Arc<str>| listing.lacks(&ObjectKey::new("", (*name).clone()));
         let gone: Vec<Arc<str>> = self.namespaces.keys().filter(gone).cloned().collect();
         gone.iter().for_each(|name| self.delete_namespace(name));
     }
 
-    /// Services were listed: those that the list does not name are gone.
+    /// Removes the Services that a list did not return.
     pub fn retain_services(&mut self, listing: &Listing) {
         for key in self.unlisted(listing, |view| {
             view.routes.services().map(|(name, _)| name).collect()
@@ -305,7 +303,7 @@ impl Index {
         }
     }
 
-    /// The bindings of one API group were listed: those that the list does not name are gone.
+    /// Removes the bindings of one API group that a list did not return.
     pub fn retain_bindings(&mut self, api: BindingApi, listing: &Listing) {
         for object in self.unlisted(listing, |view| {
             let of_api = view.routes.bindings().filter(|b| b.api == api);
@@ -315,7 +313,7 @@ impl Index {
         }
     }
 
-    /// Pods were listed: those that the list does not name are gone.
+    /// Removes the pods that a list did not return.
     pub fn retain_pods(&mut self, listing: &Listing) {
         for key in self.unlisted(listing, |view| {
             view.pods.keys().chain(view.ungated_pods.names()).collect()
@@ -350,7 +348,7 @@ impl Index {
         }
     }
 
-    /// A binding is no more what it was.
+    /// Removes a former binding from the index by target group.
     fn unlink_group(&mut self, key: &BindingKey, former: Option<Binding>) {
         let Some(arn) = former.and_then(|binding| binding.arn) else {
             return;
@@ -363,7 +361,7 @@ impl Index {
         }
     }
 
-    /// A Service or binding changed: any pod of its namespace may be concerned.
+    /// Marks all pods of a namespace as dirty, because a change to a Service or binding may concern any.
     fn mark_namespace(&mut self, namespace: &Arc<str>) {
         if let Some(view) = self.namespaces.get_mut(namespace) {
             let waiting = view.pods.values().map(|pod| pod.key.clone());

@@ -1,8 +1,8 @@
-//! How many pods of a namespace lack a gate.
+//! Counts the ungated pods of a namespace: those that lack a gate.
 //!
-//! Pods without a gate are most of a large cluster, and any of them may come to lack one when a
-//! binding or Service changes or the namespace opts in. So of each there is a name and a shared
-//! [`PodClass`], not a [`Pod`]: pods of one Deployment are of one kind, which is decided once for all.
+//! Most pods of a large cluster do not have a gate, and any of them may come to lack one when a binding or
+//! Service changes or the namespace opts in. The index therefore keeps only the name of such a pod and a
+//! shared [`PodClass`], not a [`Pod`]: pods of one Deployment are of one class, which is decided once for all.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,22 +11,22 @@ use crate::model::{Labels, Pod};
 use crate::names::GateName;
 use crate::selector::LabelSet;
 
-/// The pods of a namespace that could lack a gate, by their names and by their kinds.
+/// The pods of a namespace that could lack a gate, by their names and by their classes.
 #[derive(Debug, Default)]
 pub(crate) struct UngatedPods {
     pods: BTreeMap<Arc<str>, Arc<PodClass>>,
-    kinds: BTreeMap<Arc<PodClass>, Tally>,
+    classes: BTreeMap<Arc<PodClass>, Tally>,
 }
 
-/// What decides whether a pod lacks a gate.
+/// The parts of a pod that decide whether it lacks a gate.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct PodClass {
     pub(crate) labels: PackedLabels,
-    /// Its gates that are ours to serve.
+    /// Its gates under the prefixes that are served.
     pub(crate) gates: Box<[GateName]>,
 }
 
-/// The pods of one kind.
+/// The pods of one class.
 #[derive(Debug, Default)]
 struct Tally {
     pods: usize,
@@ -35,7 +35,7 @@ struct Tally {
 }
 
 impl PodClass {
-    /// `None` where the pod cannot lack a gate: it is at its end, or opted out.
+    /// The class of a pod; `None` if it cannot lack a gate, because it is terminating, finished or opted out.
     fn of(pod: &Pod) -> Option<Self> {
         (pod.is_live() && !pod.opted_out).then(|| Self {
             labels: PackedLabels::new(&pod.labels),
@@ -45,49 +45,49 @@ impl PodClass {
 }
 
 impl UngatedPods {
-    /// A pod was created or changed. Returns whether its kind did.
+    /// Takes in a pod. Returns whether its class changed.
     pub(crate) fn apply(&mut self, pod: &Pod) -> bool {
         let name = &pod.key.name;
-        let kind = PodClass::of(pod);
-        if self.pods.get(name).map(Arc::as_ref) == kind.as_ref() {
+        let class = PodClass::of(pod);
+        if self.pods.get(name).map(Arc::as_ref) == class.as_ref() {
             return false;
         }
         self.delete(name);
-        if let Some(kind) = kind {
-            let known = self.kinds.get_key_value(&kind);
-            let kind = known.map_or_else(|| Arc::new(kind), |(known, _)| known.clone());
-            self.kinds.entry(kind.clone()).or_default().pods += 1;
-            self.pods.insert(name.clone(), kind);
+        if let Some(class) = class {
+            let known = self.classes.get_key_value(&class);
+            let class = known.map_or_else(|| Arc::new(class), |(known, _)| known.clone());
+            self.classes.entry(class.clone()).or_default().pods += 1;
+            self.pods.insert(name.clone(), class);
         }
         true
     }
 
-    /// A pod is gone. Returns whether it was here.
+    /// Removes a pod. Returns whether it was counted here.
     pub(crate) fn delete(&mut self, name: &str) -> bool {
-        let Some(kind) = self.pods.remove(name) else {
+        let Some(class) = self.pods.remove(name) else {
             return false;
         };
-        if let Some(tally) = self.kinds.get_mut(&kind) {
+        if let Some(tally) = self.classes.get_mut(&class) {
             tally.pods -= 1;
             if tally.pods == 0 {
-                self.kinds.remove(&kind);
+                self.classes.remove(&class);
             }
         }
         true
     }
 
-    /// A binding or a Service changed: what was decided may be so no more.
+    /// Invalidates the decision for each class after a binding or Service changed.
     pub(crate) fn reopen(&mut self) {
-        self.kinds.values_mut().for_each(|t| t.lacking = None);
+        self.classes.values_mut().for_each(|t| t.lacking = None);
     }
 
-    /// The number of pods of the kinds that lack a gate. Asks only about kinds that are undecided.
+    /// The number of pods whose class lacks a gate. `lacks` is called only for classes that are undecided.
     pub(crate) fn count(&mut self, lacks: impl Fn(&PodClass) -> bool) -> usize {
-        let count = |(kind, tally): (&Arc<PodClass>, &mut Tally)| {
-            let lacking = *tally.lacking.get_or_insert_with(|| lacks(kind));
+        let count = |(class, tally): (&Arc<PodClass>, &mut Tally)| {
+            let lacking = *tally.lacking.get_or_insert_with(|| lacks(class));
             if lacking { tally.pods } else { 0 }
         };
-        self.kinds.iter_mut().map(count).sum()
+        self.classes.iter_mut().map(count).sum()
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
@@ -99,8 +99,8 @@ impl UngatedPods {
     }
 }
 
-/// Labels in one piece of memory: a StatefulSet's pods each have their own. Kubernetes allows no NUL in
-/// them, which ends each key and each value here.
+/// Labels in one allocation, because each pod of a StatefulSet has labels of its own. Each key and value ends
+/// with NUL, which Kubernetes does not allow in labels.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct PackedLabels(Box<str>);
 

@@ -1,12 +1,12 @@
-//! Who leads among replicas that share one Lease (contract 5.8): an election with client-go's
-//! semantics, without I/O.
+//! Leader election among replicas that share one Lease (contract 5.8), with client-go's semantics and
+//! without I/O.
 //!
 //! Nobody compares the wall clocks of two machines. Each candidate notes by its own monotonic clock
 //! when it saw the record change; once that is the Lease's duration ago, the holder has lost it. A
 //! holder that could not renew for the renew deadline, which is shorter, has by then ceased to write.
-//! Every write of the Lease is under the `resourceVersion` that was seen.
+//! Each write of the Lease is guarded by the `resourceVersion` that the candidate has seen.
 //!
-//! Times are those of one monotonic clock of this process, from any fixed moment on.
+//! Times are counted on one monotonic clock of this process, from a fixed moment.
 //!
 //! Source: <https://pkg.go.dev/k8s.io/client-go/tools/leaderelection>
 
@@ -22,10 +22,10 @@ use crate::version::is_older;
 #[cfg(test)]
 mod tests;
 
-/// What a released Lease says of its duration, as client-go writes it.
+/// The `leaseDurationSeconds` of a released Lease, as client-go writes it.
 const RELEASED: Duration = Duration::from_secs(1);
 
-/// How long a Lease lasts, and how it is kept.
+/// The durations of an election.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
     lease: Duration,
@@ -39,7 +39,7 @@ pub enum TimingError {
     /// `leaseDurationSeconds` is a positive `int32`.
     #[error("a Lease lasts whole seconds, from one to 2147483647")]
     NotSeconds,
-    /// A holder must cease to write before another may begin.
+    /// A holder must cease to write before another replica may begin.
     #[error("the renew deadline must be shorter than the Lease's duration")]
     DeadlineTooLong,
     /// One attempt that fails must leave time for another.
@@ -48,8 +48,8 @@ pub enum TimingError {
 }
 
 impl Timing {
-    /// `lease` is how long a Lease is its holder's without a renewal, `renew_deadline` how long the
-    /// holder itself counts on it, `retry_period` the time between two attempts to renew it.
+    /// `lease` is how long the holder keeps the Lease without a renewal, `renew_deadline` is how long the
+    /// holder itself relies on it, and `retry_period` is the time between two attempts to renew it.
     ///
     /// # Errors
     /// Unless `lease` > `renew_deadline` > 2 × `retry_period` > 0, and `lease` is of whole seconds.
@@ -74,17 +74,17 @@ impl Timing {
         })
     }
 
-    /// How long a Lease is its holder's without a renewal.
+    /// How long the holder keeps the Lease without a renewal.
     pub fn lease(&self) -> Duration {
         self.lease
     }
 
-    /// How long the holder counts on it.
+    /// How long the holder itself relies on the Lease without a renewal.
     pub fn renew_deadline(&self) -> Duration {
         self.renew_deadline
     }
 
-    /// The time between two attempts.
+    /// The time between two attempts to renew the Lease.
     pub fn retry_period(&self) -> Duration {
         self.retry_period
     }
@@ -93,22 +93,22 @@ impl Timing {
 /// The `spec` of a Lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Who holds it; empty where nobody does.
+    /// The holder's identity; empty while the Lease is free.
     pub holder: Arc<str>,
-    /// How long it is the holder's without a renewal.
+    /// How long the holder keeps the Lease without a renewal.
     pub lease: Duration,
-    /// When the holder got it, by the holder's wall clock: for people to read.
+    /// When the holder acquired the Lease, by the holder's wall clock; only people read it.
     pub acquired: Option<Timestamp>,
-    /// When the holder renewed it last, by the holder's wall clock: for people to read.
+    /// When the holder last renewed the Lease, by the holder's wall clock; only people read it.
     pub renewed: Option<Timestamp>,
-    /// How often it went from one holder to another.
+    /// How often the Lease went from one holder to another.
     pub transitions: u32,
 }
 
-/// What is to be done next.
+/// The next step of a candidate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Nothing before that time, unless something new is seen.
+    /// Wait until that time, or until a watch shows a change.
     Wait(Duration),
     /// Read the Lease; report to [`Election::looked`], or [`Election::look_failed`].
     Look,
@@ -119,29 +119,28 @@ pub enum Step {
 /// A write of the Lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
-    /// What to write.
     pub record: Record,
-    /// The `resourceVersion` that is to be replaced; `None` where the Lease is to be created.
+    /// The `resourceVersion` to replace; `None` to create the Lease.
     pub version: Option<Arc<str>>,
 }
 
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is written, and has this `resourceVersion` now.
+    /// The API server wrote the Lease, which has this `resourceVersion` now.
     Written(Arc<str>),
-    /// Somebody else wrote, created or deleted it in between.
+    /// Another client wrote, created or deleted the Lease in between.
     Overtaken,
-    /// Anything else; whether it was written is not known.
+    /// The attempt failed otherwise, and the Lease may have been written.
     Failed,
 }
 
-/// How far a renewal carries.
+/// A term: how long the last renewal lets the holder write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hold {
-    /// The holder may begin to write until then.
+    /// The holder may begin writes until then.
     pub begin_until: Duration,
-    /// What it began must be over by then: another may lead from then on.
+    /// Writes must be over by then, because another replica may lead from then on.
     pub end_by: Duration,
 }
 
@@ -151,29 +150,29 @@ pub struct Election {
     identity: Arc<str>,
     timing: Timing,
     observed: Option<Observed>,
-    /// What was observed may not be what is there.
+    /// Whether the observed Lease may be stale, so that it has to be read.
     unsure: bool,
-    /// When the last attempt that got or kept the Lease was begun.
+    /// When the last attempt that acquired or renewed the Lease began.
     renewed_at: Option<Duration>,
-    /// Whether the last attempt met somebody else's write.
+    /// Whether another client's write overtook the last attempt.
     overtaken: bool,
-    /// Not before then, after a failure.
+    /// When the next read or attempt may begin.
     retry_at: Duration,
 }
 
-/// What was seen of the Lease.
+/// The Lease as this candidate last saw it.
 #[derive(Debug)]
 struct Observed {
     record: Record,
-    /// `None` where the object has gone since.
+    /// The `resourceVersion`; `None` if the object was deleted since.
     version: Option<Arc<str>>,
-    /// When it was first seen so.
+    /// When this candidate first saw this record.
     since: Duration,
 }
 
 impl Election {
-    /// A candidate that has seen nothing yet. No two processes may have one identity, also not one
-    /// after the other.
+    /// A candidate that has not seen the Lease yet. Each process needs an identity of its own, also one that
+    /// was restarted, or a new process would take its predecessor's term for its own.
     pub fn new(identity: impl Into<Arc<str>>, timing: Timing) -> Self {
         Self {
             identity: identity.into(),
@@ -186,13 +185,13 @@ impl Election {
         }
     }
 
-    /// Who holds the Lease, as far as is known; empty where nobody does.
+    /// The identity of the last holder that this candidate saw; empty if the Lease is free or was not seen.
     pub fn holder(&self) -> &str {
         let observed = self.observed.as_ref();
         observed.map_or("", |observed| &observed.record.holder)
     }
 
-    /// What this candidate holds at this time.
+    /// The term of this candidate at this time; `None` while it does not lead.
     pub fn hold(&self, at: Duration) -> Option<Hold> {
         let renewed_at = self.renewed_at?;
         let hold = Hold {
@@ -202,29 +201,30 @@ impl Election {
         (at < hold.begin_until).then_some(hold)
     }
 
-    /// The Lease was read; `None` where it is not there.
+    /// Takes in a read of the Lease; `None` if it does not exist.
     pub fn looked(&mut self, read: Option<(Record, Arc<str>)>, at: Duration) {
         self.unsure = false;
         self.see(read, at);
     }
 
-    /// The Lease could not be read, in an attempt that was begun at `begun`.
+    /// Takes in that a read which began at `begun` failed.
     pub fn look_failed(&mut self, begun: Duration, at: Duration) {
         self.retry_at = at.max(begun + self.timing.retry_period);
     }
 
-    /// A watch told of the Lease; `None` where it is not there. What is older than what is known
-    /// tells nothing.
+    /// Takes in the Lease as a watch shows it; `None` if it does not exist. A version older than the one that
+    /// was observed is ignored.
     pub fn see(&mut self, seen: Option<(Record, Arc<str>)>, at: Duration) {
         match (seen, &mut self.observed) {
             (Some((record, version)), _) => self.observe(record, version, at),
-            // Its record counts on: a holder that lives makes the Lease anew.
+            // The record of a deleted Lease still counts for its duration: a holder that lives creates the
+            // Lease anew, and until then it may write.
             (None, Some(observed)) => observed.version = None,
             (None, None) => {}
         }
     }
 
-    /// An attempt that was begun at `begun` has ended.
+    /// Takes in how an attempt that began at `begun` ended.
     pub fn tried(&mut self, attempt: Attempt, begun: Duration, outcome: Outcome, at: Duration) {
         self.retry_at = match outcome {
             Outcome::Written(version) => {
@@ -235,7 +235,8 @@ impl Election {
                 }
                 begun + self.timing.retry_period
             }
-            // To look is worth it once; who is overtaken again and again waits.
+            // After one lost race, the Lease is read at once. A candidate that is overtaken repeatedly waits,
+            // or it would spin for as long as the other client writes.
             Outcome::Overtaken => {
                 self.unsure = true;
                 match mem::replace(&mut self.overtaken, true) {
@@ -243,12 +244,32 @@ impl Election {
                     false => at,
                 }
             }
-            // One that took long leaves no time for a pause.
+            // The retry period is counted from the begin, so that an attempt which timed out is followed by
+            // another at once, before the renew deadline.
             Outcome::Failed => at.max(begun + self.timing.retry_period),
         };
     }
 
-    /// What is to be done at this time, where nothing is under way. `now` is the wall clock's.
+    /// The next step at this time, while no read or attempt is in flight. `now` is the wall clock's.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use jiff::Timestamp;
+    /// use targetgate_core::lease::{Election, Outcome, Step, Timing};
+    ///
+    /// let secs = Duration::from_secs;
+    /// let timing = Timing::new(secs(15), secs(10), secs(2)).unwrap();
+    /// let (mut election, now) = (Election::new("replica-1", timing), Timestamp::UNIX_EPOCH);
+    /// assert_eq!(election.next(secs(0), now), Step::Look);
+    ///
+    /// election.looked(None, secs(0));
+    /// let Step::Try(attempt) = election.next(secs(0), now) else {
+    ///     panic!("a Lease that does not exist is created at once");
+    /// };
+    /// election.tried(attempt, secs(0), Outcome::Written("1".into()), secs(1));
+    /// assert!(election.hold(secs(9)).is_some());
+    /// assert!(election.hold(secs(10)).is_none(), "the renew deadline has passed");
+    /// ```
     pub fn next(&self, at: Duration, now: Timestamp) -> Step {
         let vacant_at = match &self.observed {
             Some(observed) if !self.is_ours_or_free(&observed.record) => {
@@ -264,7 +285,7 @@ impl Election {
         }
     }
 
-    /// The write that gives the Lease back; `None` where it is not ours.
+    /// The write that releases the Lease; `None` if this candidate does not hold it.
     pub fn release(&self, now: Timestamp) -> Option<Attempt> {
         let observed = self.observed.as_ref()?;
         let version = observed.version.clone()?;
@@ -291,7 +312,8 @@ impl Election {
         if record.holder != self.identity {
             self.renewed_at = None;
         }
-        // The same record under a new version, such as one with another label, is no renewal.
+        // The same record under a new version is not a renewal: another client may have set a label. Its time
+        // goes on counting, or such a client could keep a dead holder in office.
         let same = known.filter(|known| known.record == record);
         self.observed = Some(Observed {
             since: same.map_or(at, |same| same.since),

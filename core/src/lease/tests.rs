@@ -196,7 +196,7 @@ fn a_failure_is_tried_again_and_two_overtakings_in_a_row_are_not_answered_at_onc
 }
 
 #[test]
-fn whoever_is_overtaken_looks_unless_the_watch_has_told_by_whom() {
+fn a_candidate_that_is_overtaken_reads_the_lease_unless_the_watch_has_shown_it() {
     let mut election = holding();
     let at = T + 2 * S;
     let overtaken = attempt(&election, at);
@@ -246,7 +246,7 @@ fn times_that_cannot_work_are_refused(
 enum Event {
     /// Time passes.
     Pass(u64),
-    /// A watch tells a candidate of the newest version.
+    /// A watch shows a candidate the newest version.
     Tell(usize),
     /// A candidate does what is due; its answer comes later, if it is a write.
     Act(usize),
@@ -271,7 +271,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     prop::collection::vec(event, 0..300)
 }
 
-/// A write that is under way, and how the API server took it.
+/// A write in flight, and how the API server answered it.
 #[derive(Debug, Clone)]
 struct UnderWay {
     attempt: Attempt,
@@ -371,7 +371,7 @@ impl Model {
         });
     }
 
-    /// Whoever may write now is the only one whose writes may still be under way.
+    /// Checks that writes of a candidate which may write now are the only ones that may be in flight.
     fn check(&mut self) -> Result<(), TestCaseError> {
         for n in 0..3 {
             let Some(hold) = self.elections[n].hold(self.clock(n)) else {
@@ -403,7 +403,7 @@ proptest! {
 }
 
 #[test]
-fn somebody_leads_whenever_everybody_is_heard() {
+fn a_candidate_leads_whenever_all_reach_the_api_server() {
     let mut model = Model::new();
     for round in 0..1_000 {
         for n in 0..3 {
@@ -412,7 +412,7 @@ fn somebody_leads_whenever_everybody_is_heard() {
             model.take_place(Event::Answer(n));
         }
         let leads = |n: &usize| model.elections[*n].hold(model.clock(*n)).is_some();
-        // In the first round they only look.
+        // In the first round all candidates only read the Lease.
         assert_eq!((0..3).filter(leads).count(), round.min(1));
         model.take_place(Event::Pass(500));
     }

@@ -6,16 +6,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use thiserror::Error;
 
-/// From when to when a certificate is valid.
+/// The period in which a certificate is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Validity {
-    /// Not valid before then.
     pub not_before: Timestamp,
-    /// Not valid after then.
     pub not_after: Timestamp,
 }
 
-/// A share of a life, between none and all of it, written as a fraction such as `2/3`.
+/// A share of a life between 0 and 1, written as a fraction such as `2/3`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {
     part: u32,
@@ -23,7 +21,7 @@ pub struct Share {
 }
 
 impl Share {
-    /// Two thirds.
+    /// The default share, chosen: it leaves a third of the life for attempts that fail.
     pub const TWO_THIRDS: Self = Self { part: 2, whole: 3 };
 
     /// This share of a duration.
@@ -32,7 +30,7 @@ impl Share {
     }
 }
 
-/// Why a text is no [`Share`].
+/// Why a text is not a [`Share`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("not a fraction between 0 and 1 of numbers up to 1000, such as 2/3")]
 pub struct NoShare;
@@ -52,19 +50,19 @@ impl FromStr for Share {
     }
 }
 
-/// How long everything of a rotation takes.
+/// The durations of a rotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lifetimes {
-    /// A serving certificate's life.
+    /// The life of a leaf.
     pub leaf: Duration,
-    /// A CA's life.
+    /// The life of a CA.
     pub ca: Duration,
-    /// After which share of its life a certificate is renewed.
+    /// The share of its life after which a certificate is renewed.
     pub renew_after: Share,
-    /// By how much clocks may differ: certificates are valid from this long ago, and one counts as
-    /// expired for everybody only this long after its end.
+    /// The greatest difference between two clocks: certificates are dated back by this, and have expired for
+    /// all only this long after their end.
     pub skew: Duration,
-    /// How long an API server may take to see a change of a webhook configuration.
+    /// How long an API server may take to see a change to a webhook configuration.
     pub seen_after: Duration,
 }
 
@@ -85,6 +83,7 @@ pub enum LifetimesError {
     TooLong,
 }
 
+/// The longest life of a certificate. Chosen: X.509 and jiff end with the year 9999.
 const CENTURY: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
 
 impl Default for Lifetimes {
@@ -101,7 +100,7 @@ impl Default for Lifetimes {
 }
 
 impl Lifetimes {
-    /// Whether a rotation can work with them.
+    /// Checks that a rotation can work with these durations.
     pub fn check(&self) -> Result<(), LifetimesError> {
         let until_renewal = self.renew_after.of(self.leaf);
         let left = self.leaf.saturating_sub(until_renewal);
@@ -122,7 +121,7 @@ impl Lifetimes {
         self.validity(now, self.ca)
     }
 
-    /// The validity of a leaf that is signed now: it never outlives its CA.
+    /// The validity of a leaf that is signed now, cut to the validity of its CA.
     pub fn of_leaf(&self, now: Timestamp, ca: Validity) -> Validity {
         let validity = self.validity(now, self.leaf);
         Validity {
@@ -132,7 +131,7 @@ impl Lifetimes {
     }
 
     fn validity(&self, now: Timestamp, life: Duration) -> Validity {
-        // X.509 knows whole seconds.
+        // X.509 has whole seconds only.
         let whole = |at: Timestamp| Timestamp::from_second(at.as_second()).unwrap_or(at);
         Validity {
             not_before: whole(before(now, self.skew)),
@@ -140,22 +139,21 @@ impl Lifetimes {
         }
     }
 
-    /// When a certificate is to be renewed. Its life is counted without the time that it was dated
-    /// back.
+    /// When a certificate is due for renewal. Its life is counted without the time by which it was dated back.
     pub fn renewal(&self, validity: Validity) -> Timestamp {
         let made = after(validity.not_before, self.skew).min(validity.not_after);
         let life = validity.not_after.duration_since(made).unsigned_abs();
         after(made, self.renew_after.of(life))
     }
 
-    /// When a renewal can wait no longer: half of the time that is left after [`Self::renewal`].
+    /// When a renewal cannot wait any longer: half of the time that is left after [`Self::renewal`].
     pub(super) fn last_call(&self, validity: Validity) -> Timestamp {
         let renewal = self.renewal(validity);
         let left = validity.not_after.duration_since(renewal).unsigned_abs();
         after(renewal, left / 2)
     }
 
-    /// When nobody's clock takes something for valid any more that ends then.
+    /// When a certificate with this end has expired for all, by the clock of every machine.
     pub fn over(&self, end: Timestamp) -> Timestamp {
         after(end, self.skew)
     }
@@ -166,7 +164,7 @@ impl Lifetimes {
     }
 }
 
-/// Saturates at the year 9999.
+/// Adds to a time, and saturates at the year 9999.
 fn after(at: Timestamp, by: Duration) -> Timestamp {
     at.checked_add(by).unwrap_or(Timestamp::MAX)
 }

@@ -1,4 +1,4 @@
-//! Certificates of our own: which step comes next, so that at every moment every API server trusts
+//! Rotation of our own certificates: which step comes next, so that at every moment every API server trusts
 //! whatever leaf any replica may serve.
 //!
 //! The order is the point. A new CA and its leaf are first *staged* in the Secret; the CA joins the
@@ -6,10 +6,10 @@
 //! API servers are given time to see it; only then does the leaf move to the keys that replicas serve.
 //! The old CA leaves the bundles when the last leaf that it signed has expired. Each step is one write
 //! that its object's `resourceVersion` guards, and the next is decided on what is read, not on what is
-//! remembered: whoever leads goes on from wherever a crash has left off.
+//! remembered: after a crash, the next leader continues from the step at which the last one stopped.
 //!
 //! [`takes`] is the second guard, on the other side: a replica that serves a leaf which API servers
-//! trust goes over to another only when they have long enough trusted that, too.
+//! trust switches to another only when they have trusted that one for long enough as well.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -29,57 +29,58 @@ pub use crate::rotation::record::{
 };
 pub use crate::rotation::serving::{Standing, takes};
 
-/// CAs of before, beyond which none is adopted: bundles are somebody else's text.
+/// At most this many retired CAs are adopted or remembered. Chosen: other clients may write any number of CAs
+/// into a bundle.
 const MAX_FORMER: usize = 16;
 
-/// What a `caBundle` holds.
+/// The content of a `caBundle`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Bundle {
     /// The certificates that can be read.
     pub cas: Vec<Ca>,
-    /// Whether that is all of it: an API server may take a bundle with anything else for broken.
+    /// Whether the bundle holds nothing else: an API server may reject a bundle with other content.
     pub sound: bool,
 }
 
-/// A webhook configuration, as it was read back.
+/// A webhook configuration as it was read back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Configuration {
-    /// The bundle of each of its webhooks; none where the configuration is absent.
+    /// The bundle of each of its webhooks; empty if the configuration is absent.
     pub bundles: Vec<Bundle>,
-    /// How long it is known to have been as it is.
+    /// For how long this process knows that the configuration has not changed.
     pub unchanged_for: Duration,
 }
 
-/// All that a step is decided on. The configurations must have been read *before* the Secret: then a
-/// bundle that somebody made for a newer Secret is never put back to an older one's, because the
+/// The state on which a step is decided. The configurations must have been read *before* the Secret: then a
+/// bundle that another replica wrote for a newer Secret is never reverted to an older one's, because the
 /// configuration has another `resourceVersion` by then.
 #[derive(Debug, Clone)]
 pub struct Situation<'a> {
-    /// The wall clock.
+    /// The time by the wall clock.
     pub now: Timestamp,
-    /// The Secret; `None` where there is none.
+    /// The Secret; `None` if it does not exist.
     pub record: Option<&'a Record>,
-    /// Every webhook configuration of ours; `None` while one of them cannot be read.
+    /// All our webhook configurations; `None` while one of them cannot be read.
     pub configurations: Option<&'a [Configuration]>,
-    /// The CAs that this process has read from the Secret before ([`Record::signers`]).
+    /// The CAs that this process read from earlier versions of the Secret ([`Record::signers`]).
     pub remembered: &'a [Former],
 }
 
 /// Why a certificate is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Why {
-    /// There is none that can be read, or its key is broken.
+    /// The present one cannot be read, or its key is broken.
     Unusable,
-    /// The CA beside it has not signed it.
+    /// The CA beside the leaf in the Secret has not signed it.
     Foreign,
-    /// It is not good for all our names.
+    /// The leaf does not cover all our names.
     Names,
-    /// So much of its life is over that it is time.
+    /// The renewal is due.
     Due,
 }
 
 impl Why {
-    /// In words, for logs.
+    /// The words for logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unusable => "none that can be used",
@@ -90,20 +91,20 @@ impl Why {
     }
 }
 
-/// How the Secret is to change.
+/// A change to the Secret.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Change {
-    /// Create it: [`Record::new`].
+    /// Create the Secret: [`Record::new`].
     Create,
-    /// Leaves may be in use whose CAs it does not name: [`Record::adopted`].
+    /// Add CAs that the Secret does not name and whose leaves may be in use: [`Record::adopted`].
     Adopt(Vec<Former>),
-    /// [`Record::forgotten`].
+    /// Remove retired CAs: [`Record::forgotten`].
     Forget,
-    /// Sign a leaf with the CA of now: [`Record::signed`].
+    /// Sign a leaf with the present CA: [`Record::signed`].
     Sign(Why),
     /// Make a CA and a leaf: [`Record::staged`].
     Stage(Why),
-    /// [`Record::promoted`].
+    /// Serve the staged leaf: [`Record::promoted`].
     Promote,
 }
 
@@ -114,13 +115,27 @@ pub enum Step {
     Secret(Change),
     /// Write [`Record::trusted`] into every bundle of the configuration with this index.
     Trust(usize),
-    /// What is staged is in every bundle, and API servers may not all have seen it for this long.
+    /// Wait this long until all API servers have seen the bundles with the staged CA.
     Wait(Duration),
-    /// Nothing before then.
+    /// Rest until then.
     Rest(Timestamp),
 }
 
-/// Says what to do next.
+/// Decides on the next step.
+///
+/// ```
+/// use jiff::Timestamp;
+/// use targetgate_core::rotation::{Change, Lifetimes, Situation, Step, next};
+///
+/// let situation = Situation {
+///     now: Timestamp::UNIX_EPOCH,
+///     record: None,
+///     configurations: Some(&[]),
+///     remembered: &[],
+/// };
+/// let step = next(&situation, &Lifetimes::default());
+/// assert_eq!(step, Step::Secret(Change::Create));
+/// ```
 pub fn next(situation: &Situation<'_>, lifetimes: &Lifetimes) -> Step {
     let Some(record) = situation.record else {
         return Step::Secret(Change::Create);
@@ -140,7 +155,8 @@ pub fn next(situation: &Situation<'_>, lifetimes: &Lifetimes) -> Step {
         return Step::Secret(Change::Stage(why));
     }
     if record.staged.is_none() {
-        // Last of all: it changes the bundles, which must not change while others wait for them.
+        // Forgetting comes last, because it changes the bundles, and a promotion waits for bundles that do
+        // not change.
         return match forgets(now, record, lifetimes) {
             Some(change) => Step::Secret(change),
             None => Step::Rest(rest(now, record, lifetimes)),
@@ -155,8 +171,8 @@ pub fn next(situation: &Situation<'_>, lifetimes: &Lifetimes) -> Step {
     }
 }
 
-/// A CA that the Secret does not name may have signed what a replica serves: where the Secret was lost
-/// or is broken any CA in a bundle, otherwise those that this process remembers.
+/// Adopts CAs that the Secret does not name and that may have signed what a replica serves: any CA in a
+/// bundle if the Secret was lost or is broken, and otherwise those that this process remembers.
 fn adopts(situation: &Situation<'_>, record: &Record, lifetimes: &Lifetimes) -> Option<Change> {
     let now = situation.now;
     let known: BTreeSet<_> = record.trusted().into_iter().map(|ca| ca.id).collect();
@@ -198,7 +214,7 @@ fn forgets(now: Timestamp, record: &Record, lifetimes: &Lifetimes) -> Option<Cha
     over.then_some(Change::Forget)
 }
 
-/// A leaf is signed without ado where the CA of now can do it: every bundle has that already.
+/// Signs a leaf with the present CA if that can sign: every bundle holds that CA already.
 fn signs(now: Timestamp, record: &Record, lifetimes: &Lifetimes) -> Option<Change> {
     let authority = record.signer(now)?;
     let why = match &record.leaf {
@@ -207,9 +223,9 @@ fn signs(now: Timestamp, record: &Record, lifetimes: &Lifetimes) -> Option<Chang
         Some(leaf) if !leaf.fits => Some(Why::Names),
         Some(leaf) => {
             let gained = lifetimes.of_leaf(now, authority.ca.validity).not_after;
-            // At the end of the CA's life another leaf would be no better.
+            // A leaf is cut to its CA's life, so at the end of that a new leaf would not live longer.
             let better = gained > leaf.validity.not_after;
-            // Another CA brings a leaf along, if it gets through.
+            // A new CA is staged with a leaf of its own, so signing waits for that until the last call.
             let at = match record.staged.is_some() || is_due(now, authority, lifetimes) {
                 true => lifetimes.last_call(leaf.validity),
                 false => lifetimes.renewal(leaf.validity),
@@ -224,8 +240,8 @@ fn is_due(now: Timestamp, authority: &Authority, lifetimes: &Lifetimes) -> bool 
     now >= lifetimes.renewal(authority.ca.validity)
 }
 
-/// The first configuration with a bundle that holds something else than it should. Where there is no
-/// CA yet, no bundle is touched.
+/// The first configuration with a bundle that differs from what it should hold. Bundles are not touched
+/// before the Secret has a CA.
 fn untrusting(configurations: &[Configuration], record: &Record) -> Option<usize> {
     let wanted: BTreeSet<_> = record.trusted().into_iter().map(|ca| ca.id).collect();
     if wanted.is_empty() {
@@ -250,7 +266,7 @@ fn stages(now: Timestamp, record: &Record, lifetimes: &Lifetimes) -> Option<Why>
     }
 }
 
-/// When the next thing is due, given that nothing is now.
+/// When the next step is due, given that none is due now.
 fn rest(now: Timestamp, record: &Record, lifetimes: &Lifetimes) -> Timestamp {
     let leaf = record.leaf.iter().flat_map(|leaf| {
         let validity = leaf.validity;
@@ -264,8 +280,8 @@ fn rest(now: Timestamp, record: &Record, lifetimes: &Lifetimes) -> Timestamp {
     later.min().unwrap_or(Timestamp::MAX)
 }
 
-/// What this process should remember after it has read a Secret: the CAs of before, until their last
-/// leaf has expired, with those that the Secret names.
+/// The CAs to remember after reading a Secret: those that it names and those remembered before, until their
+/// last leaf has expired.
 pub fn remember(
     remembered: Vec<Former>,
     record: &Record,
@@ -281,13 +297,13 @@ pub fn remember(
         .collect()
 }
 
-/// For how long all of these have been as they are.
+/// For how long none of these configurations has changed.
 pub fn unchanged_for(configurations: &[Configuration]) -> Duration {
     let each = configurations.iter().map(|c| c.unchanged_for);
     each.min().unwrap_or(Duration::MAX)
 }
 
-/// A bundle's text: its certificates one after the other.
+/// The text of a bundle: its certificates as PEM, one after the other.
 pub fn pem(cas: &[&Ca]) -> Arc<str> {
     let texts: Vec<&str> = cas.iter().map(|ca| ca.pem.trim_end()).collect();
     format!("{}\n", texts.join("\n")).into()

@@ -1,4 +1,4 @@
-//! What the Secret holds, and how each step of a rotation changes it.
+//! The content of the Secret, and how each step of a rotation changes it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,11 +7,11 @@ use jiff::Timestamp;
 
 use crate::rotation::lifetimes::{Lifetimes, Validity};
 
-/// Which certificate: the SHA-256 of its DER.
+/// The fingerprint of a certificate, the SHA-256 of its DER.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint(pub [u8; 32]);
 
-/// In short, as in logs.
+/// The first six bytes in hex, for logs.
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0[..6].iter().try_for_each(|b| write!(f, "{b:02x}"))
@@ -24,7 +24,7 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// A private key as PEM. It is never printed.
+/// A private key as PEM, which is never printed.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct PrivateKey(pub Arc<str>);
 
@@ -45,74 +45,69 @@ pub struct Ca {
     pub pem: Arc<str>,
 }
 
-/// A CA that is ours to sign with.
+/// A CA with its key, which signs leaves.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Authority {
-    /// Its certificate.
     pub ca: Ca,
-    /// Its key; `None` where the Secret's is broken or another's.
+    /// The key; `None` if the Secret's is broken or belongs to another certificate.
     pub key: Option<PrivateKey>,
-    /// When the last leaf expires that it has signed.
+    /// When the last leaf that the CA has signed expires.
     pub last_leaf: Timestamp,
 }
 
 impl Authority {
-    /// Whether it can sign a leaf that is worth something.
+    /// Whether it has its key and has not expired.
     fn signs(&self, now: Timestamp) -> bool {
         self.key.is_some() && now < self.ca.validity.not_after
     }
 }
 
-/// A serving certificate with its key, known to belong together.
+/// A serving certificate with the key that belongs to it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Leaf {
     /// Which.
     pub id: Fingerprint,
     /// How long it is valid.
     pub validity: Validity,
-    /// Whether it is good for all names under which API servers ask for us.
+    /// Whether it covers all names by which API servers call us.
     pub fits: bool,
-    /// Whether the CA that stands beside it has signed it.
+    /// Whether the CA beside it in the Secret has signed it.
     pub signed: bool,
     /// The chain as PEM, the leaf first.
     pub chain: Arc<str>,
-    /// Its key.
     pub key: PrivateKey,
 }
 
 /// A CA and a leaf that it has signed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Pair {
-    /// The CA.
     pub authority: Authority,
-    /// The leaf.
     pub leaf: Leaf,
 }
 
-/// A CA that signs no more, and must stay trusted until its last leaf has expired.
+/// A retired CA, which does not sign any more and stays trusted until its last leaf has expired.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Former {
-    /// Its certificate.
     pub ca: Ca,
-    /// When the last leaf expires that it has signed, as far as is known at the latest.
+    /// The latest time at which its last leaf can expire.
     pub last_leaf: Timestamp,
 }
 
-/// The Secret's content, as far as it can be read. What is broken is `None`.
+/// The content of the Secret. A part that cannot be read is `None`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Record {
-    /// What is to be served.
+    /// The leaf that replicas serve.
     pub leaf: Option<Leaf>,
-    /// The CA that signs the leaves that are served.
+    /// The present CA, which signs the leaves that replicas serve.
     pub authority: Option<Authority>,
     /// A new CA and its leaf, until API servers trust it.
     pub staged: Option<Pair>,
-    /// CAs of before.
+    /// The retired CAs.
     pub former: Option<Vec<Former>>,
 }
 
 impl Record {
-    /// A new Secret: nothing of it is served before API servers trust it.
+    /// A new Secret, whose leaf is staged until API servers trust it.
     pub fn new(staged: Pair) -> Self {
         Self {
             leaf: None,
@@ -122,14 +117,14 @@ impl Record {
         }
     }
 
-    /// With these CAs among those of before.
+    /// Adds retired CAs.
     pub fn adopted(mut self, more: &[Former]) -> Self {
         let former = self.former.get_or_insert_default();
         former.extend_from_slice(more);
         self
     }
 
-    /// Without the CAs of before whose last leaf has expired by now.
+    /// Removes the retired CAs whose last leaf has expired for all.
     pub fn forgotten(mut self, now: Timestamp, lifetimes: &Lifetimes) -> Self {
         if let Some(former) = &mut self.former {
             former.retain(|former| !former.is_over(now, lifetimes));
@@ -137,7 +132,7 @@ impl Record {
         self
     }
 
-    /// With another leaf, which the CA of now has signed.
+    /// Replaces the leaf by one that the present CA has signed.
     pub fn signed(mut self, leaf: Leaf) -> Self {
         if let Some(authority) = &mut self.authority {
             authority.last_leaf = authority.last_leaf.max(leaf.validity.not_after);
@@ -146,13 +141,13 @@ impl Record {
         self
     }
 
-    /// With a new CA and its leaf, which wait.
+    /// Stages a new CA and its leaf.
     pub fn staged(mut self, pair: Pair) -> Self {
         self.staged = Some(pair);
         self
     }
 
-    /// With what was staged as what is served; the CA of until now is one of before.
+    /// Promotes what is staged, and retires the present CA.
     pub fn promoted(mut self) -> Self {
         let Some(Pair { authority, leaf }) = self.staged.take() else {
             return self;
@@ -165,7 +160,7 @@ impl Record {
         self.adopted(former.as_slice())
     }
 
-    /// The CAs that a `caBundle` must hold, each once, and nothing else.
+    /// The CAs that each `caBundle` must hold, and nothing else, without duplicates.
     pub fn trusted(&self) -> Vec<&Ca> {
         let staged = self.staged.as_ref().map(|pair| &pair.authority);
         let own = self.authority.iter().chain(staged);
@@ -176,7 +171,7 @@ impl Record {
         trusted
     }
 
-    /// The CAs whose leaves somebody may serve.
+    /// The CAs whose leaves a replica may serve.
     pub fn signers(&self) -> impl Iterator<Item = Former> {
         let authority = self.authority.iter().map(|authority| Former {
             ca: authority.ca.clone(),
@@ -185,13 +180,13 @@ impl Record {
         authority.chain(self.former.iter().flatten().cloned())
     }
 
-    /// The CA of now, if it can sign.
+    /// The present CA, if it can sign.
     pub(super) fn signer(&self, now: Timestamp) -> Option<&Authority> {
         self.authority.as_ref().filter(|a| a.signs(now))
     }
 
-    /// Whether something is staged that is not worth serving. What is merely due for renewal is worth
-    /// it: to stage anew whenever it has become that while it waited might never come to an end.
+    /// Whether what is staged cannot be served any more. A staged leaf that is merely due for renewal can be:
+    /// staging anew each time one becomes due while it waits might never end.
     pub(super) fn is_stale(&self, now: Timestamp) -> bool {
         self.staged.as_ref().is_some_and(|pair| {
             let leaf = &pair.leaf;
@@ -202,7 +197,7 @@ impl Record {
 }
 
 impl Former {
-    /// Whether no leaf of it can be in use any more.
+    /// Whether all its leaves have expired for all.
     pub(super) fn is_over(&self, now: Timestamp, lifetimes: &Lifetimes) -> bool {
         now >= lifetimes.over(self.last_leaf)
     }

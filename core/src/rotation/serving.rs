@@ -2,19 +2,18 @@
 
 use std::time::Duration;
 
-/// How a leaf stands with the API servers.
+/// Whether API servers accept a leaf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
-    /// Whether it has expired.
     pub expired: bool,
-    /// For how long every bundle has been known to verify it; `None` where one does not.
+    /// For how long every bundle has been known to verify the leaf; `None` while one does not.
     pub trusted_for: Option<Duration>,
 }
 
-/// Whether a replica that serves one leaf goes over to another, which the Secret has for it.
+/// Whether a replica that serves one leaf takes another, which the Secret offers.
 ///
-/// What is trusted is given up only for what has been trusted so long that every API server knows
-/// (`seen_after`). So a Secret that somebody else has written harms nobody before a leader has
+/// A replica gives up a trusted leaf only for one that has been trusted for `seen_after`, so that every API
+/// server knows it. A Secret that another client has overwritten therefore does no harm before a leader has
 /// mended it.
 pub fn takes(serves: Option<Standing>, offered: Standing, seen_after: Duration) -> bool {
     if offered.expired {

@@ -1,4 +1,4 @@
-//! The operator's list of what may be bound, read from a file that may change.
+//! The operator's allow-list, loaded from a file that may change.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,37 +13,25 @@ use crate::files;
 use crate::files::{LastError, WatchedFile};
 use crate::metrics::Metrics;
 
-/// Bytes of the file that are read at most: what a ConfigMap holds.
+/// Maximum length of the file, in bytes: the limit of Kubernetes on a ConfigMap.
 const MAX_FILE: u64 = 1 << 20;
 
-/// Why there is no list.
+/// Why the allow-list cannot be loaded.
 #[derive(Debug, Error)]
 pub enum AllowedError {
-    /// The file cannot be read.
     #[error("--allow-arns: cannot read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// It is too long.
+    Read { path: PathBuf, source: io::Error },
     #[error("--allow-arns: {} is longer than {MAX_FILE} bytes", path.display())]
-    TooLong {
-        /// The file.
-        path: PathBuf,
-    },
-    /// It holds something else.
+    TooLong { path: PathBuf },
+    /// The file does not hold an allow-list.
     #[error("--allow-arns: {} does not hold an allow-list", path.display())]
     Parse {
-        /// The file.
         path: PathBuf,
-        /// What is wrong with it.
         source: AllowListError,
     },
 }
 
-/// The list of now.
+/// The current allow-list.
 pub struct Allowed {
     path: PathBuf,
     list: ArcSwap<AllowList>,
@@ -51,10 +39,10 @@ pub struct Allowed {
 }
 
 impl Allowed {
-    /// Reads it. Blocks on the file system.
+    /// Reads the file. Blocks on the file system.
     ///
     /// # Errors
-    /// When there is no list in the file.
+    /// The file does not hold an allow-list.
     pub fn read(path: PathBuf, metrics: Arc<Metrics>) -> Result<Self, AllowedError> {
         let list = ArcSwap::from_pointee(load(&path)?);
         Ok(Self {
@@ -64,13 +52,13 @@ impl Allowed {
         })
     }
 
-    /// The list as it was read last.
+    /// The list of the last successful read.
     pub fn list(&self) -> Arc<AllowList> {
         self.list.load_full()
     }
 
-    /// Reads the file again when it changes, for ever. What is no list is logged once, and the former list
-    /// stays: nobody means to allow everything by a slip.
+    /// Reloads the file when it changes, for ever. An unusable file is logged once, and the previous list
+    /// stays in force, so that a mistake in the file does not allow everything.
     pub async fn follow(self: Arc<Self>) {
         files::follow([self.path.as_path()], |complaint| self.reload(complaint)).await;
     }

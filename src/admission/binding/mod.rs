@@ -1,8 +1,7 @@
-//! The two hooks for bindings: one fills in what AWS knows, one checks what was written
-//! (contract 3, 4).
+//! The two hooks for bindings: one fills in defaults from AWS, one validates (contract 3, 4).
 //!
-//! Both fail closed, so both say what is wrong and what to do. Neither stands in the way of a
-//! cleanup: an update that leaves the spec as it was is allowed before anything else.
+//! Both fail closed, so both say what is wrong and what to do. Neither blocks a
+//! cleanup: an update that does not change the spec is allowed before any other check.
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,8 +30,8 @@ mod object;
 #[cfg(test)]
 mod tests;
 
-/// How long AWS may take: the hooks are registered with a timeout of 10 s, and a denial that says
-/// why must arrive before that.
+/// How long AWS may take. Chosen: the hooks are registered with a timeout of 10 s, and a denial with its reason
+/// must arrive before that.
 const AWS_ANSWERS_WITHIN: Duration = Duration::from_secs(6);
 
 fn allowed(reason: Reason) -> Answer {
@@ -48,9 +47,9 @@ fn audited(mut answer: Answer) -> Answer {
     answer
 }
 
-/// What a target group is like, or why nobody can say.
+/// The description of a target group, or why it cannot be had.
 pub type Described = Result<Arc<TargetGroup>, DescribeError>;
-/// Asks AWS what a target group is like, until a deadline: the port behind which AWS is.
+/// The port of AWS: describes a target group, until a deadline.
 pub type Describe = Box<dyn Fn(GroupQuery, Instant) -> BoxFuture<'static, Described> + Send + Sync>;
 
 /// Answers the reviews of bindings.
@@ -68,9 +67,9 @@ impl fmt::Debug for BindingReviewer {
 }
 
 impl BindingReviewer {
-    /// A reviewer that knows the cluster by `cache`, and asks about target groups by `describe`.
+    /// A reviewer that reads the cluster from `cache`, and describes target groups by `describe`.
     ///
-    /// `vpc_id` is the cluster's own VPC, where it is known.
+    /// `vpc_id` is the cluster's own VPC, if it is known.
     pub fn new(cache: Arc<Cache>, describe: Describe, vpc_id: Option<Arc<str>>) -> Self {
         Self {
             cache,
@@ -80,16 +79,16 @@ impl BindingReviewer {
         }
     }
 
-    /// The same, for bindings that a list must allow.
+    /// Adds an allow-list, which must allow each binding.
     #[must_use]
     pub fn with_allow_list(mut self, allowed: Option<Arc<Allowed>>) -> Self {
         self.allowed = allowed;
         self
     }
 
-    /// Fills in what a new binding leaves out and AWS or its Service can tell.
+    /// Fills in absent fields of a new binding from AWS and its Service.
     ///
-    /// AWS is asked at most once, and not at all about a binding that leaves nothing to it.
+    /// It asks AWS at most once, and does not ask about a binding without absent fields.
     pub async fn mutate(&self, request: &Request<'_, &RawValue>) -> Answer {
         match &*request.operation {
             "CREATE" if request.sub_resource.is_empty() => {}
@@ -121,7 +120,7 @@ impl BindingReviewer {
         }
     }
 
-    /// Checks a new or changed binding against every rule.
+    /// Checks a new or changed binding against all rules.
     pub async fn validate(&self, request: &Request<'_, &RawValue>) -> Answer {
         let update = match &*request.operation {
             "CREATE" if request.sub_resource.is_empty() => false,
@@ -186,11 +185,11 @@ impl BindingReviewer {
         judged(verdict, unchecked)
     }
 
-    /// Describes the group; an AWS that hangs is given up on in time for the hook to answer.
+    /// Describes the group; gives up in time for the hook to answer if AWS hangs.
     async fn group(&self, query: &GroupQuery) -> Described {
         let deadline = Instant::now() + AWS_ANSWERS_WITHIN;
         let described = (self.describe)(query.clone(), deadline);
-        // The deadline again: a hook that hangs would be a denial without a word.
+        // The deadline is enforced here again: the API server would deny without our reason if the hook hung.
         timeout_at(deadline + Duration::from_secs(1), described)
             .await
             .unwrap_or(Err(DescribeError::TimedOut))
@@ -203,7 +202,7 @@ impl BindingReviewer {
         })
     }
 
-    /// The other bindings of a group.
+    /// The other bindings of the same group.
     fn sharers(&self, arn: &TargetGroupArn, request: &Request<'_, &RawValue>) -> Vec<Sharer> {
         let own = ObjectKey::new(&*request.namespace, &*request.name);
         self.cache.read(|index| {
@@ -220,7 +219,7 @@ impl BindingReviewer {
     }
 }
 
-/// The answer to a binding that was filled in as far as it had to be.
+/// The answer to a binding whose absent fields are filled in.
 fn defaulted(patch: Patch) -> Answer {
     if patch.is_empty() {
         return allowed(Reason::Complete);
@@ -235,7 +234,7 @@ fn defaulted(patch: Patch) -> Answer {
     answer
 }
 
-/// The denial of a binding that lacks what AWS was to tell.
+/// The denial of a binding whose absent fields AWS did not tell.
 fn underivable(absent: &[&str], query: &GroupQuery, error: &DescribeError) -> Answer {
     let reason = match error {
         DescribeError::NotFound => Reason::Incomplete,
@@ -251,14 +250,14 @@ fn underivable(absent: &[&str], query: &GroupQuery, error: &DescribeError) -> An
     )
 }
 
-/// Which call failed, about what, and how.
+/// Describes the failed call: its query and its error.
 fn failed(query: &GroupQuery, error: &DescribeError) -> String {
     let group = query.selector.as_str();
     let code = error.code();
     format!("DescribeTargetGroups for target group {group:?} failed with {code}: {error}")
 }
 
-/// The answer that a verdict gives; `unchecked` tells why AWS had no part in it.
+/// The answer for a verdict; `unchecked` says why the verdict does without AWS.
 fn judged(verdict: validate::Verdict, unchecked: Option<String>) -> Answer {
     let mut answer = match verdict.denial() {
         Some(message) => {

@@ -1,4 +1,4 @@
-//! A binding as a review carries it, read as far as the hooks need it.
+//! Parses the binding of a review, as far as the hooks need it.
 
 use std::borrow::Cow;
 
@@ -8,26 +8,24 @@ use serde_json::value::RawValue;
 use targetgate_core::binding::spec::TargetGroupBindingSpec;
 use thiserror::Error;
 
-/// Characters of a foreign message that are kept: it may repeat what was written.
+/// Maximum length of a parser's message, in characters, because it may quote the binding. Chosen.
 const MAX_PROBLEM: usize = 200;
 
-/// Why an object is no binding.
+/// Why an object does not parse as a binding.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(super) enum Malformed {
-    /// The review has no object.
     #[error(
         "the review carries no object to decide on; check that the webhook is registered for targetgroupbindings of elbv2.k8s.aws"
     )]
     Absent,
-    /// The object is something else.
+    /// The object is of another kind.
     #[error("the object is no TargetGroupBinding: {0}")]
     NoBinding(String),
-    /// A field holds what it cannot hold.
+    /// A field has an invalid value.
     #[error("{field}: {problem}; write it as `kubectl explain targetgroupbinding.spec` says")]
     Field {
         /// The field, such as `spec.targetType`.
         field: String,
-        /// What is wrong with it.
         problem: String,
     },
 }
@@ -40,7 +38,7 @@ struct Object<'a> {
     spec: Option<&'a RawValue>,
 }
 
-/// The spec of a review's object; an absent one as if all its fields were absent.
+/// The spec of a review's object; an absent spec counts as one without fields.
 pub(super) fn spec(object: Option<&RawValue>) -> Result<TargetGroupBindingSpec, Malformed> {
     match raw_spec(object)? {
         Some(spec) => parse(spec),
@@ -48,7 +46,7 @@ pub(super) fn spec(object: Option<&RawValue>) -> Result<TargetGroupBindingSpec, 
     }
 }
 
-/// Whether two objects have the same spec, however it is spelled.
+/// Whether two objects have the same spec, regardless of its JSON formatting.
 pub(super) fn same_spec(old: Option<&RawValue>, new: Option<&RawValue>) -> bool {
     let (Ok(old), Ok(new)) = (raw_spec(old), raw_spec(new)) else {
         return false;
@@ -63,7 +61,7 @@ pub(super) fn same_spec(old: Option<&RawValue>, new: Option<&RawValue>) -> bool 
 
 fn raw_spec(object: Option<&RawValue>) -> Result<Option<&RawValue>, Malformed> {
     let object = object.ok_or(Malformed::Absent)?;
-    // serde would read a list as the fields in their order.
+    // serde would accept a list of the fields in their order.
     if !is_map(object) {
         return Err(Malformed::NoBinding("it is no JSON object".to_owned()));
     }

@@ -14,7 +14,7 @@ use crate::admission::review::Review;
 const ARN: &str =
     "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0123456789abcdef";
 
-/// How AWS behaves.
+/// The behaviour of AWS.
 #[derive(Clone)]
 enum Aws {
     Answers,
@@ -22,7 +22,7 @@ enum Aws {
     Hangs,
 }
 
-/// A reviewer over an AWS that behaves so, and what it was asked.
+/// A reviewer, and the queries that AWS received from it.
 struct Setting {
     reviewer: BindingReviewer,
     asked: Arc<Mutex<Vec<GroupQuery>>>,
@@ -49,7 +49,7 @@ impl Setting {
         Self { reviewer, asked }
     }
 
-    /// With a Service in the namespace.
+    /// Adds a Service to the namespace.
     fn service(self, name: &str, ports: &[u16]) -> Self {
         let port = |port: &u16| ServicePort {
             name: None,
@@ -68,7 +68,7 @@ impl Setting {
         self
     }
 
-    /// With a binding of the group in the cluster.
+    /// Adds a binding of the group to the cluster.
     fn binding(self, api: BindingApi, name: &str) -> Self {
         let spec: TargetGroupBindingSpec = serde_json::from_value(complete()).unwrap();
         let binding = spec.model(api, name, false);
@@ -112,7 +112,7 @@ fn throttled() -> Aws {
     })
 }
 
-/// A spec that leaves nothing to AWS.
+/// A spec without absent fields.
 fn complete() -> Value {
     json!({
         "targetGroupARN": ARN,
@@ -124,7 +124,7 @@ fn complete() -> Value {
     })
 }
 
-/// [`complete`] with these fields instead; `null` takes one away.
+/// [`complete`] with these fields replaced; `null` removes one.
 fn with(fields: Value) -> Value {
     let mut spec = complete();
     json_patch::merge(&mut spec, &fields);
@@ -471,7 +471,7 @@ proptest! {
         ),
     ) {
         let spec = json!(fields);
-        // The same, with its keys the other way round and other spaces.
+        // The same spec, with its keys in another order and other whitespace.
         let pairs = fields.iter().rev().map(|(key, value)| format!(" {} : {value}", json!(key)));
         let spelled = format!("{{{}}}", pairs.collect::<Vec<_>>().join(" , "));
         let text = review("UPDATE", Some(&json!("SPELLED")), Some(&spec)).replace("\"SPELLED\"", &spelled);

@@ -1,4 +1,4 @@
-//! The pod hook: gives a new pod its gates, from memory, and never stands in its way (contract 2).
+//! The pod hook: it adds the gates of a new pod, from memory, and never denies a pod (contract 2).
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,17 +24,18 @@ mod tests;
 
 use crate::admission::pod::object::{LabelList, Metadata, Pod, Spec};
 
-/// The longest `bindings` annotation, in bytes: every pod's creation puts it into the audit log.
+/// Maximum length of the `bindings` annotation, in bytes, because the API server writes it into the audit log for every
+/// new pod. Chosen.
 const MAX_AUDIT: usize = 512;
 const CUT: char = '…';
 
-/// Lets the pod pass without gates, and says why to whoever created it.
+/// Allows the pod without gates, and tells the client why.
 fn allow(reason: Reason, why: fmt::Arguments<'_>) -> Answer {
     let gateless = "the pod was admitted without readiness gates of targetgate";
     audited(reason).warn(format!("{gateless}: {why}"))
 }
 
-/// What is read of a review.
+/// The members of a review that are parsed.
 const KEPT: Keep = Keep::Only(&[
     ("apiVersion", Keep::Whole),
     ("kind", Keep::Whole),
@@ -55,16 +56,16 @@ const REQUEST: &[(&str, Keep)] = &[
 pub struct Reply {
     /// `request.uid`.
     pub uid: String,
-    /// The namespace of the request, for the log; empty where it was not read.
+    /// The namespace of the request, for the log; empty if it was not parsed.
     pub namespace: String,
-    /// The answer: always allowed.
+    /// The answer, which always allows the pod.
     pub answer: Answer,
 }
 
 /// Answers a review of the pod hook.
 ///
 /// # Errors
-/// Only where the body has no uid to answer to.
+/// The body does not have a uid that the answer could repeat.
 pub fn reply(body: &[u8], cache: &Cache, policy: &GatePolicy) -> Result<Reply, Refusal> {
     let of_pod = |review: Review<'_, Object<Pod<'_>>, _>| {
         of_review(review, |request| decided(request, cache, policy))
@@ -74,7 +75,7 @@ pub fn reply(body: &[u8], cache: &Cache, policy: &GatePolicy) -> Result<Reply, R
         if let Some(Ok(review)) = kept.as_deref().map(review::decode) {
             return of_pod(review);
         }
-        // What is said of a review that cannot be read is about the whole of it.
+        // Parse the whole review again, so that the error is about all of it.
         match review::decode(body) {
             Ok(review) => of_pod(review),
             Err(error) => unread(body, &error),
@@ -82,16 +83,16 @@ pub fn reply(body: &[u8], cache: &Cache, policy: &GatePolicy) -> Result<Reply, R
     })
 }
 
-/// A failure inside must not cost the pod its admission.
+/// Allows the pod if the hook panics.
 fn caught(body: &[u8], reply: impl FnOnce() -> Result<Reply, Refusal>) -> Result<Reply, Refusal> {
-    // Nothing that the closure reaches can be seen half changed: it only reads.
+    // The closure only reads, so that a panic cannot leave shared state half changed.
     catch_unwind(AssertUnwindSafe(reply)).unwrap_or_else(|_| shed(body, Reason::Internal))
 }
 
-/// Answers a review that was not looked at, from the start of its body.
+/// Sheds a review: allows the pod unread, from the start of its body.
 ///
 /// # Errors
-/// Where the start has no uid to answer to.
+/// The start does not have a uid that the answer could repeat.
 pub fn shed(start: &[u8], why: Reason) -> Result<Reply, Refusal> {
     let (without_uid, said) = match why {
         Reason::Overloaded => (Refusal::Overloaded, "targetgate is overloaded"),
@@ -105,7 +106,7 @@ pub fn shed(start: &[u8], why: Reason) -> Result<Reply, Refusal> {
     })
 }
 
-/// Checks the envelope, and answers with `decide` where the request creates a v1 Pod.
+/// Checks the envelope, and answers with `decide` if the request creates a v1 Pod.
 fn of_review<'a, O>(
     review: Review<'a, O, IgnoredAny>,
     decide: impl FnOnce(&Request<'a, O, IgnoredAny>) -> Answer,
@@ -135,7 +136,7 @@ fn of_review<'a, O>(
     })
 }
 
-/// Answers a body that is not the review of a Pod: it may be of something else, or broken.
+/// Answers a body that does not parse as the review of a Pod: it may be of another resource, or broken.
 fn unread(body: &[u8], error: &serde_json::Error) -> Result<Reply, Refusal> {
     let problem = review::problem(error);
     if let Ok(review) = review::decode::<IgnoredAny, IgnoredAny>(body) {
@@ -168,11 +169,11 @@ fn decided(
     let Some(Object(pod)) = &request.object else {
         return bad("there is none");
     };
-    // The resource tells what it is; a kind only may contradict it.
+    // The resource identifies the object; its kind must not contradict it.
     if !matches!(&*pod.kind, "Pod" | "") {
         return bad("it is not of kind Pod");
     }
-    // The patch is made under spec: the API server would refuse the pod over a patch that fails.
+    // The patch changes spec, so spec must exist: the API server would reject the pod if the patch failed.
     let Some(Object(spec)) = &pod.spec else {
         return bad("it has no spec");
     };
@@ -190,7 +191,7 @@ fn decided(
     })
 }
 
-/// Whether the Services and the bindings that give gates were listed.
+/// Whether the initial lists of Services and of bindings that gate pods are complete.
 fn knows_what_decides(cache: &Cache, policy: &GatePolicy) -> bool {
     let known = |watched| cache.look(watched) != InitialList::Pending;
     let mut apis = policy.apis.iter();
@@ -233,7 +234,7 @@ fn audited(reason: Reason) -> Answer {
     answer
 }
 
-/// `name=Reason`, joined by commas: the injected ones first, so that the cap spares them.
+/// `name=Reason`, joined by commas, the injected gates first, so that truncation spares them.
 fn by_binding(decision: &Decision<'_>) -> String {
     let first = decision.injected().map(|name| (name, Reason::Injected));
     let rest = decision.bindings();

@@ -11,7 +11,7 @@ use targetgate_core::selector::LabelSet;
 use crate::admission::prune_json::Keep;
 use crate::admission::review::Object;
 
-/// What is read of a Pod's raw object.
+/// The members of a Pod's raw object that are parsed.
 pub(super) const KEPT: &[(&str, Keep)] = &[
     ("kind", Keep::Whole),
     ("metadata", Keep::Only(METADATA)),
@@ -22,7 +22,7 @@ const METADATA: &[(&str, Keep)] = &[
     ("annotations", Keep::Only(&[(GATE_ANNOTATION, Keep::Whole)])),
 ];
 
-/// What decides of a Pod's raw object.
+/// The fields of a Pod's raw object that decide.
 #[derive(Deserialize)]
 pub(super) struct Pod<'a> {
     #[serde(borrow, default)]
@@ -54,13 +54,13 @@ pub(super) struct Gate<'a> {
     pub(super) condition_type: Cow<'a, str>,
 }
 
-/// `metadata.labels`. Pods have few: looking through them costs less than a map.
+/// `metadata.labels`. Pods have few labels, so a linear search costs less than a map.
 #[derive(Default)]
 pub(super) struct LabelList<'a>(Vec<(Text<'a>, Text<'a>)>);
 
 impl LabelSet for LabelList<'_> {
     fn value(&self, key: &str) -> Option<&str> {
-        // Of a key that stands twice, the API server takes the last.
+        // If a key occurs twice, the API server takes the last value.
         let mut pairs = self.0.iter().rev();
         pairs.find(|(Text(k), _)| k == key).map(|(_, Text(v))| &**v)
     }

@@ -1,4 +1,4 @@
-//! What is read of a body, and what is said of it.
+//! The parsing of bodies, and the annotations of answers.
 
 use std::sync::Arc;
 
@@ -61,7 +61,7 @@ fn audit(bindings: Vec<Binding>) -> String {
     by_binding(&inject::decide(&pod, &routes, &GatePolicy::default()))
 }
 
-/// A binding of Service `none`, which there is not.
+/// A binding of Service `none`, which does not exist.
 fn orphan(name: &str) -> Binding {
     Binding {
         service: "none".into(),
@@ -84,7 +84,7 @@ fn a_long_audit_is_cut_after_the_injected_ones() {
     let text = audit(bindings);
     assert!(text.starts_with("z=Injected,binding-000=ServiceMissing,"));
     assert!(text.ends_with("=ServiceMissing…"));
-    // Another `,binding-NNN=ServiceMissing` would have passed the cap.
+    // Another `,binding-NNN=ServiceMissing` would have exceeded the limit.
     assert!(
         (MAX_AUDIT - 27..=MAX_AUDIT).contains(&text.len()),
         "{}",

@@ -288,7 +288,7 @@ async fn no_text_of_an_error_holds_a_credential() {
         role: Some(role(None)),
         ..asked_group()
     };
-    // The last is STS's.
+    // The last request went to STS.
     for group in [asked_group(), asked_group(), assumed] {
         let error = client.target_health(&group, &[]).await.unwrap_err();
         let text = format!("{error} {error:?}");
@@ -306,7 +306,7 @@ async fn a_long_message_is_cut() {
     assert_eq!(error.message.len(), 300);
 }
 
-/// Answers STS for the role, and the ELBv2 API with no groups.
+/// Responds as STS to the assumption of the role, and as the ELBv2 API with an empty list of groups.
 fn aws_with_sts(asked: &Asked) -> Reply {
     if asked.field("Action") != Some("AssumeRole") {
         return Reply::Say(200, groups_xml([]));

@@ -1,9 +1,8 @@
 //! `DescribeTargetGroups` for many callers at once.
 //!
-//! AWS allows few calls, and a call may ask about 20 groups. So callers of one moment share a call,
-//! answers are kept for a minute, and calls wait for the [`Budget`] while more callers join them: those of
-//! one account and Region behind each other, and behind no other's.
-//! One bad id fails a whole call: a failed batch is halved until the bad one stands alone.
+//! AWS allows few calls, and one call may ask about 20 groups. So concurrent callers share a call, the cache keeps
+//! answers for a minute, and calls wait for the [`Budget`] while more callers join them. Each account and Region has
+//! a queue of its own. One bad id fails a whole call: a failed batch is halved until the bad id is alone in its batch.
 
 use std::sync::Arc;
 
@@ -20,12 +19,12 @@ use crate::aws::budget::Budget;
 use crate::aws::client::ElbClient;
 use crate::aws::description_cache::DescriptionCache;
 
-/// Calls that are out at a time.
+/// Maximum number of concurrent calls. Chosen.
 const MAX_OUT: usize = 32;
 
-/// Descriptions of target groups, shared and kept; cheap to clone.
+/// Batching and caching client for descriptions of target groups; cheap to clone.
 ///
-/// Nothing is asked unless [`Self::run`] runs.
+/// It makes calls only while [`Self::run`] runs.
 #[derive(Clone)]
 pub struct TargetGroups {
     inner: Arc<Inner>,
@@ -45,7 +44,7 @@ struct State {
 }
 
 impl TargetGroups {
-    /// Descriptions by way of `client`, within `budget`. `seed` spreads the pauses between attempts.
+    /// Calls AWS by `client`, within `budget`. `seed` spreads the backoff between attempts.
     pub fn new(client: ElbClient, budget: Budget, seed: u64) -> Self {
         let queue = Queue::new(client.default_region());
         Self {
@@ -64,11 +63,10 @@ impl TargetGroups {
 
     /// The group as AWS described it within the last minute.
     ///
-    /// Throttling and failures are tried again up to the deadline. A deadline that comes ends the
-    /// wait of this caller only.
+    /// Throttled and failed calls are retried until the deadline, which ends the wait of this caller only.
     ///
     /// # Errors
-    /// See [`DescribeError`]; none is kept, so that asking again asks AWS again.
+    /// See [`DescribeError`]; errors are not cached, so that the next call asks AWS again.
     pub async fn describe(
         &self,
         query: &GroupQuery,
@@ -89,12 +87,12 @@ impl TargetGroups {
         }
     }
 
-    /// The group as AWS described it within the last minute, if anyone asked for it. Makes no call.
+    /// The group as AWS described it within the last minute, if it is cached. Does not call AWS.
     pub fn known(&self, query: &GroupQuery) -> Option<Arc<TargetGroup>> {
         self.inner.state.lock().kept.find(query, Instant::now())
     }
 
-    /// Makes the calls, for as long as it is polled.
+    /// Makes the calls, as long as this future is polled.
     pub async fn run(self) {
         let mut calls = FuturesUnordered::new();
         let mut tokens = FuturesUnordered::new();
@@ -109,7 +107,7 @@ impl TargetGroups {
                 biased;
                 Some(()) = calls.next() => {}
                 Some(lane) = tokens.next(), if room => {
-                    // The batch is cut after the wait: it grows meanwhile.
+                    // The batch is taken after the wait for a token, because it grows meanwhile.
                     let batch = self.inner.state.lock().queue.next(&lane, Instant::now());
                     calls.extend(batch.map(|batch| self.call(batch)));
                 }
@@ -134,7 +132,7 @@ impl TargetGroups {
         let mut state = self.inner.state.lock();
         let jitter = state.random.f64();
         for (query, group) in state.queue.settle(batch, result, now, jitter) {
-            // Whoever asked by name is likely to ask by ARN next.
+            // A caller that asked by name is likely to ask by ARN next.
             let by_arn = GroupQuery {
                 selector: GroupSelector::Arn(group.arn.clone()),
                 role: query.role.clone(),
@@ -147,7 +145,7 @@ impl TargetGroups {
     }
 }
 
-/// Ends at `at`, or never.
+/// Sleeps until `at`, or for ever.
 async fn until(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,

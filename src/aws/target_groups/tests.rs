@@ -8,7 +8,7 @@ use crate::aws::fake::{Asked, Aws, Reply, arn, by_arn, by_name, error_xml, group
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Groups of `aws` within a budget, their worker running as long as the guard lives.
+/// Target groups over the fake `aws`, with a budget; their worker runs as long as the guard lives.
 struct Running {
     groups: TargetGroups,
     worker: tokio::task::JoinHandle<()>,
@@ -37,7 +37,7 @@ impl Running {
             .await
     }
 
-    /// Asks all at once.
+    /// Makes all queries concurrently.
     async fn describe_all(
         &self,
         queries: impl IntoIterator<Item = GroupQuery>,
@@ -57,7 +57,7 @@ fn numbers(asked: &Asked) -> Vec<usize> {
         .collect()
 }
 
-/// An AWS where every group exists but those that `is_bad` says.
+/// An AWS in which every group exists except those for which `is_bad` holds.
 fn aws_without(is_bad: impl Fn(usize) -> bool + Send + Sync + 'static) -> Aws {
     Aws::new(move |asked| {
         let numbers = numbers(asked);

@@ -1,4 +1,4 @@
-//! Where the served certificate comes from, and who may connect, by the settings.
+//! The source of the served certificate and the accepted clients, according to the settings.
 
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ impl Served {
     }
 }
 
-/// Who may connect; `None` is anybody. The file is read at once, so that a start without it fails.
+/// The accepted clients; `None` accepts any. The file is read at once, so that a start without it fails.
 pub(super) fn clients(
     settings: &TlsSettings,
     metrics: &Arc<Metrics>,

@@ -1,4 +1,4 @@
-//! `targetgate serve`: from settings to parts, what is started in which order, and how it ends.
+//! `targetgate serve`: turns settings into parts, starts the tasks in order, and ends them.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -41,7 +41,7 @@ const LEASE: &str = "targetgate";
 /// Runs `targetgate serve` until a signal or a failure ends it. Returns the exit code.
 ///
 /// # Errors
-/// What could not be started, by its flag; or which task ended though it never should.
+/// A part cannot be started, which the error names by its flag; or a task has ended.
 pub async fn run(settings: Settings) -> anyhow::Result<u8> {
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let parts = parts(&settings).await?;
@@ -76,9 +76,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<u8> {
     info!(signal = first.name, "ending: answering what is in flight");
     let wind_down = async {
         drain(&product.phase, settings.shutdown_delay, &mut hooks).await;
-        // Whoever writes as the leader ends before the Lease is given back.
+        // Tasks that write as the leader end before the Lease is released.
         tasks.stop().await;
-        // It may have ended already.
+        // The election may have ended already.
         let _ = stop.send(());
         let _ = election.await;
     };
@@ -91,7 +91,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<u8> {
     }
 }
 
-/// The parts that the settings ask for: files are read here, so that a start without them fails.
+/// The parts for the settings: files are read here, so that a start without them fails.
 async fn parts(settings: &Settings) -> anyhow::Result<Parts> {
     let metrics = Arc::new(Metrics::default());
     let served = Served::read(&settings.tls)?;
@@ -142,7 +142,7 @@ fn limits(settings: &Settings) -> anyhow::Result<Limits> {
     })
 }
 
-/// The Lease to stand for; `None` where there is none.
+/// The Lease of the election; `None` with `--lease off`.
 fn seat(settings: &Settings, kube: &Client) -> anyhow::Result<Option<Seat>> {
     let timing = settings.lease_timing().with_context(|| {
         format!(
@@ -156,15 +156,15 @@ fn seat(settings: &Settings, kube: &Client) -> anyhow::Result<Option<Seat>> {
     let pod = pod_name(settings).unwrap_or_else(|| "targetgate".to_owned());
     Ok(timing.map(|timing| Seat {
         lease: ObjectKey::new(namespace(settings, kube), LEASE),
-        // A container that is started anew in its pod is another candidate.
+        // A restarted container of the same pod is another candidate.
         identity: format!("{pod}_{:08x}", fastrand::u32(..)),
         timing,
     }))
 }
 
-/// Tells clients that the end is near, then answers what is in flight.
+/// Announces the end to clients, then answers the requests in flight.
 async fn drain(phase: &PhaseSender, delay: Duration, hooks: &mut JoinHandle<()>) {
-    // Everyone who listens may be gone already.
+    // All receivers may have ended already.
     let _ = phase.send(Phase::Lingering);
     sleep(delay).await;
     let _ = phase.send(Phase::Closing);
@@ -188,8 +188,8 @@ async fn kubernetes(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
             )?,
         },
     };
-    // kube would send a request that was answered with 429 or 503 again, unseen and after ever longer
-    // pauses. Who asks here has pauses, deadlines and reasons of its own to try again or not.
+    // kube would resend a request that was answered with 429 or 503, unnoticed and with its own
+    // backoff. Our callers have backoffs, deadlines and rules of their own for a retry.
     config.default_retry = false;
     Client::try_from(config).context("cannot make a client of the Kubernetes API")
 }
@@ -198,8 +198,8 @@ async fn of_default_file() -> Result<Config, KubeconfigError> {
     of_file(Kubeconfig::read()?).await
 }
 
-/// The cluster of the file's context. A proxy of the environment is for AWS, as kube has it in a
-/// cluster; one that the file names is meant.
+/// The cluster of the file's context. Ignores a proxy of the environment, which is for AWS, as kube does in a
+/// cluster, but uses one that the file names.
 async fn of_file(file: Kubeconfig) -> Result<Config, KubeconfigError> {
     let mut clusters = file.clusters.iter().filter_map(|c| c.cluster.as_ref());
     let named = clusters.any(|cluster| cluster.proxy_url.is_some());
@@ -214,19 +214,20 @@ async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// The name of our own pod. Kubernetes gives a host the pod's name, unless it uses the node's network.
+/// The name of our own pod, by default the host's name: the kubelet sets it to the pod's name, unless the pod uses the
+/// node's network.
 fn pod_name(settings: &Settings) -> Option<String> {
     let host = || std::env::var("HOSTNAME").ok();
     settings.pod_name.clone().or_else(host)
 }
 
-/// The namespace that this runs in.
+/// The namespace of our own pod.
 fn namespace<'a>(settings: &'a Settings, kube: &'a Client) -> &'a str {
     let namespace = settings.namespace.as_deref();
     namespace.unwrap_or(kube.default_namespace())
 }
 
-/// The tasks that run for as long as the process does. Dropping it stops them.
+/// The tasks that run as long as the process does. Dropping this stops them.
 #[derive(Default)]
 struct Tasks {
     running: JoinSet<()>,
@@ -239,7 +240,7 @@ impl Tasks {
         self.names.insert(id, name.into());
     }
 
-    /// The failure of the first task that ends: none of them should.
+    /// Waits for the first task that ends, which is always a failure.
     async fn ended(&mut self) -> anyhow::Error {
         match self.running.join_next_with_id().await {
             Some(Ok((id, ()))) => failure(self.name(id), Ok(())),
@@ -248,7 +249,7 @@ impl Tasks {
         }
     }
 
-    /// Stops them all.
+    /// Stops all tasks.
     async fn stop(&mut self) {
         self.running.shutdown().await;
     }

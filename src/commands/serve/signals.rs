@@ -1,4 +1,4 @@
-//! The signals that end the process.
+//! Waits for the signals that end the process.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -30,7 +30,7 @@ impl Signals {
 }
 
 impl Received {
-    /// As a shell tells of a process that a signal ended.
+    /// 128 + the number of the signal, the convention of shells.
     pub(super) fn exit_code(&self) -> u8 {
         128 + self.number
     }

@@ -1,4 +1,4 @@
-//! The webhook configurations: what their bundles hold, since when, and who has changed them.
+//! The webhook configurations: the content of their bundles, since when, and which client has changed them.
 
 use std::fmt;
 use std::time::Duration;
@@ -21,9 +21,7 @@ use crate::pki::read;
 /// The two kinds of webhook configurations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// `MutatingWebhookConfiguration`.
     Mutating,
-    /// `ValidatingWebhookConfiguration`.
     Validating,
 }
 
@@ -41,14 +39,14 @@ impl Kind {
     }
 }
 
-/// Whom `metadata.managedFields` names for a bundle that is not as it should be.
+/// The client that changed a bundle, according to `metadata.managedFields`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Culprit {
-    /// Who owns a bundle.
+    /// A client owns the bundle.
     Owner(String),
-    /// A bundle was taken away, which leaves no trace: who else has written last.
+    /// The bundle was removed, which leaves the field without owner: the last other client to write the object.
     LastWriter(String),
-    /// There is no trace of anybody.
+    /// `managedFields` does not name a client.
     Nobody,
 }
 
@@ -62,24 +60,24 @@ impl fmt::Display for Culprit {
     }
 }
 
-/// One webhook configuration, and what is known of it.
+/// One webhook configuration, and its last known state.
 pub(super) struct Hooks {
     kind: Kind,
     name: String,
     api: Api<DynamicObject>,
-    /// As it was last read, or written by us.
+    /// Its state as we last read or wrote it.
     known: Option<Known>,
-    /// Who has changed a bundle since we knew it last.
+    /// The client that has changed a bundle since then.
     culprit: Option<Culprit>,
 }
 
 struct Known {
-    /// `None` while it is absent. A generation changes with every webhook, and not with labels.
+    /// `None` while it is absent. The generation changes with every webhook, but not with labels.
     identity: Option<Identity>,
-    /// When it was first seen to be so, and when last.
+    /// When it was first and last seen in this state.
     since: Instant,
     read_at: Instant,
-    /// The `resourceVersion`, to write under.
+    /// The `resourceVersion` on which a write is based.
     version: String,
     webhooks: Vec<Webhook>,
 }
@@ -106,7 +104,7 @@ impl Hooks {
         }
     }
 
-    /// Its kind and name, as `kubectl` takes them.
+    /// Its kind and name in the form of `kubectl`.
     pub(super) fn title(&self) -> String {
         format!("{}/{}", self.kind.as_str().to_lowercase(), self.name)
     }
@@ -115,7 +113,7 @@ impl Hooks {
         self.api.clone()
     }
 
-    /// Reads it anew.
+    /// Reads it from the API server.
     pub(super) async fn read(&mut self) -> Result<(), kube::Error> {
         let object = self.api.get_opt(&self.name).await?;
         let next = Known::of(object.as_ref());
@@ -123,7 +121,7 @@ impl Hooks {
             let entries = object.metadata.managed_fields.as_deref().unwrap_or(&[]);
             let changed = match &self.known {
                 Some(known) if known.uid() == next.uid() => known.bundles() != next.bundles(),
-                // One that is new to us has no bundle to begin with.
+                // A configuration that we have not seen before starts without a bundle.
                 _ => owner_of_bundles(entries).is_some(),
             };
             if changed {
@@ -143,7 +141,7 @@ impl Hooks {
         self.known = Some(next);
     }
 
-    /// What the rules decide on; `None` before it was ever read.
+    /// The input of the rules; `None` before the first read.
     pub(super) fn configuration(&self) -> Option<Configuration> {
         let known = self.known.as_ref()?;
         Some(Configuration {
@@ -152,7 +150,7 @@ impl Hooks {
         })
     }
 
-    /// Writes these CAs into every bundle of it, unless somebody else has written in between.
+    /// Writes these CAs into every bundle of it, unless another client has written in between.
     pub(super) async fn trust(&mut self, cas: &[&Ca]) -> Result<(), kube::Error> {
         let Some(known) = &self.known else {
             return Ok(());
@@ -160,7 +158,7 @@ impl Hooks {
         let bundle = STANDARD.encode(&*rotation::pem(cas));
         let webhook = |webhook: &Webhook| json!({ "name": webhook.name, "clientConfig": { "caBundle": bundle } });
         let webhooks: Vec<Value> = known.webhooks.iter().map(webhook).collect();
-        // Webhooks merge by their name; what is not named stays.
+        // The API server merges webhooks by name, and keeps those that the patch does not name.
         let patch = Patch::Strategic(json!({
             "metadata": { "resourceVersion": known.version },
             "webhooks": webhooks,
@@ -174,12 +172,12 @@ impl Hooks {
         Ok(())
     }
 
-    /// Who has changed a bundle since it was last asked.
+    /// The client that has changed a bundle since the last call.
     pub(super) fn take_culprit(&mut self) -> Option<Culprit> {
         self.culprit.take()
     }
 
-    /// What an Event is about.
+    /// The subject of an Event.
     pub(super) fn reference(&self) -> ObjectReference {
         let uid = self.known.as_ref().and_then(Known::uid);
         let resource = self.kind.resource();
@@ -220,7 +218,7 @@ impl Known {
         self.webhooks.iter().map(|w| w.bundle.clone()).collect()
     }
 
-    /// Not up to now: a process that was stopped does not know what happened since it has read.
+    /// Counted up to the last read, not up to now: a process that was stopped does not know what happened since.
     fn unchanged_for(&self) -> Duration {
         self.read_at - self.since
     }
@@ -229,7 +227,7 @@ impl Known {
 impl Webhook {
     fn of(webhook: &Value) -> Self {
         let text = webhook["clientConfig"]["caBundle"].as_str().unwrap_or("");
-        // The API server writes base64 only.
+        // The API server always writes base64.
         let bundle = STANDARD.decode(text).unwrap_or_default();
         Self {
             name: webhook["name"].as_str().unwrap_or("").to_owned(),
@@ -238,14 +236,14 @@ impl Webhook {
     }
 }
 
-/// For how long these are known to have been as they are, at least.
+/// For how long all of these are known to have been unchanged, at least.
 pub(super) fn unchanged_for(all: &[Hooks]) -> Option<Duration> {
     let each = all.iter().map(|hooks| hooks.known.as_ref());
     let each: Option<Vec<_>> = each.map(|known| known.map(Known::unchanged_for)).collect();
     Some(each?.into_iter().min().unwrap_or(Duration::MAX))
 }
 
-/// Who is to be named when the bundles of so many webhooks have changed; `None` where we own them all.
+/// The client to name when the bundles of so many webhooks have changed; `None` if we own all of them.
 fn culprit(entries: &[ManagedFieldsEntry], webhooks: usize) -> Option<Culprit> {
     let name = |entry: &ManagedFieldsEntry| entry.manager.clone().unwrap_or_default();
     if let Some(owner) = owner_of_bundles(entries) {
@@ -266,7 +264,7 @@ fn owner_of_bundles(entries: &[ManagedFieldsEntry]) -> Option<&ManagedFieldsEntr
         .find(|entry| !is_ours(entry) && bundles(entry) > 0)
 }
 
-/// How many bundles somebody owns.
+/// The number of bundles that a client owns.
 fn bundles(entry: &ManagedFieldsEntry) -> usize {
     let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
     let webhooks = fields.and_then(|fields| fields["f:webhooks"].as_object());

@@ -1,4 +1,4 @@
-//! Makes what a step of a rotation asks for.
+//! Makes the CA and leaf for a step of a rotation.
 
 use jiff::Timestamp;
 use targetgate_core::rotation::{Authority, Leaf, Lifetimes, Pair};
@@ -8,18 +8,15 @@ use crate::pki::make;
 use crate::pki::read;
 use crate::pki::read::ReadError;
 
-/// Why nothing was made.
+/// Why a certificate was not made.
 #[derive(Debug, Error)]
 pub enum MakeError {
-    /// A certificate could not be made.
     #[error("cannot make a certificate for {}; is each a DNS name or an IP address?", .names.join(", "))]
     Make {
-        /// The names that it was for.
         names: Vec<String>,
-        /// What is wrong.
         source: rcgen::Error,
     },
-    /// What was made is not as it should be.
+    /// The certificate that was just made cannot be read.
     #[error("a certificate that was just made cannot be read")]
     Read(#[from] ReadError),
 }
@@ -27,19 +24,18 @@ pub enum MakeError {
 /// Makes CAs and leaves.
 #[derive(Debug, Clone)]
 pub struct Maker {
-    /// The Service in front of us, which names the certificates.
+    /// Our Service, after which the certificates are named.
     pub service: String,
-    /// What each leaf is good for: DNS names and IP addresses.
+    /// The DNS names and IP addresses of each leaf.
     pub names: Vec<String>,
-    /// How long they live.
     pub lifetimes: Lifetimes,
 }
 
 impl Maker {
-    /// A CA and a leaf.
+    /// Makes a CA and a leaf.
     ///
     /// # Errors
-    /// When one of the names is none.
+    /// A name is neither a DNS name nor an IP address.
     pub fn pair(&self, now: Timestamp) -> Result<Pair, MakeError> {
         let validity = self.lifetimes.of_ca(now);
         let made = make::ca(&format!("{} CA", self.service), validity);
@@ -55,10 +51,10 @@ impl Maker {
         Ok(Pair { authority, leaf })
     }
 
-    /// A leaf of this CA, which must have its key.
+    /// Makes a leaf of this CA, which must have its key.
     ///
     /// # Errors
-    /// When one of the names is none, or the CA cannot sign.
+    /// A name is neither a DNS name nor an IP address, or the CA cannot sign.
     pub fn leaf(&self, authority: &Authority, now: Timestamp) -> Result<Leaf, MakeError> {
         let ca = &authority.ca;
         let key = authority.key.as_ref().ok_or(ReadError::CaKey)?;

@@ -1,9 +1,9 @@
-//! `--tls self`: the CA and the leaf that are ours, in a Secret that only we write.
+//! `--tls self`: our own CA and leaf, in a Secret that only targetgate writes.
 //!
 //! Every replica reads the Secret and the webhook configurations, and serves what
-//! [`rotation::takes`] lets it. The leader also does what [`rotation::next`] says, one write at a
-//! time, and reads everything anew before the next. Nothing but what it remembers for its own safety is
-//! kept between two rounds: whoever leads next goes on from what there is.
+//! [`rotation::takes`] allows. The leader also executes the steps of [`rotation::next`], one write at a
+//! time, and reads everything again before the next step. A replica keeps between two rounds only what it needs for
+//! its own safety, so that the next leader can continue from the state in the API server.
 //!
 //! [`rotation::takes`]: targetgate_core::rotation::takes
 //! [`rotation::next`]: targetgate_core::rotation::next
@@ -37,12 +37,11 @@ mod watch_one;
 
 pub use crate::controllers::certificates::configurations::Kind;
 
-/// What a [`Keeper`] looks after, by name.
+/// The names of the objects that a [`Keeper`] reconciles.
 #[derive(Debug, Clone)]
 pub struct ManagedObjects {
-    /// The namespace of the Secret and of the Deployment: our own.
+    /// Our own namespace, of the Secret and of the Deployment.
     pub namespace: String,
-    /// The Secret's name.
     pub secret: String,
     /// The Deployment that owns the Secret.
     pub deployment: String,
@@ -50,28 +49,20 @@ pub struct ManagedObjects {
     pub configurations: Vec<(Kind, String)>,
 }
 
-/// Keeps the served leaf, the Secret and the bundles in order.
+/// Reconciles the served leaf, the Secret and the bundles.
 pub struct Keeper {
-    /// The client.
     pub kube: Client,
-    /// What it looks after.
     pub place: ManagedObjects,
-    /// Makes certificates.
     pub maker: Maker,
-    /// Is given what is to be served.
     pub certificates: Arc<Certificates>,
-    /// Whether this replica writes.
     pub leadership: Leadership,
-    /// Tells operators who changes bundles.
     pub events: Arc<Events>,
-    /// Counts.
     pub metrics: Arc<Metrics>,
-    /// The wall clock.
     pub now: Now,
 }
 
 impl Keeper {
-    /// Does so for ever.
+    /// Reconciles for ever.
     pub async fn run(self) {
         let place = &self.place;
         let store = Store::new(&self.kube, place);

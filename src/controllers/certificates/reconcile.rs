@@ -1,4 +1,4 @@
-//! One round after the other: read, serve, decide, write.
+//! The rounds of the keeper: read, serve, decide, write.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,14 +23,15 @@ use crate::kubernetes::watch::JitteredBackoff;
 use crate::kubernetes::{CALL_TIMEOUT, why};
 use crate::state::leadership::Leadership;
 
-/// Everything is looked at again after this long, whatever nobody has told.
+/// Longest pause between two rounds, in case a watch misses a change. Chosen.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
-/// Between a write and the next look: what is written is read back.
+/// Pause between a write and the next round, which reads it back. Chosen.
 const AFTER_WRITE: Duration = Duration::from_millis(20);
-/// The same step so often in a row is somebody's fight with us, or our mistake: it is done more slowly.
+/// After so many equal steps in a row the keeper backs off, because another client reverts our writes, or because
+/// of a bug of ours. Chosen.
 const IN_A_ROW: u32 = 8;
 
-/// Why a step was not done. It is tried again.
+/// Why a step failed; it is retried.
 #[derive(Debug, Error)]
 enum Trouble {
     #[error("cannot {verb} {object}: {why}")]
@@ -41,18 +42,18 @@ enum Trouble {
     },
     #[error(transparent)]
     Make(#[from] MakeError),
-    /// Somebody else wrote first, or leads: nothing to tell.
+    /// Another client wrote first, or another replica leads: not worth a log line.
     #[error("it was changed by somebody else at the same moment")]
     Conflict,
 }
 
-/// When to look again, unless woken before.
+/// The pause before the next round, unless a watch ends it.
 enum Pause {
-    /// At once: this step was done, or somebody else was quicker.
+    /// None: this step was done, or another client was quicker.
     Done(Step),
-    /// After this long.
+    /// At most this long.
     For(Duration),
-    /// Something failed: after more and more.
+    /// The backoff after a failure.
     Failed,
 }
 
@@ -64,7 +65,7 @@ pub(super) struct Rounds<'a> {
     leadership: Leadership,
     served: Served,
     remembered: Vec<Former>,
-    /// What was told of each object, so that the same is told once.
+    /// The last logged problem of each object, so that the same problem is logged once.
     told: BTreeMap<String, String>,
 }
 
@@ -82,7 +83,7 @@ impl<'a> Rounds<'a> {
         }
     }
 
-    /// Round after round, for ever.
+    /// Runs rounds for ever.
     pub(super) async fn run(mut self, changed: &Notify) {
         let mut backoff = JitteredBackoff::new(self.store.name());
         let mut row = (None, 0);
@@ -98,7 +99,7 @@ impl<'a> Rounds<'a> {
             };
             match pause {
                 Pause::Done(_) if row.1 <= IN_A_ROW => sleep(AFTER_WRITE).await,
-                // Not even a change wakes who has just failed.
+                // A change does not cut the backoff short.
                 Pause::Done(_) | Pause::Failed => sleep(backoff.next()).await,
                 Pause::For(time) => {
                     backoff.reset();
@@ -113,10 +114,10 @@ impl<'a> Rounds<'a> {
         }
     }
 
-    /// Reads everything, serves what is to be served, and, as the leader, does one step.
+    /// Reads everything, updates the served leaf, and, as the leader, executes one step.
     async fn round(&mut self) -> Pause {
         let all_read = self.read_configurations().await;
-        // After the configurations: see `rotation::Situation`.
+        // The Secret is read after the configurations: see `rotation::Situation`.
         let read = timeout(CALL_TIMEOUT, self.store.read()).await;
         let object = format!("secret/{}", self.store.name());
         let found = match in_time(read) {
@@ -170,7 +171,7 @@ impl<'a> Rounds<'a> {
         all
     }
 
-    /// Reads the Secret as a record, and tells what of it cannot be read.
+    /// Parses the Secret into a record, and logs what cannot be parsed.
     fn understand(&mut self, object: &str, found: Option<&Secret>) -> Option<Record> {
         let Some(found) = found else {
             self.tell(object, None);
@@ -191,7 +192,7 @@ impl<'a> Rounds<'a> {
         Some(record)
     }
 
-    /// Does a step, and tells how it went.
+    /// Executes a step, and logs its result.
     async fn done(
         &mut self,
         step: Step,
@@ -223,7 +224,7 @@ impl<'a> Rounds<'a> {
         }
     }
 
-    /// Puts the record's CAs into every bundle of a configuration.
+    /// Writes the record's CAs into every bundle of a configuration.
     async fn trust(&mut self, index: usize, record: Option<&Record>) -> Result<(), Trouble> {
         let cas = record.map(Record::trusted).unwrap_or_default();
         let by = self.by()?;
@@ -256,7 +257,7 @@ impl<'a> Rounds<'a> {
         Ok(())
     }
 
-    /// Changes the Secret.
+    /// Writes a change to the Secret.
     async fn change(
         &mut self,
         change: &Change,
@@ -289,7 +290,7 @@ impl<'a> Rounds<'a> {
         Ok(())
     }
 
-    /// The record as it is to be; `None` where there is nothing to change.
+    /// The record after a change; `None` if it does not change.
     fn changed(
         &self,
         change: &Change,
@@ -315,13 +316,13 @@ impl<'a> Rounds<'a> {
         }))
     }
 
-    /// By when a write must be over that begins now.
+    /// By when a write that begins now must be over.
     fn by(&self) -> Result<Instant, Trouble> {
         let by = self.leadership.write_by().ok_or(Trouble::Conflict)?;
         Ok(by.min(Instant::now() + CALL_TIMEOUT))
     }
 
-    /// Tells what is wrong with something, once; and that it is right again.
+    /// Logs a problem of an object once, and logs its end.
     fn tell(&mut self, object: &str, trouble: Option<String>) {
         match trouble {
             None => {
@@ -339,7 +340,7 @@ impl<'a> Rounds<'a> {
     }
 }
 
-/// What a change is called in logs.
+/// The name of a change in logs.
 fn step_name(change: &Change) -> String {
     match change {
         Change::Create => "create".to_owned(),
@@ -366,7 +367,7 @@ fn answered(
     object: &str,
 ) -> Result<(), Trouble> {
     match answer {
-        // 409 is also what a Secret is answered with that somebody has made in between.
+        // The API server also answers 409 if another client has created the Secret in between.
         Ok(Err(kube::Error::Api(status))) if status.code == 409 => Err(Trouble::Conflict),
         answer => in_time(answer).map_err(|why| Trouble::Call {
             verb,

@@ -1,7 +1,6 @@
-//! The Secret's keys, read into a [`Record`] and written from one.
+//! Converts the Secret's keys into a [`Record`], and back.
 //!
-//! `tls.crt`, `tls.key` and `ca.crt` are what everybody expects of a Secret of type
-//! `kubernetes.io/tls`; the rest is ours.
+//! `tls.crt`, `tls.key` and `ca.crt` are the usual keys of a Secret of type `kubernetes.io/tls`; the others are ours.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +12,7 @@ use targetgate_core::rotation::{Authority, Ca, Former, Leaf, Pair, Record};
 use crate::pki::read;
 use crate::pki::read::ReadError;
 
-/// What a Secret's `data` is.
+/// The type of a Secret's `data`.
 pub(super) type Data = BTreeMap<String, ByteString>;
 
 /// The names of the keys of a CA and its leaf.
@@ -36,13 +35,13 @@ const STAGED: Keys = Keys {
     ca: "staged-ca.crt",
     ca_key: "staged-ca.key",
 };
-/// What else has to be known for a rotation, as JSON.
+/// Key of the further state of a rotation, as JSON.
 const ROTATION: &str = "rotation.json";
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Rotation {
-    /// When the last leaf expires that the CA of now has signed.
+    /// When the last leaf that the current CA signed expires.
     last_leaf_expires: Option<Timestamp>,
     former: Vec<FormerCa>,
 }
@@ -54,14 +53,14 @@ struct FormerCa {
     last_leaf_expires: Timestamp,
 }
 
-/// A Secret as far as it can be read.
+/// The readable part of a Secret.
 pub(super) struct Reading {
     pub(super) record: Record,
-    /// What cannot be read, in words. What is merely absent is no complaint.
+    /// Why keys cannot be read. An absent key is not a complaint.
     pub(super) complaints: Vec<String>,
 }
 
-/// Reads a Secret. `names` are those that a leaf must be good for.
+/// Reads a Secret. A leaf must be for all of `names`.
 pub(super) fn read(data: &Data, names: &[String]) -> Reading {
     let mut complaints = vec![];
     let rotation = rotation(data, &mut complaints);
@@ -84,7 +83,7 @@ pub(super) fn read(data: &Data, names: &[String]) -> Reading {
     Reading { record, complaints }
 }
 
-/// Writes a record over what was there. Keys whose content could not be read stay as they are.
+/// Writes a record over the previous data. Keys whose content cannot be read do not change.
 pub(super) fn write(record: &Record, data: &mut Data) {
     let authority = record.authority.as_ref();
     put(data, &SERVING, record.leaf.as_ref(), authority);
@@ -100,11 +99,11 @@ pub(super) fn write(record: &Record, data: &mut Data) {
             last_leaf_expires: authority.map(|authority| authority.last_leaf),
             former: former.iter().map(FormerCa::of).collect(),
         };
-        // Text and timestamps always become JSON.
+        // Text and timestamps always have a JSON form.
         let text = serde_json::to_string(&rotation).unwrap_or_default();
         data.insert(ROTATION.to_owned(), ByteString(text.into()));
     }
-    // The type kubernetes.io/tls asks for these two, if only empty.
+    // The type kubernetes.io/tls requires these two keys, even if empty.
     for key in [SERVING.leaf, SERVING.leaf_key] {
         data.entry(key.to_owned()).or_default();
     }
@@ -128,11 +127,11 @@ fn put(data: &mut Data, keys: &Keys, leaf: Option<&Leaf>, authority: Option<&Aut
 
 fn text<'a>(data: &'a Data, key: &str) -> &'a str {
     let bytes = data.get(key).map_or(&[][..], |bytes| &bytes.0);
-    // What is no UTF-8 is no PEM either.
+    // Bytes that are not UTF-8 are not PEM either.
     std::str::from_utf8(bytes).unwrap_or("?")
 }
 
-/// The value, or `None` and a complaint unless its key was empty.
+/// The value; otherwise `None`, with a complaint unless its key is empty.
 fn or_complain<T>(
     data: &Data,
     key: &str,
@@ -183,7 +182,7 @@ fn leaf(
 fn staged(data: &Data, names: &[String], complaints: &mut Vec<String>) -> Option<Pair> {
     let mut authority = authority(data, &STAGED, None, complaints)?;
     let leaf = leaf(data, &STAGED, Some(&authority.ca), names, complaints)?;
-    // It has signed nothing else yet.
+    // The staged CA has not signed other leaves yet.
     authority.last_leaf = leaf.validity.not_after;
     Some(Pair { authority, leaf })
 }
@@ -235,7 +234,7 @@ mod tests {
         }
     }
 
-    /// One that has been through two rotations, and waits in the third.
+    /// A record after two rotations, with a third one staged.
     fn record() -> Record {
         let pair = || maker().pair(NOW).unwrap();
         let first = Record::new(pair()).promoted();
@@ -302,7 +301,7 @@ mod tests {
         assert_eq!(reading.former, None);
         let authority = reading.authority.as_ref().unwrap();
         assert_eq!(authority.last_leaf, authority.ca.validity.not_after);
-        // And they stay unread for whoever can mend them.
+        // Writing keeps the unreadable key, so that an operator can repair it.
         write(&reading, &mut data);
         assert_eq!(data[ROTATION].0, b"{}");
     }

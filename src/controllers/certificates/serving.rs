@@ -12,7 +12,7 @@ use crate::pki::read;
 use crate::pki::read::Chain;
 use crate::serve::certificates::{Certificate, Certificates};
 
-/// Takes what the Secret offers when the rules say so.
+/// Takes the leaf that the Secret offers when the rules allow it.
 pub(super) struct Served {
     certificates: Arc<Certificates>,
     seen_after: Duration,
@@ -28,7 +28,7 @@ impl Served {
         }
     }
 
-    /// Looks at what the Secret has, and returns after how long to look again.
+    /// Considers the leaf in the Secret, and returns after how long to consider it again.
     pub(super) fn offer(
         &mut self,
         leaf: Option<&Leaf>,
@@ -52,8 +52,8 @@ impl Served {
         wait
     }
 
-    /// Whether to go over to a leaf: how what is then served stands, whether it is another, and after
-    /// how long to weigh again.
+    /// Decides whether to take a leaf. Returns the standing of the leaf that is then served, whether it is another one,
+    /// and after how long to decide again.
     fn weigh(
         &mut self,
         leaf: &Leaf,
@@ -61,7 +61,7 @@ impl Served {
         now: Timestamp,
     ) -> (Option<Standing>, bool, Duration) {
         let serves = self.standing(hooks, now);
-        // What could be read as a leaf can be read as a chain.
+        // A chain that parsed as a leaf parses as a chain.
         let Ok(chain) = read::chain(&leaf.chain, &leaf.key.0) else {
             return (serves, false, Duration::MAX);
         };
@@ -84,7 +84,7 @@ impl Served {
     }
 }
 
-/// How a leaf stands, as far as the configurations are known.
+/// The standing of a leaf, as far as the configurations are known.
 fn standing(chain: &Chain, hooks: &[Hooks], now: Timestamp) -> Standing {
     let configurations = hooks.iter().map(Hooks::configuration);
     let verified = configurations.flatten().all(|configuration| {

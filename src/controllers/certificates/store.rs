@@ -1,4 +1,4 @@
-//! The Secret in the API server: read past every cache, written under its `resourceVersion`.
+//! The Secret in the API server: live reads, and writes based on its `resourceVersion`.
 
 use std::time::Duration;
 
@@ -13,18 +13,18 @@ use tracing::debug;
 use crate::controllers::certificates::{ManagedObjects, secret};
 use crate::kubernetes::{MANAGER, why};
 
-/// The type of the Secret. Others that are found are kept: a type cannot be changed.
+/// The type of a new Secret. An existing Secret keeps its type, which is immutable.
 const TYPE: &str = "kubernetes.io/tls";
 
 /// The kind of its owner.
 const KIND: &str = "Deployment";
 
-/// Where the Secret is, and who owns it.
+/// Location and owner of the Secret.
 pub(super) struct Store {
     secrets: Api<Secret>,
     deployments: Api<Deployment>,
     name: String,
-    /// The Deployment with whose end the Secret ends.
+    /// The Deployment that owns the Secret.
     owner: String,
 }
 
@@ -50,7 +50,7 @@ impl Store {
         self.secrets.get_opt(&self.name).await
     }
 
-    /// Writes the record in place of the Secret that it was decided on.
+    /// Replaces the Secret on which the change was decided by the record.
     pub(super) async fn write(
         &self,
         found: Option<&Secret>,
@@ -61,7 +61,7 @@ impl Store {
             ..PostParams::default()
         };
         let mut secret = found.cloned().unwrap_or_else(|| self.empty());
-        // A Deployment that goes takes the Secret along: one that is named still exists.
+        // The garbage collector deletes the Secret with its owner: an owner that is set still exists.
         let owned = |owner: &OwnerReference| owner.kind == KIND && owner.name == self.owner;
         if !secret.owner_references().iter().any(owned)
             && let Some(owner) = self.owner().await
@@ -76,7 +76,7 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes a Secret that cannot be written, so that another can be made.
+    /// Deletes a Secret that cannot be written, so that another can be created.
     pub(super) async fn delete(&self, found: &Secret) -> Result<(), kube::Error> {
         let params = DeleteParams::default().preconditions(Preconditions {
             resource_version: found.resource_version(),
@@ -96,8 +96,8 @@ impl Store {
         }
     }
 
-    /// Uninstalling deletes the Deployment, and the garbage collector then the Secret. Without a
-    /// Deployment, as in development, nobody owns it.
+    /// The owner reference: when uninstalling deletes the Deployment, the garbage collector deletes the Secret. Without
+    /// a Deployment, as in development, the Secret does not have an owner.
     async fn owner(&self) -> Option<OwnerReference> {
         let looking = self.deployments.get_metadata_opt(&self.owner);
         match tokio::time::timeout(Duration::from_secs(2), looking).await {

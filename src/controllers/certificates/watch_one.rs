@@ -1,5 +1,4 @@
-//! Watches of single objects, which only tell that there may be something new to read: what is
-//! decided is decided on what is then read, past every cache.
+//! Watches of single objects, which only wake the keeper: it decides on a live read that follows.
 
 use std::fmt::Debug;
 use std::pin::pin;
@@ -15,15 +14,15 @@ use tracing::debug;
 use crate::kubernetes::watch::JitteredBackoff;
 use crate::kubernetes::why;
 
-/// How long the API server may take to begin a watch.
+/// How long the API server may take to begin a watch. Chosen.
 const BEGIN: Duration = Duration::from_secs(30);
-/// After how long the API server is asked to end a watch (`timeoutSeconds`). The next one begins with
-/// the object as it is, so it is also the longest that a change can go unnoticed.
+/// How long we ask the API server to keep a watch open (`timeoutSeconds`). Chosen: the next one begins with
+/// the current object, so it is also the longest that a change can go unnoticed.
 const SECONDS: u32 = 240;
-/// A watch may carry nothing for as long as it lasts, and not much longer.
+/// How long a watch may be silent: a little longer than it lasts.
 const SILENCE: Duration = Duration::from_secs(270);
 
-/// Wakes whoever waits whenever the object of this name may have changed, for ever.
+/// Notifies `changed` whenever the object of this name may have changed, for ever.
 pub(super) async fn wake<K>(api: Api<K>, name: String, changed: &Notify)
 where
     K: Clone + DeserializeOwned + Debug + Send + 'static,
@@ -34,7 +33,7 @@ where
             Ok(()) => debug!(name, "watch ended"),
             Err(why) => debug!(name, why, "not watched"),
         }
-        // It may have changed in between.
+        // The object may have changed between two watches.
         changed.notify_one();
         sleep(backoff.next()).await;
     }

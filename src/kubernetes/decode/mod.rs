@@ -1,5 +1,5 @@
-//! Kubernetes objects as the API server writes them, read down to the few fields that decide
-//! something. What is not of the shape that its API promises makes one object unreadable, never a list.
+//! Parses Kubernetes objects into the few fields that decide something. A field of an unexpected shape makes one
+//! object unreadable, never a list.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ mod tests;
 use crate::kubernetes::decode::shape::{Meta, Part, ServicePortSpec, StatusCondition};
 pub use crate::kubernetes::decode::shape::{PodSpec, PodStatus, ServiceSpec};
 
-/// A Namespace, of which only the labels count.
+/// A Namespace, of which only the labels are used.
 pub type NamespaceObject = Object<IgnoredAny, IgnoredAny>;
 /// A Service.
 pub type ServiceObject = Object<ServiceSpec, IgnoredAny>;
@@ -34,8 +34,8 @@ pub type PodObject = Object<PodSpec, PodStatus>;
 pub type BindingObject = Object<TargetGroupBindingSpec, IgnoredAny>;
 
 /// An object of the Kubernetes API, slim: of its metadata the name, UID, version, labels, times and
-/// our own annotation; of its spec and status what `S` and `T` name. It is read from text only, which
-/// it can borrow from until it is read.
+/// our own annotation; of its spec and status the fields of `S` and `T`. It can be parsed from text only, from
+/// which it borrows while it is parsed.
 #[derive(Debug, Clone)]
 pub struct Object<S, T> {
     key: ObjectKey,
@@ -57,7 +57,7 @@ impl<'de, S: Deserialize<'de>, T: Deserialize<'de>> Deserialize<'de> for Object<
             status: Part<T>,
         }
         let wire = Wire::deserialize(deserializer)?;
-        // Metadata that cannot be read leaves the object without a name.
+        // An object whose metadata cannot be parsed has an empty name.
         let mut meta = wire.metadata.read().unwrap_or_default();
         Ok(Self {
             key: ObjectKey::new(
@@ -72,7 +72,7 @@ impl<'de, S: Deserialize<'de>, T: Deserialize<'de>> Deserialize<'de> for Object<
 }
 
 impl<S, T> Object<S, T> {
-    /// Namespace (empty where the kind has none) and name.
+    /// Namespace (empty for cluster-scoped kinds) and name.
     pub fn key(&self) -> &ObjectKey {
         &self.key
     }
@@ -103,7 +103,7 @@ impl<S, T> Object<S, T> {
     }
 }
 
-/// An object that is not of the shape that its API promises. Its content is not repeated.
+/// An object that does not have the shape of its API. The error does not quote its content.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{object} is passed over: its {part} is not of the shape that its API promises")]
 pub struct Unreadable {
@@ -111,7 +111,7 @@ pub struct Unreadable {
     part: &'static str,
 }
 
-/// Where a watched resource is served.
+/// Group, version, kind and plural of a watched resource.
 pub fn api_resource(watched: WatchedResource) -> ApiResource {
     let (group, version, kind, plural) = match watched {
         WatchedResource::Namespaces => ("", "v1", "Namespace", "namespaces"),
@@ -138,12 +138,12 @@ pub fn api_resource(watched: WatchedResource) -> ApiResource {
     }
 }
 
-/// The path of a watched resource's collection, in one namespace or in all.
+/// The URL path of a watched resource's collection, in one namespace or in all.
 pub fn url_path(watched: WatchedResource, namespace: Option<&str>) -> String {
     DynamicObject::url_path(&api_resource(watched), namespace)
 }
 
-/// What a Namespace object says.
+/// Reads a Namespace object.
 pub fn namespace(mut object: NamespaceObject) -> Result<(Arc<str>, Namespace), Unreadable> {
     let key = readable_key(&object)?;
     let label = object.labels().remove(INJECT_LABEL);
@@ -151,7 +151,7 @@ pub fn namespace(mut object: NamespaceObject) -> Result<(Arc<str>, Namespace), U
     Ok((key.name, Namespace { opted_in }))
 }
 
-/// What a Service object says. Ports that are none are left out.
+/// Reads a Service object, without its invalid ports.
 pub fn service(mut object: ServiceObject) -> Result<(ObjectKey, Service), Unreadable> {
     let key = readable_key(&object)?;
     let spec = object.take_spec()?;
@@ -167,7 +167,7 @@ pub fn service(mut object: ServiceObject) -> Result<(ObjectKey, Service), Unread
     Ok((key, service))
 }
 
-/// What a binding object says, and its namespace.
+/// Reads a binding object, with its namespace.
 pub fn binding(
     mut object: BindingObject,
     api: BindingApi,
@@ -178,7 +178,7 @@ pub fn binding(
     Ok((key.namespace, binding))
 }
 
-/// What a Pod object says. Its gates are those under `prefixes`.
+/// Reads a Pod object, with its gates under `prefixes`.
 pub fn pod(mut object: PodObject, prefixes: &[ConditionPrefix]) -> Result<Pod, Unreadable> {
     let key = readable_key(&object)?;
     let spec = object.take_spec()?;
@@ -226,7 +226,7 @@ fn gates(
     gates
 }
 
-/// Only init containers that restart go on running beside the others (sidecars).
+/// The named ports of the containers, and of sidecars: init containers that restart, which keep running.
 fn named_ports(spec: PodSpec) -> Vec<(Arc<str>, u16)> {
     let sidecars = spec.init_containers.into_iter().flatten();
     let sidecars = sidecars.filter(|init| init.restart_policy.as_deref() == Some("Always"));
@@ -242,7 +242,7 @@ fn service_port(port: ServicePortSpec) -> Option<ServicePort> {
         name: port.name.map(Arc::from),
         port: port_number(port.port)?,
         target_port: match port.target_port {
-            // A Service without a `targetPort` may carry 0 or "": the port itself.
+            // A Service without a `targetPort` may have 0 or "", which means the port itself.
             None | Some(IntOrString::Number(0)) => None,
             Some(IntOrString::Text(name)) if name.is_empty() => None,
             Some(port) => Some(port.port()?),

@@ -1,4 +1,4 @@
-//! The shapes of objects as the API sends them: the fields that are read, and nothing else.
+//! The shapes of API objects: only the fields that are read.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -10,10 +10,10 @@ use serde_json::value::RawValue;
 use targetgate_core::model::{Condition, Labels};
 use targetgate_core::object::{Entries, GateAnnotation, IntOrString, Text, entries};
 
-/// A part of an object, which is `null`, absent, or not what it should be.
+/// A part of an object, which may be `null`, absent or of an unexpected shape.
 ///
-/// Its end is found before it is read, so that what is wrong with it stays its own matter, and nothing
-/// of it is held but what is kept.
+/// The parser finds the end of the part before parsing it, so that an error in it does not fail the rest of the
+/// object, and only the fields that are read are held in memory.
 #[derive(Debug, Clone)]
 pub(super) enum Part<T> {
     Read(Option<T>),
@@ -66,7 +66,7 @@ impl Meta {
     }
 }
 
-/// Labels, or a selector: read into what is kept, without a copy between.
+/// Labels, or a selector, parsed directly into the form of the index, without an intermediate copy.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pairs(pub(super) Labels);
 
@@ -171,7 +171,7 @@ impl PodStatus {
         all
     }
 
-    /// A condition without a time was true for as long as the pod can have been.
+    /// When the containers became ready. A condition without a time counts from the creation of the pod.
     pub(super) fn containers_ready(&self, created: Option<Timestamp>) -> Option<Timestamp> {
         let condition = self.condition("ContainersReady")?;
         if condition.status != "True" {

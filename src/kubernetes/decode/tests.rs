@@ -1,4 +1,4 @@
-//! Objects as a real API server writes them, and as it never should.
+//! Objects in the form of a real API server, and in forms that it should never send.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! How long to wait before a failed watch is tried again.
+//! The backoff of failed watches.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use targetgate_core::backoff::Backoff;
 /// Chosen: an API server that restarts is back within seconds.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
 
-/// Doubles from half a second to ten, less up to half of it by chance.
+/// Doubles from half a second to ten, with a jitter that takes off up to half.
 #[derive(Debug)]
 pub(crate) struct JitteredBackoff {
     seed: u64,
@@ -25,18 +25,18 @@ impl JitteredBackoff {
         }
     }
 
-    /// It works again: the next failure waits shortly.
+    /// Resets the backoff after a success.
     pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
 
-    /// How long to wait after one more failure.
+    /// The pause after one more failure.
     pub(crate) fn next(&mut self) -> Duration {
         self.failures = self.failures.saturating_add(1);
         self.jittered(BACKOFF.after(self.failures))
     }
 
-    /// A wait of between half of `longest` and all of it.
+    /// A random pause between half of `longest` and `longest`.
     pub(super) fn jittered(&mut self, longest: Duration) -> Duration {
         self.drawn = self.drawn.wrapping_add(1);
         let share = (hashed((self.seed, self.drawn)) % 1000) as u32;

@@ -1,4 +1,4 @@
-//! Why a watch does not go on.
+//! Why a watch ends.
 
 use std::io;
 use std::time::Duration;
@@ -7,13 +7,13 @@ use thiserror::Error;
 
 use crate::kubernetes::why;
 
-/// Why a watch does not go on, and what follows from it.
+/// Why a watch ends, which decides how it is restarted.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(super) enum Failure {
     /// The CRD is absent, or not established yet.
     #[error("the API server does not serve it")]
     NotServed,
-    /// The API server no longer knows what changed since our last event, or where our list stood.
+    /// The API server has compacted the history since our last event, or the continue token of our list.
     #[error("its last seen version is too old for the API server (410 Gone): it is listed again")]
     Expired,
     #[error(
@@ -34,14 +34,14 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// What an error in a call with this verb means.
+    /// Classifies an error of a call with this verb.
     pub(super) fn of(verb: &'static str, error: &kube::Error) -> Self {
         let why = why(error);
         let kube::Error::Api(status) = error else {
             return Self::Refused { verb, why };
         };
         match status.code {
-            // Any JSON object can be read as an empty Status.
+            // Any JSON object parses as an empty Status.
             0 => Self::Garbled { why },
             404 => Self::NotServed,
             410 => Self::Expired,
@@ -50,20 +50,20 @@ impl Failure {
         }
     }
 
-    /// An answer to this verb broke off.
+    /// The failure of a response to this verb that broke off.
     pub(super) fn broken(verb: &'static str, error: &io::Error) -> Self {
         let why = error.to_string();
         Self::Refused { verb, why }
     }
 
-    /// An answer that is no JSON of the shape that it should be.
+    /// The failure of a response that does not parse as JSON of its shape.
     pub(super) fn garbled(error: &serde_json::Error) -> Self {
-        // Its text could repeat what was read.
+        // The text of the error could quote the response.
         let why = format!("line {}, column {}", error.line(), error.column());
         Self::Garbled { why }
     }
 
-    /// Whether to go on from a new list, because the last seen version is of no use any more.
+    /// Whether the watch must list again, because the API server does not accept the last seen version any more.
     pub(super) fn lists_again(&self) -> bool {
         matches!(self, Self::NotServed | Self::Expired | Self::Garbled { .. })
     }

@@ -1,4 +1,4 @@
-//! What each watched kind does to the index.
+//! How objects of each watched kind change the index.
 
 use std::sync::Arc;
 
@@ -14,22 +14,22 @@ use crate::kubernetes::decode::{
 
 /// How objects of one kind change the index.
 pub(super) trait Feed: Send + Sync + 'static {
-    /// What is read of its spec.
+    /// The fields that are read of the spec.
     type Spec: DeserializeOwned + Send;
-    /// What is read of its status.
+    /// The fields that are read of the status.
     type Status: DeserializeOwned + Send;
 
-    /// It was listed, created or changed.
+    /// Applies an object that was listed, created or changed.
     fn apply(
         &self,
         index: &mut Index,
         object: Object<Self::Spec, Self::Status>,
     ) -> Result<(), Unreadable>;
 
-    /// It is gone.
+    /// Removes a deleted object.
     fn delete(&self, index: &mut Index, key: &ObjectKey);
 
-    /// A list is complete: what it does not name is gone.
+    /// Removes the objects that a complete list does not name.
     fn retain(&self, index: &mut Index, listing: &Listing);
 }
 

@@ -1,4 +1,4 @@
-//! One watch: list in pages, watch from there, and again.
+//! One watch: it lists in pages, watches from there, and repeats.
 
 use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
@@ -22,26 +22,26 @@ use crate::kubernetes::watch::feed::Feed;
 use crate::kubernetes::watch::wire::{Event, Page, events};
 use crate::kubernetes::watch::{Look, Scope};
 
-/// How long one page of a list may take: the API server itself gives up after a minute.
+/// Timeout of one page of a list: the API server itself gives up after a minute.
 pub(super) const LIST_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long the API server may take to begin a watch.
+/// How long the API server may take to begin a watch. Chosen.
 pub(super) const WATCH_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a watch may carry nothing. API servers send a bookmark about each minute.
+/// How long a watch may be silent. Chosen: API servers send a bookmark about each minute.
 pub(super) const SILENCE: Duration = Duration::from_secs(150);
-/// After how long the API server is asked to end a watch (`timeoutSeconds`).
+/// How long we ask the API server to keep a watch open (`timeoutSeconds`). client-go draws 5 to 10 minutes.
 const WATCH_SECONDS: u32 = 290;
-/// Longest pause between two looks for a resource that is not served.
+/// Longest pause between two polls of a resource that is not served. Chosen.
 const LOOK_AGAIN: Duration = Duration::from_secs(8);
-/// A watch that ends earlier, without an event, is no watch.
+/// A watch that ends earlier, without an event, counts as failed. Chosen.
 const TOO_SHORT: Duration = Duration::from_secs(1);
 
-/// What a feed takes.
+/// The objects that a feed takes.
 type Known<F> = Object<<F as Feed>::Spec, <F as Feed>::Status>;
 
 /// One watch of one resource, in one namespace or in all of them.
 pub(super) struct Follow<F: Feed> {
     client: Client,
-    /// Where it is served.
+    /// The path at which the resource is served.
     requests: Request,
     feed: Arc<F>,
     cache: Arc<Cache>,
@@ -64,7 +64,7 @@ impl<F: Feed> Follow<F> {
         let within = namespace
             .as_deref()
             .filter(|_| scope.watched != WatchedResource::Namespaces);
-        // Each watch draws its own pauses.
+        // Each watch draws its own backoff.
         let seed = (scope.options.seed, scope.watched.as_str(), look.slot);
         Self {
             client: scope.client.clone(),
@@ -140,7 +140,7 @@ impl<F: Feed> Follow<F> {
         }
     }
 
-    /// Watches from `version` until the watch ends, and moves it on.
+    /// Watches from `version` until the watch ends, and updates it with each event.
     async fn watch(&mut self, version: &mut String) -> Result<(), Failure> {
         let params = WatchParams {
             field_selector: self.field_selector(),
@@ -199,13 +199,13 @@ impl<F: Feed> Follow<F> {
         });
     }
 
-    /// A cluster's Namespaces are objects without a namespace: one is picked by its name.
+    /// Selects a watched Namespace by its name, because a Namespace object is not in a namespace.
     fn field_selector(&self) -> Option<String> {
         let name = self.namespace.as_ref()?;
         (self.watched == WatchedResource::Namespaces).then(|| format!("metadata.name={name}"))
     }
 
-    /// It works: if it did not, that is worth a line.
+    /// Notes that the watch works, and logs it if it did not before.
     fn works(&mut self) {
         self.backoff.reset();
         if self.failing.take().is_some() {
@@ -214,7 +214,7 @@ impl<F: Feed> Follow<F> {
         }
     }
 
-    /// It failed: counts, tells why once, and returns how long to wait.
+    /// Counts a failure, logs its cause once, and returns the backoff.
     fn failed(&mut self, failure: &Failure) -> Duration {
         let resource = self.watched.as_str();
         let namespace = self.namespace.as_deref();

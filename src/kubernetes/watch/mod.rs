@@ -1,13 +1,13 @@
-//! The watches that keep the index true: Namespaces, Services, Pods and the bindings of both API groups.
+//! The watches that feed the index: Namespaces, Services, Pods and the bindings of both API groups.
 //!
 //! A watch lists in pages, then watches from there. It survives dropped connections, `410 Gone`, a CRD
-//! that is absent or goes and comes, missing rights, and an API server that is away, also at start.
-//! Nothing hangs for ever: a page of a list is given a minute, the start of a watch half a minute, and
-//! a watch that carries nothing for two and a half, not even the bookmark that an API server sends each
-//! minute, is resumed on a new request.
+//! that is absent or deleted and recreated, missing permissions, and an API server that is down, also at start.
+//! Each step has a timeout: a page of a list a minute, the start of a watch half a minute. A watch that is silent
+//! for two and a half minutes, without even the bookmark that an API server sends each minute, is resumed on a new
+//! request.
 //!
-//! kube's own `watcher` is not used: it does not bound how long an answer takes to begin, it does not
-//! tell when a quiet watch works again, and it logs a missing right at each attempt.
+//! We do not use kube's own `watcher`: it does not bound the time until a response begins, it does not
+//! report when a quiet watch works again, and it logs a missing permission at each attempt.
 
 use std::sync::Arc;
 
@@ -32,16 +32,16 @@ mod follow;
 mod tests;
 mod wire;
 
-/// What is watched, and how.
+/// Settings of the watches.
 #[derive(Debug, Clone)]
 pub struct WatchOptions {
     /// The namespaces to watch; empty for the whole cluster.
     pub namespaces: Vec<Arc<str>>,
-    /// Gates under these prefixes are ours to serve; other gates are not looked at.
+    /// Prefixes of the gates that we open; the index ignores other gates.
     pub prefixes: Vec<ConditionPrefix>,
-    /// Objects in one page of a list.
+    /// Maximum number of objects in one page of a list.
     pub page_size: u32,
-    /// Seed of the jitter between attempts: replicas should not come back in step.
+    /// Seed of the jitter between attempts, so that replicas do not retry simultaneously.
     pub seed: u64,
 }
 
@@ -56,7 +56,7 @@ impl Default for WatchOptions {
     }
 }
 
-/// One watch for each of [`WatchedResource::ALL`], to be run side by side. None of them ever ends.
+/// One watch for each of [`WatchedResource::ALL`], to be run concurrently. They never end.
 pub fn watches(
     client: &Client,
     cache: &Arc<Cache>,
@@ -115,21 +115,21 @@ impl Scope<'_> {
     }
 }
 
-/// The first looks at one resource, one for each watched namespace.
+/// The initial lists of one resource, one for each watched namespace.
 struct Looks {
     cache: Arc<Cache>,
     watched: WatchedResource,
     each: Mutex<Vec<InitialList>>,
 }
 
-/// The first look at one resource in one watched namespace, or in all of them.
+/// The initial list of one resource in one watched namespace, or in all of them.
 struct Look {
     looks: Arc<Looks>,
     slot: usize,
 }
 
 impl Look {
-    /// Tells how far it has come. The resource is listed when it is in each namespace.
+    /// Sets its progress. The resource counts as listed once it is listed in each namespace.
     fn is(&self, look: InitialList) {
         let mut each = self.looks.each.lock();
         each[self.slot] = look;

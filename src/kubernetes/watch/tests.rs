@@ -1,4 +1,4 @@
-//! Watches of a scripted API server, on a clock that is paused.
+//! Watches of a scripted API server, on a paused clock.
 
 use std::time::Duration;
 
@@ -170,7 +170,7 @@ async fn nothing_is_ready_before_the_last_page() {
     .await;
     assert_eq!(world.service_names("shop"), ["a"]);
     assert_eq!(world.look(WatchedResource::Services), InitialList::Pending);
-    // A page that does not come is asked for again, from the first one.
+    // After a page that times out the list starts again, from the first page.
     world
         .api
         .answer(SERVICES, Answer::Json(200, list(&[object("b", "1")], "9")));

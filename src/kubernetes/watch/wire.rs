@@ -1,7 +1,7 @@
-//! What the API server sends to a watch: pages of a list, and events line by line.
+//! Parses the responses of lists and watches: pages of a list, and events line by line.
 //!
-//! Both are read from the bytes as they came. kube's own calls hold a page three times over, and read an
-//! event into memory that grows with whatever stands in the object.
+//! Both are parsed directly from the received bytes. kube's own calls hold a page three times, and parse an
+//! event into memory that grows with the whole object.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 
 use crate::kubernetes::watch::failure::Failure;
 
-/// Memory that an event leaves behind for the next; most events are of one pod.
+/// Capacity of the line buffer that is kept for the next event. Chosen: most events are of one pod.
 const KEPT_OF_LINE: usize = 64 * 1024;
 
 /// One page of a list.
@@ -38,8 +38,8 @@ struct PageMeta {
 }
 
 impl<O: DeserializeOwned> Page<O> {
-    /// Asks for a page. `body` is room for it, which the next page can use again. A page has no bound but
-    /// the API server's: etcd holds no object beyond 1.5 MiB.
+    /// Requests a page. `body` is a buffer for it, which the next page reuses. Only the API server bounds a page:
+    /// etcd does not store objects above 1.5 MiB.
     pub(super) async fn fetch(
         client: &Client,
         request: Request<Vec<u8>>,
@@ -52,12 +52,12 @@ impl<O: DeserializeOwned> Page<O> {
         serde_json::from_slice(body).map_err(|error| Failure::garbled(&error))
     }
 
-    /// What to ask the next page with; `None` after the last one.
+    /// The continue token of the next page; `None` after the last one.
     pub(super) fn next(&mut self) -> Option<String> {
         self.metadata.token.take().filter(|token| !token.is_empty())
     }
 
-    /// The version that the list is of.
+    /// The `resourceVersion` of the list.
     pub(super) fn version(&mut self) -> String {
         self.metadata.resource_version.take().unwrap_or_default()
     }
@@ -67,8 +67,8 @@ impl<O: DeserializeOwned> Page<O> {
     }
 }
 
-/// Reads all of an answer in place of what `body` holds. `AsyncReadExt::read_to_end` would fill what room
-/// is left with zeros each time that it has to wait, which was a fifth of the CPU time of a start.
+/// Replaces the content of `body` by a whole response. `AsyncReadExt::read_to_end` would zero the spare capacity
+/// each time it waits, which took a fifth of the CPU time of a start (measured).
 async fn read_whole(
     answer: &mut (impl AsyncBufRead + Unpin),
     body: &mut Vec<u8>,
@@ -85,20 +85,20 @@ async fn read_whole(
     }
 }
 
-/// What a watch tells.
+/// An event of a watch.
 pub(super) enum Event<O> {
-    /// The object was created or changed, and is now this.
+    /// The object was created or changed; this is its new state.
     Applied(O),
-    /// The object is gone; this it was.
+    /// The object was deleted; this is its last state.
     Deleted(O),
-    /// Nothing of interest happened up to this object's version.
+    /// A bookmark: there are not further events up to the version of this object.
     Bookmark(O),
 }
 
 /// The events of one watch.
 pub(super) struct Events<R> {
     answer: R,
-    /// What is read of the next line so far.
+    /// The bytes received of the next line so far.
     line: Vec<u8>,
 }
 
@@ -116,8 +116,8 @@ pub(super) async fn events(
 }
 
 impl<R: AsyncBufRead + Unpin> Events<R> {
-    /// The next event; `None` once the watch has ended, also where its connection was cut. Whoever stops
-    /// waiting for it loses nothing.
+    /// The next event; `None` once the watch has ended, also if its connection was cut. Cancel-safe: dropping the
+    /// future does not lose bytes.
     pub(super) async fn next<O: DeserializeOwned>(&mut self) -> Result<Option<Event<O>>, Failure> {
         match self.answer.read_until(b'\n', &mut self.line).await {
             Ok(_) if self.line.is_empty() => return Ok(None),
@@ -137,7 +137,7 @@ impl<R: AsyncBufRead + Unpin> Events<R> {
     }
 }
 
-/// Reads a line: an event, or why there are no more.
+/// Parses a line: an event, or the failure that ends the watch.
 fn read<O: DeserializeOwned>(line: &[u8]) -> Result<Result<Event<O>, Failure>, serde_json::Error> {
     #[derive(Deserialize)]
     struct Line<'a> {
@@ -149,8 +149,8 @@ fn read<O: DeserializeOwned>(line: &[u8]) -> Result<Result<Event<O>, Failure>, s
     let event: Line<'_> = match serde_json::from_slice(line) {
         Ok(event) => event,
         Err(error) => {
-            // In place of an event, a refusal may stand alone. Without a code it is none: any JSON object
-            // can be read as an empty Status.
+            // The line may be a bare Status instead of an event. Without a code it is not one: any JSON object
+            // parses as an empty Status.
             let status = serde_json::from_slice(line).ok();
             let status = status.filter(|status: &Status| status.code != 0);
             return Ok(Err(refusal(status.ok_or(error)?)));
@@ -173,7 +173,7 @@ fn refusal(status: Status) -> Failure {
     Failure::of("watch", &kube::Error::Api(Box::new(status)))
 }
 
-/// Whether a connection was cut, as proxies and API servers do with a watch that has lasted long.
+/// Whether the connection was cut, as proxies and API servers do with old watches.
 fn is_cut(error: &io::Error) -> bool {
     let mut cause = error.get_ref().map(|error| error as &(dyn Error + 'static));
     while let Some(error) = cause {

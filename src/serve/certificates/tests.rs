@@ -14,7 +14,7 @@ use crate::files::POLL;
 
 const MADE_AT: i64 = 1_800_000_000;
 
-/// A folder as a Secret volume lays it out: `tls.crt` → `..data/tls.crt`, `..data` → a folder.
+/// A folder with the layout of a Secret volume: `tls.crt` → `..data/tls.crt`, `..data` → a folder.
 struct Volume(TempDir);
 
 impl Volume {
@@ -27,7 +27,7 @@ impl Volume {
         volume
     }
 
-    /// Puts another certificate in place as the kubelet does.
+    /// Replaces the certificate in the way of the kubelet.
     fn swap(&self, name: &str, made_at: i64) {
         let folder = self.0.path().join(name);
         fs::create_dir(&folder).unwrap();

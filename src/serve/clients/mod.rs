@@ -1,4 +1,4 @@
-//! Who may connect: clients whose certificate a CA of `--client-ca` has signed.
+//! Accepts clients whose certificate a CA of `--client-ca` has signed.
 
 use std::fmt;
 use std::io;
@@ -24,74 +24,56 @@ use crate::files::{LastError, WatchedFile};
 use crate::metrics::Metrics;
 use crate::pki::read::{self as pki, ReadError};
 
-/// Bytes of the file that are read at most: what a ConfigMap or a Secret holds.
+/// Maximum length of the file, in bytes: the limit of Kubernetes on a ConfigMap or Secret.
 const MAX_FILE: u64 = 1 << 20;
 
-/// Why nobody could be let in by this file.
+/// Why the CAs of a file cannot be used.
 #[derive(Debug, Error)]
 pub enum ClientCaError {
-    /// The file cannot be read.
     #[error(
         "--client-ca: cannot read {}; give a PEM file with the CA of kube-apiserver's client certificate",
         path.display()
     )]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// It is too long.
+    Read { path: PathBuf, source: io::Error },
     #[error("--client-ca: {} is longer than {MAX_FILE} bytes", path.display())]
-    TooLong {
-        /// The file.
-        path: PathBuf,
-    },
-    /// It holds no certificate, or something broken.
+    TooLong { path: PathBuf },
+    /// The file does not hold a certificate, or a broken one.
     #[error(
         "--client-ca: {} does not hold PEM certificates (-----BEGIN CERTIFICATE-----)",
         path.display()
     )]
-    Pem {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: ReadError,
-    },
-    /// What it holds is no certificate.
+    Pem { path: PathBuf, source: ReadError },
+    /// A PEM block is not an X.509 certificate.
     #[error("--client-ca: certificate {number} of {} cannot be parsed", path.display())]
     Parse {
-        /// The file.
         path: PathBuf,
         /// Which of its certificates, from 1.
         number: usize,
-        /// What is wrong with it.
         source: rustls::Error,
     },
-    /// What it holds signs for nobody.
+    /// A certificate cannot be a trust anchor.
     #[error(
         "--client-ca: certificate {number} of {} is no CA's; give the CA that signed the client's \
          certificate, not that certificate itself",
         path.display()
     )]
     NoCa {
-        /// The file.
         path: PathBuf,
         /// Which of its certificates, from 1.
         number: usize,
     },
 }
 
-/// A certificate that verifies, and is for somebody who may not ask.
+/// A certificate that verifies, but whose name is not accepted.
 #[derive(Debug, Error)]
 #[error("it is for {0}")]
 pub(super) struct NotNamed(String);
 
-/// Lets in who shows a certificate for client authentication that one of the CAs has signed, under one
-/// of the names where names are given. The CAs can be replaced at any time.
+/// Accepts clients with a certificate for client authentication that one of the CAs has signed and that, if names
+/// are configured, is for one of them. The CAs can be replaced at any time.
 ///
-/// As RFC 5280 (6.1.1) has it, a CA in the file is a name and a key: its own expiry is not looked at.
-/// Who may no longer sign has to go from the file.
+/// According to RFC 5280 (6.1.1), a trust anchor is a name and a key: the expiry of a CA is not checked.
+/// Remove a CA from the file to reject its clients.
 pub struct Clients {
     file: PathBuf,
     names: Vec<ClientName>,
@@ -99,17 +81,17 @@ pub struct Clients {
     metrics: Arc<Metrics>,
 }
 
-/// The CAs of the file, and what verifies against them.
+/// The CAs of the file, with their verifier.
 struct Cas {
     certificates: Vec<CertificateDer<'static>>,
     verifier: Arc<dyn ClientCertVerifier>,
 }
 
 impl Clients {
-    /// Reads the CAs; with no `names` any client of theirs may ask. Blocks on the file system.
+    /// Reads the CAs; if `names` is empty, all of their clients are accepted. Blocks on the file system.
     ///
     /// # Errors
-    /// Why the file holds no CAs. It is never gone by in part.
+    /// The file or one of its certificates cannot be used. A file is never used in part.
     pub fn read(
         file: PathBuf,
         names: Vec<ClientName>,
@@ -124,8 +106,8 @@ impl Clients {
         })
     }
 
-    /// Reads the file again when it changes, for ever. New handshakes go by the new CAs; connections
-    /// that are open stay. What cannot be used is logged once, and the former CAs stay.
+    /// Reloads the file when it changes, for ever. New handshakes use the new CAs; open connections
+    /// stay. An unusable file is logged once, and the previous CAs stay in force.
     pub async fn follow(self: Arc<Self>) {
         files::follow([self.file.as_path()], |complaint| self.reload(complaint)).await;
     }
@@ -189,8 +171,8 @@ fn load(path: &Path) -> Result<Cas, ClientCaError> {
     })
 }
 
-/// Does not tell clients which CAs are known: one that picks its certificate by that would show none,
-/// and we could not say what was wrong with it.
+/// Does not send the names of the CAs to clients: a client that selects its certificate by them would send none,
+/// and we could not log what is wrong with its certificate.
 fn verifier(roots: RootCertStore) -> Arc<dyn ClientCertVerifier> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
@@ -199,7 +181,7 @@ fn verifier(roots: RootCertStore) -> Arc<dyn ClientCertVerifier> {
         .expect("a file without a certificate is refused, and there is no revocation list")
 }
 
-/// [`ClientCertVerifier`] asks for it.
+/// [`ClientCertVerifier`] requires it.
 impl fmt::Debug for Clients {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Clients")

@@ -1,4 +1,4 @@
-//! CAs of clients, and what clients show.
+//! CAs of clients, and certificates of clients.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use targetgate_core::rotation::Lifetimes;
 use crate::pki::make;
 use crate::pki::make::Made;
 
-/// When everything here is valid; nothing of it is by the machine's clock.
+/// The time at which these certificates are valid, independent of the machine's clock.
 pub(crate) const NOW: Timestamp = Timestamp::constant(4_000_000_000, 0);
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// What a client shows: its certificate and its key.
+/// The certificate and key of a client.
 pub(crate) type Shown = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 /// A new CA.
@@ -31,12 +31,12 @@ pub(crate) fn client(ca: &Made, common_name: &str, dns_names: &[&str]) -> Shown 
     client_until(ca, common_name, dns_names, NOW + MINUTE)
 }
 
-/// One whose certificate expired a minute ago.
+/// A client whose certificate expired a minute ago.
 pub(crate) fn expired(ca: &Made) -> Shown {
     client_until(ca, "kube-apiserver", &[], NOW - MINUTE)
 }
 
-/// One whose certificate is for servers.
+/// A client whose certificate is for servers.
 pub(crate) fn server(ca: &Made) -> Shown {
     let validity = Lifetimes::default().of_ca(NOW);
     let made = make::leaf(&ca.certificate, &ca.key, "kube-apiserver", &[], validity).unwrap();

@@ -1,4 +1,4 @@
-//! How TLS is spoken.
+//! The settings of TLS.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,16 +14,16 @@ use tokio_rustls::TlsAcceptor;
 use crate::clock::Now;
 use crate::serve::clients::Clients;
 
-/// TLS as kube-apiserver needs it, with whatever certificate the resolver gives at the time; anybody
-/// may connect.
+/// An acceptor of TLS for kube-apiserver, with the current certificate of the resolver; it accepts any
+/// client.
 ///
-/// No session is ever resumed, because kube-apiserver never asks for it: no tickets, no store.
+/// Sessions are not resumed, because kube-apiserver never requests it: we neither send tickets nor store sessions.
 pub fn tls(resolver: Arc<dyn ResolvesServerCert>) -> Result<TlsAcceptor, rustls::Error> {
     let config = config(WebPkiClientVerifier::no_client_auth(), resolver)?;
     Ok(Arc::new(config).into())
 }
 
-/// The same, and only these clients may connect: each handshake asks for a certificate, and it is
+/// The same, but accepts only these clients: each handshake requires a certificate, which is
 /// verified as of `now`.
 pub fn mutual_tls(
     resolver: Arc<dyn ResolvesServerCert>,
@@ -46,14 +46,14 @@ fn config(
         .with_protocol_versions(&VERSIONS)?
         .with_client_cert_verifier(clients)
         .with_cert_resolver(resolver);
-    // kube-apiserver speaks nothing else to a Service, and a stream of HTTP/2 has no deadline of its own.
+    // kube-apiserver uses only HTTP/1.1 with a Service, and our deadlines do not cover single streams of HTTP/2.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)
 }
 
-/// Our clock, as rustls reads it.
+/// Our wall clock, in the form of rustls.
 struct Clock(Now);
 
 impl fmt::Debug for Clock {

@@ -1,4 +1,4 @@
-//! The open connections of a listener, and which of them ends where a new one finds no place.
+//! The open connections of a listener, and the choice of the one that a new connection displaces.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -7,34 +7,34 @@ use tokio::task::{self, AbortHandle, JoinSet};
 
 use crate::serve::deadlines::{Standing, Turns};
 
-/// The open connections, no more than there are places.
+/// The open connections, bounded in number.
 ///
-/// A full house ends one that has not yet carried an answered request, the one that was accepted first;
-/// where there is none, the one that has rested the longest; and where all are being answered, the new one.
+/// A full listener closes the oldest connection that has not yet carried an answered request; else the one that has
+/// been idle the longest; else, if all are being answered, the new one.
 #[derive(Debug)]
 pub(super) struct Connections {
     places: usize,
     tasks: JoinSet<()>,
     open: HashMap<task::Id, Open>,
     accepted: u64,
-    /// Told to end, the first first; they hold no place any more.
+    /// Connections that were told to close, the oldest first; they do not count against the limit any more.
     leaving: VecDeque<AbortHandle>,
 }
 
 #[derive(Debug)]
 struct Open {
-    /// Its number among those accepted.
+    /// Its sequence number among the accepted connections.
     number: u64,
     turns: Arc<Turns>,
     task: AbortHandle,
 }
 
-/// What ends to make room for a new connection.
+/// The connection that is closed for a new one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ended {
-    /// A connection that carried no answered request.
+    /// A connection that has not carried an answered request.
     Unanswered,
-    /// A connection at rest after an answer.
+    /// An idle connection.
     Idle,
     /// The new connection itself.
     New,
@@ -62,12 +62,12 @@ impl Connections {
         }
     }
 
-    /// How many have not ended, with those that were told to.
+    /// The number of open connections, including those that were told to close.
     pub(super) fn len(&self) -> usize {
         self.tasks.len()
     }
 
-    /// Starts to serve a connection, for which there must be a place.
+    /// Starts to serve a connection; the caller has made room for it.
     pub(super) fn start(
         &mut self,
         turns: Arc<Turns>,
@@ -83,7 +83,7 @@ impl Connections {
         self.open.insert(task.id(), open);
     }
 
-    /// Returns once a connection has ended; `None` where there is none.
+    /// Returns once a connection has ended; `None` if none is open.
     pub(super) async fn next_end(&mut self) -> Option<()> {
         let ended = self.tasks.join_next_with_id().await?;
         let id = match ended {
@@ -94,7 +94,7 @@ impl Connections {
         Some(())
     }
 
-    /// Makes a place for a new connection. Tells what has to end for it, where anything has.
+    /// Makes room for a new connection. Returns the connection that is closed for it, if any.
     pub(super) fn make_room(&mut self) -> Option<Ended> {
         if self.open.len() < self.places {
             return None;
@@ -122,8 +122,8 @@ impl Connections {
         }
     }
 
-    /// One that was told to end may be at its next request already, or wait for its peer. It has until so
-    /// many others are.
+    /// Notes a connection that was told to close. It may be at its next request already, or wait for its peer, so it
+    /// is cut only when too many others have been told to close.
     fn leaves(&mut self, task: AbortHandle) {
         self.leaving.push_back(task);
         if self.leaving.len() > spare(self.places).max(1)
@@ -134,7 +134,7 @@ impl Connections {
     }
 }
 
-/// An eighth of the places: chosen, to be free for connections that are new.
+/// An eighth of the limit, which is kept free for new connections. Chosen.
 pub(super) fn spare(places: usize) -> usize {
     places / 8
 }
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
     use crate::serve::deadlines::Answered;
 
-    /// Of a connection that has carried an answered request.
+    /// The state of an idle connection.
     fn at_rest() -> Arc<Turns> {
         let turns = Turns::new(&Answered::default());
         turns.begin();

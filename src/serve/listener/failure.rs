@@ -1,4 +1,4 @@
-//! Why connections do not become TLS.
+//! The causes of failed TLS handshakes.
 
 use std::io;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::serve::clients::NotNamed;
 
-/// Why a connection did not become TLS.
+/// Why a TLS handshake failed.
 #[derive(Debug, Error)]
 pub(super) enum TlsFailure {
     #[error("it speaks plain HTTP on the HTTPS port")]
@@ -47,7 +47,7 @@ impl TlsFailure {
                 | Alert::CertificateUnknown
                 | Alert::CertificateRevoked
                 | Alert::UnsupportedCertificate
-                // Its CA has our CA's name and another key.
+                // The client's CA has our CA's name and another key.
                 | Alert::DecryptError,
             )) => Self::CertificateRefused(error),
             Some(rustls::Error::PeerIncompatible(_) | rustls::Error::NoApplicationProtocol) => {
@@ -78,8 +78,8 @@ impl TlsFailure {
         }
     }
 
-    /// Whether the client may have sent more before it learns of our refusal: in TLS 1.3 its handshake
-    /// is done by then.
+    /// Whether the client may have sent a request before it receives our refusal: in TLS 1.3 its handshake
+    /// is complete by then.
     pub(super) fn may_have_sent_more(&self) -> bool {
         use TlsFailure::{ClientNotNamed, ClientRefused, NoClientCertificate};
         matches!(
@@ -98,7 +98,7 @@ fn not_named(why: &CertificateError) -> Option<String> {
     }
 }
 
-/// Whether the peer went away.
+/// Whether the peer has closed the connection.
 pub(super) fn is_close(kind: io::ErrorKind) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     matches!(

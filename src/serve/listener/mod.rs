@@ -1,4 +1,4 @@
-//! A listening socket and its connections: TLS and HTTP, everything within a bound.
+//! A listening socket and its connections: TLS and HTTP, everything bounded.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -36,32 +36,32 @@ mod acceptor;
 mod connections;
 mod failure;
 
-/// Bytes of one request's head, and of what is read of a body at a time.
+/// Maximum length of a request's head, and size of the read buffer of a body, in bytes. Chosen.
 const READ_BUFFER: usize = 64 * 1024;
-/// Rest after an accept that failed for want of something, such as file descriptors.
+/// Pause after an accept that failed for lack of a resource, such as file descriptors. Chosen.
 const ACCEPT_REST: Duration = Duration::from_millis(200);
-/// What Go's HTTPS server says to a client that speaks plain HTTP.
+/// The answer of Go's HTTPS server to a client that speaks plain HTTP.
 const PLAIN_HTTP: &[u8] =
     b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
     Connection: close\r\n\r\nclient sent an HTTP request to an HTTPS server\n";
 
-/// The bounds of a [`Listener`].
+/// The bounds of a [`Listener`]. The defaults are chosen, except where a field names its source.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections at once; for a further one another ends.
+    /// Maximum number of connections; a further one displaces another.
     pub connections: usize,
-    /// Whether a connection may carry another request after an answer.
+    /// Whether a connection may carry several requests.
     pub keep_alive: bool,
-    /// For the whole TLS handshake.
+    /// Of the whole TLS handshake.
     pub handshake: Duration,
     /// From the first byte of a request's head to its last.
     pub head: Duration,
     /// Without a byte from the peer. client-go keeps idle connections for 90 s: ours must live
-    /// longer, or a review is sent on a connection that is just being closed.
+    /// longer, or an API server sends a review on a connection that we are just closing.
     pub idle: Duration,
-    /// For the peer to take what was written.
+    /// For the peer to accept written bytes.
     pub write: Duration,
-    /// From [`Phase::Closing`] to the end of the last connection; then they are cut.
+    /// From [`Phase::Closing`] until the remaining connections are cut.
     pub drain: Duration,
 }
 
@@ -79,7 +79,7 @@ impl Default for Limits {
     }
 }
 
-/// Serves one router, over TLS or plainly.
+/// Serves one router, over TLS or plain HTTP.
 pub struct Listener {
     router: Router,
     tls: Option<TlsAcceptor>,
@@ -90,7 +90,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// An edge that speaks HTTP within TLS.
+    /// A listener of HTTPS.
     pub fn https(router: Router, tls: TlsAcceptor, limits: Limits, metrics: Arc<Metrics>) -> Self {
         Self {
             tls: Some(tls),
@@ -98,7 +98,7 @@ impl Listener {
         }
     }
 
-    /// An edge that speaks plain HTTP.
+    /// A listener of plain HTTP.
     pub fn http(router: Router, limits: Limits, metrics: Arc<Metrics>) -> Self {
         Self {
             router,
@@ -140,7 +140,7 @@ impl Listener {
         }
     }
 
-    /// Whether there is a place for a new connection, now that another may have ended for it.
+    /// Whether the listener can take a new connection, for which it may displace another.
     fn has_room(&self, connections: &mut Connections) -> bool {
         let Some(ended) = connections.make_room() else {
             return true;
@@ -158,7 +158,7 @@ impl Listener {
         ended != Ended::New
     }
 
-    /// Which listener this is, as a label.
+    /// The metric label of this listener.
     fn listener(&self) -> &'static str {
         match self.tls {
             Some(_) => "https",
@@ -166,12 +166,12 @@ impl Listener {
         }
     }
 
-    /// The next connection.
+    /// Accepts the next connection.
     async fn accept(&self, listener: &TcpListener) -> TcpStream {
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => return stream,
-                // That client has gone again.
+                // The client has closed the connection already.
                 Err(error) if is_close(error.kind()) => {}
                 Err(error) => {
                     if let Some(unsaid) = self.said.now("Accept") {
@@ -192,7 +192,7 @@ impl Listener {
         turns: Arc<Turns>,
         phases: PhaseReceiver,
     ) {
-        // Without it small answers may wait for the peer's acknowledgement of earlier ones.
+        // Nagle's algorithm would delay small answers until the peer acknowledges earlier ones.
         let _ = stream.set_nodelay(true);
         let deadline = Instant::now() + self.limits.handshake;
         if self.tls.is_some() && starts_as_http(&stream, deadline).await {
@@ -203,8 +203,8 @@ impl Listener {
         }
     }
 
-    /// Serves one connection to its end: for streams that no listener here accepted, such as a
-    /// test's.
+    /// Serves one connection to its end, for streams that this listener has not accepted, such as those of
+    /// tests.
     pub async fn connection<IO>(&self, stream: IO, phases: PhaseReceiver)
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -233,7 +233,7 @@ impl Listener {
                 let failure = TlsFailure::of(error);
                 self.tls_failed(&failure);
                 if failure.may_have_sent_more() {
-                    // It may have gone already.
+                    // The peer may have closed the connection already.
                     let _ = timeout_at(handshake, part(&mut stream)).await;
                 }
             }
@@ -244,7 +244,7 @@ impl Listener {
     fn tls_failed(&self, failure: &TlsFailure) {
         self.metrics.tls_failure(failure.cause());
         let said = match failure {
-            // TCP probes and port scans come and go.
+            // TCP probes and port scans are not worth a log line.
             TlsFailure::Closed => None,
             _ => self.said.now(failure.cause()),
         };
@@ -312,15 +312,15 @@ impl Listener {
     }
 
     /// Whether so many connections have carried an answered request that few places are left for new
-    /// ones. Then each ends with its next answer: closing those that rest would race with a review that
-    /// is just being sent.
+    /// ones. Then each closes with its next answer: closing idle ones would race with a review that
+    /// the API server is just sending.
     fn is_crowded(&self) -> bool {
         let places = self.limits.connections;
         self.answered.load(Ordering::Relaxed) >= places - spare(places)
     }
 }
 
-/// Returns once a connection is to take no more requests.
+/// Returns once a connection must not take further requests.
 async fn goodbye(phases: &mut PhaseReceiver, turns: &Turns) {
     tokio::select! {
         () = reached(phases, Phase::Closing) => {}
@@ -328,7 +328,7 @@ async fn goodbye(phases: &mut PhaseReceiver, turns: &Turns) {
     }
 }
 
-/// Whether the peer begins with a capital letter, as every HTTP method does and no TLS record.
+/// Whether the first byte of the peer is a capital letter, as in every HTTP method, unlike in a TLS record.
 async fn starts_as_http(stream: &TcpStream, deadline: Instant) -> bool {
     let mut first = [0];
     let peeked = timeout_at(deadline, stream.peek(&mut first)).await;
@@ -348,8 +348,8 @@ async fn refuse_plain_http(mut stream: TcpStream, deadline: Instant) {
     }
 }
 
-/// Says that nothing more will come, and waits for the peer's end: a close with unread bytes resets the
-/// connection, and our last word is lost on the way.
+/// Shuts down our side, and waits for the peer to close: closing with unread bytes resets the
+/// connection, and the peer may not receive our last bytes.
 async fn part(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
     stream.shutdown().await?;
     let mut rest = stream.take(READ_BUFFER as u64);

@@ -1,4 +1,4 @@
-//! Fills in what a new binding leaves out and AWS, or its Service, knows (contract 3).
+//! Defaults of a new binding, from AWS and from its Service (contract 3).
 
 use json_patch::{Patch, PatchOperation};
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ pub enum Incomplete {
     /// `spec.targetGroupARN` is not the ARN of a target group.
     #[error("{field}: {0}", field = GroupField::Arn)]
     MalformedArn(NameError),
-    /// The group's targets are neither nodes nor pods, and the binding does not say otherwise.
+    /// The group's targets are neither nodes nor pods, and the binding does not have a target type.
     #[error(
         "{}: target group {arn} has the unsupported target type {target_type:?}; bind a target group of type instance or ip",
         GroupField::TargetType
@@ -30,12 +30,12 @@ pub enum Incomplete {
         /// The type in AWS, such as `lambda` or `alb`.
         target_type: String,
     },
-    /// `spec.serviceRef.port` is absent and the Service is not known.
+    /// `spec.serviceRef.port` is absent, and the index does not have the Service.
     #[error(
         "{SERVICE_PORT}: it is not set, and Service {service:?} is not known in the binding's namespace; set the port, or create the Service first"
     )]
     NoService { service: String },
-    /// `spec.serviceRef.port` is absent and the Service has none, or more than one.
+    /// `spec.serviceRef.port` is absent, and the Service does not have exactly one port.
     #[error(
         "{SERVICE_PORT}: it is not set, and Service {service:?} has {} ports{}; set the port",
         ports.len(),
@@ -55,7 +55,7 @@ fn listed(ports: &[String]) -> String {
     }
 }
 
-/// What to ask AWS about the binding's target group: the ARN prevails over the name.
+/// The query about the binding's target group, in which the ARN prevails over the name.
 ///
 /// # Errors
 /// [`Incomplete::NoGroup`] or [`Incomplete::MalformedArn`].
@@ -79,7 +79,7 @@ fn absent(spec: &TargetGroupBindingSpec) -> impl Iterator<Item = GroupField> {
     fields.filter(|field| field.written(spec).is_none())
 }
 
-/// The Service whose only port is to be filled in; `None` where the binding names a port, or no
+/// The Service whose only port is to be filled in; `None` if the binding names a port, or does not name a
 /// Service.
 pub fn service_to_ask(spec: &TargetGroupBindingSpec) -> Option<&str> {
     let service = spec.service_ref.as_ref()?;
@@ -94,14 +94,13 @@ fn lacks_port(service: &ServiceReference) -> bool {
     }
 }
 
-/// The patch that fills in the fields that are absent, `null` or empty. It is empty where nothing is
-/// to be filled in, and never replaces what the user wrote.
+/// The patch that fills in the fields that are absent, `null` or empty. It never replaces what the user wrote.
 ///
-/// `group` is AWS's description, where AWS was asked; `ports` are those of the Service of
-/// [`service_to_ask`], where the Service is known.
+/// `group` is AWS's description, if AWS was asked; `ports` are those of the Service of [`service_to_ask`], if
+/// the index has it.
 ///
 /// # Errors
-/// [`Incomplete`], where a field that the binding needs cannot be filled in.
+/// [`Incomplete`], if a field that the binding needs cannot be filled in.
 ///
 /// ```
 /// use serde_json::json;
@@ -144,7 +143,7 @@ fn of_group(
     spec: &TargetGroupBindingSpec,
     group: &TargetGroup,
 ) -> Result<Vec<PatchOperation>, Incomplete> {
-    // A type that the user wrote is left to the validating hook, which says what is wrong with it.
+    // A type that the user wrote is left to the validating hook, which reports what is wrong with it.
     if spec.target_type.is_none() && target_type(&group.target_type).is_none() {
         return Err(Incomplete::UnsupportedTargetType {
             arn: group.arn.clone(),

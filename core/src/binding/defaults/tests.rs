@@ -189,7 +189,7 @@ fn maybe(values: &'static [&'static str]) -> impl Strategy<Value = Option<Value>
 }
 
 prop_compose! {
-    /// A spec of any fields, some of which nobody knows or are written out as nothing.
+    /// A spec of any fields, some of which are unknown or explicitly empty.
     fn specs()(
         arn in maybe(&[ARN]),
         target_type in maybe(&["ip", "instance"]),

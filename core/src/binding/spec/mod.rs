@@ -1,7 +1,7 @@
 //! `TargetGroupBinding` of `elbv2.k8s.aws`, as a user writes it.
 //!
-//! EKS Auto Mode's kind of the same name has the same fields, as far as they are read here. The CRD is
-//! made from these types, see [`yaml`].
+//! EKS Auto Mode's kind of the same name has the same fields, as far as they are read here. [`yaml`] generates
+//! the CRD from these types, so the doc comments on their fields are what `kubectl explain` shows.
 
 use std::collections::BTreeMap;
 
@@ -68,7 +68,7 @@ pub struct TargetGroupBindingSpec {
     pub assume_role_external_id: Option<String>,
 }
 
-/// Protocols of a target group that a binding can name.
+/// The protocols of a target group that a binding can name. AWS, and the incumbent's CRD.
 const PROTOCOLS: [&str; 8] = [
     "HTTP", "HTTPS", "TCP", "TLS", "UDP", "TCP_UDP", "QUIC", "TCP_QUIC",
 ];
@@ -182,8 +182,8 @@ struct TargetGroupBindingStatus {
 impl TargetGroupBindingSpec {
     /// The few fields that decide something.
     ///
-    /// A field that cannot be read becomes `None`: the binding may be older than the hooks that would
-    /// have denied it.
+    /// A field that cannot be parsed becomes `None`, because the binding may be older than the hooks that
+    /// would have denied it.
     pub fn model(&self, api: BindingApi, name: &str, opted_out: bool) -> Binding {
         let service = self.service_ref.as_ref();
         Binding {
@@ -229,20 +229,20 @@ impl TargetGroupBindingSpec {
 }
 
 impl ServiceReference {
-    /// The port; `None` where it is absent, empty, or not between 1 and 65535.
+    /// The port; `None` if it is absent, empty, or not between 1 and 65535.
     pub fn port(&self) -> Option<PortRef> {
         self.port.as_ref()?.port()
     }
 }
 
-/// The type of this name, where its targets can be bound.
+/// The target type of this name; `None` unless a binding can have it.
 pub(super) fn target_type(text: &str) -> Option<TargetType> {
     [TargetType::Ip, TargetType::Instance]
         .into_iter()
         .find(|known| known.as_str() == text)
 }
 
-/// Reads a text, an empty one as `None`.
+/// Reads a text, and an empty one as `None`.
 fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
     Ok(text.filter(|text| !text.is_empty()))

@@ -29,7 +29,7 @@ struct V1Alpha1Spec {
 /// The binding's `CustomResourceDefinition` as YAML.
 ///
 /// It accepts what the incumbent's accepts and refuses what it refuses, so that either can be
-/// installed over the other. No conversion is needed: the versions share their fields.
+/// installed over the other. The versions share their fields, and therefore do not need a conversion.
 /// Source: <https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definition-versioning/>
 pub fn yaml() -> String {
     // A tree of strings, numbers and lists: it always has a YAML form.
@@ -59,8 +59,8 @@ pub(crate) fn definition() -> Value {
     })
 }
 
-/// The annotations by which tools that prune leave the CRD alone: all bindings would go with it, and the
-/// targets of every load balancer with these. The tools read them on the live object.
+/// The annotations that keep tools from pruning the CRD: all bindings would be deleted with it, and with
+/// these the targets of every load balancer. The tools read the annotations on the live object.
 /// Source: <https://argo-cd.readthedocs.io/en/stable/user-guide/sync-options/>,
 /// <https://fluxcd.io/flux/components/kustomize/kustomizations/#controlling-the-apply-behavior-of-resources>
 fn keep() -> Value {
@@ -105,7 +105,7 @@ fn version(name: &str, stored: bool, spec: Value) -> Value {
     })
 }
 
-/// A type's schema as an API server takes it.
+/// A type's schema in the structural form that an API server requires.
 ///
 /// Source: <https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#specifying-a-structural-schema>
 fn structural<T: JsonSchema>() -> Value {
@@ -118,8 +118,8 @@ fn structural<T: JsonSchema>() -> Value {
     schema.to_value()
 }
 
-/// Takes away what Rust's `Option` says and the incumbent's schema does not: an explicit `null` is
-/// no value, and nothing has a default.
+/// Removes what Rust's `Option` adds and the incumbent's schema lacks: an explicit `null` as a value, and
+/// defaults.
 fn prune(schema: &mut Schema) {
     for key in ["title", "nullable", "default"] {
         schema.remove(key);

@@ -1,4 +1,4 @@
-//! Rules on what AWS knows of the group. Where AWS did not answer they let the binding pass.
+//! Rules on the agreement of a binding with its group in AWS. They let the binding pass if AWS did not answer.
 
 use crate::binding::field::GroupField;
 use crate::binding::validate::written::is_instance;
@@ -11,7 +11,7 @@ pub(super) fn arn_exists(subject: &Subject<'_>) -> Option<String> {
 
 pub(super) fn name_exists(subject: &Subject<'_>) -> Option<String> {
     let spec = subject.new;
-    // AWS was asked by the ARN, if there is one.
+    // AWS was asked by the name only if the binding lacks an ARN.
     match spec.target_group_arn {
         Some(_) => None,
         None => not_found(subject, spec.target_group_name.as_deref()),
@@ -32,7 +32,7 @@ pub(super) fn target_type(subject: &Subject<'_>) -> Option<String> {
 }
 
 pub(super) fn ip_address_type(subject: &Subject<'_>) -> Option<String> {
-    // Absent means ipv4, to AWS and to us, so an absent field can differ too.
+    // An absent field means ipv4, to AWS and to us, and can therefore differ as well.
     let meant = Some(subject.new.family().as_str());
     differs_from(GroupField::IpAddressType, meant, subject)
 }
@@ -50,7 +50,8 @@ pub(super) fn quic_not_for_instance(subject: &Subject<'_>) -> Option<String> {
     let of_group = match subject.group {
         GroupLookup::Found(group) => group.protocol.as_deref(),
         GroupLookup::Unanswered => None,
-        // The group is the mistake: another one may well have another protocol.
+        // The missing group is reported by its own rule, and the group that the user meant may have any
+        // protocol.
         GroupLookup::NotFound => return None,
     };
     let protocol = spec.target_group_protocol.as_deref().or(of_group)?;

@@ -1,9 +1,9 @@
-//! Rules on what else is in the cluster, and on what the operator lets a namespace bind.
+//! Rules on other bindings of the cluster, and on what the operator allows a namespace to bind.
 
 use crate::binding::field::MULTI_CLUSTER;
 use crate::binding::validate::{Allowance, Subject};
 
-/// Other bindings that a message names; chosen so that the message stays short.
+/// A message names at most this many other bindings. Chosen so that the message stays short.
 const MAX_NAMED: usize = 5;
 
 pub(super) fn group_not_shared(subject: &Subject<'_>) -> Option<String> {

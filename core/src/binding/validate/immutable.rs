@@ -11,7 +11,7 @@ pub(super) fn arn(old: &TargetGroupBindingSpec, subject: &Subject<'_>) -> Option
 }
 
 pub(super) fn name(old: &TargetGroupBindingSpec, subject: &Subject<'_>) -> Option<String> {
-    // One change of group is reported once.
+    // A change of the ARN already reports that the group changes.
     let changed = !changes_arn(old, subject.new) && changes_name(old, subject.new);
     changed.then(|| change(GroupField::Name, old, subject))
 }
@@ -40,7 +40,7 @@ pub(super) fn vpc_id(old: &TargetGroupBindingSpec, subject: &Subject<'_>) -> Opt
     Some(message + note)
 }
 
-/// The change of a field, unless it only writes down what the absent field meant.
+/// The change of a field, unless the update only spells out what the absent field meant.
 fn unless_spelled_out(
     field: GroupField,
     default: Option<&str>,
@@ -59,8 +59,8 @@ fn change(field: GroupField, old: &TargetGroupBindingSpec, subject: &Subject<'_>
 
 fn changes_arn(old: &TargetGroupBindingSpec, new: &TargetGroupBindingSpec) -> bool {
     match (&old.target_group_arn, &new.target_group_arn) {
-        // An update may spell out the group that was meant by its name. A binding that meant no
-        // group at all may be given any.
+        // An update may spell out the ARN of the group that the name meant. A binding that did not name a
+        // group may be given any.
         (None, Some(arn)) => old.target_group_name.as_deref().is_some_and(|name| {
             arn.parse()
                 .map_or(true, |arn: TargetGroupArn| arn.name() != name)
@@ -75,8 +75,8 @@ pub(super) fn changes_name(old: &TargetGroupBindingSpec, new: &TargetGroupBindin
     let arn = new.target_group_arn.as_deref();
     match arn.map(str::parse::<TargetGroupArn>) {
         _ if from == to => false,
-        // A group keeps its name for life and has it in its ARN, which prevails: to correct the
-        // name, or to remove it, changes nothing.
+        // AWS does not rename groups, and the ARN, which prevails, contains the name: correcting or removing
+        // the name does not change the group.
         Some(Ok(arn)) => to.as_deref().is_some_and(|name| name != arn.name()),
         Some(Err(_)) => to.is_some(),
         None => from.is_some(),

@@ -1,6 +1,6 @@
-//! What a binding may say, and what an update of it may change (contract 4).
+//! Validation of a binding and of updates to it (contract 4).
 //!
-//! The rules are a table, [`RULES`]; `docs/binding-rules.md` is written from it.
+//! The rules are a table, [`RULES`], from which `docs/binding-rules.md` is generated.
 
 use std::fmt;
 
@@ -20,10 +20,10 @@ mod written;
 
 pub use crate::binding::validate::rules::{On, RULES, Rule};
 
-/// Characters of a value that a message repeats; chosen so that an ARN is shown whole.
+/// A message repeats at most this many characters of a value. Chosen so that an ARN is shown whole.
 const MAX_SHOWN: usize = 300;
 
-/// A binding to be checked, and what is known around it.
+/// A binding to check, with what the rules compare it with.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'a> {
     /// The spec before the update; `None` on CREATE.
@@ -32,18 +32,18 @@ pub struct Subject<'a> {
     pub group: GroupLookup<'a>,
     /// The other bindings of the group, in either API group and any namespace.
     pub sharers: &'a [Sharer],
-    /// The cluster's own VPC, where it is known.
+    /// The cluster's own VPC, if it is known.
     pub vpc_id: Option<&'a str>,
-    /// What the binding's namespace may bind; `None` where anything may be bound.
+    /// What the binding's namespace may bind; `None` if the operator did not set an allow-list.
     pub allowance: Option<Allowance<'a>>,
 }
 
-/// The operator's allow-list, and what the binding asks of it.
+/// The operator's allow-list, and the group that the binding asks for.
 #[derive(Debug, Clone, Copy)]
 pub struct Allowance<'a> {
     pub list: &'a AllowList,
     pub namespace: &'a str,
-    /// The group that the binding means; `None` where that is not known.
+    /// The group that the binding means; `None` if its ARN is not known.
     pub arn: Option<&'a TargetGroupArn>,
 }
 
@@ -70,7 +70,7 @@ pub struct Sharer {
 pub struct Violation {
     /// The path of the field, such as `spec.vpcID`.
     pub field: &'static str,
-    /// What is wrong with it, with the values and what to do.
+    /// What is wrong with the field, with the values and the remedy.
     pub message: String,
 }
 
@@ -80,19 +80,19 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Every rule that a binding breaks.
+/// All rules that a binding breaks.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
-    /// Fields that an update may not change, and how it would.
+    /// Changes that the update makes to immutable fields.
     pub changed: Vec<Violation>,
-    /// Whatever else the binding may not say.
+    /// All other violations.
     pub violations: Vec<Violation>,
-    /// What is allowed and yet likely to be a mistake.
+    /// What is allowed, but probably a mistake.
     pub warnings: Vec<String>,
 }
 
 impl Verdict {
-    /// The message of the denial, with every violation; `None` where the binding is allowed.
+    /// The message of the denial, with all violations; `None` if the binding is allowed.
     pub fn denial(&self) -> Option<String> {
         let others = self.violations.iter().map(ToString::to_string);
         let all: Vec<String> = self.immutable().into_iter().chain(others).collect();
@@ -103,7 +103,7 @@ impl Verdict {
         let fields: Vec<&str> = self.changed.iter().map(|change| change.field).collect();
         let details: Vec<String> = self.changed.iter().map(ToString::to_string).collect();
         (!fields.is_empty()).then(|| {
-            // The incumbent's own words up to the parenthesis: tools look for them.
+            // The words up to the parenthesis are the incumbent's, because tools search for them.
             format!(
                 "TargetGroupBinding update may not change these fields: {} ({}); create a new TargetGroupBinding with the new values and delete this one",
                 fields.join(","),
@@ -129,14 +129,13 @@ impl Verdict {
     }
 }
 
-/// Whether AWS has to be asked about the group: on CREATE, and where an update sets the protocol
-/// anew.
+/// Whether AWS has to be asked about the group: on CREATE, and if an update changes the protocol.
 pub fn needs_group(old: Option<&TargetGroupBindingSpec>, new: &TargetGroupBindingSpec) -> bool {
     ASKS_AWS.covers(old, new)
 }
 
-/// Checks a binding against every rule. The caller lets an update pass that leaves the spec as it
-/// was, without asking here: cleaning up must work whatever the binding says.
+/// Checks a binding against all rules. The caller lets an update that does not change the spec pass without
+/// this check, so that removing a finalizer works whatever the binding says.
 ///
 /// ```
 /// use targetgate_core::binding::spec::TargetGroupBindingSpec;

@@ -1,4 +1,4 @@
-//! The table of rules: what is checked, on which operations, and what a breach means.
+//! The table of rules: each with its check, its operations, and the consequence of a violation.
 
 use std::fmt;
 
@@ -13,36 +13,36 @@ const IP_ADDRESS_TYPE: &str = GroupField::IpAddressType.path();
 const VPC_ID: &str = GroupField::VpcId.path();
 const PROTOCOL: &str = GroupField::Protocol.path();
 
-/// When AWS is asked about the group: an update can bring only the protocol out of agreement, for
-/// the other fields are immutable.
+/// The operations on which AWS is asked about the group. An update can only change the protocol of the fields
+/// that have to agree with AWS, because the others are immutable.
 pub(super) const ASKS_AWS: On = On::CreateOrChangeOf(GroupField::Protocol);
 
 /// A rule about one field of a binding.
 #[derive(Debug, Clone, Copy)]
 pub struct Rule {
     pub name: &'static str,
-    /// The path of the field that a breach is reported under.
+    /// The path of the field under which a violation is reported.
     pub field: &'static str,
-    /// What the rule demands of the field, as a clause of which the field is the subject.
+    /// What the rule demands of the field, as a clause whose subject is the field.
     pub demands: &'static str,
     pub on: On,
     pub(super) check: Check,
 }
 
-/// The operations on which a rule is checked. An update that leaves the spec as it was is none.
+/// The operations on which a rule is checked. An update that does not change the spec is never checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum On {
     Create,
     Update,
     CreateAndUpdate,
-    /// CREATE, and an UPDATE that sets this field to another value.
+    /// CREATE, and an UPDATE that changes this field.
     CreateOrChangeOf(GroupField),
 }
 
-/// What a breach means, and the check that returns its message; `None` where the rule is kept.
+/// The consequence of a violation, with the check that returns its message, or `None` if the rule holds.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Check {
-    /// The update is denied, in a sentence with the other fields that must not change.
+    /// The update is denied, in one sentence with the other immutable fields that it changes.
     Unchanged(fn(&TargetGroupBindingSpec, &Subject<'_>) -> Option<String>),
     /// The binding is denied.
     Required(fn(&Subject<'_>) -> Option<String>),
@@ -50,7 +50,7 @@ pub(super) enum Check {
     Advised(fn(&Subject<'_>) -> Option<String>),
 }
 
-/// Every rule, in the order in which a denial lists the breaches.
+/// All rules, in the order in which a denial lists the violations.
 ///
 /// ```
 /// use targetgate_core::binding::validate::{On, RULES};
@@ -211,7 +211,7 @@ pub const RULES: &[Rule] = &[
 ];
 
 impl Rule {
-    /// What becomes of a binding that breaks the rule.
+    /// The consequence for a binding that breaks the rule.
     pub fn consequence(&self) -> &'static str {
         match self.check {
             Check::Unchanged(_) | Check::Required(_) => "denied",

@@ -1,4 +1,4 @@
-//! Rules on what the spec says, whatever AWS and the cluster know.
+//! Rules on the spec alone, independent of AWS and the cluster.
 
 use crate::binding::defaults::{Incomplete, group_query};
 use crate::binding::field::GroupField;
@@ -57,7 +57,7 @@ pub(super) fn vpc_id_well_formed(subject: &Subject<'_>) -> Option<String> {
 pub(super) fn name_of_arn(subject: &Subject<'_>) -> Option<String> {
     let name = subject.new.target_group_name.as_deref()?;
     let arn: TargetGroupArn = subject.new.target_group_arn.as_deref()?.parse().ok()?;
-    // A denied name needs no warning beside.
+    // If the change of the name is denied, a warning about the name would be noise.
     let denied = subject
         .old
         .is_some_and(|old| immutable::name(old, subject).is_some());

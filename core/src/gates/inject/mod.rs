@@ -7,10 +7,9 @@ use crate::selector::LabelSet;
 
 use crate::index::services::ServiceIndex;
 
-/// What an installation gates, and how it names the gates.
+/// Which bindings give gates in an installation, and how the gates are named.
 #[derive(Debug, Clone)]
 pub struct GatePolicy {
-    /// Prefix of the gates that are added.
     pub prefix: ConditionPrefix,
     /// API groups whose bindings give gates.
     pub apis: Vec<BindingApi>,
@@ -25,7 +24,7 @@ impl Default for GatePolicy {
     }
 }
 
-/// What a review says of a new pod, as far as it decides.
+/// The parts of a new pod that decide which gates it gets.
 pub struct NewPod<'a, L> {
     /// `metadata.labels`.
     pub labels: &'a L,
@@ -35,23 +34,23 @@ pub struct NewPod<'a, L> {
     pub opted_out: bool,
 }
 
-/// What is to be done with a new pod's gates.
+/// The changes to a new pod's gates, with the reason.
 #[derive(Debug)]
 pub struct Decision<'a> {
-    /// The admission's own reason.
+    /// The strongest reason of all bindings.
     pub reason: Reason,
     /// Gates to add, in the order of the bindings' names.
     pub add: Vec<GateName>,
-    /// Positions in the pod's gates of the legacy ones to remove, ascending.
+    /// Positions of the legacy gates to remove, ascending.
     pub remove: Vec<usize>,
-    /// The bindings that select the pod, in the order of their names.
+    /// The bindings whose Service selects the pod, in the order of their names.
     selecting: Vec<(&'a Binding, Reason)>,
     routes: &'a ServiceIndex,
     apis: &'a [BindingApi],
 }
 
 impl<'a> Decision<'a> {
-    /// The bindings that gave a gate, in the order of their names.
+    /// The bindings that add a gate, in the order of their names.
     pub fn injected(&self) -> impl Iterator<Item = &'a str> {
         let injected = |(_, reason): &&(_, Reason)| *reason == Reason::Injected;
         let injected = self.selecting.iter().filter(injected);
@@ -74,8 +73,31 @@ impl<'a> Decision<'a> {
 
 /// Decides which gates a pod gets in a namespace with these bindings and Services.
 ///
-/// Deciding again over the decision's own result adds and removes nothing, so that the API server may
-/// reinvoke.
+/// The decision is idempotent: deciding again on its own result does not add or remove a gate, so that the
+/// API server may reinvoke the hook.
+///
+/// ```
+/// use serde_json::json;
+/// use targetgate_core::binding::spec::TargetGroupBindingSpec;
+/// use targetgate_core::gates::inject::{GatePolicy, NewPod, decide};
+/// use targetgate_core::index::services::ServiceIndex;
+/// use targetgate_core::model::{Labels, Service};
+/// use targetgate_core::names::BindingApi;
+///
+/// let labels = Labels::from([("app".into(), "web".into())]);
+/// let (selector, ports) = (labels.clone(), vec![]);
+/// let service = Service { selector, external_name: false, ports, opted_out: false };
+/// let spec = json!({ "serviceRef": { "name": "web" }, "targetType": "ip" });
+/// let spec: TargetGroupBindingSpec = serde_json::from_value(spec).unwrap();
+///
+/// let mut namespace = ServiceIndex::default();
+/// namespace.apply_service(&"web".into(), service);
+/// namespace.apply_binding(spec.model(BindingApi::Elbv2, "web", false));
+///
+/// let (policy, pod) = (GatePolicy::default(), NewPod { labels: &labels, gates: &[], opted_out: false });
+/// let decision = decide(&pod, &namespace, &policy);
+/// assert_eq!(decision.add[0].as_str(), "target-health.elbv2.k8s.aws/web");
+/// ```
 pub fn decide<'a, L: LabelSet>(
     pod: &NewPod<'_, L>,
     routes: &'a ServiceIndex,

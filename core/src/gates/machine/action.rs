@@ -1,4 +1,4 @@
-//! What the tracker and the loop tell each other.
+//! Actions that the tracker returns to the loop, and how the loop reports on them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,112 +9,102 @@ use jiff::Timestamp;
 use crate::model::{Binding, Condition, Service};
 use crate::names::{BindingApi, GateName, GroupKey, ObjectKey};
 
-/// Names one gate of one pod. A pod replaced under its name is another pod.
+/// Identifies one gate of one pod. A pod that replaces another under its name is another pod.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GateId {
-    /// The pod.
     pub pod: ObjectKey,
-    /// The pod's UID.
     pub uid: Arc<str>,
-    /// The gate.
     pub gate: GateName,
 }
 
-/// Something for the loop to carry out.
+/// An action for the loop to carry out.
 #[derive(Debug, PartialEq)]
 pub enum Action {
     /// Write conditions; report to [`Tracker::written`](crate::gates::machine::Tracker::written).
     Write(Write),
-    /// Read bindings and Services past the cache; report to [`Tracker::confirmed`](crate::gates::machine::Tracker::confirmed).
+    /// Make a live read of bindings and Services; report to [`Tracker::confirmed`](crate::gates::machine::Tracker::confirmed).
     Confirm(GateId),
-    /// Ask for a group's health check settings; report to [`Tracker::proven`](crate::gates::machine::Tracker::proven).
+    /// Ask AWS for a group's health check settings; report to [`Tracker::proven`](crate::gates::machine::Tracker::proven).
     Prove(GroupKey),
-    /// AWS does not know this group: tell those whom it concerns.
+    /// Report by an Event that AWS does not know this group.
     MissingGroup {
-        /// The group.
         group: GroupKey,
         /// One of the bindings that name it.
         binding: (ObjectKey, BindingApi),
     },
 }
 
-/// What is to be written to one pod, in one patch.
+/// One patch of a pod's status.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Write {
-    /// Whose conditions.
     pub pod: ObjectKey,
-    /// The pod's UID.
     pub uid: Arc<str>,
-    /// The pod's `resourceVersion` that this is decided on: who has written since must be heard first.
+    /// The pod's `resourceVersion` on which the write is decided: if another client has written since, the
+    /// API server refuses it with 409, and it is decided anew.
     pub version: Arc<str>,
-    /// When its turn came.
+    /// When the write left the write queue.
     pub begun: Instant,
-    /// One for each gate that is decided; at least one.
+    /// One change for each gate that is decided; at least one.
     pub changes: Vec<Change>,
-    /// Since when the pod's containers are ready.
+    /// When the pod's containers became ready.
     pub containers_ready: Option<Timestamp>,
 }
 
-/// A condition to write.
+/// One condition of a write.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
-    /// Of which gate.
     pub gate: GateName,
-    /// What.
     pub condition: Condition,
-    /// Whether the status differs from the one that is there: only then does its time move.
+    /// Whether the status changes: only then does `lastTransitionTime` move.
     pub transition: bool,
-    /// Why a gate opens, as metrics and logs name it: `Healthy` or an absence.
+    /// The reason for metrics and logs: `Healthy` or that of an absence where the gate opens.
     pub reason: &'static str,
 }
 
 /// How a write ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WriteOutcome {
-    /// It is written; the pod now has this `resourceVersion`.
+    /// The API server wrote it; the pod now has this `resourceVersion`.
     Written(Arc<str>),
-    /// The pod is gone, or another has its name.
+    /// The pod is gone, or another pod has its name.
     Gone,
-    /// Somebody else wrote in between: to be decided again.
+    /// Another client wrote to the pod in between, so the write is decided anew.
     Conflict,
-    /// This replica does not lead any more: it was not sent.
+    /// The write was not sent, because this replica does not lead any more.
     Unsent,
-    /// The API server has too much to do: nobody writes for a while.
+    /// The API server answered 429, so all writes pause.
     PutOff {
-        /// How long it asks to wait, where it does.
+        /// The server's `Retry-After`.
         retry_after: Option<Duration>,
     },
-    /// It failed; to be decided again after a pause.
+    /// The write failed, and is decided anew after a backoff.
     Failed,
 }
 
-/// Why ELB said nothing about a group's targets.
+/// Why a poll failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallFailure {
-    /// The group does not exist.
     GroupNotFound,
-    /// Too many calls.
     Throttled,
-    /// Anything else.
     Other,
 }
 
-/// What was read past the cache about a gate.
+/// What a live read found about a gate.
 #[derive(Debug, Default)]
 pub struct LiveRead {
-    /// The bindings that it stands for.
+    /// The bindings that the gate stands for.
     pub bindings: Vec<Binding>,
-    /// Their Services.
+    /// The Services of these bindings.
     pub services: BTreeMap<Arc<str>, Service>,
 }
 
-/// What the tracker goes by.
+/// Settings of the tracker.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// API groups whose bindings give gates.
     pub apis: Vec<BindingApi>,
-    /// How long a gate waits whose binding was never seen.
+    /// How long a gate stays closed when its binding has never been seen (`--orphan-after`).
     pub orphan_after: Duration,
-    /// Spreads the pauses that an API server asks for.
+    /// Seeds the jitter of pauses that the API server asks for.
     pub seed: u64,
 }

@@ -1,4 +1,4 @@
-//! A question for ELB about one target of one group, and what was heard.
+//! A target query with the last answer to it that counts.
 
 use std::time::{Duration, Instant};
 
@@ -9,64 +9,64 @@ use crate::gates::requirements::TargetQuery;
 use crate::gates::target::{service_port, target};
 use crate::model::{Binding, Condition, Pod, Service};
 
-/// For how long a gate may open on what ELB said: while ELB answers, it is heard more often than that.
-const HOLDS: Duration = Duration::from_secs(30);
+/// An answer is too old to open a gate after this time. Chosen (docs/schedule.md), longer than each interval
+/// between polls.
+const STALE_AFTER: Duration = Duration::from_secs(30);
 
-/// A question, and what was heard.
+/// A target query with the last answer to it that counts.
 #[derive(Debug)]
 pub(crate) struct TargetCheck {
-    pub(crate) ask: TargetQuery,
-    /// Whether the target may be another pod's.
+    pub(crate) query: TargetQuery,
+    /// Whether ELB can still mean the previous pod with this address.
     maybe_previous_pod: bool,
-    /// Whether it was seen not healthy, or absent, since the pod is due.
+    /// Whether an answer since the pod is due showed the target absent or not healthy.
     seen_unhealthy: bool,
-    said: Option<Said>,
+    answer: Option<LastAnswer>,
 }
 
-/// What ELB said makes this of the condition.
+/// The condition that follows from an answer, and when that was requested.
 #[derive(Debug)]
-struct Said {
+struct LastAnswer {
     condition: Condition,
-    /// When it was asked.
     requested: Instant,
 }
 
 impl TargetCheck {
-    pub(crate) fn new(ask: TargetQuery, maybe_previous_pod: bool) -> Self {
+    pub(crate) fn new(query: TargetQuery, maybe_previous_pod: bool) -> Self {
         Self {
-            ask,
+            query,
             maybe_previous_pod,
             seen_unhealthy: false,
-            said: None,
+            answer: None,
         }
     }
 
-    /// What ELB said last that can be trusted.
+    /// The condition that follows from the last answer that counts.
     pub(crate) fn answer(&self) -> Option<&Condition> {
-        self.said.as_ref().map(|said| &said.condition)
+        self.answer.as_ref().map(|answer| &answer.condition)
     }
 
-    /// ELB answered about the group, to a call that was sent at `requested`; the pod is due since
-    /// `due`.
-    pub(crate) fn hear(
+    /// Applies an answer about the group to a call that was sent at `requested`, for a pod that is due
+    /// since `due`.
+    pub(crate) fn apply(
         &mut self,
         answer: &PollResult<'_>,
         requested: Instant,
         due: Instant,
         proving_time: Option<Duration>,
     ) -> CheckResult {
-        let health = answer.of(&self.ask.target);
+        let health = answer.of(&self.query.target);
         let condition = condition::of_health(health);
-        let sight = Observation {
+        let observation = Observation {
             requested_after: requested.checked_duration_since(due),
             maybe_previous_pod: self.maybe_previous_pod,
             seen_unhealthy: self.seen_unhealthy,
             proving_time,
         };
         let mut unproven = false;
-        match trust(sight) {
+        match trust(observation) {
             Trust::Stale => self.maybe_previous_pod |= health.is_some_and(condition::is_in_group),
-            _ if !condition.status => self.see_otherwise(condition, requested),
+            _ if !condition.status => self.see_unhealthy(condition, requested),
             Trust::Trusted => self.take(condition, requested),
             Trust::Suspect => {}
             Trust::SuspectForUnknownTime => unproven = true,
@@ -77,48 +77,48 @@ impl TargetCheck {
         }
     }
 
-    /// AWS does not know the group.
-    pub(crate) fn hear_missing(&mut self, requested: Instant) {
-        let condition = condition::of_missing_group(&self.ask.group.arn);
-        self.see_otherwise(condition, requested);
+    /// Applies that AWS does not know the group.
+    pub(crate) fn apply_missing_group(&mut self, requested: Instant) {
+        let condition = condition::of_missing_group(&self.query.group.arn);
+        self.see_unhealthy(condition, requested);
     }
 
-    /// What was heard is no news any more: it is asked again.
+    /// Forgets the answer, so that ELB is asked again.
     pub(crate) fn forget(&mut self) {
-        self.said = None;
+        self.answer = None;
     }
 
-    /// Forgets what was heard if that is too old to open a gate. Returns whether it was.
-    pub(crate) fn forget_old(&mut self, now: Instant) -> bool {
-        let is_old = |said: &mut Said| now > said.requested + HOLDS;
-        self.said.take_if(is_old).is_some()
+    /// Forgets the answer if it is too old to open a gate. Returns whether it was.
+    pub(crate) fn forget_stale(&mut self, now: Instant) -> bool {
+        let is_stale = |answer: &mut LastAnswer| now > answer.requested + STALE_AFTER;
+        self.answer.take_if(is_stale).is_some()
     }
 
-    fn see_otherwise(&mut self, condition: Condition, requested: Instant) {
+    fn see_unhealthy(&mut self, condition: Condition, requested: Instant) {
         self.seen_unhealthy = true;
         self.take(condition, requested);
     }
 
     fn take(&mut self, condition: Condition, requested: Instant) {
-        self.said = Some(Said {
+        self.answer = Some(LastAnswer {
             condition,
             requested,
         });
     }
 }
 
-/// Whether another pod stood, or stands, where this question is about.
+/// Whether another pod has, or had, the target of this query.
 pub(crate) fn had_target<'a>(
     other: &Pod,
-    ask: &TargetQuery,
+    query: &TargetQuery,
     bindings: &[&Binding],
     service: impl Fn(&str) -> Option<&'a Service>,
 ) -> bool {
     let mut bindings = bindings.iter();
-    let its = bindings.find(|b| (&b.name, b.api) == (&ask.binding.0, ask.binding.1));
+    let its = bindings.find(|b| (&b.name, b.api) == (&query.binding.0, query.binding.1));
     let theirs = its.and_then(|binding| {
         let port = service_port(binding, service(&binding.service)?)?;
         target(other, binding.family, port).ok()
     });
-    theirs == Some(ask.target)
+    theirs == Some(query.target)
 }

@@ -1,4 +1,4 @@
-//! One gate of one pod, from its first sight to its opening.
+//! One gate of one pod, from when a watch first shows it until it is open.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,44 +17,44 @@ use crate::model::{Condition, Pod};
 use crate::names::{GateName, GroupKey};
 use crate::version::is_older;
 
-/// A gate that is not `True`, or not yet seen to be.
+/// A gate whose condition is not `True`, or was not yet seen as `True` after our write.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    /// The pod as it was last seen.
+    /// The pod as a watch last showed it.
     pub(crate) pod: Arc<Pod>,
-    /// Our first sight of the pod with its containers ready and an address.
+    /// When a watch first showed the pod with its containers ready and an address.
     pub(crate) due: Option<Instant>,
-    /// Whether a binding for this gate was ever seen.
+    /// Whether a watch or a live read ever showed a binding for this gate.
     bound: bool,
     current: Option<Condition>,
     asked: Vec<TargetCheck>,
-    /// An answer was forgotten, or there is a question without one: the schedule does not know yet.
+    /// An answer was forgotten or a query was added, and the polling queue does not know yet.
     forgot: bool,
     closed: Option<Condition>,
     unknown: bool,
-    doubt: Option<PendingAbsence>,
+    pending_absence: Option<PendingAbsence>,
     writing: Option<Writing>,
-    /// The version of the pod that a write was decided on, which met somebody else's: not the newest any
-    /// more.
+    /// The version of the pod on which a write was decided that the API server refused, because another
+    /// client had written a newer one.
     conflict: Option<Arc<str>>,
     retry_at: Option<Instant>,
     failures: u32,
 }
 
-/// A pod as a watch tells of it.
+/// A pod as a watch shows it.
 pub(crate) struct Seen<'a> {
     pub(crate) pod: &'a Arc<Pod>,
-    /// Whether that is older than what we wrote.
+    /// Whether the watch is behind our last write.
     pub(crate) old: bool,
-    /// Whether a binding for the gate is there, or was before.
+    /// Whether a binding for the gate exists, or existed before.
     pub(crate) bound: bool,
 }
 
-/// A write that is under way.
+/// A write in flight.
 #[derive(Debug)]
 struct Writing {
     condition: Condition,
-    /// The pod's `resourceVersion` that it is decided on.
+    /// The pod's `resourceVersion` that the write replaces.
     version: Arc<str>,
 }
 
@@ -69,7 +69,7 @@ impl Gate {
             forgot: false,
             closed: None,
             unknown: false,
-            doubt: None,
+            pending_absence: None,
             writing: None,
             conflict: None,
             retry_at: None,
@@ -85,8 +85,8 @@ impl Gate {
         }
     }
 
-    /// Whether a pod seen now leaves anything to wait for: its gate is not `True`, or what was seen
-    /// is `old`, older than what we wrote.
+    /// Whether the gate is to be kept for this pod: its condition is not `True`, or the watch is behind our
+    /// last write (`old`) and may yet show that another client closed it.
     pub(crate) fn still_waits(pod: &Pod, name: &GateName, old: bool) -> bool {
         let condition = condition_of(pod, name);
         condition.is_some_and(|condition| !is_true(condition) || old)
@@ -97,36 +97,36 @@ impl Gate {
         is_true(self.current.as_ref())
     }
 
-    /// Whether there is anything to do about it.
+    /// Whether the gate waits for something: its pod is due, and it is not open.
     pub(crate) fn waits(&self) -> bool {
         self.due.is_some() && !self.is_open()
     }
 
-    /// The groups to ask, while it waits.
+    /// The groups that its queries name.
     pub(crate) fn groups(&self) -> impl Iterator<Item = &GroupKey> {
-        self.asked.iter().map(|asked| &asked.ask.group)
+        self.asked.iter().map(|check| &check.query.group)
     }
 
-    /// The targets that this group is asked about.
+    /// The targets that its queries name in this group.
     pub(crate) fn targets(&self, group: &GroupKey) -> Vec<Target> {
-        let asks = self.asked.iter().map(|asked| &asked.ask);
-        let of_group = asks.filter(|ask| ask.group == *group);
-        of_group.map(|ask| ask.target).collect()
+        let queries = self.asked.iter().map(|check| &check.query);
+        let of_group = queries.filter(|query| query.group == *group);
+        of_group.map(|query| query.target).collect()
     }
 
-    /// The binding that makes it ask about this group.
-    pub(crate) fn ask(&self, group: &GroupKey) -> Option<&TargetQuery> {
-        let mut asks = self.asked.iter().map(|asked| &asked.ask);
-        asks.find(|ask| ask.group == *group)
+    /// A query that names this group.
+    pub(crate) fn query(&self, group: &GroupKey) -> Option<&TargetQuery> {
+        let mut queries = self.asked.iter().map(|check| &check.query);
+        queries.find(|query| query.group == *group)
     }
 
-    /// The pod was seen, and this is now its outlook. `maybe_previous_pod` tells whether a target may be another
-    /// pod's.
+    /// Takes in the pod as a watch shows it, and the gate's requirements by now. `maybe_previous_pod` tells
+    /// whether ELB can still mean a previous pod by a target.
     pub(crate) fn see(
         &mut self,
         Seen { pod, old, bound }: Seen<'_>,
         name: &GateName,
-        outlook: GateRequirements,
+        requirements: GateRequirements,
         maybe_previous_pod: impl Fn(&TargetQuery) -> bool,
         settings: &Settings,
         now: Instant,
@@ -136,28 +136,32 @@ impl Gate {
         }
         self.settle_conflict(pod);
         self.pod = pod.clone();
+        // A pod whose containers stop being ready is due anew once they are ready again: what ELB answered
+        // before says nothing about the restarted containers.
         let due = pod.is_due().then(|| self.due.unwrap_or(now));
         let mut former = std::mem::take(&mut self.asked);
         if due != self.due {
             former.clear();
         }
         self.due = due;
-        let keep = |ask: TargetQuery| match former.iter().position(|asked| asked.ask == ask) {
+        // An unchanged query keeps its answer, so that a change to the pod's labels costs no poll.
+        let keep = |query: TargetQuery| match former.iter().position(|check| check.query == query) {
             Some(at) => former.swap_remove(at),
             None => {
                 self.forgot = true;
-                let maybe_previous_pod = maybe_previous_pod(&ask);
-                TargetCheck::new(ask, maybe_previous_pod)
+                let maybe_previous_pod = maybe_previous_pod(&query);
+                TargetCheck::new(query, maybe_previous_pod)
             }
         };
-        self.asked = outlook.asks.into_iter().map(keep).collect();
-        self.closed = outlook.closed;
-        self.unknown = outlook.unknown;
+        self.asked = requirements.queries.into_iter().map(keep).collect();
+        self.closed = requirements.closed;
+        self.unknown = requirements.unknown;
         self.bound |= bound;
-        self.doubt(outlook.absence, settings, now);
+        self.set_absence(requirements.absence, settings, now);
     }
 
-    /// What we collided with is seen, so it can be decided anew, on what ELB has just said.
+    /// Ends the backoff after a conflict once the watch shows a newer version than the refused write
+    /// replaced: the next write is decided on what the other client wrote.
     fn settle_conflict(&mut self, pod: &Pod) {
         let met = |version: &mut Arc<str>| is_older(version, &pod.resource_version);
         if self.conflict.take_if(met).is_some() {
@@ -165,27 +169,30 @@ impl Gate {
         }
     }
 
-    /// What ELB said is too old to go by: it is asked again.
+    /// Forgets all answers of ELB, so that the groups are polled again.
     pub(crate) fn forget_answers(&mut self) {
         self.asked.iter_mut().for_each(TargetCheck::forget);
         self.forgot = true;
     }
 
-    /// Whether there may be less known than before, since this was last asked.
+    /// Whether answers were forgotten or queries added since the last call of this function.
     pub(super) fn take_forgot(&mut self) -> bool {
         std::mem::take(&mut self.forgot)
     }
 
-    /// Whether ELB said healthy about all that it asks this group, and that is not forgotten.
+    /// Whether a healthy answer counts for each of its queries to this group.
     pub(super) fn knows_healthy(&self, group: &GroupKey) -> bool {
-        let mut asked = self.asked.iter().filter(|asked| asked.ask.group == *group);
-        asked.all(|asked| asked.answer().is_some_and(|answer| answer.status))
+        let mut checks = self
+            .asked
+            .iter()
+            .filter(|check| check.query.group == *group);
+        checks.all(|check| check.answer().is_some_and(|answer| answer.status))
     }
 
-    fn doubt(&mut self, absence: Option<Absence>, settings: &Settings, now: Instant) {
-        let known = self.doubt.take();
+    fn set_absence(&mut self, absence: Option<Absence>, settings: &Settings, now: Instant) {
+        let known = self.pending_absence.take();
         let known = known.filter(|known| Some(&known.absence) == absence.as_ref());
-        self.doubt = known.or_else(|| {
+        self.pending_absence = known.or_else(|| {
             let absence = absence?;
             let orphan = absence == Absence::BindingGone && !self.bound;
             let orphan_after = orphan.then_some(settings.orphan_after);
@@ -193,8 +200,8 @@ impl Gate {
         });
     }
 
-    /// ELB answered about a group.
-    pub(crate) fn hear(
+    /// Applies an answer of ELB about a group.
+    pub(crate) fn apply(
         &mut self,
         group: &GroupKey,
         answer: &PollResult<'_>,
@@ -206,51 +213,52 @@ impl Gate {
         };
         let mut unproven = false;
         let mut healthy = vec![];
-        for asked in self.asked_of(group) {
-            if answer.is_about(&asked.ask.target) {
-                let heard = asked.hear(answer, requested, due, proving_time);
-                unproven |= heard.unproven;
-                healthy.push(heard.healthy);
+        for check in self.checks_of(group) {
+            if answer.is_about(&check.query.target) {
+                let result = check.apply(answer, requested, due, proving_time);
+                unproven |= result.unproven;
+                healthy.push(result.healthy);
             }
         }
         let healthy = !healthy.is_empty() && healthy.iter().all(|healthy| *healthy);
         CheckResult { unproven, healthy }
     }
 
-    /// AWS does not know a group.
-    pub(crate) fn hear_missing(&mut self, group: &GroupKey, requested: Instant) {
+    /// Applies that AWS does not know a group.
+    pub(crate) fn apply_missing_group(&mut self, group: &GroupKey, requested: Instant) {
+        // As for any answer: one requested before the pod was due says nothing about it.
         if self.due.is_none_or(|due| requested < due) {
             return;
         }
-        self.asked_of(group)
-            .for_each(|asked| asked.hear_missing(requested));
+        self.checks_of(group)
+            .for_each(|check| check.apply_missing_group(requested));
     }
 
-    fn asked_of(&mut self, group: &GroupKey) -> impl Iterator<Item = &mut TargetCheck> {
-        let asked = self.asked.iter_mut();
-        asked.filter(move |asked| asked.ask.group == *group)
+    fn checks_of(&mut self, group: &GroupKey) -> impl Iterator<Item = &mut TargetCheck> {
+        let checks = self.asked.iter_mut();
+        checks.filter(move |check| check.query.group == *group)
     }
 
-    /// An absence was looked up past the cache; `None` where that could not be done or told nothing.
+    /// Takes in a live read of what seems absent; `None` where the read failed or was inconclusive.
     pub(crate) fn confirm(
         &mut self,
         fresh: Option<&GateRequirements>,
         settings: &Settings,
         now: Instant,
     ) {
-        let Some(doubt) = &mut self.doubt else {
+        let Some(pending) = &mut self.pending_absence else {
             return;
         };
         match fresh {
-            None => doubt.learn_nothing(now),
+            None => pending.learn_nothing(now),
             Some(fresh) => {
                 self.bound |= fresh.absence != Some(Absence::BindingGone);
-                doubt.learn_of(fresh.absence.as_ref(), settings.orphan_after, now);
+                pending.learn_of(fresh.absence.as_ref(), settings.orphan_after, now);
             }
         }
     }
 
-    /// A write that was to replace this version of the pod has ended.
+    /// Takes in how the write that was to replace this version of the pod ended.
     pub(crate) fn written(&mut self, version: &str, outcome: &WriteOutcome, now: Instant) {
         let ended = |writing: &mut Writing| *writing.version == *version;
         let Some(writing) = self.writing.take_if(ended) else {
@@ -278,37 +286,39 @@ impl Gate {
         self.retry_at = Some(now + BACKOFF.after(self.failures));
     }
 
-    /// Whether the pod was seen in a later state than this.
+    /// Whether a watch has shown the pod in a newer version than this.
     pub(crate) fn has_seen_past(&self, version: &str) -> bool {
         is_older(version, &self.pod.resource_version)
     }
 
-    /// Whether a write is under way.
+    /// Whether a write is in flight.
     pub(crate) fn is_writing(&self) -> bool {
         self.writing.is_some()
     }
 
-    /// When time alone will give it something to do.
+    /// The gate's next wake-up: when its backoff ends or its absence is to be confirmed.
     pub(crate) fn wake(&self) -> Option<Instant> {
         if self.writing.is_some() || !self.waits() {
             return None;
         }
-        self.retry_at.or_else(|| self.doubt.as_ref()?.wake())
+        self.retry_at
+            .or_else(|| self.pending_absence.as_ref()?.wake())
     }
 
-    /// What is to be done now, but for a write.
+    /// The action that is due now, except for a write.
     pub(crate) fn step(&mut self, name: &GateName, now: Instant) -> Option<Action> {
         if self.writing.is_some() || !self.waits() || self.retry_at.is_some_and(|at| now < at) {
             return None;
         }
         self.retry_at = None;
-        // The watch does not tell what we collided with: it is tried as before.
+        // The backoff is over and the watch still has not shown what the other client wrote: the write is
+        // tried again rather than left to a watch that may be broken.
         self.conflict = None;
-        let confirm = self.doubt.as_mut()?.start_confirming(now);
+        let confirm = self.pending_absence.as_mut()?.start_confirming(now);
         confirm.then(|| Action::Confirm(self.id(name)))
     }
 
-    /// How much hangs on the write that is due; `None` where none is.
+    /// The urgency of the write that is due; `None` while a write is not due.
     pub(crate) fn urgency(&self) -> Option<Urgency> {
         let (condition, _) = self.due_change()?;
         Some(match condition.status {
@@ -317,7 +327,7 @@ impl Gate {
         })
     }
 
-    /// The change that is due, if any; it then counts as being written in place of `version` of the pod.
+    /// Takes the change that is due, and marks it as in flight to replace `version` of the pod.
     pub(crate) fn take_change(
         &mut self,
         name: &GateName,
@@ -325,8 +335,10 @@ impl Gate {
         now: Instant,
     ) -> Option<Change> {
         let (condition, reason) = self.due_change()?;
-        let forget_old = |old, asked: &mut TargetCheck| asked.forget_old(now) || old;
-        if condition.status && self.asked.iter_mut().fold(false, forget_old) {
+        // An answer can have become stale while the write waited for its turn. The fold visits all checks, so
+        // that one more poll refreshes every stale one.
+        let forget_stale = |old, check: &mut TargetCheck| check.forget_stale(now) || old;
+        if condition.status && self.asked.iter_mut().fold(false, forget_stale) {
             self.forgot = true;
             return None;
         }
@@ -342,7 +354,7 @@ impl Gate {
         })
     }
 
-    /// The condition to write, and why, where it is decided and another one is there.
+    /// The condition to write, and its reason, where it is decided and differs from the current one.
     fn due_change(&self) -> Option<(Condition, &'static str)> {
         if self.writing.is_some() || !self.waits() || self.retry_at.is_some() {
             return None;
@@ -351,7 +363,9 @@ impl Gate {
         wanted.filter(|(condition, _)| self.current.as_ref() != Some(condition))
     }
 
-    /// The condition that is due, and why; `None` while nobody can tell.
+    /// The condition that the gate should have, and its reason; `None` while that is not decided.
+    ///
+    /// The order matters: all that keeps the gate closed comes before what opens it.
     fn wanted(&self) -> Option<(Condition, &'static str)> {
         if let Some(closed) = &self.closed {
             return Some((closed.clone(), "Closed"));
@@ -361,13 +375,13 @@ impl Gate {
             return Some((not_healthy.clone(), "NotHealthy"));
         }
         let unsure = self
-            .doubt
+            .pending_absence
             .as_ref()
-            .is_some_and(|doubt| !doubt.is_confirmed());
+            .is_some_and(|pending| !pending.is_confirmed());
         if self.unknown || unsure || answers().any(|answer| answer.is_none()) {
             return None;
         }
-        match (answers().flatten().next(), &self.doubt) {
+        match (answers().flatten().next(), &self.pending_absence) {
             (Some(healthy), _) => Some((healthy.clone(), "Healthy")),
             (None, Some(PendingAbsence { absence, .. })) => {
                 Some((condition::of_absence(absence), absence.reason().as_str()))
@@ -381,7 +395,7 @@ fn is_true(condition: Option<&Condition>) -> bool {
     condition.is_some_and(|condition| condition.status)
 }
 
-/// The condition of a pod's gate; `None` where it has no such gate.
+/// The condition of a pod's gate; `None` where the pod does not have the gate.
 fn condition_of<'a>(pod: &'a Pod, name: &GateName) -> Option<Option<&'a Condition>> {
     let mut gates = pod.gates.iter();
     gates.find_map(|(known, condition)| (known == name).then_some(condition.as_ref()))

@@ -1,7 +1,7 @@
-//! All gates that wait, and what is to be done about them next.
+//! State machine of all gates that are not open, without I/O.
 //!
-//! A state machine without I/O: it is fed with what was seen, answered and written, and returns
-//! actions for the loop to carry out. Time is passed in.
+//! The loop feeds it with what watches show, what ELB answers and how writes end, and carries out the
+//! actions that it returns. Time is passed in.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -19,7 +19,7 @@ use crate::gates::machine::observation::PollResult;
 use crate::gates::machine::pod::PodGates;
 use crate::gates::machine::timers::Timers;
 use crate::gates::polling::queue::{NextPoll, PollQueue, Started};
-use crate::gates::requirements::{TargetQuery, outlook};
+use crate::gates::requirements::{self, TargetQuery};
 use crate::gates::writes::limiter::WriteLimiter;
 use crate::gates::writes::queue::WriteQueue;
 use crate::index::Index;
@@ -36,42 +36,42 @@ mod pod;
 mod tests;
 mod timers;
 
-/// The gates that wait.
+/// All gates that are not open, with the queues of polls and writes for them.
 #[derive(Debug)]
 pub struct Tracker {
     settings: Settings,
     pods: BTreeMap<ObjectKey, PodGates>,
-    rounds: PollQueue,
-    agenda: Timers,
+    polls: PollQueue,
+    timers: Timers,
     writes: WriteQueue,
     pace: WriteLimiter,
-    /// Since when this replica leads. One that follows sees everything and does nothing.
+    /// Since when this replica leads; a follower takes in everything and returns no actions.
     leads_since: Option<Instant>,
 }
 
 impl Tracker {
-    /// Nothing waits yet.
+    /// A tracker without gates, which does not lead.
     pub fn new(settings: Settings) -> Self {
         Self {
             pace: WriteLimiter::new(settings.seed),
             settings,
             pods: BTreeMap::new(),
-            rounds: PollQueue::default(),
-            agenda: Timers::default(),
+            polls: PollQueue::default(),
+            timers: Timers::default(),
             writes: WriteQueue::default(),
             leads_since: None,
         }
     }
 
-    /// Whether it was told to [`Self::lead`].
+    /// Whether this replica leads.
     pub fn leads(&self) -> bool {
         self.leads_since.is_some()
     }
 
-    /// This replica begins to lead. What ELB said when it led before is forgotten.
+    /// This replica begins to lead. Answers of ELB from an earlier term are forgotten.
     pub fn lead(&mut self, now: Instant) -> Vec<Action> {
         self.leads_since = Some(now);
-        self.rounds.restart(now);
+        self.polls.restart(now);
         let gates = self
             .pods
             .values_mut()
@@ -83,13 +83,13 @@ impl Tracker {
             .collect()
     }
 
-    /// This replica leads no more: it goes on seeing, and does nothing about it.
+    /// This replica stops leading: it still takes in what watches show, but returns no actions.
     pub fn follow(&mut self) {
         self.leads_since = None;
         self.writes.clear();
     }
 
-    /// Something changed that may concern this pod: itself, a binding or a Service.
+    /// Takes in a change that may concern this pod: to the pod itself, a binding or a Service.
     pub fn observe(&mut self, key: &ObjectKey, index: &Index, now: Instant) -> Vec<Action> {
         let pod = index.pod(key).filter(|pod| pod.is_live());
         let tracked = self.pods.get(key);
@@ -117,7 +117,7 @@ impl Tracker {
         actions
     }
 
-    /// Looks at one gate with what the index knows now.
+    /// Brings one gate up to date with the index.
     fn look(
         &mut self,
         pod: &Arc<Pod>,
@@ -128,12 +128,14 @@ impl Tracker {
         let view = index.namespace(&pod.key.namespace)?;
         let bindings = view.bindings_of(name);
         let service = |service: &str| view.routes.service(service);
-        let outlook = outlook(pod, &bindings, service, &self.settings.apis);
+        let requirements = requirements::of_gate(pod, &bindings, service, &self.settings.apis);
         let bound = !bindings.is_empty() || index.saw_binding_go(&pod.key.namespace, name);
-        let maybe_previous_pod = |ask: &TargetQuery| {
+        // ELB may still mean a previous pod by a target that its last answer listed before this pod had it,
+        // or that a pod with the same address had.
+        let maybe_previous_pod = |query: &TargetQuery| {
             let mut others = index.former_occupants(pod);
-            self.rounds.is_registered(&ask.group, ask.target)
-                || others.any(|other| had_target(other, ask, &bindings, service))
+            self.polls.is_registered(&query.group, query.target)
+                || others.any(|other| had_target(other, query, &bindings, service))
         };
         let tracked = self.pods.entry(pod.key.clone()).or_default();
         let old = tracked.is_ahead_of(pod);
@@ -148,7 +150,7 @@ impl Tracker {
         gate.see(
             Seen { pod, old, bound },
             name,
-            outlook,
+            requirements,
             maybe_previous_pod,
             &self.settings,
             now,
@@ -157,17 +159,17 @@ impl Tracker {
         if let Some(due) = gate.due.filter(|_| gate.waits()) {
             for group in gate.groups() {
                 let targets = gate.targets(group);
-                self.rounds.join(group, &id, targets, due, now);
+                self.polls.join(group, &id, targets, due, now);
             }
         }
         let groups: Vec<&GroupKey> = gate.groups().filter(|_| gate.waits()).collect();
         for group in former.iter().filter(|group| !groups.contains(group)) {
-            self.rounds.leave(group, &id);
+            self.polls.leave(group, &id);
         }
         self.step(&id, now)
     }
 
-    /// What is to be done now about one gate, but for a write: that waits for its turn.
+    /// The action that is due now for one gate, except for a write, which the write queue releases.
     fn step(&mut self, id: &GateId, now: Instant) -> Option<Action> {
         let tracked = self.pods.get_mut(&id.pod);
         let tracked = tracked.filter(|_| self.leads_since.is_some());
@@ -176,7 +178,7 @@ impl Tracker {
         action
     }
 
-    /// The same about all gates of a pod.
+    /// The actions that are due now for all gates of a pod, except for a write.
     fn step_all(&mut self, pod: &ObjectKey, now: Instant) -> Vec<Action> {
         let tracked = self.pods.get_mut(pod);
         let tracked = tracked.filter(|_| self.leads_since.is_some());
@@ -185,7 +187,7 @@ impl Tracker {
         actions.unwrap_or_default()
     }
 
-    /// Notes what a change to a pod's gates means for the schedule, the agenda and the writes that wait.
+    /// Brings polling queue, timers and write queue in step with a pod's gates after a change to them.
     fn settle(&mut self, pod: &ObjectKey) {
         let tracked = self.pods.get_mut(pod);
         let gates = tracked.into_iter().flat_map(|tracked| &mut tracked.gates);
@@ -193,18 +195,18 @@ impl Tracker {
             if gate.take_forgot() {
                 let id = gate.id(name);
                 let unknown = gate.groups().filter(|group| !gate.knows_healthy(group));
-                unknown.for_each(|group| self.rounds.forget(group, &id));
+                unknown.for_each(|group| self.polls.forget(group, &id));
             }
         }
         let tracked = self.pods.get(pod);
-        let item = tracked.map(PodGates::item);
-        self.agenda.set(pod, item.unwrap_or_default());
+        let timers = tracked.map(PodGates::timers);
+        self.timers.set(pod, timers.unwrap_or_default());
         if self.leads() {
             self.writes.set(pod, tracked.and_then(PodGates::urgency));
         }
     }
 
-    /// The writes whose turn it is, as many as the API server takes.
+    /// Starts writes, as many as the write limiter allows.
     pub fn writes(&mut self, now: Instant) -> Vec<Action> {
         let mut actions = vec![];
         while self.pace.allows(now)
@@ -220,9 +222,9 @@ impl Tracker {
         actions
     }
 
-    /// The calls whose turn it is, as far as `take` pays for them: it tells when to ask again where it does
-    /// not. Their groups count as being asked about until [`Self::answered`]. `throttled` are those whom AWS
-    /// throttled a moment ago.
+    /// Starts the polls that are due, as far as `take` grants tokens; where it refuses, it returns when to
+    /// try again. The groups are in flight until [`Self::answered`]. `throttled` holds the quotas whose rate
+    /// is held down after a throttle.
     pub fn start_calls(
         &mut self,
         throttled: &BTreeSet<Quota>,
@@ -230,32 +232,32 @@ impl Tracker {
         take: impl FnMut(&NextPoll) -> Result<(), Instant>,
     ) -> Started {
         match self.leads() {
-            true => self.rounds.start(throttled, now, take),
+            true => self.polls.start(throttled, now, take),
             false => Started::default(),
         }
     }
 
-    /// When time alone will make [`Self::tick`] or [`Self::writes`] return something.
+    /// The next wake-up, at which [`Self::tick`] or [`Self::writes`] may return something.
     pub fn next_tick(&self, now: Instant) -> Option<Instant> {
         self.leads_since?;
         let resumed = self.pace.pause(now).filter(|_| !self.writes.is_empty());
-        self.agenda.next().into_iter().chain(resumed).min()
+        self.timers.next().into_iter().chain(resumed).min()
     }
 
-    /// Time has passed.
+    /// The actions of the pods whose wake-up has passed.
     pub fn tick(&mut self, now: Instant) -> Vec<Action> {
         if self.leads_since.is_none() {
             return vec![];
         }
-        let woken = self.agenda.woken(now);
+        let woken = self.timers.woken(now);
         woken
             .iter()
             .flat_map(|pod| self.step_all(pod, now))
             .collect()
     }
 
-    /// ELB answered about a group, or did not, to a call that was sent at `requested`. An answer that
-    /// was asked for before this replica led is old news.
+    /// Takes in the answer of ELB, or the failure, to a poll that was sent at `requested`. An answer that
+    /// was requested before this replica led is discarded, and the group is polled again.
     pub fn answered(
         &mut self,
         group: &GroupKey,
@@ -264,66 +266,71 @@ impl Tracker {
         now: Instant,
     ) -> Vec<Action> {
         if self.leads_since.is_none_or(|since| requested < since) {
-            self.rounds.failed(group, true, now);
+            self.polls.failed(group, true, now);
             return vec![];
         }
         match answer {
-            Ok(targets) => self.heard(group, requested, targets, now),
-            Err(CallFailure::GroupNotFound) => self.heard_missing(group, requested, now),
+            Ok(targets) => self.apply_answer(group, requested, targets, now),
+            Err(CallFailure::GroupNotFound) => self.apply_missing_group(group, requested, now),
             Err(failure) => {
                 let throttled = failure == CallFailure::Throttled;
-                self.rounds.failed(group, throttled, now);
+                self.polls.failed(group, throttled, now);
                 vec![]
             }
         }
     }
 
-    fn heard(
+    fn apply_answer(
         &mut self,
         group: &GroupKey,
         requested: Instant,
         targets: &[TargetHealth],
         now: Instant,
     ) -> Vec<Action> {
-        let answer = PollResult::new(self.rounds.asking(group), targets);
-        let proving_time = self.rounds.proving_time(group);
+        let answer = PollResult::new(self.polls.in_call(group), targets);
+        let proving_time = self.polls.proving_time(group);
         let mut actions = vec![];
         let mut unproven = false;
         let mut healthy = BTreeSet::new();
-        for id in self.rounds.waiting(group) {
+        for id in self.polls.waiting(group) {
             let Some(gate) = self.gate(&id) else {
                 continue;
             };
-            let heard = gate.hear(group, &answer, requested, proving_time);
-            unproven |= heard.unproven;
+            let result = gate.apply(group, &answer, requested, proving_time);
+            unproven |= result.unproven;
             actions.extend(self.step(&id, now));
-            if heard.healthy {
+            if result.healthy {
                 healthy.insert(id);
             }
         }
-        self.rounds
+        self.polls
             .answered(group, answer.registered(), &healthy, now);
-        if unproven && self.rounds.start_proving(group) {
+        if unproven && self.polls.start_proving(group) {
             actions.push(Action::Prove(group.clone()));
         }
         actions
     }
 
-    fn heard_missing(&mut self, group: &GroupKey, requested: Instant, now: Instant) -> Vec<Action> {
-        let mut news = self.rounds.is_news_that_missing(group);
+    fn apply_missing_group(
+        &mut self,
+        group: &GroupKey,
+        requested: Instant,
+        now: Instant,
+    ) -> Vec<Action> {
+        let mut is_new = self.polls.mark_missing(group);
         let mut actions = vec![];
-        self.rounds.failed(group, false, now);
-        for id in self.rounds.waiting(group) {
+        self.polls.failed(group, false, now);
+        for id in self.polls.waiting(group) {
             let Some(gate) = self.gate(&id) else {
                 continue;
             };
-            gate.hear_missing(group, requested);
-            let ask = gate.ask(group).filter(|_| mem::take(&mut news));
-            let missing = ask.map(|ask| Action::MissingGroup {
+            gate.apply_missing_group(group, requested);
+            let query = gate.query(group).filter(|_| mem::take(&mut is_new));
+            let missing = query.map(|query| Action::MissingGroup {
                 group: group.clone(),
                 binding: (
-                    ObjectKey::new(id.pod.namespace.clone(), ask.binding.0.clone()),
-                    ask.binding.1,
+                    ObjectKey::new(id.pod.namespace.clone(), query.binding.0.clone()),
+                    query.binding.1,
                 ),
             });
             actions.extend(self.step(&id, now));
@@ -332,18 +339,18 @@ impl Tracker {
         actions
     }
 
-    /// What an [`Action::Prove`] found: health check interval times healthy threshold.
+    /// Takes in what an [`Action::Prove`] found: health check interval times healthy threshold.
     pub fn proven(&mut self, group: &GroupKey, time: Option<Duration>) {
-        self.rounds.proven(group, time);
+        self.polls.proven(group, time);
     }
 
-    /// A group's health check interval times its healthy threshold, as AWS described it to someone.
+    /// Notes a group's health check interval times its healthy threshold, as AWS described it to a hook.
     pub fn note_checks(&mut self, group: &GroupKey, time: Duration) {
-        self.rounds.note_checks(group, time);
+        self.polls.note_checks(group, time);
     }
 
-    /// What an [`Action::Confirm`] read; `None` where it could not, or where an API group that
-    /// should be served is not: that is unknown, not gone.
+    /// Takes in what an [`Action::Confirm`] read; `None` where the read failed, or where an API group that
+    /// should be served is not: its bindings are unknown, not gone.
     pub fn confirmed(
         &mut self,
         id: &GateId,
@@ -354,12 +361,12 @@ impl Tracker {
         let Some(gate) = self.gate(id) else {
             return vec![];
         };
-        let outlook = fresh.map(|fresh| {
+        let requirements = fresh.map(|fresh| {
             let bindings: Vec<&Binding> = fresh.bindings.iter().collect();
             let service = |name: &str| fresh.services.get(name);
-            outlook(&gate.pod, &bindings, service, &settings.apis)
+            requirements::of_gate(&gate.pod, &bindings, service, &settings.apis)
         });
-        gate.confirm(outlook.as_ref(), &settings, now);
+        gate.confirm(requirements.as_ref(), &settings, now);
         self.step(id, now).into_iter().collect()
     }
 
@@ -398,21 +405,18 @@ impl Tracker {
         gate.written(&write.version, outcome, now);
         if !gate.waits() {
             let groups: Vec<GroupKey> = gate.groups().cloned().collect();
-            groups
-                .iter()
-                .for_each(|group| self.rounds.leave(group, &id));
+            groups.iter().for_each(|group| self.polls.leave(group, &id));
         }
     }
 
-    /// How many gates wait.
+    /// The number of pending gates.
     pub fn pending(&self) -> usize {
-        self.agenda.pending()
+        self.timers.pending()
     }
 
-    /// Since when the containers of the pod are ready that has waited longest for a gate; `None` where
-    /// no such pod's are.
+    /// When the containers of the longest waiting pod became ready; `None` while none are ready.
     pub fn oldest(&self) -> Option<Timestamp> {
-        self.agenda.oldest()
+        self.timers.oldest()
     }
 
     fn gate(&mut self, id: &GateId) -> Option<&mut Gate> {
@@ -431,7 +435,7 @@ impl Tracker {
             return;
         }
         if let Some(gate) = gates.remove(&id.gate) {
-            gate.groups().for_each(|group| self.rounds.leave(group, id));
+            gate.groups().for_each(|group| self.polls.leave(group, id));
         }
         if gates.is_empty() {
             self.pods.remove(&id.pod);

@@ -1,4 +1,4 @@
-//! What ELB answered, and what a gate makes of it.
+//! What ELB answered to one poll, and what that changed for a gate.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,45 +6,48 @@ use crate::gates::condition;
 use crate::gates::polling::group::Target;
 use crate::model::TargetHealth;
 
-/// What ELB answered about one group.
+/// The answer of ELB to one poll.
 pub(crate) struct PollResult<'a> {
-    /// The targets that were asked for; empty for all of the group. Of others it says nothing.
-    asked: BTreeSet<Target>,
-    told: BTreeMap<Target, &'a TargetHealth>,
+    /// The targets that the call named; empty for the whole group. Other targets are unknown, not absent.
+    named: BTreeSet<Target>,
+    listed: BTreeMap<Target, &'a TargetHealth>,
 }
 
 impl<'a> PollResult<'a> {
-    /// `told` in answer to a call for the targets `asked`.
-    pub(crate) fn new(asked: BTreeSet<Target>, told: &'a [TargetHealth]) -> Self {
+    /// The answer that lists `listed`, to a call that named `named`.
+    pub(crate) fn new(named: BTreeSet<Target>, listed: &'a [TargetHealth]) -> Self {
         Self {
-            asked,
-            told: told.iter().map(|health| (health.target, health)).collect(),
+            named,
+            listed: listed
+                .iter()
+                .map(|health| (health.target, health))
+                .collect(),
         }
     }
 
     /// The targets that are registered.
     pub(crate) fn registered(&self) -> BTreeSet<Target> {
-        let told = self.told.iter();
-        let registered = told.filter(|(_, health)| condition::is_in_group(health));
+        let listed = self.listed.iter();
+        let registered = listed.filter(|(_, health)| condition::is_in_group(health));
         registered.map(|(target, _)| *target).collect()
     }
 
     /// The health of a target; `None` where the group has no such target.
     pub(crate) fn of(&self, target: &Target) -> Option<&'a TargetHealth> {
-        self.told.get(target).copied()
+        self.listed.get(target).copied()
     }
 
-    /// Whether it says anything of a target.
+    /// Whether the call asked about a target.
     pub(crate) fn is_about(&self, target: &Target) -> bool {
-        self.asked.is_empty() || self.asked.contains(target)
+        self.named.is_empty() || self.named.contains(target)
     }
 }
 
-/// What a gate has heard.
+/// What one answer changed for a gate.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct CheckResult {
-    /// The group's proving time is needed to go on.
+    /// The gate needs the group's proving time to go on.
     pub(crate) unproven: bool,
-    /// ELB said healthy, and meant this pod.
+    /// ELB called its targets healthy, and meant this pod.
     pub(crate) healthy: bool,
 }

@@ -1,4 +1,4 @@
-//! Something that is not there, and how sure that is (contract 5.5).
+//! A missing binding or Service, until a live read confirms that it is gone (contract 5.5).
 
 use std::time::{Duration, Instant};
 
@@ -10,47 +10,47 @@ const ABSENT_FOR: Duration = Duration::from_secs(30);
 /// Between two attempts to confirm an absence where the first could not be carried out.
 const CONFIRM_AGAIN: Duration = Duration::from_secs(10);
 
-/// An absence of which a gate may have to open.
+/// An absence for which a gate opens once it is confirmed.
 #[derive(Debug)]
 pub(crate) struct PendingAbsence {
     pub(crate) absence: Absence,
     stage: Stage,
-    /// It was looked up and found to be there: it has not been absent for as long as it seems.
+    /// The last live read found what seems absent, so the time of the absence does not count.
     contradicted: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// To be confirmed then.
-    Doubted(Instant),
+    /// A live read is due then.
+    Waiting(Instant),
     Confirming,
     Confirmed,
 }
 
 impl PendingAbsence {
-    /// It is absent since now. One whose binding was never seen waits as long as `orphan_after`.
+    /// An absence that begins now. An orphan, whose binding was never seen, waits for `orphan_after`.
     pub(crate) fn new(absence: Absence, orphan_after: Option<Duration>, now: Instant) -> Self {
         Self {
             absence,
-            stage: Stage::Doubted(now + orphan_after.unwrap_or(ABSENT_FOR)),
+            stage: Stage::Waiting(now + orphan_after.unwrap_or(ABSENT_FOR)),
             contradicted: false,
         }
     }
 
-    /// Whether it was looked up past the cache, and is absent there, too.
+    /// Whether a live read has confirmed the absence.
     pub(crate) fn is_confirmed(&self) -> bool {
         self.stage == Stage::Confirmed
     }
 
-    /// When it is to be looked up.
+    /// When a live read is due.
     pub(crate) fn wake(&self) -> Option<Instant> {
         match self.stage {
-            Stage::Doubted(until) => Some(until),
+            Stage::Waiting(until) => Some(until),
             Stage::Confirming | Stage::Confirmed => None,
         }
     }
 
-    /// Whether it is to be looked up now; it then counts as being looked up.
+    /// Whether a live read is due now; it then counts as in flight.
     pub(crate) fn start_confirming(&mut self, now: Instant) -> bool {
         let due = self.wake().is_some_and(|until| until <= now);
         if due {
@@ -62,18 +62,18 @@ impl PendingAbsence {
     /// It could not be looked up, or that told nothing.
     pub(crate) fn learn_nothing(&mut self, now: Instant) {
         if self.stage == Stage::Confirming {
-            self.stage = Stage::Doubted(now + CONFIRM_AGAIN);
+            self.stage = Stage::Waiting(now + CONFIRM_AGAIN);
         }
     }
 
-    /// It was looked up: this is absent past the cache.
+    /// Takes in what a live read found absent.
     pub(crate) fn learn_of(
         &mut self,
         absent: Option<&Absence>,
         orphan_after: Duration,
         now: Instant,
     ) {
-        // An answer about an absence that has ended meanwhile is not about this one.
+        // The read may have been started for an earlier absence that has ended meanwhile.
         if self.stage != Stage::Confirming {
             return;
         }
@@ -83,7 +83,7 @@ impl PendingAbsence {
         self.contradicted = !is_absent;
         self.stage = match is_absent && !is_new {
             true => Stage::Confirmed,
-            false => Stage::Doubted(now + ABSENT_FOR.min(orphan_after)),
+            false => Stage::Waiting(now + ABSENT_FOR.min(orphan_after)),
         };
     }
 }

@@ -1,4 +1,4 @@
-//! The gates of one pod that wait. They are written together, one patch at a time.
+//! The gates of one pod that are not open. They are written together, one patch at a time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,22 +13,22 @@ use crate::model::Pod;
 use crate::names::{GateName, ObjectKey};
 use crate::version::is_older;
 
-/// The gates of one pod that wait.
+/// The gates of one pod that are not open.
 #[derive(Debug, Default)]
 pub(crate) struct PodGates {
     pub(crate) gates: BTreeMap<GateName, Gate>,
-    /// The pod's `resourceVersion` after our last write: what the watch says of an earlier one is old.
+    /// The pod's `resourceVersion` after our last write, until the watch shows that version.
     written: Option<Arc<str>>,
 }
 
 impl PodGates {
-    /// Whether this sight of the pod is older than what we wrote.
+    /// Whether this version of the pod is older than our last write.
     pub(crate) fn is_ahead_of(&self, pod: &Pod) -> bool {
         let written = self.written.as_ref();
         written.is_some_and(|written| is_older(&pod.resource_version, written))
     }
 
-    /// The watch has told of our last write.
+    /// Notes that the watch has shown our last write.
     pub(crate) fn caught_up(&mut self) {
         self.written = None;
     }
@@ -48,12 +48,12 @@ impl PodGates {
         self.gates.values().next().map(|gate| &gate.pod)
     }
 
-    /// What is to be done now about one gate, but for a write.
+    /// The action that is due now for one gate, except for a write.
     pub(crate) fn step(&mut self, name: &GateName, now: Instant) -> Option<Action> {
         self.gates.get_mut(name)?.step(name, now)
     }
 
-    /// What is to be done now about all of them, but for a write.
+    /// The actions that are due now for all gates, except for a write.
     pub(crate) fn step_all(&mut self, now: Instant) -> Vec<Action> {
         let gates = self.gates.iter_mut();
         gates
@@ -61,8 +61,8 @@ impl PodGates {
             .collect()
     }
 
-    /// How much hangs on the write that is due; `None` where none is, or one is under way: the next is
-    /// to replace the version that it makes.
+    /// The urgency of the write that is due; `None` while a write is in flight, because the next one has to
+    /// replace the version that it creates.
     pub(crate) fn urgency(&self) -> Option<Urgency> {
         let gates = || self.gates.values();
         if gates().any(Gate::is_writing) {
@@ -71,7 +71,7 @@ impl PodGates {
         gates().filter_map(Gate::urgency).max()
     }
 
-    /// The write that is due, of all that is decided by now; it then counts as being under way.
+    /// Takes the write that is due, with all changes that are decided by now, and marks it as in flight.
     pub(crate) fn take_write(&mut self, key: &ObjectKey, now: Instant) -> Option<Write> {
         let pod = self.pod()?.clone();
         let version = self.written.as_ref().unwrap_or(&pod.resource_version);
@@ -89,8 +89,8 @@ impl PodGates {
         })
     }
 
-    /// Its part of the agenda.
-    pub(crate) fn item(&self) -> PodTimers {
+    /// The pod's entry in the timers.
+    pub(crate) fn timers(&self) -> PodTimers {
         let gates = || self.gates.values();
         PodTimers {
             wake: gates().filter_map(Gate::wake).min(),

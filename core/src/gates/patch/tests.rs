@@ -64,7 +64,7 @@ fn labels(pod: &Value) -> Labels {
         .collect()
 }
 
-/// The gates that contract 2 asks for, told without the code under test.
+/// The gates that contract 2 asks for, computed without the code under test.
 fn due(world: &World, pod: &Value) -> Vec<String> {
     let labels = labels(pod);
     let selected = world.bindings.iter().filter(|b| {

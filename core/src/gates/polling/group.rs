@@ -1,4 +1,4 @@
-//! One group's place in the schedule of calls.
+//! One group in the polling queue, with the gates that wait for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -10,36 +10,35 @@ use crate::gates::polling::schedule;
 use crate::gates::polling::schedule::{Worth, scope};
 use crate::names::Quota;
 
-/// Of the pods of a group, so many stand for all when groups are compared.
+/// When groups are ranked, at most this many pods stand for all of a group. Chosen: it bounds the cost of
+/// ranking large groups.
 const SAMPLED: usize = 16;
 
-/// A target: address and port.
+/// A target of a group, as address and port.
 pub(crate) type Target = (IpAddr, u16);
 
-/// One group's place in the schedule, while gates wait for it.
+/// A group in the polling queue, while gates wait for it.
 #[derive(Debug)]
 pub(crate) struct PolledGroup {
-    /// What calls about it are paid from.
     pub(crate) quota: Quota,
-    /// Who waits for it.
     pub(crate) waiting: BTreeMap<GateId, Waiter>,
-    /// When it may be asked about again.
+    /// The next poll.
     pub(crate) next: Instant,
-    /// Its place in the queue; `None` while it is asked about.
+    /// The key under which the group is queued; `None` while a call is in flight.
     pub(crate) queued: Option<Instant>,
     /// When the last call was sent.
-    pub(crate) asked: Option<Instant>,
-    /// When the last call that was answered for the whole group was sent.
+    pub(crate) requested: Option<Instant>,
+    /// When the last call that ELB answered for the whole group was sent.
     pub(crate) whole: Option<Instant>,
-    /// The targets that the call under way asks for; empty for all.
-    pub(crate) asking: Vec<Target>,
+    /// The targets that the call in flight names; empty for the whole group.
+    pub(crate) in_call: Vec<Target>,
     /// Calls that failed in a row.
     pub(crate) failures: u32,
-    /// Targets that the last answers named.
+    /// The targets that ELB listed in its last answers.
     pub(crate) registered: BTreeSet<Target>,
-    /// Health check interval times healthy threshold, once someone needed to know.
+    /// Health check interval times healthy threshold, once a doubtful target needed it.
     pub(crate) proving_time: Option<Duration>,
-    /// Whether that is being asked for.
+    /// Whether a request for the proving time is in flight.
     pub(crate) proving: bool,
     /// Whether AWS does not know the group.
     pub(crate) missing: bool,
@@ -49,57 +48,59 @@ pub(crate) struct PolledGroup {
 #[derive(Debug)]
 pub(crate) struct Waiter {
     pub(crate) due: Instant,
-    /// What ELB is asked about for it.
     pub(crate) targets: Vec<Target>,
-    /// The last look since it was due.
-    pub(crate) looked: Option<Instant>,
+    /// When the last answered poll since `due` was requested.
+    pub(crate) polled_at: Option<Instant>,
     pub(crate) shown: Shown,
 }
 
-/// What the last look has shown of a waiter.
+/// What the last poll has shown of a waiter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shown {
-    /// Nothing, or that it is not healthy.
+    /// Not healthy, or not polled yet.
     Unhealthy,
-    /// That it is healthy: only the write is to come.
+    /// Healthy: only the write is outstanding.
     Healthy,
-    /// The same, but the write did not come: by now the answer is forgotten, and another is needed.
+    /// Healthy, but the answer became stale before the write succeeded, so another poll is needed.
     Forgotten,
 }
 
 impl Waiter {
-    /// When it is to be looked at next, by itself.
+    /// When this waiter alone would be polled next.
     pub(crate) fn next(&self, expected: Expected, waiting: usize) -> Instant {
         if self.shown == Shown::Forgotten {
-            return self.looked.unwrap_or(self.due);
+            return self.polled_at.unwrap_or(self.due);
         }
-        let looked = self.looked.map(|at| at.saturating_duration_since(self.due));
-        // A healthy pod's gate opens soon. If it does not, the window does not matter any more.
+        let polled = self
+            .polled_at
+            .map(|at| at.saturating_duration_since(self.due));
+        // The window predicts when a pod becomes healthy. Once a pod is healthy, only its write is
+        // outstanding, and the window says nothing about that.
         let window = expected.known.filter(|_| self.shown == Shown::Unhealthy);
-        self.due + schedule::next_look(looked, window, waiting)
+        self.due + schedule::next_poll(polled, window, waiting)
     }
 
     fn worth(&self, expected: Expected, now: Instant) -> Worth {
-        let looked = self.looked.unwrap_or(self.due);
+        let polled = self.polled_at.unwrap_or(self.due);
         if self.shown == Shown::Forgotten {
-            return schedule::worth_of_healthy(now.saturating_duration_since(looked));
+            return schedule::worth_of_healthy(now.saturating_duration_since(polled));
         }
         let age = |at: Instant| at.saturating_duration_since(self.due);
-        schedule::worth(age(looked), age(now), expected.guessed)
+        schedule::worth(age(polled), age(now), expected.guessed)
     }
 }
 
 impl PolledGroup {
-    /// Nobody waits yet.
+    /// A group for which no gate waits yet.
     pub(crate) fn new(quota: Quota, now: Instant) -> Self {
         Self {
             quota,
             waiting: BTreeMap::new(),
             next: now,
             queued: None,
-            asked: None,
+            requested: None,
             whole: None,
-            asking: vec![],
+            in_call: vec![],
             failures: 0,
             registered: BTreeSet::new(),
             proving_time: None,
@@ -108,59 +109,63 @@ impl PolledGroup {
         }
     }
 
-    /// Whether it is being asked about.
+    /// Whether a call about the group is in flight.
     pub(crate) fn is_in_flight(&self) -> bool {
         self.queued.is_none()
     }
 
-    /// Those whom a look could show healthy.
-    pub(crate) fn hopeful(&self) -> impl Iterator<Item = &Waiter> {
+    /// The waiters that a poll could show healthy.
+    pub(crate) fn to_poll(&self) -> impl Iterator<Item = &Waiter> {
         let waiting = self.waiting.values();
         waiting.filter(|waiter| waiter.shown != Shown::Healthy)
     }
 
-    /// Nothing is known of any of its pods any more.
-    pub(crate) fn show_nothing(&mut self) {
+    /// Forgets what polls have shown of the waiters.
+    pub(crate) fn forget_results(&mut self) {
         let waiting = self.waiting.values_mut();
         waiting.for_each(|waiter| waiter.shown = Shown::Unhealthy);
     }
 
-    /// When it is its turn again, after a look that was answered.
-    pub(crate) fn turn(&self, expected: Expected, now: Instant) -> Instant {
-        let hopeful = self.hopeful().count();
-        let nexts = self.waiting.values().map(|w| w.next(expected, hopeful));
+    /// The next poll after one that ELB answered: the earliest that a waiter asks for, but not sooner than
+    /// the shortest interval after the last call.
+    pub(crate) fn next_poll(&self, expected: Expected, now: Instant) -> Instant {
+        let to_poll = self.to_poll().count();
+        let nexts = self.waiting.values().map(|w| w.next(expected, to_poll));
         let next = nexts.min().unwrap_or(now);
-        self.asked.map_or(next, |asked| {
-            next.max(asked + schedule::shortest_round(expected.known, hopeful))
+        self.requested.map_or(next, |requested| {
+            next.max(requested + schedule::shortest_interval(expected.known, to_poll))
         })
     }
 
-    /// Whether nothing at all is known of when its pods, or some of them, may be healthy.
+    /// Whether a pod was never polled while timings, of the group or of groups with the same checks, are
+    /// unknown. A failing group is not fresh, or it would come first for ever.
     pub(crate) fn is_fresh(&self, expected: Expected) -> bool {
-        let fresh = |waiter: &Waiter| waiter.looked.is_none();
-        expected.guessed.is_none() && self.failures == 0 && self.hopeful().any(fresh)
+        let fresh = |waiter: &Waiter| waiter.polled_at.is_none();
+        expected.guessed.is_none() && self.failures == 0 && self.to_poll().any(fresh)
     }
 
-    /// What a look is worth now: the seconds that pods were healthy, and the share that is.
+    /// What a poll is worth now: the expected seconds for which pods have been healthy, and the share of
+    /// pods that are.
     pub(crate) fn worth(&self, expected: Expected, now: Instant) -> Worth {
-        let hopeful = self.hopeful().count();
-        let step = hopeful.div_ceil(SAMPLED).max(1);
+        let to_poll = self.to_poll().count();
+        let step = to_poll.div_ceil(SAMPLED).max(1);
         let (mut late, mut chance, mut sampled) = (0.0, 0.0, 0.0);
-        for waiter in self.hopeful().step_by(step) {
+        for waiter in self.to_poll().step_by(step) {
             let worth = waiter.worth(expected, now);
             late += worth.late;
             chance += worth.chance;
             sampled += 1.0;
         }
+        // Each failure in a row halves the worth, because the next call will probably fail as well.
         let trust = 0.5_f64.powi(self.failures.min(30) as i32);
         let shown = f64::max(sampled, 1.0);
         Worth {
-            late: trust * late * hopeful as f64 / shown,
+            late: trust * late * to_poll as f64 / shown,
             chance: trust * chance / shown,
         }
     }
 
-    /// The targets to ask for now; empty for all of the group.
+    /// The targets that the next call names; empty for the whole group.
     pub(crate) fn targets(&self, now: Instant) -> Vec<Target> {
         let targets = self.waiting.values().flat_map(|waiter| &waiter.targets);
         let waiting: BTreeSet<Target> = targets.copied().collect();

@@ -1,4 +1,4 @@
-//! What was learned of groups, kept while no pod waits for them.
+//! Timings learned in earlier rollouts, kept while no pod waits for the group.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,23 +6,26 @@ use std::time::Duration;
 use crate::gates::polling::schedule::{Flip, History, Window};
 use crate::names::GroupKey;
 
-/// Groups that are remembered; who was not asked about for longest goes first.
+/// Timings of at most this many groups are kept, and the least recently used is evicted. Chosen
+/// (docs/schedule.md).
 const MOST_GROUPS: usize = 4096;
-/// Answers that are remembered of each.
+/// The history of a group keeps this many answers. Chosen (docs/schedule.md).
 const ANSWERS: usize = 32;
-/// Kinds of groups that are remembered: those of equal health checks are of one kind.
-const MOST_KINDS: usize = 64;
-/// Answers that are remembered of each kind.
-const ANSWERS_OF_A_KIND: usize = 512;
+/// Timings are kept for at most this many values of interval × threshold; one more clears them all.
+/// Chosen: it bounds the memory.
+const MOST_CHECKS: usize = 64;
+/// The history shared by groups with the same checks keeps this many answers, as much as 16 groups have.
+/// Chosen.
+const ANSWERS_OF_SAME_CHECKS: usize = 512;
 
-/// Histories of groups, and of all groups of a kind.
+/// Timings of each group, and of all groups with the same checks together.
 #[derive(Debug, Default)]
 pub(crate) struct Learned {
     groups: BTreeMap<GroupKey, GroupTimings>,
-    /// The groups by the time of their last use.
+    /// The groups in the order of their last use, for eviction.
     order: BTreeMap<u64, GroupKey>,
     uses: u64,
-    kinds: BTreeMap<Option<Duration>, History>,
+    same_checks: BTreeMap<Option<Duration>, History>,
 }
 
 #[derive(Debug)]
@@ -33,47 +36,50 @@ struct GroupTimings {
     used: u64,
 }
 
-/// When the pods of a group may be expected.
+/// When the pods of a group are expected to become healthy.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Expected {
-    /// As the group's own looks have shown: good enough to look rarely before.
+    /// The window of the group's own polls, where it is sharp enough to poll rarely before it opens.
     pub(crate) known: Option<Window>,
-    /// As that, or as groups of its kind have shown: good enough to say which group comes first.
+    /// The same, or else the window of groups with the same checks, which is good enough to rank groups.
     pub(crate) guessed: Option<Window>,
 }
 
 impl Learned {
-    /// When the pods of this group may be expected.
+    /// When the pods of this group are expected to become healthy.
     pub(crate) fn expected(&self, group: &GroupKey) -> Expected {
         let own = self.groups.get(group);
         let known = own.and_then(|own| own.history.window());
         let known = known.filter(|window| window.sharp);
         let checks = own.and_then(|own| own.checks);
-        let kind = || self.kinds.get(&checks)?.window();
+        let same_checks = || self.same_checks.get(&checks)?.window();
         Expected {
             known,
-            guessed: known.or_else(kind),
+            guessed: known.or_else(same_checks),
         }
     }
 
-    /// An answer showed pods of a group healthy for the first time, out of so many that waited.
+    /// Learns from an answer that showed these pods of a group healthy for the first time, out of `waiting`.
     pub(crate) fn learn(&mut self, group: &GroupKey, flips: &[Flip], waiting: usize) {
         if flips.is_empty() {
             return;
         }
         let known = self.known(group);
         known.history.learn(flips, waiting);
-        let kind = known.checks;
-        if !self.kinds.contains_key(&kind) && self.kinds.len() >= MOST_KINDS {
-            self.kinds.clear();
+        let checks = known.checks;
+        if !self.same_checks.contains_key(&checks) && self.same_checks.len() >= MOST_CHECKS {
+            self.same_checks.clear();
         }
-        let of_a_kind = || History::new(ANSWERS_OF_A_KIND);
-        let history = self.kinds.entry(kind).or_insert_with(of_a_kind);
+        let of_same_checks = || History::new(ANSWERS_OF_SAME_CHECKS);
+        let history = self
+            .same_checks
+            .entry(checks)
+            .or_insert_with(of_same_checks);
         history.learn(flips, waiting);
     }
 
-    /// The group's health check interval times healthy threshold. What was learned under another one
-    /// is forgotten.
+    /// Notes the group's health check interval times healthy threshold. Another value than before discards
+    /// the group's timings.
     pub(crate) fn note_checks(&mut self, group: &GroupKey, checks: Duration) {
         let known = self.known(group);
         if known.checks.is_some_and(|before| before != checks) {
@@ -129,50 +135,50 @@ mod tests {
 
     #[test]
     fn a_group_is_expected_as_it_was_seen_and_others_as_their_kind() {
-        let mut memory = Learned::default();
-        memory.learn(&group("web"), &at(20), 5);
-        let web = memory.expected(&group("web"));
+        let mut learned = Learned::default();
+        learned.learn(&group("web"), &at(20), 5);
+        let web = learned.expected(&group("web"));
         assert_eq!(web.known, web.guessed);
         assert!(web.known.is_some());
-        let api = memory.expected(&group("api"));
+        let api = learned.expected(&group("api"));
         assert_eq!((api.known, api.guessed.is_some()), (None, true));
     }
 
     #[test]
     fn groups_of_other_health_checks_are_of_another_kind() {
-        let mut memory = Learned::default();
-        memory.note_checks(&group("web"), 30 * S);
-        memory.note_checks(&group("api"), 150 * S);
-        memory.learn(&group("web"), &at(20), 5);
-        assert!(memory.expected(&group("api")).guessed.is_none());
+        let mut learned = Learned::default();
+        learned.note_checks(&group("web"), 30 * S);
+        learned.note_checks(&group("api"), 150 * S);
+        learned.learn(&group("web"), &at(20), 5);
+        assert!(learned.expected(&group("api")).guessed.is_none());
     }
 
     #[test]
     fn what_was_learned_under_other_health_checks_is_forgotten() {
-        let mut memory = Learned::default();
-        memory.note_checks(&group("web"), 30 * S);
-        memory.learn(&group("web"), &at(20), 5);
-        memory.note_checks(&group("web"), 30 * S);
-        assert!(memory.expected(&group("web")).known.is_some());
-        memory.note_checks(&group("web"), 10 * S);
-        assert!(memory.expected(&group("web")).known.is_none());
+        let mut learned = Learned::default();
+        learned.note_checks(&group("web"), 30 * S);
+        learned.learn(&group("web"), &at(20), 5);
+        learned.note_checks(&group("web"), 30 * S);
+        assert!(learned.expected(&group("web")).known.is_some());
+        learned.note_checks(&group("web"), 10 * S);
+        assert!(learned.expected(&group("web")).known.is_none());
     }
 
     #[test]
     fn groups_that_were_not_used_for_longest_are_forgotten() {
-        let mut memory = Learned::default();
-        memory.learn(&group("first"), &at(20), 5);
-        memory.learn(&group("second"), &at(20), 5);
+        let mut learned = Learned::default();
+        learned.learn(&group("first"), &at(20), 5);
+        learned.learn(&group("second"), &at(20), 5);
         for number in 2..MOST_GROUPS {
-            memory.learn(&group(&format!("g-{number}")), &at(20), 5);
+            learned.learn(&group(&format!("g-{number}")), &at(20), 5);
         }
-        memory.learn(&group("first"), &at(20), 5);
-        memory.learn(&group("last"), &at(20), 5);
+        learned.learn(&group("first"), &at(20), 5);
+        learned.learn(&group("last"), &at(20), 5);
         assert_eq!(
-            (memory.groups.len(), memory.order.len()),
+            (learned.groups.len(), learned.order.len()),
             (MOST_GROUPS, MOST_GROUPS)
         );
-        assert!(memory.expected(&group("first")).known.is_some());
-        assert!(memory.expected(&group("second")).known.is_none());
+        assert!(learned.expected(&group("first")).known.is_some());
+        assert!(learned.expected(&group("second")).known.is_none());
     }
 }

@@ -1,10 +1,10 @@
-//! Which group is asked about next: the schedule of `DescribeTargetHealth` calls (contract 5.7).
+//! Polling queue: which group is polled next with `DescribeTargetHealth` (contract 5.7).
 //!
-//! Only groups with due pods waiting are called, one call at a time for each, so that a slow group
-//! delays no other. A group's turn comes when its pods may have become healthy, as
-//! [`schedule`] has it; of those whose turn has come, the one goes first whose pods have
-//! most likely been healthy for longest. Those of an account and Region that AWS throttles come last,
-//! and hold up nobody else while no call of theirs is allowed.
+//! The queue polls only groups for which due pods wait, and makes one call at a time for each, so that
+//! a slow group does not delay another. [`schedule`] sets the next poll of a group to when its pods may
+//! have become healthy. Among the groups that are due, the queue prefers the one whose pods have most
+//! likely been healthy for longest. Groups of an account and Region that AWS throttles come last, and do
+//! not block the others while the budget refuses their calls.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,47 +19,47 @@ use crate::gates::polling::schedule;
 use crate::gates::polling::schedule::Flip;
 use crate::names::{GroupKey, Quota};
 
-/// A call is likely to find what is waited for from this chance on.
-const PROMISING: f64 = 0.8;
-/// Of the groups of an account and Region whose turn has come, so many are compared, those first whose turn
-/// is longest past.
+/// A poll with at least this chance of finding healthy pods is `likely_healthy`: 4 of 5, chosen.
+const LIKELY: f64 = 0.8;
+/// At most this many due groups of one account and Region are ranked, the longest overdue first. Chosen:
+/// it bounds the work of one iteration of the loop.
 const COMPARED: usize = 1000;
-/// Which group comes first is decided anew this often while none can be asked about.
+/// While the budget refuses calls, the due groups are ranked again after this pause. Chosen: the ranking
+/// changes as pods wait.
 const COMPARED_AGAIN: Duration = Duration::from_millis(250);
 
 /// One call of `DescribeTargetHealth`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
-    /// The group to ask about.
     pub group: GroupKey,
-    /// The targets to ask for; empty for all of the group.
+    /// The targets that the call names; empty for the whole group.
     pub targets: Vec<(std::net::IpAddr, u16)>,
 }
 
-/// A group whose turn has come.
+/// A group that is due to be polled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NextPoll {
     group: GroupKey,
-    /// What a call is paid from.
+    /// The quota that the call counts against.
     pub quota: Quota,
-    /// When its turn came.
+    /// When the group became due.
     pub since: Instant,
-    /// How many groups' turn has come that are paid from the same.
+    /// How many due groups of the same quota remain, this one included.
     pub groups: usize,
-    /// Whether it is likely to find healthy pods, or nothing is known of it.
+    /// Whether the poll is likely to find healthy pods; also set while nothing is known of the group.
     pub likely_healthy: bool,
 }
 
-/// The calls to make now.
+/// The calls that the queue has started.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Started {
-    /// Their groups count as being asked about from now on.
+    /// Their groups count as in flight from now on.
     pub calls: Vec<Call>,
-    /// When to look for more; `None` while nobody waits for a turn.
+    /// When to start more calls; `None` while the queue is empty.
     pub again: Option<Instant>,
 }
 
-/// How soon a group's turn has to come, of all whose turn it is: the least goes first.
+/// The rank of a due group; the least is polled first.
 #[derive(Debug, Clone, Copy)]
 struct Rank {
     throttled: bool,
@@ -74,22 +74,22 @@ impl Rank {
         throttled
             .then(other.fresh.cmp(&self.fresh))
             .then(other.late.total_cmp(&self.late))
-            // Of equals the first, whose turn is longest past.
+            // Ties go to the group that is longest overdue.
             .then(self.since.cmp(&other.since))
     }
 }
 
-/// The schedule.
+/// The groups that pods wait for, by their next poll.
 #[derive(Debug, Default)]
 pub(crate) struct PollQueue {
     groups: BTreeMap<GroupKey, PolledGroup>,
-    /// The groups that are not being asked about, by their turn.
+    /// The groups that are not in flight, by their next poll.
     queues: BTreeMap<Quota, BTreeSet<(Instant, GroupKey)>>,
-    memory: Learned,
+    learned: Learned,
 }
 
 impl PollQueue {
-    /// A due gate waits for a group to tell of these targets.
+    /// Adds a due gate that waits for these targets of a group.
     pub(crate) fn join(
         &mut self,
         group: &GroupKey,
@@ -100,77 +100,79 @@ impl PollQueue {
     ) {
         let is_new = !self.groups.contains_key(group);
         let new = || PolledGroup::new(Quota::of(&group.arn), now);
-        let round = self.groups.entry(group.clone()).or_insert_with(new);
-        let joined = round.waiting.get(gate);
+        let polled = self.groups.entry(group.clone()).or_insert_with(new);
+        let joined = polled.waiting.get(gate);
         if joined.is_some_and(|waiter| waiter.due == due && waiter.targets == targets) {
             return;
         }
-        let expected = self.memory.expected(group);
+        let expected = self.learned.expected(group);
         let waiter = Waiter {
             due,
             targets,
-            looked: None,
+            polled_at: None,
             shown: Shown::Unhealthy,
         };
-        let first_look = waiter.next(expected, round.waiting.len() + 1);
-        round.waiting.insert(gate.clone(), waiter);
-        // A fresh pod is looked at as soon as one whose wait has only begun.
+        let first_poll = waiter.next(expected, polled.waiting.len() + 1);
+        polled.waiting.insert(gate.clone(), waiter);
+        // A pod that joins pulls the group's next poll forward, as if the group's wait had just begun, but
+        // not below the shortest interval since the last call. A failing group keeps its backoff.
         if is_new {
-            round.next = first_look;
-        } else if round.failures == 0 {
-            let shortest = schedule::shortest_round(expected.known, round.waiting.len());
-            let soon = round
-                .asked
-                .map_or(first_look, |asked| first_look.max(asked + shortest));
-            round.next = round.next.min(soon);
+            polled.next = first_poll;
+        } else if polled.failures == 0 {
+            let shortest = schedule::shortest_interval(expected.known, polled.waiting.len());
+            let soon = polled
+                .requested
+                .map_or(first_poll, |requested| first_poll.max(requested + shortest));
+            polled.next = polled.next.min(soon);
         }
-        if is_new || !round.is_in_flight() {
+        if is_new || !polled.is_in_flight() {
             self.enqueue(group);
         }
     }
 
-    /// Nothing is known any more: it is every group's turn.
+    /// Forgets all results and makes every group due, because this replica begins to lead.
     pub(crate) fn restart(&mut self, now: Instant) {
         let groups: Vec<GroupKey> = self.groups.keys().cloned().collect();
         for group in &groups {
-            let Some(round) = self.groups.get_mut(group) else {
+            let Some(polled) = self.groups.get_mut(group) else {
                 continue;
             };
-            round.next = now;
-            round.failures = 0;
-            round.show_nothing();
-            if !round.is_in_flight() {
+            polled.next = now;
+            polled.failures = 0;
+            polled.forget_results();
+            if !polled.is_in_flight() {
                 self.enqueue(group);
             }
         }
     }
 
-    /// What a group has shown of a gate is forgotten: where that was health, another look is due at once.
+    /// Forgets a gate's healthy result that has become stale, and makes the group due at once.
     pub(crate) fn forget(&mut self, group: &GroupKey, gate: &GateId) {
-        let Some(round) = self.groups.get_mut(group) else {
+        let Some(polled) = self.groups.get_mut(group) else {
             return;
         };
-        let waiter = round.waiting.get_mut(gate);
+        let waiter = polled.waiting.get_mut(gate);
         let Some(waiter) = waiter.filter(|waiter| waiter.shown == Shown::Healthy) else {
             return;
         };
         waiter.shown = Shown::Forgotten;
-        if round.failures > 0 || round.is_in_flight() {
+        if polled.failures > 0 || polled.is_in_flight() {
             return;
         }
-        let expected = self.memory.expected(group);
-        let shortest = schedule::shortest_round(expected.known, round.hopeful().count());
-        let soon = round.asked.map_or(round.next, |asked| asked + shortest);
-        round.next = round.next.min(soon);
+        let expected = self.learned.expected(group);
+        let shortest = schedule::shortest_interval(expected.known, polled.to_poll().count());
+        let soon = polled
+            .requested
+            .map_or(polled.next, |requested| requested + shortest);
+        polled.next = polled.next.min(soon);
         self.enqueue(group);
     }
 
-    /// A gate waits for a group no more. A group for which none waits is forgotten, but for what was
-    /// learned of it.
+    /// Removes a gate from a group. The last gate to leave removes the group, but not its timings.
     pub(crate) fn leave(&mut self, group: &GroupKey, gate: &GateId) {
-        if let Some(round) = self.groups.get_mut(group) {
-            round.waiting.remove(gate);
-            if round.waiting.is_empty() && !round.is_in_flight() {
+        if let Some(polled) = self.groups.get_mut(group) {
+            polled.waiting.remove(gate);
+            if polled.waiting.is_empty() && !polled.is_in_flight() {
                 self.remove(group);
             }
         }
@@ -178,12 +180,13 @@ impl PollQueue {
 
     /// Whether the last answer about a group named this target.
     pub(crate) fn is_registered(&self, group: &GroupKey, target: Target) -> bool {
-        let round = self.groups.get(group);
-        round.is_some_and(|round| round.registered.contains(&target))
+        let polled = self.groups.get(group);
+        polled.is_some_and(|polled| polled.registered.contains(&target))
     }
 
-    /// Starts the calls whose turn it is, those first that matter most, as far as `take` pays for them: it
-    /// tells when to ask again where it does not. `throttled` are those whom AWS throttled a moment ago.
+    /// Starts calls for the due groups in the order of their rank, as far as `take` grants tokens. Where it
+    /// refuses, it returns when to try again. `throttled` holds the quotas whose rate is held down after a
+    /// throttle.
     pub(crate) fn start(
         &mut self,
         throttled: &BTreeSet<Quota>,
@@ -191,16 +194,17 @@ impl PollQueue {
         mut take: impl FnMut(&NextPoll) -> Result<(), Instant>,
     ) -> Started {
         let mut calls = vec![];
-        // Where no more calls are allowed, and until when.
+        // Quotas that refused a token, and until when. Their groups are skipped, not waited for: the budget
+        // of one account must not block the groups of another.
         let mut spent = BTreeMap::<Quota, Instant>::new();
-        for turn in self.turns(throttled, now) {
-            if spent.contains_key(&turn.quota) {
+        for next_poll in self.due(throttled, now) {
+            if spent.contains_key(&next_poll.quota) {
                 continue;
             }
-            match take(&turn) {
-                Ok(()) => calls.extend(self.begin(turn.group, now)),
+            match take(&next_poll) {
+                Ok(()) => calls.extend(self.begin(next_poll.group, now)),
                 Err(again) => {
-                    spent.insert(turn.quota, again.min(now + COMPARED_AGAIN));
+                    spent.insert(next_poll.quota, again.min(now + COMPARED_AGAIN));
                 }
             }
         }
@@ -211,8 +215,8 @@ impl PollQueue {
         Started { calls, again }
     }
 
-    /// All whose turn has come, in the order in which they are to be asked about.
-    fn turns(&self, throttled: &BTreeSet<Quota>, now: Instant) -> Vec<NextPoll> {
+    /// The groups that are due, in the order of their rank.
+    fn due(&self, throttled: &BTreeSet<Quota>, now: Instant) -> Vec<NextPoll> {
         let mut ranked = vec![];
         let mut counts = BTreeMap::new();
         for (quota, queue) in &self.queues {
@@ -220,23 +224,23 @@ impl PollQueue {
             counts.insert(quota, ready().count());
             let throttled = throttled.contains(quota);
             for (since, group) in ready().take(COMPARED) {
-                let Some(round) = self.groups.get(group) else {
+                let Some(polled) = self.groups.get(group) else {
                     continue;
                 };
-                let expected = self.memory.expected(group);
-                let worth = round.worth(expected, now);
+                let expected = self.learned.expected(group);
+                let worth = polled.worth(expected, now);
                 let rank = Rank {
                     throttled,
-                    fresh: round.is_fresh(expected),
+                    fresh: polled.is_fresh(expected),
                     late: worth.late,
                     since: *since,
                 };
-                let likely_healthy = expected.guessed.is_none() || worth.chance >= PROMISING;
+                let likely_healthy = expected.guessed.is_none() || worth.chance >= LIKELY;
                 ranked.push((rank, quota, group, likely_healthy));
             }
         }
         ranked.sort_by(|(one, ..), (other, ..)| one.compare(other));
-        let turn = |(rank, quota, group, likely_healthy): (Rank, &Quota, &GroupKey, bool)| {
+        let next_poll = |(rank, quota, group, likely_healthy): (Rank, &Quota, &GroupKey, bool)| {
             let waiting = counts.get_mut(quota)?;
             let groups = *waiting;
             *waiting -= 1;
@@ -248,35 +252,35 @@ impl PollQueue {
                 likely_healthy,
             })
         };
-        ranked.into_iter().filter_map(turn).collect()
+        ranked.into_iter().filter_map(next_poll).collect()
     }
 
-    /// A group counts as being asked about from now on.
+    /// Marks a group as in flight.
     fn begin(&mut self, group: GroupKey, now: Instant) -> Option<Call> {
         self.dequeue(&group);
-        let round = self.groups.get_mut(&group)?;
-        round.asked = Some(now);
-        round.asking = round.targets(now);
+        let polled = self.groups.get_mut(&group)?;
+        polled.requested = Some(now);
+        polled.in_call = polled.targets(now);
         Some(Call {
-            targets: round.asking.clone(),
+            targets: polled.in_call.clone(),
             group,
         })
     }
 
     /// The gates that wait for a group.
     pub(crate) fn waiting(&self, group: &GroupKey) -> Vec<GateId> {
-        let round = self.groups.get(group);
-        round.map_or(vec![], |round| round.waiting.keys().cloned().collect())
+        let polled = self.groups.get(group);
+        polled.map_or(vec![], |polled| polled.waiting.keys().cloned().collect())
     }
 
-    /// The targets that the call under way asks for; empty for all of the group.
-    pub(crate) fn asking(&self, group: &GroupKey) -> BTreeSet<Target> {
-        let round = self.groups.get(group);
-        round.map_or(BTreeSet::new(), |r| r.asking.iter().copied().collect())
+    /// The targets that the call in flight names; empty for the whole group.
+    pub(crate) fn in_call(&self, group: &GroupKey) -> BTreeSet<Target> {
+        let polled = self.groups.get(group);
+        polled.map_or(BTreeSet::new(), |r| r.in_call.iter().copied().collect())
     }
 
-    /// A group was answered about, with these targets `registered`, and the gates of these pods can be
-    /// opened.
+    /// Takes in an answer of ELB: the targets that are `registered`, and the gates whose targets are all
+    /// `healthy`.
     pub(crate) fn answered(
         &mut self,
         group: &GroupKey,
@@ -284,26 +288,26 @@ impl PollQueue {
         healthy: &BTreeSet<GateId>,
         now: Instant,
     ) {
-        let Some(round) = self.groups.get_mut(group) else {
+        let Some(polled) = self.groups.get_mut(group) else {
             return;
         };
-        round.failures = 0;
-        round.missing = false;
-        let asked = mem::take(&mut round.asking);
-        if asked.is_empty() {
-            round.registered = registered;
-            round.whole = round.asked;
+        polled.failures = 0;
+        polled.missing = false;
+        let named = mem::take(&mut polled.in_call);
+        if named.is_empty() {
+            polled.registered = registered;
+            polled.whole = polled.requested;
         } else {
-            round.registered.retain(|target| !asked.contains(target));
-            round.registered.extend(registered);
+            polled.registered.retain(|target| !named.contains(target));
+            polled.registered.extend(registered);
         }
-        let requested = round.asked.unwrap_or(now);
+        let requested = polled.requested.unwrap_or(now);
         let unhealthy = |w: &&Waiter| w.shown == Shown::Unhealthy && w.due <= requested;
-        let hopeful = round.hopeful().filter(unhealthy).count();
+        let to_poll = polled.to_poll().filter(unhealthy).count();
         let mut flips = vec![];
-        for (gate, waiter) in &mut round.waiting {
-            let was_asked = asked.is_empty() || waiter.targets.iter().all(|t| asked.contains(t));
-            if waiter.due > requested || !was_asked {
+        for (gate, waiter) in &mut polled.waiting {
+            let was_polled = named.is_empty() || waiter.targets.iter().all(|t| named.contains(t));
+            if waiter.due > requested || !was_polled {
                 continue;
             }
             let shown = match healthy.contains(gate) {
@@ -313,78 +317,78 @@ impl PollQueue {
             if (waiter.shown, shown) == (Shown::Unhealthy, Shown::Healthy) {
                 let age = |at: Instant| at.saturating_duration_since(waiter.due);
                 flips.push(Flip {
-                    after: waiter.looked.map_or(Duration::ZERO, age),
+                    after: waiter.polled_at.map_or(Duration::ZERO, age),
                     by: age(requested),
                 });
             }
             waiter.shown = shown;
-            waiter.looked = Some(requested);
+            waiter.polled_at = Some(requested);
         }
-        self.memory.learn(group, &flips, hopeful);
-        if let Some(round) = self.groups.get_mut(group) {
-            round.next = round.turn(self.memory.expected(group), now);
+        self.learned.learn(group, &flips, to_poll);
+        if let Some(polled) = self.groups.get_mut(group) {
+            polled.next = polled.next_poll(self.learned.expected(group), now);
         }
         self.settle(group);
     }
 
     /// A call about a group failed; it is asked again after a pause that grows. A throttled one is
-    /// asked again soon: the budget, not the group, has to slow down.
+    /// polled again soon: the budget has to slow down, and not the group.
     pub(crate) fn failed(&mut self, group: &GroupKey, throttled: bool, now: Instant) {
-        let Some(round) = self.groups.get_mut(group) else {
+        let Some(polled) = self.groups.get_mut(group) else {
             return;
         };
         if !throttled {
-            round.failures = round.failures.saturating_add(1);
-            // One wrong target fails a whole call.
-            round.whole = None;
+            polled.failures = polled.failures.saturating_add(1);
+            // ELB fails the whole call for one invalid target, so the next call names none.
+            polled.whole = None;
         }
-        round.asking.clear();
-        round.next = now + BACKOFF.after(round.failures);
+        polled.in_call.clear();
+        polled.next = now + BACKOFF.after(polled.failures);
         self.settle(group);
     }
 
-    /// AWS does not know a group. Returns whether it did, or was not asked, before.
-    pub(crate) fn is_news_that_missing(&mut self, group: &GroupKey) -> bool {
-        let Some(round) = self.groups.get_mut(group) else {
+    /// Notes that AWS does not know a group. Returns whether that is new.
+    pub(crate) fn mark_missing(&mut self, group: &GroupKey) -> bool {
+        let Some(polled) = self.groups.get_mut(group) else {
             return false;
         };
-        round.show_nothing();
-        !mem::replace(&mut round.missing, true)
+        polled.forget_results();
+        !mem::replace(&mut polled.missing, true)
     }
 
-    /// The group's proving time, where it is known.
+    /// The group's proving time, if AWS has described the group.
     pub(crate) fn proving_time(&self, group: &GroupKey) -> Option<Duration> {
         self.groups.get(group)?.proving_time
     }
 
-    /// Whether the group's proving time is to be asked for now; it then counts as being asked for.
+    /// Starts a request for the group's proving time. Returns `false` while one is in flight.
     pub(crate) fn start_proving(&mut self, group: &GroupKey) -> bool {
-        let round = self.groups.get_mut(group);
-        round.is_some_and(|round| !mem::replace(&mut round.proving, true))
+        let polled = self.groups.get_mut(group);
+        polled.is_some_and(|polled| !mem::replace(&mut polled.proving, true))
     }
 
-    /// The group's proving time was answered; `None` where the call failed.
+    /// Takes in the group's proving time; `None` where the call failed.
     pub(crate) fn proven(&mut self, group: &GroupKey, time: Option<Duration>) {
-        if let Some(round) = self.groups.get_mut(group) {
-            round.proving = false;
-            round.proving_time = time;
+        if let Some(polled) = self.groups.get_mut(group) {
+            polled.proving = false;
+            polled.proving_time = time;
         }
         if let Some(time) = time {
             self.note_checks(group, time);
         }
     }
 
-    /// A group's health check interval times its healthy threshold, as AWS described it.
+    /// Notes a group's health check interval times its healthy threshold, as AWS described it.
     pub(crate) fn note_checks(&mut self, group: &GroupKey, time: Duration) {
-        self.memory.note_checks(group, time);
+        self.learned.note_checks(group, time);
     }
 
-    /// A call has ended: the group waits for its turn again, if anyone waits for it.
+    /// Queues a group again after its call has ended, or removes it if its last gate has left meanwhile.
     fn settle(&mut self, group: &GroupKey) {
         let waits = self
             .groups
             .get(group)
-            .map(|round| !round.waiting.is_empty());
+            .map(|polled| !polled.waiting.is_empty());
         match waits {
             Some(true) => self.enqueue(group),
             _ => self.remove(group),
@@ -393,16 +397,16 @@ impl PollQueue {
 
     fn enqueue(&mut self, group: &GroupKey) {
         self.dequeue(group);
-        if let Some(round) = self.groups.get_mut(group) {
-            round.queued = Some(round.next);
-            let queue = self.queues.entry(round.quota.clone()).or_default();
-            queue.insert((round.next, group.clone()));
+        if let Some(polled) = self.groups.get_mut(group) {
+            polled.queued = Some(polled.next);
+            let queue = self.queues.entry(polled.quota.clone()).or_default();
+            queue.insert((polled.next, group.clone()));
         }
     }
 
     fn dequeue(&mut self, group: &GroupKey) {
-        let round = self.groups.get_mut(group);
-        let queued = round.and_then(|round| Some((round.queued.take()?, &round.quota)));
+        let polled = self.groups.get_mut(group);
+        let queued = polled.and_then(|polled| Some((polled.queued.take()?, &polled.quota)));
         let Some((queued, quota)) = queued else {
             return;
         };

@@ -1,38 +1,40 @@
-//! How fast the API server takes our writes: how many are under way at once, and when none is.
+//! Write limiter: how many writes are in flight at once, and when writes pause.
 //!
-//! It says itself when it has too much to do, with 429. Then all writes pause for as long as it asks,
-//! and half as many go at once afterwards; each full round of writes that work allows one more. This
-//! is how TCP shares a line (additive increase, multiplicative decrease).
+//! The API server answers 429 when it is overloaded. Then all writes pause for its `Retry-After`, and half
+//! as many are in flight at once afterwards; each full round of writes that work allows one more. This is
+//! the congestion control of TCP (AIMD: additive increase, multiplicative decrease).
 
 use std::time::{Duration, Instant};
 
 use crate::gates::BACKOFF;
 use crate::gates::machine::action::WriteOutcome;
 
-/// Writes under way at once, at most. More make a kube-apiserver on two busy cores no faster: at 32 and
-/// 64 each patch waited three and six times as long, and cost it some 8 % and 15 % more CPU.
+/// At most this many writes are in flight at once. Measured: more do not make a kube-apiserver on two busy
+/// cores faster. At 32 and 64 each patch waited three and six times as long, and cost it some 8 % and 15 %
+/// more CPU.
 const MOST: usize = 16;
-/// The longest pause that is granted, but for its jitter.
+/// The longest pause, before jitter, whatever the API server asks for. Chosen, as the bound of the backoff
+/// (contract 5.7).
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// The pace of all writes.
+/// Limits the writes of the whole process.
 #[derive(Debug)]
 pub(crate) struct WriteLimiter {
-    /// How many may be under way at once: between 1 and [`MOST`].
+    /// How many writes may be in flight at once, between 1 and [`MOST`].
     limit: usize,
     under_way: usize,
-    /// Writes that worked since the limit was last moved.
+    /// Writes that worked since the limit last changed.
     worked: usize,
     /// When the limit was last lowered.
     lowered: Option<Instant>,
-    /// Refusals since a write last worked; those of one moment count once.
+    /// Refusals since a write last worked; those of writes that were in flight together count once.
     refusals: u32,
     paused_until: Option<Instant>,
     random: fastrand::Rng,
 }
 
 impl WriteLimiter {
-    /// As fast as it goes; `seed` spreads the pauses.
+    /// A limiter at its highest limit; `seed` seeds the jitter of the pauses.
     pub(crate) fn new(seed: u64) -> Self {
         Self {
             limit: MOST,
@@ -50,17 +52,17 @@ impl WriteLimiter {
         self.under_way < self.limit && self.pause(now).is_none()
     }
 
-    /// Until when no write may begin.
+    /// When the current pause ends; `None` while writes do not pause.
     pub(crate) fn pause(&self, now: Instant) -> Option<Instant> {
         self.paused_until.filter(|until| now < *until)
     }
 
-    /// A write begins.
+    /// Counts a write that begins.
     pub(crate) fn begin(&mut self) {
         self.under_way += 1;
     }
 
-    /// A write that began at `begun` has ended.
+    /// Counts a write that began at `begun` and has ended.
     pub(crate) fn end(&mut self, begun: Instant, outcome: &WriteOutcome, now: Instant) {
         self.under_way = self.under_way.saturating_sub(1);
         match outcome {
@@ -68,7 +70,7 @@ impl WriteLimiter {
             WriteOutcome::Written(_) | WriteOutcome::Gone | WriteOutcome::Conflict => {
                 self.speed_up();
             }
-            // These say nothing of how much the API server has to do.
+            // Neither outcome says anything about the load of the API server.
             WriteOutcome::Unsent | WriteOutcome::Failed => {}
         }
     }
@@ -83,7 +85,8 @@ impl WriteLimiter {
     }
 
     fn slow_down(&mut self, begun: Instant, retry_after: Option<Duration>, now: Instant) {
-        // What was under way already is refused for the same reason as the first.
+        // Writes that were in flight when the limit was lowered are refused for the same overload, so they
+        // do not lower it again.
         let is_news = self.lowered.is_none_or(|lowered| lowered < begun);
         if is_news {
             self.lowered = Some(now);
@@ -94,7 +97,7 @@ impl WriteLimiter {
         let asked = retry_after.unwrap_or_else(|| BACKOFF.after(self.refusals));
         let mut pause = asked.min(LONGEST_PAUSE);
         if is_news {
-            // Others were told to wait as long.
+            // The API server gives all its clients the same pause, so jitter keeps them from coming back at once.
             pause += pause.mul_f64(self.random.f64() / 4.0);
         }
         self.paused_until = self.paused_until.max(Some(now + pause));

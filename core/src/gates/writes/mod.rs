@@ -1,4 +1,4 @@
-//! Which pod's conditions are written next, and how fast.
+//! Which pod is written to next, and how fast.
 
 pub mod limiter;
 pub mod queue;

@@ -1,7 +1,7 @@
-//! Whose conditions are written next: pods whose gates open before those of which only the words
-//! change, and each namespace in its turn, so that a large rollout delays nobody else's.
+//! Write queue: pods whose gate opens go before pods of which only reason or message change, and namespaces
+//! take turns, so that a large rollout does not delay the rollouts of other namespaces.
 //!
-//! What is written is decided when a pod's turn comes, not when it begins to wait.
+//! The content of a write is decided when it leaves the queue, not when the pod joins.
 
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use crate::names::ObjectKey;
 
-/// How much hangs on a write.
+/// The urgency of a write; the greater goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Urgency {
-    /// Who reads the pod learns more; its readiness stays.
+    /// Only reason or message change, and the pod's readiness stays.
     MessageOnly,
     /// A gate opens.
     Opens,
@@ -34,7 +34,7 @@ struct Place {
 }
 
 impl WriteQueue {
-    /// Lets a pod wait; `None` lets it wait no more. One that waits as urgently already keeps its place.
+    /// Queues a pod, or removes it with `None`. A pod that is queued with the same urgency keeps its place.
     pub(crate) fn set(&mut self, pod: &ObjectKey, urgency: Option<Urgency>) {
         let former = self.waiting.get(pod).copied();
         if former.map(|place| place.urgency) == urgency {
@@ -52,19 +52,19 @@ impl WriteQueue {
         }
     }
 
-    /// The pod whose turn it is; it waits no more.
+    /// Removes and returns the next pod.
     pub(crate) fn take(&mut self) -> Option<ObjectKey> {
         let pod = self.opens.take().or_else(|| self.words.take())?;
         self.waiting.remove(&pod);
         Some(pod)
     }
 
-    /// Whether nobody waits.
+    /// Whether the queue is empty.
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// Nobody waits any more.
+    /// Empties the queue.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
@@ -77,11 +77,11 @@ impl WriteQueue {
     }
 }
 
-/// Namespaces in turn, and within each the pods in the order of their arrival.
+/// Round robin over namespaces, first in first out within each.
 #[derive(Debug, Default)]
 struct Turns {
     namespaces: BTreeMap<Arc<str>, BTreeMap<u64, ObjectKey>>,
-    /// Whose turn was last.
+    /// The namespace that had the last turn.
     last: Option<Arc<str>>,
 }
 
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_that_was_had_counts_for_who_comes_later() {
+    fn a_namespace_that_had_its_turn_goes_after_one_that_comes_later() {
         let mut writes = waiting(&[("big/1", Opens), ("big/2", Opens)]);
         assert_eq!(writes.take(), Some(key("big/1")));
         writes.set(&key("small/1"), Some(Opens));
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn who_opens_comes_before_whose_words_change() {
+    fn opening_a_gate_goes_before_changing_its_message() {
         let writes = waiting(&[("a/1", MessageOnly), ("a/2", Opens), ("b/1", MessageOnly)]);
         assert_eq!(order(writes), ["a/2", "a/1", "b/1"]);
     }
@@ -176,14 +176,14 @@ mod tests {
     }
 
     #[test]
-    fn saying_the_same_again_costs_nobody_a_place() {
+    fn queueing_a_pod_again_keeps_its_place() {
         let mut writes = waiting(&[("a/1", Opens), ("a/2", Opens)]);
         writes.set(&key("a/1"), Some(Opens));
         assert_eq!(order(writes), ["a/1", "a/2"]);
     }
 
     #[test]
-    fn who_has_nothing_to_write_any_more_waits_no_more() {
+    fn a_pod_without_a_write_leaves_the_queue() {
         let mut writes = waiting(&[("a/1", Opens), ("b/1", MessageOnly)]);
         writes.set(&key("a/1"), None);
         writes.set(&key("a/2"), None);

@@ -1,5 +1,5 @@
-//! A namespace's Services and bindings, so arranged that a pod's labels lead to the bindings that
-//! reach it: an admission looks at those alone, however many the namespace has.
+//! Inverted index of a namespace's Services and bindings, which leads from a pod's labels to the bindings
+//! that select it: an admission visits those alone, however many the namespace has.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::names::{BindingApi, GateName};
 use crate::reason::Reason;
 use crate::selector::{LabelSet, selects};
 
-/// Which binding, within its namespace: two API groups can serve the same name.
+/// The key of a binding within its namespace. Two API groups can serve the same name.
 type BindingName = (Arc<str>, BindingApi);
 
 /// Names of Services, by the value of one label.
@@ -20,19 +20,18 @@ type ByValue = HashMap<Arc<str>, BTreeSet<Arc<str>>>;
 pub struct ServiceIndex {
     services: BTreeMap<Arc<str>, Service>,
     bindings: BTreeMap<BindingName, IndexedBinding>,
-    /// The bindings of each Service, whether there is such a Service or not.
+    /// The bindings that name each Service, whether that Service exists or not.
     by_service: HashMap<Arc<str>, BTreeSet<BindingName>>,
-    /// The Services with bindings that may select what has a label: each is filed under one pair of
-    /// its selector.
+    /// The Services with bindings, each under one pair of its selector.
     by_label: BTreeMap<Arc<str>, ByValue>,
-    /// Where each of them is filed.
-    filed: HashMap<Arc<str>, (Arc<str>, Arc<str>)>,
-    /// How many bindings of an API group give no gate to a pod that their Service does not select, by
-    /// reason.
+    /// The pair under which each Service is indexed.
+    indexed: HashMap<Arc<str>, (Arc<str>, Arc<str>)>,
+    /// Bindings counted by (API group, default reason), so that an admission finds the strongest reason
+    /// without visiting each.
     default_reasons: BTreeMap<(BindingApi, Reason), usize>,
 }
 
-/// A binding, and the reason that it gives to a pod which its Service does not select.
+/// A binding with its default reason, which it gives for pods that its Service does not select.
 #[derive(Debug)]
 pub(crate) struct IndexedBinding {
     pub(crate) binding: Binding,
@@ -40,7 +39,7 @@ pub(crate) struct IndexedBinding {
 }
 
 impl IndexedBinding {
-    /// Why the binding gives no gate to a pod that its Service selects; `None` where it gives one.
+    /// Why the binding does not give a gate to a pod that its Service selects; `None` if it gives one.
     pub(crate) fn refusal(
         &self,
         pod_opted_out: bool,
@@ -56,10 +55,10 @@ impl IndexedBinding {
 }
 
 impl ServiceIndex {
-    /// Whether a pod that is there, and is not opted out, lacks a gate that it would be given were it
-    /// created now.
+    /// Whether an existing pod that is not opted out lacks a gate that it would get were it created now.
     ///
-    /// `present` are its gates under every prefix that is served: one under a former prefix lacks nothing.
+    /// `present` holds its gates under all prefixes that are served, because a gate under a former prefix
+    /// still protects the pod.
     pub fn lacks_gate<L: LabelSet>(
         &self,
         labels: &L,
@@ -78,7 +77,7 @@ impl ServiceIndex {
         self.services.iter()
     }
 
-    /// A Service.
+    /// The Service of this name.
     pub fn service(&self, name: &str) -> Option<&Service> {
         self.services.get(name)
     }
@@ -88,35 +87,35 @@ impl ServiceIndex {
         self.bindings.values().map(|route| &route.binding)
     }
 
-    /// A binding.
+    /// The binding of this name and API group.
     pub fn binding(&self, name: &Arc<str>, api: BindingApi) -> Option<&Binding> {
         let route = self.bindings.get(&(name.clone(), api))?;
         Some(&route.binding)
     }
 
-    /// Whether there is nothing.
+    /// Whether the index holds neither Services nor bindings.
     pub fn is_empty(&self) -> bool {
         self.services.is_empty() && self.bindings.is_empty()
     }
 
-    /// A Service was created or changed. Returns whether it is another than before.
+    /// Takes in a Service. Returns whether it changed.
     pub fn apply_service(&mut self, name: &Arc<str>, service: Service) -> bool {
         if self.services.get(name) == Some(&service) {
             return false;
         }
         self.services.insert(name.clone(), service);
-        self.file(name);
+        self.reindex(name);
         true
     }
 
-    /// A Service is gone. Returns whether it was there.
+    /// Removes a Service. Returns whether it existed.
     pub fn delete_service(&mut self, name: &Arc<str>) -> bool {
         let known = self.services.remove(name).is_some();
-        self.file(name);
+        self.reindex(name);
         known
     }
 
-    /// A binding was created or changed. Returns the former one.
+    /// Takes in a binding. Returns its former version.
     pub fn apply_binding(&mut self, binding: Binding) -> Option<Binding> {
         let former = self.delete_binding(&binding.name, binding.api);
         let key = (binding.name.clone(), binding.api);
@@ -137,11 +136,11 @@ impl ServiceIndex {
             .entry(service.clone())
             .or_default()
             .insert(key);
-        self.file(&service);
+        self.reindex(&service);
         former
     }
 
-    /// A binding is gone. Returns it.
+    /// Removes a binding, and returns it.
     pub fn delete_binding(&mut self, name: &Arc<str>, api: BindingApi) -> Option<Binding> {
         let key = (name.clone(), api);
         let IndexedBinding {
@@ -155,14 +154,14 @@ impl ServiceIndex {
                 self.by_service.remove(&binding.service);
             }
         }
-        self.file(&binding.service);
+        self.reindex(&binding.service);
         Some(binding)
     }
 
     /// The bindings whose Service selects a pod with these labels, in the order of their names.
     pub(crate) fn selecting(&self, labels: &impl LabelSet) -> Vec<(&IndexedBinding, &Service)> {
-        let filed = self.by_label.iter();
-        let services = filed.filter_map(|(key, values)| values.get(labels.value(key)?));
+        let by_label = self.by_label.iter();
+        let services = by_label.filter_map(|(key, values)| values.get(labels.value(key)?));
         let services = services.flatten();
         let services = services.filter_map(|name| Some((name, self.services.get(name)?)));
         let selecting = services.filter(|(_, service)| selects(&service.selector, labels));
@@ -177,7 +176,7 @@ impl ServiceIndex {
         found
     }
 
-    /// The strongest reason of the bindings that do not select a pod.
+    /// The strongest reason of the bindings whose Service does not select a pod.
     pub(crate) fn strongest_of_others(
         &self,
         selecting: &[(&IndexedBinding, &Service)],
@@ -194,7 +193,7 @@ impl ServiceIndex {
             .min()
     }
 
-    /// Every binding with its default reason, in the order of their names.
+    /// All bindings with their default reason, in the order of their names.
     pub(crate) fn default_reasons<'a>(
         &'a self,
         apis: &'a [BindingApi],
@@ -205,9 +204,9 @@ impl ServiceIndex {
         })
     }
 
-    /// A Service, or the bindings of one, are others than before.
-    fn file(&mut self, name: &Arc<str>) {
-        self.take_out(name);
+    /// Re-indexes a Service after it or its bindings changed.
+    fn reindex(&mut self, name: &Arc<str>) {
+        self.unindex(name);
         let Some(keys) = self.by_service.get(name) else {
             return;
         };
@@ -224,7 +223,8 @@ impl ServiceIndex {
             }
         }
         let selector = service.filter(|s| !s.external_name).map(|s| &s.selector);
-        // Under the pair that leads to the fewest: often all Services share one, such as
+        // One pair of the selector is enough, since a pod must match all of them. The pair with the fewest
+        // Services is the most selective: often all Services of a namespace share a pair, such as
         // `app.kubernetes.io/part-of`.
         let fewest = selector.into_iter().flatten().min_by_key(|(key, value)| {
             let of_key = self.by_label.get(*key);
@@ -238,13 +238,13 @@ impl ServiceIndex {
                 .entry(value.clone())
                 .or_default()
                 .insert(name.clone());
-            self.filed
+            self.indexed
                 .insert(name.clone(), (key.clone(), value.clone()));
         }
     }
 
-    fn take_out(&mut self, name: &Arc<str>) {
-        let Some((key, value)) = self.filed.remove(name) else {
+    fn unindex(&mut self, name: &Arc<str>) {
+        let Some((key, value)) = self.indexed.remove(name) else {
             return;
         };
         let Some(values) = self.by_label.get_mut(&key) else {
@@ -262,12 +262,12 @@ impl ServiceIndex {
     }
 }
 
-/// Why no binding of this API group gives a gate; `None` where they do.
+/// Why bindings of this API group do not give gates; `None` if they do.
 fn of_api(api: BindingApi, apis: &[BindingApi]) -> Option<Reason> {
     (!apis.contains(&api)).then_some(Reason::ApiNotGated)
 }
 
-/// Why a binding gives no gate to pods that its Service does not select.
+/// Why a binding does not give a gate to pods that its Service does not select.
 fn default_reason(binding: &Binding, service: Option<&Service>) -> Reason {
     match (binding.target_type, service) {
         (None, _) => Reason::TargetTypeUnknown,

@@ -1,4 +1,4 @@
-//! The arrangement is no other than the plain lists, whatever happened before.
+//! The inverted index agrees with plain lists after any sequence of events.
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -9,7 +9,7 @@ use crate::model::Labels;
 
 const APIS: [BindingApi; 1] = [BindingApi::Elbv2];
 
-/// One thing that may happen.
+/// One event.
 #[derive(Debug, Clone)]
 enum News {
     Service(&'static str, Service),
@@ -59,7 +59,7 @@ fn news() -> impl Strategy<Value = News> {
     ]
 }
 
-/// The same, without any arrangement.
+/// The same as plain lists.
 #[derive(Default)]
 struct Plain {
     services: BTreeMap<Arc<str>, Service>,
@@ -140,7 +140,7 @@ proptest! {
         }
         prop_assert!(routes.is_empty());
         prop_assert!(routes.by_service.is_empty() && routes.default_reasons.is_empty());
-        prop_assert!(routes.by_label.is_empty() && routes.filed.is_empty());
+        prop_assert!(routes.by_label.is_empty() && routes.indexed.is_empty());
     }
 }
 

@@ -1,4 +1,4 @@
-//! Fed with objects, asked for what they leave.
+//! The index, fed with objects and then queried.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -313,7 +313,7 @@ fn a_living_pod_keeps_its_address_however_often_it_is_seen() {
 }
 
 #[test]
-fn an_address_remembers_who_had_it() {
+fn an_address_remembers_its_previous_pods() {
     let mut index = Index::default();
     index.apply_pod(pod("web-1").gate("web").ip("10.0.0.1"));
     index.delete_pod(&key("web-1"));

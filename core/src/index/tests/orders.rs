@@ -1,10 +1,10 @@
-//! News in any order: watches have none among each other.
+//! Events in any order, because watches are not ordered among each other.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// One thing that a watch may tell of.
+/// One event of a watch.
 #[derive(Debug, Clone)]
 enum Told {
     Pod(u8, Pod),
@@ -76,7 +76,7 @@ fn any_binding(n: u8, to: u8) -> Binding {
     }
 }
 
-/// What lacks a gate once all of this was told, found without an index.
+/// The number of pods that lack a gate after all these events, found without an index.
 fn ungated_after(news: &[Told]) -> usize {
     let mut pods = BTreeMap::new();
     let (mut services, mut bindings) = (BTreeMap::new(), BTreeMap::new());
@@ -135,7 +135,7 @@ proptest! {
         prop_assert_eq!(index.count_ungated(&APIS), 0);
     }
 
-    /// Counting in between, when only some of the news is in, changes nothing.
+    /// Counting in between, after only some of the events, does not change the result.
     #[test]
     fn ungated_pods_are_counted_whatever_the_order_of_news(
         news in prop::collection::vec((told(), any::<bool>()), 0..60),

@@ -149,7 +149,7 @@ fn a_former_ca_goes_when_its_last_leaf_has_expired_for_every_clock() {
 #[case::emptied(|bundle: &mut Bundle| bundle.cas.clear())]
 #[case::partly_unreadable(|bundle: &mut Bundle| bundle.sound = false)]
 #[case::with_a_stranger(|bundle: &mut Bundle| bundle.cas.push(ca(8, Lifetimes::default().of_ca(NOW))))]
-fn a_bundle_that_somebody_changed_is_put_back(#[case] change: fn(&mut Bundle)) {
+fn a_bundle_that_another_client_changed_is_put_back(#[case] change: fn(&mut Bundle)) {
     let record = settled(NOW);
     let mut now = of(&record);
     change(&mut now[1].bundles[1]);
@@ -273,7 +273,7 @@ fn a_former_ca_stays_while_another_waits_for_the_bundles() {
 fn what_a_process_remembers_is_never_dropped_while_its_leaves_live() {
     let lifetimes = Lifetimes::default();
     let remembered = remember(vec![], &settled(NOW), NOW, &lifetimes);
-    // Somebody put another Secret in its place, which is in order by itself.
+    // Another client replaced the Secret by one that is consistent in itself.
     let record = Record::new(pair(2, NOW, &lifetimes)).promoted();
     let configurations = of(&record);
     let situation = |now| Situation {

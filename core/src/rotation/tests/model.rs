@@ -31,9 +31,9 @@ pub(super) enum Event {
     Crash(usize),
     /// A second passes.
     Tick,
-    /// Somebody deletes the Secret.
+    /// Another client deletes the Secret.
     Lose,
-    /// Somebody writes nonsense into a part of it.
+    /// Another client corrupts a part of the Secret.
     Break(Part),
 }
 
@@ -44,7 +44,7 @@ pub(super) enum Part {
     Authority,
     Staged,
     Former,
-    /// The leaf is now somebody else's, with a key that fits.
+    /// The leaf is signed by another CA, and has a key that fits.
     Stranger,
     Everything,
 }
@@ -86,7 +86,7 @@ pub(super) struct World {
     replicas: Vec<Replica>,
     /// The number of the next certificate.
     next_id: u8,
-    /// The Secret's latest `resourceVersion`, also while there is none.
+    /// The Secret's latest `resourceVersion`, also while the Secret does not exist.
     secret_version: u32,
 }
 
@@ -110,7 +110,7 @@ impl World {
         }
     }
 
-    /// Everybody does what is due, in turn, until this second.
+    /// All replicas and API servers do what is due, in turn, until this second.
     pub(super) fn settled(until: i64) -> Self {
         let mut world = Self::new();
         while world.second < until {
@@ -365,7 +365,7 @@ impl Replica {
             let current = self.serves.as_ref().map(|(leaf, ca)| standing(leaf, *ca));
             if takes(current, standing(offered, ca), LIFETIMES.seen_after) {
                 self.serves = Some((offered.clone(), ca));
-                // What was worth nothing is no excuse for what comes after it.
+                // A leaf that was not trusted does not excuse the one that follows it.
                 let good = |s: Standing| !s.expired && s.trusted_for.is_some();
                 self.ready &= current.is_some_and(good);
             }

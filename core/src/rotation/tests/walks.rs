@@ -18,10 +18,10 @@ struct Budget {
 }
 
 /// Walks every interleaving from here on, through each state once. Returns the numbers of states, and
-/// of those in which every replica serves a leaf of a CA that nobody served at the start.
+/// of those in which every replica serves a leaf of a CA that no replica served at the start.
 fn every_walk(start: &World, budget: Budget, disaster: Event) -> (usize, usize) {
     let hasher = BuildHasherDefault::<DefaultHasher>::default();
-    // Only the states' hashes are kept: 64 bits tell a few millions of them apart.
+    // Only the states' hashes are kept, since 64 bits distinguish a few million of them.
     let mut seen = HashSet::new();
     let mut ahead = vec![(start.clone(), budget)];
     let before = start.serving();
@@ -81,7 +81,7 @@ fn no_interleaving_serves_what_an_api_server_may_not_trust(
         disasters,
     };
     let (states, rotated) = every_walk(&start, budget, disaster);
-    // The walk has come to where it matters, and been everywhere else.
+    // The walk has reached the state that matters, and all others.
     assert!(rotated > 100 && states > 20_000, "{states} {rotated}");
 }
 

@@ -1,4 +1,4 @@
-//! Who gets in where clients have to show a certificate.
+//! Clients that are accepted where a certificate is required.
 
 use std::fs;
 
@@ -12,7 +12,7 @@ use crate::pki::make::Made;
 use crate::serve::clients::Clients;
 use crate::serve::clients::testing::{NOW, Shown, ca, client, expired, server};
 
-/// An edge that lets in clients of the CAs in a file.
+/// A listener that accepts clients of the CAs in a file.
 struct Door {
     folder: TempDir,
     clients: Arc<Clients>,
@@ -47,7 +47,7 @@ impl Door {
         fs::rename(beside, self.folder.path().join("ca.crt")).unwrap();
     }
 
-    /// A connection of a client that speaks this version and shows this.
+    /// A connection of a client with this TLS version and this certificate.
     async fn connect(
         &self,
         version: &'static SupportedProtocolVersion,
@@ -68,7 +68,7 @@ impl Door {
         connector.connect(name("localhost"), peer).await
     }
 
-    /// Whether a client of TLS 1.3 that shows this is answered.
+    /// Whether a client of TLS 1.3 with this certificate is answered.
     async fn lets_in(&self, shown: &Shown) -> bool {
         match self.connect(&TLS13, Some(shown)).await {
             Ok(mut stream) => asks(&mut stream).await.is_ok(),
@@ -76,7 +76,7 @@ impl Door {
         }
     }
 
-    /// Waits until new handshakes go by the new file.
+    /// Waits until new handshakes use the new file.
     async fn until(&self, shown: &Shown, let_in: bool) {
         let changed = async {
             while self.lets_in(shown).await != let_in {
@@ -108,7 +108,7 @@ fn bundle(cas: &[&Made]) -> String {
     cas.iter().map(|ca| ca.certificate.as_str()).collect()
 }
 
-/// Asks, and reads the answer.
+/// Sends a request, and reads the answer.
 async fn asks(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
     stream.write_all(GET).await?;
     let mut answer = [0; 12];
@@ -188,7 +188,7 @@ async fn new_cas_count_for_new_handshakes_and_what_is_open_stays() {
     assert!(door.clients.reload(None).await.is_none() && !door.counts(broken));
 }
 
-/// In TLS 1.3 the client's handshake is done before it is refused, so its request may be on the way.
+/// In TLS 1.3 the client's handshake is complete before our refusal arrives, so its request may be in flight.
 #[tokio::test]
 async fn a_refused_client_hears_why_though_it_has_sent_its_request() {
     let door = Door::new(&[&ca()], &[]);
@@ -206,7 +206,7 @@ async fn a_refused_client_hears_why_though_it_has_sent_its_request() {
         let connector = client_of(&door.ca, &TLS13, None);
         let mut stream = connector.connect(name("localhost"), stream).await.unwrap();
         for _ in 0..10 {
-            // On a connection that was reset this fails.
+            // The write fails on a connection that was reset.
             stream.write_all(&[b'a'; 1024]).await.unwrap();
             sleep(Duration::from_millis(1)).await;
         }

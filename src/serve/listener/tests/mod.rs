@@ -29,7 +29,7 @@ impl ResolvesServerCert for Fixed {
     }
 }
 
-/// An edge, one connection to it, and what it counted.
+/// A listener, one connection to it, and its metrics.
 struct Served {
     peer: DuplexStream,
     phase: PhaseSender,
@@ -94,7 +94,7 @@ fn connector(ca: CertificateDer<'static>, alpn: &[&[u8]]) -> TlsConnector {
     Arc::new(config).into()
 }
 
-/// A client that trusts this CA, and speaks these versions.
+/// A client that trusts this CA, and offers these versions.
 fn trusting(
     ca: CertificateDer<'static>,
     versions: &[&'static SupportedProtocolVersion],
@@ -112,7 +112,7 @@ fn name(name: &'static str) -> ServerName<'static> {
     ServerName::try_from(name).unwrap()
 }
 
-/// Reads until the text ends so.
+/// Reads until the text ends with `end`.
 async fn read_until(stream: &mut (impl AsyncRead + Unpin), end: &str) -> String {
     let mut text = String::new();
     while !text.ends_with(end) {
@@ -342,7 +342,7 @@ async fn closing_ends_the_listener_and_cuts_what_does_not_end_in_time() {
         ..Limits::default()
     };
     let (address, phase, edge) = listen(limits).await;
-    // It never begins its handshake, and is not waited for.
+    // This client never begins its handshake, and the listener must not wait for it.
     let _silent = TcpStream::connect(address).await.unwrap();
     phase.send(Phase::Closing).unwrap();
     timeout(LONG, edge).await.unwrap().unwrap();

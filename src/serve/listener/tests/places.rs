@@ -1,10 +1,10 @@
-//! Which connection ends where a new one finds no place.
+//! The connection that a new one displaces.
 
 use std::net::SocketAddr;
 
 use super::*;
 
-/// An edge of plain HTTP with so many places, on loopback.
+/// A listener of plain HTTP with a limit on connections, on loopback.
 struct House {
     address: SocketAddr,
     metrics: Arc<Metrics>,
@@ -41,7 +41,7 @@ impl House {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    /// A connection that rests after an answer.
+    /// An idle connection.
     async fn answered(&self) -> TcpStream {
         let mut stream = self.silent().await;
         asks(&mut stream).await;
@@ -58,13 +58,13 @@ impl House {
     }
 }
 
-/// Asks, and reads the answer.
+/// Sends a request, and reads the answer.
 async fn asks(stream: &mut TcpStream) -> String {
     stream.write_all(GET).await.unwrap();
     timeout(LONG, read_until(stream, "here")).await.unwrap()
 }
 
-/// Whether the peer has ended it, now or before long.
+/// Waits until the peer has closed it.
 async fn ends(stream: &mut TcpStream) {
     let read = timeout(LONG, stream.read(&mut [0])).await;
     assert!(matches!(read, Ok(Ok(0) | Err(_))), "{read:?}");
@@ -115,7 +115,7 @@ async fn where_all_were_answered_the_one_that_has_rested_the_longest_ends() {
     let mut new = house.answered().await;
     ends(&mut first).await;
     house.assert_ended("Idle", 1);
-    // While all places are held by such, an answer is a connection's last: it makes a place.
+    // While answered connections fill the limit, each closes with its next answer, which makes room.
     for stream in [&mut second, &mut new] {
         assert!(is_open(stream));
         let answer = asks(stream).await;
@@ -133,7 +133,7 @@ async fn where_all_are_being_answered_the_new_one_ends() {
     let request = b"POST /body HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n\
         Content-Length: 1\r\n\r\n";
     busy.write_all(request).await.unwrap();
-    // Now it is being answered.
+    // Now its request is being answered.
     read_until(&mut busy, "100 Continue\r\n\r\n").await;
     let mut new = house.silent().await;
     ends(&mut new).await;

@@ -1,4 +1,4 @@
-//! Which TLS is spoken, and which is not.
+//! The accepted versions and cipher suites of TLS.
 
 use rstest::rstest;
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::serve::clients::Clients;
 use crate::serve::clients::testing::{NOW, ca};
 
-/// Suites of TLS 1.2 with an ECDSA certificate, as IANA numbers them.
+/// Suites of TLS 1.2 for an ECDSA certificate, with their IANA numbers.
 const ECDHE_WITH_GCM: u16 = 0xc02b;
 const ECDHE_WITH_CBC: [u16; 4] = [0xc009, 0xc00a, 0xc023, 0xc024];
 const RSA_KEY_EXCHANGE: [u16; 5] = [0x000a, 0x002f, 0x0035, 0x009c, 0x009d];
@@ -72,7 +72,7 @@ async fn tls_before_1_2_and_weak_suites_are_refused(
         .await
         .unwrap()
         .unwrap();
-    // After the type, version and length an alert has its level, a handshake message its type.
+    // After type, version and length, an alert has its level, and a handshake message its type.
     let said = match record[0] {
         ALERT => record[6],
         _ => record[5],

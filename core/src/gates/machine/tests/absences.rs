@@ -1,8 +1,8 @@
-//! Gates that nothing holds any more: opened, but never on a guess.
+//! Gates whose binding or Service is gone open, but never on a guess.
 
 use super::*;
 
-/// What an uncached read finds.
+/// A live read of these bindings and Services.
 fn fresh(bindings: &[Binding], services: &[(&str, Service)]) -> LiveRead {
     let services = services.iter().map(|(name, s)| ((*name).into(), s.clone()));
     LiveRead {
@@ -28,7 +28,7 @@ impl World {
 }
 
 #[test]
-fn a_gate_whose_binding_is_gone_opens_after_30_seconds_and_a_look_past_the_cache() {
+fn a_gate_whose_binding_is_gone_opens_after_30_seconds_and_a_live_read() {
     let mut world = World::new();
     world.see(web("web-1", "10.0.0.1"));
     world.unbind("web");
@@ -63,7 +63,7 @@ fn a_binding_that_only_the_cache_lacks_keeps_its_gate_closed() {
     let found = fresh(&[binding("web")], &[("web", web_service())]);
     world.confirm(30 * S, Some(&found));
     assert_eq!(world.done(), vec![]);
-    // It may have gone a moment before the second look.
+    // The binding may have been deleted just before the second live read.
     world.confirm(30 * S, Some(&fresh(&[], &[])));
     assert_eq!(world.done(), vec![]);
     world.confirm(30 * S, Some(&fresh(&[], &[])));
@@ -128,7 +128,7 @@ fn a_binding_whose_service_is_gone_opens_its_gates() {
 }
 
 #[test]
-fn what_is_to_be_confirmed_while_a_failed_write_pauses_is_looked_at_after_the_pause() {
+fn an_absence_is_confirmed_only_after_the_pause_of_a_failed_write() {
     let (mut world, write) = World::opening();
     world.unbind("web");
     world.pass(30 * S - S / 2);

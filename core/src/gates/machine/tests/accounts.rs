@@ -1,4 +1,4 @@
-//! Groups of two accounts: what one is short of costs the other nothing.
+//! Groups of two accounts: a throttled account does not delay the other.
 
 use super::*;
 use crate::names::Quota;
@@ -30,7 +30,7 @@ fn theirs_arn() -> crate::names::TargetGroupArn {
 }
 
 impl World {
-    /// The groups whose turn it is, in their order, as far as their account is allowed a call.
+    /// The due groups in the order of their rank, as far as the budget of their account grants a call.
     fn turns(&mut self, throttled: &[Quota], spent: &str) -> (Vec<String>, Option<Instant>) {
         let throttled = throttled.iter().cloned().collect();
         let started = self.tracker.start_calls(&throttled, self.now, |turn| {

@@ -1,4 +1,4 @@
-//! From what ELB says to what is written.
+//! From ELB's answers to the conditions that are written.
 
 use super::*;
 
@@ -64,7 +64,7 @@ fn a_later_sight_of_a_pod_than_our_write_is_what_the_next_one_replaces() {
     world.see(web("web-1", "10.0.0.1").version("7"));
     world.round("web", &[initial("10.0.0.1")]);
     let write = world.write();
-    // The kubelet writes right after us, and the watch tells of both before we are answered.
+    // The kubelet writes right after us, and the watch shows both writes before the API server answers ours.
     let reason = "Elb.InitialHealthChecking";
     let seen = |version: &str| web("web-1", "10.0.0.1").version(version);
     world.see(seen("9").condition(false, reason, ""));
@@ -76,7 +76,7 @@ fn a_later_sight_of_a_pod_than_our_write_is_what_the_next_one_replaces() {
 }
 
 #[test]
-fn what_somebody_wrote_after_us_is_known_though_we_are_answered_later() {
+fn what_another_client_wrote_after_us_is_known_before_we_are_answered() {
     let mut world = World::new();
     world.see(web("web-1", "10.0.0.1").version("7"));
     world.round("web", &[healthy("10.0.0.1")]);
@@ -92,7 +92,7 @@ fn what_somebody_wrote_after_us_is_known_though_we_are_answered_later() {
 }
 
 #[test]
-fn a_gate_that_somebody_closed_again_waits_again() {
+fn a_gate_that_another_client_closed_waits_again() {
     let mut world = World::new();
     world.see(web("web-1", "10.0.0.1").version("7"));
     world.round("web", &[healthy("10.0.0.1")]);

@@ -1,8 +1,8 @@
-//! Large groups, of which only the waiting targets are asked for.
+//! Large groups, of which a call names only the waiting targets.
 
 use super::*;
 
-/// A group of 100 targets, one of which is the waiting pod's; all of them were asked for once.
+/// A group of 100 targets, one of which is the waiting pod's, after one poll of the whole group.
 fn large() -> World {
     let mut world = World::new();
     world.see(web("web-1", "10.0.0.1"));
@@ -36,7 +36,7 @@ fn of_a_large_group_the_waiting_targets_are_asked_for() {
 #[test]
 fn a_target_that_was_not_asked_for_is_not_taken_for_absent() {
     let mut world = large();
-    // It is due, but its Service selects it only once the call is under way.
+    // The pod is due, but its Service selects it only while the call is in flight.
     let mut other = web("web-2", "10.0.0.2");
     other.labels = std::sync::Arc::default();
     world.see(other.clone());
@@ -50,7 +50,7 @@ fn a_target_that_was_not_asked_for_is_not_taken_for_absent() {
     world.pass(S);
     world.answer("web", requested, Ok(&[initial("10.0.0.1")]));
     assert_eq!(world.done(), vec![]);
-    // Its address was registered before: a healthy target may be another pod's.
+    // The pod's address was registered before, so a healthy target may be the previous pod's.
     world.round("web", &[initial("10.0.0.1"), healthy("10.0.0.2")]);
     assert_eq!(world.done(), vec![Action::Prove(group("web"))]);
 }

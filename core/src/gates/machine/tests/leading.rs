@@ -1,9 +1,9 @@
-//! Who leads acts, who follows only sees; and what others write in between is heard first.
+//! A leader acts, a follower only watches, and writes of other clients are taken in before ours go on.
 
 use super::*;
 
 #[test]
-fn who_follows_asks_nothing_and_writes_nothing() {
+fn a_follower_polls_nothing_and_writes_nothing() {
     let mut world = World::new();
     world.tracker.follow();
     world.see(web("web-1", "10.0.0.1"));
@@ -18,7 +18,7 @@ fn who_follows_asks_nothing_and_writes_nothing() {
 }
 
 #[test]
-fn who_begins_to_lead_goes_by_what_it_saw_while_it_followed() {
+fn a_new_leader_goes_by_what_it_saw_as_a_follower() {
     let mut world = World::new();
     world.tracker.follow();
     world.see(web("web-1", "10.0.0.1"));
@@ -28,7 +28,7 @@ fn who_begins_to_lead_goes_by_what_it_saw_while_it_followed() {
     world.lead();
     assert!(matches!(&world.done()[..], [Action::Confirm(id)] if id.gate.name() == "gone"));
     assert_eq!(world.asks().as_deref(), Some("web"));
-    // Due since it was seen: what is asked for now counts.
+    // The pod is due since the follower saw it, so an answer that is requested now counts.
     assert!(seen_at < world.now);
     world.answer("web", world.now, Ok(&[healthy("10.0.0.1")]));
     let write = world.write();
@@ -91,7 +91,7 @@ fn a_conflict_is_decided_anew_as_soon_as_the_watch_tells_what_it_was() {
 }
 
 #[test]
-fn a_conflict_with_somebody_who_opened_the_gate_needs_no_write() {
+fn a_conflict_with_a_client_that_opened_the_gate_needs_no_write() {
     let (mut world, write) = World::opening();
     world.ended(&write, WriteOutcome::Conflict);
     let opened = web("web-1", "10.0.0.1")

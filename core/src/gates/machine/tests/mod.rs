@@ -1,4 +1,4 @@
-//! The tracker, fed by hand: what it does about each thing that can happen to a gate.
+//! The tracker, fed by hand with each event that can happen to a gate.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -27,7 +27,7 @@ mod schedule;
 mod trust;
 mod writes;
 
-/// A tracker, the index that it looks at, and a clock that only [`World::pass`] moves.
+/// A tracker, the index that it reads, and a clock that only [`World::pass`] moves.
 struct World {
     index: Index,
     tracker: Tracker,
@@ -98,12 +98,12 @@ impl World {
         }
     }
 
-    /// The group whose turn it is, by its name.
+    /// The name of the group that is due.
     fn asks(&mut self) -> Option<String> {
         Some(self.calls()?.group.arn.name().to_owned())
     }
 
-    /// The call whose turn it is.
+    /// The call that is due.
     fn calls(&mut self) -> Option<Call> {
         let mut paid = false;
         let take = |_: &NextPoll| match mem::replace(&mut paid, true) {
@@ -115,7 +115,7 @@ impl World {
         started.calls.into_iter().next()
     }
 
-    /// When it will be the next group's turn, or when to ask again whether it may be asked about.
+    /// When the next group is due, or when the budget is to be asked again.
     fn next_turn(&mut self) -> Option<Instant> {
         let none = |_: &NextPoll| Err(self.now);
         let throttled = BTreeSet::new();
@@ -123,7 +123,7 @@ impl World {
         started.again
     }
 
-    /// Asks about a group and is answered at once.
+    /// Polls a group, and answers at once.
     fn round(&mut self, name: &str, targets: &[TargetHealth]) {
         assert_eq!(self.asks().as_deref(), Some(name));
         self.answer(name, self.now, Ok(targets));
@@ -141,14 +141,14 @@ impl World {
         self.actions.extend(actions);
     }
 
-    /// All that is to be done since the last call, and the writes whose turn it is now.
+    /// All actions since the last call, and the writes that are due now.
     fn done(&mut self) -> Vec<Action> {
         let mut actions = std::mem::take(&mut self.actions);
         actions.extend(self.tracker.writes(self.now));
         actions
     }
 
-    /// The only thing that is to be done: to write to one pod.
+    /// The only action, which is a write to one pod.
     fn patch(&mut self) -> Write {
         let mut actions = self.done();
         match (actions.pop(), actions.len()) {
@@ -157,7 +157,7 @@ impl World {
         }
     }
 
-    /// The only thing that is to be done: to write one condition.
+    /// The only action, which is a write of one condition.
     fn write(&mut self) -> OneChange {
         OneChange::of(self.patch())
     }

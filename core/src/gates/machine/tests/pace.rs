@@ -18,7 +18,7 @@ use crate::names::{ConditionPrefix, GroupKey, ObjectKey, Quota};
 
 const CALL: Duration = Duration::from_millis(40);
 const SLOW_CALL: Duration = Duration::from_millis(100);
-/// AWS says at once that it throttles.
+/// How long a throttled call takes.
 const REFUSAL: Duration = Duration::from_millis(5);
 /// How long a call takes that is never answered, and one about very many targets.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,7 +27,7 @@ const WRITE: Duration = Duration::from_millis(200);
 /// Within which the pods of a rollout become due.
 const SPREAD: f64 = 0.5;
 
-/// The schedule and the budget, ELB, and what is to come.
+/// The polling queue and the budget, ELB, and the events to come.
 struct Pace {
     now: Instant,
     rounds: PollQueue,
@@ -173,7 +173,7 @@ impl Pace {
         self.at(due, Event::Due(id));
     }
 
-    /// Pods of a group wait that will never be healthy.
+    /// Adds pods of a group that will never be healthy.
     fn trouble(&mut self, group: &str, pods: usize) {
         let now = self.now;
         for pod in 0..pods {
@@ -182,7 +182,7 @@ impl Pace {
         }
     }
 
-    /// Makes the calls that the loop would. Returns when to look again.
+    /// Makes the calls that the loop would make. Returns when to call again.
     fn spend(&mut self) -> Option<Instant> {
         let now = self.now;
         let throttled = self.buckets.all_throttled(now);
@@ -263,7 +263,7 @@ impl Pace {
     }
 }
 
-/// A group of this name, those of `theirs-…` in another account.
+/// The group of this name; names that begin with `theirs-` are of another account.
 fn named(group: &str) -> GroupKey {
     let ours = GroupKey {
         arn: arn(group),

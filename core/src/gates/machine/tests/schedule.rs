@@ -1,4 +1,4 @@
-//! Which group is asked when, and what happens to writes that fail.
+//! Which group is polled when, and what happens to writes that fail.
 
 use super::*;
 
@@ -95,7 +95,7 @@ fn groups_that_have_long_waited_are_asked_less_often() {
 }
 
 #[test]
-fn a_write_that_fails_is_tried_again_after_a_growing_pause_without_another_look() {
+fn a_write_that_fails_is_tried_again_after_a_growing_pause_without_another_poll() {
     for outcome in [WriteOutcome::Failed, WriteOutcome::Conflict] {
         let (mut world, mut write) = World::opening();
         for pause in [1, 2, 4, 8] {
@@ -178,7 +178,7 @@ fn roll(world: &mut World, name: &str, ip: &str) {
 }
 
 #[test]
-fn a_group_that_was_seen_before_is_looked_at_rarely_before_the_first_can_be_healthy() {
+fn a_group_with_timings_is_polled_rarely_before_the_first_can_be_healthy() {
     let mut world = World::new();
     roll(&mut world, "web-1", "10.0.0.1");
     assert_eq!(world.tracker.pending(), 0);

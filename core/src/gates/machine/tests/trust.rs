@@ -1,4 +1,4 @@
-//! Answers that may be about another pod.
+//! Answers that may be about a previous pod.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Whose conditions are written when, which go together, and when none is written.
+//! Which pods are written to when, which conditions go together, and when writes pause.
 
 use super::*;
 
@@ -112,7 +112,7 @@ fn a_watch_that_is_ahead_of_two_conditions_just_written_is_believed() {
     world.round("public", &[healthy("10.0.0.1")]);
     world.round("web", &[healthy("10.0.0.1")]);
     let both = world.patch();
-    // Somebody closed one again right after us, and the watch tells that before we are answered.
+    // Another client closes one again right after us, and the watch shows that before the API server answers us.
     let mut seen = web("web-1", "10.0.0.1").gate("public").version("9");
     let condition = |status| Condition {
         status,
@@ -135,7 +135,7 @@ fn an_answer_to_a_write_ends_no_later_one() {
     world.see(web("web-1", "10.0.0.1").version("7"));
     world.round("web", &[healthy("10.0.0.1")]);
     let first = world.write();
-    // The watch tells of our write, and that somebody closed the gate again, before we are answered.
+    // The watch shows our write, and that another client closed the gate, before the API server answers us.
     let seen = |version: &str, status| {
         let pod = web("web-1", "10.0.0.1").version(version);
         pod.condition(status, "", "")
@@ -172,7 +172,7 @@ fn what_waits_is_decided_when_its_turn_comes() {
 }
 
 #[test]
-fn who_opens_is_written_before_whose_words_change() {
+fn a_write_that_opens_a_gate_goes_before_a_message_only_one() {
     let mut world = crowded(100);
     world.round("web", &[]);
     let words = world.patches();
@@ -221,7 +221,7 @@ fn an_api_server_that_asks_to_wait_is_obeyed_by_all_writes() {
     world.pass(2 * S);
     let second = world.patches();
     assert!(second.len() < first.len(), "{} again at once", second.len());
-    // What was put off is decided still, and has its turn among the others.
+    // The write that was put off is still decided, and is queued among the others.
     world.all_patched(&second, &WriteOutcome::Written("3".into()));
     let mut all: Vec<_> = first[1..].iter().chain(&second).cloned().collect();
     loop {
@@ -247,7 +247,7 @@ fn what_elb_said_half_a_minute_ago_opens_nothing() {
 }
 
 #[test]
-fn who_leads_no_more_writes_nothing_of_what_waited() {
+fn a_replica_that_stops_leading_drops_its_queued_writes() {
     let mut world = crowded(100);
     world.all_healthy(100);
     let first = world.patches();

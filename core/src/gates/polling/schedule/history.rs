@@ -1,52 +1,56 @@
-//! How long targets take from due to healthy, as far as looks have shown.
+//! How long targets take from due to healthy, estimated from polls (docs/schedule.md).
+//!
+//! The constants are chosen; the tests of the pace in docs/schedule.md bound the delays that follow.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// What the oldest kept sighting counts, against the newest's 1.
+/// The weight of the oldest sighting, against 1 for the newest; weights decay exponentially. Chosen.
 const OLDEST_COUNTS: f32 = 0.2;
-/// The share of sightings that may be earlier than a window's begin.
+/// The window opens at this quantile of the earliest times, so that few outliers do not open it. Chosen.
 const TOO_EARLY: f32 = 0.03;
-/// The share of sightings that are not later than a window's end …
+/// The window closes at this quantile of the latest times, unless those are stragglers. Chosen.
 const EARLIER: f32 = 0.98;
-/// … unless they are stragglers: later than most, which is this share, by more than half.
+/// Stragglers are measured against this quantile of the latest times. Chosen.
 const MOST: f32 = 0.9;
+/// A latest time is a straggler's when it exceeds [`MOST`]'s quantile by this factor. Chosen.
 const STRAGGLES: f32 = 1.5;
-/// Times of health are taken to spread over at least this share of the earliest.
+/// The times of one group are assumed to spread over at least this share of the earliest. Chosen.
 const LEAST_SPREAD: f32 = 0.15;
-/// Seconds by which a window begins before the first could be healthy.
+/// The window opens this many seconds before the first pod could be healthy. Chosen, equal to half the
+/// shortest interval between polls.
 const AHEAD: f32 = 0.25;
-/// A moment is known well when it fell into so many seconds, or this share of the wait.
+/// A window is sharp when the polls around a flip were at most this many seconds apart, or this share of
+/// the wait. Chosen.
 const WELL_KNOWN: (f32, f32) = (3.0, 0.25);
-/// Where the first look finds most pods healthy already, the first of them was so much earlier:
-/// seconds, or this share of the wait.
+/// If the first poll of a window finds most pods healthy, the first of them is assumed to have been healthy
+/// this many seconds earlier, or this share of the wait. Chosen: the next window has to open earlier.
 const EARLIER_STILL: (f32, f32) = (1.25, 0.05);
 
-/// A pod was found healthy: it had become so between two looks. Both are counted from the moment that
-/// it was due.
+/// A pod that became healthy between two polls, both counted from the moment that it was due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flip {
-    /// The last look that showed it not healthy; zero where there was none.
+    /// The last poll that showed it not healthy; zero if the first poll found it healthy.
     pub after: Duration,
-    /// The look that showed it healthy.
+    /// The poll that showed it healthy.
     pub by: Duration,
 }
 
 /// When pods are expected to become healthy, counted from the moment that they are due.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Window {
-    /// Before the first could be.
+    /// Shortly before the first pod can be healthy.
     pub opens: Duration,
-    /// When most are.
+    /// When most pods are healthy.
     pub closes: Duration,
-    /// Whether the looks were close enough to each other to go by.
+    /// Whether the polls were close enough to each other to rely on the window.
     pub sharp: bool,
 }
 
-/// What was learned, from a bounded number of answers; what is older counts less.
+/// Timings learned from a bounded number of answers, of which older ones weigh less.
 ///
-/// A look shows only that a pod became healthy since the look before. So the earliest time at which
-/// any was seen healthy bounds the window on one side, the latest at which any was not on the other.
+/// A poll shows only that a pod became healthy since the poll before. So the earliest time at which a pod
+/// was seen healthy bounds the window on one side, and the latest at which a pod was not on the other.
 #[derive(Debug, Clone)]
 pub struct History {
     sightings: VecDeque<Sighting>,
@@ -54,20 +58,20 @@ pub struct History {
     window: Option<Window>,
 }
 
-/// What one answer has shown, in seconds since due.
+/// What one answer showed, in seconds since due.
 #[derive(Debug, Clone, Copy)]
 struct Sighting {
     /// The earliest time at which a pod was seen healthy.
     by: f32,
-    /// The latest at which one of them was still seen not healthy.
+    /// The latest time at which one of the pods was still seen not healthy.
     after: f32,
-    /// Within how much time one of them became so.
+    /// The shortest time between the two polls around a flip.
     within: f32,
     pods: f32,
 }
 
 impl History {
-    /// Nothing is known yet; at most `keeps` answers will be.
+    /// An empty history, which will keep at most `keeps` answers.
     pub fn new(keeps: usize) -> Self {
         Self {
             sightings: VecDeque::new(),
@@ -76,7 +80,7 @@ impl History {
         }
     }
 
-    /// One answer showed these pods healthy for the first time, out of so many that waited.
+    /// Learns from one answer that showed these pods healthy for the first time, out of `waiting`.
     pub fn learn(&mut self, flips: &[Flip], waiting: usize) {
         let by = least(flips.iter().map(|flip| flip.by.as_secs_f32()));
         let Some(by) = by else {
@@ -86,6 +90,8 @@ impl History {
         let within = |flip: &Flip| flip.by.as_secs_f32() - flip.after.as_secs_f32().max(opens);
         let within = least(flips.iter().map(within)).unwrap_or(by).max(0.0);
         let latest = flips.iter().map(|flip| flip.after).max();
+        // The first poll of a window that finds most pods healthy came too late to show when the first of
+        // them became so. Noting its time as it is would open the next window just as late.
         let is_first = flips.iter().all(|flip| flip.after.as_secs_f32() <= opens);
         let was_late = is_first && self.window.is_some() && flips.len() * 2 >= waiting;
         let (seconds, share) = EARLIER_STILL;
@@ -106,7 +112,7 @@ impl History {
         self.window = Some(self.weigh());
     }
 
-    /// When pods are expected to become healthy; `None` while nothing is known.
+    /// When pods are expected to become healthy; `None` before the first answer.
     pub fn window(&self) -> Option<Window> {
         self.window
     }
@@ -124,7 +130,7 @@ impl History {
         let closes = after(EARLIER).min(after(MOST) * STRAGGLES).max(first);
         let within = quantile(0.5, |sighting| sighting.within);
         let pods: f32 = weighted.iter().map(|(weight, s)| weight * s.pods).sum();
-        // The fewer were seen, the farther the first of them may be from the first that there can be.
+        // The fewer pods were seen, the earlier the first of all pods may be than the first that was seen.
         let unseen = (closes - first).max(first * LEAST_SPREAD) / pods.max(1.0);
         let (seconds, share) = WELL_KNOWN;
         Window {
@@ -214,14 +220,14 @@ mod tests {
     }
 
     #[test]
-    fn looks_far_from_each_other_are_nothing_to_go_by() {
+    fn polls_far_from_each_other_do_not_make_a_sharp_window() {
         let mut history = History::new(32);
         history.learn(&[flip(4_000, 24_000), flip(4_000, 24_000)], 2);
         assert!(!history.window().unwrap().sharp);
     }
 
     #[test]
-    fn what_most_have_become_by_the_first_look_is_looked_for_earlier() {
+    fn a_window_opens_earlier_after_its_first_poll_found_most_pods_healthy() {
         let mut history = learned();
         let before = history.window().unwrap().opens;
         for _ in 0..6 {
@@ -239,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_slowed_down_is_looked_at_later_after_some_rollouts() {
+    fn a_group_that_slowed_down_is_polled_later_after_some_rollouts() {
         let mut history = learned();
         for _ in 0..12 {
             for by in [60_500, 62_500, 64_500] {

@@ -1,7 +1,7 @@
-//! When to look at a target group, and at which first (contract 5.7).
+//! When to poll a target group, and what a poll is worth (contract 5.7, docs/schedule.md).
 //!
-//! A look costs one of few calls. It is worth the time that healthy pods would otherwise go on
-//! waiting, so it is worth nothing before the first can be healthy, and most when most are.
+//! A poll costs one of few calls. Its worth is the time for which healthy pods would otherwise go on
+//! waiting: nothing before the first pod can be healthy, and most once most pods are.
 
 use std::time::Duration;
 
@@ -10,62 +10,71 @@ pub mod scope;
 
 pub use crate::gates::polling::schedule::history::{Flip, History, Window};
 
-/// Between two looks at a group of which nothing is known.
-pub const ROUND: Duration = Duration::from_secs(1);
-/// Between two looks at a group whose pods have long waited.
-pub const LONGEST_ROUND: Duration = Duration::from_secs(15);
-/// A round grows with the time waited: a gate opens late by at most a twentieth of its wait.
-const WAIT_PER_ROUND: u32 = 20;
-/// Between two looks before the first pod can be healthy: what was learned may be wrong.
+/// The interval between polls of a group without timings, while its wait is young. Chosen
+/// (docs/schedule.md).
+pub const INTERVAL: Duration = Duration::from_secs(1);
+/// The longest interval between polls of a group without timings. Contract 5.7.
+pub const LONGEST_INTERVAL: Duration = Duration::from_secs(15);
+/// The interval grows to a twentieth of the wait, so that a gate opens late by at most that share of it.
+/// Chosen (docs/schedule.md).
+const WAIT_PER_INTERVAL: u32 = 20;
+/// The longest interval between polls before the window opens, because the timings may be wrong. Chosen
+/// (docs/schedule.md).
 const RARE: Duration = Duration::from_secs(20);
-/// Pods that become due within this share of the wait before them share their first look …
-const FIRST_LOOK: u32 = 8;
-/// … but within no more than this.
-const LATEST_FIRST_LOOK: Duration = Duration::from_secs(3);
-/// The longest and the shortest time between looks while pods are expected to become healthy.
+/// The first poll comes after an eighth of the time until the window opens, so that pods which become due
+/// in that time share it. Chosen.
+const FIRST_POLL: u32 = 8;
+/// The first poll comes at most this long after a pod is due. Chosen (docs/schedule.md).
+const LATEST_FIRST_POLL: Duration = Duration::from_secs(3);
+/// The shortest and the longest interval, in seconds, between polls within the window. Chosen, and checked
+/// against the delays in docs/schedule.md.
 const WHILE_EXPECTED: (f64, f64) = (0.5, 1.3);
-/// That time's square, times the pods: it falls with the square root of how many wait.
+/// The interval within the window is √(5.5 s² / waiting pods). Chosen: it reaches the shortest interval at
+/// 22 pods, and the longest at 3.
 const SPACING: f64 = 5.5;
-/// Pods a second that become healthy outside of the window, for each that waits.
+/// The rate, per second and waiting pod, at which pods become healthy outside of the window. Chosen: small,
+/// so that a poll before the window is worth little, but not nothing.
 const UNEXPECTED: f64 = 0.002;
-/// The same for pods that are past the window, or of which nothing is known: it falls with the age.
+/// Past the window, or without one, that rate is this number divided by the pod's age in seconds. Chosen:
+/// a pod that hangs becomes ever less likely to be healthy next.
 const OVERDUE: f64 = 2.5;
-/// Seconds of age below which it falls no more.
+/// Below this age in seconds, the rate of overdue pods is constant at 0.1. Chosen.
 const OVERDUE_FROM: f64 = 25.0;
-/// Past this share of the window, a pod is late.
+/// Past this share of the window, a pod is overdue. Chosen: beyond it, dividing by the chance that is left
+/// would blow up.
 const LATE: f64 = 0.98;
 
-/// The age, counted from due, at which to look at a pod next. `looked` is its age at the last look,
-/// `waiting` how many pods one look would show.
-pub fn next_look(looked: Option<Duration>, window: Option<Window>, waiting: usize) -> Duration {
-    let Some(looked) = looked else {
+/// The age, counted from due, at which to poll a pod next. `polled` is its age at the last poll, and
+/// `waiting` is how many pods one poll would show.
+pub fn next_poll(polled: Option<Duration>, window: Option<Window>, waiting: usize) -> Duration {
+    let Some(polled) = polled else {
         let opens = window.map_or(Duration::ZERO, |window| window.opens);
-        return (opens / FIRST_LOOK).min(LATEST_FIRST_LOOK);
+        return (opens / FIRST_POLL).min(LATEST_FIRST_POLL);
     };
     let Some(window) = window else {
-        return looked + round(looked);
+        return polled + interval(polled);
     };
     let spacing = spacing(waiting);
-    if looked < window.opens {
-        (window.opens + spacing / 2).min(looked + RARE)
-    } else if looked < window.closes {
-        looked + spacing
+    if polled < window.opens {
+        (window.opens + spacing / 2).min(polled + RARE)
+    } else if polled < window.closes {
+        polled + spacing
     } else {
-        looked + round(looked).max(spacing)
+        polled + interval(polled).max(spacing)
     }
 }
 
-/// The shortest time between two looks at a group for which so many pods wait.
-pub fn shortest_round(window: Option<Window>, waiting: usize) -> Duration {
+/// The shortest interval between two polls of a group for which so many pods wait.
+pub fn shortest_interval(window: Option<Window>, waiting: usize) -> Duration {
     match window {
         Some(_) if waiting > 0 => spacing(waiting),
-        _ => ROUND,
+        _ => INTERVAL,
     }
 }
 
-/// The time between two looks at a pod that has waited so long, if nothing is known of its group.
-fn round(waited: Duration) -> Duration {
-    (waited / WAIT_PER_ROUND).clamp(ROUND, LONGEST_ROUND)
+/// The interval between two polls for a pod that has waited so long, without timings of its group.
+fn interval(waited: Duration) -> Duration {
+    (waited / WAIT_PER_INTERVAL).clamp(INTERVAL, LONGEST_INTERVAL)
 }
 
 fn spacing(waiting: usize) -> Duration {
@@ -74,19 +83,21 @@ fn spacing(waiting: usize) -> Duration {
     Duration::from_secs_f64((SPACING / waiting).sqrt().clamp(shortest, longest))
 }
 
-/// What a look at one pod is worth.
+/// What a poll is worth for one pod.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Worth {
-    /// Seconds for which it is expected to have been healthy already.
+    /// The expected seconds for which the pod has been healthy already.
     pub late: f64,
-    /// How likely it is to be healthy, from 0 to 1; 1 where nothing is known.
+    /// The chance that the pod is healthy, from 0 to 1; 1 without timings.
     pub chance: f64,
 }
 
-/// What a look is worth at a pod of this age that was not healthy when it was `looked` old.
-pub fn worth(looked: Duration, age: Duration, window: Option<Window>) -> Worth {
-    let (from, to) = (looked.as_secs_f64(), age.as_secs_f64());
+/// What a poll is worth for a pod of this age that was not healthy when it was `polled` old.
+pub fn worth(polled: Duration, age: Duration, window: Option<Window>) -> Worth {
+    let (from, to) = (polled.as_secs_f64(), age.as_secs_f64());
     let unseen = (to - from).max(0.0);
+    // At a constant rate, the chance of being healthy grows linearly with the time since the last poll, so
+    // the expected lateness grows with its square.
     let overdue = || Worth {
         late: OVERDUE / to.max(OVERDUE_FROM) * unseen * unseen / 2.0,
         chance: 1.0,
@@ -96,13 +107,15 @@ pub fn worth(looked: Duration, age: Duration, window: Option<Window>) -> Worth {
     };
     let opens = window.opens.as_secs_f64();
     let length = (window.closes.as_secs_f64() - opens).max(0.5);
-    // The pod becomes healthy at some time of the window, any as likely as any other.
+    // The time at which a pod becomes healthy is uniform over the window. `share` is the chance that it is
+    // healthy at an age, and `summed` its integral: the expected seconds of health until that age.
     let share = |age: f64| ((age - opens) / length).clamp(0.0, 1.0);
     let summed = |age: f64| length * share(age).powi(2) / 2.0 + (age - opens - length).max(0.0);
     let before = share(from);
     if before > LATE {
         return overdue();
     }
+    // The last poll excludes all that came before it, so the rest is scaled to the chance that is left.
     let late = (summed(to) - summed(from) - before * unseen) / (1.0 - before);
     Worth {
         late: late.max(0.0) + UNEXPECTED * unseen * unseen / 2.0,
@@ -110,7 +123,7 @@ pub fn worth(looked: Duration, age: Duration, window: Option<Window>) -> Worth {
     }
 }
 
-/// What a look is worth at a pod that was healthy so long `ago`, when the look was in vain.
+/// What a poll is worth for a pod that was found healthy so long `ago`, and whose write failed since.
 pub fn worth_of_healthy(ago: Duration) -> Worth {
     Worth {
         late: ago.as_secs_f64(),
@@ -141,11 +154,8 @@ mod tests {
     #[case::each_second(Some(1.0), 2.0)]
     #[case::up_to_a_twentieth_of_the_wait(Some(100.0), 105.0)]
     #[case::never_longer_than_a_quarter_of_a_minute(Some(1000.0), 1015.0)]
-    fn a_group_of_which_nothing_is_known_is_looked_at(
-        #[case] looked: Option<f64>,
-        #[case] next: f64,
-    ) {
-        assert_eq!(next_look(looked.map(secs), None, 5), secs(next));
+    fn a_group_without_timings_is_polled(#[case] polled: Option<f64>, #[case] next: f64) {
+        assert_eq!(next_poll(polled.map(secs), None, 5), secs(next));
     }
 
     #[rstest]
@@ -154,8 +164,8 @@ mod tests {
     #[case::often_while_more_become_so(Some(21.0), 21.5)]
     #[case::as_often_afterwards(Some(26.0), 27.3)]
     #[case::less_and_less_later(Some(200.0), 210.0)]
-    fn a_group_that_was_seen_before_is_looked_at(#[case] looked: Option<f64>, #[case] next: f64) {
-        assert_eq!(next_look(looked.map(secs), window(), 22), secs(next));
+    fn a_group_with_timings_is_polled(#[case] polled: Option<f64>, #[case] next: f64) {
+        assert_eq!(next_poll(polled.map(secs), window(), 22), secs(next));
     }
 
     #[test]
@@ -165,7 +175,7 @@ mod tests {
             closes: secs(180.0),
             sharp: true,
         });
-        assert_eq!(next_look(Some(secs(3.0)), window, 5), secs(23.0));
+        assert_eq!(next_poll(Some(secs(3.0)), window, 5), secs(23.0));
     }
 
     #[rstest]
@@ -182,13 +192,13 @@ mod tests {
     #[case::the_longer_unseen((18.0, 23.0), (22.0, 23.0))]
     #[case::past_the_window_over_before_it((25.0, 30.0), (10.0, 15.0))]
     #[case::lately_late_over_hung_for_long((26.0, 29.0), (600.0, 603.0))]
-    fn of_two_pods_it_is_worth_more_to_look_at(#[case] one: (f64, f64), #[case] other: (f64, f64)) {
-        let late = |(looked, age)| worth(secs(looked), secs(age), window()).late;
+    fn the_pod_whose_poll_is_worth_more_is(#[case] one: (f64, f64), #[case] other: (f64, f64)) {
+        let late = |(polled, age)| worth(secs(polled), secs(age), window()).late;
         assert!(late(one) > late(other), "{} {}", late(one), late(other));
     }
 
     #[test]
-    fn a_look_is_worth_the_seconds_for_which_pods_were_healthy() {
+    fn a_poll_is_worth_the_seconds_for_which_pods_were_healthy() {
         let look = worth(secs(2.0), secs(25.0), window());
         assert!((2.5..3.1).contains(&look.late), "{look:?}");
         assert!(look.chance > 0.99, "{look:?}");
@@ -197,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_starves_what_is_not_looked_at_grows() {
+    fn the_worth_of_a_poll_grows_until_it_is_made() {
         for known in [None, window()] {
             let late = |age| worth(secs(1.0), secs(age), known).late;
             let grows = (2..2000_u32).all(|age| late(f64::from(age)) < late(f64::from(age + 1)));

@@ -1,21 +1,22 @@
-//! Whether to ask for all targets of a group or for some of them.
+//! Whether a call asks for the whole group or names targets.
 
 use std::time::Duration;
 
-/// Groups below this size are asked about as a whole: the answer is small anyway.
+/// Groups with fewer targets are polled as a whole. Chosen after measuring what a target costs in the
+/// answer: 225 bytes and a quarter of a millisecond (docs/schedule.md).
 const LARGE: usize = 50;
-/// Of a large group, those are asked for by name who are at most one in so many of its targets.
+/// A call names targets while they are at most a quarter of the group. Chosen: a name costs a quarter of
+/// what a target costs in the answer (measured, docs/schedule.md).
 const ONE_IN: usize = 4;
-/// Targets named in one call. AWS documents no limit; the request stays below 8 KB.
+/// A call names at most this many targets. AWS does not document a limit; chosen so that the request stays
+/// below 8 KB (measured: 6 KB, docs/schedule.md).
 const MOST_NAMED: usize = 100;
-/// How old the last answer about the whole group may be: which addresses were registered before a pod
-/// was due is read from it.
+/// A call names targets only while the last answer about the whole group was requested within this time.
+/// Chosen: whole answers show which addresses were registered before a pod was due (contract 5.4).
 const WHOLE_EVERY: Duration = Duration::from_secs(10);
 
-/// Whether `waiting` targets of a group are asked for by name. `registered` counts the targets of the
-/// last answer about the whole group, which was asked for `whole_ago`.
-///
-/// Why so: docs/schedule.md has what the answers cost.
+/// Whether the call names the `waiting` targets. `registered` counts the targets of the last answer about
+/// the whole group, which was requested `whole_ago`.
 pub fn by_name(waiting: usize, registered: usize, whole_ago: Option<Duration>) -> bool {
     registered >= LARGE
         && waiting <= MOST_NAMED.min(registered / ONE_IN)
