@@ -114,7 +114,7 @@ impl fmt::Display for ConditionPrefix {
     }
 }
 
-/// The name part of the gate for a binding: the binding's name, shortened where it is too long.
+/// The name part of a binding's gate: the binding's name, shortened if it is too long.
 fn name_part(binding: &str) -> String {
     if binding.len() <= MAX_NAME_PART {
         return binding.to_owned();
@@ -329,8 +329,8 @@ impl Quota {
     }
 }
 
-/// A target group by its ARN, and whose credentials ask about it: groups are polled, and their timings
-/// learned, by this key.
+/// The key by which groups are polled and their timings learned: the ARN, with the role that is assumed for
+/// calls about the group.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupKey {
     pub arn: TargetGroupArn,
@@ -348,7 +348,7 @@ pub enum BindingApi {
 }
 
 impl BindingApi {
-    /// Both of them.
+    /// Both API groups, the incumbent's first.
     pub const ALL: [Self; 2] = [Self::Elbv2, Self::Eks];
 
     /// The API group.

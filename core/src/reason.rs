@@ -45,7 +45,7 @@ macro_rules! reasons {
                 }
             }
 
-            /// What the reader can do about it; empty where there is nothing to do.
+            /// What the reader can do about it; empty if nothing needs to be done.
             pub fn remedy(self) -> &'static str {
                 match self {
                     $(Self::$name => $remedy,)+
@@ -76,7 +76,7 @@ reasons! {
         "Add the API group to `--gate-apis`.";
     NoBinding: "The namespace has no binding.", "Create the binding before its pods.";
 
-    // The pod hook, where it did not decide about gates.
+    // The pod hook, for reviews that it answered without a decision about gates.
     NotPodCreate: "The review is not about the creation of a v1 Pod.",
         "Compare the webhook's rules with those that are shipped.";
     NotReady: "Bindings or Services are not known yet: targetgate has just started.",

@@ -28,7 +28,7 @@ impl Addresses {
         }
     }
 
-    /// Takes in that a pod is gone, and evicts the pod that has been gone for longest where there are too many.
+    /// Takes in that a pod is gone. Beyond [`REMEMBERED`], the pod that has been gone for longest is evicted.
     pub(crate) fn retire(&mut self, pod: &Arc<Pod>) {
         self.gone.push_back(pod.clone());
         if self.gone.len() > REMEMBERED

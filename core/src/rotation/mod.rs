@@ -117,7 +117,7 @@ pub enum Step {
     Trust(usize),
     /// Wait this long until all API servers have seen the bundles with the staged CA.
     Wait(Duration),
-    /// Rest until then.
+    /// Rest until the next step is due.
     Rest(Timestamp),
 }
 

@@ -37,9 +37,7 @@ impl fmt::Debug for PrivateKey {
 /// A CA's certificate, as a `caBundle` holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Ca {
-    /// Which.
     pub id: Fingerprint,
-    /// How long it is valid.
     pub validity: Validity,
     /// The certificate as PEM.
     pub pem: Arc<str>,
@@ -65,9 +63,7 @@ impl Authority {
 /// A serving certificate with the key that belongs to it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Leaf {
-    /// Which.
     pub id: Fingerprint,
-    /// How long it is valid.
     pub validity: Validity,
     /// Whether it covers all names by which API servers call us.
     pub fits: bool,

@@ -68,7 +68,7 @@ pub struct TargetGroupBindingSpec {
     pub assume_role_external_id: Option<String>,
 }
 
-/// The protocols of a target group that a binding can name. AWS, and the incumbent's CRD.
+/// The protocols of a target group that a binding can name, as AWS lists them.
 const PROTOCOLS: [&str; 8] = [
     "HTTP", "HTTPS", "TCP", "TLS", "UDP", "TCP_UDP", "QUIC", "TCP_QUIC",
 ];

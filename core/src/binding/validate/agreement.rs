@@ -1,4 +1,4 @@
-//! Rules on the agreement of a binding with its group in AWS. They let the binding pass if AWS did not answer.
+//! Rules on the agreement of a binding with its group in AWS. They pass if AWS did not answer.
 
 use crate::binding::field::GroupField;
 use crate::binding::validate::written::is_instance;

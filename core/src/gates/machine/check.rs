@@ -65,7 +65,11 @@ impl TargetCheck {
         };
         let mut unproven = false;
         match trust(observation) {
+            // An answer from before the pod was due that lists the target is about a previous pod, so later
+            // answers may be as well.
             Trust::Stale => self.maybe_previous_pod |= health.is_some_and(condition::is_in_group),
+            // Attribution only guards `healthy`: a target that is not healthy keeps the gate closed whichever
+            // pod ELB means, and ends the doubt.
             _ if !condition.status => self.see_unhealthy(condition, requested),
             Trust::Trusted => self.take(condition, requested),
             Trust::Suspect => {}
@@ -77,7 +81,7 @@ impl TargetCheck {
         }
     }
 
-    /// Applies that AWS does not know the group.
+    /// Takes in that AWS does not know the group.
     pub(crate) fn apply_missing_group(&mut self, requested: Instant) {
         let condition = condition::of_missing_group(&self.query.group.arn);
         self.see_unhealthy(condition, requested);

@@ -224,7 +224,7 @@ impl Gate {
         CheckResult { unproven, healthy }
     }
 
-    /// Applies that AWS does not know a group.
+    /// Takes in that AWS does not know a group.
     pub(crate) fn apply_missing_group(&mut self, group: &GroupKey, requested: Instant) {
         // As for any answer: one requested before the pod was due says nothing about it.
         if self.due.is_none_or(|due| requested < due) {
@@ -354,7 +354,7 @@ impl Gate {
         })
     }
 
-    /// The condition to write, and its reason, where it is decided and differs from the current one.
+    /// The condition to write, and its reason, if it is decided and differs from the current one.
     fn due_change(&self) -> Option<(Condition, &'static str)> {
         if self.writing.is_some() || !self.waits() || self.retry_at.is_some() {
             return None;
@@ -374,6 +374,7 @@ impl Gate {
         if let Some(not_healthy) = answers().flatten().find(|answer| !answer.status) {
             return Some((not_healthy.clone(), "NotHealthy"));
         }
+        // From here on, only what opens the gate is left, so each doubt holds it back.
         let unsure = self
             .pending_absence
             .as_ref()
@@ -381,6 +382,8 @@ impl Gate {
         if self.unknown || unsure || answers().any(|answer| answer.is_none()) {
             return None;
         }
+        // Bindings of both API groups can share the gate. If one is gone and the target of the other is
+        // healthy, the gate opens as healthy.
         match (answers().flatten().next(), &self.pending_absence) {
             (Some(healthy), _) => Some((healthy.clone(), "Healthy")),
             (None, Some(PendingAbsence { absence, .. })) => {

@@ -22,7 +22,7 @@ pub(crate) type Target = (IpAddr, u16);
 pub(crate) struct PolledGroup {
     pub(crate) quota: Quota,
     pub(crate) waiting: BTreeMap<GateId, Waiter>,
-    /// The next poll.
+    /// When the group may be polled again.
     pub(crate) next: Instant,
     /// The key under which the group is queued; `None` while a call is in flight.
     pub(crate) queued: Option<Instant>,

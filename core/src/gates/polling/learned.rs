@@ -39,7 +39,7 @@ struct GroupTimings {
 /// When the pods of a group are expected to become healthy.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Expected {
-    /// The window of the group's own polls, where it is sharp enough to poll rarely before it opens.
+    /// The window of the group's own polls, if it is sharp enough to poll rarely before it opens.
     pub(crate) known: Option<Window>,
     /// The same, or else the window of groups with the same checks, which is good enough to rank groups.
     pub(crate) guessed: Option<Window>,

@@ -72,6 +72,7 @@ impl Rank {
     fn compare(&self, other: &Self) -> Ordering {
         let throttled = self.throttled.cmp(&other.throttled);
         throttled
+            // A group with pods that were never polled goes first (contract 5.7: freshest first).
             .then(other.fresh.cmp(&self.fresh))
             .then(other.late.total_cmp(&self.late))
             // Ties go to the group that is longest overdue.
@@ -303,9 +304,11 @@ impl PollQueue {
         }
         let requested = polled.requested.unwrap_or(now);
         let unhealthy = |w: &&Waiter| w.shown == Shown::Unhealthy && w.due <= requested;
-        let to_poll = polled.to_poll().filter(unhealthy).count();
+        let waiting = polled.to_poll().filter(unhealthy).count();
         let mut flips = vec![];
         for (gate, waiter) in &mut polled.waiting {
+            // An answer shows nothing of a waiter that became due after the request (contract 5.4), or that
+            // joined with other targets while the call was in flight.
             let was_polled = named.is_empty() || waiter.targets.iter().all(|t| named.contains(t));
             if waiter.due > requested || !was_polled {
                 continue;
@@ -314,6 +317,8 @@ impl PollQueue {
                 true => Shown::Healthy,
                 false => Shown::Unhealthy,
             };
+            // Only the first healthy answer is a flip. A waiter whose answer was forgotten was healthy before,
+            // so the time of this answer says nothing about when it became so.
             if (waiter.shown, shown) == (Shown::Unhealthy, Shown::Healthy) {
                 let age = |at: Instant| at.saturating_duration_since(waiter.due);
                 flips.push(Flip {
@@ -324,7 +329,7 @@ impl PollQueue {
             waiter.shown = shown;
             waiter.polled_at = Some(requested);
         }
-        self.learned.learn(group, &flips, to_poll);
+        self.learned.learn(group, &flips, waiting);
         if let Some(polled) = self.groups.get_mut(group) {
             polled.next = polled.next_poll(self.learned.expected(group), now);
         }

@@ -97,7 +97,7 @@ impl WriteLimiter {
         let asked = retry_after.unwrap_or_else(|| BACKOFF.after(self.refusals));
         let mut pause = asked.min(LONGEST_PAUSE);
         if is_news {
-            // The API server gives all its clients the same pause, so jitter keeps them from coming back at once.
+            // The API server gives all its clients the same pause; jitter keeps them from returning at once.
             pause += pause.mul_f64(self.random.f64() / 4.0);
         }
         self.paused_until = self.paused_until.max(Some(now + pause));

@@ -20,8 +20,9 @@ const CALL: Duration = Duration::from_millis(40);
 const SLOW_CALL: Duration = Duration::from_millis(100);
 /// How long a throttled call takes.
 const REFUSAL: Duration = Duration::from_millis(5);
-/// How long a call takes that is never answered, and one about very many targets.
+/// How long a call takes that ELB never answers.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a call about very many targets takes.
 const HUGE_CALL: Duration = Duration::from_secs(1);
 const WRITE: Duration = Duration::from_millis(200);
 /// Within which the pods of a rollout become due.

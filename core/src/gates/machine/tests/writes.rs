@@ -112,7 +112,7 @@ fn a_watch_that_is_ahead_of_two_conditions_just_written_is_believed() {
     world.round("public", &[healthy("10.0.0.1")]);
     world.round("web", &[healthy("10.0.0.1")]);
     let both = world.patch();
-    // Another client closes one again right after us, and the watch shows that before the API server answers us.
+    // Another client closes one right after us, and the watch shows that before the API server answers us.
     let mut seen = web("web-1", "10.0.0.1").gate("public").version("9");
     let condition = |status| Condition {
         status,
