@@ -341,7 +341,7 @@ async fn a_crd_that_is_there_stays_as_it_is_and_one_that_is_not_is_made_and_kept
         until_absent(&crds, name).await;
     }
     let skipping = run(&[&install[..], &["--skip-crds"]].concat());
-    let (_, applies) = skipping.split_once("apply it:").unwrap();
+    let (_, applies) = skipping.split_once("apply the CRD:").unwrap();
     run(&["uninstall", "targetgate"]);
     let applies = applies
         .lines()

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -26,6 +27,8 @@ use crate::servers::{Cluster, Server, resource};
 
 /// `deploy/base` is one per cluster: tests that install it take turns.
 static TURN: Mutex<()> = Mutex::const_new(());
+/// Seeds what each test's AWS draws.
+static ACCOUNTS: AtomicU64 = AtomicU64::new(1);
 /// Where it is installed, and as whom it runs.
 pub(crate) const NAMESPACE: &str = "targetgate-system";
 /// What is there; the rest is the cluster's.
@@ -307,6 +310,9 @@ fn redirect(configuration: &mut Value, hooks: SocketAddr, more: &Value) {
 async fn aws(tasks: &mut JoinSet<()>) -> (Elb, String) {
     let elb = Elb::new(elb::Options {
         probe: Arc::new(ScriptedProbe::new(CheckOutcome::Passed)),
+        // Bindings stay in the cluster that tests share, and our hook refuses a second one of a group: the
+        // groups of each test have ARNs of their own.
+        seed: ACCOUNTS.fetch_add(1, Ordering::Relaxed),
         ..elb::Options::default()
     });
     tasks.spawn(elb.run());

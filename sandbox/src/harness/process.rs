@@ -304,7 +304,8 @@ fn sum(metrics: &str, is: impl Fn(&str) -> bool) -> f64 {
     let of_name = samples.filter(|(sample, _)| is(sample));
     of_name
         .filter_map(|(_, value)| value.parse::<f64>().ok())
-        .sum()
+        // Not `sum`, which makes -0 of nothing.
+        .fold(0.0, |sum, value| sum + value)
 }
 
 /// What a process has written, kept in a file; whoever waits for a line hears of it at once.

@@ -1,6 +1,6 @@
 //! A missing binding or Service, until a live read confirms that it is gone (contract 5.5).
 //!
-//! The contract sets the 30 s of absence; the pause between two attempts to confirm it is chosen.
+//! The 30 s of absence are those of contract 5.5; the pause between two attempts to confirm it is chosen.
 
 use std::time::{Duration, Instant};
 
