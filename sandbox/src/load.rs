@@ -83,6 +83,14 @@ fn run(address: SocketAddr, ca: &Path) {
 }
 
 fn connector(ca: &Path) -> TlsConnector {
+    let mut config = client_config(ca);
+    // As kube-apiserver, which shakes hands in full each time.
+    config.resumption = Resumption::disabled();
+    TlsConnector::from(Arc::new(config))
+}
+
+/// TLS as a client of a webhook speaks it that trusts the CA in this file.
+pub(crate) fn client_config(ca: &Path) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots
         .add(CertificateDer::from_pem_file(ca).unwrap())
@@ -93,10 +101,9 @@ fn connector(ca: &Path) -> TlsConnector {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
+    // What kube-apiserver speaks to a webhook's Service.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // As kube-apiserver, which shakes hands in full each time.
-    config.resumption = Resumption::disabled();
-    TlsConnector::from(Arc::new(config))
+    config
 }
 
 async fn connect(address: SocketAddr, connector: &TlsConnector) -> TlsStream<TcpStream> {

@@ -46,6 +46,14 @@ impl Answer {
         }
     }
 
+    /// Names the decision in the audit log as well.
+    #[must_use]
+    pub fn audited(mut self) -> Self {
+        let reason = self.reason.as_str();
+        self.audit.insert("decision", reason.to_owned());
+        self
+    }
+
     /// Adds a warning for the client that made the request.
     #[must_use]
     pub fn warn(mut self, warning: impl Into<String>) -> Self {

@@ -13,9 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -27,6 +25,7 @@ use tokio_rustls::client::TlsStream;
 use super::process::{Process, isolated};
 use super::waiting::DEADLINE;
 use crate::api::{Api, Options};
+use crate::load::client_config;
 
 /// The header that makes a request the last of its connection.
 pub const CLOSE: &str = "Connection: close\r\n";
@@ -188,17 +187,7 @@ impl Standalone {
 
     /// A connection to the HTTPS listener that trusts the CA of now.
     pub async fn tls(&self) -> std::io::Result<TlsStream<TcpStream>> {
-        let mut roots = RootCertStore::empty();
-        let ca = CertificateDer::from_pem_file(self.files.path("ca.crt")).unwrap();
-        roots.add(ca).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        // What kube-apiserver speaks to a webhook's Service.
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let config = client_config(&self.files.path("ca.crt"));
         let name = ServerName::try_from("targetgate.shop.svc").unwrap();
         let connector = TlsConnector::from(Arc::new(config));
         connector.connect(name, self.tcp().await).await

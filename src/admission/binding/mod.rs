@@ -35,16 +35,11 @@ mod tests;
 const AWS_ANSWERS_WITHIN: Duration = Duration::from_secs(6);
 
 fn allowed(reason: Reason) -> Answer {
-    audited(Answer::allowed(reason))
+    Answer::allowed(reason).audited()
 }
 
 fn denied(reason: Reason, message: impl Into<String>) -> Answer {
-    audited(Answer::denied(reason, message))
-}
-
-fn audited(mut answer: Answer) -> Answer {
-    answer.audit.insert("decision", answer.reason.to_string());
-    answer
+    Answer::denied(reason, message).audited()
 }
 
 /// The description of a target group, or why it cannot be had.

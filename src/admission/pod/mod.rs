@@ -32,7 +32,9 @@ const CUT: char = '…';
 /// Allows the pod without gates, and tells the client why.
 fn allow(reason: Reason, why: fmt::Arguments<'_>) -> Answer {
     let gateless = "the pod was admitted without readiness gates of targetgate";
-    audited(reason).warn(format!("{gateless}: {why}"))
+    Answer::allowed(reason)
+        .audited()
+        .warn(format!("{gateless}: {why}"))
 }
 
 /// The members of a review that are parsed.
@@ -127,7 +129,7 @@ fn of_review<'a, O>(
     } else if creates_pod(&request) {
         decide(&request)
     } else {
-        audited(Reason::NotPodCreate)
+        Answer::allowed(Reason::NotPodCreate).audited()
     };
     Ok(Reply {
         namespace: request.logged_namespace().to_owned(),
@@ -205,7 +207,7 @@ fn in_namespace(
     policy: &GatePolicy,
 ) -> Answer {
     let Some(view) = view else {
-        return audited(Reason::NoBinding);
+        return Answer::allowed(Reason::NoBinding).audited();
     };
     let (none, never) = (LabelList::default(), GateAnnotation::default());
     let metadata = metadata.map(|Object(metadata)| metadata);
@@ -220,17 +222,11 @@ fn in_namespace(
             .opted_out,
     };
     let decision = inject::decide(&pod, &view.routes, policy);
-    let mut answer = audited(decision.reason);
+    let mut answer = Answer::allowed(decision.reason).audited();
     answer.patch = patch::of_pod(&decision, spec.readiness_gates.is_some());
     if decision.reason != Reason::NoBinding {
         answer.audit.insert("bindings", by_binding(&decision));
     }
-    answer
-}
-
-fn audited(reason: Reason) -> Answer {
-    let mut answer = Answer::allowed(reason);
-    answer.audit.insert("decision", reason.to_string());
     answer
 }
 
