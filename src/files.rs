@@ -13,7 +13,10 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
-use crate::metrics::Metrics;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+
+use crate::metrics::{Labels, MetricSet, Registered};
 
 /// Longest time between two reads of a file, in case its watch misses a change. Chosen.
 pub const POLL: Duration = Duration::from_secs(60);
@@ -91,6 +94,27 @@ pub async fn follow<'a, F>(
 /// The last error of a watched file, so that the same error is logged once.
 pub type LastError = Option<String>;
 
+/// Metrics of the followed files.
+#[derive(Clone)]
+pub struct FileMetrics(Family<Labels<1>, Gauge>);
+
+impl MetricSet for FileMetrics {
+    fn register(registered: &mut Registered) -> Self {
+        Self(registered.add(
+            "file_broken",
+            "1 while a changed file cannot be used and its previous content stays in force, by flag",
+            Family::default(),
+        ))
+    }
+}
+
+impl FileMetrics {
+    /// Sets whether the followed file of this flag could not be used when it was last read.
+    fn set_broken(&self, flag: &'static str, broken: bool) {
+        self.0.get_or_create(&[("flag", flag)]).set(broken.into());
+    }
+}
+
 /// Files that are followed.
 pub struct WatchedFile<'a> {
     /// The name of their content, for logs.
@@ -98,7 +122,7 @@ pub struct WatchedFile<'a> {
     /// The flag that names them.
     pub flag: &'static str,
     /// Exports whether they are broken.
-    pub metrics: &'a Metrics,
+    pub metrics: &'a FileMetrics,
 }
 
 impl WatchedFile<'_> {
@@ -123,7 +147,7 @@ impl WatchedFile<'_> {
             // The panic hook has logged a load that panicked; the previous content stays all the same.
             Err(_) => None,
         };
-        self.metrics.file_broken(self.flag, complaint.is_some());
+        self.metrics.set_broken(self.flag, complaint.is_some());
         complaint
     }
 

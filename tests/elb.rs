@@ -49,9 +49,9 @@ impl Listener {
             ..Options::default()
         });
         let metrics = Arc::new(Metrics::default());
-        let budget = Budget::new(10.0, 10.0, 40, Arc::clone(&metrics));
+        let budget = Budget::new(10.0, 10.0, 40, &metrics);
         let timeouts = Timeouts::default();
-        let client = ElbClient::new(config(&aws), timeouts, budget.clone(), metrics);
+        let client = ElbClient::new(config(&aws), timeouts, budget.clone(), &metrics);
         Self {
             aws,
             client,

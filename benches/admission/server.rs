@@ -18,6 +18,7 @@ use kube::{Client, Config};
 use targetgate::clock;
 use targetgate::commands::certs;
 use targetgate::compose::{Parts, Source, compose};
+use targetgate::metrics::Metrics;
 use targetgate::serve::certificates::{Certificate, Certificates, PemFiles};
 use targetgate::serve::listener;
 use targetgate::serve::listener::{Limits, Listener};
@@ -65,7 +66,7 @@ pub(crate) fn start(ca: &Path) -> Servers {
     std::fs::write(&files.certificate, made.certificate).unwrap();
     std::fs::write(&files.key, made.key).unwrap();
     let certificate = files.load().unwrap();
-    let certificates = Certificates::new(certificate.clone(), Arc::default());
+    let certificates = Certificates::new(certificate.clone(), &Metrics::default());
     Servers {
         few: serve_hooks(FEW, &certificate),
         many: serve_hooks(MANY, &certificate),
@@ -91,7 +92,7 @@ fn serve_hooks(services: usize, certificate: &Certificate) -> SocketAddr {
     };
     let router = runtime.block_on(with_no_ops(product.reviews));
     let (limits, metrics) = (Limits::default(), product.metrics);
-    let edge = Arc::new(Listener::https(router, product.tls, limits, metrics));
+    let edge = Arc::new(Listener::https(router, product.tls, limits, &metrics));
     std::thread::spawn(move || {
         let _serving = product.phase;
         runtime.block_on(edge.serve(listener, product.phases));

@@ -114,6 +114,17 @@ reasons! {
         "Bind a group of the pod's address family.";
     TargetGroupNotFound: "AWS does not have the target group.",
         "Create a binding to a group that exists, or delete this one.";
+
+    // Why it is not decided yet whether a gate opens.
+    PodNotDue: "A container of the pod is not ready, or the pod has no address.",
+        "Look at the pod's own containers.";
+    NotPolled: "ELB was not asked about the target since the pod is due; the next poll is scheduled.", "";
+    AnswerDoubtful: "ELB's answer can be about a former pod of the same address.", "";
+    AnswerStale: "ELB's last answer is too old to open the gate, so ELB is asked again.", "";
+    AbsenceNotConfirmed: "A binding or Service seems absent, and a live read has not confirmed it yet.",
+        "";
+    TargetGroupUnknown: "The binding names no target group.",
+        "Set `spec.targetGroupARN`, or create the binding anew while the hooks of bindings run.";
 }
 
 impl fmt::Display for Reason {

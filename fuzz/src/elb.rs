@@ -94,11 +94,11 @@ impl Aws {
             .http_client(http_client_fn(move |_, _| connector.clone()))
             .build();
         let metrics = Arc::new(Metrics::default());
-        let budget = Budget::new(1_000.0, 1_000.0, 1_000, metrics.clone());
+        let budget = Budget::new(1_000.0, 1_000.0, 1_000, &metrics);
         let runtime = Builder::new_current_thread().enable_time().build();
         Self {
             runtime: runtime.expect("it needs no socket and no thread"),
-            client: ElbClient::new(config, Timeouts::default(), budget, metrics),
+            client: ElbClient::new(config, Timeouts::default(), budget, &metrics),
             group: GroupKey {
                 arn: ARN.parse().expect("it is one"),
                 role: None,

@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod binding;
 pub mod body;
+pub mod metrics;
 pub mod pod;
 mod prune_json;
 pub mod refusal;
@@ -20,7 +21,6 @@ use axum::extract::{Request as HttpRequest, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use futures::FutureExt as _;
-use futures::future::BoxFuture;
 use http::header::CONTENT_TYPE;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
@@ -33,10 +33,11 @@ use targetgate_core::text::cut;
 use crate::admission::answer::Answer;
 use crate::admission::binding::BindingReviewer;
 use crate::admission::body::{Intake, Limits, Received};
+use crate::admission::metrics::AdmissionMetrics;
 use crate::admission::refusal::Refusal;
 use crate::admission::review::Request;
 use crate::admission::room::Room;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, RefusalMetrics};
 use crate::state::cache::Cache;
 use crate::telemetry::LogThrottle;
 
@@ -50,11 +51,6 @@ pub const VALIDATE_BINDING_PATH: &str = "/validate-elbv2-k8s-aws-v1beta1-targetg
 /// Maximum length of a warning in a line of the log, in bytes. Chosen.
 const MAX_LOGGED: usize = 512;
 
-/// A hook for bindings: it answers one request, whose objects it gets unparsed.
-pub type BindingHook = Arc<
-    dyn for<'a> Fn(&'a Request<'a, &'a RawValue>) -> BoxFuture<'a, Answer> + Send + Sync + 'static,
->;
-
 /// The parts and settings of the hooks.
 #[derive(Clone)]
 pub struct Hooks {
@@ -62,33 +58,32 @@ pub struct Hooks {
     /// The pods that get gates, and the names of gates.
     pub policy: GatePolicy,
     pub metrics: Arc<Metrics>,
-    /// The hooks for bindings; without them their paths answer 404.
-    pub bindings: Option<BindingRoutes>,
+    pub bindings: Arc<BindingReviewer>,
     pub limits: Limits,
 }
 
-/// The hooks at the two paths for bindings (contract 3, 4).
-#[derive(Clone)]
-pub struct BindingRoutes {
+/// One of the two hooks for bindings.
+#[derive(Debug, Clone, Copy)]
+enum BindingHook {
     /// Fills in defaults from AWS.
-    pub mutate: BindingHook,
-    /// Validates a binding.
-    pub validate: BindingHook,
+    Mutate,
+    /// Checks a binding against the rules.
+    Validate,
 }
 
-impl From<BindingReviewer> for BindingRoutes {
-    fn from(reviewer: BindingReviewer) -> Self {
-        let reviewer = Arc::new(reviewer);
-        let checker = reviewer.clone();
-        Self {
-            mutate: Arc::new(move |request| {
-                let reviewer = reviewer.clone();
-                async move { reviewer.mutate(request).await }.boxed()
-            }),
-            validate: Arc::new(move |request| {
-                let checker = checker.clone();
-                async move { checker.validate(request).await }.boxed()
-            }),
+impl BindingHook {
+    /// The name in metrics and logs.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Mutate => "binding-mutate",
+            Self::Validate => "binding-validate",
+        }
+    }
+
+    async fn review(self, reviewer: &BindingReviewer, request: &Request<'_, &RawValue>) -> Answer {
+        match self {
+            Self::Mutate => reviewer.mutate(request).await,
+            Self::Validate => reviewer.validate(request).await,
         }
     }
 }
@@ -100,6 +95,8 @@ pub fn router(hooks: Hooks) -> Router {
         pods: Intake::new(&hooks.limits, &room),
         bindings: Intake::new(&hooks.limits, &room),
         said: LogThrottle::default(),
+        metrics: hooks.metrics.of(),
+        refusals: hooks.metrics.of(),
         hooks,
     });
     Router::new()
@@ -114,6 +111,8 @@ pub fn router(hooks: Hooks) -> Router {
 /// The hooks, with bounds for each kind, so that reviews of bindings that wait for AWS do not displace those of pods.
 struct Shared {
     hooks: Hooks,
+    metrics: AdmissionMetrics,
+    refusals: RefusalMetrics,
     said: LogThrottle,
     pods: Intake,
     bindings: Intake,
@@ -146,32 +145,17 @@ async fn pod(State(shared): State<Arc<Shared>>, request: HttpRequest) -> Respons
 }
 
 async fn mutate_binding(State(shared): State<Arc<Shared>>, request: HttpRequest) -> Response {
-    let hooks = shared.hooks.bindings.as_ref();
-    binding(&shared, "binding-mutate", hooks.map(|h| &h.mutate), request).await
+    binding(&shared, BindingHook::Mutate, request).await
 }
 
 async fn validate_binding(State(shared): State<Arc<Shared>>, request: HttpRequest) -> Response {
-    let hooks = shared.hooks.bindings.as_ref();
-    binding(
-        &shared,
-        "binding-validate",
-        hooks.map(|h| &h.validate),
-        request,
-    )
-    .await
+    binding(&shared, BindingHook::Validate, request).await
 }
 
 /// Answers a review of a binding. Unlike a pod, a binding that cannot be reviewed is refused, because it would not be
 /// validated later.
-async fn binding(
-    shared: &Shared,
-    name: &'static str,
-    hook: Option<&BindingHook>,
-    request: HttpRequest,
-) -> Response {
-    let Some(hook) = hook else {
-        return shared.refuse(name, Refusal::NotServed);
-    };
+async fn binding(shared: &Shared, hook: BindingHook, request: HttpRequest) -> Response {
+    let name = hook.as_str();
     let (body, _place) = match shared.bindings.receive(request).await {
         Ok(Received::Whole(body, place)) => (body, place),
         Ok(Received::Shed(_)) => return shared.refuse(name, Refusal::Overloaded),
@@ -182,8 +166,8 @@ async fn binding(
         Ok(request) => request,
         Err(refusal) => return shared.refuse(name, refusal),
     };
-    let answer = AssertUnwindSafe(async { hook(&request).await });
-    match answer.catch_unwind().await {
+    let answer = hook.review(&shared.hooks.bindings, &request);
+    match AssertUnwindSafe(answer).catch_unwind().await {
         Ok(answer) => {
             let namespace = request.logged_namespace();
             shared.answer(name, &request.uid, namespace, &answer, start)
@@ -216,7 +200,7 @@ impl Shared {
         let body = answer.to_json(uid);
         let took = start.elapsed();
         let (reason, denied) = (answer.reason.as_str(), answer.denied.is_some());
-        self.hooks.metrics.admission(hook, reason, took);
+        self.metrics.answered(hook, answer.reason, took);
         let warning = answer.warnings.first().map(|text| cut(text, MAX_LOGGED));
         match warning.and_then(|_| self.said.now(reason)) {
             Some(unsaid) => {
@@ -241,7 +225,7 @@ impl Shared {
 
     fn refuse(&self, hook: &'static str, refusal: Refusal) -> Response {
         let (cause, status) = (refusal.cause(), refusal.status().as_u16());
-        self.hooks.metrics.refusal(cause);
+        self.refusals.refused(cause);
         match self.said.now(cause) {
             Some(unsaid) => warn!(hook, status, unsaid, %refusal, "refused"),
             None => debug!(hook, status, %refusal, "refused"),

@@ -37,16 +37,13 @@ pub enum Refusal {
     /// The hook panicked.
     #[error("targetgate failed inside on this review; its log says where")]
     Internal,
-    /// This process does not serve the hooks of this path.
-    #[error("this targetgate does not serve the hooks of bindings")]
-    NotServed,
 }
 
 impl Refusal {
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Path | Self::NotServed => StatusCode::NOT_FOUND,
+            Self::Path => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -70,7 +67,6 @@ impl Refusal {
             Self::NoReview { .. } => "NoReview",
             Self::Overloaded => "Overloaded",
             Self::Internal => "Internal",
-            Self::NotServed => "NotServed",
         }
     }
 }

@@ -8,13 +8,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use targetgate_core::elb::buckets::{Admissions, Buckets, Limits, PollRequest};
 use targetgate_core::names::Quota;
 use tokio::time::sleep;
 
+use crate::aws::metrics::BudgetMetrics;
 use crate::clock;
 use crate::metrics::Metrics;
 
@@ -26,7 +27,7 @@ pub struct Budget {
 
 struct Inner {
     state: Mutex<State>,
-    metrics: Arc<Metrics>,
+    metrics: BudgetMetrics,
 }
 
 struct State {
@@ -58,7 +59,7 @@ impl State {
 impl Budget {
     /// A budget in which each account and Region starts at `rate` calls per second and adapts between
     /// 2 and `highest`, with bursts of `burst`. `highest` caps all of them together, too.
-    pub fn new(rate: f64, highest: f64, burst: u32, metrics: Arc<Metrics>) -> Self {
+    pub fn new(rate: f64, highest: f64, burst: u32, metrics: &Metrics) -> Self {
         let limits = Limits {
             rate,
             highest,
@@ -70,7 +71,7 @@ impl Budget {
                     buckets: Buckets::new(limits, clock::monotonic()),
                     lines: BTreeMap::new(),
                 }),
-                metrics,
+                metrics: metrics.of(),
             }),
         }
     }
@@ -89,9 +90,12 @@ impl Budget {
             let Err(wait) = taken else { break };
             sleep(wait).await;
         }
-        self.inner
-            .metrics
-            .budget_wait(asker, clock::monotonic() - started);
+        self.waited(asker, clock::monotonic() - started);
+    }
+
+    /// Counts a call that waited for the budget; `asker` labels the metric.
+    pub fn waited(&self, asker: &'static str, waited: Duration) {
+        self.inner.metrics.waited(asker, waited);
     }
 
     /// Spends a token for a call of the health loop, if the bucket holds more than the share of admissions.
@@ -130,9 +134,9 @@ impl Budget {
         let changed = change(&mut state);
         let metrics = &self.inner.metrics;
         if let Some(evicted) = state.buckets.take_evicted() {
-            metrics.no_elb_rate(&evicted);
+            metrics.remove_rate(&evicted);
         }
-        metrics.elb_rate(quota, state.buckets.rate(quota));
+        metrics.set_rate(quota, state.buckets.rate(quota));
         changed
     }
 }
@@ -166,7 +170,6 @@ impl Drop for Waiting<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
 
     use tokio::time::Instant;
 
@@ -178,7 +181,7 @@ mod tests {
     };
 
     fn budget(rate: f64, burst: u32) -> Budget {
-        Budget::new(rate, rate, burst, Arc::new(Metrics::default()))
+        Budget::new(rate, rate, burst, &Metrics::default())
     }
 
     fn here() -> Quota {
@@ -285,8 +288,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_rate_in_force_is_shown() {
-        let metrics = Arc::new(Metrics::default());
-        let budget = Budget::new(10.0, 40.0, 40, Arc::clone(&metrics));
+        let metrics = Metrics::default();
+        let budget = Budget::new(10.0, 40.0, 40, &metrics);
         let shows = |rate: &str| {
             let line = r#"targetgate_elb_rate{account="own",region="eu-west-1"}"#;
             metrics.encode().contains(&format!("{line} {rate}\n"))

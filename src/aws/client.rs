@@ -24,6 +24,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::aws::budget::Budget;
 use crate::aws::error::{ElbError, ElbErrorKind};
+use crate::aws::metrics::CallMetrics;
 use crate::aws::reject_truncated::RejectTruncated;
 use crate::metrics::Metrics;
 
@@ -67,7 +68,7 @@ struct Inner {
     config: SdkConfig,
     timeouts: Timeouts,
     budget: Budget,
-    metrics: Arc<Metrics>,
+    metrics: CallMetrics,
     clients: Mutex<HashMap<Access, sdk::Client>>,
 }
 
@@ -82,12 +83,7 @@ impl ElbClient {
     /// A client that takes credentials, endpoint, HTTP client and default Region from `config`.
     ///
     /// The client reports throttles to `budget`.
-    pub fn new(
-        config: SdkConfig,
-        timeouts: Timeouts,
-        budget: Budget,
-        metrics: Arc<Metrics>,
-    ) -> Self {
+    pub fn new(config: SdkConfig, timeouts: Timeouts, budget: Budget, metrics: &Metrics) -> Self {
         // The SDK panics when it assumes a role without a time source. A loaded configuration has one.
         let config = match config.time_source() {
             Some(_) => config,
@@ -101,7 +97,7 @@ impl ElbClient {
                 config,
                 timeouts,
                 budget,
-                metrics,
+                metrics: metrics.of(),
                 clients: Mutex::default(),
             }),
         }
@@ -210,7 +206,7 @@ impl ElbClient {
             Err(_) => Err(ElbError::timeout(action, about, limit)),
         };
         let code = result.as_ref().map_or_else(ElbError::code, |_| "OK");
-        self.inner.metrics.elb_call(action, code, started.elapsed());
+        self.inner.metrics.called(action, code, started.elapsed());
         if matches!(&result, Err(error) if error.kind == ElbErrorKind::Throttled) {
             self.inner.budget.throttled(quota, started.into_std());
         }

@@ -112,13 +112,8 @@ impl Aws {
     /// A client of this fake with a budget that never delays a call.
     pub(super) fn client(&self) -> (ElbClient, Arc<Metrics>) {
         let metrics = Arc::new(Metrics::default());
-        let budget = Budget::new(1_000.0, 1_000.0, 1_000, Arc::clone(&metrics));
-        let client = ElbClient::new(
-            self.config(),
-            Timeouts::default(),
-            budget,
-            Arc::clone(&metrics),
-        );
+        let budget = Budget::new(1_000.0, 1_000.0, 1_000, &metrics);
+        let client = ElbClient::new(self.config(), Timeouts::default(), budget, &metrics);
         (client, metrics)
     }
 }

@@ -31,6 +31,7 @@ pub mod client;
 pub mod credentials;
 mod description_cache;
 pub mod error;
+pub mod metrics;
 mod reject_truncated;
 pub mod target_groups;
 pub mod vpc;

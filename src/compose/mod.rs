@@ -24,21 +24,27 @@ use tokio_rustls::TlsAcceptor;
 use crate::admission;
 use crate::admission::binding::BindingReviewer;
 use crate::admission::binding::allowed::Allowed;
+use crate::admission::metrics::AdmissionMetrics;
 use crate::admission::{Hooks, body};
 use crate::aws::budget::Budget;
 use crate::aws::client::{ElbClient, Timeouts};
+use crate::aws::metrics::{BudgetMetrics, CallMetrics};
 use crate::aws::target_groups::TargetGroups;
 use crate::clock::Now;
 use crate::controllers::certificates::make::Maker;
 use crate::controllers::certificates::{Keeper, ManagedObjects};
 use crate::controllers::gates::Loop;
+use crate::controllers::metrics::{GateMetrics, KeeperMetrics};
+use crate::files::FileMetrics;
 use crate::kubernetes::events::Events;
 use crate::kubernetes::lease::{Candidate, Seat};
+use crate::kubernetes::metrics::{LeaseMetrics, WatchMetrics};
 use crate::kubernetes::watch::{WatchOptions, watches};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, RefusalMetrics};
 use crate::serve::certificates::{self, Certificate, Certificates, PemFiles};
 use crate::serve::clients::Clients;
 use crate::serve::listener::{self, Listener};
+use crate::serve::metrics::{CertificateMetrics, ListenerMetrics, ProcessMetrics};
 use crate::serve::readiness::{Health, Heartbeat, STALLED_AFTER};
 use crate::serve::{PhaseReceiver, PhaseSender, admin, phases};
 use crate::state::cache::{Cache, WatchedResource};
@@ -154,7 +160,7 @@ impl Product {
     pub fn hooks(&self) -> Arc<Listener> {
         let limits = listener::Limits::default();
         let (router, tls) = (self.reviews.clone(), self.tls.clone());
-        Arc::new(Listener::https(router, tls, limits, self.metrics.clone()))
+        Arc::new(Listener::https(router, tls, limits, &self.metrics))
     }
 
     /// The plain HTTP listener of probes and metrics.
@@ -166,7 +172,7 @@ impl Product {
             idle: ADMIN_IDLE,
             ..listener::Limits::default()
         };
-        Arc::new(Listener::http(router, limits, self.metrics.clone()))
+        Arc::new(Listener::http(router, limits, &self.metrics))
     }
 }
 
@@ -175,14 +181,15 @@ impl Product {
 /// # Errors
 /// Where TLS cannot be set up.
 pub fn compose(parts: Parts) -> anyhow::Result<Product> {
+    register(&parts.metrics);
     let (candidate, leadership) = match parts.seat.clone() {
         Some(seat) => {
-            let (metrics, now) = (parts.metrics.clone(), parts.now.clone());
+            let (metrics, now) = (&parts.metrics, parts.now.clone());
             let (candidate, leadership) = Candidate::new(&parts.kube, seat, metrics, now);
             (Some(candidate), leadership)
         }
         None => {
-            parts.metrics.leader(true);
+            parts.metrics.of::<LeaseMetrics>().set_leads(true);
             (None, Leadership::alone())
         }
     };
@@ -202,6 +209,22 @@ pub fn compose(parts: Parts) -> anyhow::Result<Product> {
         phase,
         phases,
     })
+}
+
+/// Registers all metrics, in the order of `docs/metrics.md`, so that each is served from the start.
+pub fn register(metrics: &Metrics) {
+    metrics.of::<ProcessMetrics>();
+    metrics.of::<LeaseMetrics>();
+    metrics.of::<AdmissionMetrics>();
+    metrics.of::<RefusalMetrics>();
+    metrics.of::<GateMetrics>();
+    metrics.of::<CallMetrics>();
+    metrics.of::<BudgetMetrics>();
+    metrics.of::<WatchMetrics>();
+    metrics.of::<ListenerMetrics>();
+    metrics.of::<CertificateMetrics>();
+    metrics.of::<KeeperMetrics>();
+    metrics.of::<FileMetrics>();
 }
 
 /// A task that runs as long as the process does, with its name.
@@ -229,9 +252,9 @@ impl Wiring {
             highest,
             burst,
         } = parts.elb;
-        let budget = Budget::new(rate, highest, burst, metrics.clone());
+        let budget = Budget::new(rate, highest, burst, metrics);
         let (aws, timeouts) = (parts.aws.clone(), Timeouts::default());
-        let elb = ElbClient::new(aws, timeouts, budget.clone(), metrics.clone());
+        let elb = ElbClient::new(aws, timeouts, budget.clone(), metrics);
         Self {
             certificates: Arc::new(parts.certificate.served(metrics)),
             events: Arc::new(Events::new(parts.kube.clone(), parts.pod_name.clone())),
@@ -270,7 +293,7 @@ impl Wiring {
             elb: self.elb.clone(),
             groups: self.groups.clone(),
             budget: self.budget.clone(),
-            metrics: parts.metrics.clone(),
+            metrics: parts.metrics.of(),
             now: parts.now.clone(),
             settings: GateSettings {
                 apis: parts.policy.apis.clone(),
@@ -306,7 +329,7 @@ impl Wiring {
                     certificates,
                     leadership: self.leadership.clone(),
                     events: self.events.clone(),
-                    metrics: parts.metrics.clone(),
+                    metrics: parts.metrics.of(),
                     now: now.clone(),
                 };
                 Some(task("certificate keeper", keeper.run()))
@@ -330,7 +353,7 @@ impl Wiring {
             cache: parts.cache.clone(),
             policy: parts.policy.clone(),
             metrics: parts.metrics.clone(),
-            bindings: Some(reviewer.with_allow_list(parts.allowed.clone()).into()),
+            bindings: Arc::new(reviewer.with_allow_list(parts.allowed.clone())),
             limits: body::Limits::default(),
         })
     }
@@ -361,8 +384,7 @@ fn task(name: &str, task: impl Future<Output = ()> + Send + 'static) -> Task {
 
 impl Source {
     /// What is served to begin with.
-    fn served(&self, metrics: &Arc<Metrics>) -> Certificates {
-        let metrics = metrics.clone();
+    fn served(&self, metrics: &Metrics) -> Certificates {
         match self {
             Self::None | Self::Own(..) => Certificates::none(metrics),
             Self::Given(certificate) | Self::Files(_, certificate) => {

@@ -29,11 +29,11 @@ use crate::aws::client::ElbClient;
 use crate::aws::error::{ElbError, ElbErrorKind};
 use crate::aws::target_groups::TargetGroups;
 use crate::clock::{self, Now};
+use crate::controllers::metrics::GateMetrics;
 use crate::kubernetes::events::{About, Events};
 use crate::kubernetes::live_read;
 use crate::kubernetes::pod_status;
 use crate::kubernetes::pod_status::{Entry, Revision, WriteError};
-use crate::metrics::Metrics;
 use crate::state::cache::{Cache, WatchedResource};
 use crate::state::leadership::Leadership;
 use targetgate_core::elb::buckets::PollRequest;
@@ -57,7 +57,7 @@ pub struct Loop {
     pub groups: TargetGroups,
     /// The budget that all calls of ELB spend from.
     pub budget: Budget,
-    pub metrics: Arc<Metrics>,
+    pub metrics: GateMetrics,
     pub now: Now,
     pub settings: Settings,
 }
@@ -151,7 +151,7 @@ impl Loop {
                 likely_healthy: turn.likely_healthy,
             };
             self.budget.try_take_for_loop(&turn.quota, wish)?;
-            self.metrics.budget_wait("loop", now - turn.since);
+            self.budget.waited("loop", now - turn.since);
             Ok(())
         });
         for call in started.calls {
@@ -329,14 +329,14 @@ impl Loop {
             WriteOutcome::PutOff { .. } => "PutOff",
             WriteOutcome::Failed => "Failed",
         };
-        self.metrics.condition_write(result, write.changes.len());
+        self.metrics.wrote(result, write.changes.len());
         let opened = |change: &&Change| change.condition.status;
         let written = matches!(outcome, WriteOutcome::Written(_));
         for change in write.changes.iter().filter(opened).filter(|_| written) {
             let waited = self.age(write.containers_ready);
             let Change { gate, reason, .. } = change;
-            self.metrics.flip(reason, waited);
-            info!(pod = %write.pod, %gate, reason, ?waited, "gate opened");
+            self.metrics.opened(*reason, waited);
+            info!(pod = %write.pod, %gate, %reason, ?waited, "gate opened");
         }
     }
 
@@ -351,8 +351,8 @@ impl Loop {
             ),
             false => (0, Duration::ZERO, 0),
         };
-        self.metrics.pending(gates, oldest);
-        self.metrics.ungated(ungated);
+        self.metrics.set_pending(gates, oldest);
+        self.metrics.set_ungated(ungated);
     }
 
     /// The number of ungated pods; takes the write lock only if it has changed.

@@ -28,6 +28,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
 use crate::clock::Now;
+use crate::kubernetes::metrics::LeaseMetrics;
 use crate::kubernetes::{MANAGER, why};
 use crate::metrics::Metrics;
 use crate::state::leadership::{Leadership, Standing, StandingSender, Term};
@@ -61,7 +62,7 @@ pub struct Candidate {
     seat: Seat,
     election: Election,
     standing: StandingSender,
-    metrics: Arc<Metrics>,
+    metrics: LeaseMetrics,
     now: Now,
     /// The origin of the times that the election uses.
     origin: Instant,
@@ -80,14 +81,14 @@ type Call = Fuse<BoxFuture<'static, Done>>;
 
 impl Candidate {
     /// A candidate, and the handle that answers whether it leads.
-    pub fn new(kube: &Client, seat: Seat, metrics: Arc<Metrics>, now: Now) -> (Self, Leadership) {
+    pub fn new(kube: &Client, seat: Seat, metrics: &Metrics, now: Now) -> (Self, Leadership) {
         let (standing, leadership) = Leadership::following();
         let candidate = Self {
             api: Api::namespaced(kube.clone(), &seat.lease.namespace),
             election: Election::new(seat.identity.as_str(), seat.timing),
             seat,
             standing,
-            metrics,
+            metrics: metrics.of(),
             now,
             origin: Instant::now(),
             told: None,
@@ -123,7 +124,7 @@ impl Candidate {
             }
         }
         self.standing.send(Standing::Following);
-        self.metrics.leader(false);
+        self.metrics.set_leads(false);
         let lease = self.seat.lease.clone();
         if timeout(RELEASE_WITHIN, self.release(call)).await.is_err() {
             warn!(%lease, "not given back in time: it will run out");
@@ -220,7 +221,7 @@ impl Candidate {
     /// Reports to the process whether it leads, and logs a change of holder.
     fn tell(&mut self) {
         let hold = self.election.hold(self.at());
-        self.metrics.leader(hold.is_some());
+        self.metrics.set_leads(hold.is_some());
         self.standing.send(match hold {
             Some(hold) => Standing::Leading(Term {
                 begin_until: self.origin + hold.begin_until,

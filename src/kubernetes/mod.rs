@@ -12,6 +12,7 @@ pub mod decode;
 pub mod events;
 pub mod lease;
 pub mod live_read;
+pub mod metrics;
 pub mod pod_status;
 #[cfg(test)]
 mod testing;

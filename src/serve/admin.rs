@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 
 use crate::metrics;
 use crate::metrics::Metrics;
+use crate::serve::metrics::ProcessMetrics;
 use crate::serve::readiness::{Check, Health};
 
 /// The router of `--admin-listen`.
@@ -35,7 +36,8 @@ async fn readyz(State(health): State<Arc<Health>>) -> Response {
 }
 
 async fn scrape(State(metrics): State<Arc<Metrics>>) -> Response {
-    metrics.tasks(Handle::current().metrics().num_alive_tasks());
+    let tasks = Handle::current().metrics().num_alive_tasks();
+    metrics.of::<ProcessMetrics>().set_tasks(tasks);
     ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics.encode()).into_response()
 }
 
@@ -101,7 +103,7 @@ mod tests {
             let metrics = Arc::new(Metrics::default());
             let (cache, heartbeat) = (Arc::<Cache>::default(), Arc::<Heartbeat>::default());
             let (phase, phases) = phases();
-            let certificates = Certificates::new(files.load().unwrap(), metrics.clone());
+            let certificates = Certificates::new(files.load().unwrap(), &metrics);
             let certificates = Arc::new(certificates);
             let health = Health {
                 cache: cache.clone(),

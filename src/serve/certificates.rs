@@ -16,9 +16,10 @@ use thiserror::Error;
 use tracing::info;
 
 use crate::files;
-use crate::files::{LastError, WatchedFile};
+use crate::files::{FileMetrics, LastError, WatchedFile};
 use crate::metrics::Metrics;
 use crate::pki::read::{self as pki, ReadError};
+use crate::serve::metrics::CertificateMetrics;
 
 /// Maximum length of a file, in bytes: the limit of Kubernetes on a Secret.
 const MAX_FILE: u64 = 1 << 20;
@@ -174,7 +175,8 @@ impl PemFiles {
 pub struct Certificates {
     current: ArcSwapOption<Certificate>,
     trust: Trust,
-    metrics: Arc<Metrics>,
+    metrics: CertificateMetrics,
+    files: FileMetrics,
 }
 
 /// Whether API servers trust the served leaf, as far as we know. With `--tls files` the operator is responsible for
@@ -198,34 +200,37 @@ impl Trust {
 
 impl Certificates {
     /// Starts with this certificate.
-    pub fn new(certificate: Certificate, metrics: Arc<Metrics>) -> Self {
-        metrics.certificate_expiry(certificate.expiry);
+    pub fn new(certificate: Certificate, metrics: &Metrics) -> Self {
+        let served = metrics.of::<CertificateMetrics>();
+        served.set_expiry(certificate.expiry);
         Self {
             current: ArcSwapOption::from_pointee(certificate),
             trust: Trust::new(true),
-            metrics,
+            metrics: served,
+            files: metrics.of(),
         }
     }
 
     /// Starts without a certificate, and without trust until [`Self::trusted`] is called.
-    pub fn none(metrics: Arc<Metrics>) -> Self {
+    pub fn none(metrics: &Metrics) -> Self {
         Self {
             current: ArcSwapOption::empty(),
             trust: Trust::new(false),
-            metrics,
+            metrics: metrics.of(),
+            files: metrics.of(),
         }
     }
 
     /// Serves this certificate from now on; established connections keep theirs.
     pub fn replace(&self, certificate: Certificate) {
-        self.metrics.certificate_expiry(certificate.expiry);
+        self.metrics.set_expiry(certificate.expiry);
         self.current.store(Some(Arc::new(certificate)));
     }
 
     /// Sets whether every `caBundle` verifies the served leaf; `anew` if the served leaf has changed since the last
     /// call.
     pub fn trusted(&self, trusted: bool, anew: bool) {
-        self.metrics.certificate_trusted(trusted);
+        self.metrics.set_trusted(trusted);
         self.trust.now.store(trusted, Ordering::Relaxed);
         let proven = &self.trust.proven;
         if anew || trusted {
@@ -288,7 +293,7 @@ async fn reload(files: &PemFiles, certificates: &Certificates, complaint: LastEr
     let followed = WatchedFile {
         what: "certificate",
         flag: "tls-cert",
-        metrics: &certificates.metrics,
+        metrics: &certificates.files,
     };
     followed.reload(move || files.load(), take, complaint).await
 }

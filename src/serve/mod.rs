@@ -5,6 +5,7 @@ pub mod certificates;
 pub mod clients;
 mod deadlines;
 pub mod listener;
+pub mod metrics;
 pub mod readiness;
 
 use tokio::sync::watch;

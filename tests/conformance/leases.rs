@@ -8,6 +8,7 @@ use rstest::rstest;
 use serde_json::json;
 use targetgate::clock;
 use targetgate::kubernetes::lease::{Candidate, Seat};
+use targetgate::metrics::Metrics;
 use targetgate::state::leadership::Leadership;
 use targetgate_core::lease::Timing;
 use targetgate_core::names::ObjectKey;
@@ -33,8 +34,8 @@ impl Standing {
             identity: identity.to_owned(),
             timing: Timing::new(15 * S, 10 * S, 2 * S).unwrap(),
         };
-        let (kube, metrics) = (cluster.client.clone(), Default::default());
-        let (candidate, leadership) = Candidate::new(&kube, seat, metrics, clock::system());
+        let (kube, metrics) = (cluster.client.clone(), Metrics::default());
+        let (candidate, leadership) = Candidate::new(&kube, seat, &metrics, clock::system());
         let (stop, stopped) = oneshot::channel();
         let stopped = async { drop(stopped.await) };
         Self {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use targetgate::compose;
 use targetgate::metrics::{Described, Metrics};
 use targetgate_core::binding::validate::{RULES, Rule};
 use targetgate_core::reason::Reason;
@@ -30,6 +31,7 @@ fn the_page_of_reasons_is_what_the_code_says() {
 #[test]
 fn the_page_of_metrics_is_what_is_served() {
     let metrics = Metrics::default();
+    compose::register(&metrics);
     let row = |metric: &Described| {
         let (name, kind) = (metric.name(), metric.kind());
         format!("| `{name}` | {kind} | {} |\n", metric.help)

@@ -9,7 +9,6 @@ use rstest::rstest;
 use serde_json::{Value, json};
 use targetgate::admission::{MUTATE_BINDING_PATH, POD_PATH};
 
-use crate::bindings::{denying, fixture_with};
 use crate::fixture::{Fixture, UID, answer, pod, pod_with, refusal, review};
 
 /// A text that no answer may repeat.
@@ -191,7 +190,7 @@ async fn what_has_no_uid_is_refused_with_a_sentence(
     #[case] body: String,
     #[values(POD_PATH, MUTATE_BINDING_PATH)] path: &str,
 ) {
-    let fixture = fixture_with(denying());
+    let fixture = Fixture::default();
     let (status, text) = refusal(&fixture.post(path, body).await);
     assert_eq!(status, 400);
     assert!(

@@ -9,7 +9,6 @@ use futures::{StreamExt as _, stream};
 use serde_json::json;
 use targetgate::admission::{POD_PATH, VALIDATE_BINDING_PATH};
 
-use crate::bindings::{denying, fixture_with};
 use crate::fixture::{Fixture, UID, answer, pod, pod_with, refusal, review};
 
 const LIMIT: usize = 7 << 20;
@@ -165,7 +164,7 @@ async fn overload_without_a_uid_in_reach_is_a_503() {
 
 #[tokio::test]
 async fn overload_does_not_let_a_binding_through() {
-    let mut fixture = fixture_with(denying());
+    let mut fixture = Fixture::default();
     fixture.limits.reviews = 0;
     let response = fixture.post(VALIDATE_BINDING_PATH, large()).await;
     assert_eq!(

@@ -7,16 +7,21 @@ use axum::body::Body;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::ready;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
+use targetgate::admission::binding::BindingReviewer;
 use targetgate::admission::body::Limits;
-use targetgate::admission::{BindingRoutes, Hooks, POD_PATH, router};
+use targetgate::admission::{Hooks, POD_PATH, router};
 use targetgate::metrics::Metrics;
 use targetgate::state::cache::{Cache, InitialList, WatchedResource};
+use targetgate_core::elb::query::DescribeError;
+use targetgate_core::fixtures;
 use targetgate_core::gates::inject::GatePolicy;
-use targetgate_core::model::{Binding, IpFamily, Service, TargetType};
-use targetgate_core::names::{BindingApi, ObjectKey};
+use targetgate_core::model::{Binding, TargetType};
+use targetgate_core::names::ObjectKey;
 use tower::ServiceExt as _;
 
 /// The uid of every review that [`review`] makes.
@@ -26,7 +31,8 @@ pub(crate) const UID: &str = "705ab4f5-6393-11e8-b7cc-42010a800002";
 pub(crate) struct Fixture {
     pub(crate) cache: Arc<Cache>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) bindings: Option<BindingRoutes>,
+    /// Whether a call of AWS is a bug that panics; else AWS does not answer in time.
+    pub(crate) aws_panics: bool,
     pub(crate) limits: Limits,
 }
 
@@ -39,14 +45,15 @@ impl Default for Fixture {
         let fixture = Self {
             cache,
             metrics: Arc::default(),
-            bindings: None,
+            aws_panics: false,
             limits: Limits::default(),
         };
         fixture.add_binding("web", Some(TargetType::Ip));
         let key = ObjectKey::new("shop", "web");
+        let service = fixtures::service().selecting("app", "web");
         fixture
             .cache
-            .write(|index| index.apply_service(&key, service()));
+            .write(|index| index.apply_service(&key, service));
         fixture
     }
 }
@@ -55,16 +62,9 @@ impl Fixture {
     /// Adds a binding of the Service `web` in the namespace `shop`.
     pub(crate) fn add_binding(&self, name: &str, target_type: Option<TargetType>) {
         let binding = Binding {
-            api: BindingApi::Elbv2,
-            name: name.into(),
-            arn: None,
             target_type,
-            family: IpFamily::V4,
             service: "web".into(),
-            port: None,
-            role: None,
-            multi_cluster: false,
-            opted_out: false,
+            ..fixtures::binding(name)
         };
         let namespace = "shop".into();
         self.cache
@@ -76,22 +76,40 @@ impl Fixture {
             cache: self.cache.clone(),
             policy: GatePolicy::default(),
             metrics: self.metrics.clone(),
-            bindings: self.bindings.clone(),
+            bindings: Arc::new(self.reviewer()),
             limits: self.limits.clone(),
         })
     }
 
+    fn reviewer(&self) -> BindingReviewer {
+        let panics = self.aws_panics;
+        let describe = move |_, _| {
+            assert!(!panics, "as a bug would");
+            ready(Err(DescribeError::TimedOut)).boxed()
+        };
+        BindingReviewer::new(self.cache.clone(), Box::new(describe), None)
+    }
+
     /// Posts a body to a hook as kube-apiserver does.
     pub(crate) async fn post(&self, path: &str, body: impl Into<Body>) -> Response<Bytes> {
+        self.post_to(&self.router(), path, body).await
+    }
+
+    /// Posts a body to a hook of this router.
+    pub(crate) async fn post_to(
+        &self,
+        router: &Router,
+        path: &str,
+        body: impl Into<Body>,
+    ) -> Response<Bytes> {
         let request = Request::post(format!("{path}?timeout=2s"))
             .header("content-type", "application/json")
             .body(body.into());
-        self.send(request.unwrap()).await
+        send(router.clone(), request.unwrap()).await
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Response<Bytes> {
-        let (head, body) = self.router().oneshot(request).await.unwrap().into_parts();
-        Response::from_parts(head, body.collect().await.unwrap().to_bytes())
+        send(self.router(), request).await
     }
 
     /// The `response` of the answer to a review of the pod hook.
@@ -107,13 +125,9 @@ impl Fixture {
     }
 }
 
-fn service() -> Service {
-    Service {
-        selector: [("app".into(), "web".into())].into(),
-        external_name: false,
-        ports: vec![],
-        opted_out: false,
-    }
+async fn send(router: Router, request: Request<Body>) -> Response<Bytes> {
+    let (head, body) = router.oneshot(request).await.unwrap().into_parts();
+    Response::from_parts(head, body.collect().await.unwrap().to_bytes())
 }
 
 /// The `response` of a whole answer.

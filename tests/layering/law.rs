@@ -66,6 +66,7 @@ const SERVICE: Law = &[
             "aws",
             "clock",
             "controllers",
+            "files",
             "kubernetes",
             "metrics",
             "serve",

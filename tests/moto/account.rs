@@ -140,14 +140,14 @@ pub(crate) fn config(address: SocketAddr, credentials: Credentials) -> SdkConfig
 /// The product's edge, as whom these credentials name.
 pub(crate) fn client(address: SocketAddr, credentials: Credentials) -> ElbClient {
     let metrics = Arc::new(Metrics::default());
-    let budget = Budget::new(10.0, 10.0, 40, metrics.clone());
+    let budget = Budget::new(10.0, 10.0, 40, &metrics);
     // Moto loads what an API needs with the first call of it, which takes time on a busy machine.
     let timeouts = Timeouts {
         connect: PATIENCE,
         target_health: PATIENCE,
         target_groups: PATIENCE,
     };
-    ElbClient::new(config(address, credentials), timeouts, budget, metrics)
+    ElbClient::new(config(address, credentials), timeouts, budget, &metrics)
 }
 
 /// The headers of an unsigned call of a Query API: moto reads the service and the Region from what

@@ -15,6 +15,7 @@ use targetgate::aws::budget::Budget;
 use targetgate::aws::client::ElbClient;
 use targetgate::aws::error::ElbErrorKind;
 use targetgate::aws::target_groups::TargetGroups;
+use targetgate::metrics::Metrics;
 use targetgate_core::elb::query::{DescribeError, GroupQuery, GroupSelector};
 use targetgate_core::model::{IpFamily, TargetState};
 use targetgate_core::names::GroupKey;
@@ -216,7 +217,7 @@ async fn shared_descriptions_fail_for_the_absent_group_alone(
         aws.ipv4_group("missing").await,
     );
     aws.delete(&gone).await;
-    let budget = Budget::new(10.0, 10.0, 40, Default::default());
+    let budget = Budget::new(10.0, 10.0, 40, &Metrics::default());
     let groups = TargetGroups::new(aws.client.clone(), budget, 1);
     tokio::spawn(groups.clone().run());
     let by_name = GroupQuery {

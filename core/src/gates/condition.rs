@@ -14,8 +14,35 @@ use crate::reason::Reason;
 const REGISTRATION: &str = "Elb.RegistrationInProgress";
 const NOT_REGISTERED: &str = "Target.NotRegistered";
 
+/// The condition that a gate should have, and the reason for metrics, logs and explanations, which is not
+/// always that of the condition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    pub condition: Condition,
+    pub reason: Reason,
+}
+
+impl Decision {
+    /// A closed gate, whose condition names the reason.
+    fn closed(reason: Reason, message: &str) -> Self {
+        Self {
+            condition: condition(false, reason.as_str(), message),
+            reason,
+        }
+    }
+}
+
 /// The condition that follows from ELB's answer; `health` is `None` where the group lacks the target.
-pub fn of_health(health: Option<&TargetHealth>) -> Condition {
+pub fn of_health(health: Option<&TargetHealth>) -> Decision {
+    let condition = words_of_health(health);
+    let reason = match condition.status {
+        true => Reason::Healthy,
+        false => Reason::NotHealthy,
+    };
+    Decision { condition, reason }
+}
+
+fn words_of_health(health: Option<&TargetHealth>) -> Condition {
     let Some(health) = health else {
         return registration_in_progress();
     };
@@ -38,8 +65,8 @@ pub fn is_in_group(health: &TargetHealth) -> bool {
 }
 
 /// The condition of a gate that opens for an absence.
-pub fn of_absence(absence: &Absence) -> Condition {
-    match absence {
+pub fn of_absence(absence: &Absence) -> Decision {
+    let condition = match absence {
         Absence::BindingGone | Absence::ServiceGone { .. } => {
             condition(true, "", "Target Group Binding is deleted")
         }
@@ -53,29 +80,29 @@ pub fn of_absence(absence: &Absence) -> Condition {
             Reason::TargetTypeInstance.as_str(),
             &format!("TargetGroupBinding {binding} registers nodes, not pods"),
         ),
-    }
+    };
+    let reason = absence.reason();
+    Decision { condition, reason }
 }
 
 /// The condition of a gate whose pod cannot be a target.
-pub fn of_no_target(cause: &NoTarget, service: &str) -> Condition {
+pub fn of_no_target(cause: &NoTarget, service: &str) -> Decision {
     match cause {
-        NoTarget::PortNotFound(name) => condition(
-            false,
-            Reason::PortNotFound.as_str(),
+        NoTarget::PortNotFound(name) => Decision::closed(
+            Reason::PortNotFound,
             &format!("Service {service} targets port {name}, which no container of this pod has"),
         ),
-        NoTarget::AddressNotFound => condition(
-            false,
-            Reason::AddressNotFound.as_str(),
+        NoTarget::AddressNotFound => Decision::closed(
+            Reason::AddressNotFound,
             "This pod has no address of the target group's IP address type",
         ),
     }
 }
 
 /// The condition of a gate whose group AWS does not know.
-pub fn of_missing_group(arn: &TargetGroupArn) -> Condition {
+pub fn of_missing_group(arn: &TargetGroupArn) -> Decision {
     let message = format!("Target group {arn} does not exist");
-    condition(false, Reason::TargetGroupNotFound.as_str(), &message)
+    Decision::closed(Reason::TargetGroupNotFound, &message)
 }
 
 fn registration_in_progress() -> Condition {
@@ -108,7 +135,8 @@ mod tests {
     #[test]
     fn healthy_is_true_without_words() {
         let healthy = of_health(Some(&health(TargetState::Healthy, "")));
-        assert_eq!(healthy, condition(true, "", ""));
+        assert_eq!(healthy.condition, condition(true, "", ""));
+        assert_eq!(healthy.reason, Reason::Healthy);
     }
 
     #[rstest]
@@ -122,7 +150,7 @@ mod tests {
             "Elb.RegistrationInProgress",
             "Target registration is in progress",
         );
-        assert_eq!(of_health(health.as_ref()), words);
+        assert_eq!(of_health(health.as_ref()).condition, words);
     }
 
     #[rstest]
@@ -150,6 +178,10 @@ mod tests {
         #[case] reason: &str,
     ) {
         let words = condition(false, reason, "as ELB describes it");
-        assert_eq!(of_health(Some(&health(state, reason))), words);
+        let decided = of_health(Some(&health(state, reason)));
+        assert_eq!(
+            (decided.condition, decided.reason),
+            (words, Reason::NotHealthy)
+        );
     }
 }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use crate::gates::absence::Absence;
 use crate::gates::condition;
+use crate::gates::condition::Decision;
 use crate::gates::target::{service_port, target};
-use crate::model::{Binding, Condition, Pod, Service, TargetType};
+use crate::model::{Binding, Pod, Service, TargetType};
 use crate::names::{BindingApi, GroupKey};
 use crate::selector::selects;
 
@@ -28,7 +29,7 @@ pub struct GateRequirements {
     /// Targets that must all be healthy.
     pub queries: Vec<TargetQuery>,
     /// A condition that keeps the gate closed whatever ELB answers.
-    pub closed: Option<Condition>,
+    pub closed: Option<Decision>,
     /// A binding or Service that is missing, or does not select the pod; a live read has to confirm it.
     pub absence: Option<Absence>,
     /// Whether a binding lacks its ARN, so that the gate stays as it is.
@@ -198,7 +199,10 @@ mod tests {
             .selecting("app", "web")
             .port("http", 80, Some(named));
         let requirements = of_gate(&web(), &[&binding("web")], |_| Some(&service), &APIS);
-        assert_eq!(&*requirements.closed.unwrap().reason, "PortNotFound");
+        assert_eq!(
+            &*requirements.closed.unwrap().condition.reason,
+            "PortNotFound"
+        );
         assert_eq!((requirements.queries, requirements.absence), (vec![], None));
     }
 

@@ -10,7 +10,7 @@ use thiserror::Error;
 use tracing::info;
 
 use crate::files;
-use crate::files::{LastError, WatchedFile};
+use crate::files::{FileMetrics, LastError, WatchedFile};
 use crate::metrics::Metrics;
 
 /// Maximum length of the file, in bytes: the limit of Kubernetes on a ConfigMap.
@@ -35,7 +35,7 @@ pub enum AllowedError {
 pub struct Allowed {
     path: PathBuf,
     list: ArcSwap<AllowList>,
-    metrics: Arc<Metrics>,
+    metrics: FileMetrics,
 }
 
 impl Allowed {
@@ -43,12 +43,12 @@ impl Allowed {
     ///
     /// # Errors
     /// The file does not hold an allow-list.
-    pub fn read(path: PathBuf, metrics: Arc<Metrics>) -> Result<Self, AllowedError> {
+    pub fn read(path: PathBuf, metrics: &Metrics) -> Result<Self, AllowedError> {
         let list = ArcSwap::from_pointee(load(&path)?);
         Ok(Self {
             path,
             list,
-            metrics,
+            metrics: metrics.of(),
         })
     }
 
@@ -111,7 +111,7 @@ mod tests {
         let file = folder.path().join("allow.yaml");
         fs::write(&file, NOTHING).unwrap();
         let metrics = Arc::new(Metrics::default());
-        let allowed = Allowed::read(file.clone(), metrics.clone()).unwrap();
+        let allowed = Allowed::read(file.clone(), &metrics).unwrap();
         let allowed = Arc::new(allowed);
         let may = || allowed.list().check("shop", &arn("web")).is_ok();
         assert!(!may());
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn what_is_no_list_ends_the_start_with_the_flag() {
         let folder = tempfile::tempdir().unwrap();
-        let read = |file| Allowed::read(file, Arc::default()).err();
+        let read = |file| Allowed::read(file, &Metrics::default()).err();
         let absent = read(folder.path().join("absent")).unwrap();
         assert!(absent.to_string().starts_with("--allow-arns: cannot read"));
         let file = folder.path().join("allow.yaml");

@@ -373,9 +373,9 @@ async fn a_role_that_may_not_be_assumed_is_a_denial_that_says_so() {
 async fn a_name_without_any_region_is_refused_before_the_wire() {
     let aws = Aws::new(|_: &Asked| Reply::Hang);
     let config = aws.config().into_builder().region(None).build();
-    let metrics = Arc::new(Metrics::default());
-    let budget = Budget::new(10.0, 10.0, 40, Arc::clone(&metrics));
-    let client = ElbClient::new(config, Timeouts::default(), budget, metrics);
+    let metrics = Metrics::default();
+    let budget = Budget::new(10.0, 10.0, 40, &metrics);
+    let client = ElbClient::new(config, Timeouts::default(), budget, &metrics);
     let names = [GroupSelector::Name("group-1".into())];
     let error = client.target_groups(None, None, &names).await.unwrap_err();
     assert_eq!(error.code(), "NoRegion");

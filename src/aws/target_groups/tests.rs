@@ -21,10 +21,10 @@ impl Drop for Running {
 }
 
 fn running(aws: &Aws, rate: f64, burst: u32) -> Running {
-    let metrics = Arc::new(crate::metrics::Metrics::default());
-    let budget = Budget::new(rate, rate, burst, Arc::clone(&metrics));
+    let metrics = crate::metrics::Metrics::default();
+    let budget = Budget::new(rate, rate, burst, &metrics);
     let timeouts = super::super::client::Timeouts::default();
-    let client = ElbClient::new(aws.config(), timeouts, budget.clone(), metrics);
+    let client = ElbClient::new(aws.config(), timeouts, budget.clone(), &metrics);
     let groups = TargetGroups::new(client, budget, 7);
     let worker = tokio::spawn(groups.clone().run());
     Running { groups, worker }

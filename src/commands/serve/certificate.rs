@@ -49,12 +49,12 @@ impl Served {
 /// The accepted clients; `None` accepts any. The file is read at once, so that a start without it fails.
 pub(super) fn clients(
     settings: &TlsSettings,
-    metrics: &Arc<Metrics>,
+    metrics: &Metrics,
 ) -> anyhow::Result<Option<Arc<Clients>>> {
     let Some(file) = settings.client_ca.clone() else {
         return Ok(None);
     };
-    let clients = Clients::read(file, settings.client_names.clone(), metrics.clone())?;
+    let clients = Clients::read(file, settings.client_names.clone(), metrics)?;
     Ok(Some(Arc::new(clients)))
 }
 

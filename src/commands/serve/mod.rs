@@ -97,7 +97,7 @@ async fn parts(settings: &Settings) -> anyhow::Result<Parts> {
     let served = Served::read(&settings.tls)?;
     let clients = certificate::clients(&settings.tls, &metrics)?;
     let allowed = settings.allow_arns.clone();
-    let allowed = allowed.map(|file| Allowed::read(file, metrics.clone()));
+    let allowed = allowed.map(|file| Allowed::read(file, &metrics));
     let allowed = allowed.transpose()?.map(Arc::new);
     let elb = limits(settings)?;
     let kube = kubernetes(settings.kubeconfig.as_deref()).await?;

@@ -16,8 +16,8 @@ use kube::Client;
 use tokio::sync::Notify;
 
 use crate::clock::Now;
+use crate::controllers::metrics::KeeperMetrics;
 use crate::kubernetes::events::Events;
-use crate::metrics::Metrics;
 use crate::serve::certificates::Certificates;
 use crate::state::leadership::Leadership;
 
@@ -57,7 +57,7 @@ pub struct Keeper {
     pub certificates: Arc<Certificates>,
     pub leadership: Leadership,
     pub events: Arc<Events>,
-    pub metrics: Arc<Metrics>,
+    pub metrics: KeeperMetrics,
     pub now: Now,
 }
 

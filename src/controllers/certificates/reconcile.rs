@@ -187,7 +187,7 @@ impl<'a> Rounds<'a> {
         if let Some(authority) = &record.authority {
             self.keeper
                 .metrics
-                .ca_expiry(authority.ca.validity.not_after);
+                .set_ca_expiry(authority.ca.validity.not_after);
         }
         Some(record)
     }
@@ -242,7 +242,7 @@ impl<'a> Rounds<'a> {
                 by = culprit,
                 "a caBundle was changed; it is put back"
             );
-            self.keeper.metrics.bundle_repair();
+            self.keeper.metrics.repaired_bundle();
             let note = format!(
                 "A caBundle that belongs to targetgate was changed by {culprit}; it is put back. \
                  Whoever applies the webhooks should leave the field out, or ignore it."
@@ -283,8 +283,8 @@ impl<'a> Rounds<'a> {
         answered(written, "write", &title)?;
         info!(object = title, step, "rotation: written");
         match change {
-            Change::Promote => self.keeper.metrics.rotation("ca"),
-            Change::Sign(_) => self.keeper.metrics.rotation("leaf"),
+            Change::Promote => self.keeper.metrics.rotated("ca"),
+            Change::Sign(_) => self.keeper.metrics.rotated("leaf"),
             _ => {}
         }
         Ok(())

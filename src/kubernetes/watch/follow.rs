@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::kubernetes::decode::{Object, url_path};
-use crate::metrics::Metrics;
+use crate::kubernetes::metrics::WatchMetrics;
 use crate::state::cache::{Cache, InitialList, WatchedResource};
 
 use crate::kubernetes::watch::backoff::JitteredBackoff;
@@ -45,7 +45,7 @@ pub(super) struct Follow<F: Feed> {
     requests: Request,
     feed: Arc<F>,
     cache: Arc<Cache>,
-    metrics: Arc<Metrics>,
+    metrics: WatchMetrics,
     watched: WatchedResource,
     namespace: Option<Arc<str>>,
     page_size: u32,
@@ -71,7 +71,7 @@ impl<F: Feed> Follow<F> {
             requests: Request::new(url_path(scope.watched, within)),
             feed,
             cache: scope.cache.clone(),
-            metrics: scope.metrics.clone(),
+            metrics: scope.metrics.of(),
             watched: scope.watched,
             namespace,
             page_size: scope.options.page_size,
@@ -226,7 +226,7 @@ impl<F: Feed> Follow<F> {
             }
             return self.backoff.jittered(LOOK_AGAIN);
         }
-        self.metrics.watch_restart(resource);
+        self.metrics.restarted(resource);
         if !known {
             warn!(resource, namespace, "not watched: {failure}");
         }

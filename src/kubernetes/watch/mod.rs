@@ -60,7 +60,7 @@ impl Default for WatchOptions {
 pub fn watches(
     client: &Client,
     cache: &Arc<Cache>,
-    metrics: &Arc<Metrics>,
+    metrics: &Metrics,
     options: &WatchOptions,
 ) -> Vec<(WatchedResource, BoxFuture<'static, ()>)> {
     let watch = |watched| {
@@ -86,7 +86,7 @@ pub fn watches(
 struct Scope<'a> {
     client: &'a Client,
     cache: &'a Arc<Cache>,
-    metrics: &'a Arc<Metrics>,
+    metrics: &'a Metrics,
     options: &'a WatchOptions,
     watched: WatchedResource,
 }

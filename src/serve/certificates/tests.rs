@@ -58,7 +58,7 @@ fn the_leafs_expiry_is_known() {
     let certificate = Volume::new().files().load().unwrap();
     assert_eq!(certificate.expiry, expiry(MADE_AT));
     let metrics = Arc::new(Metrics::default());
-    Certificates::new(certificate, metrics.clone());
+    Certificates::new(certificate, &metrics);
     let line = format!(
         "certificate_expiry_timestamp_seconds {}",
         expiry(MADE_AT).as_second()
@@ -110,7 +110,7 @@ async fn a_swapped_link_is_noticed_and_a_broken_pair_keeps_the_former() {
     let files = volume.files();
     let certificate = files.load().unwrap();
     let metrics = Arc::new(Metrics::default());
-    let certificates = Arc::new(Certificates::new(certificate, metrics.clone()));
+    let certificates = Arc::new(Certificates::new(certificate, &metrics));
     let following = tokio::spawn(follow(files.clone(), certificates.clone()));
 
     fs::write(volume.0.path().join("first/tls.key"), "nonsense").unwrap();
@@ -136,7 +136,7 @@ async fn a_swapped_link_is_noticed_and_a_broken_pair_keeps_the_former() {
 async fn the_same_files_are_not_served_anew() {
     let volume = Volume::new();
     let certificate = volume.files().load().unwrap();
-    let certificates = Certificates::new(certificate.clone(), Arc::default());
+    let certificates = Certificates::new(certificate.clone(), &Metrics::default());
     assert!(reload(&volume.files(), &certificates, None).await.is_none());
     let served = certificates.current.load_full().unwrap().key.clone();
     assert!(Arc::ptr_eq(&served, &certificate.key));

@@ -20,7 +20,7 @@ use thiserror::Error;
 use tracing::info;
 
 use crate::files;
-use crate::files::{LastError, WatchedFile};
+use crate::files::{FileMetrics, LastError, WatchedFile};
 use crate::metrics::Metrics;
 use crate::pki::read::{self as pki, ReadError};
 
@@ -78,7 +78,7 @@ pub struct Clients {
     file: PathBuf,
     names: Vec<ClientName>,
     cas: ArcSwap<Cas>,
-    metrics: Arc<Metrics>,
+    metrics: FileMetrics,
 }
 
 /// The CAs of the file, with their verifier.
@@ -95,14 +95,14 @@ impl Clients {
     pub fn read(
         file: PathBuf,
         names: Vec<ClientName>,
-        metrics: Arc<Metrics>,
+        metrics: &Metrics,
     ) -> Result<Self, ClientCaError> {
         let cas = ArcSwap::from_pointee(load(&file)?);
         Ok(Self {
             file,
             names,
             cas,
-            metrics,
+            metrics: metrics.of(),
         })
     }
 

@@ -8,7 +8,7 @@ fn read_file(text: &str) -> Result<Clients, ClientCaError> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ca.crt");
     std::fs::write(&file, text).unwrap();
-    Clients::read(file, vec![], Arc::default())
+    Clients::read(file, vec![], &Metrics::default())
 }
 
 #[rstest]
@@ -31,7 +31,7 @@ fn a_file_that_lets_nobody_in_is_refused_by_the_flags_name(
 
 #[test]
 fn a_file_that_is_not_there_is_refused_by_the_flags_name() {
-    let absent = Clients::read("/nonexistent/ca.crt".into(), vec![], Arc::default());
+    let absent = Clients::read("/nonexistent/ca.crt".into(), vec![], &Metrics::default());
     let error = absent.unwrap_err().to_string();
     assert!(error.starts_with("--client-ca: cannot read /nonexistent/ca.crt"));
 }

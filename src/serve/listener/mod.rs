@@ -23,10 +23,11 @@ use tokio_rustls::TlsAcceptor;
 use tower::Service as _;
 use tracing::{debug, info, warn};
 
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, RefusalMetrics};
 use crate::serve::deadlines::{Answered, Deadlines, Timed, Turns};
 use crate::serve::listener::connections::{Connections, Ended, spare};
 use crate::serve::listener::failure::{TlsFailure, is_close};
+use crate::serve::metrics::ListenerMetrics;
 use crate::serve::{Phase, PhaseReceiver, reached};
 use crate::telemetry::LogThrottle;
 
@@ -84,14 +85,15 @@ pub struct Listener {
     router: Router,
     tls: Option<TlsAcceptor>,
     limits: Limits,
-    metrics: Arc<Metrics>,
+    metrics: ListenerMetrics,
+    refusals: RefusalMetrics,
     said: LogThrottle,
     answered: Answered,
 }
 
 impl Listener {
     /// A listener of HTTPS.
-    pub fn https(router: Router, tls: TlsAcceptor, limits: Limits, metrics: Arc<Metrics>) -> Self {
+    pub fn https(router: Router, tls: TlsAcceptor, limits: Limits, metrics: &Metrics) -> Self {
         Self {
             tls: Some(tls),
             ..Self::http(router, limits, metrics)
@@ -99,12 +101,13 @@ impl Listener {
     }
 
     /// A listener of plain HTTP.
-    pub fn http(router: Router, limits: Limits, metrics: Arc<Metrics>) -> Self {
+    pub fn http(router: Router, limits: Limits, metrics: &Metrics) -> Self {
         Self {
             router,
             tls: None,
             limits,
-            metrics,
+            metrics: metrics.of(),
+            refusals: metrics.of(),
             said: LogThrottle::default(),
             answered: Answered::default(),
         }
@@ -242,7 +245,7 @@ impl Listener {
     }
 
     fn tls_failed(&self, failure: &TlsFailure) {
-        self.metrics.tls_failure(failure.cause());
+        self.metrics.tls_failed(failure.cause());
         let said = match failure {
             // TCP probes and port scans are not worth a log line.
             TlsFailure::Closed => None,
@@ -282,7 +285,7 @@ impl Listener {
             }
         };
         if turns.ended_by_slow_head() {
-            self.metrics.refusal("HeadTimeout");
+            self.refusals.refused("HeadTimeout");
             let deadline = self.limits.head;
             if let Some(unsaid) = self.said.now("HeadTimeout") {
                 info!(

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use crate::model::{Binding, Condition, Service};
 use crate::names::{BindingApi, GateName, GroupKey, ObjectKey};
+use crate::reason::Reason;
 
 /// Identifies one gate of one pod. A pod that replaces another under its name is another pod.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,8 +58,18 @@ pub struct Change {
     pub condition: Condition,
     /// Whether the status changes: only then does `lastTransitionTime` move.
     pub transition: bool,
-    /// The reason for metrics and logs: `Healthy` or that of an absence where the gate opens.
-    pub reason: &'static str,
+    /// The reason for metrics and logs.
+    pub reason: Reason,
+}
+
+/// Why a gate is not open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    pub gate: GateName,
+    pub reason: Reason,
+    /// When the schedule polls one of its groups next; `None` while a call is in flight, and for a gate that
+    /// waits for no answer of ELB.
+    pub next_poll: Option<Instant>,
 }
 
 /// How a write ended.

@@ -4,10 +4,12 @@ use std::time::{Duration, Instant};
 
 use crate::gates::attribution::{Observation, Trust, trust};
 use crate::gates::condition;
+use crate::gates::condition::Decision;
 use crate::gates::machine::observation::{CheckResult, PollResult};
 use crate::gates::requirements::TargetQuery;
 use crate::gates::target::{service_port, target};
-use crate::model::{Binding, Condition, Pod, Service};
+use crate::model::{Binding, Pod, Service};
+use crate::reason::Reason;
 
 /// An answer is too old to open a gate after this time. Chosen (docs/schedule.md), longer than each interval
 /// between polls.
@@ -21,13 +23,14 @@ pub(crate) struct TargetCheck {
     maybe_previous_pod: bool,
     /// Whether an answer since the pod is due showed the target absent or not healthy.
     seen_unhealthy: bool,
-    answer: Option<LastAnswer>,
+    /// The error is why no answer counts.
+    answer: Result<LastAnswer, Reason>,
 }
 
-/// The condition that follows from an answer, and when that was requested.
+/// What follows from an answer, and when that was requested.
 #[derive(Debug)]
 struct LastAnswer {
-    condition: Condition,
+    decision: Decision,
     requested: Instant,
 }
 
@@ -37,13 +40,21 @@ impl TargetCheck {
             query,
             maybe_previous_pod,
             seen_unhealthy: false,
-            answer: None,
+            answer: Err(Reason::NotPolled),
         }
     }
 
-    /// The condition that follows from the last answer that counts.
-    pub(crate) fn answer(&self) -> Option<&Condition> {
-        self.answer.as_ref().map(|answer| &answer.condition)
+    /// What follows from the last answer that counts; the error is why no answer counts.
+    pub(crate) fn answer(&self) -> Result<&Decision, Reason> {
+        self.answer
+            .as_ref()
+            .map(|answer| &answer.decision)
+            .map_err(|reason| *reason)
+    }
+
+    /// Whether the last answer that counts says healthy.
+    pub(crate) fn is_healthy(&self) -> bool {
+        self.answer().is_ok_and(|answer| answer.condition.status)
     }
 
     /// Applies an answer about the group to a call that was sent at `requested`, for a pod that is due
@@ -56,7 +67,7 @@ impl TargetCheck {
         proving_time: Option<Duration>,
     ) -> CheckResult {
         let health = answer.of(&self.query.target);
-        let condition = condition::of_health(health);
+        let decision = condition::of_health(health);
         let observation = Observation {
             requested_after: requested.checked_duration_since(due),
             maybe_previous_pod: self.maybe_previous_pod,
@@ -70,42 +81,56 @@ impl TargetCheck {
             Trust::Stale => self.maybe_previous_pod |= health.is_some_and(condition::is_in_group),
             // Attribution only guards `healthy`: a target that is not healthy keeps the gate closed whichever
             // pod ELB means, and ends the doubt.
-            _ if !condition.status => self.see_unhealthy(condition, requested),
-            Trust::Trusted => self.take(condition, requested),
-            Trust::Suspect => {}
-            Trust::SuspectForUnknownTime => unproven = true,
+            _ if !decision.condition.status => self.see_unhealthy(decision, requested),
+            Trust::Trusted => self.take(decision, requested),
+            Trust::Suspect => self.doubt(),
+            Trust::SuspectForUnknownTime => {
+                unproven = true;
+                self.doubt();
+            }
         }
         CheckResult {
             unproven,
-            healthy: self.answer().is_some_and(|condition| condition.status),
+            healthy: self.is_healthy(),
         }
     }
 
     /// Takes in that AWS does not know the group.
     pub(crate) fn apply_missing_group(&mut self, requested: Instant) {
-        let condition = condition::of_missing_group(&self.query.group.arn);
-        self.see_unhealthy(condition, requested);
+        let decision = condition::of_missing_group(&self.query.group.arn);
+        self.see_unhealthy(decision, requested);
     }
 
     /// Forgets the answer, so that ELB is asked again.
     pub(crate) fn forget(&mut self) {
-        self.answer = None;
+        self.answer = Err(Reason::NotPolled);
     }
 
     /// Forgets the answer if it is too old to open a gate. Returns whether it was.
     pub(crate) fn forget_stale(&mut self, now: Instant) -> bool {
-        let is_stale = |answer: &mut LastAnswer| now > answer.requested + STALE_AFTER;
-        self.answer.take_if(is_stale).is_some()
+        let is_stale = |answer: &LastAnswer| now > answer.requested + STALE_AFTER;
+        let stale = self.answer.as_ref().is_ok_and(is_stale);
+        if stale {
+            self.answer = Err(Reason::AnswerStale);
+        }
+        stale
     }
 
-    fn see_unhealthy(&mut self, condition: Condition, requested: Instant) {
+    /// Notes that a healthy answer may be about a previous pod. An earlier answer that counts stays.
+    fn doubt(&mut self) {
+        if let Err(reason) = &mut self.answer {
+            *reason = Reason::AnswerDoubtful;
+        }
+    }
+
+    fn see_unhealthy(&mut self, decision: Decision, requested: Instant) {
         self.seen_unhealthy = true;
-        self.take(condition, requested);
+        self.take(decision, requested);
     }
 
-    fn take(&mut self, condition: Condition, requested: Instant) {
-        self.answer = Some(LastAnswer {
-            condition,
+    fn take(&mut self, decision: Decision, requested: Instant) {
+        self.answer = Ok(LastAnswer {
+            decision,
             requested,
         });
     }

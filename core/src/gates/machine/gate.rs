@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::gates::BACKOFF;
 use crate::gates::absence::Absence;
 use crate::gates::condition;
+use crate::gates::condition::Decision;
 use crate::gates::machine::action::{Action, Change, GateId, Settings, WriteOutcome};
 use crate::gates::machine::check::TargetCheck;
 use crate::gates::machine::observation::{CheckResult, PollResult};
@@ -15,6 +16,7 @@ use crate::gates::requirements::{GateRequirements, TargetQuery};
 use crate::gates::writes::queue::Urgency;
 use crate::model::{Condition, Pod};
 use crate::names::{GateName, GroupKey};
+use crate::reason::Reason;
 use crate::version::is_older;
 
 /// A gate whose condition is not `True`, or was not yet seen as `True` after our write.
@@ -30,7 +32,7 @@ pub(crate) struct Gate {
     asked: Vec<TargetCheck>,
     /// An answer was forgotten or a query was added, and the polling queue does not know yet.
     forgot: bool,
-    closed: Option<Condition>,
+    closed: Option<Decision>,
     unknown: bool,
     pending_absence: Option<PendingAbsence>,
     writing: Option<Writing>,
@@ -186,7 +188,7 @@ impl Gate {
             .asked
             .iter()
             .filter(|check| check.query.group == *group);
-        checks.all(|check| check.answer().is_some_and(|answer| answer.status))
+        checks.all(TargetCheck::is_healthy)
     }
 
     fn set_absence(&mut self, absence: Option<Absence>, settings: &Settings, now: Instant) {
@@ -320,8 +322,7 @@ impl Gate {
 
     /// The urgency of the write that is due; `None` while a write is not due.
     pub(crate) fn urgency(&self) -> Option<Urgency> {
-        let (condition, _) = self.due_change()?;
-        Some(match condition.status {
+        Some(match self.due_change()?.condition.status {
             true => Urgency::Opens,
             false => Urgency::MessageOnly,
         })
@@ -334,7 +335,7 @@ impl Gate {
         version: &Arc<str>,
         now: Instant,
     ) -> Option<Change> {
-        let (condition, reason) = self.due_change()?;
+        let Decision { condition, reason } = self.due_change()?;
         // An answer can have become stale while the write waited for its turn. The fold visits all checks, so
         // that one more poll refreshes every stale one.
         let forget_stale = |old, check: &mut TargetCheck| check.forget_stale(now) || old;
@@ -354,42 +355,54 @@ impl Gate {
         })
     }
 
-    /// The condition to write, and its reason, if it is decided and differs from the current one.
-    fn due_change(&self) -> Option<(Condition, &'static str)> {
+    /// What to write, if that is decided and differs from the current condition.
+    fn due_change(&self) -> Option<Decision> {
         if self.writing.is_some() || !self.waits() || self.retry_at.is_some() {
             return None;
         }
-        let wanted = self.wanted();
-        wanted.filter(|(condition, _)| self.current.as_ref() != Some(condition))
+        let decision = self.decide().ok()?;
+        (self.current.as_ref() != Some(&decision.condition)).then_some(decision)
     }
 
-    /// The condition that the gate should have, and its reason; `None` while that is not decided.
+    /// Why the gate is not open: what keeps it closed, or why that is not decided yet.
+    pub(crate) fn waits_for(&self) -> Reason {
+        if self.due.is_none() {
+            return Reason::PodNotDue;
+        }
+        self.decide()
+            .map_or_else(|undecided| undecided, |decision| decision.reason)
+    }
+
+    /// The condition that the gate should have; the error is why that is not decided yet.
     ///
     /// The order matters: all that keeps the gate closed comes before what opens it.
-    fn wanted(&self) -> Option<(Condition, &'static str)> {
+    fn decide(&self) -> Result<Decision, Reason> {
         if let Some(closed) = &self.closed {
-            return Some((closed.clone(), "Closed"));
+            return Ok(closed.clone());
         }
-        let answers = || self.asked.iter().map(TargetCheck::answer);
-        if let Some(not_healthy) = answers().flatten().find(|answer| !answer.status) {
-            return Some((not_healthy.clone(), "NotHealthy"));
+        let mut answers = self.asked.iter().filter_map(|check| check.answer().ok());
+        if let Some(not_healthy) = answers.find(|answer| !answer.condition.status) {
+            return Ok(not_healthy.clone());
         }
         // From here on, only what opens the gate is left, so each doubt holds it back.
-        let unsure = self
-            .pending_absence
-            .as_ref()
-            .is_some_and(|pending| !pending.is_confirmed());
-        if self.unknown || unsure || answers().any(|answer| answer.is_none()) {
-            return None;
+        if self.unknown {
+            return Err(Reason::TargetGroupUnknown);
+        }
+        let mut healthy = None;
+        for check in &self.asked {
+            healthy = Some(check.answer()?);
+        }
+        let pending = self.pending_absence.as_ref();
+        if pending.is_some_and(|pending| !pending.is_confirmed()) {
+            return Err(Reason::AbsenceNotConfirmed);
         }
         // Bindings of both API groups can share the gate. If one is gone and the target of the other is
         // healthy, the gate opens as healthy.
-        match (answers().flatten().next(), &self.pending_absence) {
-            (Some(healthy), _) => Some((healthy.clone(), "Healthy")),
-            (None, Some(PendingAbsence { absence, .. })) => {
-                Some((condition::of_absence(absence), absence.reason().as_str()))
-            }
-            (None, None) => None,
+        match (healthy, pending) {
+            (Some(healthy), _) => Ok(healthy.clone()),
+            (None, Some(pending)) => Ok(condition::of_absence(&pending.absence)),
+            // A binding gives at least one of these, and a gate without bindings an absence.
+            (None, None) => Err(Reason::NotPolled),
         }
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::gates::machine::action::{
-    Action, CallFailure, Change, GateId, LiveRead, Settings, Write, WriteOutcome,
+    Action, CallFailure, Change, GateId, LiveRead, Settings, Waiting, Write, WriteOutcome,
 };
 use crate::gates::machine::check::had_target;
 use crate::gates::machine::gate::{Gate, Seen};
@@ -407,6 +407,22 @@ impl Tracker {
             let groups: Vec<GroupKey> = gate.groups().cloned().collect();
             groups.iter().for_each(|group| self.polls.leave(group, &id));
         }
+    }
+
+    /// Why the gates of a pod are not open; empty for a pod whose gates are.
+    pub fn waiting(&self, pod: &ObjectKey) -> Vec<Waiting> {
+        let gates = self.pods.get(pod).into_iter().flat_map(|pod| &pod.gates);
+        let closed = gates.filter(|(_, gate)| !gate.is_open());
+        closed
+            .map(|(name, gate)| Waiting {
+                gate: name.clone(),
+                reason: gate.waits_for(),
+                next_poll: gate
+                    .groups()
+                    .filter_map(|group| self.polls.next_poll(group))
+                    .min(),
+            })
+            .collect()
     }
 
     /// The number of pending gates.

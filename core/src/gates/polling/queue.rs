@@ -179,6 +179,11 @@ impl PollQueue {
         }
     }
 
+    /// When a group is polled next; `None` while a call is in flight, and for a group without waiting gates.
+    pub(crate) fn next_poll(&self, group: &GroupKey) -> Option<Instant> {
+        self.groups.get(group)?.queued
+    }
+
     /// Whether the last answer about a group named this target.
     pub(crate) fn is_registered(&self, group: &GroupKey, target: Target) -> bool {
         let polled = self.groups.get(group);

@@ -27,7 +27,7 @@ impl Door {
         fs::write(folder.path().join("ca.crt"), bundle(cas)).unwrap();
         let names = names.iter().map(|name| name.parse().unwrap()).collect();
         let metrics = Arc::new(Metrics::default());
-        let clients = Clients::read(folder.path().join("ca.crt"), names, metrics.clone());
+        let clients = Clients::read(folder.path().join("ca.crt"), names, &metrics);
         let clients = Arc::new(clients.unwrap());
         let (ca, certificate) = certificate();
         let acceptor = mutual_tls(certificate, clients.clone(), Arc::new(|| NOW)).unwrap();
@@ -57,7 +57,7 @@ impl Door {
             router(),
             self.acceptor.clone(),
             Limits::default(),
-            self.metrics.clone(),
+            &self.metrics,
         );
         let (peer, stream) = duplex(64 * 1024);
         tokio::spawn(async move {
@@ -196,7 +196,7 @@ async fn a_refused_client_hears_why_though_it_has_sent_its_request() {
         handshake: LONG,
         ..Limits::default()
     };
-    let edge = Listener::https(router(), door.acceptor, limits, door.metrics);
+    let edge = Listener::https(router(), door.acceptor, limits, &door.metrics);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (_phase, phases) = phases();

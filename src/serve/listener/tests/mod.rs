@@ -57,8 +57,8 @@ fn serve(tls: Option<TlsAcceptor>) -> Served {
     let metrics = Arc::new(Metrics::default());
     let limits = Limits::default();
     let edge = match tls {
-        Some(tls) => Listener::https(router(), tls, limits, metrics.clone()),
-        None => Listener::http(router(), limits, metrics.clone()),
+        Some(tls) => Listener::https(router(), tls, limits, &metrics),
+        None => Listener::http(router(), limits, &metrics),
     };
     let (phase, phases) = phases();
     let (peer, stream) = duplex(64 * 1024);
@@ -186,7 +186,7 @@ async fn neither_a_slow_answer_nor_a_slow_body_is_a_slow_head() {
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_takes_no_answer_is_dropped() {
     let metrics = Arc::new(Metrics::default());
-    let edge = Listener::http(router(), Limits::default(), metrics);
+    let edge = Listener::http(router(), Limits::default(), &metrics);
     let (_phase, phases) = phases();
     let (mut peer, stream) = duplex(64);
     let connection = tokio::spawn(async move { edge.connection(stream, phases).await });
@@ -312,7 +312,7 @@ async fn what_is_neither_tls_nor_http_is_counted() {
 /// Listens on loopback with these bounds.
 async fn listen(limits: Limits) -> (std::net::SocketAddr, PhaseSender, JoinHandle<()>) {
     let (_, tls) = acceptor();
-    let edge = Arc::new(Listener::https(router(), tls, limits, Arc::default()));
+    let edge = Arc::new(Listener::https(router(), tls, limits, &Metrics::default()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (phase, phases) = phases();

@@ -25,7 +25,7 @@ impl House {
             ..Limits::default()
         };
         let metrics = Arc::new(Metrics::default());
-        let edge = Arc::new(Listener::http(router(), limits, metrics.clone()));
+        let edge = Arc::new(Listener::http(router(), limits, &metrics));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (phase, phases) = phases();
@@ -168,7 +168,7 @@ async fn without_keep_alive_no_connection_rests() {
         keep_alive: false,
         ..Limits::default()
     };
-    let edge = Listener::http(router(), limits, Arc::default());
+    let edge = Listener::http(router(), limits, &Metrics::default());
     let (_phase, phases) = phases();
     let (mut peer, stream) = duplex(64 * 1024);
     tokio::spawn(async move { edge.connection(stream, phases).await });

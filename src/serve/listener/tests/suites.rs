@@ -90,7 +90,7 @@ fn every_suite_has_forward_secrecy_and_an_aead_with_and_without_client_certifica
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ca.crt");
     std::fs::write(&file, ca().certificate).unwrap();
-    let clients = Clients::read(file, vec![], Arc::default()).unwrap();
+    let clients = Clients::read(file, vec![], &Metrics::default()).unwrap();
     let (_, certificate) = certificate();
     let mutual = mutual_tls(certificate, Arc::new(clients), Arc::new(|| NOW));
     for acceptor in [acceptor().1, mutual.unwrap()] {

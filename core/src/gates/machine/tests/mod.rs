@@ -216,7 +216,7 @@ impl OneChange {
             version: write.version.clone(),
             condition,
             transition,
-            reason,
+            reason: reason.as_str(),
             write,
         }
     }

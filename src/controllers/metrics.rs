@@ -1,0 +1,141 @@
+//! Metrics of the controllers.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use targetgate_core::reason::Reason;
+
+use crate::metrics::{Counters, FloatGauge, MetricSet, Registered};
+
+/// Metrics of the health loop.
+#[derive(Clone)]
+pub struct GateMetrics {
+    pending: Gauge,
+    oldest_pending: FloatGauge,
+    ungated: Gauge,
+    condition_writes: Counters<1>,
+    flips: Counters<1>,
+    open_seconds: Histogram,
+    groups_not_found: Counter,
+}
+
+impl MetricSet for GateMetrics {
+    fn register(registered: &mut Registered) -> Self {
+        Self {
+            pending: registered.add(
+                "gates_pending",
+                "Gates of live pods whose condition is not True",
+                Gauge::default(),
+            ),
+            oldest_pending: registered.add(
+                "gates_oldest_pending_seconds",
+                "Time since the containers of the pod with the oldest pending gate became ready",
+                FloatGauge::default(),
+            ),
+            ungated: registered.add(
+                "pods_ungated",
+                "Pods without a gate that they would get if they were created now: only pods of namespaces \
+                 with the label that opts in, neither opted out, terminating nor finished",
+                Gauge::default(),
+            ),
+            condition_writes: registered.add(
+                "condition_writes",
+                "Pod conditions written or not, by result of the write",
+                Counters::default(),
+            ),
+            flips: registered.add("flips", "Gates opened, by reason", Counters::default()),
+            open_seconds: registered.add(
+                "open_seconds",
+                "Time from when a pod's containers became ready until its gate was opened",
+                Histogram::new(exponential_buckets(0.5, 2.0, 12)),
+            ),
+            groups_not_found: registered.add(
+                "target_groups_not_found",
+                "Answers of ELB that the target group of a binding does not exist",
+                Counter::default(),
+            ),
+        }
+    }
+}
+
+impl GateMetrics {
+    /// Sets the number of pending gates, and the age of the oldest.
+    pub(super) fn set_pending(&self, gates: usize, oldest: Duration) {
+        self.pending.set(i64::try_from(gates).unwrap_or(i64::MAX));
+        self.oldest_pending.set(oldest.as_secs_f64());
+    }
+
+    /// Sets the number of ungated pods.
+    pub(super) fn set_ungated(&self, pods: usize) {
+        self.ungated.set(i64::try_from(pods).unwrap_or(i64::MAX));
+    }
+
+    /// Counts the conditions of one write, by its result.
+    pub(super) fn wrote(&self, result: &'static str, conditions: usize) {
+        self.condition_writes
+            .get_or_create(&[("result", result)])
+            .inc_by(u64::try_from(conditions).unwrap_or(u64::MAX));
+    }
+
+    /// Counts a gate that opened `waited` after its pod's containers became ready.
+    pub(super) fn opened(&self, reason: Reason, waited: Duration) {
+        let reason = reason.as_str();
+        self.flips.get_or_create(&[("reason", reason)]).inc();
+        self.open_seconds.observe(waited.as_secs_f64());
+    }
+
+    /// Counts an answer of ELB that the target group of a binding does not exist.
+    pub(super) fn group_not_found(&self) {
+        self.groups_not_found.inc();
+    }
+}
+
+/// Metrics of the keeper of the certificate.
+#[derive(Clone)]
+pub struct KeeperMetrics {
+    ca_expiry: Gauge,
+    rotations: Counters<1>,
+    bundle_repairs: Counter,
+}
+
+impl MetricSet for KeeperMetrics {
+    fn register(registered: &mut Registered) -> Self {
+        Self {
+            ca_expiry: registered.add(
+                "ca_expiry_timestamp_seconds",
+                "Unix time at which the CA in the Secret of --tls self expires; 0 with --tls files",
+                Gauge::default(),
+            ),
+            rotations: registered.add(
+                "certificate_rotations",
+                "Certificates that this replica replaced while it was the leader, by kind",
+                Counters::default(),
+            ),
+            bundle_repairs: registered.add(
+                "ca_bundle_repairs",
+                "Webhook configurations whose caBundle another client changed and this replica restored",
+                Counter::default(),
+            ),
+        }
+    }
+}
+
+impl KeeperMetrics {
+    /// Sets the time at which the CA in the Secret expires.
+    pub(super) fn set_ca_expiry(&self, at: Timestamp) {
+        self.ca_expiry.set(at.as_second());
+    }
+
+    /// Counts a certificate of this kind that replaced another.
+    pub(super) fn rotated(&self, kind: &'static str) {
+        self.rotations.get_or_create(&[("kind", kind)]).inc();
+    }
+
+    /// Counts a webhook configuration whose bundles were restored.
+    pub(super) fn repaired_bundle(&self) {
+        self.bundle_repairs.inc();
+    }
+}
