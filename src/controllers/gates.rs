@@ -22,7 +22,7 @@ use targetgate_core::names::{BindingApi, GroupKey, ObjectKey};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
-use tracing::{info, warn};
+use tracing::{Level, debug, enabled, info, warn};
 
 use crate::aws::budget::Budget;
 use crate::aws::client::ElbClient;
@@ -131,10 +131,14 @@ impl Loop {
             return vec![];
         }
         let dirty = self.cache.write(Index::take_dirty);
-        self.cache.read(|index| {
+        let actions = self.cache.read(|index| {
             let observe = |key| tracker.observe(key, index, now);
             dirty.iter().flat_map(observe).collect()
-        })
+        });
+        if enabled!(Level::DEBUG) {
+            dirty.iter().for_each(|pod| log_waiting(tracker, pod, now));
+        }
+        actions
     }
 
     /// Polls the groups that are due, as far as the budget allows. Returns the next wake-up.
@@ -369,5 +373,16 @@ impl Loop {
         let age = containers_ready.map(|ready| (self.now)().duration_since(ready));
         age.and_then(|age| Duration::try_from(age).ok())
             .unwrap_or_default()
+    }
+}
+
+/// Logs why a pod's gates are not open.
+fn log_waiting(tracker: &Tracker, pod: &ObjectKey, now: Instant) {
+    for waiting in tracker.waiting(pod) {
+        let (gate, reason) = (&waiting.gate, waiting.reason);
+        let next_poll = waiting
+            .next_poll
+            .map(|at| at.saturating_duration_since(now));
+        debug!(%pod, %gate, %reason, ?next_poll, "gate waits");
     }
 }

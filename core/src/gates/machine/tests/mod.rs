@@ -25,6 +25,7 @@ mod leading;
 mod pace;
 mod schedule;
 mod trust;
+mod waiting;
 mod writes;
 
 /// A tracker, the index that it reads, and a clock that only [`World::pass`] moves.
