@@ -1,4 +1,4 @@
-//! The webhooks' part in a write.
+//! The calls of webhooks that a write makes.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::{
 };
 
 impl Write<'_> {
-    /// Lets the mutating webhooks change a new state.
+    /// Lets the mutating webhooks change the new state of an object.
     pub(super) async fn mutate(
         &mut self,
         operation: Operation,
@@ -40,7 +40,7 @@ impl Write<'_> {
         Ok(())
     }
 
-    /// A deletion passes both phases; there is no object that could be changed.
+    /// Asks the webhooks of both phases about a deletion, which has no object to change.
     pub(super) async fn admit_deletion(
         &mut self,
         target: &Target,

@@ -1,11 +1,11 @@
-//! What the API server itself does to the kinds that it knows: defaults, status at birth, and the
-//! few rules of validation that targetgate and the actors meet.
+//! What the API server itself does to built-in kinds: defaults, the status of a new object, and the
+//! few validation rules that matter to targetgate and the actors.
 
 use serde_json::{Value, json};
 
 use super::{admission, kinds::Served, object::Object, status::Cause};
 
-/// Fills in what a client may leave out. Runs before the mutating webhooks and after them.
+/// Fills in the defaults. Runs before the mutating webhooks and again after them.
 pub fn set_defaults(served: &Served, object: &mut Object) {
     if served.is("", "pods") {
         let mut spec = object.field("spec").clone();
@@ -33,10 +33,10 @@ pub fn set_defaults(served: &Served, object: &mut Object) {
     }
 }
 
-/// The status and the finalizers of a new object, whatever the client sent.
+/// Sets the status and the finalizers of a new object, whatever the client sent.
 pub fn at_birth(served: &Served, object: &mut Object, now: &str) {
     if served.is("", "nodes") || !served.version().status {
-        // A kubelet registers its Node with a status.
+        // A kubelet registers its Node together with a status.
         return;
     }
     let status = if served.is("", "pods") {
@@ -55,7 +55,7 @@ pub fn at_birth(served: &Served, object: &mut Object, now: &str) {
     object.set("status", status);
 }
 
-/// What a pod that has been bound to a node says of it.
+/// Sets the status of a pod that has just been bound to a node.
 pub fn at_binding(pod: &mut Object, now: &str) {
     let mut status = pod.field("status").clone();
     let mut conditions = status["conditions"].as_array().cloned().unwrap_or_default();
@@ -70,7 +70,7 @@ pub fn at_binding(pod: &mut Object, now: &str) {
     pod.set("status", status);
 }
 
-/// What is wrong with an object; `old` is the stored one on an update.
+/// Validates an object; `old` is the stored state on an update.
 pub fn check(served: &Served, object: &Object, old: Option<&Object>) -> Vec<Cause> {
     let mut causes = check_name(object.name());
     if served.is("", "pods") {
@@ -136,7 +136,8 @@ fn service_spec(spec: &mut Value) {
     });
 }
 
-/// A definition is served as soon as it is created, so it is born established.
+/// The status of a new CustomResourceDefinition, which is established at once because its kind is
+/// served as soon as it is created.
 fn crd_status(crd: &Object, now: &str) -> Value {
     let names = crd.field("spec")["names"].clone();
     let versions = crd.field("spec")["versions"].as_array();
@@ -199,7 +200,7 @@ fn check_pod(pod: &Object) -> Vec<Cause> {
     causes
 }
 
-/// A qualified name: an optional DNS subdomain and a slash, then at most 63 characters.
+/// Checks a qualified name: an optional DNS subdomain with a slash, then at most 63 characters.
 fn qualified_name(text: &str) -> Result<(), String> {
     let name = match text.split_once('/') {
         None => text,
@@ -239,7 +240,7 @@ fn check_pod_update(pod: &Object, old: &Object) -> Vec<Cause> {
     vec![Cause::forbidden("spec", why)]
 }
 
-/// A pod's spec without what may change after creation.
+/// A pod's spec without the fields that may change after creation.
 fn fixed_part(pod: &Object) -> Value {
     let mut spec = pod.field("spec").clone();
     if let Value::Object(map) = &mut spec {

@@ -1,4 +1,4 @@
-//! What was asked of the server, for tests to assert on.
+//! The log of requests, for tests to assert on.
 
 use std::{
     collections::VecDeque,
@@ -7,17 +7,17 @@ use std::{
 
 use parking_lot::Mutex;
 
-/// How many calls are kept; older ones go.
+/// At most this many calls are kept; the oldest are dropped first. Chosen.
 const KEPT: usize = 100_000;
 
-/// What a request does, in the words of RBAC.
+/// What a request does, in RBAC's verbs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verb {
-    /// One object.
+    /// GET of one object.
     Get,
-    /// A collection.
+    /// GET of a collection.
     List,
-    /// A stream of changes.
+    /// GET of a stream of changes.
     Watch,
     /// POST.
     Create,
@@ -25,9 +25,9 @@ pub enum Verb {
     Update,
     /// PATCH.
     Patch,
-    /// One object.
+    /// DELETE of one object.
     Delete,
-    /// All that match.
+    /// DELETE of all objects that match.
     DeleteCollection,
 }
 
@@ -49,13 +49,12 @@ impl Display for Verb {
 /// One request for a resource that is served.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Call {
-    /// What it does.
     pub verb: Verb,
     /// The plural, with the subresource: `pods/status`.
     pub resource: String,
-    /// Empty for all of them, and for what has none.
+    /// The namespace; empty for a request about all namespaces, and for resources that have none.
     pub namespace: String,
-    /// Empty for a collection.
+    /// The name; empty for a collection.
     pub name: String,
 }
 
@@ -64,12 +63,12 @@ pub struct Call {
 pub struct Calls(Mutex<VecDeque<Call>>);
 
 impl Calls {
-    /// Every call that is kept.
+    /// All calls that are kept.
     pub fn all(&self) -> Vec<Call> {
         self.0.lock().iter().cloned().collect()
     }
 
-    /// How many calls did this to this resource (with its subresource).
+    /// The number of calls with this verb on this resource (with its subresource).
     pub fn count(&self, verb: Verb, resource: &str) -> usize {
         let calls = self.0.lock();
         calls
@@ -78,7 +77,7 @@ impl Calls {
             .count()
     }
 
-    /// Starts anew.
+    /// Removes all calls from the log.
     pub fn clear(&self) {
         self.0.lock().clear();
     }

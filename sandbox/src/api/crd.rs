@@ -1,14 +1,14 @@
-//! Structural schemas of custom resources: pruning, defaults and a check.
+//! Structural schemas of custom resources: pruning, defaults and validation.
 //!
-//! Left out: `x-kubernetes-validations`, `format`, `multipleOf` and the `allOf` family, which the
-//! definitions in use here do not need.
+//! Not implemented: `x-kubernetes-validations`, `format`, `multipleOf` and the `allOf` family,
+//! which the CRDs in use here do not need.
 
 use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::{object::Object, status::Cause};
 
-/// Drops the fields that the schema does not know, and fills in its defaults.
+/// Prunes the fields that the schema does not know, and fills in its defaults.
 pub fn prune(schema: &Value, object: &mut Object) {
     for field in top_fields(object) {
         let mut value = object.field(&field).clone();
@@ -27,7 +27,7 @@ pub fn prune(schema: &Value, object: &mut Object) {
     }
 }
 
-/// What the schema refuses.
+/// Validates an object, and returns a cause for each violation of the schema.
 pub fn check(schema: &Value, object: &Object) -> Vec<Cause> {
     let mut causes = Vec::new();
     for field in schema["required"].as_array().into_iter().flatten() {
@@ -80,7 +80,7 @@ fn prune_map(schema: &Value, map: &mut Map<String, Value>) {
     }
     for (field, value) in map.iter_mut() {
         let known = &properties[field];
-        // Below a field that is preserved unknown, nothing is known and everything stays.
+        // Below a preserved unknown field the schema knows no fields, so that everything stays.
         if !known.is_null() {
             prune_value(known, value);
         } else if additional.is_object() {

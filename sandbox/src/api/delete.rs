@@ -1,4 +1,4 @@
-//! Deleting: grace for pods, preconditions, finalizers.
+//! Deletion: grace periods of pods, preconditions, finalizers.
 
 use std::sync::Arc;
 
@@ -14,27 +14,26 @@ use super::{
     write::{ATTEMPTS, Write},
 };
 
-/// How a DELETE wants it done: `metav1.DeleteOptions`.
+/// The options of a DELETE: `metav1.DeleteOptions`.
 #[derive(Clone, Debug, Default)]
 pub struct DeleteOptions {
-    /// In seconds; the object's own when absent.
+    /// The grace period in seconds; `None` means the object's own.
     pub grace: Option<u64>,
-    /// Only the object with this UID.
+    /// The precondition on the UID.
     pub uid: Option<String>,
-    /// Only the object at this version.
+    /// The precondition on the `resourceVersion`.
     pub version: Option<String>,
 }
 
-/// What a DELETE left.
+/// The outcome of a DELETE.
 pub enum Deleted {
-    /// The object is gone; this was its last state.
+    /// The object has been removed; this is its last state.
     Gone(Arc<Object>),
     /// The object is terminating.
     Terminating(Arc<Object>),
 }
 
 impl Write<'_> {
-    /// DELETE of one object.
     pub async fn delete(
         &mut self,
         target: &Target,
@@ -79,7 +78,7 @@ impl Write<'_> {
         Err(Status::modified(&target.served.resource, &target.name))
     }
 
-    /// The state after a deletion has been asked for; `None` is gone.
+    /// The state after a deletion has been requested; `None` if the object is removed at once.
     fn deletion(&self, target: &Target, old: &Object, options: &DeleteOptions) -> Option<Object> {
         let grace = grace(&target.served, old, options);
         let holds = holds_content(&target.served);
@@ -102,11 +101,12 @@ impl Write<'_> {
         Some(next)
     }
 
-    /// A Namespace and a CustomResourceDefinition go when their content has gone.
+    /// Deletes the content of a Namespace or CustomResourceDefinition, which is removed once its
+    /// content is gone.
     async fn empty(&mut self, target: &Target, stored: Arc<Object>) -> Result<Deleted, Status> {
         for content in self.api.content(target) {
-            // What is held by a finalizer or its grace goes later, and takes the holder with it;
-            // what a webhook refuses to let go stays, as in a cluster.
+            // An object with a finalizer or a grace period is removed later, and its holder with
+            // it. An object whose deletion a webhook refuses stays, as in a cluster.
             let delete = Box::pin(async {
                 let _ = self.delete(&content, &DeleteOptions::default()).await;
             });
@@ -145,7 +145,7 @@ fn preconditions(target: &Target, object: &Object, options: &DeleteOptions) -> R
     Ok(())
 }
 
-/// The grace period in seconds: only pods have one, and of them only those that a node runs.
+/// The grace period in seconds. Only pods that are bound to a node have one.
 fn grace(served: &Served, object: &Object, options: &DeleteOptions) -> u64 {
     if !served.is("", "pods") {
         return 0;

@@ -1,4 +1,4 @@
-//! How the server reaches the hosts of webhooks.
+//! How the server connects to the hosts of webhooks.
 
 use std::{collections::BTreeMap, io, sync::Arc};
 
@@ -15,13 +15,12 @@ pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
-/// Opens streams to hosts.
 pub trait Dial: Send + Sync {
     /// Connects to a host by name or address.
     fn dial(&self, host: &str, port: u16) -> BoxFuture<'static, io::Result<Box<dyn Io>>>;
 }
 
-/// Dials over TCP, with the system's names.
+/// Dials over TCP, and resolves names as the system does.
 pub struct Tcp;
 
 impl Dial for Tcp {
@@ -35,9 +34,9 @@ impl Dial for Tcp {
     }
 }
 
-/// Connections to one registered host that were not taken yet; more are refused.
+/// At most this many connections to one host wait to be accepted; more are refused. Chosen.
 const BACKLOG: usize = 128;
-/// The buffer of a stream, each way, in bytes.
+/// The buffer of a stream in each direction, in bytes. Chosen.
 const BUFFER: usize = 64 * 1024;
 
 /// Dials hosts that listen in this process, without a socket.
@@ -47,8 +46,8 @@ pub struct Switchboard(Arc<Mutex<Listeners>>);
 type Listeners = BTreeMap<(String, u16), mpsc::Sender<DuplexStream>>;
 
 impl Switchboard {
-    /// Listens as this host and port, in the place of who did before. Each stream that comes out
-    /// is one connection; a host whose receiver is dropped refuses.
+    /// Listens as this host and port, and replaces the previous listener. Each stream from the
+    /// receiver is one connection; once the receiver is dropped, connections are refused.
     pub fn listen(&self, host: &str, port: u16) -> mpsc::Receiver<DuplexStream> {
         let (sender, receiver) = mpsc::channel(BACKLOG);
         self.0.lock().insert((host.to_owned(), port), sender);

@@ -1,4 +1,4 @@
-//! What `kubectl` and clients ask before they ask for objects.
+//! The discovery endpoints that `kubectl` and other clients read before they ask for objects.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::versions;
 
-/// Answers a path that names no resource; `None` is a page that does not exist.
+/// Answers a path that names no resource; returns `None` if the path is not served.
 pub fn answer(api: &Inner, path: &[&str]) -> Option<Value> {
     match path {
         ["version"] => Some(version()),
@@ -31,7 +31,7 @@ pub fn answer(api: &Inner, path: &[&str]) -> Option<Value> {
     }
 }
 
-/// The version of the types that the sandbox decodes objects with.
+/// The version of the types by which the sandbox decodes objects.
 fn version() -> Value {
     let minor = versions::Version::compiled_for().minor;
     json!({

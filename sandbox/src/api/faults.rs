@@ -1,4 +1,4 @@
-//! What goes wrong on request.
+//! Faults of the API server that tests ask for.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,37 +9,37 @@ use super::{
 use crate::signal::{Listener, Signal};
 use parking_lot::Mutex;
 
-/// How the server is away.
+/// How the server is unavailable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Away {
-    /// No connection: in process an I/O error, on a socket a connection that closes.
+    /// The server refuses connections: in process by an I/O error, on a socket by closing the
+    /// connection.
     Refusing,
-    /// Every request is answered with this code.
+    /// The server answers every request with this code.
     Answering(u16),
 }
 
-/// When a request fails.
+/// Whether a request that fails is carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// Nothing is done.
+    /// The request is not carried out.
     Before,
-    /// It is done, and the caller is told that it failed: a timeout that worked.
+    /// The request is carried out, but its caller gets an error, as after a timeout of a write that
+    /// succeeded.
     After,
 }
 
-/// Which requests a fault hits; what is `None` or empty hits all.
+/// Which requests a fault applies to. A field that is `None` or empty matches all requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Match {
-    /// Only this verb.
     pub verb: Option<Verb>,
-    /// Only this resource, with its subresource: `pods/status`.
+    /// The resource with its subresource: `pods/status`.
     pub resource: String,
-    /// Only this name.
     pub name: String,
 }
 
 impl Match {
-    /// A verb on a resource.
+    /// Matches a verb on a resource.
     pub fn new(verb: Verb, resource: &str) -> Match {
         Match {
             verb: Some(verb),
@@ -55,7 +55,7 @@ impl Match {
     }
 }
 
-/// The switches.
+/// The faults in force.
 #[derive(Default)]
 pub struct Faults {
     switches: Mutex<Switches>,
@@ -78,12 +78,12 @@ struct Failing {
 }
 
 impl Faults {
-    /// Ends every open watch now, as a restart of the server does.
+    /// Closes every open watch, as a restart of the server does.
     pub fn close_watches(&self) {
         self.closed.raise();
     }
 
-    /// Is away until told otherwise; open watches end.
+    /// Makes the server unavailable, and closes open watches; `None` makes it available again.
     pub fn away(&self, away: Option<Away>) {
         self.switches.lock().away = away;
         if away.is_some() {
@@ -101,8 +101,8 @@ impl Faults {
         });
     }
 
-    /// Shows each change of a resource (its plural) to watches this much later; zero ends it.
-    /// A watch that already waits with a change looks at the new delay when the old one is over.
+    /// Delays the changes of a resource (its plural) in all watches; zero ends the delay. A watch
+    /// that already holds a change back reads the new delay when the old one is over.
     pub fn delay_watch(&self, resource: &str, delay: Duration) {
         let mut switches = self.switches.lock();
         if delay.is_zero() {

@@ -1,11 +1,11 @@
-//! What the server gives a new object: a UID, and a name where only its beginning is given.
+//! What the server generates for a new object: a UID, and a name from `generateName`.
 
 use crate::random::Random;
 
-/// The characters of generated names: they make no words.
+/// The characters of generated names, which cannot spell words. Kubernetes' alphabet.
 const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
-/// A UUID of version 4, variant 1, as RFC 9562 has it.
+/// A UUID of version 4, variant 1 (RFC 9562).
 pub(super) fn uid(random: &mut Random) -> String {
     let (high, low) = (random.draw(), random.draw());
     format!(
@@ -18,8 +18,8 @@ pub(super) fn uid(random: &mut Random) -> String {
     )
 }
 
-/// `prefix` and five characters, as Kubernetes makes them from `generateName`: the base is cut to 58
-/// characters.
+/// Appends five random characters to `prefix`, which is first truncated to 58 characters, as
+/// Kubernetes does for `generateName`.
 pub(super) fn name(random: &mut Random, prefix: &str) -> String {
     let base: String = prefix.chars().take(58).collect();
     let mut number = random.draw();

@@ -1,4 +1,4 @@
-//! Namespaces and definitions of custom resources: what goes with them, and when they go.
+//! Namespaces and CustomResourceDefinitions: the objects that they hold, and when they are removed.
 
 use super::{
     Inner,
@@ -7,13 +7,13 @@ use super::{
     target::Target,
 };
 
-/// Whether objects of this resource go only when what they hold has gone.
+/// Whether objects of this resource are removed only after the objects that they hold.
 pub(super) fn holds_content(served: &Served) -> bool {
     served.is("", "namespaces") || served.is("apiextensions.k8s.io", "customresourcedefinitions")
 }
 
 impl Inner {
-    /// Everything that goes with a Namespace or a CustomResourceDefinition.
+    /// All objects that are deleted together with a Namespace or a CustomResourceDefinition.
     pub(super) fn content(&self, holder: &Target) -> Vec<Target> {
         let resources: Vec<_> = self
             .store
@@ -50,7 +50,8 @@ impl Inner {
         found
     }
 
-    /// After an object has gone: its namespace or its definition may have waited for that.
+    /// Removes the Namespace or definition of an object that is gone, if it was the last one that
+    /// they held.
     pub(super) fn reap(&self, gone: &Key) {
         if !gone.namespace.is_empty() {
             self.reap_holder(&Key::new(&self.namespaces(), "", &gone.namespace));
@@ -68,7 +69,7 @@ impl Inner {
         }
     }
 
-    /// Removes a terminating Namespace or definition that holds nothing any more.
+    /// Removes a terminating Namespace or definition that no longer holds any object.
     pub(super) fn reap_holder(&self, key: &Key) {
         let Some(holder) = self.store.read(key) else {
             return;
@@ -86,7 +87,7 @@ impl Inner {
             subresource: String::new(),
         };
         if holder.is_terminating() && !holder.has_finalizers() && self.content(&target).is_empty() {
-            // Raced by another writer: the next removal looks again.
+            // If another writer got ahead, the next removal tries again.
             let _ = self.store.commit(key, Some(holder.version()), None);
         }
     }

@@ -1,4 +1,4 @@
-//! From an HTTP request to a verb on a resource, and back.
+//! Maps HTTP requests to verbs on resources, and results to HTTP responses.
 
 use std::{convert::Infallible, io, sync::Arc};
 
@@ -26,13 +26,13 @@ use super::{
     write::Write,
 };
 
-/// The body of an answer.
+/// The body of a response.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// The largest body that is read, in bytes, as a real server has it.
+/// The largest request body that is read, in bytes. kube-apiserver's limit.
 const LARGEST: usize = 3 << 20;
 
-/// Answers one request. The error is a server that is away.
+/// Answers one request. An error stands for a server that refuses connections.
 pub async fn handle<B>(api: Arc<Inner>, request: Request<B>) -> io::Result<Response<Body>>
 where
     B: HttpBody<Data = Bytes> + Send,
@@ -66,7 +66,7 @@ where
     Ok(answer)
 }
 
-/// Reads `/api/v1/namespaces/NS/pods/NAME/status` and its like.
+/// Parses a path such as `/api/v1/namespaces/NS/pods/NAME/status`.
 fn target(api: &Inner, path: &[&str]) -> Option<Target> {
     let (group, version, rest) = match path {
         ["api", version, rest @ ..] => ("", *version, rest),
@@ -91,7 +91,7 @@ fn target(api: &Inner, path: &[&str]) -> Option<Target> {
         "binding" => served.is("", "pods"),
         _ => false,
     };
-    // What has a namespace is named in it; what has none is not.
+    // A namespaced object is named within its namespace, and a cluster-scoped one without any.
     let placed = match served.resource.namespaced {
         true => name.is_empty() || !namespace.is_empty(),
         false => namespace.is_empty(),
@@ -313,7 +313,8 @@ impl Exchange<'_> {
         let served = &self.target.served;
         let deleted = write.delete(&self.target, &options).await?;
         Ok(match deleted {
-            // A pod that goes is shown; of others only the fact.
+            // A deleted pod is returned itself; for other kinds a `Status` only confirms the
+            // deletion.
             Deleted::Gone(object) if !served.is("", "pods") => {
                 let mut details = json!({
                     "name": object.name(),

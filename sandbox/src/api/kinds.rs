@@ -1,4 +1,4 @@
-//! Which resources are served, under which names and versions.
+//! The resources that are served, with their names and versions.
 
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
@@ -6,43 +6,42 @@ use serde_json::{Value, json};
 
 use super::object::Object;
 
-/// One resource: what discovery tells of it, and where its objects are kept.
+/// One resource: what discovery says about it, and where its objects are stored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resource {
-    /// The API group; empty for the core one.
+    /// The API group; empty for the core group.
     pub group: String,
-    /// The name in the URL.
+    /// The plural, which is the name in the URL.
     pub plural: String,
-    /// What `kubectl` also takes.
+    /// The singular, which `kubectl` accepts as well.
     pub singular: String,
-    /// The `kind` of its objects.
     pub kind: String,
-    /// What `kubectl` takes for short.
+    /// The short names that `kubectl` accepts.
     pub short_names: Vec<String>,
-    /// Whether its objects live in a namespace.
+    /// Whether its objects have a namespace.
     pub namespaced: bool,
-    /// Every version, the preferred one first.
+    /// All versions, the preferred one first.
     pub versions: Vec<Version>,
-    /// The group under which its objects are kept: the events of two groups are the same objects.
+    /// The group under which its objects are stored: the Events of both groups are the same
+    /// objects.
     pub kept_in: String,
-    /// The name of the CRD that defines it, if one does.
+    /// The name of the CRD that defines it; `None` for a built-in resource.
     pub crd: Option<String>,
 }
 
-/// One version of a resource.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Version {
-    /// Such as `v1beta1`.
+    /// The name, such as `v1beta1`.
     pub name: String,
-    /// Whether requests for it are answered.
+    /// Whether requests for this version are answered.
     pub served: bool,
-    /// Whether its objects are kept in this version.
+    /// Whether objects are stored in this version.
     pub stored: bool,
-    /// Whether `/status` is a subresource, so that plain writes leave `status` alone.
+    /// Whether `/status` is a subresource, so that other writes do not change `status`.
     pub status: bool,
-    /// The structural schema, of a custom resource.
+    /// The structural schema; null for a built-in resource.
     pub schema: Value,
-    /// `additionalPrinterColumns`, of a custom resource.
+    /// The `additionalPrinterColumns`; null for a built-in resource.
     pub columns: Value,
 }
 
@@ -55,7 +54,7 @@ pub struct Served {
 }
 
 impl Resource {
-    /// `deployments.apps`, or `pods` for the core group.
+    /// The qualified name: `deployments.apps`, or `pods` in the core group.
     pub fn qualified(&self) -> String {
         match self.group.as_str() {
             "" => self.plural.clone(),
@@ -78,12 +77,11 @@ impl Resource {
 }
 
 impl Served {
-    /// The version.
     pub fn version(&self) -> &Version {
         &self.resource.versions[self.index]
     }
 
-    /// `apps/v1`, or `v1` for the core group.
+    /// The `apiVersion`: `apps/v1`, or `v1` in the core group.
     pub fn api_version(&self) -> String {
         match self.resource.group.as_str() {
             "" => self.version().name.clone(),
@@ -91,13 +89,13 @@ impl Served {
         }
     }
 
-    /// Whether this is one of the kinds that the server knows from the start, by its plural.
+    /// Whether this is the built-in resource of this group and plural.
     pub fn is(&self, group: &str, plural: &str) -> bool {
         self.resource.is(group, plural)
     }
 
-    /// An object as this version of the resource shows it: there is no conversion but of the
-    /// `apiVersion`, and of the field names that the two kinds of Event do not share.
+    /// Converts a stored object to this version. Only the `apiVersion` differs, and the field names
+    /// of Events, which the two groups name differently.
     pub fn present(&self, object: &Object) -> Object {
         let mut shown = object.clone();
         shown.set("apiVersion", json!(self.api_version()));
@@ -109,7 +107,7 @@ impl Served {
     }
 }
 
-/// What core/v1 calls it, what events.k8s.io/v1 calls it.
+/// The field names of Events in core/v1, with those in events.k8s.io/v1.
 const EVENT_FIELDS: [(&str, &str); 7] = [
     ("involvedObject", "regarding"),
     ("message", "note"),
@@ -131,7 +129,7 @@ fn rename_event_fields(event: &mut Object, to_new: bool) {
     }
 }
 
-/// Every resource that is served now.
+/// All resources that are served at the moment.
 #[derive(Clone, Debug)]
 pub struct Catalog {
     builtin: Vec<Arc<Resource>>,
@@ -139,7 +137,7 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// The kinds that are served from the start.
+    /// The built-in resources.
     pub fn builtin() -> Catalog {
         Catalog {
             builtin: BUILTIN.iter().map(|row| Arc::new(row.resource())).collect(),
@@ -147,25 +145,26 @@ impl Catalog {
         }
     }
 
-    /// Finds what a path names; `None` is a page that does not exist.
+    /// Finds the resource that a path names; `None` if it is not served.
     pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<Served> {
         let resource = self.all().find(|resource| resource.is(group, plural))?;
         let served = resource.in_version(version)?;
         served.version().served.then_some(served)
     }
 
-    /// Every resource.
+    /// All resources, built-in and custom.
     pub fn all(&self) -> impl Iterator<Item = &Arc<Resource>> {
         self.builtin.iter().chain(self.custom.values())
     }
 
-    /// Serves what a CustomResourceDefinition defines, in place of what it defined before.
+    /// Serves the resource that a CustomResourceDefinition defines, in place of its former
+    /// definition.
     pub fn define(&mut self, crd: &Object) {
         self.custom
             .insert(crd.name().to_owned(), Arc::new(custom(crd)));
     }
 
-    /// Stops serving what a CustomResourceDefinition defined.
+    /// Stops serving the resource of a CustomResourceDefinition.
     pub fn forget(&mut self, crd_name: &str) {
         self.custom.remove(crd_name);
     }
@@ -249,7 +248,8 @@ impl Row {
     }
 }
 
-/// Group, version, plural, kind, short names, namespaced, with a status subresource.
+/// The built-in resources: group, version, plural, kind, short names, namespaced, with a status
+/// subresource.
 #[rustfmt::skip]
 const BUILTIN: [Row; 15] = [
     row("", "v1", "namespaces", "Namespace", &["ns"], false, true),

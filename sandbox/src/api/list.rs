@@ -1,4 +1,4 @@
-//! Reading: one object, or a collection with selectors and pages.
+//! Reads one object, or a collection with selectors and pages.
 
 use std::collections::BTreeMap;
 
@@ -16,12 +16,12 @@ use super::{
     view::View,
 };
 
-/// The query of a request; of a repeated parameter the last counts.
+/// The query of a request. The last value of a repeated parameter wins.
 #[derive(Clone, Debug, Default)]
 pub struct Query(BTreeMap<String, String>);
 
 impl Query {
-    /// Reads the part of a URI after the question mark.
+    /// Parses the part of a URI after the question mark.
     pub fn parse(text: &str) -> Query {
         Query(
             form_urlencoded::parse(text.as_bytes())
@@ -30,17 +30,17 @@ impl Query {
         )
     }
 
-    /// A parameter; empty where it is absent.
+    /// A parameter; empty if it is absent.
     pub fn text(&self, name: &str) -> &str {
         self.0.get(name).map(String::as_str).unwrap_or_default()
     }
 
-    /// Whether a parameter says yes.
+    /// Whether a parameter is `1` or `true`.
     pub fn flag(&self, name: &str) -> bool {
         matches!(self.text(name), "1" | "true")
     }
 
-    /// A number, if there is one.
+    /// A parameter as a number; `None` if it is absent.
     pub fn number(&self, name: &str) -> Result<Option<u64>, Status> {
         match self.text(name) {
             "" => Ok(None),
@@ -52,17 +52,17 @@ impl Query {
     }
 }
 
-/// Which objects of a resource a request is about.
+/// The objects of a resource that a request selects.
 #[derive(Clone, Debug)]
 pub struct Selection {
-    /// `None` is every namespace.
+    /// The namespace; `None` means all namespaces.
     pub namespace: Option<String>,
     labels: Selector,
     fields: Selector,
 }
 
 impl Selection {
-    /// Reads the selectors; a name in the path selects that object alone.
+    /// Parses the selectors. A name in the path selects that object alone.
     pub fn read(target: &Target, query: &Query) -> Result<Selection, Status> {
         let labels = Selector::parse(query.text("labelSelector")).map_err(Status::bad_request)?;
         let mut fields = query.text("fieldSelector").to_owned();
@@ -85,7 +85,7 @@ impl Selection {
         })
     }
 
-    /// Whether an object is meant.
+    /// Whether an object is selected.
     pub fn matches(&self, object: &Object) -> bool {
         self.namespace
             .as_deref()
@@ -108,7 +108,6 @@ fn selectable(served: &Served, field: &str) -> bool {
     }
 }
 
-/// GET of one object.
 pub fn read(api: &Inner, target: &Target) -> Result<Object, Status> {
     match api.store.read(&target.key()) {
         Some(object) => Ok(target.served.present(&object)),
@@ -116,7 +115,6 @@ pub fn read(api: &Inner, target: &Target) -> Result<Object, Status> {
     }
 }
 
-/// GET of a collection.
 pub fn list(api: &Inner, target: &Target, query: &Query, view: View) -> Result<Value, Status> {
     let selection = Selection::read(target, query)?;
     check_version(api, query)?;
@@ -130,7 +128,7 @@ pub fn list(api: &Inner, target: &Target, query: &Query, view: View) -> Result<V
         limit: limit.map_or(usize::MAX, |limit| limit.try_into().unwrap_or(usize::MAX)),
         keep: &|object| selection.matches(object),
     });
-    // All pages show the version of the first one.
+    // All pages name the version of the first one.
     let version = token.and_then(|token| token.version);
     let version = version.unwrap_or(page.version);
     let items: Vec<Object> = page
@@ -156,8 +154,8 @@ fn list_meta(page: &Page, version: u64) -> Value {
     meta
 }
 
-/// Only a list that was begun at an older version goes on there; a new one at exactly an older version
-/// is refused, as too old.
+/// Checks the `resourceVersion` of a list. A page continues a list at its older version, but a new
+/// list at exactly an older version is refused as too old.
 fn check_version(api: &Inner, query: &Query) -> Result<(), Status> {
     let now = api.store.version();
     let Some(wanted) = query.number("resourceVersion")? else {
@@ -174,7 +172,7 @@ fn check_version(api: &Inner, query: &Query) -> Result<(), Status> {
     Ok(())
 }
 
-/// A version that this server has not reached.
+/// The refusal of a version that this server has not reached.
 pub fn too_large(wanted: u64, now: u64) -> Status {
     Status {
         details: json!({
@@ -192,9 +190,9 @@ pub fn too_large(wanted: u64, now: u64) -> Status {
     }
 }
 
-/// Where the next page starts.
+/// The content of a `continue` token: where the next page starts.
 struct Token {
-    /// The version at which the list was begun; `None` is whatever is there now.
+    /// The version at which the list began; `None` means the current objects.
     version: Option<u64>,
     after: (String, String),
 }

@@ -1,12 +1,13 @@
-//! A model Kubernetes API server: the part that targetgate and the actors use, and no more.
+//! A model of the Kubernetes API server: only the parts that targetgate and the actors use.
 //!
-//! All objects of all kinds live in one store (`store`) under one counter of versions. A request
-//! (`http`) becomes a verb on a resource (`kinds`): `list` and `watch` read, `write`
-//! writes, past the webhooks of `admission`. [`Api::client`] is a `kube::Client` in this process, without a socket; [`Api::serve`]
-//! is the same server for `kubectl`.
+//! One store (`store`) holds the objects of all kinds, under one counter of versions. A request
+//! (`http`) becomes a verb on a resource (`kinds`): `list` and `watch` read, and `write` writes
+//! after asking the webhooks of `admission`. [`Api::client`] is a `kube::Client` in this process,
+//! without a socket; [`Api::serve`] serves the same server to `kubectl`.
 //!
 //! Not modelled: authentication and RBAC, field ownership of server-side apply, conversion between
-//! versions, the garbage collector (owners are not followed), and resources that nobody here uses.
+//! versions, the garbage collector (owner references are not followed), and resources that
+//! targetgate and the actors do not use.
 
 mod admission;
 mod admit;
@@ -67,15 +68,14 @@ pub use self::{
 };
 use crate::clock::{self, Now};
 
-/// How a server is made.
 pub struct Options {
-    /// The wall clock, for `creationTimestamp` and its like.
+    /// The wall clock, for `creationTimestamp` and other times.
     pub now: Now,
-    /// How the hosts of webhooks are reached.
+    /// Connects to the hosts of webhooks.
     pub dial: Arc<dyn Dial>,
-    /// How many changes are kept for watches; who starts from before gets 410.
+    /// The number of changes that are kept for watches. A watch from an older version gets 410.
     pub history: usize,
-    /// Where UIDs and generated names are drawn from.
+    /// The seed of UIDs and generated names.
     pub seed: u64,
 }
 
@@ -90,7 +90,7 @@ impl Default for Options {
     }
 }
 
-/// The server. Clones are the same server.
+/// The server. Clones share its state.
 #[derive(Clone)]
 pub struct Api(Arc<Inner>);
 
@@ -103,7 +103,7 @@ struct Inner {
 }
 
 impl Api {
-    /// A server with the Namespaces `default` and `kube-system` and nothing else.
+    /// A server with the Namespaces `default` and `kube-system` and no other object.
     pub fn new(options: Options) -> Api {
         let api = Inner {
             store: Store::new(options.history, options.seed),
@@ -118,12 +118,11 @@ impl Api {
         Api(Arc::new(api))
     }
 
-    /// The server as a `tower` service.
     pub fn service(&self) -> Service {
         Service(self.clone())
     }
 
-    /// A client in this process, whose default namespace is `default`. Needs a tokio runtime.
+    /// A client in this process, whose default namespace is `default`. It needs a tokio runtime.
     pub fn client(&self) -> kube::Client {
         kube::Client::new(self.service(), "default")
     }
@@ -133,28 +132,28 @@ impl Api {
         serve::serve(self, listener, shutdown).await;
     }
 
-    /// What was asked of it.
+    /// The log of the requests that the server has received.
     pub fn calls(&self) -> &Calls {
         &self.0.calls
     }
 
-    /// What goes wrong on request.
+    /// The faults of this server.
     pub fn faults(&self) -> &Faults {
         &self.0.faults
     }
 
-    /// Forgets the history: every watch that has not read up to now, and every later one from a
-    /// version before now, gets 410. A watch that is open and up to date gets it, too.
+    /// Forgets the history: every open watch, and every later watch from a version before now, gets
+    /// 410. An open watch gets it even when it is up to date.
     pub fn forget_history(&self) {
         self.0.store.forget_history();
     }
 
-    /// What webhooks wrote into the audit log, the newest last.
+    /// The audit annotations that webhooks returned, the newest last.
     pub fn audit(&self) -> Vec<Audit> {
         self.0.admission.audit()
     }
 
-    /// How the calls of a webhook went, by its name.
+    /// The counts of a webhook, by the webhook's name.
     pub fn webhook_counts(&self, webhook: &str) -> Counts {
         self.0.admission.counts(webhook)
     }
@@ -173,7 +172,7 @@ impl Inner {
 
     fn namespaces(&self) -> Arc<Resource> {
         self.served("", "v1", "namespaces")
-            // It is in the built-in table.
+            // The built-in table has it.
             .expect("namespaces are always served")
             .resource
     }
@@ -182,7 +181,7 @@ impl Inner {
         self.store.read(&Key::new(&self.namespaces(), "", name))
     }
 
-    /// Called on a new store only, where nobody else writes.
+    /// Stores a Namespace in a new store, which has no other writer yet.
     fn put_namespace(&self, name: &str) {
         let namespaces = self.namespaces();
         let namespace = json!({
@@ -223,9 +222,9 @@ impl tower::Service<::http::Request<Body>> for Service {
     }
 }
 
-/// A time as `metav1.Time` writes it: whole seconds.
+/// Formats a time as `metav1.Time` does, in whole seconds.
 fn stamp(time: Timestamp) -> String {
-    // Rounding down fits any time.
+    // Rounding down cannot overflow.
     let seconds = jiff::TimestampRound::new()
         .smallest(Unit::Second)
         .mode(jiff::RoundMode::Floor);

@@ -1,4 +1,4 @@
-//! A Kubernetes object as JSON, with the few promises that the rest of the server relies on.
+//! A Kubernetes object as JSON, with the invariants that the rest of the server relies on.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 pub struct Object(Map<String, Value>);
 
 impl Object {
-    /// Takes JSON in; says which field has the wrong type.
+    /// Checks JSON and takes it in. The error names the field that has the wrong type.
     pub fn new(value: Value) -> Result<Object, String> {
         let Value::Object(mut map) = value else {
             return Err("the body is not a JSON object".to_owned());
@@ -21,7 +21,7 @@ impl Object {
             return Err("metadata is not an object".to_owned());
         };
         metadata.retain(|_, value| !value.is_null());
-        // Who owns which field is not kept.
+        // The server does not keep field ownership.
         metadata.remove("managedFields");
         check_metadata(metadata)?;
         for field in ["apiVersion", "kind"] {
@@ -32,22 +32,22 @@ impl Object {
         Ok(Object(map))
     }
 
-    /// The whole as JSON.
+    /// The whole object as JSON.
     pub fn into_value(self) -> Value {
         Value::Object(self.0)
     }
 
-    /// The whole as JSON, copied.
+    /// A copy of the whole object as JSON.
     pub fn to_value(&self) -> Value {
         Value::Object(self.0.clone())
     }
 
-    /// A field at the top, such as `spec`; null where it is absent.
+    /// A top-level field, such as `spec`; null if it is absent.
     pub fn field(&self, name: &str) -> &Value {
         self.0.get(name).unwrap_or(&Value::Null)
     }
 
-    /// Sets a field at the top; null takes it away.
+    /// Sets a top-level field; null removes it.
     pub fn set(&mut self, name: &str, value: Value) {
         assert_ne!(name, "metadata", "metadata is changed field by field");
         if value.is_null() {
@@ -68,19 +68,19 @@ impl Object {
         self.at(pointer)?.as_str()
     }
 
-    /// A field of `metadata`; null where it is absent.
+    /// A field of `metadata`; null if it is absent.
     pub fn meta(&self, name: &str) -> &Value {
         &self.0["metadata"][name]
     }
 
-    /// A string of `metadata`; empty where it is absent.
+    /// A string field of `metadata`; empty if it is absent.
     pub fn meta_text(&self, name: &str) -> &str {
         self.meta(name).as_str().unwrap_or_default()
     }
 
-    /// Sets a field of `metadata`; null takes it away. The value must have the field's type.
+    /// Sets a field of `metadata`; null removes it. The value must have the field's type.
     pub fn set_meta(&mut self, name: &str, value: Value) {
-        // `new` put the object there, and nothing takes it away.
+        // `new` requires `metadata` to be an object, and no method removes it.
         let Some(Value::Object(metadata)) = self.0.get_mut("metadata") else {
             return;
         };
@@ -91,12 +91,12 @@ impl Object {
         }
     }
 
-    /// All of `metadata`.
+    /// The whole `metadata`.
     pub fn metadata(&self) -> &Value {
         &self.0["metadata"]
     }
 
-    /// Takes the whole `metadata` of another state of this object.
+    /// Replaces `metadata` by that of another state of this object.
     pub fn set_metadata_of(&mut self, other: &Object) {
         self.0
             .insert("metadata".to_owned(), other.metadata().clone());
@@ -107,7 +107,7 @@ impl Object {
         self.meta_text("name")
     }
 
-    /// `metadata.namespace`; empty for what has none.
+    /// `metadata.namespace`; empty for an object that has no namespace.
     pub fn namespace(&self) -> &str {
         self.meta_text("namespace")
     }
@@ -122,19 +122,18 @@ impl Object {
         self.meta_text("resourceVersion")
     }
 
-    /// Whether deletion has begun.
+    /// Whether the object has a deletion timestamp.
     pub fn is_terminating(&self) -> bool {
         !self.meta("deletionTimestamp").is_null()
     }
 
-    /// Whether any finalizer holds it.
+    /// Whether the object has any finalizer.
     pub fn has_finalizers(&self) -> bool {
         self.meta("finalizers")
             .as_array()
             .is_some_and(|list| !list.is_empty())
     }
 
-    /// The labels.
     pub fn labels(&self) -> BTreeMap<&str, &str> {
         let labels = self.meta("labels").as_object();
         labels

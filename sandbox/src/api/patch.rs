@@ -1,4 +1,4 @@
-//! The patch types, on JSON.
+//! The four kinds of patches, applied to JSON.
 
 use std::collections::BTreeSet;
 
@@ -13,15 +13,16 @@ pub enum Patch {
     Json(json_patch::Patch),
     /// RFC 7386.
     Merge(Value),
-    /// Kubernetes' own: lists of objects are merged by their keys. Built-in kinds only.
+    /// Kubernetes' strategic merge, which merges lists of objects by their keys. Built-in kinds
+    /// only.
     Strategic(Value),
-    /// Server-side apply, without ownership of fields: what is applied is merged in, as a strategic
-    /// merge does it but for `null`, and nothing is taken away because it is no longer applied.
+    /// Server-side apply without field ownership. What is applied is merged as by a strategic
+    /// merge, except that `null` deletes nothing, and a field that is no longer applied stays.
     Apply(Value),
 }
 
 impl Patch {
-    /// Reads a patch by its content type; `custom` is for a custom resource.
+    /// Reads a patch by its content type; `custom` says that it is for a custom resource.
     pub fn read(content_type: &str, body: &[u8], custom: bool) -> Result<Patch, Status> {
         let bad = |error: &dyn std::fmt::Display| {
             Status::bad_request(format!("error decoding patch: {error}"))
@@ -47,7 +48,7 @@ impl Patch {
         }
     }
 
-    /// Applies it; the result is any JSON, to be checked as an object.
+    /// Applies the patch. The result can be any JSON, so the caller must check it as an object.
     pub fn apply(&self, current: &Value) -> Result<Value, Status> {
         let mut next = current.clone();
         match self {
@@ -94,7 +95,7 @@ fn without_nulls(value: &Value) -> Value {
 enum ListRule {
     /// Merged by the first of these fields that the patch's entries have.
     By(&'static [&'static str]),
-    /// A set of plain values, joined.
+    /// Joined, as a set of plain values.
     Set,
     /// Replaced as a whole, as `readinessGates` is.
     Whole,

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::object::Object;
 
-/// Requirements that must all hold.
+/// A list of requirements, all of which must be met.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selector(Vec<Requirement>);
 
@@ -25,7 +25,7 @@ enum Test {
 }
 
 impl Selector {
-    /// Reads `a=b,c!=d,e in (f,g),h notin (i),j,!k`. The empty text selects everything.
+    /// Parses `a=b,c!=d,e in (f,g),h notin (i),j,!k`. An empty text selects all objects.
     pub fn parse(text: &str) -> Result<Selector, String> {
         let parts = split_outside_parentheses(text);
         let requirements = parts
@@ -36,7 +36,7 @@ impl Selector {
         Ok(Selector(requirements.collect::<Result<_, _>>()?))
     }
 
-    /// Reads a `metav1.LabelSelector`; null selects everything, as the empty one does.
+    /// Reads a `metav1.LabelSelector`. Null selects all objects, as the empty selector does.
     pub fn from_object(value: &Value) -> Result<Selector, String> {
         let mut requirements = Vec::new();
         for (key, wanted) in value["matchLabels"].as_object().into_iter().flatten() {
@@ -73,7 +73,7 @@ impl Selector {
         })
     }
 
-    /// The keys that are asked for, to refuse fields that cannot be selected.
+    /// The keys of the requirements, so that the caller can refuse fields that cannot be selected.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|requirement| requirement.key.as_str())
     }

@@ -1,4 +1,4 @@
-//! The server on a socket, in plain HTTP/1.1, for `kubectl` and the real binary.
+//! Serves the API on a socket, in plain HTTP/1.1, for `kubectl` and the real binary.
 
 use std::{future::Future, time::Duration};
 
@@ -8,9 +8,9 @@ use tokio::{net::TcpListener, task::JoinSet};
 
 use super::{Api, http};
 
-/// How long a client may take to send a request's head.
+/// A client may take this long to send a request's head. Chosen.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
-/// The pause after a failed accept, such as for want of file descriptors.
+/// The pause after a failed accept, for instance when file descriptors run out. Chosen.
 const AFTER_FAILURE: Duration = Duration::from_millis(50);
 
 /// Serves until `shutdown`, then drops every connection.

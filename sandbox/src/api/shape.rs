@@ -1,4 +1,4 @@
-//! What an object must be, and may become, before it is stored.
+//! The checks and changes that an object goes through before it is stored.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use super::{
     target::Target,
 };
 
-/// Checks that a new object is what the path says, and fills in what the path knows.
+/// Checks that a new object agrees with the path, and fills in what the path determines.
 pub(super) fn claim(target: &Target, mut object: Object) -> Result<Object, Status> {
     let served = &target.served;
     for (field, expected) in [
@@ -53,7 +53,7 @@ pub(super) fn claim(target: &Target, mut object: Object) -> Result<Object, Statu
     Ok(object)
 }
 
-/// Fills in defaults, and drops what a custom resource's schema does not know.
+/// Fills in defaults, and prunes the fields that a custom resource's schema does not know.
 pub(super) fn complete(served: &Served, mut object: Object) -> Object {
     if served.resource.crd.is_some() {
         crd::prune(&served.version().schema, &mut object);
@@ -75,7 +75,8 @@ pub(super) fn check(served: &Served, object: &Object, old: Option<&Object>) -> R
     Err(Status::invalid(&served.resource, object.name(), &causes))
 }
 
-/// Whoever waits for an object to go does not wait for one more.
+/// Refuses new finalizers on a terminating object, because a client that waits for the deletion
+/// does not expect more of them.
 fn late_finalizers(new: &Object, old: &Object) -> Option<Cause> {
     let finalizers = |object: &Object| {
         let listed = object.meta("finalizers").as_array();
@@ -97,8 +98,9 @@ fn late_finalizers(new: &Object, old: &Object) -> Option<Cause> {
     })
 }
 
-/// Keeps what this kind of write may not change: `/status` changes the status, and of a pod some of
-/// its metadata too; a plain write everything else but what the server itself keeps in `metadata`.
+/// Restores the fields that this kind of write may not change. A write to `/status` changes the
+/// status and, of a pod, some metadata. Any other write changes everything except the status and
+/// the metadata that the server keeps itself.
 pub(super) fn carry_over(target: &Target, mut new: Object, old: &Object) -> Object {
     if target.subresource == "status" {
         let mut kept = old.clone();

@@ -1,10 +1,10 @@
-//! Refusals in the shape of `metav1.Status`, worded as a Kubernetes API server words them.
+//! Refusals as `metav1.Status`, in the words of a Kubernetes API server.
 
 use serde_json::{Value, json};
 
 use super::kinds::Resource;
 
-/// An answer that is an error: an HTTP code and the `Status` object that explains it.
+/// An error response: an HTTP code and the `Status` object that explains it.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{message}")]
 pub struct Status {
@@ -12,27 +12,27 @@ pub struct Status {
     pub code: u16,
     /// The machine-readable reason, such as `NotFound`; empty where Kubernetes leaves it empty.
     pub reason: String,
-    /// What a person reads.
+    /// The explanation for people.
     pub message: String,
     /// `details`, or null.
     pub details: Value,
-    /// `metadata.continue`: from where a list can go on all the same; empty elsewhere.
+    /// `metadata.continue`: the token by which an expired list can go on; empty in other refusals.
     pub continue_token: String,
 }
 
 /// One cause of an `Invalid` refusal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
-    /// `FieldValueInvalid`, `FieldValueRequired` and the like.
+    /// A reason such as `FieldValueInvalid` or `FieldValueRequired`.
     pub reason: &'static str,
     /// The path of the field, such as `spec.readinessGates[0].conditionType`.
     pub field: String,
-    /// What is wrong, without the field.
+    /// The explanation, without the field.
     pub message: String,
 }
 
 impl Cause {
-    /// A value that is not allowed; `value` is shown as JSON.
+    /// The cause for a value that is not allowed; `value` is shown as JSON.
     pub fn invalid(field: impl Into<String>, value: &Value, why: &str) -> Cause {
         Cause {
             reason: "FieldValueInvalid",
@@ -41,7 +41,7 @@ impl Cause {
         }
     }
 
-    /// A field that must be there.
+    /// The cause for a required field that is absent.
     pub fn required(field: impl Into<String>, why: &str) -> Cause {
         let colon = if why.is_empty() { "" } else { ": " };
         Cause {
@@ -51,7 +51,7 @@ impl Cause {
         }
     }
 
-    /// A value outside its enumeration.
+    /// The cause for a value outside its enumeration.
     pub fn unsupported(field: impl Into<String>, value: &Value, allowed: &[Value]) -> Cause {
         let allowed: Vec<String> = allowed.iter().map(Value::to_string).collect();
         Cause {
@@ -64,7 +64,7 @@ impl Cause {
         }
     }
 
-    /// A change that is not allowed.
+    /// The cause for a change that is not allowed.
     pub fn forbidden(field: impl Into<String>, why: &str) -> Cause {
         Cause {
             reason: "FieldValueForbidden",
@@ -75,7 +75,7 @@ impl Cause {
 }
 
 impl Status {
-    /// Any refusal without details.
+    /// A refusal without details.
     pub fn new(code: u16, reason: &str, message: impl Into<String>) -> Status {
         Status {
             code,
@@ -86,7 +86,7 @@ impl Status {
         }
     }
 
-    /// 400: the request makes no sense.
+    /// 400, for a malformed request.
     pub fn bad_request(message: impl Into<String>) -> Status {
         Status::new(400, "BadRequest", message)
     }
@@ -96,7 +96,7 @@ impl Status {
         Status::new(403, "Forbidden", message)
     }
 
-    /// 405.
+    /// 405, for a method that the resource does not allow.
     pub fn method_not_allowed() -> Status {
         Status::new(
             405,
@@ -105,7 +105,7 @@ impl Status {
         )
     }
 
-    /// 404 of an object of a resource that is served.
+    /// 404, for an object that does not exist of a resource that is served.
     pub fn not_found(resource: &Resource, name: &str) -> Status {
         Status {
             details: details(resource, &resource.plural, name),
@@ -117,7 +117,7 @@ impl Status {
         }
     }
 
-    /// 409 of a creation.
+    /// 409, for the creation of an object that exists.
     pub fn already_exists(resource: &Resource, name: &str) -> Status {
         Status {
             details: details(resource, &resource.plural, name),
@@ -129,7 +129,7 @@ impl Status {
         }
     }
 
-    /// 409 of a write that rests on an old state; `why` ends the sentence.
+    /// 409, for a write that is based on an old state; `why` ends the message.
     pub fn conflict(resource: &Resource, name: &str, why: &str) -> Status {
         Status {
             details: details(resource, &resource.plural, name),
@@ -144,14 +144,14 @@ impl Status {
         }
     }
 
-    /// 409 of a write whose `resourceVersion` is not the stored one.
+    /// 409, for a write whose `resourceVersion` is not the stored one.
     pub fn modified(resource: &Resource, name: &str) -> Status {
         let why = "the object has been modified; please apply your changes to the latest version \
                    and try again";
         Status::conflict(resource, name, why)
     }
 
-    /// 422 with its causes.
+    /// 422, with its causes.
     pub fn invalid(resource: &Resource, name: &str, causes: &[Cause]) -> Status {
         let texts: Vec<String> = causes
             .iter()
@@ -180,7 +180,7 @@ impl Status {
         }
     }
 
-    /// 410 of a watch or a page that starts before the kept history.
+    /// 410, for a watch or a page that starts before the kept history.
     pub fn expired(message: impl Into<String>) -> Status {
         Status::new(410, "Expired", message)
     }
@@ -198,7 +198,7 @@ impl Status {
         }
     }
 
-    /// The `Status` object.
+    /// The body of the response, as a `Status` object.
     pub fn body(&self) -> Value {
         let mut body = json!({
             "kind": "Status",

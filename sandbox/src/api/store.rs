@@ -1,4 +1,4 @@
-//! The objects, their one counter of versions, and the history that watches read.
+//! The objects, the counter of versions, and the history that watches read.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -18,21 +18,19 @@ use super::{
 use crate::random::Random;
 use crate::signal::{Listener, Signal};
 
-/// Where one object is kept.
+/// The key of one object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
-    /// The group under which the resource is kept.
+    /// The group under which the resource is stored.
     pub group: String,
     /// The plural.
     pub resource: String,
-    /// Empty for what has no namespace.
+    /// The namespace; empty for an object that has none.
     pub namespace: String,
-    /// The name.
     pub name: String,
 }
 
 impl Key {
-    /// The key of an object of a resource.
     pub fn new(resource: &Resource, namespace: &str, name: &str) -> Key {
         Key {
             group: resource.kept_in.clone(),
@@ -50,29 +48,29 @@ impl Key {
 /// One write, as a watch sees it.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// The version that the write made.
+    /// The version that the write created.
     pub version: u64,
-    /// When it was made, on tokio's clock.
+    /// The time of the write, on tokio's clock.
     pub at: Instant,
-    /// Which object.
     pub key: Key,
-    /// The object before, if it was there.
+    /// The object before the write; `None` if it did not exist.
     pub before: Option<Arc<Object>>,
-    /// The object after, if it is there.
+    /// The object after the write; `None` if the write removed it.
     pub after: Option<Arc<Object>>,
-    /// The last state of an object that went, under the version of its going.
+    /// The object after the write. A removed object is in its last state, with the version of the
+    /// removal.
     pub last: Arc<Object>,
 }
 
-/// A write was refused because the object was not in the state that the writer had seen.
+/// The refusal of a write because the object was not in the state that the writer had seen.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Raced;
 
-/// The asked-for changes are older than what is kept; carries the oldest version to start from.
+/// The requested changes are older than the kept history. Carries the oldest version to start from.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Forgotten(pub u64);
 
-/// The store. No lock is held across an await.
+/// The store. Its lock is never held across an await.
 pub struct Store {
     state: Mutex<State>,
     version: Signal,
@@ -84,7 +82,7 @@ struct State {
     version: u64,
     history: VecDeque<Change>,
     limit: usize,
-    /// Watches may start from here, not from before.
+    /// The oldest version that a watch may start from.
     oldest: u64,
     random: Random,
 }
@@ -106,18 +104,17 @@ impl Store {
         }
     }
 
-    /// The resources that are served now.
+    /// Reads the catalog of the resources that are served at the moment.
     pub fn catalog<T>(&self, read: impl FnOnce(&Catalog) -> T) -> T {
         read(&self.state.lock().catalog)
     }
 
-    /// One object.
     pub fn read(&self, key: &Key) -> Option<Arc<Object>> {
         self.state.lock().objects.get(key).cloned()
     }
 
-    /// Up to `limit` objects of a resource after `after`, in order of namespace and name, whether
-    /// there are more, and the version at which they were read.
+    /// Lists up to `limit` objects of a resource after `after`, in the order of namespace and name,
+    /// with the number of objects that follow and the version at which they were read.
     pub fn list(&self, scan: &Scan<'_>) -> Page {
         let state = self.state.lock();
         let then = scan.at.map(|version| state.as_of(scan, version));
@@ -141,8 +138,8 @@ impl Store {
         }
     }
 
-    /// Puts an object in (`Some`) or takes it out (`None`), when the stored one still has the
-    /// version `seen` (`None`: is absent). Gives the object as stored, or as it was at its end.
+    /// Stores an object (`Some`) or removes it (`None`), provided that the stored one still has the
+    /// version `seen` (`None`: does not exist). Returns the object as stored, or its last state.
     pub fn commit(
         &self,
         key: &Key,
@@ -177,7 +174,6 @@ impl Store {
         Ok(last)
     }
 
-    /// Up to `limit` changes after `version`.
     pub fn since(&self, version: u64, limit: usize) -> Result<Vec<Change>, Forgotten> {
         let state = self.state.lock();
         if version < state.oldest {
@@ -187,12 +183,12 @@ impl Store {
         Ok(state.history.range(start..).take(limit).cloned().collect())
     }
 
-    /// Tells of each new version.
+    /// A listener that hears of each new version.
     pub fn versions(&self) -> Listener {
         self.version.listen()
     }
 
-    /// The version now.
+    /// The current version.
     pub fn version(&self) -> u64 {
         self.state.lock().version
     }
@@ -202,7 +198,7 @@ impl Store {
         self.state.lock().oldest
     }
 
-    /// Forgets every change: a watch from any version up to now is refused.
+    /// Forgets every change, so that a watch from any earlier version is refused.
     pub fn forget_history(&self) {
         let mut state = self.state.lock();
         state.history.clear();
@@ -243,8 +239,8 @@ impl State {
         }
     }
 
-    /// The objects of a scan as they were at a version that is still in the history: every later
-    /// change undone, the newest first.
+    /// The objects of a scan as they were at a version that is still in the history, by undoing the
+    /// later changes from the newest on.
     fn as_of(&self, scan: &Scan<'_>, version: u64) -> BTreeMap<Key, Arc<Object>> {
         let now = self.objects.range(scan.first()..);
         let now = now.take_while(|(key, _)| scan.holds(key));
@@ -270,24 +266,24 @@ impl State {
     }
 }
 
-/// Which objects a list wants.
+/// The objects that a list selects.
 pub struct Scan<'a> {
-    /// Of which resource.
     pub resource: &'a Resource,
-    /// In which namespace; `None` is all.
+    /// The namespace; `None` means all namespaces.
     pub namespace: Option<&'a str>,
-    /// As they were at this version, which must be in the history; `None` is as they are.
+    /// The version at which to read the objects, which must be in the history; `None` means the
+    /// current state.
     pub at: Option<u64>,
-    /// After this namespace and name.
+    /// The namespace and name after which the page starts.
     pub after: Option<(String, String)>,
-    /// How many at most.
+    /// The largest number of objects to return.
     pub limit: usize,
-    /// Which to keep.
+    /// The filter: only objects for which it returns true are listed.
     pub keep: &'a dyn Fn(&Object) -> bool,
 }
 
 impl<'a> Scan<'a> {
-    /// All objects of a resource, in one namespace or all.
+    /// All objects of a resource, in one namespace or in all.
     pub fn all(resource: &'a Resource, namespace: Option<&'a str>) -> Scan<'a> {
         Scan {
             resource,
@@ -309,13 +305,13 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// What a list gave.
+/// One page of a list.
 pub struct Page {
-    /// The objects, in order.
+    /// The objects, in the order of their keys.
     pub items: Vec<(Key, Arc<Object>)>,
-    /// How many come after them.
+    /// How many objects follow after this page.
     pub remaining: usize,
-    /// The version at which they were read.
+    /// The version at which the page was read.
     pub version: u64,
 }
 

@@ -1,22 +1,22 @@
-//! What a request is about.
+//! The resource and the object that a request names.
 
 use super::{kinds::Served, status::Status, store::Key};
 
-/// What a request names.
+/// The resource and the object that a request names.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// The resource, in a version.
+    /// The resource, in the version of the request.
     pub served: Served,
-    /// Empty for all, or for what has none.
+    /// The namespace; empty for all namespaces, and for a resource that has none.
     pub namespace: String,
-    /// Empty for a collection.
+    /// The name; empty for a collection.
     pub name: String,
-    /// `status`, `binding` or empty.
+    /// The subresource: `status`, `binding` or empty.
     pub subresource: String,
 }
 
 impl Target {
-    /// The same resource, another object.
+    /// Another object of the same resource.
     pub fn object(&self, namespace: &str, name: &str) -> Target {
         Target {
             namespace: namespace.to_owned(),
@@ -25,12 +25,12 @@ impl Target {
         }
     }
 
-    /// Where the object is kept.
+    /// The key under which the object is stored.
     pub fn key(&self) -> Key {
         Key::new(&self.served.resource, &self.namespace, &self.name)
     }
 
-    /// `pods`, or `pods/status`.
+    /// The plural with the subresource: `pods` or `pods/status`.
     pub fn path(&self) -> String {
         match self.subresource.as_str() {
             "" => self.served.resource.plural.clone(),
@@ -38,7 +38,7 @@ impl Target {
         }
     }
 
-    /// That there is no such object.
+    /// The refusal that says that the object does not exist.
     pub(super) fn not_found(&self) -> Status {
         Status::not_found(&self.served.resource, &self.name)
     }

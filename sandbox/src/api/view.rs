@@ -1,23 +1,24 @@
-//! The shapes in which an answer is wanted: whole, metadata alone, or a table for `kubectl get`.
+//! The representations that a client can ask for: whole objects, their metadata alone, or a table
+//! for `kubectl get`.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{Inner, kinds::Served, object::Object};
 
-/// What the `Accept` header asks for.
+/// The representation that the `Accept` header asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum View {
-    /// The objects.
+    /// The whole objects.
     Whole,
-    /// `PartialObjectMetadata`.
+    /// The metadata alone, as `PartialObjectMetadata`.
     Metadata,
-    /// `meta.k8s.io/v1` `Table`.
+    /// A table, as `meta.k8s.io/v1` `Table`.
     Table,
 }
 
 impl View {
-    /// Takes the first known of the accepted types; what is not understood is answered whole.
+    /// The first representation in the header that is known; whole objects if none of them is.
     pub fn accepted(header: &str) -> View {
         let known = header.split(',').find_map(|kind| {
             if !kind.trim_start().starts_with("application/json") {
@@ -33,7 +34,7 @@ impl View {
         known.unwrap_or(View::Whole)
     }
 
-    /// One object.
+    /// Represents one object.
     pub fn one(self, served: &Served, object: Object, api: &Inner) -> Value {
         match self {
             View::Whole => object.into_value(),
@@ -45,7 +46,7 @@ impl View {
         }
     }
 
-    /// A collection.
+    /// Represents a collection.
     pub fn list(self, served: &Served, items: Vec<Object>, meta: Value, api: &Inner) -> Value {
         match self {
             View::Whole => {
@@ -211,7 +212,7 @@ fn condition(pod: &Object, kind: &str) -> bool {
         .any(|condition| condition["type"] == kind && condition["status"] == "True")
 }
 
-/// The age as `kubectl` shows it, to one unit.
+/// The age as `kubectl` shows it, in one unit.
 fn age(object: &Object, now: Timestamp) -> String {
     let Ok(made) = object.meta_text("creationTimestamp").parse::<Timestamp>() else {
         return "<unknown>".to_owned();

@@ -1,7 +1,7 @@
-//! WATCH: the history from a version on, then what happens next.
+//! WATCH: the changes since a version, then the changes as they happen.
 //!
-//! The stream is pulled by its reader: no task, no queue that could grow. A reader that falls
-//! behind the kept history is told so with a 410, as by a real server.
+//! The reader pulls the stream, so that there is no task and no queue that could grow. A reader
+//! that falls behind the kept history gets a 410, as from a real server.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -20,14 +20,15 @@ use super::{
 };
 use crate::signal::Listener;
 
-/// How often a bookmark is sent to who asked for them.
+/// A bookmark is sent this often to a client that asked for bookmarks. kube-apiserver's
+/// `defaultBookmarkFrequency`.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
-/// How long a watch lasts that does not say how long.
+/// A watch without `timeoutSeconds` lasts this long, and no watch lasts longer. The default of
+/// kube-apiserver's `--min-request-timeout`.
 const LASTS: Duration = Duration::from_secs(1800);
-/// Changes that are looked at in one go.
+/// At most this many changes are read from the history at once. Chosen.
 const BATCH: usize = 100;
 
-/// One open watch.
 pub struct Watch {
     api: Arc<Inner>,
     target: Target,
@@ -43,7 +44,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Opens a watch, or says why not.
+    /// Opens a watch, or refuses it.
     pub fn open(
         api: &Arc<Inner>,
         target: &Target,
@@ -51,7 +52,7 @@ impl Watch {
         view: View,
     ) -> Result<Watch, Status> {
         if query.flag("sendInitialEvents") {
-            // As a server without the WatchList feature.
+            // A server without the WatchList feature refuses it in these words.
             let cause = super::status::Cause::forbidden(
                 "sendInitialEvents",
                 "sendInitialEvents is forbidden for watch unless the WatchList feature gate is \
@@ -100,7 +101,8 @@ impl Watch {
     fn begin_after(&mut self, from: u64) -> Result<(), Status> {
         let (oldest, now) = (self.api.store.oldest(), self.api.store.version());
         if from < oldest {
-            // The first event says so: the watch itself is answered with 200.
+            // The first event says that the version is too old: the watch itself is answered with
+            // 200, as by a real server.
             self.finish(Some(line("ERROR", &too_old(from, oldest).body())));
         }
         if from > now {
@@ -110,7 +112,7 @@ impl Watch {
         Ok(())
     }
 
-    /// The next line, or the end.
+    /// The next line; `None` once the watch has ended.
     pub async fn next(&mut self) -> Option<Bytes> {
         loop {
             if let Some(line) = self.ready.pop_front() {
@@ -128,7 +130,8 @@ impl Watch {
         }
     }
 
-    /// Reads on in the history. Gives the moment at which a held back change may be shown.
+    /// Reads the next changes from the history. Returns the time at which a delayed change may be
+    /// shown.
     fn take_changes(&mut self) -> Option<Instant> {
         let changes = match self.api.store.since(self.seen, BATCH) {
             Ok(changes) => changes,
@@ -155,7 +158,7 @@ impl Watch {
         if changes.len() < BATCH && !self.still_served() {
             self.finish(None);
         }
-        // A full batch: there may be more.
+        // After a full batch the history may hold more.
         (changes.len() == BATCH).then(Instant::now)
     }
 
@@ -164,7 +167,8 @@ impl Watch {
         change.key.group == resource.kept_in && change.key.resource == resource.plural
     }
 
-    /// An object that comes into the selection is added, one that leaves it is deleted.
+    /// Shows a change as an event. An object that enters the selection is added; one that leaves it
+    /// is deleted.
     fn show(&mut self, change: &Change) {
         let matches = |object: &Option<Arc<Object>>| {
             object.as_ref().is_some_and(|o| self.selection.matches(o))

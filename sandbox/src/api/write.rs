@@ -1,5 +1,5 @@
-//! Creating, changing and deleting: admission first, without the store's lock, then one commit
-//! that fails when someone else wrote in between.
+//! Creating, changing and deleting: first admission, without the store's lock, then one commit,
+//! which fails if another client wrote to the object in between.
 
 use std::sync::Arc;
 
@@ -17,23 +17,23 @@ use super::{
     target::Target,
 };
 
-/// How often a write without a `resourceVersion` is decided again after a conflict.
+/// A write without a `resourceVersion` is attempted this often when it conflicts with other writes.
+/// kube-apiserver's `MaxRetryWhenPatchConflicts`.
 pub(super) const ATTEMPTS: usize = 5;
 
-/// One request that writes.
 pub struct Write<'a> {
     pub(super) api: &'a Inner,
-    /// Nothing is kept.
+    /// Whether the write is a dry run, which stores nothing.
     pub dry_run: bool,
-    /// What webhooks warned of.
+    /// The warnings that webhooks returned.
     pub warnings: Vec<String>,
 }
 
 impl Write<'_> {
-    /// POST on a collection.
+    /// POST to a collection.
     pub async fn create(&mut self, target: &Target, object: Object) -> Result<Object, Status> {
         let object = claim(target, object)?;
-        // With `generateName` the name is not known yet, to webhooks neither.
+        // `generateName` becomes a name only later, so that webhooks see an empty one.
         let target = target.object(&target.namespace, object.name());
         self.check_namespace(&target)?;
         let object = complete(&target.served, object);
@@ -90,7 +90,8 @@ impl Write<'_> {
         .await
     }
 
-    /// PATCH. An apply of what is not there creates it; the flag says so.
+    /// PATCH. Returns whether it created the object, as an apply to an object that does not exist
+    /// does.
     pub async fn patch(
         &mut self,
         target: &Target,
@@ -107,7 +108,7 @@ impl Write<'_> {
         let resource = Arc::clone(&target.served.resource);
         let change = |old: &Object| {
             let new = Object::new(patch.apply(&old.to_value())?).map_err(Status::bad_request)?;
-            // The version is looked at before the fields are.
+            // The version is compared before the fields are.
             let outdated = !new.version().is_empty() && new.version() != old.version();
             if !outdated && !new.uid().is_empty() && new.uid() != old.uid() {
                 let why = "field is immutable";
@@ -119,7 +120,7 @@ impl Write<'_> {
         Ok((self.modify(target, &change).await?, false))
     }
 
-    /// POST on `pods/NAME/binding`: what a scheduler does.
+    /// POST to `pods/NAME/binding`, by which a scheduler binds a pod.
     pub async fn bind(&mut self, target: &Target, binding: &Object) -> Result<(), Status> {
         let node = binding.text("/target/name").unwrap_or_default().to_owned();
         if node.is_empty() {
@@ -206,7 +207,7 @@ impl Write<'_> {
         Err(Status::modified(resource, &target.name))
     }
 
-    /// Gives a new object what only the server gives.
+    /// Fills in the fields of a new object that only the server sets.
     fn prepare(&self, target: &Target, mut object: Object) -> Object {
         let now = super::stamp((self.api.now)());
         if object.name().is_empty() {
@@ -232,7 +233,7 @@ impl Write<'_> {
         object
     }
 
-    /// A namespace must be there, and not on its way out, before anything is made in it.
+    /// Refuses a new object in a namespace that does not exist or is terminating.
     fn check_namespace(&self, target: &Target) -> Result<(), Status> {
         if !target.served.resource.namespaced {
             return Ok(());

@@ -1,5 +1,5 @@
-//! One call to a webhook: HTTPS with nothing trusted but its `caBundle`, HTTP/1.1 by ALPN,
-//! connections kept, as kube-apiserver calls a Service.
+//! Calls one webhook as kube-apiserver calls a Service: over HTTPS that trusts only the webhook's
+//! `caBundle`, in HTTP/1.1 by ALPN, on kept connections.
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
@@ -23,23 +23,22 @@ use tokio_rustls::TlsConnector;
 use super::rules::Webhook;
 use crate::{api::dial::Dial, clock::Now};
 
-/// Idle connections kept for one host.
+/// At most this many idle connections are kept for one host. client-go's `idleConnsPerHost`.
 const IDLE_PER_HOST: usize = 25;
-/// How long an idle connection is kept, as client-go does.
+/// An idle connection is kept for this long. client-go's value.
 const IDLE_FOR: Duration = Duration::from_secs(90);
-/// The largest answer that is read, in bytes.
+/// The largest answer that is read, in bytes. Chosen.
 const LARGEST: usize = 8 << 20;
 
 type Sender = SendRequest<Full<Bytes>>;
 
-/// Calls webhooks.
 pub struct Caller {
     dial: Arc<dyn Dial>,
     now: Now,
     idle: Mutex<HashMap<Host, Vec<(Sender, Instant)>>>,
 }
 
-/// What a connection may be re-used for: the same host under the same trust.
+/// The key of the kept connections: a host and the trust with which a connection to it was opened.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Host {
     name: String,
@@ -48,7 +47,6 @@ struct Host {
 }
 
 impl Caller {
-    /// A caller without connections.
     pub fn new(dial: Arc<dyn Dial>, now: Now) -> Caller {
         Caller {
             dial,
@@ -57,7 +55,8 @@ impl Caller {
         }
     }
 
-    /// Sends a review and gives the JSON that came back, or says in one text why there is none.
+    /// Sends a review and returns the JSON of the answer. The error is one text, worded as
+    /// kube-apiserver words it.
     pub async fn call(&self, webhook: &Webhook, review: &Value) -> Result<Value, String> {
         let place = Place::of(webhook)?;
         let within = Duration::from_secs(webhook.timeout_seconds);
@@ -81,7 +80,7 @@ impl Caller {
         let body = Limited::new(response.into_body(), LARGEST);
         let body = body.collect().await.map_err(|error| error.to_string())?;
         let body = body.to_bytes();
-        // The connection is ready again when its answer has been read.
+        // The connection takes the next request once the body of its answer has been read.
         if sender.ready().await.is_ok() {
             self.keep(&place.host, sender);
         }
@@ -95,8 +94,8 @@ impl Caller {
         serde_json::from_slice(&body).map_err(|error| format!("the answer is not JSON: {error}"))
     }
 
-    /// Sends on a kept connection if there is one; a request that a closed connection did not take
-    /// goes to the next one.
+    /// Sends on a kept connection if there is one. A request that a closed connection did not take
+    /// is sent on the next connection.
     async fn send(
         &self,
         place: &Place,
@@ -124,7 +123,7 @@ impl Caller {
         let name = ServerName::try_from(host.name.clone()).map_err(|error| error.to_string())?;
         let stream = self.dial.dial(&host.name, host.port).await;
         let stream = stream.map_err(|error| {
-            // In a few words, such as "connection refused", as Go says it.
+            // Go prints the kind of the error alone, such as "connection refused".
             let (host, port, why) = (&host.name, host.port, error.kind());
             format!("dial tcp {host}:{port}: connect: {why}")
         })?;
@@ -134,7 +133,8 @@ impl Caller {
         let (sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| chain(&error))?;
-        // Ends with the connection: when the other side closes it, or when the sender is dropped.
+        // The task ends with the connection: when the peer closes it, or when the sender is
+        // dropped.
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection to a webhook ended early");
@@ -145,7 +145,8 @@ impl Caller {
 
     fn trust(&self, ca_bundle: &str) -> Result<ClientConfig, String> {
         if ca_bundle.is_empty() {
-            // A real server would trust the system's roots, which sign nothing in a sandbox.
+            // A real server would trust the system's roots, but these sign no certificate in a
+            // sandbox.
             return Err("tls: failed to verify certificate: there is no caBundle".to_owned());
         }
         let pem = STANDARD
@@ -185,10 +186,10 @@ impl Caller {
     }
 }
 
-/// Where a webhook is.
+/// The address and the path of a webhook.
 struct Place {
     host: Host,
-    /// With the timeout as its query, as a real server adds it.
+    /// The path ends in the timeout as a query, which a real server adds.
     path: String,
 }
 
@@ -236,7 +237,7 @@ impl Place {
     }
 }
 
-/// An error and its sources in one line: these texts end up in a `Status`.
+/// An error and its sources in one line, because the text ends up in a `Status`.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -250,7 +251,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// The sandbox's wall clock, for the validity of certificates.
+/// The sandbox's wall clock, by which rustls checks the validity of certificates.
 struct Clock(Now);
 
 impl fmt::Debug for Clock {

@@ -7,18 +7,18 @@ use serde_json::Value;
 
 use super::rules::MatchCondition;
 
-/// What the conditions say together.
+/// The result of all conditions together.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// All are true.
+    /// All conditions are true.
     Match,
-    /// At least one is false, whatever the others are.
+    /// At least one condition is false, whatever the others are.
     NoMatch,
-    /// None is false, but at least one gave no answer.
+    /// No condition is false, but at least one could not be evaluated.
     Failed(String),
 }
 
-/// Evaluates the conditions over the request (without its objects), the object and the old one.
+/// Evaluates the conditions over the request (without its objects), the object and the old object.
 pub fn evaluate(conditions: &[MatchCondition], review: &Value) -> Verdict {
     let mut failed = None;
     for condition in conditions {
@@ -56,7 +56,7 @@ fn holds(expression: &str, review: &Value) -> Result<bool, String> {
     }
 }
 
-/// JSON as Kubernetes' CEL sees it: whole numbers are `int`.
+/// Converts JSON to the CEL value that Kubernetes makes of it: whole numbers are `int`.
 fn value(json: &Value) -> Cel {
     match json {
         Value::Null => Cel::Null,

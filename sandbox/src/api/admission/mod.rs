@@ -1,5 +1,5 @@
-//! Admission webhooks, called as kube-apiserver calls them: the mutating ones one after another in
-//! the order of their configurations' names, the validating ones at once.
+//! Calls admission webhooks as kube-apiserver does: the mutating ones one after another in the
+//! order of their configurations' names, the validating ones concurrently.
 
 mod call;
 mod cel;
@@ -29,13 +29,13 @@ use super::{
 };
 use crate::clock::Now;
 
-/// How many audit annotations are kept; older ones go.
+/// At most this many audit annotations are kept; the oldest are dropped first. Chosen.
 const AUDIT_KEPT: usize = 10_000;
 
-/// What is about to be done.
+/// The operation that a request asks for, as an AdmissionReview names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// POST, or an apply of what is not there.
+    /// POST, or an apply of an object that does not exist.
     Create,
     /// PUT and PATCH.
     Update,
@@ -44,7 +44,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// As an AdmissionReview has it.
+    /// The name of the operation in an AdmissionReview.
     pub fn as_str(self) -> &'static str {
         match self {
             Operation::Create => "CREATE",
@@ -54,25 +54,26 @@ impl Operation {
     }
 }
 
-/// A request on its way to be admitted.
+/// A request that admission has to decide on.
 pub struct Review<'a> {
-    /// What is about to be done
+    /// The operation.
     pub operation: Operation,
-    /// to what.
+    /// The resource and the object that the operation is about.
     pub target: &'a Target,
-    /// The object to be; `None` on DELETE.
+    /// The new state of the object; `None` on DELETE.
     pub object: Option<Object>,
-    /// The stored object; `None` on CREATE.
+    /// The stored state of the object; `None` on CREATE.
     pub old: Option<&'a Object>,
-    /// Nothing is kept.
+    /// Whether the request is a dry run, which stores nothing.
     pub dry_run: bool,
-    /// What carries the labels for `namespaceSelector`; `None` when there is no namespace.
+    /// The object whose labels `namespaceSelector` is matched against; `None` for an object that
+    /// has no namespace.
     pub namespace_labels: Option<Arc<Object>>,
-    /// What webhooks warned of.
+    /// The warnings that webhooks have returned so far.
     pub warnings: Vec<String>,
 }
 
-/// What a webhook wrote into the audit log.
+/// One audit annotation that a webhook returned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Audit {
     /// `CREATE`, `UPDATE` or `DELETE`.
@@ -81,25 +82,25 @@ pub struct Audit {
     pub resource: String,
     /// The object's namespace.
     pub namespace: String,
-    /// The object's name; what is generated later is empty here.
+    /// The object's name; empty while `generateName` has not been resolved.
     pub name: String,
     /// `WEBHOOK/KEY`.
     pub key: String,
-    /// The annotation.
+    /// The value of the annotation.
     pub value: String,
 }
 
-/// The part of the server that calls webhooks.
+/// The part of the server that calls webhooks, with its audit annotations and counts.
 pub struct Admission {
     caller: Caller,
     audit: Mutex<VecDeque<Audit>>,
     counts: Mutex<BTreeMap<String, Counts>>,
 }
 
-/// How the calls of one webhook went.
+/// The number of calls of one webhook, by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Calls that were tried.
+    /// Calls that were attempted.
     pub calls: u64,
     /// Requests that passed because a call failed under `failurePolicy: Ignore`, as
     /// `apiserver_admission_webhook_fail_open_count` counts them.
@@ -110,29 +111,29 @@ pub struct Counts {
     pub denied: u64,
 }
 
-/// Which of the two phases.
+/// The two phases of admission.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Mutating,
     Validating,
 }
 
-/// A good answer of a webhook.
+/// A valid answer of a webhook.
 struct Answer {
     patch: Option<json_patch::Patch>,
     warnings: Vec<String>,
 }
 
-/// Why a webhook gave no good answer.
+/// Why a webhook gave no valid answer.
 enum Trouble {
-    /// It could not be asked: the failure policy decides.
+    /// The webhook could not be asked, so that its failure policy decides.
     Failed(String),
-    /// It was asked, and this is the end of the request.
+    /// The webhook was asked, and the request is refused.
     Refused(Status),
 }
 
 impl Admission {
-    /// Without any call made yet.
+    /// Admission that has not called any webhook yet.
     pub fn new(dial: Arc<dyn Dial>, now: Now) -> Admission {
         Admission {
             caller: Caller::new(dial, now),
@@ -141,12 +142,12 @@ impl Admission {
         }
     }
 
-    /// Every audit annotation that is kept, the newest last.
+    /// All audit annotations that are kept, the newest last.
     pub fn audit(&self) -> Vec<Audit> {
         self.audit.lock().iter().cloned().collect()
     }
 
-    /// How the calls of a webhook went, by its name.
+    /// The counts of a webhook, by the webhook's name.
     pub fn counts(&self, webhook: &str) -> Counts {
         let counts = self.counts.lock();
         counts.get(webhook).copied().unwrap_or_default()
@@ -159,7 +160,7 @@ impl Admission {
     /// Lets the mutating webhooks change `review.object`.
     pub async fn mutate(&self, api: &Inner, review: &mut Review<'_>) -> Result<(), Status> {
         let webhooks = webhooks(api, review, Phase::Mutating)?;
-        // Which webhooks saw an object that a later one changed.
+        // Marks the webhooks that saw an object which a later webhook changed.
         let mut outdated = vec![false; webhooks.len()];
         for (at, webhook) in webhooks.iter().enumerate() {
             if self.mutate_by(api, webhook, review).await? {
@@ -174,7 +175,7 @@ impl Admission {
         Ok(())
     }
 
-    /// Asks the validating webhooks, all at once; the first refusal in their order is the answer.
+    /// Asks the validating webhooks concurrently. The first refusal in their order is returned.
     pub async fn validate(&self, api: &Inner, review: &mut Review<'_>) -> Result<(), Status> {
         let webhooks = webhooks(api, review, Phase::Validating)?;
         let shared: &Review<'_> = review;
@@ -189,7 +190,7 @@ impl Admission {
         Ok(())
     }
 
-    /// Says whether the webhook changed the object.
+    /// Returns whether the webhook changed the object.
     async fn mutate_by(
         &self,
         api: &Inner,
@@ -203,7 +204,7 @@ impl Admission {
         let (Some(patch), Some(object)) = (answer.patch, &review.object) else {
             return Ok(false);
         };
-        // The version that the webhook saw differs in nothing but `apiVersion`.
+        // The version that the webhook saw differs from the stored one in `apiVersion` only.
         let mut patched = object.to_value();
         let applied = json_patch::patch(&mut patched, &patch).map_err(|error| error.to_string());
         let patched = applied.and_then(|()| Object::new(patched));
@@ -217,7 +218,8 @@ impl Admission {
         Ok(changed)
     }
 
-    /// Asks one webhook, if it wants to be; `None` is one that was passed over.
+    /// Asks one webhook if it wants the request; returns `None` if it does not, or if a failed call
+    /// is ignored.
     async fn ask(
         &self,
         api: &Inner,
@@ -323,7 +325,8 @@ impl Admission {
     }
 }
 
-/// What is wrong with a configuration: the entries of `webhooks` that cannot be read.
+/// Checks a webhook configuration, and returns a cause for each entry of `webhooks` that cannot be
+/// read.
 pub fn check(configuration: &Object) -> Vec<Cause> {
     let entries = configuration.field("webhooks").as_array();
     let entries = entries.into_iter().flatten().enumerate();
@@ -336,8 +339,8 @@ pub fn check(configuration: &Object) -> Vec<Cause> {
         .collect()
 }
 
-/// The webhooks of one phase in the order of their configurations' names. The configurations
-/// themselves are never sent to any webhook, or nobody could repair them.
+/// The webhooks of one phase in the order of their configurations' names. Webhook configurations
+/// themselves are never sent to any webhook, because a broken one could then not be repaired.
 fn webhooks(api: &Inner, review: &Review<'_>, phase: Phase) -> Result<Vec<Webhook>, Status> {
     let group = "admissionregistration.k8s.io";
     let plural = match phase {

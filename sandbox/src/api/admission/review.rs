@@ -1,4 +1,4 @@
-//! What goes to a webhook and what comes back: `admission.k8s.io/v1`.
+//! The request and the response of an `admission.k8s.io/v1` AdmissionReview.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{Operation, Review, rules::Webhook};
 use crate::api::{kinds::Served, object::Object, status::Status};
 
-/// The request of a review, as a webhook sees the object in `served`.
+/// The request of a review, with the object in the version that the webhook registered for.
 pub fn request(review: &Review<'_>, served: &Served, uid: &str) -> Value {
     let kind_in = |served: &Served| {
         json!({
@@ -60,7 +60,8 @@ pub fn request(review: &Review<'_>, served: &Served, uid: &str) -> Value {
     request
 }
 
-/// The response of a review, when it is one and answers this request.
+/// Returns the response of a review after checking that it is an AdmissionReview that answers this
+/// request.
 pub fn checked<'a>(review: &'a Value, uid: &Value) -> Result<&'a Value, String> {
     let is = (review["apiVersion"].as_str(), review["kind"].as_str());
     if is != (Some("admission.k8s.io/v1"), Some("AdmissionReview")) {
@@ -84,7 +85,7 @@ pub fn checked<'a>(review: &'a Value, uid: &Value) -> Result<&'a Value, String> 
     Ok(response)
 }
 
-/// The patch of a response; `None` where it wants no change.
+/// The patch of a response; `None` if the webhook wants no change.
 pub fn patch(response: &Value) -> Result<Option<json_patch::Patch>, String> {
     let Some(encoded) = response["patch"].as_str().filter(|patch| !patch.is_empty()) else {
         return match &response["patch"] {
@@ -106,7 +107,7 @@ pub fn patch(response: &Value) -> Result<Option<json_patch::Patch>, String> {
         .map_err(|error| format!("webhook response.patch is not a JSON Patch: {error}"))
 }
 
-/// The refusal that a response with `allowed: false` becomes.
+/// The refusal that a response with `allowed: false` leads to.
 pub fn denial(webhook: &Webhook, status: &Value) -> Status {
     let name = &webhook.name;
     let text = |field: &str| status[field].as_str().unwrap_or_default();
@@ -118,7 +119,8 @@ pub fn denial(webhook: &Webhook, status: &Value) -> Status {
     let code = status["code"]
         .as_u64()
         .and_then(|code| u16::try_from(code).ok());
-    // The webhook's own words, none added: controller-runtime's say 403 and Forbidden themselves.
+    // The webhook's own reason and code are passed on unchanged: those of controller-runtime are
+    // 403 and Forbidden already.
     let code = code.filter(|code| *code >= 400).unwrap_or(400);
     Status {
         details: status["details"].clone(),

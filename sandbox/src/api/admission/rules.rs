@@ -8,13 +8,13 @@ use serde_json::Value;
 use super::Review;
 use crate::api::{kinds::Served, object::Object, selector::Selector};
 
-/// One entry of `webhooks` in a configuration, with Kubernetes' defaults.
+/// One entry of `webhooks` in a configuration, with Kubernetes' defaults filled in.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Webhook {
-    /// Its full name, unique within the configuration.
+    /// The full name, unique within the configuration.
     pub name: String,
-    /// Where it is.
+    /// The address, and the CAs that sign the webhook's certificate.
     pub client_config: ClientConfig,
     #[serde(default)]
     rules: Vec<Rule>,
@@ -26,10 +26,10 @@ pub struct Webhook {
     namespace_selector: Value,
     #[serde(default)]
     object_selector: Value,
-    /// CEL conditions that must all hold.
+    /// The CEL conditions, all of which must be true.
     #[serde(default)]
     pub match_conditions: Vec<MatchCondition>,
-    /// How long a call may take.
+    /// The timeout of a call, in seconds.
     #[serde(default = "ten")]
     pub timeout_seconds: u64,
     #[serde(default)]
@@ -42,11 +42,11 @@ pub struct Webhook {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClientConfig {
-    /// A whole URL, or
+    /// The URL, if the webhook is not a Service.
     pub url: Option<String>,
-    /// a Service.
+    /// The Service, if the webhook has no URL.
     pub service: Option<ServiceReference>,
-    /// The only roots that are trusted: PEM in base64.
+    /// The only trusted roots, as PEM in base64.
     #[serde(default)]
     pub ca_bundle: String,
 }
@@ -54,22 +54,18 @@ pub struct ClientConfig {
 /// `clientConfig.service`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct ServiceReference {
-    /// The Service's name.
     pub name: String,
-    /// Its namespace.
     pub namespace: String,
-    /// The path, `/` when absent.
+    /// The path; empty means `/`.
     #[serde(default)]
     pub path: String,
-    /// Its port.
     #[serde(default = "https_port")]
     pub port: u16,
 }
 
-/// One of `matchConditions`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct MatchCondition {
-    /// CEL that gives a boolean.
+    /// The CEL expression, which must return a boolean.
     pub expression: String,
 }
 
@@ -100,23 +96,23 @@ fn https_port() -> u16 {
 }
 
 impl Webhook {
-    /// Whether a failed call lets the request pass.
+    /// Whether a request passes although a call of this webhook failed.
     pub fn ignores_failure(&self) -> bool {
         self.failure_policy == "Ignore"
     }
 
-    /// Whether it may be called for a dry run.
+    /// Whether the webhook may be called for a dry run.
     pub fn supports_dry_run(&self) -> bool {
         matches!(self.side_effects.as_str(), "None" | "NoneOnDryRun")
     }
 
-    /// Whether it is called again when others changed the object after it.
+    /// Whether the webhook is called again after a later webhook changed the object.
     pub fn is_reinvoked(&self) -> bool {
         self.reinvocation_policy == "IfNeeded"
     }
 
-    /// The version in which it is to see the object; `None` when it is not to see it. CEL is not
-    /// looked at here.
+    /// The version in which the webhook wants to see the object; `None` if it does not want to see
+    /// it. CEL conditions are evaluated elsewhere.
     pub fn wants(&self, review: &Review<'_>) -> Result<Option<Served>, String> {
         let Some(served) = self.version(review) else {
             return Ok(None);
@@ -171,7 +167,8 @@ impl Rule {
     }
 }
 
-/// `*` is every resource without its subresources; `*/*` is everything.
+/// Matches a resource pattern: `*` is every resource without its subresources; `*/*` is every
+/// resource and subresource.
 fn resource_matches(pattern: &str, plural: &str, subresource: &str) -> bool {
     let (wanted, wanted_sub) = pattern.split_once('/').unwrap_or((pattern, ""));
     let one = |pattern: &str, text: &str| pattern == "*" || pattern == text;

@@ -31,14 +31,14 @@ use crate::api::{Api, Counts, Options, Switchboard, tests::resource};
 
 type Handler = Arc<dyn Fn(String, Value) -> BoxFuture<'static, Value> + Send + Sync>;
 
-/// A server, its clients, and hooks that listen without sockets.
+/// A server, its clients, and webhooks that listen in this process.
 struct World {
     api: Api,
     client: Client,
     switchboard: Switchboard,
 }
 
-/// A hook that listens.
+/// A running webhook.
 struct Hook {
     ca_bundle: String,
     connections: Arc<AtomicUsize>,
@@ -59,8 +59,8 @@ impl World {
         }
     }
 
-    /// Listens as the Service `hook` in `default`; the handler gets the path and the request, and
-    /// gives the response without its uid.
+    /// Listens as the Service `hook` in `default`. The handler receives the path and the request,
+    /// and returns the response without its uid.
     fn hook<F>(&self, answer: impl Fn(String, Value) -> F + Send + Sync + 'static) -> Hook
     where
         F: Future<Output = Value> + Send + 'static,
@@ -172,7 +172,7 @@ fn certificate(host: &str) -> (TlsAcceptor, String) {
     )
 }
 
-/// A webhook for config maps; `more` overrides.
+/// A webhook for ConfigMaps; the fields of `more` override its defaults.
 fn webhook(hook: &Hook, name: &str, more: Value) -> Value {
     let mut webhook = json!({
         "name": name,
@@ -540,7 +540,7 @@ async fn a_deletion_can_be_denied_and_shows_the_old_object() {
 async fn a_write_during_the_admission_of_another_is_noticed() {
     let world = World::new();
     let client = world.client.clone();
-    // The hook itself labels the object, which does not pass the hook again.
+    // The webhook itself labels the object, by a write that the webhook is not asked about.
     let hook = world.hook(move |_, request| {
         let configs: Kube<ConfigMap> = Kube::default_namespaced(client.clone());
         async move {
@@ -570,7 +570,7 @@ async fn a_write_during_the_admission_of_another_is_noticed() {
         .replace("a", &PostParams::default(), &late)
         .await;
     assert_eq!(message(refused).0, 409);
-    // A patch names no version, so it is decided again on the new state.
+    // A patch names no version, so the server applies it again to the new state.
     let again = Patch::Merge(json!({"data": {"by": "patch"}}));
     let done = world
         .configs()

@@ -1,4 +1,4 @@
-//! The HTTP edge, where `kube::Client` does not look.
+//! The HTTP interface, where `kube::Client` does not reach.
 
 use http::{Method, Request};
 use http_body_util::BodyExt;
@@ -126,7 +126,7 @@ async fn it_serves_on_a_socket_until_it_is_told_to_stop() {
     assert!(pods(&client).get("p").await.is_err());
 }
 
-/// With the system's clock, for a test whose time is not paused.
+/// An API with the system's clock, for a test whose time is not paused.
 fn real() -> Api {
     Api::new(Options::default())
 }

@@ -1,4 +1,4 @@
-//! The server, asked through `kube::Client` in this process.
+//! Tests the server through a `kube::Client` in this process.
 
 mod custom;
 mod deletion;
@@ -70,7 +70,7 @@ async fn create(client: &Client, name: &str) -> Pod {
     made.unwrap()
 }
 
-/// A strategic merge of a pod's status.
+/// Patches a pod's status by a strategic merge.
 async fn strategic(client: &Client, name: &str, patch: Value) -> Result<Pod, kube::Error> {
     let params = PatchParams::default();
     pods(client)
