@@ -1,4 +1,4 @@
-//! Health checks: what a check asks, who asks it, and the loop that keeps them going.
+//! Health checks: their content, the probe that makes them, and the loop that schedules them.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,24 +20,23 @@ use super::health::CheckFailure;
 /// One health check to be made.
 #[derive(Clone, Debug)]
 pub struct Check {
-    /// The target group.
+    /// The ARN of the target group.
     pub arn: String,
-    /// The target.
     pub target: SocketAddr,
-    /// What to ask.
+    /// The protocol and what passes.
     pub how: HealthCheck,
-    /// How long the answer may take; the loop sees to it.
+    /// The timeout of the check, which the caller of the probe enforces.
     pub timeout: Duration,
-    /// Which registration of the target this check belongs to.
+    /// The registration of the target that this check belongs to.
     pub(super) generation: u64,
 }
 
-/// What a health check found.
+/// The result of a health check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckOutcome {
-    /// The target answered as it should.
+    /// The target answered as the check requires.
     Passed,
-    /// It did not.
+    /// The target did not answer, or answered otherwise.
     Failed(CheckFailure),
 }
 
@@ -47,7 +46,7 @@ pub trait Probe: Send + Sync {
     fn check(&self, check: &Check) -> BoxFuture<'static, CheckOutcome>;
 }
 
-/// Asks the target itself, by a connection of its own for each check, as ELB does.
+/// Checks the target itself, on a new connection for each check, as ELB does.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HttpProbe;
 
@@ -71,7 +70,7 @@ impl Probe for HttpProbe {
     }
 }
 
-/// The status of `GET path`; none when the target refused, reset, or did not speak HTTP.
+/// The status of `GET path`; `None` if the target refused, reset, or did not speak HTTP.
 async fn status_of(target: SocketAddr, path: &str) -> Option<u16> {
     let stream = TcpStream::connect(target).await.ok()?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
@@ -93,7 +92,7 @@ async fn status_of(target: SocketAddr, path: &str) -> Option<u16> {
     }
 }
 
-/// Answers from memory, without a socket: for simulations with paused time.
+/// Answers checks from memory, without a socket, for simulations with paused time.
 #[derive(Clone, Debug)]
 pub struct ScriptedProbe {
     answers: Arc<Mutex<BTreeMap<SocketAddr, Option<CheckOutcome>>>>,
@@ -101,7 +100,8 @@ pub struct ScriptedProbe {
 }
 
 impl ScriptedProbe {
-    /// Every check finds `otherwise`, until [`ScriptedProbe::answer`] says something else.
+    /// A probe whose checks all find `otherwise`, except those of targets given to
+    /// [`ScriptedProbe::answer`].
     pub fn new(otherwise: CheckOutcome) -> Self {
         Self {
             answers: Arc::default(),
@@ -109,7 +109,7 @@ impl ScriptedProbe {
         }
     }
 
-    /// From now on checks of this target find `outcome`; `None` never answers.
+    /// From now on checks of this target find `outcome`; with `None` they never answer.
     pub fn answer(&self, target: SocketAddr, outcome: Option<CheckOutcome>) {
         self.answers.lock().insert(target, outcome);
     }
@@ -126,10 +126,10 @@ impl Probe for ScriptedProbe {
     }
 }
 
-/// Starts each check when it is due and lets deadlines pass, until it is dropped.
+/// Starts each check when it is due, and advances the model to its deadlines, until it is dropped.
 ///
-/// Targets are checked independently of each other: a slow one delays no other. A target has at
-/// most one check under way, so there are never more than targets.
+/// Targets are checked independently, so that a slow one delays no other. At most one check per
+/// target is under way, which bounds the number of tasks.
 pub(super) async fn drive(elb: Elb) {
     let mut changed = elb.model_changes();
     let mut running: JoinSet<(Check, CheckOutcome)> = JoinSet::new();
@@ -177,7 +177,7 @@ mod tests {
     const PASSED: CheckOutcome = CheckOutcome::Passed;
     const BROKEN: CheckOutcome = CheckOutcome::Failed(CheckFailure::Connection);
 
-    /// Answers one connection with these bytes and closes it.
+    /// Starts a server that answers one connection with these bytes and closes it.
     async fn answers_once(answer: &'static str) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

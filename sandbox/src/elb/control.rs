@@ -1,4 +1,4 @@
-//! What a test or a demo does to the model without going through the API.
+//! Methods by which a test or the demo changes the model without a call of the API.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -13,7 +13,8 @@ use super::{Elb, NotFound};
 use crate::signal::Listener;
 
 impl Elb {
-    /// Makes a target group and returns its ARN. It is not in use until a listener sends to it.
+    /// Creates a target group and returns its ARN. The group is not in use until a listener
+    /// forwards to it.
     pub fn create_target_group(&self, spec: TargetGroupSpec) -> String {
         let delays = spec
             .delays
@@ -26,8 +27,8 @@ impl Elb {
         })
     }
 
-    /// Makes a load balancer and returns its ARN. `zones` are those that are enabled for it; none
-    /// given means all.
+    /// Creates a load balancer and returns its ARN. `zones` are the zones that are enabled for it;
+    /// an empty list means all zones.
     pub fn create_load_balancer(
         &self,
         name: &str,
@@ -43,9 +44,9 @@ impl Elb {
         })
     }
 
-    /// Gives a load balancer its listener, which sends to these groups by weight. A load balancer
-    /// has one listener here: adding again replaces the groups and weights. A group of weight 0
-    /// gets no traffic, and is in use all the same.
+    /// Sets the listener of a load balancer, which forwards to these groups by weight. A load
+    /// balancer has one listener here, so that a second call replaces the groups and weights. A
+    /// group of weight 0 gets no traffic, but is in use.
     ///
     /// # Errors
     ///
@@ -69,7 +70,8 @@ impl Elb {
         })
     }
 
-    /// Takes a load balancer's listener away: groups without another one are no longer in use.
+    /// Removes a load balancer's listener. Groups that no other listener forwards to are then not
+    /// in use.
     ///
     /// # Errors
     ///
@@ -82,13 +84,13 @@ impl Elb {
         })
     }
 
-    /// Says in which zone an address lies; an address without a zone lies in an enabled one. It
-    /// counts for registrations from then on.
+    /// Sets the zone of an address for registrations from now on. An address without a zone counts
+    /// as lying in an enabled zone.
     pub fn place(&self, ip: IpAddr, zone: &str) {
         self.with_model(|model, _| model.place(ip, zone.to_owned()));
     }
 
-    /// Registers a target, as RegisterTargets does. One that is registered stays as it is.
+    /// Registers a target, as RegisterTargets does. A registered target stays as it is.
     ///
     /// # Errors
     ///
@@ -99,7 +101,8 @@ impl Elb {
         })
     }
 
-    /// Deregisters a target, as DeregisterTargets does. One that is not registered is no error.
+    /// Deregisters a target, as DeregisterTargets does. A target that is not registered is not an
+    /// error.
     ///
     /// # Errors
     ///
@@ -110,7 +113,7 @@ impl Elb {
         })
     }
 
-    /// Removes a group and its targets at once, whether or not a listener sends to it.
+    /// Removes a group and its targets at once, whether or not a listener forwards to it.
     ///
     /// # Errors
     ///
@@ -119,8 +122,8 @@ impl Elb {
         self.with_group(arn, |model, now| model.remove_group(arn, now))
     }
 
-    /// From now on DescribeTargetHealth says `health` of this target, registered or not, whatever
-    /// its checks find. Traffic follows it for registered targets.
+    /// From now on DescribeTargetHealth answers `health` for this target, registered or not,
+    /// whatever its checks find. For a registered target traffic follows the script as well.
     ///
     /// # Errors
     ///
@@ -142,14 +145,14 @@ impl Elb {
         })
     }
 
-    /// What DescribeTargetHealth would say of a target now; none when it is not in the group, or
-    /// the group does not exist.
+    /// The current answer of DescribeTargetHealth for a target; `None` if the target is not in the
+    /// group, or the group does not exist.
     pub fn health(&self, arn: &str, ip: IpAddr, port: u16) -> Option<Health> {
         self.with_model(|model, _| model.groups.get(arn)?.health(SocketAddr::new(ip, port)))
     }
 
-    /// From now on DescribeTargetHealth answers for this group as it would at this moment, until
-    /// [`super::faults::Faults::thaw`]: an answer from the past.
+    /// Freezes the answer of DescribeTargetHealth for this group as of now, until
+    /// [`super::faults::Faults::thaw`]: later answers are stale.
     ///
     /// # Errors
     ///
@@ -169,7 +172,7 @@ impl Elb {
         &self.options().probe
     }
 
-    /// Marked changed when a target, a group or a listener changes.
+    /// A listener that hears of each change of a target, group or load balancer's listener.
     pub(super) fn model_changes(&self) -> Listener {
         self.inner.model_changed.listen()
     }
@@ -205,7 +208,7 @@ impl Elb {
         format!("{}{resource}/{:016x}", self.arn_prefix(), model.random())
     }
 
-    /// `arn:PARTITION:elasticloadbalancing:REGION:ACCOUNT:`
+    /// The prefix of all ARNs, `arn:PARTITION:elasticloadbalancing:REGION:ACCOUNT:`.
     pub(super) fn arn_prefix(&self) -> String {
         let (region, account) = (&self.options().region, &self.options().account);
         let partition = match region {

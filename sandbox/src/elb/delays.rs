@@ -1,38 +1,39 @@
-//! How long things take at a load balancer.
+//! The times and thresholds of a load balancer.
 
 use std::time::Duration;
 
 /// The times and thresholds of one target group.
 ///
-/// [`Delays::alb`] and [`Delays::nlb`] are what a cluster meets: health checks as the incumbent
-/// sets them on the groups that it makes, the rest as AWS documents it or as users report it.
+/// [`Delays::alb`] and [`Delays::nlb`] are what a cluster meets: the health check settings are
+/// those that the incumbent sets on the groups that it creates, and the rest is as AWS documents it
+/// or as users report it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Delays {
-    /// From RegisterTargets until the load balancer knows the target (`Elb.RegistrationInProgress`).
+    /// From RegisterTargets until the load balancer knows the target. Until then the reason is
+    /// `Elb.RegistrationInProgress`.
     pub registration: Duration,
-    /// Between two health checks of one target.
+    /// From one health check of a target to the next.
     pub health_check_interval: Duration,
-    /// How long a health check may take.
+    /// The timeout of a health check.
     pub health_check_timeout: Duration,
-    /// Consecutive passes that make an unhealthy target healthy; at an NLB a new one as well.
+    /// Consecutive passes that make an unhealthy target healthy, and at an NLB a new one as well.
     pub healthy_threshold: u32,
     /// Consecutive failures that make a target unhealthy.
     pub unhealthy_threshold: u32,
     /// How long a target is `draining`: the attribute `deregistration_delay.timeout_seconds`.
     pub deregistration_delay: Duration,
-    /// How long an NLB keeps the connections of a target that turned unhealthy: the attribute
+    /// How long an NLB keeps the connections of a target that became unhealthy: the attribute
     /// `target_health_state.unhealthy.draining_interval_seconds`. Zero ends them at once.
     pub unhealthy_draining: Duration,
-    /// After a deregistration, how long the data plane still sends *new* requests or connections
-    /// to the target.
+    /// How long after a deregistration the data plane still sends *new* requests or connections to
+    /// the target.
     pub propagation_lag: Duration,
-    /// How long the data plane waits for a target that says nothing: the load balancer's idle
-    /// timeout.
+    /// How long the data plane waits for a silent target: the load balancer's idle timeout.
     pub idle_timeout: Duration,
 }
 
 impl Delays {
-    /// An Application Load Balancer.
+    /// The delays of an Application Load Balancer.
     pub fn alb() -> Self {
         Self {
             registration: Duration::from_secs(4),
@@ -47,7 +48,8 @@ impl Delays {
         }
     }
 
-    /// A Network Load Balancer: slow to take a target in, slow to let it go.
+    /// The delays of a Network Load Balancer, which is slow to take a target in and slow to let it
+    /// go.
     pub fn nlb() -> Self {
         Self {
             registration: Duration::from_secs(60),
@@ -62,7 +64,7 @@ impl Delays {
         }
     }
 
-    /// The same with every duration multiplied by `factor`; thresholds stay.
+    /// The same delays with every duration multiplied by `factor`; the thresholds stay.
     ///
     /// # Panics
     ///

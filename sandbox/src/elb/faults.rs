@@ -1,4 +1,4 @@
-//! Trouble on request: throttling, hangs, errors, slow answers, answers from the past.
+//! Faults on request: throttling, hangs, errors, slow answers, stale answers.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use super::health::Health;
 use super::wire::ApiError;
 use crate::signal::Signal;
 
-/// Which calls a fault is for. An absent part matches every call.
+/// The calls that a fault applies to. An absent part matches every call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct On {
     action: Option<String>,
@@ -20,7 +20,6 @@ pub struct On {
 }
 
 impl On {
-    /// Every call.
     pub fn any() -> Self {
         Self::default()
     }
@@ -41,7 +40,7 @@ impl On {
         }
     }
 
-    /// The same, for this action only.
+    /// The same calls, of this action only.
     #[must_use]
     pub fn and_action(mut self, action: impl Into<String>) -> Self {
         self.action = Some(action.into());
@@ -75,13 +74,14 @@ struct InForce {
 struct Failure {
     on: On,
     error: ApiError,
-    /// None: until [`Faults::clear_failures`].
+    /// The number of calls that will still fail; `None` means all, until
+    /// [`Faults::clear_failures`].
     left: Option<u32>,
 }
 
 impl Faults {
-    /// Answers `Throttling` to calls past a token bucket: `rate` calls a second, `burst` at once.
-    /// One bucket for the account, whoever calls.
+    /// Answers `Throttling` to calls that exceed a token bucket of `rate` calls a second and
+    /// `burst` calls at once. All callers of the account share the bucket.
     pub fn throttle(&self, rate: f64, burst: u32) {
         self.state.lock().bucket = Some(Bucket::full(rate, burst, Instant::now()));
     }
@@ -91,18 +91,18 @@ impl Faults {
         self.state.lock().bucket = None;
     }
 
-    /// Matching calls get no answer until [`Faults::release`].
+    /// Gives matching calls no answer until [`Faults::release`].
     pub fn hang(&self, on: On) {
         self.state.lock().hangs.push(on);
     }
 
-    /// Ends all hangs that were asked for with exactly this `on`; waiting calls go on.
+    /// Ends all hangs that were requested with an equal `on`; their waiting calls go on.
     pub fn release(&self, on: &On) {
         self.state.lock().hangs.retain(|hang| hang != on);
         self.released.raise();
     }
 
-    /// The next `times` matching calls are answered with this error; `None`: all of them, until
+    /// Answers the next `times` matching calls with this error; `None` means all of them, until
     /// [`Faults::clear_failures`].
     pub fn fail(&self, on: On, code: &str, status: StatusCode, times: Option<u32>) {
         let error = ApiError::new(status, code, format!("{code}, on the sandbox's request"));
@@ -110,17 +110,17 @@ impl Faults {
         self.state.lock().failures.push(Failure { on, error, left });
     }
 
-    /// Ends all failures that were asked for.
+    /// Ends all failures that were requested.
     pub fn clear_failures(&self) {
         self.state.lock().failures.clear();
     }
 
-    /// Every answer takes at least this long.
+    /// Delays every answer by at least this long.
     pub fn delay(&self, delay: Duration) {
         self.state.lock().delay = delay;
     }
 
-    /// Ends answers from the past for a group; see [`super::Elb::freeze`].
+    /// Ends the stale answers of a group; see [`super::Elb::freeze`].
     pub fn thaw(&self, arn: &str) {
         self.state.lock().frozen.remove(arn);
     }
@@ -133,7 +133,7 @@ impl Faults {
         self.state.lock().frozen.get(arn).cloned()
     }
 
-    /// What happens to a call before it is carried out: as at AWS, throttling comes first.
+    /// Applies the faults to a call before it is carried out, throttling first, as at AWS.
     pub(super) async fn apply(&self, action: &str, arns: &[String]) -> Result<(), ApiError> {
         let delay = {
             let mut state = self.state.lock();

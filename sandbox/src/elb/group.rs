@@ -1,4 +1,4 @@
-//! What a target group and a load balancer are made from.
+//! The settings of target groups and the kinds of load balancers.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -6,12 +6,12 @@ use std::str::FromStr;
 
 use super::delays::Delays;
 
-/// The two kinds of load balancer that take ip targets.
+/// The two kinds of load balancer that take IP targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoadBalancerKind {
-    /// ALB: a proxy for HTTP.
+    /// An ALB, which proxies HTTP.
     Application,
-    /// NLB: hands over TCP connections.
+    /// An NLB, which forwards TCP connections.
     Network,
 }
 
@@ -25,30 +25,29 @@ impl LoadBalancerKind {
     }
 }
 
-/// What a target group is made from; [`TargetGroupSpec::http`] and [`TargetGroupSpec::tcp`] give
+/// The settings of a new target group; [`TargetGroupSpec::http`] and [`TargetGroupSpec::tcp`] give
 /// the usual ones.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TargetGroupSpec {
-    /// Unique in the account and Region, at most 32 characters.
+    /// The name, unique in the account and Region, at most 32 characters.
     pub name: String,
-    /// `HTTP`, `HTTPS`, `TCP`, `TLS`, `UDP`, `TCP_UDP`…; decides the kind of load balancer.
+    /// `HTTP`, `HTTPS`, `TCP`, `TLS`, `UDP`, `TCP_UDP`…, which determines the kind of load
+    /// balancer.
     pub protocol: String,
-    /// The port that targets registered without one get.
+    /// The port of targets that are registered without one.
     pub port: u16,
     /// `ip`, `instance`, `lambda` or `alb`; only `ip` groups take targets here.
     pub target_type: String,
-    /// `ipv4` or `ipv6`. None leaves it out of answers, as AWS does for old groups.
+    /// `ipv4` or `ipv6`. `None` leaves it out of answers, as AWS does for old groups.
     pub ip_address_type: Option<String>,
-    /// The group's VPC.
     pub vpc_id: String,
-    /// How targets are checked.
     pub health_check: HealthCheck,
-    /// This group's own times; none takes those of the [`super::Options`].
+    /// The group's own delays; `None` means those of the [`super::Options`].
     pub delays: Option<Delays>,
 }
 
 impl TargetGroupSpec {
-    /// A group of ip targets for an Application Load Balancer, checked by `GET /`.
+    /// A group of IP targets for an Application Load Balancer, checked by `GET /`.
     pub fn http(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -62,8 +61,8 @@ impl TargetGroupSpec {
         }
     }
 
-    /// A group of ip targets for a Network Load Balancer, checked by a TCP connection, with the
-    /// times of [`Delays::nlb`].
+    /// A group of IP targets for a Network Load Balancer, checked by a TCP connection, with the
+    /// delays of [`Delays::nlb`].
     pub fn tcp(name: impl Into<String>) -> Self {
         Self {
             protocol: "TCP".to_owned(),
@@ -73,14 +72,14 @@ impl TargetGroupSpec {
         }
     }
 
-    /// The same with its own times.
+    /// The same group with delays of its own.
     #[must_use]
     pub fn delays(mut self, delays: Delays) -> Self {
         self.delays = Some(delays);
         self
     }
 
-    /// The same with its own health check.
+    /// The same group with another health check.
     #[must_use]
     pub fn health_check(mut self, health_check: HealthCheck) -> Self {
         self.health_check = health_check;
@@ -99,14 +98,13 @@ impl TargetGroupSpec {
 /// How the targets of a group are checked, always on their traffic port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HealthCheck {
-    /// `GET path` passes when the status matches.
+    /// `GET path`, which passes if the status matches.
     Http {
-        /// Path and query, beginning with `/`.
+        /// The path and query, beginning with `/`.
         path: String,
-        /// The statuses that pass.
         matcher: Matcher,
     },
-    /// A connection that opens passes.
+    /// A TCP connection, which passes if it opens.
     Tcp,
 }
 
@@ -125,12 +123,11 @@ impl HealthCheck {
 pub struct Matcher(Vec<RangeInclusive<u16>>);
 
 impl Matcher {
-    /// Whether `status` passes.
     pub fn accepts(&self, status: u16) -> bool {
         self.0.iter().any(|range| range.contains(&status))
     }
 
-    /// What AWS takes where nothing is said: 200 at an ALB, 200 to 399 at an NLB.
+    /// AWS's default: 200 at an ALB, 200 to 399 at an NLB.
     pub fn default_of(kind: LoadBalancerKind) -> Self {
         Self(vec![match kind {
             LoadBalancerKind::Application => 200..=200,
@@ -139,7 +136,7 @@ impl Matcher {
     }
 }
 
-/// A matcher that cannot be read.
+/// A matcher that cannot be parsed.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("'{0}' is not a list of HTTP codes such as 200, 200,202 or 200-299")]
 pub struct InvalidMatcher(String);

@@ -1,4 +1,4 @@
-//! What DescribeTargetHealth says of one target.
+//! The answer of DescribeTargetHealth for one target.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,26 +8,26 @@ use std::fmt;
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetHealth.html>
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
-    /// Being registered, or not checked often enough yet.
+    /// The target is being registered, or has not been checked often enough yet.
     Initial,
-    /// Passes its checks.
+    /// The target passes its checks.
     Healthy,
-    /// Fails its checks.
+    /// The target fails its checks.
     Unhealthy,
-    /// Fails its checks at an NLB that still keeps its connections.
+    /// The target fails its checks, at an NLB that still keeps its connections.
     UnhealthyDraining,
-    /// Not registered, or the group has no listener, or not in an enabled zone.
+    /// The target is not registered, or its group has no listener, or its zone is not enabled.
     Unused,
-    /// Being deregistered.
+    /// The target is being deregistered.
     Draining,
-    /// ELB cannot tell.
+    /// ELB cannot tell the target's health.
     Unavailable,
-    /// A state that AWS may add one day; only a script says this.
+    /// A state that AWS may add one day, which only a script sets.
     Other(String),
 }
 
 impl State {
-    /// The word on the wire.
+    /// The state's name in the API.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Initial => "initial",
@@ -51,16 +51,15 @@ impl fmt::Display for State {
 /// State, reason code and description: AWS's `TargetHealth`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
-    /// The state.
     pub state: State,
-    /// The reason code, such as `Elb.InitialHealthChecking`; none when healthy.
+    /// The reason code, such as `Elb.InitialHealthChecking`; `None` if healthy.
     pub reason: Option<Cow<'static, str>>,
-    /// One sentence for people; none when healthy.
+    /// One sentence for people; `None` if healthy.
     pub description: Option<Cow<'static, str>>,
 }
 
 impl Health {
-    /// Any state, with its reason code and description.
+    /// A health with any state, reason code and description.
     pub fn new(
         state: State,
         reason: impl Into<Cow<'static, str>>,
@@ -78,7 +77,7 @@ impl Health {
         Self::bare(State::Healthy)
     }
 
-    /// `initial`: the load balancer does not know the target yet.
+    /// `initial`, because the load balancer does not know the target yet.
     pub fn registering() -> Self {
         Self::new(
             State::Initial,
@@ -87,7 +86,7 @@ impl Health {
         )
     }
 
-    /// `initial`: known, and not checked often enough.
+    /// `initial`, because the target is known but has not been checked often enough.
     pub fn checking() -> Self {
         Self::new(
             State::Initial,
@@ -96,7 +95,7 @@ impl Health {
         )
     }
 
-    /// `unhealthy`, for the given failure of an HTTP check at an Application Load Balancer.
+    /// `unhealthy`, for this failure of an HTTP check at an Application Load Balancer.
     pub fn unhealthy(failure: CheckFailure) -> Self {
         let (reason, description): (_, Cow<'static, str>) = match failure {
             CheckFailure::Status(code) => (
@@ -109,7 +108,7 @@ impl Health {
         Self::new(State::Unhealthy, reason, description)
     }
 
-    /// `unhealthy`, in the only words that a Network Load Balancer has for it.
+    /// `unhealthy`, with the only reason that a Network Load Balancer gives.
     pub fn failed_checks() -> Self {
         Self::new(
             State::Unhealthy,
@@ -123,7 +122,7 @@ impl Health {
         Self::bare(State::UnhealthyDraining)
     }
 
-    /// `draining`: being deregistered.
+    /// `draining`, because the target is being deregistered.
     pub fn draining() -> Self {
         Self::new(
             State::Draining,
@@ -132,7 +131,7 @@ impl Health {
         )
     }
 
-    /// `unused`: no listener sends to the group.
+    /// `unused`, because no listener forwards to the group.
     pub fn not_in_use() -> Self {
         Self::new(
             State::Unused,
@@ -141,7 +140,7 @@ impl Health {
         )
     }
 
-    /// `unused`: the target lies in a zone that no load balancer of the group has enabled.
+    /// `unused`, because no load balancer of the group has enabled the target's zone.
     pub fn zone_not_enabled() -> Self {
         Self::new(
             State::Unused,
@@ -150,7 +149,7 @@ impl Health {
         )
     }
 
-    /// `unused`: asked for by name, but not in the group.
+    /// `unused`, because the call names a target that is not in the group.
     pub fn not_registered() -> Self {
         Self::new(
             State::Unused,
@@ -168,13 +167,13 @@ impl Health {
     }
 }
 
-/// Why a health check did not pass.
+/// Why a health check failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckFailure {
-    /// A status that the group's matcher does not accept.
+    /// The target answered with a status that the group's matcher does not accept.
     Status(u16),
-    /// No answer in time.
+    /// The target did not answer in time.
     Timeout,
-    /// Refused, reset, or not HTTP.
+    /// The target refused, reset, or did not speak HTTP.
     Connection,
 }

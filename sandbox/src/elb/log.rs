@@ -1,4 +1,4 @@
-//! What ELB itself noted: target states, API calls, and the traffic of the data plane.
+//! The log of the model: target states, API calls, and the traffic of the data plane.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -7,23 +7,21 @@ use jiff::Timestamp;
 
 use super::health::State;
 
-/// Entries that a log keeps; the oldest go first.
+/// At most this many entries are kept in a log; the oldest are dropped first. Chosen.
 pub const LOG_LENGTH: usize = 100_000;
 
-/// A target whose state, or the reason for it, is another than before.
+/// A change of a target's state, or of the reason for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transition {
-    /// When it happened, by the clock of the [`super::Options`].
+    /// The time of the change, by the clock of the [`super::Options`].
     pub at: Timestamp,
-    /// The target group.
+    /// The ARN of the target group.
     pub arn: String,
-    /// The target's address.
     pub ip: IpAddr,
-    /// The target's port.
     pub port: u16,
-    /// The state before; none when it was not registered.
+    /// The former state; `None` if the target was not registered.
     pub from: Option<State>,
-    /// The state from then on; none when it is no longer registered.
+    /// The new state; `None` if the target is no longer registered.
     pub to: Option<State>,
     /// The reason code of the new state.
     pub reason: Option<String>,
@@ -32,51 +30,51 @@ pub struct Transition {
 /// One call of the API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// When it came in, by the clock of the [`super::Options`].
+    /// The time at which the call arrived, by the clock of the [`super::Options`].
     pub at: Timestamp,
-    /// The action, as the caller named it; empty when there was none.
+    /// The action, as the caller named it; empty if the caller named none.
     pub action: String,
-    /// The target groups that it names, by ARN.
+    /// The target groups that the call names by ARN.
     pub arns: Vec<String>,
-    /// What became of it.
     pub outcome: CallOutcome,
 }
 
-/// What became of a call.
+/// The outcome of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallOutcome {
-    /// Not answered yet.
+    /// The call has not been answered yet.
     Pending,
-    /// Answered with 200.
+    /// The call was answered with 200.
     Ok,
-    /// Answered with this error code, such as `Throttling`.
+    /// The call was answered with this error code, such as `Throttling`.
     Error(String),
-    /// The caller went away before there was an answer.
+    /// The caller went away before the answer.
     Abandoned,
 }
 
-/// What became of the requests or connections that the data plane took in.
+/// The outcomes of the requests or connections that the data plane accepted, counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// A target answered, whatever its status; or took the connection.
+    /// A target answered, whatever its status, or accepted the connection.
     pub answered: u64,
-    /// No registered target: 503, or a reset connection.
+    /// No target was registered, which led to a 503 or a reset connection.
     pub no_target: u64,
-    /// The target refused the connection: 502.
+    /// The target refused the connection, which led to a 502 or a reset connection.
     pub refused: u64,
-    /// The target broke off before its answer was whole, or spoke no HTTP: 502 or a cut answer.
+    /// The target broke off its answer, or did not speak HTTP, which led to a 502 or a truncated
+    /// answer.
     pub reset: u64,
-    /// The target did not answer in time: 504.
+    /// The target did not answer in time, which led to a 504.
     pub timeout: u64,
 }
 
 impl Traffic {
-    /// All that were not answered.
+    /// The number of requests or connections that were not answered.
     pub fn lost(&self) -> u64 {
         self.no_target + self.refused + self.reset + self.timeout
     }
 
-    /// Counts one.
+    /// Counts one request or connection; `None` means that it was answered.
     pub(super) fn count(&mut self, cause: Option<Cause>) {
         *match cause {
             None => &mut self.answered,
@@ -91,18 +89,18 @@ impl Traffic {
 /// Why the data plane lost a request or a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// No registered target.
+    /// No target was registered.
     NoTarget,
     /// The target refused the connection.
     Refused,
-    /// The target broke off, or spoke no HTTP.
+    /// The target broke off its answer, or did not speak HTTP.
     Reset,
     /// The target did not answer in time.
     Timeout,
 }
 
 impl Cause {
-    /// The word in the header `x-sandbox-cause`.
+    /// The value of the header `x-sandbox-cause`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NoTarget => "no-target",
@@ -113,7 +111,7 @@ impl Cause {
     }
 }
 
-/// A log that forgets its oldest entries. Entries have numbers that do not change.
+/// A log that drops its oldest entries. The number of an entry does not change.
 #[derive(Debug)]
 pub(super) struct Bounded<T> {
     entries: VecDeque<T>,
@@ -121,7 +119,7 @@ pub(super) struct Bounded<T> {
 }
 
 impl<T> Bounded<T> {
-    /// Adds an entry and returns its number.
+    /// Appends an entry and returns its number.
     pub(super) fn push(&mut self, entry: T) -> usize {
         if self.entries.len() == LOG_LENGTH {
             self.entries.pop_front();
@@ -131,7 +129,7 @@ impl<T> Bounded<T> {
         self.forgotten + self.entries.len() - 1
     }
 
-    /// The entry with this number, if it is still kept.
+    /// The entry with this number, unless it has been dropped.
     pub(super) fn entry_mut(&mut self, number: usize) -> Option<&mut T> {
         self.entries.get_mut(number.checked_sub(self.forgotten)?)
     }

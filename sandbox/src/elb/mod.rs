@@ -5,12 +5,12 @@
 //! - [`check`] makes the health checks, over sockets or from a script.
 //! - [`wire`] speaks the Query protocol, in process ([`Elb::service`], [`Elb::http_client`]) or on
 //!   a socket ([`Elb::serve`]). Signatures are not checked.
-//! - `balance` carries traffic ([`Elb::balance`]): requests as an Application Load Balancer,
+//! - `balance` forwards traffic ([`Elb::balance`]): requests as an Application Load Balancer,
 //!   connections as a Network Load Balancer.
-//! - [`faults`] make the API slow, throttled, failing, or out of date.
+//! - [`faults`] make the API slow, throttled, failing or stale.
 //!
-//! In a simulation use a [`check::ScriptedProbe`] and none of the sockets; then everything works
-//! with tokio's time paused.
+//! With a [`check::ScriptedProbe`] and without the sockets everything works while tokio's time is
+//! paused, as in a simulation.
 
 mod balance;
 pub mod check;
@@ -43,20 +43,19 @@ use self::model::{Change, Model};
 use crate::clock::{self, Now};
 use crate::signal::Signal;
 
-/// What the model is made with.
 #[derive(Clone)]
 pub struct Options {
-    /// The wall clock of logs; timers are tokio's.
+    /// The wall clock of the logs. Timers follow tokio's clock.
     pub now: Now,
-    /// Makes the health checks.
+    /// The probe that makes the health checks.
     pub probe: Arc<dyn Probe>,
-    /// For groups that have no times of their own.
+    /// The delays of groups that have none of their own.
     pub delays: Delays,
     /// The AWS Region in ARNs.
     pub region: String,
     /// The AWS account in ARNs, 12 digits.
     pub account: String,
-    /// Decides identifiers, the rhythm of health checks, and weighted choices.
+    /// The seed of identifiers, of the times of first health checks, and of weighted choices.
     pub seed: u64,
 }
 
@@ -85,7 +84,7 @@ struct Inner {
     faults: Faults,
     /// Counts changes of targets, groups and listeners.
     model_changed: Signal,
-    /// Counts those, API calls, their answers, and traffic.
+    /// Counts changes of the model, API calls, their answers, and traffic.
     anything_changed: Signal,
 }
 
@@ -97,7 +96,7 @@ struct Records {
     traffic: Traffic,
 }
 
-/// A target group or load balancer that does not exist.
+/// The error for a target group or load balancer that does not exist.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("there is no {kind} with the ARN '{arn}' here; create it first")]
 pub struct NotFound {
@@ -106,7 +105,7 @@ pub struct NotFound {
 }
 
 impl Elb {
-    /// An account without anything in it. Nothing is checked until [`Elb::run`] is polled.
+    /// An empty account. Its targets are checked only while [`Elb::run`] is polled.
     pub fn new(options: Options) -> Self {
         let records = Records {
             model: Model::new(options.seed),
@@ -123,48 +122,47 @@ impl Elb {
         }
     }
 
-    /// Makes health checks and lets deadlines pass, until it is dropped.
+    /// Makes health checks and advances the model to its deadlines, until it is dropped.
     ///
-    /// Without it targets are still registered and drained in time, as seen by who asks, but no
+    /// Without it, a reader of the model still sees targets registered and drained in time, but no
     /// target is ever checked.
     pub fn run(&self) -> impl Future<Output = ()> + Send + 'static {
         check::drive(self.clone())
     }
 
-    /// The Query API as a service, without a socket.
     pub fn service(&self) -> wire::QueryApi {
         wire::QueryApi::new(self.clone())
     }
 
-    /// An HTTP client for the AWS SDK that calls [`Elb::service`] in process. Every endpoint URL
-    /// leads here.
+    /// An HTTP client for the AWS SDK that calls [`Elb::service`] in process, whatever the endpoint
+    /// URL.
     pub fn http_client(&self) -> SharedHttpClient {
         sdk::http_client(self.service())
     }
 
-    /// Trouble on request.
+    /// The faults of the API.
     pub fn faults(&self) -> &Faults {
         &self.inner.faults
     }
 
-    /// Every change of a target's state so far, in order; the last [`log::LOG_LENGTH`] of them.
+    /// The changes of targets' states in order, at most the last [`log::LOG_LENGTH`].
     pub fn log(&self) -> Vec<Transition> {
         self.with_model(|_, _| ());
         self.inner.state.lock().transitions.to_vec()
     }
 
-    /// Every call of the API so far, in order of arrival; the last [`log::LOG_LENGTH`] of them.
+    /// The calls of the API in order of arrival, at most the last [`log::LOG_LENGTH`].
     pub fn calls(&self) -> Vec<Call> {
         self.inner.state.lock().calls.to_vec()
     }
 
-    /// What became of the data plane's requests and connections so far.
+    /// The outcomes of the data plane's requests and connections so far.
     pub fn traffic(&self) -> Traffic {
         self.inner.state.lock().traffic
     }
 
-    /// Waits until something is so. It is looked at again whenever a target's state changes, a
-    /// call comes in or is answered, or the data plane counts something.
+    /// Waits until `so` returns true. It is evaluated again whenever a target's state changes, a
+    /// call arrives or is answered, or the data plane counts a request.
     pub async fn until(&self, so: impl Fn(&Self) -> bool) {
         let mut changes = self.inner.anything_changed.listen();
         while !so(self) {
@@ -176,7 +174,7 @@ impl Elb {
         &self.inner.options
     }
 
-    /// Reads or changes the model as it is now, and logs what changed.
+    /// Advances the model to now, reads or changes it, and logs what changed.
     fn with_model<T>(&self, act: impl FnOnce(&mut Model, Instant) -> T) -> T {
         let mut state = self.inner.state.lock();
         let now = Instant::now();
@@ -196,7 +194,7 @@ impl Elb {
         result
     }
 
-    /// Wakes whoever waits for the model: the health checks need a new plan.
+    /// Wakes all listeners of the model. The loop of the health checks then plans anew.
     fn model_has_changed(&self) {
         self.inner.model_changed.raise();
         self.something_has_changed();
@@ -206,7 +204,7 @@ impl Elb {
         self.inner.anything_changed.raise();
     }
 
-    /// Notes a call that came in. The guard notes what becomes of it.
+    /// Logs a call that arrived. The guard logs its outcome.
     fn call_began(&self, action: &str, arns: Vec<String>) -> CallGuard {
         let call = Call {
             at: (self.options().now)(),
@@ -224,7 +222,7 @@ impl Elb {
     }
 }
 
-/// Notes a call's outcome when it is dropped, which is also when its caller goes away.
+/// Logs a call's outcome when it is dropped, which also happens when the caller goes away.
 struct CallGuard {
     elb: Elb,
     number: usize,
@@ -280,7 +278,7 @@ mod tests {
     use super::*;
     use crate::elb::check::{CheckOutcome, ScriptedProbe};
 
-    /// The log of ten targets' first minute.
+    /// The log of the first minute of ten targets.
     async fn history(seed: u64) -> Vec<Transition> {
         let elb = Elb::new(Options {
             now: clock::simulated("2026-01-01T00:00:00Z".parse().unwrap()),

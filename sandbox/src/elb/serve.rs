@@ -1,4 +1,4 @@
-//! Accepting connections: the loop under the Query API and under the data plane.
+//! The accept loop, which the Query API and the data plane share.
 
 use std::future::Future;
 use std::io;
@@ -18,25 +18,26 @@ use tower::Service;
 
 use super::Elb;
 
-/// Connections that one listener carries at a time; more wait in the system's backlog.
+/// At most this many connections of one listener are open; more wait in the system's backlog.
+/// Chosen.
 pub(super) const MAX_CONNECTIONS: usize = 4_096;
-/// How long a client may take to send a request's head, and may be idle before it: an ALB's
-/// default.
+/// A client may take this long to send a request's head, idle time before it included. An ALB's
+/// default idle timeout.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long requests in flight may take after a shutdown.
+/// Requests in flight may take this long after a shutdown. Chosen.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
-/// The pause after an accept that failed, for instance for lack of file descriptors.
+/// The pause after a failed accept, for instance when file descriptors run out. Chosen.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 impl Elb {
-    /// Serves the Query API over HTTP/1.1 until `shutdown`, then lets requests in flight finish
-    /// for up to five seconds. `AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2` may point here.
+    /// Serves the Query API over HTTP/1.1 until `shutdown`, then lets requests in flight finish for
+    /// up to five seconds. `AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2` may point here.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) {
         serve_http(listener, shutdown, |_| self.service()).await;
     }
 }
 
-/// Serves HTTP/1.1 with a service made for each connection.
+/// Serves HTTP/1.1 with a service that is made for each connection.
 pub(super) async fn serve_http<S, B>(
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send,
@@ -59,19 +60,19 @@ pub(super) async fn serve_http<S, B>(
         let connection = graceful.watch(connection);
         while connections.try_join_next().is_some() {}
         connections.spawn(async move {
-            // A client that goes away mid-request is its own affair.
+            // The error of a connection whose client went away concerns only that client.
             let _ = connection.await;
             drop(permit);
         });
     })
     .await;
     drop(listener);
-    // Who is not done by then is cut off, as all are when the caller drops this future.
+    // Connections that are still open then are cut, as all are when the caller drops this future.
     let _ = tokio::time::timeout(SHUTDOWN_GRACE, graceful.shutdown()).await;
 }
 
-/// Hands each connection to `handle` until `shutdown`. The permit is to be kept as long as the
-/// connection lives.
+/// Hands each connection to `handle` until `shutdown`. The handler must keep the permit for as long
+/// as the connection is open.
 pub(super) async fn accept(
     listener: &TcpListener,
     shutdown: impl Future<Output = ()> + Send,

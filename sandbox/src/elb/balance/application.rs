@@ -23,10 +23,10 @@ use crate::elb::Elb;
 use crate::elb::log::Cause;
 use crate::elb::serve::serve_http;
 
-/// Idle connections that are kept to one target.
+/// At most this many idle connections are kept to one target. Chosen.
 const IDLE_PER_TARGET: usize = 64;
 
-/// Headers that are for one connection only: RFC 9110, 7.6.1.
+/// The hop-by-hop headers of RFC 9110, 7.6.1, which apply to one connection only.
 const HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -113,7 +113,7 @@ impl Proxy {
         }
     }
 
-    /// The answer that an ALB gives itself.
+    /// Counts a lost request, and builds the response that an ALB then gives itself.
     fn lost(&self, cause: Cause) -> Response<ProxyBody> {
         self.elb.count(Some(cause));
         let status = match cause {
@@ -130,14 +130,14 @@ impl Proxy {
     }
 }
 
-/// Turns the client's request into ours to the target.
+/// Rewrites the client's request into the one that is sent to the target.
 fn prepare(request: &mut Request<Incoming>, target: SocketAddr, peer: Option<SocketAddr>) {
     let path = request.uri().path_and_query().cloned();
     let mut uri = http::uri::Parts::default();
     uri.scheme = Some(http::uri::Scheme::HTTP);
     uri.authority = target.to_string().parse().ok();
     uri.path_and_query = path.or_else(|| Some(http::uri::PathAndQuery::from_static("/")));
-    // With all three parts there, and an address for authority, this is always a URI.
+    // An address as authority and all three parts make a valid URI.
     *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
     *request.version_mut() = http::Version::HTTP_11;
     strip_hop_by_hop(request.headers_mut());
@@ -175,8 +175,8 @@ fn cause(error: &ClientError) -> Cause {
     Cause::Refused
 }
 
-/// A target's body on its way to the client: counts the request when it ends, and gives up on a
-/// target that says nothing.
+/// A target's body on its way to the client. It counts the request when the body ends, and gives up
+/// on a silent target.
 struct Relayed {
     body: Incoming,
     elb: Elb,

@@ -1,9 +1,9 @@
 //! The data plane: traffic from a loopback port to targets.
 //!
-//! Requests (ALB) or connections (NLB) go to the targets in service in turn. When there is none
-//! they go to all registered ones that the load balancer knows, as AWS documents it: fail open.
-//! A deregistered target still gets new traffic for [`super::Delays::propagation_lag`]; what it
-//! has begun by then it may finish.
+//! Requests (ALB) or connections (NLB) go to the targets in service, round robin. Without a target
+//! in service the load balancer fails open, as AWS documents it: it sends them to all registered
+//! targets that it knows. A deregistered target still gets new traffic for
+//! [`super::Delays::propagation_lag`], and may finish what it has begun by then.
 
 mod application;
 mod network;
@@ -18,10 +18,10 @@ use super::log::Cause;
 use super::model::Pick;
 use super::{Elb, LoadBalancerKind, NotFound};
 
-/// How long a connection to a target may take to open, as at AWS.
+/// The timeout of a connection to a target, as at AWS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where the next request or connection goes.
+/// The choice for the next request or connection.
 #[derive(Clone, Debug)]
 struct Route {
     arn: String,
@@ -36,12 +36,13 @@ impl Route {
 }
 
 impl Elb {
-    /// Carries the traffic of a load balancer from this port to its targets until `shutdown`.
+    /// Forwards the traffic that arrives on this listener to the load balancer's targets until
+    /// `shutdown`.
     ///
-    /// An Application Load Balancer proxies HTTP/1.1 and answers 502, 503 or 504 itself when no
-    /// target did, with the cause in the header `x-sandbox-cause`: `refused`, `reset`, `no-target`
-    /// or `timeout`. A Network Load Balancer hands over connections, and resets those that it
-    /// cannot.
+    /// An Application Load Balancer proxies HTTP/1.1. It answers 502, 503 or 504 itself when no
+    /// target did, and names the cause in the header `x-sandbox-cause`: `refused`, `reset`,
+    /// `no-target` or `timeout`. A Network Load Balancer forwards connections, and resets those
+    /// that it cannot forward.
     ///
     /// # Errors
     ///
@@ -80,7 +81,7 @@ impl Elb {
         self.with_model(|model, _| model.keeps_connection(&route.arn, route.pick))
     }
 
-    /// Counts a request or a connection: lost for this cause, or answered.
+    /// Counts a request or a connection, as lost for this cause or as answered.
     fn count(&self, cause: Option<Cause>) {
         self.inner.state.lock().traffic.count(cause);
         self.something_has_changed();

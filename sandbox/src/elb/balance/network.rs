@@ -1,4 +1,4 @@
-//! A Network Load Balancer: hands TCP connections over to targets.
+//! A Network Load Balancer: forwards TCP connections to targets.
 
 use std::future::Future;
 use std::io;
@@ -12,7 +12,7 @@ use crate::elb::log::Cause;
 use crate::elb::serve::accept;
 use crate::signal::Listener;
 
-/// Connections that are open at the shutdown are cut.
+/// Accepts connections until `shutdown`, which cuts those that are open.
 pub(super) async fn balance(
     elb: Elb,
     load_balancer: String,
@@ -32,9 +32,10 @@ pub(super) async fn balance(
     .await;
 }
 
-/// Carries one connection to its end.
+/// Forwards one connection until it ends.
 async fn carry(elb: &Elb, load_balancer: &str, mut client: TcpStream) -> Result<(), Cause> {
-    // Before the route is chosen, so that no change after the choice goes unseen.
+    // The listener exists before the route is chosen, so that it sees every change after the
+    // choice.
     let mut changes = elb.model_changes();
     let Some(route) = elb.route(load_balancer) else {
         reset(client);
@@ -66,7 +67,7 @@ async fn connect(route: &Route) -> Result<TcpStream, Cause> {
     Ok(stream)
 }
 
-/// Ends when the load balancer no longer keeps the connection.
+/// Returns when the load balancer no longer keeps the connection.
 async fn cut(elb: &Elb, route: &Route, changes: &mut Listener) {
     loop {
         changes.changed().await;
@@ -76,7 +77,7 @@ async fn cut(elb: &Elb, route: &Route, changes: &mut Listener) {
     }
 }
 
-/// Closes with a RST. Where that fails the connection was gone already.
+/// Closes the connection with an RST. An error means that it is closed already.
 fn reset(stream: TcpStream) {
     let _ = stream.set_zero_linger();
 }

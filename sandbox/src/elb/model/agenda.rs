@@ -1,4 +1,4 @@
-//! What happens by itself and when, for all targets of all groups.
+//! The next events of all targets of all groups, in order of time.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-/// A moment and the target that it is for.
+/// A time and the target that it belongs to.
 pub(super) type Entry = (Instant, Arc<str>, SocketAddr);
 
-/// The next moments of one target.
+/// The next events of one target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
     /// The end of its phase.
@@ -18,7 +18,7 @@ pub(super) struct Plan {
     pub(super) check: Option<Instant>,
 }
 
-/// All plans in the order of time, so that no call looks at every target.
+/// The plans of all targets in order of time, so that no call has to visit every target.
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
     deadlines: BTreeSet<Entry>,
@@ -26,13 +26,13 @@ pub(super) struct Agenda {
 }
 
 impl Agenda {
-    /// Puts a target's new plan in the place of its old one.
+    /// Replaces a target's old plan by its new one.
     pub(super) fn replace(&mut self, arn: &str, target: SocketAddr, old: Plan, new: Plan) {
         replace(&mut self.deadlines, arn, target, old.deadline, new.deadline);
         replace(&mut self.checks, arn, target, old.check, new.check);
     }
 
-    /// The first moment of all.
+    /// The earliest time of all plans.
     pub(super) fn first(&self) -> Option<Instant> {
         let firsts = [self.deadlines.first(), self.checks.first()];
         firsts.into_iter().flatten().map(|entry| entry.0).min()

@@ -1,4 +1,4 @@
-//! Load balancers and their listeners: who sends traffic to a group, and in which zones.
+//! Load balancers and their listeners: which groups they forward to, and in which zones.
 
 use std::collections::BTreeSet;
 
@@ -8,9 +8,9 @@ use crate::elb::group::LoadBalancerKind;
 #[derive(Debug)]
 pub(super) struct LoadBalancer {
     pub(super) kind: LoadBalancerKind,
-    /// Empty: every zone.
+    /// The enabled zones; empty means every zone.
     pub(super) zones: BTreeSet<String>,
-    /// Group ARN and weight.
+    /// The ARN and weight of each group that the listener forwards to.
     pub(super) listener: Option<Vec<(String, u32)>>,
 }
 
@@ -20,7 +20,7 @@ impl LoadBalancer {
         forward.any(|(group, _)| group == arn)
     }
 
-    /// The group that a random number falls to, by weight; none without a group that has one.
+    /// The group that a random number selects by weight; `None` if no group has a weight.
     pub(super) fn group_for(&self, random: u64) -> Option<&str> {
         let forward = self.listener.as_ref()?;
         let total: u64 = forward.iter().map(|(_, weight)| u64::from(*weight)).sum();
@@ -35,7 +35,7 @@ impl LoadBalancer {
     }
 }
 
-/// Which zones the group's load balancers have enabled.
+/// The zones that the group's load balancers have enabled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Attachment {
     #[default]
@@ -45,7 +45,7 @@ pub(super) enum Attachment {
 }
 
 impl Attachment {
-    /// What the load balancers together give to a group.
+    /// The zones that all load balancers together enable for a group.
     pub(super) fn of<'a>(arn: &str, balancers: impl Iterator<Item = &'a LoadBalancer>) -> Self {
         let mut attachment = Self::None;
         for balancer in balancers.filter(|balancer| balancer.forwards_to(arn)) {

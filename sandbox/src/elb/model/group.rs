@@ -1,4 +1,5 @@
-//! One target group: its targets, what is said of them, and which gets the next request.
+//! One target group: its targets, their scripted health, and the choice of the target for the next
+//! request.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -12,7 +13,6 @@ use crate::elb::delays::Delays;
 use crate::elb::group::TargetGroupSpec;
 use crate::elb::health::{Health, State};
 
-/// One target group.
 #[derive(Debug)]
 pub(in crate::elb) struct Group {
     pub(in crate::elb) spec: TargetGroupSpec,
@@ -20,20 +20,21 @@ pub(in crate::elb) struct Group {
     pub(super) targets: BTreeMap<SocketAddr, Target>,
     pub(super) scripts: BTreeMap<SocketAddr, Health>,
     pub(super) attachment: Attachment,
-    /// Where the round robin stands.
+    /// The target that round robin picked last.
     last_picked: Option<SocketAddr>,
 }
 
-/// A target that the data plane chose.
+/// The target that the data plane picked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::elb) struct Pick {
     pub(in crate::elb) target: SocketAddr,
-    /// It was out of service when it was chosen: fail open.
+    /// Whether the target was out of service when it was picked, because the load balancer failed
+    /// open.
     pub(in crate::elb) out_of_service: bool,
 }
 
 impl Group {
-    /// An empty group that no listener sends to.
+    /// An empty group that no listener forwards to.
     pub(super) fn new(spec: TargetGroupSpec, delays: Delays) -> Self {
         Self {
             spec,
@@ -45,7 +46,7 @@ impl Group {
         }
     }
 
-    /// What DescribeTargetHealth says of one target; none when it is not registered.
+    /// The answer of DescribeTargetHealth for one target; `None` if it is not registered.
     pub(in crate::elb) fn health(&self, target: SocketAddr) -> Option<Health> {
         let scripted = self.scripts.get(&target).cloned();
         scripted.or_else(|| self.modelled(target))
@@ -65,7 +66,7 @@ impl Group {
         modelled.chain(scripted).collect()
     }
 
-    /// How many targets are registered, draining ones not counted.
+    /// The number of registered targets, without draining ones.
     pub(in crate::elb) fn registered(&self) -> usize {
         self.targets
             .values()
@@ -73,19 +74,19 @@ impl Group {
             .count()
     }
 
-    /// Whether the address and port are not registered, or on their way out.
+    /// Whether the address and port are free: not registered, or only draining.
     pub(in crate::elb) fn is_free(&self, target: &SocketAddr) -> bool {
         let state = self.targets.get(target);
         state.is_none_or(|target| matches!(target.phase, Phase::Draining { .. }))
     }
 
-    /// The targets of an address, on whatever port.
+    /// All targets of an address, on any port.
     pub(in crate::elb) fn at_address(&self, ip: IpAddr) -> Vec<SocketAddr> {
         let addresses = self.targets.keys().copied();
         addresses.filter(|target| target.ip() == ip).collect()
     }
 
-    /// When something happens to a target by itself; never, when it is not registered.
+    /// The next events of a target; empty if it is not registered.
     pub(super) fn plan(&self, target: SocketAddr) -> Plan {
         let Some(target) = self.targets.get(&target) else {
             return Plan::default();
@@ -113,9 +114,9 @@ impl Group {
         }
     }
 
-    /// Round robin over the targets in service; when there is none, over all registered ones that
-    /// the load balancer knows: fail open. One that is still being registered is not known yet,
-    /// so a group with only such targets has none.
+    /// Picks a target, round robin over the targets in service. If there are none, the load
+    /// balancer fails open and picks among all registered targets that it knows. It does not know a
+    /// target whose registration is in progress, so a group of only such targets yields `None`.
     pub(super) fn pick(&mut self, at: Instant) -> Option<Pick> {
         let in_service: Vec<SocketAddr> = self.addresses(|phase, state| match phase {
             Phase::Draining { routed_until, .. } => *routed_until > at,

@@ -1,8 +1,8 @@
 //! The state of one account's load balancers in one Region. Pure: no clock, no timer, no I/O.
 //!
 //! Time is passed in. [`Model::advance`] must be called with it before anything is read, and
-//! [`Model::next_event`] says when something will happen by itself. What changed is handed out by
-//! [`Model::take_changes`].
+//! [`Model::next_event`] returns when the model changes next by itself. [`Model::take_changes`]
+//! returns what has changed.
 
 mod agenda;
 mod balancer;
@@ -24,12 +24,11 @@ use super::group::{LoadBalancerKind, TargetGroupSpec};
 use super::health::Health;
 use crate::random::Random;
 
-/// All load balancers, groups and targets.
 #[derive(Debug, Default)]
 pub(super) struct Model {
     pub(super) groups: BTreeMap<String, Group>,
     balancers: BTreeMap<String, LoadBalancer>,
-    /// The zone that an address lies in, where one was given.
+    /// The zones of addresses; an address may have none.
     zones: BTreeMap<IpAddr, String>,
     agenda: Agenda,
     changes: Vec<Change>,
@@ -37,7 +36,7 @@ pub(super) struct Model {
     random: Random,
 }
 
-/// A target whose health is another than before. `None` is: not registered.
+/// A change of a target's health. `None` means that it is not registered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Change {
     pub(super) at: Instant,
@@ -55,7 +54,6 @@ impl Model {
         }
     }
 
-    /// The next random number, for identifiers.
     pub(super) fn random(&mut self) -> u64 {
         self.random.draw()
     }
@@ -64,7 +62,7 @@ impl Model {
         self.groups.insert(arn, Group::new(spec, delays));
     }
 
-    /// Removes a group, its targets, and its place in listeners.
+    /// Removes a group, its targets, and its entries in listeners.
     pub(super) fn remove_group(&mut self, arn: &str, at: Instant) {
         for balancer in self.balancers.values_mut() {
             let forward = balancer.listener.iter_mut();
@@ -107,7 +105,7 @@ impl Model {
         self.balancers.get(arn).map(|balancer| balancer.kind)
     }
 
-    /// The ARNs of the load balancers with a listener for the group.
+    /// The ARNs of the load balancers whose listener forwards to the group.
     pub(super) fn balancers_of<'a>(&'a self, arn: &'a str) -> impl Iterator<Item = &'a str> {
         self.balancers
             .iter()
@@ -115,7 +113,8 @@ impl Model {
             .map(|(balancer, _)| balancer.as_str())
     }
 
-    /// Sets or removes a load balancer's listener, and puts targets in or out of use accordingly.
+    /// Sets or removes a load balancer's listener. Targets that it concerns begin or stop being
+    /// used.
     pub(super) fn set_listener(
         &mut self,
         balancer: &str,
@@ -133,12 +132,12 @@ impl Model {
         }
     }
 
-    /// Says which zone an address lies in.
+    /// Sets the zone of an address.
     pub(super) fn place(&mut self, ip: IpAddr, zone: String) {
         self.zones.insert(ip, zone);
     }
 
-    /// Registers a target; one that is registered stays as it is, a draining one starts again.
+    /// Registers a target. A registered target stays as it is; a draining one starts again.
     pub(super) fn register(&mut self, arn: &str, target: SocketAddr, at: Instant) {
         let zone = self.zones.get(&target.ip()).cloned();
         self.generations += 1;
@@ -162,7 +161,7 @@ impl Model {
         });
     }
 
-    /// Deregisters a target; one that is not there is no error, as at AWS.
+    /// Deregisters a target. A target that is not registered is not an error, as at AWS.
     pub(super) fn deregister(&mut self, arn: &str, target: SocketAddr, at: Instant) {
         let Some(group) = self.groups.get(arn) else {
             return;
@@ -173,7 +172,7 @@ impl Model {
         }
     }
 
-    /// From now on DescribeTargetHealth says `health` of the target, registered or not.
+    /// Makes DescribeTargetHealth answer `health` for the target, registered or not, from now on.
     /// `None` ends that.
     pub(super) fn script(
         &mut self,
@@ -194,28 +193,29 @@ impl Model {
         self.note(arn, target, from, to, at);
     }
 
-    /// Lets everything happen that is due at `at`, in the order of the deadlines.
+    /// Carries out everything that is due by `at`, in the order of the deadlines.
     pub(super) fn advance(&mut self, at: Instant) {
-        // No phase that follows a deadline has one of its own, so one round is enough.
+        // No phase that follows a deadline has a deadline itself, so one round is enough.
         for (due, arn, target) in self.agenda.deadlines_until(at) {
             let next = self.groups[&*arn].targets[&target].phase.expired();
             self.enter(&arn, target, next, due);
         }
     }
 
-    /// When the next thing happens by itself: a deadline, or a health check that is due.
+    /// The next deadline or due health check.
     pub(super) fn next_event(&self) -> Option<Instant> {
         self.agenda.first()
     }
 
-    /// The health checks that are due at `at`; each must be answered by [`Model::finish_check`].
+    /// Begins the health checks that are due at `at`. Each must be answered by
+    /// [`Model::finish_check`].
     pub(super) fn begin_checks(&mut self, at: Instant) -> Vec<Check> {
         let due = self.agenda.checks_until(at).into_iter();
         due.map(|(_, arn, address)| self.begin_check(&arn, address, at))
             .collect()
     }
 
-    /// Takes in what a health check found. Nothing happens when the target has gone or was
+    /// Applies the result of a health check. A result is ignored if the target has gone or was
     /// registered anew since the check began.
     pub(super) fn finish_check(&mut self, check: &Check, outcome: CheckOutcome, at: Instant) {
         let Some(group) = self.groups.get(&check.arn) else {
@@ -240,15 +240,15 @@ impl Model {
         self.enter(&check.arn, check.target, Some(next), at);
     }
 
-    /// The target for the next request or connection at a load balancer; none when there is none.
+    /// The target for the next request or connection at a load balancer; `None` if it has none.
     pub(super) fn pick(&mut self, balancer: &str, at: Instant) -> Option<(String, Pick)> {
         let arn = self.pick_group(balancer)?;
         let pick = self.groups.get_mut(&arn)?.pick(at)?;
         Some((arn, pick))
     }
 
-    /// Whether a connection through an NLB lives on: its target is in the group, and has not
-    /// turned unhealthy since the connection began.
+    /// Whether an NLB keeps a connection: its target is in the group, and has not become unhealthy
+    /// since the connection began.
     pub(super) fn keeps_connection(&self, arn: &str, pick: Pick) -> bool {
         let state = self
             .groups
@@ -261,12 +261,12 @@ impl Model {
         }
     }
 
-    /// What changed since the last call, in order.
+    /// The changes since the last call, in order.
     pub(super) fn take_changes(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.changes)
     }
 
-    /// The group for the next request, by the weights of the listener.
+    /// Picks the group for the next request, by the weights of the listener.
     fn pick_group(&mut self, balancer: &str) -> Option<String> {
         let ticket = self.random.draw();
         self.balancers
@@ -275,7 +275,8 @@ impl Model {
             .map(str::to_owned)
     }
 
-    /// After a change of listeners: unused targets start, or used ones become unused.
+    /// After a change of listeners: starts unused targets that are now used, and makes others
+    /// unused.
     fn refresh_use(&mut self, arn: &str, at: Instant) {
         let attachment = Attachment::of(arn, self.balancers.values());
         let zones = &self.zones;
@@ -303,7 +304,7 @@ impl Model {
         }
     }
 
-    /// Begins a check that the agenda says is due.
+    /// Begins a check that is due.
     fn begin_check(&mut self, arn: &str, address: SocketAddr, at: Instant) -> Check {
         let group = &self.groups[arn];
         let check = Check {
@@ -328,7 +329,7 @@ impl Model {
         let Some(group) = self.groups.get(arn) else {
             return;
         };
-        // The rhythm of the checks has nothing to do with the registration.
+        // The first check comes at a random time, because ELB's checks do not follow registrations.
         let interval = group.delays.health_check_interval;
         let first_check = at + interval.mul_f64(self.random.fraction());
         self.generations += 1;
@@ -344,7 +345,7 @@ impl Model {
             if phase.is_checked() {
                 target.next_check = target.next_check.or(Some(first_check));
             } else {
-                // A check that is still under way is none of the next phases' business.
+                // A check that is still under way must not count in this phase or a later one.
                 target.generation = generation;
                 target.next_check = None;
                 target.in_flight = false;
@@ -353,7 +354,8 @@ impl Model {
         });
     }
 
-    /// The one way to change a target: keeps the agenda, and notes what others can see.
+    /// Changes a target, updates the agenda, and records the change if DescribeTargetHealth shows
+    /// it. All changes of targets go through here.
     fn change(
         &mut self,
         arn: &str,
@@ -367,7 +369,7 @@ impl Model {
         let (from, old) = (group.modelled(address), group.plan(address));
         act(&mut group.targets);
         let (to, new) = (group.modelled(address), group.plan(address));
-        // Where a script speaks for the target nobody sees the model.
+        // While a script answers for the target, changes of the model stay invisible.
         let seen = !group.scripts.contains_key(&address);
         self.agenda.replace(arn, address, old, new);
         if seen {

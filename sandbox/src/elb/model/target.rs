@@ -1,4 +1,4 @@
-//! One target's way through its states. Pure: the time comes in, the next state comes out.
+//! The phases of one target. Pure: time is passed in, and the next phase is returned.
 
 use std::time::Duration;
 
@@ -9,26 +9,26 @@ use super::super::delays::Delays;
 use super::super::group::LoadBalancerKind;
 use super::super::health::{CheckFailure, Health};
 
-/// Where a target is between its registration and its end.
+/// The phase of a target between its registration and its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// The group has no listener, or the target's zone is not enabled.
     Unused(Unused),
     /// The load balancer does not know the target yet.
     Registering { until: Instant },
-    /// Known and checked, not yet decided.
+    /// The target is being checked, and neither threshold is reached yet.
     Checking { passed: u32, failed: u32 },
-    /// In service; `failed` counts checks since the last pass.
+    /// The target is in service; `failed` counts checks since the last pass.
     Healthy { failed: u32 },
-    /// Out of service at an NLB that still keeps its connections.
+    /// The target is out of service, at an NLB that still keeps its connections.
     UnhealthyDraining {
         until: Instant,
         passed: u32,
         failure: CheckFailure,
     },
-    /// Out of service; `passed` counts checks since the last failure.
+    /// The target is out of service; `passed` counts checks since the last failure.
     Unhealthy { passed: u32, failure: CheckFailure },
-    /// Deregistered; new traffic may still come until `routed_until`.
+    /// The target is deregistered; new traffic may still reach it until `routed_until`.
     Draining {
         until: Instant,
         routed_until: Instant,
@@ -46,15 +46,15 @@ pub(super) enum Unused {
 #[derive(Clone, Debug)]
 pub(super) struct Target {
     pub(super) phase: Phase,
-    /// Tells this registration from an earlier one of the same address.
+    /// Distinguishes this registration from an earlier one of the same address.
     pub(super) generation: u64,
-    /// When the next health check starts; none when no check is due in this phase.
+    /// The time of the next health check; `None` if the phase has none.
     pub(super) next_check: Option<Instant>,
-    /// A check has been started and has not answered.
+    /// Whether a check is under way.
     pub(super) in_flight: bool,
 }
 
-/// What a phase needs to know of its group.
+/// The settings of the group that a phase depends on.
 #[derive(Clone, Copy)]
 pub(super) struct Rules<'a> {
     pub(super) kind: LoadBalancerKind,
@@ -62,7 +62,7 @@ pub(super) struct Rules<'a> {
 }
 
 impl Phase {
-    /// What DescribeTargetHealth says in this phase.
+    /// The answer of DescribeTargetHealth in this phase.
     pub(super) fn health(&self, kind: LoadBalancerKind) -> Health {
         match self {
             Self::Unused(Unused::NoListener) => Health::not_in_use(),
@@ -79,7 +79,7 @@ impl Phase {
         }
     }
 
-    /// When this phase ends by itself.
+    /// The time at which this phase ends by itself.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Registering { until }
@@ -92,7 +92,7 @@ impl Phase {
         }
     }
 
-    /// Whether health checks go to a target in this phase.
+    /// Whether targets in this phase are checked.
     pub(super) fn is_checked(&self) -> bool {
         matches!(
             self,
@@ -103,7 +103,7 @@ impl Phase {
         )
     }
 
-    /// The phase after this one's deadline; none when the target is gone then.
+    /// The phase after this one's deadline; `None` if the target is then gone.
     pub(super) fn expired(&self) -> Option<Self> {
         match self {
             Self::Draining { .. } => None,
@@ -121,7 +121,7 @@ impl Phase {
         }
     }
 
-    /// The phase after a health check that answered at `at`.
+    /// The phase after a health check that was answered at `at`.
     pub(super) fn checked(&self, outcome: CheckOutcome, rules: Rules<'_>, at: Instant) -> Self {
         match outcome {
             CheckOutcome::Passed => self.passed(rules),
@@ -129,7 +129,7 @@ impl Phase {
         }
     }
 
-    /// The phase after a deregistration at `at`; none when the target is gone at once.
+    /// The phase after a deregistration at `at`; `None` if the target is gone at once.
     pub(super) fn deregistered(&self, delays: &Delays, at: Instant) -> Option<Self> {
         match self {
             Self::Unused(_) => None,
@@ -152,7 +152,8 @@ impl Phase {
         let threshold = rules.delays.healthy_threshold;
         match self {
             Self::Checking { passed, .. } => {
-                // An ALB takes a new target in after its first pass, an NLB counts.
+                // An ALB takes a new target into service after one pass; an NLB needs the
+                // threshold.
                 let needed = match rules.kind {
                     LoadBalancerKind::Application => 1,
                     LoadBalancerKind::Network => threshold,

@@ -1,4 +1,4 @@
-//! Events in, target states out.
+//! Tests of the model as a function: events in, target states out.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ impl World {
         self.model.deregister(GROUP, address(target), self.now);
     }
 
-    /// Lets time pass, with health checks that find what `outcome` says of each target.
+    /// Lets time pass, with health checks whose outcome for each target is that of `outcome`.
     fn pass(&mut self, time: Duration, outcome: impl Fn(u8) -> CheckOutcome) {
         let end = self.now + time;
         while let Some(next) = self.model.next_event().filter(|next| *next <= end) {
@@ -79,7 +79,7 @@ impl World {
         }
     }
 
-    /// Who gets the next six requests.
+    /// The targets of the next six requests.
     fn picks(&mut self) -> Vec<u8> {
         let picks = (0..6).filter_map(|_| self.model.pick(BALANCER, self.now));
         picks.map(|(_, pick)| number(pick.target)).collect()

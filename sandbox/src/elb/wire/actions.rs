@@ -1,4 +1,4 @@
-//! What each action does to the model.
+//! The effect of each action on the model.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use crate::elb::group::TargetGroupSpec;
 use crate::elb::health::Health;
 use crate::elb::model::{Group, Model};
 
-/// AWS's default quota of targets in a group.
+/// The largest number of targets in a group: AWS's default quota.
 const TARGET_QUOTA: usize = 1_000;
 
 impl Elb {
@@ -41,7 +41,7 @@ impl Elb {
         }
     }
 
-    /// A UUID, as request identifiers are.
+    /// A UUID, which is the form of AWS's request identifiers.
     pub(super) fn next_request_id(&self) -> String {
         let (high, low) = self.with_model(|model, _| (model.random(), model.random()));
         format!(
@@ -76,7 +76,7 @@ impl Elb {
         })
     }
 
-    /// Creating the same group again is no error.
+    /// Creates a group. An equal group that exists already is not an error.
     fn create(&self, spec: TargetGroupSpec) -> Result<Answer, ApiError> {
         let existing = self.with_model(|model, _| {
             let mut groups = model.groups.iter();
@@ -137,7 +137,7 @@ fn describe_groups(model: &Model, filter: &Filter, page: &Page) -> Result<Answer
         }
         _ => {}
     }
-    // A marker is the last ARN of the page before.
+    // A marker is the last ARN of the previous page.
     let rest = found
         .iter()
         .filter(|(arn, _)| page.after.as_ref().is_none_or(|after| *arn > after));
@@ -164,7 +164,7 @@ fn distinct(names: &[String]) -> usize {
         .len()
 }
 
-/// All or nothing, as at AWS: one bad target fails the call.
+/// Registers all targets or none: one bad target fails the call, as at AWS.
 fn register(
     model: &mut Model,
     arn: &str,

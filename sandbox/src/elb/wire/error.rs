@@ -1,10 +1,10 @@
-//! Errors of the API.
+//! The errors of the API, with their status, code and message.
 
 use std::borrow::Cow;
 
 use http::StatusCode;
 
-/// An error as the Query protocol tells it: HTTP status, code, and a message for people.
+/// An error in the Query protocol: an HTTP status, a code, and a message for people.
 ///
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/CommonErrors.html>
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,7 +16,6 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    /// Any error.
     pub fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
         Self {
             status,
@@ -30,7 +29,7 @@ impl ApiError {
         &self.code
     }
 
-    /// Who is to blame, in the protocol's words.
+    /// The side that is to blame, in the protocol's words.
     pub(super) fn blame(&self) -> &'static str {
         if self.status.is_server_error() {
             "Receiver"

@@ -1,4 +1,4 @@
-//! The Query protocol: a form goes in, XML comes out.
+//! The Query protocol, which takes a form and answers XML.
 //!
 //! <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/Welcome.html>
 
@@ -22,7 +22,7 @@ use self::response::Answer;
 use super::Elb;
 use super::log::CallOutcome;
 
-/// The longest body that is read: 1,000 targets need a twentieth of it.
+/// The longest body that is read. Chosen; 1,000 targets need a twentieth of it.
 const MAX_BODY: usize = 1 << 20;
 
 /// The Query API as a [`tower::Service`]; see [`Elb::service`].
@@ -36,7 +36,7 @@ impl QueryApi {
         Self { elb }
     }
 
-    /// Answers one request. Errors of the API are answers too.
+    /// Answers one request. An error of the API is an answer too.
     pub async fn answer<B>(&self, request: Request<B>) -> Response<Full<Bytes>>
     where
         B: Body<Data: Buf, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
@@ -105,7 +105,7 @@ where
     }
 }
 
-/// The parameters: of a POST in its body, of a GET in its query.
+/// Reads the parameters of a POST from its body, and those of a GET from its query.
 async fn read_form<B>(request: Request<B>) -> Result<Form, ApiError>
 where
     B: Body<Data: Buf, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,

@@ -1,4 +1,4 @@
-//! From a form to a typed action.
+//! Parses a form into a typed action.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,14 +9,16 @@ use super::ApiError;
 use crate::elb::delays::Delays;
 use crate::elb::group::{HealthCheck, LoadBalancerKind, Matcher, TargetGroupSpec};
 
-/// ARNs or names that one DescribeTargetGroups may name.
+/// At most this many ARNs or names may be in one DescribeTargetGroups. AWS's limit.
 const MAX_NAMED: usize = 20;
-/// Groups on one page of DescribeTargetGroups, at most and by default.
+/// The number of groups on one page of DescribeTargetGroups, both the largest and the default.
+/// AWS's limit.
 const MAX_PAGE: usize = 400;
-/// Targets that one call may name. AWS documents no limit; this one bounds our work.
+/// At most this many targets may be in one call. Chosen to bound the work, because AWS documents no
+/// limit.
 const MAX_TARGETS: usize = 1_000;
 
-/// A call that can be carried out.
+/// A valid call.
 #[derive(Debug, PartialEq)]
 pub(super) enum Action {
     DescribeTargetHealth { arn: String, targets: Vec<TargetId> },
@@ -27,7 +29,7 @@ pub(super) enum Action {
     DeleteTargetGroup { arn: String },
 }
 
-/// A target as a caller names it; without a port it has the group's.
+/// A target as a caller names it; without a port it has the group's port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TargetId {
     pub(super) ip: IpAddr,
@@ -43,14 +45,14 @@ pub(super) enum Filter {
     LoadBalancer(String),
 }
 
-/// Where a page starts, and how long it is.
+/// The start and the size of a page.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Page {
     pub(super) after: Option<String>,
     pub(super) size: usize,
 }
 
-/// The parameters of a call. Of a name that comes twice the last value counts.
+/// The parameters of a call. The last value of a repeated name wins.
 #[derive(Debug, Default)]
 pub(super) struct Form(BTreeMap<String, String>);
 
@@ -95,7 +97,7 @@ impl Form {
             .transpose()
     }
 
-    /// The values of `name.member.1`, `name.member.2`, up to the first that is absent.
+    /// The values of `name.member.1`, `name.member.2` and so on, up to the first that is absent.
     fn list<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         (1..).map_while(move |index| self.text(&format!("{name}.member.{index}")))
     }
@@ -134,7 +136,7 @@ impl Form {
 }
 
 impl Action {
-    /// Reads a call to the account whose ARNs begin with `arn_prefix`.
+    /// Parses a call to the account whose ARNs begin with `arn_prefix`.
     pub(super) fn parse(form: &Form, arn_prefix: &str, delays: &Delays) -> Result<Self, ApiError> {
         let arn = || {
             let arn = form.required("TargetGroupArn")?;
@@ -165,7 +167,8 @@ impl Action {
     }
 }
 
-/// An ARN of a target group of this account and Region; another's is as invalid as a malformed one.
+/// Checks the ARN of a target group. An ARN of another account or Region is as invalid as a
+/// malformed one.
 fn check_arn(arn: &str, prefix: &str) -> Result<String, ApiError> {
     let resource = arn
         .strip_prefix(prefix)

@@ -1,4 +1,4 @@
-//! From results to XML.
+//! Renders results as XML.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use crate::elb::health::Health;
 
 const NAMESPACE: &str = "http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/";
 
-/// A target group as DescribeTargetGroups tells it.
+/// A target group in the answer of DescribeTargetGroups.
 #[derive(Debug)]
 pub(super) struct GroupView {
     pub(super) arn: String,
@@ -19,7 +19,6 @@ pub(super) struct GroupView {
     pub(super) load_balancers: Vec<String>,
 }
 
-/// What an action answers.
 #[derive(Debug)]
 pub(super) enum Answer {
     TargetHealth(BTreeMap<SocketAddr, Health>),
@@ -87,7 +86,7 @@ fn target_group(xml: &mut Xml, group: &GroupView) {
     xml.text("TargetGroupArn", &group.arn);
     xml.text("TargetGroupName", &spec.name);
     xml.text("Protocol", &spec.protocol);
-    // AWS names it for the protocols that have versions.
+    // AWS returns it for the protocols that have versions.
     if matches!(&*spec.protocol, "HTTP" | "HTTPS") {
         xml.text("ProtocolVersion", "HTTP1");
     }
@@ -108,7 +107,8 @@ fn target_group(xml: &mut Xml, group: &GroupView) {
             xml.element("Matcher", |xml| xml.text("HttpCode", &matcher.to_string()));
         }
     }
-    // Scaled times may be parts of a second, which the API cannot say: the next whole one.
+    // Scaled times may be fractions of a second, which the API cannot express, so they are rounded
+    // up.
     let whole_seconds = |time: std::time::Duration| time.as_secs_f64().ceil().to_string();
     xml.text(
         "HealthCheckIntervalSeconds",
@@ -174,7 +174,8 @@ impl Xml {
     }
 
     fn escaped(&mut self, value: &str) {
-        // A large group's answer is made of thousands of values that need none of it.
+        // Most values of a large group's answer need no escaping, so they skip the loop over
+        // characters.
         let is_plain = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
         if value
             .bytes()
@@ -188,7 +189,7 @@ impl Xml {
                 '&' => self.0.push_str("&amp;"),
                 '<' => self.0.push_str("&lt;"),
                 '>' => self.0.push_str("&gt;"),
-                // XML 1.0 has no way to say the other control characters.
+                // XML 1.0 cannot represent the other control characters.
                 c if c.is_control() && !matches!(c, '\t' | '\n' | '\r') => self.0.push('\u{fffd}'),
                 c => self.0.push(c),
             }

@@ -1,4 +1,4 @@
-//! As an Application Load Balancer.
+//! Tests as an Application Load Balancer.
 
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1::{SendRequest, handshake};
@@ -37,7 +37,7 @@ fn get() -> http::Request<Body> {
 struct Answer {
     status: u16,
     cause: Option<String>,
-    /// None when it broke off.
+    /// The body; `None` if the connection broke off.
     body: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! The data plane over real sockets on loopback.
+//! Tests of the data plane over real sockets on loopback.
 
 mod application;
 mod network;
@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use crate::elb::log::Traffic;
 use crate::elb::{Delays, Elb, Health, LoadBalancerKind, Options, TargetGroupSpec};
 
-/// Longer than anything here takes.
+/// The deadline of every wait here. Chosen, far above what any of them takes.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A load balancer with one group, on a port of its own.
@@ -38,7 +38,7 @@ impl World {
         Self { elb, arn, address }
     }
 
-    /// Registers a target that is in service, whatever its checks say.
+    /// Registers a target and scripts it as healthy, so that it is in service.
     fn in_service(&self, target: SocketAddr) {
         self.register(target);
         let healthy = Health::healthy();
@@ -57,7 +57,7 @@ impl World {
         self.elb.deregister(&self.arn, ip, port).unwrap();
     }
 
-    /// Waits until what ELB says of the target is so.
+    /// Waits until what ELB says about the target is as wanted.
     async fn until(&self, target: SocketAddr, wanted: impl Fn(Option<Health>) -> bool) {
         let (ip, port) = (target.ip(), target.port());
         within(
@@ -67,7 +67,7 @@ impl World {
         .await;
     }
 
-    /// Waits until the traffic is as given.
+    /// Waits until the counts of the traffic are as wanted.
     async fn until_traffic(&self, wanted: Traffic) {
         let so = self.elb.until(|elb| elb.traffic() == wanted);
         if tokio::time::timeout(DEADLINE, so).await.is_err() {
@@ -82,19 +82,19 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
         .expect("this takes far less than the deadline")
 }
 
-/// How a target behaves on a connection, once it has read something.
+/// The behaviour of a target on a connection, after it has read a request.
 #[derive(Clone)]
 enum Behaviour {
-    /// Answers each request with these bytes.
+    /// The target answers each request with these bytes.
     Answers(String),
-    /// Answers each request with its own head.
+    /// The target answers each request with the head of that request.
     Echoes,
-    /// Answers with these bytes once it is told to, by a permit; adds one to the first semaphore
-    /// when `GET /hello` has arrived.
+    /// The target answers with these bytes after a permit of the second semaphore. It adds a permit
+    /// to the first one when `GET /hello` has arrived.
     AnswersLate(String, [Arc<Semaphore>; 2]),
-    /// Closes the connection after these bytes.
+    /// The target sends these bytes and closes the connection.
     Breaks(&'static str),
-    /// Reads and says nothing.
+    /// The target reads and sends nothing.
     Silent,
 }
 
@@ -105,7 +105,7 @@ fn ok(body: &str) -> String {
     )
 }
 
-/// A target that listens.
+/// Starts a target that listens.
 async fn target(behaviour: Behaviour) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -118,7 +118,7 @@ async fn target(behaviour: Behaviour) -> SocketAddr {
     address
 }
 
-/// An address where nobody listens.
+/// An address on which no program listens.
 async fn nobody() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     listener.local_addr().unwrap()

@@ -1,4 +1,4 @@
-//! As a Network Load Balancer.
+//! Tests as a Network Load Balancer.
 
 use super::*;
 
@@ -12,7 +12,7 @@ async fn connect(world: &World) -> TcpStream {
     TcpStream::connect(world.address).await.unwrap()
 }
 
-/// What comes back for a `ping`; an error when the connection was reset.
+/// Sends `ping` and returns the reply; an error if the connection was reset.
 async fn ping(stream: &mut TcpStream) -> std::io::Result<String> {
     let mut buffer = vec![0; 64];
     stream.write_all(b"ping").await?;

@@ -1,4 +1,4 @@
-//! What the actions do and answer.
+//! Tests of the actions.
 
 use aws_sdk_elasticloadbalancingv2::types::Matcher;
 

@@ -1,4 +1,4 @@
-//! Faults and scripts, as a caller meets them.
+//! Tests of faults and scripts, as a caller meets them.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! The wire, as the real SDK sees it.
+//! Tests of the wire through the real SDK.
 
 mod actions;
 mod faults;
@@ -62,7 +62,7 @@ fn code<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> Option<&str> {
     error.code()
 }
 
-/// `ip:port state reason` for each target of a group.
+/// One line `ip:port state reason` for each target of a group.
 async fn health(client: &Client, arn: &str) -> Vec<String> {
     let answer = client.describe_target_health().target_group_arn(arn);
     let answer = answer.send().await.unwrap();

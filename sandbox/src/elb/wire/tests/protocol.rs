@@ -1,4 +1,4 @@
-//! The protocol under the actions.
+//! Tests of the protocol below the actions.
 
 use super::*;
 
