@@ -1,5 +1,5 @@
-//! The addresses of pods: each pod listens on its own, so that the load balancer, the hooks and
-//! the pods meet over real sockets.
+//! The addresses of pods. Each pod listens on its own address, so that the load balancer, the hooks
+//! and the pods connect over real sockets.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-/// Held on the first address of a subnet by the kubelet that uses it.
+/// A kubelet holds this port on the first address of its subnet. A kubelet's own port.
 const CLAIM_PORT: u16 = 10_250;
-/// Host parts that pods get; `.1` is the claim.
+/// The host parts that pods get; `.1` holds the claim.
 const HOSTS: std::ops::RangeInclusive<u8> = 2..=254;
 
 /// How pods are told apart on this machine.
@@ -18,22 +18,23 @@ const HOSTS: std::ops::RangeInclusive<u8> = 2..=254;
 pub enum Network {
     /// Each live pod has its own address of 127.0.0.0/8, as on Linux.
     AddressPerPod(Reuse),
-    /// All pods share 127.0.0.1, where the system has no other loopback address (macOS). Each pod
-    /// then needs a container port of its own behind a named `targetPort`.
+    /// All pods share 127.0.0.1, because the system has no other loopback address (macOS). Each pod
+    /// then needs a container port of its own, behind a named `targetPort`.
     OneAddress,
 }
 
-/// When the address of a pod that is gone may come back.
+/// When the address of a deleted pod may be used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reuse {
-    /// Only after all others of the subnet had their turn.
+    /// The address is used again only after all others of the subnet have been used.
     Late,
-    /// With the next pod, as a StatefulSet's pod can meet it.
+    /// The next pod may get the address, as a StatefulSet's pod can.
     AtOnce,
 }
 
 impl Network {
-    /// What this machine can do: an address for each pod if it may listen on 127.0.0.2.
+    /// The network that this machine supports: an address per pod if a program may listen on
+    /// 127.0.0.2.
     pub fn detect() -> Self {
         match TcpListener::bind((Ipv4Addr::new(127, 0, 0, 2), 0)) {
             Ok(_) => Self::AddressPerPod(Reuse::Late),
@@ -42,7 +43,7 @@ impl Network {
     }
 }
 
-/// Hands out addresses. Clones share what is in use.
+/// Leases addresses to pods. Clones share the addresses in use.
 #[derive(Clone)]
 pub(super) struct Addresses {
     source: Arc<Source>,
@@ -60,8 +61,8 @@ enum Source {
 }
 
 impl Addresses {
-    /// Claims a /24 that no other kubelet of this machine uses; `seed` says where to begin the
-    /// search.
+    /// Claims a /24 that no other kubelet of this machine uses. The search begins at a place that
+    /// `seed` determines.
     pub(super) fn claim(network: Network, seed: u64) -> io::Result<Self> {
         let source = match network {
             Network::OneAddress => Source::One,
@@ -72,7 +73,8 @@ impl Addresses {
         })
     }
 
-    /// An address for one pod, until the lease is dropped. None while all are in use.
+    /// Leases an address to a pod until the lease is dropped; `None` while all addresses are in
+    /// use.
     pub(super) fn lease(&self) -> Option<Lease> {
         let ip = match &*self.source {
             Source::One => Ipv4Addr::LOCALHOST,
@@ -89,14 +91,13 @@ impl Addresses {
         })
     }
 
-    /// The node's own address.
     pub(super) fn host(&self) -> IpAddr {
         Ipv4Addr::LOCALHOST.into()
     }
 }
 
 fn claim_subnet(reuse: Reuse, seed: u64) -> io::Result<Source> {
-    // 127.0.x.y is left alone: what else runs on this machine is there.
+    // 127.0.x.y is left out, because other programs of this machine listen there.
     const SUBNETS: u64 = 255 * 256;
     let mut refused = None;
     for offset in 0..SUBNETS {
@@ -118,7 +119,7 @@ fn claim_subnet(reuse: Reuse, seed: u64) -> io::Result<Source> {
     Err(refused.unwrap_or_else(|| io::ErrorKind::AddrInUse.into()))
 }
 
-/// A pod's address, free again when this is dropped.
+/// A pod's address, which is free again when this is dropped.
 pub(super) struct Lease {
     ip: Ipv4Addr,
     source: Arc<Source>,
@@ -138,7 +139,7 @@ impl Drop for Lease {
     }
 }
 
-/// Which host parts of the subnet are in use.
+/// The host parts of the subnet that are in use.
 #[derive(Debug)]
 struct Hosts {
     reuse: Reuse,

@@ -1,4 +1,4 @@
-//! What a container asks for before it ends: `lifecycle.preStop`.
+//! The preStop hooks of containers: `lifecycle.preStop`.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -9,17 +9,17 @@ use tokio::time::{sleep, timeout};
 
 use crate::get::{GetError, get};
 
-/// A container's preStop hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum PreStop {
     None,
-    /// `sleep`, or `exec` of a plain `sleep N`.
+    /// `sleep`, or an `exec` that only runs `sleep N`.
     Sleep(Duration),
     HttpGet {
         address: SocketAddr,
         path: String,
     },
-    /// What this kubelet cannot run. A kubelet whose hook fails goes on to end the container.
+    /// A hook that this kubelet cannot run. Like any hook that fails, it does not keep the kubelet
+    /// from ending the container.
     Unsupported(String),
 }
 
@@ -46,11 +46,11 @@ impl PreStop {
         }
         match &hook.http_get {
             Some(get) => http_get(get, container, ip),
-            None => Self::Unsupported("a hook of a kind that is not known here".to_owned()),
+            None => Self::Unsupported("a hook of an unknown kind".to_owned()),
         }
     }
 
-    /// Runs the hook, for as long as the pod's grace lasts.
+    /// Runs the hook, at most for the pod's grace period.
     pub(super) async fn run(&self, grace: Duration) -> Result<(), Failed> {
         match self {
             Self::None => Ok(()),
@@ -67,7 +67,6 @@ impl PreStop {
     }
 }
 
-/// Why a preStop hook failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failed {
     #[error("this kubelet cannot run {0}")]
@@ -94,7 +93,7 @@ fn http_get(get: &HTTPGetAction, container: &Container, ip: IpAddr) -> PreStop {
             path: get.path.clone().unwrap_or_else(|| "/".to_owned()),
         },
         _ => PreStop::Unsupported(format!(
-            "httpGet {:?} of host {:?} and port {:?}: plain HTTP, an IP and a port that the container has",
+            "httpGet {:?} of host {:?} and port {:?}: only plain HTTP to an IP address and a port of the container",
             get.scheme, get.host, get.port
         )),
     }
@@ -107,7 +106,7 @@ fn named_port(container: &Container, name: &str) -> Option<u16> {
         .find_map(|port| u16::try_from(port.container_port).ok())
 }
 
-/// How long `sleep N` sleeps, with or without a path and a shell around it.
+/// The duration of `sleep N`, with or without a path and a shell around it.
 fn slept(command: &[String]) -> Option<Duration> {
     let words: Vec<&str> = command.iter().map(String::as_str).collect();
     let seconds = match words[..] {

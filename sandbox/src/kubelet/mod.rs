@@ -1,9 +1,9 @@
-//! The kubelet's part, and the scheduler's: pods become real HTTP servers on this machine.
+//! A kubelet and a scheduler, whose pods are real HTTP servers on this machine.
 //!
-//! Everything is seen and said through the Kubernetes API, so it serves a real API server as well
-//! as the sandbox's. A pod without a node is bound to one of ours; it gets an address, listens on
-//! its container ports after [`Options::start_after`], is `Ready` when its readiness gates say so
-//! as well, and ends as a plain web server does.
+//! It reads and writes only through the Kubernetes API, so that it works with a real API server as
+//! well as with the sandbox's. It binds a pod without a node to one of its nodes. The pod gets an
+//! address, listens on its container ports after [`Options::start_after`], is `Ready` when its
+//! readiness gates are `True` as well, and ends as a plain web server does.
 
 mod address;
 mod lifecycle;
@@ -32,28 +32,28 @@ use self::worker::Context;
 use crate::clock::{self, Now};
 use crate::watched::{scoped, watched};
 
-/// The rhythm of a real one.
+/// From one heartbeat of a node to the next. The kubelet's default `nodeStatusUpdateFrequency`.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
 
-/// How the kubelet's pods behave.
+/// The settings of the kubelet and its pods.
 #[derive(Clone)]
 pub struct Options {
-    /// The nodes that it runs, in turn, and makes where they are not there. Pods bound elsewhere are
-    /// not its own.
+    /// The names of its nodes, which it creates if they do not exist. It assigns pods to them in
+    /// turn, and ignores pods that are bound to other nodes.
     pub nodes: Vec<String>,
-    /// Whose pods it takes; none given means those of every namespace.
+    /// The namespace whose pods it runs; `None` means all namespaces.
     pub namespace: Option<String>,
-    /// From the binding of a pod to the moment its containers listen and are ready.
+    /// From the binding of a pod until its containers listen and are ready.
     pub start_after: Duration,
-    /// How long a pod works on a request; a request may ask for another time, `?work_ms=N`.
+    /// How long a pod works on a request, unless the request says otherwise by `?work_ms=N`.
     pub work: Duration,
-    /// The path that is answered at once.
+    /// The path that a pod answers at once.
     pub health_path: String,
     /// How pods get their addresses.
     pub network: Network,
     /// Where the search for a free subnet begins.
     pub seed: u64,
-    /// The clock of conditions.
+    /// The clock of the conditions' times.
     pub now: Now,
 }
 
@@ -76,28 +76,25 @@ impl Default for Options {
     }
 }
 
-/// Why the kubelet cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No address for pods.
+    /// No subnet for pods is free.
     #[error("cannot claim a subnet of 127.0.0.0/8 for pods; end other sandboxes of this machine")]
     Claim(#[source] io::Error),
-    /// The API server refused a Node.
+    /// The API server refused to create or update a Node.
     #[error("cannot make the Node '{node}'; is the API server up, and may this client make Nodes?")]
     Node {
-        /// Its name.
         node: String,
-        /// What the API server said.
         #[source]
         source: Box<kube::Error>,
     },
 }
 
-/// Runs pods until it is dropped; their servers and connections end with it.
+/// Runs pods until it is dropped, which ends their servers and connections.
 ///
 /// # Errors
 ///
-/// When it cannot start. Once started it outlives an API server that is away.
+/// When it cannot start. Once it runs, it waits for an API server that is unavailable.
 pub async fn run(client: Client, options: Options) -> Result<(), Error> {
     let addresses = Addresses::claim(options.network, options.seed).map_err(Error::Claim)?;
     for node in &options.nodes {
@@ -129,7 +126,7 @@ pub async fn run(client: Client, options: Options) -> Result<(), Error> {
     }
 }
 
-/// Makes a Node that is `Ready`.
+/// Creates a Node, if it does not exist, and reports it as `Ready`.
 async fn register(client: &Client, name: &str, now: &Now) -> Result<(), kube::Error> {
     let nodes: Api<Node> = Api::all(client.clone());
     let mut node = Node::default();
@@ -149,7 +146,7 @@ async fn register(client: &Client, name: &str, now: &Now) -> Result<(), kube::Er
     say(&nodes, name, ready).await
 }
 
-/// Says again and again that the nodes are there: where a node is silent, Kubernetes evicts its pods.
+/// Renews the heartbeat of the nodes, because Kubernetes evicts the pods of a node that sends none.
 async fn beat(client: Client, options: Options) {
     let nodes: Api<Node> = Api::all(client);
     loop {
@@ -180,12 +177,12 @@ async fn say(nodes: &Api<Node>, name: &str, ready: NodeCondition) -> Result<(), 
         .map(drop)
 }
 
-/// The pods that run here, each in a task of its own, by UID.
+/// The pods that run here, by UID, each in a task of its own.
 struct Workers {
     context: Arc<Context>,
     pods: HashMap<String, Worker>,
     tasks: JoinSet<()>,
-    /// Pods seen so far: the next one's node.
+    /// The number of pods that were assigned to a node, which determines the next one's node.
     bound: usize,
 }
 
@@ -195,7 +192,8 @@ struct Worker {
 }
 
 impl Workers {
-    /// Brings the workers in line with the pods there are.
+    /// Starts a worker for each new pod, informs those of changed pods, and ends those of deleted
+    /// ones.
     fn sync(&mut self, pods: Vec<Arc<Pod>>) {
         let mut present = HashMap::with_capacity(pods.len());
         for pod in pods {
@@ -242,8 +240,8 @@ impl Workers {
     }
 }
 
-/// The node that the pod is on, or the only one that it may be on: a DaemonSet's pod says it by
-/// affinity and is bound by the scheduler.
+/// The pod's node, or the only one that its affinity allows: the pod of a DaemonSet names its node
+/// by affinity, and a scheduler binds it.
 fn node_of(pod: &Pod) -> Option<String> {
     let spec = pod.spec.as_ref()?;
     if spec.node_name.is_some() {

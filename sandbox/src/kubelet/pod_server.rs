@@ -1,4 +1,4 @@
-//! The process in a container: a plain HTTP server on the pod's address.
+//! The process of a container: a plain HTTP server on the pod's address.
 
 use std::convert::Infallible;
 use std::io;
@@ -19,30 +19,30 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-/// Connections that one port holds open at once; further ones wait in the backlog.
+/// At most this many connections of one port are open; further ones wait in the backlog. Chosen.
 const MAX_CONNECTIONS: usize = 1024;
-/// The longest work that a request can ask for.
+/// The longest work that a request can ask for. Chosen.
 const MAX_WORK: Duration = Duration::from_secs(60);
 
-/// How requests are answered: 200 and the pod's name.
+/// How requests are answered: with 200 and the pod's name.
 #[derive(Clone, Debug)]
 pub(super) struct Page {
-    /// The pod's name.
+    /// The body of each response, which is the pod's name.
     pub(super) body: Bytes,
-    /// Answered at once, whatever the work.
+    /// The path that is answered at once.
     pub(super) health_path: String,
-    /// How long every other request takes, unless it says `?work_ms=N`.
+    /// How long any other request takes, unless it says otherwise by `?work_ms=N`.
     pub(super) work: Duration,
 }
 
-/// A server that listens, until it is terminated or dropped.
+/// A server that listens until it is terminated or dropped.
 pub(super) struct PodServer {
     terminate: oneshot::Sender<Duration>,
     ports: JoinSet<()>,
 }
 
 impl PodServer {
-    /// Listens on `address`. Fails as `bind` does, `AddrInUse` above all.
+    /// Listens on `address`. The error is that of `bind`, most likely `AddrInUse`.
     pub(super) async fn start(address: SocketAddr, page: Page) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let (terminate, terminated) = oneshot::channel();
@@ -51,15 +51,15 @@ impl PodServer {
         Ok(Self { terminate, ports })
     }
 
-    /// What a plain web server does on SIGTERM, and SIGKILL after `grace`: it stops listening at
-    /// once, closes idle connections, closes the others after the response under way, and cuts
-    /// what is left when the grace is over.
+    /// Does what a plain web server does on SIGTERM, followed by SIGKILL after `grace`. It stops
+    /// listening at once, closes idle connections, closes the others after their current response,
+    /// and cuts the rest when the grace is over.
     pub(super) async fn terminate(self, grace: Duration) {
         let Self {
             terminate,
             mut ports,
         } = self;
-        // A server that has ended by itself needs no telling.
+        // An error means that the server has ended already.
         let _ = terminate.send(grace);
         while ports.join_next().await.is_some() {}
     }
@@ -79,14 +79,15 @@ async fn serve(
                 Ok((stream, _)) => {
                     connections.spawn(converse(stream, Arc::clone(&page), &graceful));
                 }
-                // Out of file descriptors, say: others may close some.
+                // Accepting fails when file descriptors run out, for instance; closing connections
+                // frees some.
                 Err(_) => sleep(Duration::from_millis(10)).await,
             },
             Some(_) = connections.join_next() => {}
         }
     };
     drop(listener);
-    // Past the grace the connections are cut: dropping the set aborts them.
+    // After the grace the connections are cut, because dropping the set aborts their tasks.
     let _ = timeout(grace, graceful.shutdown()).await;
 }
 
@@ -107,7 +108,7 @@ fn converse(
         .serve_connection(TokioIo::new(stream), service);
     let connection = graceful.watch(connection);
     async move {
-        // What a client breaks off concerns nobody here.
+        // The error of a connection that the client broke off concerns only that client.
         let _ = connection.await;
     }
 }
@@ -164,8 +165,8 @@ mod tests {
         drop(probe);
         let server = PodServer::start(address, page(work)).await.unwrap();
         let mut stream = TcpStream::connect(address).await.unwrap();
-        // Pipelined: the first answer comes once the second request has been read as well, on the
-        // one thread of this test.
+        // The requests are pipelined: on the one thread of this test, the first answer arrives only
+        // after the server has read the second request as well.
         let requests = "GET /healthz HTTP/1.1\r\nhost: a\r\n\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\n";
         stream.write_all(requests.as_bytes()).await.unwrap();
         let mut answer = vec![0; 512];

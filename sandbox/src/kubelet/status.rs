@@ -1,4 +1,5 @@
-//! What a kubelet writes about a pod: pure rules from what it runs to `pods/status`.
+//! The status that a kubelet writes: pure rules that turn what it runs into a patch of
+//! `pods/status`.
 
 use std::net::IpAddr;
 
@@ -7,20 +8,20 @@ use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
-/// What the kubelet runs for a pod.
+/// The state of a pod's containers, as the kubelet runs them.
 #[derive(Clone, Debug)]
 pub(super) struct Observed {
     pub(super) ip: IpAddr,
     pub(super) host: IpAddr,
-    /// When the kubelet took the pod on.
+    /// The time at which the kubelet accepted the pod.
     pub(super) accepted: Timestamp,
-    /// When the containers began to listen. None before.
+    /// The time at which the containers began to listen; `None` before.
     pub(super) running: Option<Timestamp>,
 }
 
-/// The strategic merge patch of `pods/status` that makes the status agree with what is observed.
-/// None when it already does. It names the pod's UID and, of the conditions, only the kubelet's
-/// own that differ.
+/// The strategic merge patch of `pods/status` that brings the status in line with what is observed;
+/// `None` if it is in line already. The patch names the pod's UID and those of the kubelet's own
+/// conditions that differ.
 pub(super) fn patch(pod: &Pod, observed: &Observed, now: Timestamp) -> Option<Value> {
     let conditions: Vec<Value> = own_conditions(pod, observed)
         .into_iter()
@@ -53,8 +54,8 @@ pub(super) fn patch(pod: &Pod, observed: &Observed, now: Timestamp) -> Option<Va
     }))
 }
 
-/// The condition as it is to be written; None when the pod has it. `lastTransitionTime` moves only
-/// with the status.
+/// The condition as it has to be written; `None` if the pod has it already. `lastTransitionTime`
+/// changes only with the status.
 fn moved(pod: &Pod, wanted: PodCondition, now: Timestamp) -> Option<PodCondition> {
     let current = condition(pod, &wanted.type_);
     let Some(current) = current else {
@@ -81,7 +82,8 @@ fn moved(pod: &Pod, wanted: PodCondition, now: Timestamp) -> Option<PodCondition
     })
 }
 
-/// With the fields that it does not have: a strategic merge keeps what a patch does not name.
+/// A condition with all fields, absent ones as null, because a strategic merge keeps fields that
+/// the patch does not name.
 fn whole(condition: &PodCondition) -> Value {
     json!({
         "type": condition.type_,
@@ -92,7 +94,8 @@ fn whole(condition: &PodCondition) -> Value {
     })
 }
 
-/// The conditions that a kubelet keeps, and the scheduler's, whose part it plays here.
+/// The conditions that a kubelet writes, and that of the scheduler, whose work this kubelet does as
+/// well.
 fn own_conditions(pod: &Pod, observed: &Observed) -> Vec<PodCondition> {
     let containers_ready = containers_ready(pod, observed);
     let ready = ready(pod, &containers_ready);

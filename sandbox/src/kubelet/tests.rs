@@ -13,7 +13,7 @@ use crate::get::get;
 const ENOUGH: Duration = Duration::from_secs(20);
 const GATE: &str = "target-health.elbv2.k8s.aws/web";
 
-/// A kubelet beside an API server, and a way to its pods.
+/// A kubelet with an API server, and access to its pods.
 struct Node {
     pods: Api<Pod>,
     _kubelet: JoinSet<Result<(), Error>>,
@@ -58,7 +58,7 @@ impl Node {
         self.pods.create(&params, &pod).await.unwrap();
     }
 
-    /// The pod, once it is as `wanted`.
+    /// Waits until the pod is as `wanted`, and returns it.
     async fn pod(&self, name: &str, wanted: impl Fn(&Pod) -> bool) -> Pod {
         let look = async {
             loop {
@@ -146,7 +146,7 @@ fn a_pod_that_names_its_node_runs_there(#[case] spec: Value, #[case] node: Optio
     assert_eq!(node_of(&pod).as_deref(), node);
 }
 
-/// What the DaemonSet controller writes.
+/// The affinity that the DaemonSet controller writes.
 fn daemon_pod() -> Value {
     let field = json!({"key": "metadata.name", "operator": "In", "values": ["node-c"]});
     let required = json!({"nodeSelectorTerms": [{"matchFields": [field]}]});
@@ -208,7 +208,7 @@ async fn the_next_pod_can_have_the_address_of_the_last() {
     let first = node.running("web-1").await;
     let force = DeleteParams::default().grace_period(0);
     node.pods.delete("web-1", &force).await.unwrap();
-    // Its address is free once nothing listens there.
+    // The address is free again once the server has stopped listening.
     let refused = async {
         while get(first, "/healthz").await.is_ok() {
             sleep(Duration::from_millis(5)).await;

@@ -1,4 +1,4 @@
-//! One pod's life on the node: started, kept up to date, ended.
+//! The life of one pod on the node: it is started, kept up to date, and ended.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -19,19 +19,20 @@ use super::lifecycle::PreStop;
 use super::pod_server::{Page, PodServer};
 use super::status::{self, Observed};
 
-/// How long to wait before what failed is tried again.
+/// The pause before another try of what failed. Chosen.
 const AGAIN: Duration = Duration::from_millis(200);
-/// What a kubelet leaves for SIGTERM after a hook that has used up the grace.
+/// The least time that a container gets for SIGTERM, even if its hook has used up the grace period.
+/// The kubelet's `minimumGracePeriodInSeconds`.
 const LEAST_GRACE: Duration = Duration::from_secs(2);
 
-/// What all pods of the node share.
+/// The state that all pods of the node share.
 pub(super) struct Context {
     pub(super) client: Client,
     pub(super) options: Options,
     pub(super) addresses: Addresses,
 }
 
-/// Runs one pod until it is ended and deleted. `pod` brings its newer versions.
+/// Runs one pod until it has ended and is deleted. `pod` receives its newer versions.
 pub(super) async fn run(context: Arc<Context>, node: String, mut pod: watch::Receiver<Arc<Pod>>) {
     let first = Arc::clone(&pod.borrow());
     let api = Api::namespaced(
@@ -76,7 +77,7 @@ struct Running {
 }
 
 impl Worker {
-    /// Plays the scheduler: the pod gets its node.
+    /// Binds the pod to its node, as a scheduler does.
     async fn bind(&self, pod: &Pod, node: String) {
         let mut binding = Binding {
             target: ObjectReference {
@@ -96,7 +97,7 @@ impl Worker {
             );
             match bound.await {
                 Ok(_) => return,
-                // Bound by another, or gone: the watch says which.
+                // Another scheduler has bound the pod, or it is gone; the watch will tell.
                 Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => return,
                 Err(error) => {
                     tracing::debug!(pod = self.name, %error, "cannot bind the pod; trying again");
@@ -106,7 +107,8 @@ impl Worker {
         }
     }
 
-    /// From the start of the containers to the wish to end them. Keeps the status up to date.
+    /// Runs the containers, and keeps the status up to date, until the pod is being deleted.
+    /// Returns the containers to end.
     async fn live(&self, pod: &mut watch::Receiver<Arc<Pod>>, ip: IpAddr) -> Vec<Running> {
         let now = || (self.context.options.now)();
         let mut observed = Observed {
@@ -185,9 +187,10 @@ impl Worker {
             .await;
         match written {
             Ok(_) => Ok(()),
-            // Gone, or another pod under its name: a UID that differs is answered with 422.
+            // The pod is gone, or another pod has its name: a UID that differs is answered with
+            // 422.
             Err(kube::Error::Api(status)) if [404, 422].contains(&status.code) => {
-                tracing::debug!(pod = self.name, %status, "the pod has no more use for a status");
+                tracing::debug!(pod = self.name, %status, "the pod is gone, and so its status is not written");
                 Ok(())
             }
             Err(error) => {
@@ -197,8 +200,8 @@ impl Worker {
         }
     }
 
-    /// What a kubelet does with a pod that is deleted: hooks, SIGTERM, and after the grace the
-    /// cut; then the object goes.
+    /// Ends a deleted pod as a kubelet does: it runs the hooks, sends SIGTERM, cuts after the grace
+    /// period, and removes the object.
     async fn end(&self, pod: &Pod, containers: Vec<Running>) {
         let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or(0);
         let ends = Instant::now() + Duration::from_secs(grace.try_into().unwrap_or(0));
@@ -242,7 +245,7 @@ impl Worker {
         loop {
             match self.api.delete(&self.name, &params).await {
                 Ok(_) => return,
-                // Gone, or another pod under its name: the precondition fails with 409.
+                // The pod is gone, or another pod has its name: the precondition fails with 409.
                 Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => return,
                 Err(error) => {
                     tracing::debug!(pod = self.name, %error, "cannot delete the pod; trying again");

@@ -1,9 +1,9 @@
-//! The incumbent's part: pods become targets of target groups.
+//! A registrar, as the incumbent is one: it registers pods as targets of target groups.
 //!
-//! For each `TargetGroupBinding` of target type `ip` the pods that its Service selects are
-//! registered once their containers are ready, and deregistered when they are being deleted or are
-//! gone. It works from pods, not from EndpointSlices: a real API server refuses loopback addresses
-//! in those.
+//! It follows each `TargetGroupBinding` of target type `ip`. It registers the pods that the
+//! binding's Service selects once their containers are ready, and deregisters those that are being
+//! deleted or are gone. It reads pods rather than EndpointSlices, because a real API server refuses
+//! loopback addresses in EndpointSlices.
 
 mod target;
 
@@ -27,19 +27,18 @@ use self::target::{Target, targets_of};
 use crate::binding::TargetGroupBinding;
 use crate::watched::{is_listed, scoped, watched};
 
-/// Targets in one call, as the incumbent sends them.
+/// At most this many targets are in one call. The incumbent's chunk size.
 const BATCH: usize = 200;
-/// The longest that one call may take.
+/// The deadline of one call. Chosen.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long to wait after a call that failed.
+/// The pause after a call that failed. Chosen.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// How the registrar behaves.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// From a change to the calls that follow from it; changes meanwhile share them.
+    /// From a change to the calls that follow from it. Changes in the meantime share them.
     pub delay: Duration,
-    /// Whose bindings it takes; none given means those of every namespace.
+    /// The namespace whose bindings it follows; `None` means all namespaces.
     pub namespace: Option<String>,
 }
 
@@ -52,8 +51,8 @@ impl Default for Options {
     }
 }
 
-/// Keeps every binding's target group in line with its pods, until it is dropped. Trouble with the
-/// API server or with ELB is logged and tried again; trouble with one group delays no other.
+/// Keeps the target group of every binding in line with its pods, until it is dropped. It logs
+/// errors of the API server or of ELB and tries again; errors of one group do not delay the others.
 pub async fn run(client: Client, elb: elbv2::Client, options: Options) {
     let namespace = options.namespace.as_deref();
     let (bindings, binding_changes) = watched::<TargetGroupBinding>(scoped(&client, namespace));
@@ -89,8 +88,8 @@ struct World {
 }
 
 impl World {
-    /// The targets that each group should have, by ARN. None until every first list has been taken
-    /// in: a pod that is not known yet is no reason to deregister its target.
+    /// The targets that each group should have, by ARN. `None` until all initial lists have been
+    /// received, because before then a target may belong to a pod that is not known yet.
     fn desired(&self) -> Option<BTreeMap<String, BTreeSet<Target>>> {
         let listed =
             is_listed(&self.bindings) && is_listed(&self.services) && is_listed(&self.pods);
@@ -112,7 +111,7 @@ impl World {
     }
 }
 
-/// The target groups that are kept, each by a task of its own.
+/// The target groups that are followed, each by a task of its own.
 struct Groups {
     elb: elbv2::Client,
     delay: Duration,
@@ -121,8 +120,8 @@ struct Groups {
 }
 
 impl Groups {
-    /// Says anew what each group should have. A group that no binding names any more loses its
-    /// targets and is left alone.
+    /// Sets the targets that each group should have. A group that no binding names any more loses
+    /// its targets, and is then no longer followed.
     fn set(&mut self, desired: BTreeMap<String, BTreeSet<Target>>) {
         self.desired.retain(|arn, sender| {
             let bound = desired.contains_key(arn);
@@ -160,12 +159,13 @@ impl Groups {
 struct Group {
     elb: elbv2::Client,
     arn: String,
-    /// What is registered, as far as is known: asked once, and again after a call that failed.
+    /// The registered targets as far as they are known; `None` before the first call that describes
+    /// them, and after a call that failed.
     registered: Option<BTreeSet<Target>>,
 }
 
 impl Group {
-    /// Follows `desired` until its sender is gone.
+    /// Follows `desired` until its sender is dropped.
     async fn keep(mut self, delay: Duration, mut desired: watch::Receiver<BTreeSet<Target>>) {
         loop {
             sleep(delay).await;
@@ -210,7 +210,7 @@ impl Group {
     }
 }
 
-/// The target, unless it is on its way out already.
+/// The target of a description; `None` if it is draining.
 fn registered_target(description: &TargetHealthDescription) -> Option<Target> {
     let state = description.target_health()?.state();
     if state == Some(&TargetHealthStateEnum::Draining) {
@@ -233,7 +233,7 @@ fn described(targets: &[Target]) -> Vec<TargetDescription> {
     targets.iter().map(describe).collect()
 }
 
-/// The call's answer, within a deadline: the SDK has none of its own.
+/// Awaits a call within a deadline, because the SDK sets none of its own.
 async fn within<T, E>(call: impl Future<Output = Result<T, E>>) -> Result<T, BoxError>
 where
     E: Into<BoxError>,

@@ -1,4 +1,4 @@
-//! Which targets a binding has: a pure function of the binding, the Services and the pods.
+//! The targets of a binding, as a pure function of the binding, the Services and the pods.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,7 +17,8 @@ pub(super) struct Target {
     pub(super) port: u16,
 }
 
-/// The pods that the binding's Service selects and that take traffic, on the port that it means.
+/// The targets of the pods that the binding's Service selects and that take traffic, on the
+/// binding's port.
 pub(super) fn targets_of(
     binding: &TargetGroupBinding,
     services: &[Arc<Service>],
@@ -39,7 +40,7 @@ pub(super) fn targets_of(
         .collect()
 }
 
-/// Whether the Service has a selector, and it selects the pod.
+/// Whether the Service selects the pod. An absent or empty selector selects no pod.
 fn selects(service: &Service, pod: &Pod) -> bool {
     let spec = service.spec.as_ref();
     let Some(selector) = spec.and_then(|spec| spec.selector.as_ref()) else {
@@ -52,8 +53,8 @@ fn selects(service: &Service, pod: &Pod) -> bool {
             .all(|(key, value)| pod.labels().get(key) == Some(value))
 }
 
-/// Whether the containers are ready and nobody has asked them to end. Readiness gates do not
-/// count: they wait for the registration.
+/// Whether the containers are ready and the pod is not being deleted. Readiness gates do not count,
+/// because they wait for the registration.
 fn takes_traffic(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_none() && is_true(pod, "ContainersReady")
 }
@@ -78,7 +79,7 @@ fn target(pod: &Pod, port: &ServicePort) -> Option<Target> {
     })
 }
 
-/// The port of that name in the pod's own containers, restartable init containers included.
+/// The port of that name in the pod's containers, restartable init containers included.
 fn container_port<'a>(pod: &'a Pod, name: &str, port: &ServicePort) -> Option<&'a ContainerPort> {
     let spec = pod.spec.as_ref()?;
     let init = spec.init_containers.iter().flatten();

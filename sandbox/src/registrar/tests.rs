@@ -1,4 +1,4 @@
-//! Simulated: no socket, time paused.
+//! Simulated tests: no socket, time paused.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ struct World {
 }
 
 impl World {
-    /// The registrar starts when this many pods are ready.
+    /// Starts the registrar after this many pods are ready.
     async fn start(pods: u16) -> Self {
         let client = Server::new(api::Options::default()).client();
         let elb = Elb::new(elb::Options::default());
@@ -102,7 +102,7 @@ impl World {
         api.create(&PostParams::default(), &object).await.unwrap();
     }
 
-    /// A pod whose containers are ready, at 10.0.x.y.
+    /// Creates a pod whose containers are ready, at 10.0.x.y.
     async fn create_ready_pod(&self, number: u16) {
         let name = format!("web-{number}");
         self.create::<Pod>(
@@ -123,7 +123,7 @@ impl World {
         pods.patch_status(&name, &params, &ready).await.unwrap();
     }
 
-    /// Waits until the group's targets are in these states.
+    /// Waits until the group has these numbers of targets by state.
     async fn states(&self, wanted: &[(&str, usize)]) {
         let wanted: BTreeMap<String, usize> = wanted
             .iter()

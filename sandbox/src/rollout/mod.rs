@@ -1,8 +1,8 @@
-//! The Deployment controller's part: keeps the pods of a Deployment, and rolls them.
+//! A Deployment controller: it keeps the pods of Deployments, and rolls them.
 //!
-//! It makes pods directly, without ReplicaSets: what matters here is the order in which pods come
-//! and go. `spec.strategy.rollingUpdate` is honoured; `paused`, `minReadySeconds`, `Recreate` and
-//! deadlines are not.
+//! It creates pods directly, without ReplicaSets, because only the order matters in which pods come
+//! and go. It respects `spec.strategy.rollingUpdate`, but not `paused`, `minReadySeconds`,
+//! `Recreate` and deadlines.
 
 mod plan;
 
@@ -25,25 +25,24 @@ use self::plan::{HASH_LABEL, Step};
 use crate::clock::{self, Now};
 use crate::watched::watched;
 
-/// How long to wait before what failed is tried again.
+/// The pause before another try of what failed. Chosen.
 const AGAIN: Duration = Duration::from_millis(200);
 
-/// How the pods of Deployments are made.
 #[derive(Clone)]
 pub struct Options {
-    /// Which container ports pods get.
+    /// The container ports of pods.
     pub ports: Ports,
-    /// The clock of conditions.
+    /// The clock of the conditions' times.
     pub now: Now,
 }
 
-/// Which container ports pods get.
+/// The container ports of pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ports {
-    /// Those of the template.
+    /// The ports of the template.
     AsInTemplate,
-    /// A free one for each port of each pod, where all pods share one address: see
-    /// [`crate::kubelet::Network::OneAddress`]. A Service finds them by name.
+    /// A free port for each container port of each pod, if all pods share one address: see
+    /// [`crate::kubelet::Network::OneAddress`]. A Service finds the ports by name.
     OnePerPod,
 }
 
@@ -56,8 +55,8 @@ impl Default for Options {
     }
 }
 
-/// Rolls every Deployment until it is dropped. Not for a cluster that has a Deployment controller
-/// of its own: the two would fight. What fails is logged and tried again.
+/// Rolls every Deployment until it is dropped. It must not run in a cluster that has a Deployment
+/// controller, because the two would undo each other's work. It logs what fails and tries again.
 pub async fn run(client: Client, options: Options) {
     let (deployments, deployment_changes) = watched::<Deployment>(Api::all(client.clone()));
     let (_pods, pod_changes) = watched::<Pod>(Api::all(client.clone()));
@@ -66,7 +65,7 @@ pub async fn run(client: Client, options: Options) {
         options,
         known: HashMap::new(),
     };
-    // What has changed by now is looked at once.
+    // All changes that are there already lead to one look.
     let mut changes = stream::select(deployment_changes, pod_changes).ready_chunks(1024);
     let mut failed = false;
     loop {
@@ -81,12 +80,12 @@ pub async fn run(client: Client, options: Options) {
 struct Controller {
     client: Client,
     options: Options,
-    /// The Deployments seen last, by UID.
+    /// The last seen Deployments, by UID, deleted ones included until their pods are deleted.
     known: HashMap<String, Arc<Deployment>>,
 }
 
 impl Controller {
-    /// Takes every Deployment as far as it can go now. False when something has to be tried again.
+    /// Takes every Deployment as far as possible. Returns false if something has to be tried again.
     async fn sync(&mut self, deployments: Vec<Arc<Deployment>>) -> bool {
         let mut present = HashMap::new();
         for deployment in deployments {
@@ -115,8 +114,8 @@ impl Controller {
         well
     }
 
-    /// Steps until there is nothing to do but wait. Pods are listed before each step: a cache
-    /// could miss the pod that the step before has made.
+    /// Takes steps until the only one is to wait. It lists the pods before each step, because a
+    /// cache could lack the pod that the previous step created.
     async fn roll(&self, deployment: &Deployment) -> Result<(), kube::Error> {
         let hash = template_hash(deployment);
         loop {
@@ -134,7 +133,7 @@ impl Controller {
         }
     }
 
-    /// Deletes the pods of a Deployment that is gone, as garbage collection does.
+    /// Deletes the pods of a deleted Deployment, as garbage collection does.
     async fn collect(&self, deployment: &Deployment) -> Result<(), kube::Error> {
         for pod in self.pods_of(deployment).await? {
             if pod.metadata.deletion_timestamp.is_none() {
@@ -225,7 +224,7 @@ impl Controller {
     }
 }
 
-/// The same for the same template: FNV-1a of its JSON.
+/// The FNV-1a hash of the template's JSON, which is equal for equal templates.
 fn template_hash(deployment: &Deployment) -> String {
     let template = deployment.spec.as_ref().map(|spec| &spec.template);
     let text = json!(template).to_string();

@@ -1,4 +1,4 @@
-//! The next step of a rollout: a pure function of the Deployment and its pods.
+//! The next step of a rollout, as a pure function of the Deployment and its pods.
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition, DeploymentStatus};
@@ -9,13 +9,13 @@ use kube::ResourceExt;
 
 use crate::condition::is_true;
 
-/// The label that tells the pods of one template from those of another.
+/// The label that distinguishes the pods of one template from those of another.
 pub(super) const HASH_LABEL: &str = "pod-template-hash";
 
-/// What to do next.
+/// The next step of a rollout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Make this many pods of the current template.
+    /// Create this many pods of the current template.
     Create(usize),
     /// Delete the pod of this name and UID.
     Delete { name: String, uid: String },
@@ -23,10 +23,11 @@ pub(super) enum Step {
     Wait,
 }
 
-/// Decides the next step for pods of the Deployment, those of former templates included.
+/// Decides the next step. `pods` are all pods of the Deployment, those of former templates
+/// included.
 ///
-/// A pod that is being deleted counts for nothing, as in Kubernetes: it is no longer available, and
-/// its successor need not wait for its end.
+/// A pod that is being deleted does not count, as in Kubernetes: it is no longer available, and its
+/// successor does not have to wait for its end.
 pub(super) fn next(deployment: &Deployment, hash: &str, pods: &[Pod]) -> Step {
     let census = Census::of(hash, pods);
     let wanted = replicas(deployment);
@@ -55,7 +56,7 @@ pub(super) fn next(deployment: &Deployment, hash: &str, pods: &[Pod]) -> Step {
     }
 }
 
-/// What `kubectl rollout status` reads.
+/// The status, from which `kubectl rollout status` tells how far the rollout is.
 pub(super) fn status(
     deployment: &Deployment,
     hash: &str,
@@ -123,7 +124,7 @@ fn condition(
     }
 }
 
-/// The live pods of a Deployment, oldest first.
+/// The live pods of a Deployment by template, oldest first.
 struct Census<'a> {
     new: Vec<&'a Pod>,
     old: Vec<&'a Pod>,
@@ -144,15 +145,15 @@ impl<'a> Census<'a> {
     }
 }
 
-/// How far a rollout may go beyond and below the wanted number.
+/// How far the number of pods may exceed and fall below the wanted number during a rollout.
 struct Limits {
     surge: usize,
     unavailable: usize,
 }
 
 impl Limits {
-    /// `spec.strategy.rollingUpdate`; where it says nothing, one more and none less. (A real API
-    /// server fills in 25 % and 25 %.)
+    /// Reads `spec.strategy.rollingUpdate`. The defaults here are a surge of one and none
+    /// unavailable. (A real API server fills in 25 % and 25 %.)
     fn of(deployment: &Deployment, wanted: usize) -> Self {
         let strategy = deployment
             .spec
@@ -164,7 +165,8 @@ impl Limits {
         let unavailable =
             unavailable.map_or(0, |unavailable| resolve(unavailable, wanted, |a, b| a / b));
         Self {
-            // With neither a rollout could not move; Kubernetes then takes one down.
+            // With neither surge nor unavailable pods a rollout could not proceed; Kubernetes then
+            // takes one down.
             unavailable: if surge == 0 {
                 unavailable.max(1)
             } else {
@@ -175,7 +177,7 @@ impl Limits {
     }
 }
 
-/// A number, or a percentage of the wanted pods, rounded as told.
+/// Resolves a number, or a percentage of the wanted pods, which `divide` rounds.
 fn resolve(limit: &IntOrString, wanted: usize, divide: fn(usize, usize) -> usize) -> usize {
     match limit {
         IntOrString::Int(number) => usize::try_from(*number).unwrap_or(0),
@@ -194,7 +196,7 @@ fn replicas(deployment: &Deployment) -> usize {
     replicas.unwrap_or(1).try_into().unwrap_or(0)
 }
 
-/// Whether a pod is neither being deleted nor at its end.
+/// Whether a pod is not being deleted and has not ended.
 fn is_live(pod: &Pod) -> bool {
     let phase = pod
         .status
@@ -227,7 +229,8 @@ mod tests {
         .unwrap()
     }
 
-    /// One letter a pod, oldest first: `o`ld or `n`ew, capital when ready; `x` is being deleted.
+    /// Pods from one letter each, oldest first: `o`ld or `n`ew, capital if ready, `x` if being
+    /// deleted.
     fn pods(letters: &str) -> Vec<Pod> {
         let pod = |(index, letter): (usize, char)| {
             let new = letter.eq_ignore_ascii_case(&'n');

@@ -1,4 +1,4 @@
-//! Simulated: time paused, and a kubelet that is scripted.
+//! Simulated tests: time paused, with a stub of a kubelet.
 
 use k8s_openapi::api::apps::v1::DeploymentStatus;
 use serde_json::Value;
@@ -37,7 +37,7 @@ fn the_hash_changes_with_the_template_alone() {
     assert_ne!(template_hash(&parsed("1")), template_hash(&parsed("2")));
 }
 
-/// A controller, and pods that become ready and go as a kubelet's would, each step a second later.
+/// A controller, and a stub kubelet whose pods become ready and end, each step a second later.
 struct World {
     pods: Api<Pod>,
     deployments: Api<Deployment>,
@@ -78,7 +78,8 @@ impl World {
             .unwrap();
     }
 
-    /// Waits until the newest generation is rolled out; the fewest pods that were ready meanwhile.
+    /// Waits until the newest generation is rolled out. Returns the fewest pods that were ready
+    /// meanwhile.
     async fn rolled(&self) -> usize {
         let mut fewest = usize::MAX;
         let rolled = async {
