@@ -1,4 +1,4 @@
-//! ELB for a run: its API on a socket, and load balancers that carry traffic.
+//! ELB for a run: its API on a socket, and load balancers that forward traffic.
 
 use std::future::pending;
 use std::net::SocketAddr;
@@ -8,19 +8,18 @@ use aws_sdk_elasticloadbalancingv2 as elbv2;
 use super::{Parts, listen};
 use crate::elb::{self, Elb, LoadBalancerKind};
 
-/// An account of ELB.
 #[derive(Clone)]
 pub struct Aws {
-    /// The model itself, past the API.
+    /// The model itself, for access without the API.
     pub elb: Elb,
-    /// Of its API, over the wire.
+    /// A client of its API over the wire.
     pub client: elbv2::Client,
-    /// Of its API, for processes.
+    /// The URL of its API, for other processes.
     pub endpoint: String,
 }
 
 impl Aws {
-    /// Starts it, with nothing in the account.
+    /// Starts an empty account with the default options.
     ///
     /// # Errors
     ///
@@ -29,7 +28,7 @@ impl Aws {
         Self::start_with(parts, elb::Options::default()).await
     }
 
-    /// The same, with times, checks and a seed of its own.
+    /// Starts an empty account with delays, checks and a seed of the caller's.
     ///
     /// # Errors
     ///
@@ -47,11 +46,12 @@ impl Aws {
         })
     }
 
-    /// Makes a load balancer that sends to these groups by weight. Returns its ARN and its listener.
+    /// Creates a load balancer that forwards to these groups by weight. Returns its ARN and the
+    /// address of its listener.
     ///
     /// # Errors
     ///
-    /// When a group does not exist, or it cannot listen.
+    /// When a group does not exist, or the load balancer cannot listen.
     pub async fn balance(
         &self,
         parts: &mut Parts,

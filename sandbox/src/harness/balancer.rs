@@ -1,5 +1,5 @@
-//! A Service as kube-proxy makes it: each new TCP connection goes to one of the endpoints of the
-//! moment, in turn, and stays with it for as long as both ends want.
+//! A stand-in for kube-proxy and a Service: it forwards each new TCP connection to one of the
+//! current endpoints, in turn, and keeps it there for as long as both ends want.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 pub struct Balancer {
-    /// Where it listens.
+    /// The address on which it listens.
     pub address: SocketAddr,
     endpoints: Arc<Mutex<Vec<SocketAddr>>>,
     #[expect(dead_code, reason = "held until dropped")]
@@ -56,7 +56,7 @@ async fn accept(listener: TcpListener, endpoints: Arc<Mutex<Vec<SocketAddr>>>) {
             }
             endpoints.last().copied()
         };
-        // Without an endpoint the connection is refused.
+        // Without an endpoint the connection is closed.
         if let Some(endpoint) = next {
             connections.spawn(forward(client, endpoint));
         }
@@ -64,7 +64,7 @@ async fn accept(listener: TcpListener, endpoints: Arc<Mutex<Vec<SocketAddr>>>) {
 }
 
 async fn forward(mut client: TcpStream, endpoint: SocketAddr) {
-    // What breaks one end breaks the other.
+    // A failure of one end closes the other as well.
     if let Ok(mut server) = TcpStream::connect(endpoint).await {
         let _ = copy_bidirectional(&mut client, &mut server).await;
     }

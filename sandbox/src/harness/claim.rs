@@ -1,4 +1,5 @@
-//! What a run makes for the whole cluster: marked as its own, never somebody else's, and removed.
+//! The objects that a run creates outside of its namespace: labelled as the run's own, never taken
+//! over from another owner, and removed at the end.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,12 +13,14 @@ use tokio::time::{sleep, timeout};
 
 use super::waiting::LOOK_EVERY;
 
-/// On whatever a run makes for the whole cluster; its value is the run.
+/// The label of all objects that a run creates outside of its namespace. Its value identifies the
+/// run.
 const MARK: &str = "targetgate.dev/sandbox-run";
-/// How long the removal of one object may take: a namespace goes after its pods.
+/// The removal of one object may take this long. Chosen, because a namespace is removed only after
+/// its pods.
 const GONE_WITHIN: Duration = Duration::from_secs(60);
 
-/// The objects without a namespace, and the namespace, that one run has made.
+/// The cluster-scoped objects that one run has created, its namespace among them.
 pub struct Claim {
     client: Client,
     run: String,
@@ -25,7 +28,7 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Of a new run.
+    /// The claim of a new run, with no objects yet.
     pub fn new(client: Client) -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let nanoseconds = since.unwrap_or_default().as_nanos();
@@ -36,16 +39,17 @@ impl Claim {
         }
     }
 
-    /// The label that marks what is this run's own.
+    /// The label, key and value, of the objects of this run.
     pub fn label(&self) -> (&'static str, &str) {
         (MARK, &self.run)
     }
 
-    /// Makes an object without a namespace.
+    /// Creates a cluster-scoped object.
     ///
     /// # Errors
     ///
-    /// When there is one of that kind and name, which is left as it is, or the API server refuses it.
+    /// When an object of that kind and name exists, which is left alone, or the API server refuses
+    /// the object.
     pub async fn create(&self, object: Value) -> anyhow::Result<()> {
         let mut object: DynamicObject = serde_json::from_value(object)?;
         let types = object.types.clone().unwrap_or_default();
@@ -54,7 +58,8 @@ impl Claim {
         object
             .labels_mut()
             .insert(MARK.to_owned(), self.run.clone());
-        // Before the call: who is interrupted during it must know what to look for.
+        // The object is noted before the call, because an interrupted caller must know which
+        // objects may exist.
         self.made.lock().push((resource.clone(), name.clone()));
         let api = Api::all_with(self.client.clone(), &resource);
         match api.create(&PostParams::default(), &object).await {
@@ -68,23 +73,23 @@ impl Claim {
         }
     }
 
-    /// Makes the run's namespace.
+    /// Creates the run's namespace.
     ///
     /// # Errors
     ///
-    /// As [`Claim::create`].
+    /// Those of [`Claim::create`].
     pub async fn create_namespace(&self, name: &str) -> anyhow::Result<()> {
         let namespace =
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
         self.create(namespace).await
     }
 
-    /// Removes what was made, and nothing else: the namespace first, whose pods need their nodes to
-    /// end, then the newest first. Returns when all of it is gone.
+    /// Removes the run's objects, and no others: the namespace first, because its pods need their
+    /// nodes to end, then the rest from the newest on. Returns when all of them are gone.
     ///
     /// # Errors
     ///
-    /// Names what is left.
+    /// When objects remain, which the error names.
     pub async fn remove(&self) -> anyhow::Result<()> {
         let mut left = Vec::new();
         let mut made = std::mem::take(&mut *self.made.lock());

@@ -1,4 +1,4 @@
-//! The Kubernetes API of a run: the sandbox's own, or one that is there already.
+//! The Kubernetes API of a run: the sandbox's own, or that of an existing cluster.
 
 use std::future::pending;
 use std::net::SocketAddr;
@@ -11,20 +11,19 @@ use kube::{Client, Config};
 use super::{Parts, listen};
 use crate::api::{self, Api};
 
-/// A Kubernetes API, for this process and for others.
+/// A Kubernetes API, with a client for this process and a kubeconfig for others.
 #[derive(Clone)]
 pub struct Cluster {
-    /// Of this process.
     pub client: Client,
-    /// For processes: targetgate, kubectl.
+    /// The kubeconfig for processes such as targetgate and kubectl.
     pub kubeconfig: PathBuf,
-    /// Whether it is the sandbox's own, which ends with the run: it has no controllers, and nothing
-    /// there has to be cleared away.
+    /// Whether it is the sandbox's own, which has no controllers and ends with the run, so that its
+    /// objects need not be removed.
     pub sandbox: bool,
 }
 
 impl Cluster {
-    /// Starts the sandbox's own, and writes its kubeconfig to `directory`.
+    /// Starts the sandbox's own API, and writes its kubeconfig to `directory`.
     ///
     /// # Errors
     ///
@@ -37,7 +36,7 @@ impl Cluster {
         std::fs::write(&kubeconfig, &text)
             .with_context(|| format!("cannot write {}", kubeconfig.display()))?;
         let mut config = config(Kubeconfig::from_yaml(&text)?).await?;
-        // What the environment says of proxies is not for loopback.
+        // The proxy settings of the environment must not apply to loopback.
         config.proxy_url = None;
         Ok(Self {
             client: Client::try_from(config)?,
@@ -46,11 +45,11 @@ impl Cluster {
         })
     }
 
-    /// The one that the current context of a kubeconfig names.
+    /// The cluster of a kubeconfig's current context.
     ///
     /// # Errors
     ///
-    /// When the file does not name one.
+    /// When the kubeconfig cannot be used.
     pub async fn of_kubeconfig(kubeconfig: &Path) -> anyhow::Result<Self> {
         let read = Kubeconfig::read_from(kubeconfig);
         let config = async { config(read?).await };

@@ -1,4 +1,4 @@
-//! Pods that are created all the time beside a test, counted.
+//! Creates pods continuously while a test runs, and counts them.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,17 +19,17 @@ pub struct Creation {
 }
 
 impl Creation {
-    /// By these tasks, which count the pods and end only by failing.
+    /// Runs these tasks, which create and count the pods, and end only by failing.
     pub fn by(tasks: JoinSet<()>, created: Arc<AtomicUsize>) -> Self {
         Self { created, tasks }
     }
 
-    /// Pods so far, each of which got its gate.
+    /// The number of pods so far, each of which got its gate.
     pub fn count(&self) -> usize {
         self.created.load(Ordering::Relaxed)
     }
 
-    /// Waits until so many more pods are created, and fails when one had no gate.
+    /// Waits until `more` further pods are created, and fails if a pod got no gate.
     pub async fn goes_on(&mut self, more: usize) {
         let before = self.count();
         until("some more pods are created", async || {

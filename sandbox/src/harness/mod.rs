@@ -1,9 +1,9 @@
-//! What the demo, the tests and the benches put together in the same way: a cluster, load balancers
-//! with pods behind them, and targetgate as its own process ([`process`], which is the one runner of it).
+//! The parts that the demo, the tests and the benches have in common: a cluster, load balancers
+//! with pods behind them, and targetgate as its own process ([`process`] is the one runner of it).
 //!
-//! A run with [`Start`] takes one namespace of a cluster that may be others' as well: pods run only there and
-//! only on nodes of the run's own, the hooks are asked about nothing else, and what the run makes
-//! carries its mark ([`Claim`]).
+//! A run with [`Start`] takes one namespace of a cluster that others may use as well. Its pods run
+//! only in that namespace and on nodes of the run's own, its hooks are called for no other
+//! namespace, and the cluster-scoped objects that it creates carry its label ([`Claim`]).
 
 mod aws;
 mod balancer;
@@ -43,7 +43,7 @@ pub use self::start::{Start, define_bindings};
 pub struct Parts(JoinSet<anyhow::Result<()>>);
 
 impl Parts {
-    /// Runs one that should not end.
+    /// Runs a part that should not end.
     pub fn spawn(&mut self, part: impl Future<Output = ()> + Send + 'static) {
         self.try_spawn(async {
             part.await;
@@ -51,12 +51,12 @@ impl Parts {
         });
     }
 
-    /// Runs one that should not end, and can fail.
+    /// Runs a part that should not end, and can fail.
     pub fn try_spawn(&mut self, part: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
         self.0.spawn(part);
     }
 
-    /// Waits for one that has ended, and says why.
+    /// Waits until a part has ended, and returns the reason as an error.
     pub async fn broken(&mut self) -> anyhow::Error {
         let error = match self.0.join_next().await {
             Some(Ok(Err(error))) => error,
@@ -69,7 +69,7 @@ impl Parts {
     }
 }
 
-/// A free port of loopback.
+/// A listener on a free port of loopback.
 pub(crate) async fn listen() -> anyhow::Result<(TcpListener, SocketAddr)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .await

@@ -1,25 +1,25 @@
-//! The nodes of a run, and what a pod must say to run there and nowhere else.
+//! The nodes of a run, and the fields of a pod's spec that place it there and nowhere else.
 
 use serde_json::{Value, json};
 
 use super::{Aws, Claim, Cluster, Parts};
 use crate::{kubelet, registrar};
 
-/// Keeps the cluster's other pods off the nodes, and its scheduler off the pods.
+/// The taint that keeps the cluster's other pods off the nodes.
 const TAINT: &str = "targetgate.dev/sandbox";
 
-/// Nodes that run the pods of one namespace as [`kubelet`] does.
+/// Nodes on which [`kubelet`] runs the pods of one namespace.
 pub struct Nodes {
     label: (String, String),
 }
 
 impl Nodes {
-    /// Makes the nodes of `options`, and starts their kubelet and the registrar of the namespace's
-    /// bindings.
+    /// Creates the nodes of `options`, and starts their kubelet and the registrar of the
+    /// namespace's bindings.
     ///
     /// # Errors
     ///
-    /// When the cluster has such a node already, or refuses one.
+    /// When the cluster has a node of that name already, or refuses one.
     pub async fn start(
         parts: &mut Parts,
         cluster: &Cluster,
@@ -41,13 +41,13 @@ impl Nodes {
         })
     }
 
-    /// The fields of a pod's spec that bring it to these nodes and to no other.
+    /// The fields of a pod's spec that place it on these nodes.
     pub fn placement(&self) -> Value {
         let (key, run) = &self.label;
         json!({
             "nodeSelector": {key: run},
             "tolerations": [{"key": TAINT, "operator": "Exists", "effect": "NoSchedule"}],
-            // The kubelet binds its pods itself.
+            // The kubelet binds its pods itself, so the cluster's scheduler must ignore them.
             "schedulerName": "targetgate-sandbox",
             "automountServiceAccountToken": false,
         })

@@ -1,5 +1,5 @@
-//! An independent look at the pods: a watch of the run's own, which neither writes nor asks
-//! targetgate.
+//! An independent observer of the pods: a watch of the run's own, which writes nothing and does not
+//! ask targetgate.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,37 +15,34 @@ use parking_lot::Mutex;
 use crate::condition::is_true;
 use crate::watched::watched;
 
-/// What a pod is seen to be.
+/// The state of a pod, as the observer sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodView {
-    /// Its name.
     pub name: String,
-    /// By the API server's clock, in whole seconds.
+    /// The time of its creation by the API server's clock, in whole seconds.
     pub created: Timestamp,
-    /// Where its container port `http` listens.
+    /// The address of its container port `http`.
     pub target: Option<SocketAddr>,
-    /// How far it is.
     pub stage: Stage,
-    /// Its readiness gates.
     pub gate: Gate,
     /// When its containers were first seen ready.
     pub running: Option<Timestamp>,
-    /// When all its gates were first seen open. None without gates.
+    /// When all its gates were first seen open; `None` for a pod without gates.
     pub opened: Option<Timestamp>,
 }
 
-/// How far a pod is, as Kubernetes sees it.
+/// The stage of a pod's life, as Kubernetes sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// Its containers are not ready.
     Starting,
-    /// Its containers are ready, and it is not.
+    /// Its containers are ready, but the pod is not.
     Running,
-    /// It is ready.
+    /// The pod is ready.
     Ready,
-    /// It has been deleted, and has not ended.
+    /// The pod is being deleted, and has not ended.
     Terminating,
-    /// It is no longer there.
+    /// The pod no longer exists.
     Gone,
 }
 
@@ -61,14 +58,14 @@ impl Stage {
     }
 }
 
-/// A pod's readiness gates, taken together.
+/// The state of all readiness gates of a pod together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {
-    /// There is none.
+    /// The pod has no gates.
     None,
-    /// One of them is not `True`.
+    /// At least one gate is not `True`.
     Shut,
-    /// All of them are `True`.
+    /// All gates are `True`.
     Open,
 }
 
@@ -82,7 +79,8 @@ impl Gate {
     }
 }
 
-/// Everything seen since the start or [`Observer::forget`], by UID. Clones share it.
+/// The pods that were seen since the start or since [`Observer::forget`], by UID. Clones share
+/// them.
 #[derive(Clone, Default)]
 pub struct Observer {
     pods: Arc<Mutex<BTreeMap<String, PodView>>>,
@@ -98,19 +96,19 @@ impl Observer {
         }
     }
 
-    /// Every pod seen, by UID, those that are gone included.
+    /// All pods that were seen, by UID, deleted ones included.
     pub fn by_uid(&self) -> BTreeMap<String, PodView> {
         self.pods.lock().clone()
     }
 
-    /// Every pod seen, in order of creation, those that are gone included.
+    /// All pods that were seen, in the order of their creation, deleted ones included.
     pub fn pods(&self) -> Vec<PodView> {
         let mut pods: Vec<PodView> = self.pods.lock().values().cloned().collect();
         pods.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
         pods
     }
 
-    /// Forgets pods that are gone.
+    /// Forgets the pods that no longer exist.
     pub fn forget(&self) {
         let mut pods = self.pods.lock();
         pods.retain(|_, pod| pod.stage != Stage::Gone);

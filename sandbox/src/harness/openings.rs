@@ -1,4 +1,4 @@
-//! When gates opened, and whether ELB had said so.
+//! When gates opened, compared with when ELB found the targets healthy.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,18 +9,18 @@ use super::observer::PodView;
 use crate::elb::State;
 use crate::elb::log::Transition;
 
-/// How the gates of some pods opened.
+/// When the gates of some pods opened.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Openings {
-    /// From `healthy` by ELB's own log to the moment an independent watch saw the gates open;
-    /// sorted.
+    /// The times from `healthy` in ELB's own log to the moment at which an independent watch saw
+    /// the gates open, sorted.
     pub delays: Vec<Duration>,
-    /// Pods whose gates opened although ELB had not said `healthy` before.
+    /// The number of pods whose gates opened although ELB had not found them healthy before.
     pub early: usize,
 }
 
 impl Openings {
-    /// Of these pods, by ELB's log.
+    /// Compares these pods with ELB's log.
     pub fn of(pods: &[PodView], log: &[Transition]) -> Self {
         let mut openings = Self::default();
         for pod in pods {
@@ -35,7 +35,7 @@ impl Openings {
     }
 }
 
-/// When ELB first found the pod's target healthy.
+/// The time at which ELB first found the pod's target healthy.
 fn healthy_at(pod: &PodView, log: &[Transition]) -> Option<Timestamp> {
     let target = pod.target?;
     let mut transitions = log
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn a_delay_runs_from_elbs_own_healthy_to_the_open_gate() {
         let log = [
-            // The address was another pod's before.
+            // The address was that of another pod before.
             transition(2, 500, State::Healthy),
             transition(2, 1_500, State::Initial),
             transition(3, 1_900, State::Healthy),

@@ -1,6 +1,7 @@
-//! The one runner of `targetgate serve` as a process. What it is given beyond free ports of loopback is
-//! its caller's: [`Start`](super::Start) for a namespace of a cluster, [`Program`](super::Program) for what
-//! is shipped, [`Standalone`](super::standalone::Standalone) for an API of its own.
+//! The one runner of `targetgate serve` as a process. It sets free ports of loopback; all other
+//! settings are its callers': [`Start`](super::Start) for a namespace of a cluster,
+//! [`Program`](super::Program) for the shipped Deployment,
+//! [`Standalone`](super::standalone::Standalone) for an API of the test's own.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -21,12 +22,13 @@ use super::waiting::{DEADLINE, LOOK_EVERY, try_until};
 use crate::elb;
 use crate::get::get;
 
-/// Lines of the log that an error shows.
+/// The number of lines of the log that an error shows. Chosen.
 const LOG_TAIL: usize = 12;
-/// A process that has closed its output has ended, or is about to.
+/// A process that has closed its output ends within this time. Chosen.
 const ENDS_WITHIN: Duration = Duration::from_secs(1);
 
-/// The binary, with nothing of this machine's environment that could change what it does.
+/// A command of the binary, without the variables of this machine's environment that could change
+/// its behaviour.
 pub fn isolated(binary: &Path) -> Command {
     let mut command = Command::new(binary);
     command
@@ -36,7 +38,8 @@ pub fn isolated(binary: &Path) -> Command {
     command
 }
 
-/// Makes a command `serve`: the hooks at this address, all ports free ones, the log in JSON.
+/// Makes the command run `serve` with its hooks at this address, all ports chosen by the system,
+/// and its log in JSON.
 pub fn serve(command: &mut Command, hooks: IpAddr) -> &mut Command {
     command
         .arg("serve")
@@ -45,7 +48,7 @@ pub fn serve(command: &mut Command, hooks: IpAddr) -> &mut Command {
         .arg("--log-format=json")
 }
 
-/// Makes a command call the ELB at this URL, with keys that the sandbox's takes.
+/// Makes the command call the ELB at this URL, with credentials that the sandbox accepts.
 pub fn call_elb<'a>(command: &'a mut Command, url: &str) -> &'a mut Command {
     command
         .env("AWS_REGION", elb::Options::default().region)
@@ -55,23 +58,24 @@ pub fn call_elb<'a>(command: &'a mut Command, url: &str) -> &'a mut Command {
         .env("AWS_EC2_METADATA_DISABLED", "true")
 }
 
-/// A running process; it is killed when this is dropped.
+/// A running process, which is killed when this is dropped.
 pub struct Process {
     child: Child,
-    /// Where it answers reviews.
+    /// The address at which it answers reviews.
     pub hooks: SocketAddr,
-    /// Where it answers probes and shows metrics.
+    /// The address at which it answers probes and serves metrics.
     pub admin: SocketAddr,
     log: Log,
 }
 
 impl Process {
-    /// Starts it and waits until it listens, which may be long before it is ready. What it logs goes to
-    /// this file as well.
+    /// Starts it and waits until it listens, which may be long before it is ready. Its log is
+    /// written to this file.
     ///
     /// # Errors
     ///
-    /// When it cannot be started, ends, or does not listen in time; with the end of its log.
+    /// When it cannot be started, ends, or does not listen in time; the error has the end of its
+    /// log.
     pub async fn start(command: &mut Command, log: &Path) -> anyhow::Result<Self> {
         let mut process = Self::spawn(command, log)?;
         let started = process.logs(|line| line["message"] == "started").await;
@@ -84,14 +88,15 @@ impl Process {
         };
         let address = |name: &str| {
             let text = started[name].as_str().unwrap_or_default();
-            text.parse::<SocketAddr>()
-                .with_context(|| format!("'{name}' of the line 'started' is no address: {started}"))
+            text.parse::<SocketAddr>().with_context(|| {
+                format!("'{name}' of the line 'started' is not an address: {started}")
+            })
         };
         (process.hooks, process.admin) = (address("listen")?, address("admin")?);
         Ok(process)
     }
 
-    /// Starts it, and waits for nothing.
+    /// Starts it without waiting.
     ///
     /// # Errors
     ///
@@ -119,11 +124,12 @@ impl Process {
         })
     }
 
-    /// Waits until it is ready: until it has a certificate and its watches have seen everything.
+    /// Waits until it is ready: until it has a certificate and has read all initial lists.
     ///
     /// # Errors
     ///
-    /// When it ends, or is not ready in time; with what it says of that, and the end of its log.
+    /// When it ends, or is not ready in time; the error has the reason that it gives, and the end
+    /// of its log.
     pub async fn ready(&self) -> anyhow::Result<()> {
         let ready = try_until("targetgate to be ready", async || {
             ensure!(!self.log.is_over(), "targetgate has ended");
@@ -137,12 +143,11 @@ impl Process {
         bail!(self.failure(&format!("{error}; /readyz: {said:?}")))
     }
 
-    /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Status and body of what its admin listener answers.
+    /// The status and body of an answer of its admin listener.
     ///
     /// # Errors
     ///
@@ -150,10 +155,10 @@ impl Process {
     pub async fn admin(&self, path: &str) -> anyhow::Result<(StatusCode, String)> {
         let (status, body) = get(self.admin, path).await?;
         let text = String::from_utf8(body.into());
-        Ok((status, text.with_context(|| format!("{path} is no text"))?))
+        Ok((status, text.with_context(|| format!("{path} is not text"))?))
     }
 
-    /// What it measures, as text.
+    /// Its metrics, as text.
     ///
     /// # Errors
     ///
@@ -164,7 +169,7 @@ impl Process {
         Ok(text)
     }
 
-    /// The value of a metric, by its name and labels as they are written; 0 where it is not there.
+    /// The value of a metric, by its name and labels as they are printed; 0 if it is absent.
     ///
     /// # Errors
     ///
@@ -183,7 +188,7 @@ impl Process {
         Ok(sum(&metrics, |known| known.split('{').next() == Some(name)))
     }
 
-    /// Whether it leads, by its own metric.
+    /// Whether it is the leader, by its own metric.
     ///
     /// # Errors
     ///
@@ -192,11 +197,11 @@ impl Process {
         Ok(self.metric("targetgate_leader").await? > 0.0)
     }
 
-    /// The next line of its log that is as asked for, as soon as it is written.
+    /// Waits for the next line of its log for which `is` returns true.
     ///
     /// # Errors
     ///
-    /// When there is none in time, or the process has ended without one; with the log.
+    /// When it logs no such line in time, or before it ends; the error has the log.
     pub async fn logs(&mut self, is: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
         let looking = async {
             while let Some(line) = self.log.next().await? {
@@ -207,13 +212,13 @@ impl Process {
             }
             anyhow::Ok(None)
         };
-        // Boxed, for the compiler refuses futures that are nested too deeply.
+        // Boxed, because the compiler refuses futures that are nested too deeply.
         let found = timeout(DEADLINE, Box::pin(looking)).await;
         let found = found.unwrap_or(Ok(None))?;
-        found.with_context(|| format!("no such line in\n{}", self.log()))
+        found.with_context(|| format!("the log has no such line:\n{}", self.log()))
     }
 
-    /// The lines of its log from the last that [`Process::logs`] found to its end.
+    /// The lines of its log from the one after the last that [`Process::logs`] found to the end.
     ///
     /// # Errors
     ///
@@ -226,7 +231,7 @@ impl Process {
         Ok(lines)
     }
 
-    /// All that it has logged.
+    /// Its whole log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log.path).unwrap_or_default()
     }
@@ -244,29 +249,29 @@ impl Process {
         Ok(())
     }
 
-    /// Kills it, as `kill -9` does, or a node that dies.
+    /// Kills it, as `kill -9` or the death of a node does.
     pub fn kill(&mut self) {
-        // One that has ended already is as good.
+        // An error means that it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// How it ended, if it has.
+    /// Its exit status, if it has ended.
     ///
     /// # Errors
     ///
-    /// When the system does not say.
+    /// When the system does not return it.
     pub fn try_ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         self.child
             .try_wait()
             .context("cannot see whether targetgate has ended")
     }
 
-    /// Waits for its end, however long that takes.
+    /// Waits until it ends, without a deadline.
     ///
     /// # Errors
     ///
-    /// When the system does not say.
+    /// When the system does not return its exit status.
     pub async fn ended(&mut self) -> anyhow::Result<ExitStatus> {
         loop {
             if let Some(status) = self.try_ended()? {
@@ -276,7 +281,7 @@ impl Process {
         }
     }
 
-    /// Waits for its end, which should not come, and says how it came.
+    /// Waits until it ends, which it should not do, and returns the reason as an error.
     pub async fn broken(&mut self) -> anyhow::Error {
         match self.ended().await {
             Ok(status) => self.failure(&format!("targetgate ended: {status}")),
@@ -304,16 +309,18 @@ fn sum(metrics: &str, is: impl Fn(&str) -> bool) -> f64 {
     let of_name = samples.filter(|(sample, _)| is(sample));
     of_name
         .filter_map(|(_, value)| value.parse::<f64>().ok())
-        // Not `sum`, which makes -0 of nothing.
+        // Not `sum`, which returns -0 for no values.
         .fold(0.0, |sum, value| sum + value)
 }
 
-/// What a process has written, kept in a file; whoever waits for a line hears of it at once.
+/// The output of a process, kept in a file. A task that waits for a line is woken as soon as it is
+/// written.
 struct Log {
     path: PathBuf,
-    /// How much of it there is. The sender goes when the process has closed its output.
+    /// The number of bytes in the file. The sender is dropped when the process has closed its
+    /// output.
     written: watch::Receiver<u64>,
-    /// How much of it was read, and what of that is left: lines, and the beginning of one.
+    /// The number of bytes that were read from the file.
     read: u64,
     lines: VecDeque<String>,
     begun: String,
@@ -332,7 +339,7 @@ impl Log {
         }
     }
 
-    /// The next line; `None` once there will be no more.
+    /// The next line; `None` once the process has closed its output and all lines are read.
     async fn next(&mut self) -> anyhow::Result<Option<String>> {
         loop {
             if let Some(line) = self.lines.pop_front() {
@@ -367,7 +374,8 @@ impl Log {
     }
 }
 
-/// Copies until the output ends. A process whose output nobody reads any more would be held up by that.
+/// Copies the output to the file until it ends. It goes on when the file cannot be written, because
+/// a process whose output is not read would block.
 fn copy(mut output: impl Read, mut file: File, written: &watch::Sender<u64>) {
     let mut buffer = [0; 16 * 1024];
     loop {
@@ -387,7 +395,7 @@ fn copy(mut output: impl Read, mut file: File, written: &watch::Sender<u64>) {
 mod tests {
     use super::*;
 
-    /// A program that says that it listens, then does this.
+    /// A program that logs that it listens, then runs this script.
     fn script(then: &str) -> Command {
         let started =
             r#"{"message":"started","listen":"127.0.0.1:1","admin":"127.0.0.1:2","at":"ä"}"#;

@@ -1,5 +1,5 @@
-//! targetgate as a process: the command and the environment of the shipped Deployment, as far as this
-//! machine goes.
+//! targetgate as a process with the command and the environment of the shipped Deployment, as far
+//! as this machine can have them.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -10,16 +10,16 @@ use tempfile::TempDir;
 
 use super::process::{Process, call_elb, isolated, serve};
 
-/// The argument with which it makes its certificate itself, as it is shipped.
+/// The argument, part of the shipped Deployment, with which it makes its certificate itself.
 pub const OWN_CERTIFICATE: &str = "--tls=self";
 
-/// What every start is made from.
+/// The settings that all starts share.
 pub struct Program {
-    /// The certificate, the key and the logs.
+    /// The folder of the certificate, the key and the logs.
     pub files: TempDir,
-    /// Whom the hooks' callers are to trust; `None` where the process tells them itself.
+    /// The CA that callers of the hooks have to trust; `None` if the process registers it itself.
     pub ca: Option<String>,
-    /// Of the shipped ServiceAccount.
+    /// The kubeconfig of the shipped ServiceAccount.
     pub kubeconfig: PathBuf,
     binary: PathBuf,
     namespace: String,
@@ -28,12 +28,12 @@ pub struct Program {
 }
 
 impl Program {
-    /// Serves as a Service of `namespace` would; `elb` is the URL of the ELBv2 API. Its certificate comes
-    /// from files, unless the arguments say [`OWN_CERTIFICATE`].
+    /// Makes a certificate for a Service of `namespace`; `elb` is the URL of the ELBv2 API. The
+    /// process uses the certificate, unless the arguments contain [`OWN_CERTIFICATE`].
     ///
     /// # Errors
     ///
-    /// When `binary` makes no certificate.
+    /// When `binary` cannot make the certificate.
     pub fn new(
         binary: &Path,
         namespace: &str,
@@ -44,11 +44,11 @@ impl Program {
         let files = tempfile::tempdir()?;
         let mut certs = isolated(binary);
         certs.args(["certs", "dev", "--force", "--namespace", namespace]);
-        // As a host of a URL this is no loopback address to the API server, which then speaks
-        // HTTP/1.1, as to a Service.
+        // The API server does not take this host for a loopback address, and so speaks HTTP/1.1 to
+        // it, as to a Service.
         certs.args(["--san=0.0.0.0", "--out"]).arg(files.path());
         let made = certs.output().context("cannot run targetgate")?;
-        ensure!(made.status.success(), "no certificate is made: {made:?}");
+        ensure!(made.status.success(), "`certs dev` failed: {made:?}");
         let ca = std::fs::read_to_string(files.path().join("ca.crt"))?;
         Ok(Self {
             files,
@@ -71,11 +71,11 @@ impl Program {
         self.start_with(pod, &self.kubeconfig).await
     }
 
-    /// The same, with a kubeconfig of its own.
+    /// Starts it with another kubeconfig.
     ///
     /// # Errors
     ///
-    /// As [`Program::start`].
+    /// Those of [`Program::start`].
     pub async fn start_with(&self, pod: &str, kubeconfig: &Path) -> anyhow::Result<Process> {
         let log = self.files.path().join(format!("{pod}.log"));
         let mut command = self.command(pod);
@@ -89,7 +89,7 @@ impl Program {
             .args(&self.arguments)
             .env("POD_NAMESPACE", &self.namespace)
             .env("POD_NAME", pod)
-            // To try an allocator's settings.
+            // Lets a developer try settings of an allocator.
             .envs(std::env::vars().filter(|(name, _)| name.contains("MALLOC")));
         if self.ca.is_some() {
             command.arg("--tls-cert").arg(file("tls.crt"));

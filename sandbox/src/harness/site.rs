@@ -1,5 +1,5 @@
-//! The place of one test: a namespace of a real control plane with nodes, load balancers and a
-//! targetgate process of its own.
+//! The environment of one test: a namespace of a real control plane, with nodes, load balancers and
+//! a targetgate process of its own.
 #![allow(
     clippy::unwrap_used,
     reason = "helpers of tests fail as the tests themselves do"
@@ -26,32 +26,32 @@ use crate::elb::{Delays, HealthCheck, LoadBalancerKind, State, TargetGroupSpec};
 use crate::kubelet::{self, Network, Reuse};
 use crate::registrar;
 
-/// Everything awaited here comes long before.
+/// The deadline of every wait here. Chosen, far above what any of them takes.
 const DEADLINE: Duration = Duration::from_secs(240);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// The namespace's label that asks for gates.
+/// The label by which a namespace opts in.
 const OPT_IN: &str = "elbv2.k8s.aws/pod-readiness-gate-inject";
 
-/// One for all tests that do not stop it; it goes with the process.
+/// The control plane of all tests that do not stop it. It ends with the process.
 static CONTROL_PLANE: OnceCell<ControlPlane> = OnceCell::const_new();
-/// Makes the names of each test its own.
+/// Counts the sites, so that each test has names of its own.
 static SITES: AtomicU32 = AtomicU32::new(0);
 
-/// A target group.
 #[derive(Clone, Debug)]
 pub struct Group {
     pub arn: String,
-    /// How long a deregistered target gets new requests.
+    /// How long a deregistered target still gets new requests.
     lag: Duration,
 }
 
-/// All of it ends when this is dropped; what the cluster was given goes with the control plane.
+/// The environment, which ends when this is dropped. Objects in the cluster stay until the control
+/// plane ends.
 pub struct Site {
     pub namespace: String,
     pub cluster: Cluster,
     pub aws: Aws,
     pub nodes: Nodes,
-    /// Sees every pod of the namespace.
+    /// Observes every pod of the namespace.
     pub observer: Observer,
     pub product: Process,
     pub start: Start,
@@ -61,20 +61,21 @@ pub struct Site {
 }
 
 impl Site {
-    /// On the control plane that the tests share. `reuse` says when the address of a pod that is gone
-    /// comes back.
+    /// Creates a site on the control plane that the tests share. `reuse` says when the address of a
+    /// deleted pod is used again.
     pub async fn new(binary: &Path, reuse: Reuse) -> Self {
         let start = || control_plane(binary);
         let started = CONTROL_PLANE.get_or_try_init(start).await;
         Self::on(started.unwrap_or_else(fail), binary, reuse).await
     }
 
-    /// On a control plane that [`control_plane`] has made.
+    /// Creates a site on a control plane of [`control_plane`].
     pub async fn on(control_plane: &ControlPlane, binary: &Path, reuse: Reuse) -> Self {
         Self::with(control_plane, binary, reuse, None, &[]).await
     }
 
-    /// The same, with a name for the process, which then stands for election, and flags of its own.
+    /// Creates a site whose process has a pod name, so that it stands for election, and further
+    /// flags.
     pub async fn with(
         control_plane: &ControlPlane,
         binary: &Path,
@@ -124,14 +125,14 @@ impl Site {
         self.product.kill();
     }
 
-    /// Starts targetgate again, and makes the cluster ask its hooks.
+    /// Starts targetgate again, and registers its hooks.
     pub async fn start_targetgate(&mut self) {
         let product = self.start.process(&self.cluster, &self.aws).await;
         self.product = product.unwrap_or_else(fail);
         self.point_hooks(self.product.hooks).await;
     }
 
-    /// Registers the shipped hooks under names of this site's own, or points them to another address.
+    /// Registers the shipped hooks under names of this site's own, or changes their address.
     pub async fn point_hooks(&self, address: SocketAddr) {
         for mut hooks in self.start.hooks(address).unwrap() {
             hooks["metadata"]["name"] = json!(self.namespace);
@@ -142,14 +143,14 @@ impl Site {
         }
     }
 
-    /// Makes the namespace ask for gates.
+    /// Labels the namespace so that it opts in.
     pub async fn opt_in(&self) {
         let api: Api<DynamicObject> = Api::all_with(self.client(), &resource("v1", "Namespace"));
         let label = json!({ "metadata": { "labels": { OPT_IN: "enabled" } } });
         patch(&api, &self.namespace, Patch::Merge(label)).await;
     }
 
-    /// Makes a target group.
+    /// Creates a target group.
     pub fn group(&self, name: &str, kind: LoadBalancerKind, delays: Delays) -> Group {
         let lag = delays.propagation_lag;
         let spec = match kind {
@@ -162,7 +163,8 @@ impl Site {
         Group { arn, lag }
     }
 
-    /// Makes a load balancer of these groups. Returns its ARN and where it listens.
+    /// Creates a load balancer that forwards to these groups. Returns its ARN and the address of
+    /// its listener.
     pub async fn balance(
         &mut self,
         kind: LoadBalancerKind,
@@ -173,14 +175,14 @@ impl Site {
         balanced.await.unwrap()
     }
 
-    /// Shifts a load balancer's traffic.
+    /// Changes the weights of a load balancer's groups.
     pub fn shift(&self, balancer: &str, groups: &[(&Group, u32)]) {
         let elb = &self.aws.elb;
         elb.add_listener(balancer, &arns(groups)).unwrap();
     }
 
-    /// Waits until so many targets of a group are healthy, and none that has been deregistered gets
-    /// anything new.
+    /// Waits until `targets` targets of a group are healthy, and no deregistered target gets new
+    /// requests.
     pub async fn settled(&self, group: &Group, targets: usize) {
         self.until(
             "the targets to be healthy and the old ones to be let go",
@@ -200,7 +202,7 @@ impl Site {
         states.filter(|state| state.as_str() == "healthy").count()
     }
 
-    /// What became of all targets, oldest first.
+    /// The changes of all targets, oldest first.
     fn targets(&self) -> Vec<String> {
         let log = self.aws.elb.log();
         log.iter().map(|entry| format!("{entry:?}")).collect()
@@ -214,7 +216,7 @@ impl Site {
         drained.all(|entry| entry.at + group.lag < Timestamp::now())
     }
 
-    /// The objects of a kind that lives in the namespace.
+    /// The API of a namespaced kind, in the site's namespace.
     pub fn api(&self, kind: &str) -> Api<DynamicObject> {
         let group = match kind {
             "Deployment" | "StatefulSet" | "DaemonSet" => "apps/v1",
@@ -224,7 +226,7 @@ impl Site {
         Api::namespaced_with(self.client(), &self.namespace, &resource(group, kind))
     }
 
-    /// The pods with a label.
+    /// The pods that a label selector selects.
     pub async fn pods(&self, selector: &str) -> Vec<DynamicObject> {
         let params = ListParams::default().labels(selector);
         self.api("Pod").list(&params).await.unwrap().items
@@ -239,7 +241,7 @@ impl Site {
         self.product.metrics().await.unwrap_or_else(fail)
     }
 
-    /// Waits until `look` finds something. `what` completes "waited in vain for …".
+    /// Waits until `look` returns a value. `what` completes "waited in vain for …".
     pub async fn until<T>(&self, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
         let deadline = Instant::now() + DEADLINE;
         loop {
@@ -276,9 +278,9 @@ impl Site {
     }
 }
 
-/// A control plane that rolls, with the binding's CRD.
+/// Starts a control plane with the controllers that roll workloads, and with the CRD of bindings.
 pub async fn control_plane(binary: &Path) -> anyhow::Result<ControlPlane> {
-    // An error means that one is installed already, which is as good.
+    // An error means that a provider is installed already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let options = controlplane::Options {
         controller_manager: true,
@@ -328,7 +330,7 @@ fn arns<'a>(groups: &[(&'a Group, u32)]) -> Vec<(&'a str, u32)> {
     groups.iter().map(arn).collect()
 }
 
-/// Patches an object, which must go well.
+/// Patches an object, and panics if that fails.
 pub async fn patch(api: &Api<DynamicObject>, name: &str, patch: Patch<Value>) {
     let params = match &patch {
         Patch::Apply(_) => PatchParams::apply("test").force(),
@@ -337,12 +339,12 @@ pub async fn patch(api: &Api<DynamicObject>, name: &str, patch: Patch<Value>) {
     api.patch(name, &params, &patch).await.unwrap();
 }
 
-/// An error with all its causes.
+/// Panics with an error and all its causes.
 pub fn fail<T>(error: impl Into<anyhow::Error>) -> T {
     panic!("{:#}", error.into())
 }
 
-/// The value of a field by its path, such as `/spec/replicas`.
+/// A field by its path, such as `/spec/replicas`; null if it is absent.
 pub fn field<'a>(object: &'a DynamicObject, path: &str) -> &'a Value {
     object.data.pointer(path).unwrap_or(&Value::Null)
 }

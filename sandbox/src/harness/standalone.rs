@@ -30,15 +30,15 @@ use crate::load::client_config;
 /// The header that makes a request the last of its connection.
 pub const CLOSE: &str = "Connection: close\r\n";
 
-/// A folder with a kubeconfig, and a certificate laid out as a Secret volume: `tls.crt` is a link into
-/// `..data`, which is a link to a folder.
+/// A folder with a kubeconfig, and with a certificate laid out as in a Secret volume: `tls.crt` is
+/// a link into `..data`, which is a link to a folder.
 pub struct Files {
     folder: TempDir,
     binary: PathBuf,
 }
 
 impl Files {
-    /// The kubeconfig names this API server.
+    /// Writes the files. The kubeconfig names this API server.
     pub fn new(binary: &Path, api: SocketAddr) -> Self {
         let files = Self {
             folder: tempfile::tempdir().unwrap(),
@@ -64,7 +64,7 @@ impl Files {
         files
     }
 
-    /// Puts a new certificate, of a new CA, in place as the kubelet does.
+    /// Replaces the certificate by one of a new CA, in the way of the kubelet.
     pub fn swap_certificate(&self, name: &str) {
         let folder = self.folder.path().join(name);
         let mut certs = isolated(&self.binary);
@@ -76,7 +76,7 @@ impl Files {
         fs::rename(link, self.folder.path().join("..data")).unwrap();
     }
 
-    /// The path of one of its files.
+    /// The path of a file in the folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -98,10 +98,9 @@ impl Files {
     }
 }
 
-/// A running process; killed when dropped.
+/// A running process, which is killed when this is dropped.
 pub struct Standalone {
     process: Process,
-    /// Its files.
     pub files: Files,
 }
 
@@ -113,7 +112,6 @@ impl Standalone {
         standalone
     }
 
-    /// Waits until it is ready.
     pub async fn becomes_ready(&self) {
         self.process.ready().await.unwrap();
     }
@@ -132,7 +130,7 @@ impl Standalone {
         }
     }
 
-    /// The next line of the log with this message.
+    /// Waits for the next line of the log with this message.
     pub async fn logs(&mut self, message: &str) -> Value {
         let is = |line: &Value| {
             let said = line["message"].as_str();
@@ -141,14 +139,14 @@ impl Standalone {
         self.process.logs(is).await.unwrap()
     }
 
-    /// Ends it, and returns every line that no test has read yet.
+    /// Terminates it, and returns the lines of the log that no test has read yet.
     pub async fn whole_log(&mut self) -> Vec<String> {
         self.signal("TERM");
         assert_eq!(self.exit_code().await, 0);
         self.process.last_lines().await.unwrap()
     }
 
-    /// The most memory that it has had at once, in bytes.
+    /// Its peak memory, in bytes.
     pub fn peak_memory(&self) -> usize {
         let path = format!("/proc/{}/status", self.process.id());
         let status = fs::read_to_string(path).unwrap();
@@ -157,35 +155,34 @@ impl Standalone {
         kilobytes.parse::<usize>().unwrap() * 1024
     }
 
-    /// Sends it a signal, by name.
     pub fn signal(&self, name: &str) {
         self.process.signal(name).unwrap();
     }
 
-    /// How it ended.
+    /// Waits until it ends, and returns its exit status.
     pub async fn ended(&mut self) -> ExitStatus {
         let ended = timeout(DEADLINE, self.process.ended()).await;
         ended.expect("the process does not end").unwrap()
     }
 
-    /// The exit code of a process that no signal killed.
+    /// Waits until it ends, and returns the exit code of a process that no signal killed.
     pub async fn exit_code(&mut self) -> i32 {
         let status = self.ended().await;
         assert_eq!(status.signal(), None);
         status.code().unwrap()
     }
 
-    /// A connection to the HTTPS listener, without TLS.
+    /// A TCP connection to the HTTPS listener.
     pub async fn tcp(&self) -> TcpStream {
         TcpStream::connect(self.process.hooks).await.unwrap()
     }
 
-    /// A connection to the admin listener.
+    /// A TCP connection to the admin listener.
     pub async fn admin_tcp(&self) -> TcpStream {
         TcpStream::connect(self.process.admin).await.unwrap()
     }
 
-    /// A connection to the HTTPS listener that trusts the CA of now.
+    /// A TLS connection to the HTTPS listener that trusts the current CA.
     pub async fn tls(&self) -> std::io::Result<TlsStream<TcpStream>> {
         let config = client_config(&self.files.path("ca.crt"));
         let name = ServerName::try_from("targetgate.shop.svc").unwrap();
@@ -193,14 +190,14 @@ impl Standalone {
         connector.connect(name, self.tcp().await).await
     }
 
-    /// The whole answer to this HTTP/1 request, which must ask to close, over TLS.
+    /// Sends this HTTP/1 request, which must ask to close, over TLS, and returns the whole answer.
     pub async fn answer(&self, request: &[u8]) -> String {
         let mut stream = self.tls().await.unwrap();
         stream.write_all(request).await.unwrap();
         rest(&mut stream).await
     }
 
-    /// Status and body of what the admin listener answers; 0 where it does not.
+    /// The status and body of an answer of the admin listener; status 0 if it does not answer.
     pub async fn admin(&self, path: &str) -> (u16, String) {
         let answer = self.process.admin(path).await;
         answer.map_or_else(
@@ -210,7 +207,7 @@ impl Standalone {
     }
 }
 
-/// Everything until the peer closes.
+/// Reads until the peer closes.
 pub async fn rest(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> String {
     let mut text = Vec::new();
     let read = timeout(DEADLINE, stream.read_to_end(&mut text)).await;

@@ -1,5 +1,5 @@
-//! targetgate for one namespace of a cluster: how its process is started, and what the cluster is given with
-//! it.
+//! targetgate for one namespace of a cluster: the process, and the objects that it needs in the
+//! cluster.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -12,30 +12,28 @@ use tokio::process::Command;
 use super::process::{Process, call_elb, serve};
 use super::{Aws, Claim, Cluster};
 
-/// As they are shipped; where the hooks are, whom to trust, and the namespace that they are asked
-/// about are the run's.
+/// The shipped webhook configurations. A run replaces the hooks' address, the CA to trust, and the
+/// namespace that they are called for.
 const WEBHOOKS: &str = include_str!("../../../deploy/base/webhooks.yaml");
 
-/// How a process is started.
+/// The settings of a process.
 #[derive(Clone, Debug)]
 pub struct Start {
-    /// The `targetgate` binary.
     pub binary: PathBuf,
-    /// For its certificate and its log.
+    /// The folder of its certificate and its log.
     pub directory: PathBuf,
-    /// The namespace that it watches, and is asked about.
+    /// The namespace that it watches, and for which its hooks are called.
     pub namespace: String,
-    /// Its name as a pod, under which it stands for election in that namespace. Without one it is
-    /// alone, and leads.
+    /// Its pod name, under which it stands for election in that namespace. A process without one
+    /// does not elect a leader, and leads.
     pub pod: Option<String>,
     /// The address of this machine at which the API server reaches the hooks.
     pub hooks_ip: IpAddr,
-    /// Further flags of `targetgate serve`.
     pub flags: Vec<String>,
 }
 
 impl Start {
-    /// On loopback.
+    /// The settings of a process whose hooks are on loopback.
     pub fn new(binary: &Path, directory: &Path, namespace: &str) -> Self {
         Self {
             binary: binary.to_owned(),
@@ -47,18 +45,18 @@ impl Start {
         }
     }
 
-    /// Where the process logs to.
+    /// The file that the process logs to.
     pub fn log(&self) -> PathBuf {
         let name = self.pod.as_deref().unwrap_or("targetgate");
         self.directory.join(format!("{name}.log"))
     }
 
     /// Starts the process with a certificate of its own and waits until it is ready. The cluster
-    /// does not ask its hooks yet.
+    /// does not call its hooks yet.
     ///
     /// # Errors
     ///
-    /// When it cannot be started, ends, or does not get ready; with the end of its log.
+    /// When it cannot be started, ends, or does not get ready; the error has the end of its log.
     pub async fn process(&self, cluster: &Cluster, aws: &Aws) -> anyhow::Result<Process> {
         let certificates = self.directory.join("certs");
         if !certificates.exists() {
@@ -83,7 +81,7 @@ impl Start {
             .arg(&cluster.kubeconfig)
             .arg(format!("--watch-namespaces={}", self.namespace))
             .args(&self.flags)
-            // What the user has set up for AWS is not for the sandbox.
+            // The user's own settings for AWS must not apply in the sandbox.
             .env("AWS_CONFIG_FILE", "/dev/null")
             .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
             .env("NO_PROXY", no_proxy(std::env::var("NO_PROXY").ok()))
@@ -97,11 +95,11 @@ impl Start {
         command
     }
 
-    /// Makes the cluster ask the hooks of what listens at this address, for the namespace only.
+    /// Registers hooks at this address, for the namespace only.
     ///
     /// # Errors
     ///
-    /// When the cluster has hooks of that name already, or refuses them.
+    /// When the cluster has webhook configurations of that name already, or refuses them.
     pub async fn register_hooks(&self, address: SocketAddr, claim: &Claim) -> anyhow::Result<()> {
         for document in self.hooks(address)? {
             claim.create(document).await?;
@@ -109,8 +107,8 @@ impl Start {
         Ok(())
     }
 
-    /// The shipped registrations of hooks, for what listens at this address: a process that has been
-    /// started so, or a balancer before such processes.
+    /// The shipped webhook configurations for hooks at this address, which is that of a process
+    /// with these settings, or of a balancer in front of such processes.
     ///
     /// # Errors
     ///
@@ -118,7 +116,7 @@ impl Start {
     pub fn hooks(&self, address: SocketAddr) -> anyhow::Result<Vec<Value>> {
         let ca = self.directory.join("certs/ca.crt");
         let ca = std::fs::read(&ca).with_context(|| format!("cannot read {}", ca.display()))?;
-        let mut hooks = documents(WEBHOOKS).context("deploy/base/webhooks.yaml is no YAML")?;
+        let mut hooks = documents(WEBHOOKS).context("deploy/base/webhooks.yaml is not YAML")?;
         for document in &mut hooks {
             redirect(document, address, &ca);
             confine(document, &self.namespace);
@@ -127,26 +125,26 @@ impl Start {
     }
 }
 
-/// Gives the cluster the CRD of bindings, as `targetgate crd` prints it.
+/// Creates the CRD of bindings, as `targetgate crd` prints it.
 ///
 /// # Errors
 ///
 /// When the cluster has one already, or refuses it.
 pub async fn define_bindings(binary: &Path, claim: &Claim) -> anyhow::Result<()> {
     let crd = output(Command::new(binary).arg("crd")).await?;
-    for document in documents(&crd).context("`targetgate crd` printed no YAML")? {
+    for document in documents(&crd).context("`targetgate crd` did not print YAML")? {
         claim.create(document).await?;
     }
     Ok(())
 }
 
-/// The sandbox's ELB is on loopback; for the rest it stays as the user has it.
+/// The user's `NO_PROXY` with loopback added, where the sandbox's ELB listens.
 fn no_proxy(users: Option<String>) -> String {
     let users = users.filter(|users| !users.is_empty());
     users.map_or("127.0.0.1".to_owned(), |users| format!("{users},127.0.0.1"))
 }
 
-/// Runs the command to its end and returns what it printed.
+/// Runs the command to its end and returns its output.
 async fn output(command: &mut Command) -> anyhow::Result<String> {
     let what = format!("{:?}", command.as_std());
     let output =
@@ -157,14 +155,14 @@ async fn output(command: &mut Command) -> anyhow::Result<String> {
         let said = String::from_utf8_lossy(&output.stderr);
         bail!("{what} failed, {}: {said}", output.status);
     }
-    String::from_utf8(output.stdout).with_context(|| format!("{what} printed no UTF-8"))
+    String::from_utf8(output.stdout).with_context(|| format!("{what} did not print UTF-8"))
 }
 
 fn documents(yaml: &str) -> anyhow::Result<Vec<Value>> {
     Ok(serde_saphyr::from_multiple(yaml)?)
 }
 
-/// Points the hooks at a process of this machine instead of a Service of the cluster.
+/// Points the hooks to a process of this machine instead of a Service of the cluster.
 fn redirect(configuration: &mut Value, hooks: SocketAddr, ca: &[u8]) {
     let webhooks = configuration["webhooks"].as_array_mut();
     for webhook in webhooks.into_iter().flatten() {
@@ -178,7 +176,7 @@ fn redirect(configuration: &mut Value, hooks: SocketAddr, ca: &[u8]) {
     }
 }
 
-/// Leaves the cluster's other namespaces alone.
+/// Restricts the hooks to one namespace.
 fn confine(configuration: &mut Value, namespace: &str) {
     let webhooks = configuration["webhooks"].as_array_mut();
     for webhook in webhooks.into_iter().flatten() {

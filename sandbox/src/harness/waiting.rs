@@ -1,20 +1,20 @@
-//! Waiting for what happens in other processes.
+//! Waiting for events in other processes.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::time::{sleep, timeout};
 
-/// Everything awaited comes long before.
+/// The deadline of every wait. Chosen, far above what any of them takes.
 pub const DEADLINE: Duration = Duration::from_secs(60);
-/// The pause between two looks.
+/// The pause between two looks. Chosen.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// What should become true, looked for until it is.
+/// Waits until `look` returns a value. `what` says what is waited for.
 ///
 /// # Panics
 ///
-/// When it has not become true within [`DEADLINE`]: it is for tests.
+/// When `look` has not returned a value within [`DEADLINE`]. It is meant for tests.
 pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let looking = async {
         loop {
@@ -29,11 +29,11 @@ pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T
         .unwrap_or_else(|_| panic!("never: {what}"))
 }
 
-/// Waits until `check` says so. `what` completes "waited in vain for …".
+/// Waits until `check` returns true. `what` completes "waited in vain for …".
 ///
 /// # Errors
 ///
-/// When the check fails, or has not said so within [`DEADLINE`].
+/// When the check fails, or has not returned true within [`DEADLINE`].
 pub async fn try_until(
     what: &str,
     mut check: impl AsyncFnMut() -> anyhow::Result<bool>,
@@ -44,7 +44,7 @@ pub async fn try_until(
         }
         anyhow::Ok(())
     };
-    // Boxed, for the compiler refuses futures that are nested too deeply.
+    // Boxed, because the compiler refuses futures that are nested too deeply.
     let checked = timeout(DEADLINE, Box::pin(checking)).await;
     let checked =
         checked.with_context(|| format!("waited {} s in vain for {what}", DEADLINE.as_secs()))?;

@@ -1,4 +1,4 @@
-//! The objects of a rollout: what is made of them, and when it is rolled.
+//! The workloads of a test: their objects, and when they are rolled out.
 #![allow(
     clippy::unwrap_used,
     reason = "helpers of tests fail as the tests themselves do"
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::site::{Group, Site, field, patch};
 
-/// Of gates.
+/// The prefix of a gate's condition type.
 const PREFIX: &str = "target-health.elbv2.k8s.aws/";
 
 /// A kind, by its `apiVersion` and name.
@@ -25,21 +25,21 @@ pub fn resource(api_version: &str, kind: &str) -> ApiResource {
     ApiResource::from_gvk(&GroupVersionKind::try_from(&types).unwrap())
 }
 
-/// What runs pods.
+/// A workload, which runs pods.
 #[derive(Clone, Debug)]
 pub struct Workload {
     pub kind: &'static str,
     pub name: &'static str,
     pub replicas: usize,
-    /// How many pods a Deployment has above that while it is rolled.
+    /// The number of pods that a Deployment has beyond `replicas` while it is rolled.
     pub surge: usize,
-    /// Of its pods.
+    /// The labels of its pods.
     pub labels: Value,
     pub pre_stop: Option<Duration>,
 }
 
 impl Workload {
-    /// Three replicas whose pods have the label `app` with its name.
+    /// Three replicas whose pods have the label `app` with the workload's name.
     pub fn new(kind: &'static str, name: &'static str) -> Self {
         Self {
             kind,
@@ -77,7 +77,7 @@ impl Workload {
                 spec["replicas"] = json!(self.replicas);
                 spec["serviceName"] = json!(self.name);
             }
-            // One pod for each node.
+            // A DaemonSet has one pod on each node.
             _ => {}
         }
         json!({
@@ -107,7 +107,7 @@ impl Workload {
 }
 
 impl Site {
-    /// Makes it, or changes what differs.
+    /// Creates the workload, or updates it.
     pub async fn apply(&self, workload: &Workload) {
         let object = workload.object(self);
         patch(
@@ -118,7 +118,7 @@ impl Site {
         .await;
     }
 
-    /// Rolls it as `kubectl rollout restart` does.
+    /// Rolls the workload as `kubectl rollout restart` does.
     pub async fn restart(&self, workload: &Workload) {
         let at = Timestamp::now().to_string();
         let annotations = json!({ "kubectl.kubernetes.io/restartedAt": at });
@@ -127,7 +127,8 @@ impl Site {
         patch(&self.api(workload.kind), workload.name, change).await;
     }
 
-    /// Waits for what `kubectl rollout status` waits for. An API server that is away is waited for.
+    /// Waits for what `kubectl rollout status` waits for, and through times in which the API server
+    /// is unavailable.
     pub async fn rolled(&self, workload: &Workload) {
         let what = format!("{} {} to be rolled", workload.kind, workload.name);
         self.until(&what, async || {
@@ -137,7 +138,7 @@ impl Site {
         .await;
     }
 
-    /// A Service of the pods with these labels.
+    /// Creates a Service that selects the pods with these labels.
     pub async fn service(&self, name: &str, selector: Value) {
         let service = json!({
             "metadata": { "name": name },
@@ -148,14 +149,14 @@ impl Site {
         made.create(&PostParams::default(), &service).await.unwrap();
     }
 
-    /// Switches the Service's selector, all of it.
+    /// Replaces the Service's whole selector.
     pub async fn select(&self, service: &str, selector: Value) {
         let change = json!([{ "op": "replace", "path": "/spec/selector", "value": selector }]);
         let change = Patch::Json(serde_json::from_value(change).unwrap());
         patch(&self.api("Service"), service, change).await;
     }
 
-    /// A binding that says no more than it has to, of the Service to the group.
+    /// Creates a binding of the Service to the group, with the required fields only.
     pub async fn bind(&self, name: &str, service: &str, group: &Group) {
         let binding: DynamicObject = serde_json::from_value(json!({
             "apiVersion": "elbv2.k8s.aws/v1beta1",
@@ -165,7 +166,8 @@ impl Site {
         }))
         .unwrap();
         let params = PostParams::default();
-        // Until the API server knows of the hooks, and they of the Service, it is refused.
+        // The binding is refused until the API server knows of the hooks, and the hooks know of the
+        // Service.
         self.until("the binding to be taken", async || {
             self.api("TargetGroupBinding")
                 .create(&params, &binding)
@@ -175,13 +177,14 @@ impl Site {
         .await;
     }
 
-    /// Deletes an object, and does not wait.
+    /// Deletes an object without waiting until it is gone.
     pub async fn delete(&self, kind: &str, name: &str) {
         let api = self.api(kind);
         api.delete(name, &DeleteParams::default()).await.unwrap();
     }
 
-    /// Waits until a new pod with these labels would get the gates of these bindings, in this order.
+    /// Waits until a new pod with these labels would get the gates of these bindings, in this
+    /// order.
     pub async fn gives_gates(&self, labels: Value, bindings: &[&str]) {
         let pod = json!({
             "metadata": { "name": "dry-run", "labels": labels },
