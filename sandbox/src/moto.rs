@@ -1,10 +1,10 @@
-//! moto's server as a child process on loopback: a double of AWS that others wrote, and so a check of
-//! what we believe of the wire ([`crate::elb`] is our own belief). It answers ELBv2, STS and IAM at one
-//! address, and holds callers to their signatures and policies when it is told to. Of health it knows
-//! little: a registered target is healthy at once.
+//! moto's server as a child process on loopback. It is a fake of AWS that others wrote, and
+//! therefore checks our understanding of the protocol, which [`crate::elb`] implements. It serves
+//! ELBv2, STS and IAM at one address, and checks signatures and policies when it is told to. Its
+//! model of health is simple: a registered target is healthy at once.
 //!
-//! `tests/moto/install` installs it. The process is ended when the value is dropped, and also when this
-//! process ends without dropping it, however it does.
+//! `tests/moto/install` installs it. The process ends when the value is dropped, and also when this
+//! process ends in any way without dropping it.
 
 use std::{
     fs, io,
@@ -15,43 +15,42 @@ use std::{
 pub use crate::supervised::ProcessError;
 use crate::supervised::{Folder, Supervised};
 
-/// Where `tests/moto/install` puts it, with the `requirements.txt` that it was made from.
+/// The folder into which `tests/moto/install` installs it, with the `requirements.txt` that it was
+/// made from.
 const INSTALLED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/moto");
-/// What is to be installed.
+/// The requirements that have to be installed.
 const PINNED: &str = include_str!("../../tests/moto/requirements.txt");
-/// What its log says before the address, once it listens.
+/// The text before the address in its log, which it writes once it listens.
 const LISTENS: &str = "Running on http://";
 
-/// Why there is no moto.
+/// Why moto could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum MotoError {
-    /// None has been installed, or by an older `requirements.txt`.
+    /// It has not been installed, or was installed from another `requirements.txt`.
     #[error(
         "{0} does not hold what tests/moto/requirements.txt pins; install it with `make fetch-moto`, \
          which needs Python"
     )]
     NotInstalled(PathBuf),
-    /// It does not run.
     #[error(transparent)]
     Process(#[from] ProcessError),
-    /// Its log cannot be read.
     #[error("cannot read {0}, where moto says on which port it listens")]
     Log(PathBuf, #[source] io::Error),
-    /// Its log names no address.
+    /// Its log does not have the address.
     #[error("moto's log does not say on which port it listens:\n{0}")]
     Address(String),
 }
 
-/// A running moto: an AWS of its own, with nothing in it yet.
+/// A running moto, which is an AWS of its own without any resources at first.
 pub struct Moto {
-    // Ended in this order, the folder last.
+    // Fields are dropped in this order, which ends the server and then removes the folder.
     _server: Supervised,
     _folder: Folder,
     address: SocketAddr,
 }
 
 impl Moto {
-    /// Starts it, and returns when it listens: after 2 s.
+    /// Starts it, and returns when it listens, which takes some 2 s.
     ///
     /// # Errors
     /// When it is not installed, cannot be started, or does not listen in time.
@@ -59,7 +58,7 @@ impl Moto {
         let python = installed(Path::new(INSTALLED))?;
         let folder = Folder::new()?;
         let log = folder.path().join("moto.log");
-        // Isolated, so that Python's own variables change nothing. The system chooses the port.
+        // Isolated mode ignores Python's environment variables. Port 0 lets the system choose.
         let arguments = ["-I", "-m", "moto.server", "--host=127.0.0.1", "--port=0"];
         let mut server = folder.start("moto", &python, &arguments.map(str::to_owned))?;
         server
@@ -73,13 +72,13 @@ impl Moto {
         })
     }
 
-    /// Where it serves all of AWS, over plain HTTP.
+    /// The address at which it serves all AWS APIs, over plain HTTP.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 }
 
-/// The interpreter of the virtual environment.
+/// The Python interpreter of the virtual environment.
 fn installed(folder: &Path) -> Result<PathBuf, MotoError> {
     match fs::read_to_string(folder.join("requirements.txt")) {
         Ok(from) if from == PINNED => Ok(folder.join("bin/python")),
@@ -87,7 +86,7 @@ fn installed(folder: &Path) -> Result<PathBuf, MotoError> {
     }
 }
 
-/// Whether the line with the address is there, to its end.
+/// Whether the log has the whole line with the address.
 fn listens(log: &str) -> bool {
     log.split_once(LISTENS)
         .is_some_and(|(_, rest)| rest.contains('\n'))
@@ -103,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moto_of_other_requirements_is_as_good_as_none() {
+    fn moto_of_other_requirements_counts_as_not_installed() {
         let folder = tempfile::tempdir().unwrap();
         let is_not_installed = || {
             matches!(

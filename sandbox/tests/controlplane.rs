@@ -1,4 +1,5 @@
-//! `targetgate-sandbox controlplane` as a process: it leaves nothing behind, however it ends.
+//! Tests `targetgate-sandbox controlplane` as a process, which leaves nothing behind however it
+//! ends.
 #![expect(
     clippy::unwrap_used,
     reason = "a test may end by a panic, its helpers too"
@@ -15,7 +16,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-/// Everything awaited here comes long before.
+/// The deadline of every wait here. Chosen, far above what any of them takes.
 const DEADLINE: Duration = Duration::from_secs(120);
 
 struct Started {
@@ -34,7 +35,7 @@ async fn started() -> Started {
         .unwrap();
     let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
     let line = timeout(DEADLINE, lines.next_line()).await.unwrap().unwrap();
-    // Where it could not be started, standard error says why.
+    // If it could not be started, standard error has the reason.
     let line = line.expect("the control plane did not start");
     let kubeconfig = PathBuf::from(line.strip_prefix("export KUBECONFIG=").unwrap());
     let read = Kubeconfig::read_from(&kubeconfig).unwrap();

@@ -1,4 +1,4 @@
-//! Where the programs listen.
+//! The addresses on which the programs listen.
 
 use std::{
     io,
@@ -7,14 +7,15 @@ use std::{
 
 use tokio::net::TcpSocket;
 
-/// Addresses of loopback that nobody else is given, also while a program that listens there is
-/// stopped: each is held by a socket that shares it and never listens.
+/// Reserved addresses of loopback. A socket that shares the port and never listens holds each of
+/// them, so that the system gives it to no other program, even while the program that listens there
+/// is stopped.
 pub(super) struct Addresses {
-    /// Of etcd, for its clients.
+    /// etcd's address for its clients.
     pub(super) etcd: SocketAddr,
-    /// Of etcd, for the peers that it does not have.
+    /// etcd's address for peers, of which it has none.
     pub(super) etcd_peer: SocketAddr,
-    /// Of the API server.
+    /// The API server's address.
     pub(super) server: SocketAddr,
     #[expect(dead_code, reason = "held until dropped")]
     holders: [TcpSocket; 3],
@@ -33,7 +34,7 @@ impl Addresses {
     }
 }
 
-/// Only sockets that ask for it can share a port, and only those of one user.
+/// Reserves an address. Only sockets that ask for it share a port, and only those of the same user.
 fn holder() -> io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseport(true)?;
@@ -50,7 +51,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_address_is_nobody_elses_and_refuses_until_its_program_listens() {
+    async fn an_address_is_reserved_and_refuses_until_its_program_listens() {
         let addresses = Addresses::hold().unwrap();
         let taken = TcpListener::bind(addresses.server).unwrap_err();
         assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);

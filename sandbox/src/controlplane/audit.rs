@@ -1,4 +1,4 @@
-//! The audit log: who asked the API server for what.
+//! The audit log: the requests that the API server has received, with their users.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -6,55 +6,52 @@ use serde::Deserialize;
 
 use super::ControlPlaneError;
 
-/// What a test reads of an `audit.k8s.io/v1` Event.
+/// The fields of an `audit.k8s.io/v1` Event that tests read.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditEvent {
-    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete` or `deletecollection`; for
-    /// what is no resource the method in lower case.
+    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete` or `deletecollection`; for a
+    /// request that is not for a resource, the method in lower case.
     pub verb: String,
-    /// The path and the query.
     #[serde(rename = "requestURI")]
     pub request_uri: String,
-    /// Who asked.
+    /// The user that sent the request.
     pub user: AuditUser,
-    /// What was asked for; `None` is what is no resource, such as discovery.
+    /// The object that the request is about; `None` for a request that is not for a resource, such
+    /// as discovery.
     pub object_ref: Option<AuditObject>,
-    /// How it was answered.
     pub response_status: Option<AuditStatus>,
-    /// Of webhooks, under `patch.webhook.admission.k8s.io/…` and the webhooks' own names, among
-    /// others.
+    /// The annotations, among others those of webhooks, under `patch.webhook.admission.k8s.io/…`
+    /// and under the webhooks' own names.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
 }
 
-/// Who asked.
+/// The user that sent a request.
 #[derive(Clone, Debug, Deserialize)]
 pub struct AuditUser {
-    /// A service account is `system:serviceaccount:NAMESPACE:NAME`.
+    /// The name; that of a service account is `system:serviceaccount:NAMESPACE:NAME`.
     pub username: String,
 }
 
-/// How a request was answered.
+/// The response to a request.
 #[derive(Clone, Debug, Deserialize)]
 pub struct AuditStatus {
-    /// The HTTP status.
+    /// The HTTP status code.
     pub code: u16,
 }
 
-/// What was asked for; empty is what the request did not name.
+/// The object that a request is about; fields that the request does not name are empty.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct AuditObject {
-    /// Empty for the core group.
+    /// The API group; empty for the core group.
     pub api_group: String,
-    /// The plural.
     pub resource: String,
-    /// Such as `status`.
+    /// The subresource, such as `status`.
     pub subresource: String,
-    /// Where the object is.
     pub namespace: String,
-    /// The object; of `generateName` the name that was generated.
+    /// The object's name; for `generateName`, the generated name.
     pub name: String,
 }
 
@@ -65,7 +62,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<AuditEvent>, ControlPlaneError> {
 }
 
 fn parse(text: &str) -> Result<Vec<AuditEvent>, ControlPlaneError> {
-    // The last line may be half written.
+    // The last line may be incomplete, because the API server may still be writing it.
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     let event = |line: &str| {
         serde_json::from_str(line).map_err(|source| ControlPlaneError::Audit {

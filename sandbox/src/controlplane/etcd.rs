@@ -1,4 +1,4 @@
-//! What is asked of etcd itself, over its JSON gateway.
+//! Requests to etcd itself, over its JSON gateway.
 //!
 //! Source: <https://etcd.io/docs/v3.6/dev-guide/api_grpc_gateway/>
 
@@ -12,22 +12,21 @@ use tokio::time::timeout;
 use super::ControlPlaneError;
 use crate::get::get;
 
-/// How long it may take to answer.
+/// The timeout of a request. Chosen.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 
-/// Whether it is ready.
 pub(super) async fn serves(etcd: SocketAddr) -> bool {
     let answer = get(etcd, "/health").await;
     answer.is_ok_and(|(code, _)| code == StatusCode::OK)
 }
 
-/// Forgets every revision before the newest.
+/// Compacts etcd's history, which drops every revision before the newest.
 pub(super) async fn compact(etcd: SocketAddr) -> Result<(), ControlPlaneError> {
     let failed = |why: String| ControlPlaneError::Etcd {
         what: "compact its history",
         why,
     };
-    // Any key does, also one that is not there: each answer has the revision.
+    // Any key will do, even one that does not exist, because each answer has the current revision.
     let read = post(etcd, "/v3/kv/range", &json!({ "key": "AA==" })).await;
     let read = read.map_err(|error| failed(error.to_string()))?;
     let revision = &read["header"]["revision"];

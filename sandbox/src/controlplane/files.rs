@@ -13,9 +13,9 @@ use super::{
     webhook_users::{self, WebhookUser},
 };
 
-/// The administrator's token: whoever reads the kubeconfig has it, for as long as the tests run.
+/// The administrator's token. Anyone who can read the kubeconfig has it, while the tests run.
 const ADMIN_TOKEN: &str = "sandbox-admin";
-/// Everything but the bodies, once per request, and for a watch when it has begun.
+/// The policy logs all requests without bodies, once per request, and a watch when it has begun.
 const AUDIT_POLICY: &str = "\
 apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -24,17 +24,18 @@ rules:
   - level: Metadata
 ";
 
-/// What is in the folder.
+/// The files in the folder.
 pub(super) struct Files {
-    /// Of the API server, signed by its own key, so that it is its own authority too.
+    /// The API server's certificate, which is signed by its own key, so that it is its own CA.
     pub(super) certificate: PathBuf,
-    /// Of the certificate; it signs the tokens of service accounts as well.
+    /// The key of the certificate, which signs the tokens of service accounts as well.
     pub(super) key: PathBuf,
-    /// Who may come without a certificate.
+    /// The tokens of users that need no certificate.
     pub(super) tokens: PathBuf,
-    /// The administrator's.
+    /// The administrator's kubeconfig.
     pub(super) kubeconfig: PathBuf,
-    /// Who the API server is to webhooks, where it is anybody.
+    /// The file by which the API server authenticates to webhooks; `None` if it authenticates to
+    /// none.
     pub(super) admission_control: Option<PathBuf>,
     pub(super) audit_policy: PathBuf,
     pub(super) audit_log: PathBuf,
@@ -90,8 +91,8 @@ impl Files {
     }
 }
 
-/// Writes the files that name who the API server is to webhooks, and returns the one that it is started
-/// with; where nobody is named there is none.
+/// Writes the files by which the API server authenticates to webhooks. Returns the one that its
+/// command line names; `None` without users.
 fn write_webhook_users(
     folder: &Path,
     users: &[WebhookUser],

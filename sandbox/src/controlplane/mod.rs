@@ -1,10 +1,10 @@
 //! A real control plane as child processes on loopback: etcd, kube-apiserver and, on request,
-//! kube-controller-manager. It is what the tests hold our model of the API ([`crate::api`]) and the
-//! product against.
+//! kube-controller-manager. The tests compare it with our model of the API ([`crate::api`]), and
+//! run the product against it.
 //!
-//! The programs are those that `tests/controlplane/build` makes, or those of `KUBEBUILDER_ASSETS`.
-//! There is no scheduler and no kubelet. Everything is ended and removed when the value is dropped,
-//! and also when this process ends without dropping it, however it does.
+//! The programs are those that `tests/controlplane/build` builds, or those of `KUBEBUILDER_ASSETS`.
+//! There is no scheduler and no kubelet. All processes end and all files are removed when the value
+//! is dropped, and also when this process ends in any way without dropping it.
 
 mod addresses;
 mod audit;
@@ -30,67 +30,64 @@ pub use self::{audit::AuditEvent, programs::MissingProgram};
 pub use crate::supervised::ProcessError;
 use crate::supervised::{Folder, LOOK_AGAIN, Supervised};
 
-/// What is started.
+/// The options of a control plane.
 #[derive(Clone, Default)]
 pub struct Options {
-    /// With kube-controller-manager: real Deployments, StatefulSets, garbage collection, and
-    /// namespaces that go when they are deleted.
+    /// Whether kube-controller-manager runs, for real Deployments, StatefulSets, garbage
+    /// collection, and the removal of deleted namespaces.
     pub controller_manager: bool,
-    /// Who the API server is to webhooks, by its `--admission-control-config-file`; to any other it is
-    /// nobody.
+    /// The users as which the API server authenticates to webhooks, by its
+    /// `--admission-control-config-file`. To other webhooks it does not authenticate.
     pub webhook_users: Vec<WebhookUser>,
 }
 
-/// Why there is no control plane.
+/// Why the control plane could not be started or used.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlPlaneError {
-    /// It has not been built.
+    /// The programs have not been built.
     #[error("there is no control plane to start")]
     Missing(#[from] MissingProgram),
-    /// A file or a folder of it could not be written.
+    /// A file or folder could not be written.
     #[error("cannot write {0}")]
     Write(PathBuf, #[source] io::Error),
-    /// A file of it could not be read.
+    /// A file could not be read.
     #[error("cannot read {0}")]
     Read(PathBuf, #[source] io::Error),
-    /// Its certificate or its keys could not be made.
+    /// The certificate or the keys could not be made.
     #[error("cannot make the certificate and the keys of the API server")]
     Certificate(#[source] rcgen::Error),
-    /// No port of loopback could be found for it.
+    /// No free port of loopback could be found.
     #[error("cannot find a free port of 127.0.0.1")]
     Port(#[source] io::Error),
     /// A program does not run.
     #[error(transparent)]
     Process(#[from] ProcessError),
-    /// etcd did not do what it was asked for.
+    /// etcd did not answer a request, or refused it.
     #[error("etcd did not {what}: {why}")]
     Etcd {
-        /// What it was asked for.
+        /// The request.
         what: &'static str,
-        /// What it answered.
+        /// The reason.
         why: String,
     },
-    /// No client could be made from its kubeconfig.
+    /// The kubeconfig could not be used.
     #[error("cannot use the kubeconfig of the API server")]
     Kubeconfig(#[source] KubeconfigError),
-    /// No client could be made of its configuration.
+    /// No client could be made from the configuration.
     #[error("cannot make a client of the API server")]
     Client(#[source] kube::Error),
     /// A line of the audit log is not an event.
-    #[error("a line of the audit log is no event: {line}")]
+    #[error("a line of the audit log is not an event: {line}")]
     Audit {
-        /// The line.
         line: String,
-        /// Why not.
         source: serde_json::Error,
     },
 }
 
-/// A running control plane.
 pub struct ControlPlane {
-    // Ended in this order, the folder last.
+    // Fields are dropped in this order, which ends the programs and then removes the folder.
     controller_manager: Option<Supervised>,
-    /// `None` while it is stopped.
+    /// The API server; `None` while it is stopped.
     api_server: Option<Supervised>,
     etcd: Supervised,
     addresses: Addresses,
@@ -100,7 +97,7 @@ pub struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Starts it, and returns when the API server is ready: after some 3 s.
+    /// Starts the programs, and returns when the API server is ready, which takes some 3 s.
     ///
     /// # Errors
     /// When the programs have not been built, cannot be started, or do not get ready in time.
@@ -131,19 +128,19 @@ impl ControlPlane {
         Ok(control_plane)
     }
 
-    /// Kills the API server: its connections break, and new ones are refused until it is started
-    /// again. Its address stays its own.
+    /// Kills the API server, which breaks its connections. New ones are refused until it is started
+    /// again, because its address stays reserved.
     pub fn stop_api_server(&mut self) {
         self.api_server = None;
     }
 
-    /// Starts the API server again, on the same address, with the same data and the same keys, so that
-    /// every kubeconfig stays good; returns when it is ready.
+    /// Starts the API server again, on the same address and with the same data and keys, so that
+    /// every kubeconfig stays valid. Returns when it is ready.
     ///
     /// # Errors
     /// When it cannot be started or does not get ready in time.
     pub async fn start_api_server(&mut self) -> Result<(), ControlPlaneError> {
-        // Two of one address would share its connections.
+        // Two servers on one address would share the connections.
         self.stop_api_server();
         let arguments = api_server_arguments(&self.files, &self.addresses);
         let mut started = self.run("kube-apiserver", &arguments)?;
@@ -153,8 +150,8 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// Makes etcd forget every version before the newest, as the API server itself does every five
-    /// minutes: what the API server does not hold in memory can no longer be read at a former version.
+    /// Compacts etcd's history, as the API server itself does every five minutes. Former versions
+    /// that the API server does not hold in memory can then no longer be read.
     ///
     /// # Errors
     /// When etcd does not answer, or refuses.
@@ -171,13 +168,13 @@ impl ControlPlane {
         Ok(self.folder.start(name, &program, arguments)?)
     }
 
-    /// The kubeconfig of an administrator, who may do anything.
+    /// The kubeconfig of an administrator.
     pub fn kubeconfig(&self) -> &Path {
         &self.files.kubeconfig
     }
 
-    /// Writes a kubeconfig for whom `token` names, in a file of the given name, which goes with the
-    /// control plane.
+    /// Writes a kubeconfig for the user of `token` to a file of the given name, which is removed
+    /// with the control plane.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -185,16 +182,16 @@ impl ControlPlane {
         self.files.kubeconfig_for(self.folder.path(), name, token)
     }
 
-    /// An administrator's client. Each tokio runtime needs one of its own.
+    /// An administrator's client. Each tokio runtime needs its own client.
     ///
     /// # Errors
-    /// When the kubeconfig has gone.
+    /// When the kubeconfig no longer exists.
     pub async fn client(&self) -> Result<Client, ControlPlaneError> {
         client(self.kubeconfig()).await
     }
 
-    /// What the audit log holds by now, the oldest first: who asked for what, with the annotations
-    /// of webhooks. An event is written before the client has the end of its answer.
+    /// The audit log so far, the oldest event first: requests and their users, with the annotations
+    /// of webhooks. An event is written before the client has received the end of its answer.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -202,7 +199,7 @@ impl ControlPlane {
         audit::read(&self.files.audit_log)
     }
 
-    /// Returns when one of the programs has ended, which none should, and says how.
+    /// Waits until one of the programs has ended, which it should not do, and returns the reason.
     pub async fn broken(&mut self) -> ProcessError {
         loop {
             let programs = [
@@ -229,7 +226,7 @@ fn etcd_arguments(folder: &Path, addresses: &Addresses) -> Vec<String> {
         format!("--initial-advertise-peer-urls=http://{peer}"),
         format!("--initial-cluster=etcd=http://{peer}"),
         "--socket-reuse-port=true".to_owned(),
-        // Nothing here has to survive the machine.
+        // The data need not survive a crash of the machine.
         "--unsafe-no-fsync".to_owned(),
         "--log-level=warn".to_owned(),
     ]
@@ -251,10 +248,11 @@ fn api_server_arguments(files: &Files, addresses: &Addresses) -> Vec<String> {
         "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
         format!("--service-account-key-file={}", files.certificate.display()),
         format!("--service-account-signing-key-file={}", files.key.display()),
-        // Without the controllers nobody makes the accounts that the one wants pods to have, and
-        // nobody takes the taint off new nodes that the other gives them: DaemonSets avoid it.
+        // Without the controllers, nothing creates the service accounts that ServiceAccount
+        // requires of pods, and nothing removes the taint that TaintNodesByCondition sets on new
+        // nodes and that keeps DaemonSets away.
         "--disable-admission-plugins=ServiceAccount,TaintNodesByCondition".to_owned(),
-        // EndpointSlices refuse the loopback address that it would write.
+        // The reconciler would write a loopback address, which EndpointSlices refuse.
         "--endpoint-reconciler-type=none".to_owned(),
         format!("--audit-policy-file={}", files.audit_policy.display()),
         format!("--audit-log-path={}", files.audit_log.display()),
@@ -269,17 +267,17 @@ fn controller_manager_arguments(files: &Files) -> Vec<String> {
     vec![
         format!("--kubeconfig={}", files.kubeconfig.display()),
         "--leader-elect=false".to_owned(),
-        // They would find nodes without a kubelet, and evict what runs there.
+        // These controllers would find nodes without a kubelet, and evict their pods.
         "--controllers=*,-nodeipam,-node-lifecycle-controller".to_owned(),
         "--use-service-account-credentials=false".to_owned(),
         format!("--service-account-private-key-file={}", files.key.display()),
         format!("--root-ca-file={}", files.certificate.display()),
-        // It serves nothing that anyone here reads.
+        // Its endpoints are not needed here.
         "--secure-port=0".to_owned(),
     ]
 }
 
-/// A client from a kubeconfig, past any proxy that the environment names.
+/// A client from a kubeconfig that ignores the proxies that the environment names.
 async fn client(kubeconfig: &Path) -> Result<Client, ControlPlaneError> {
     let read = Kubeconfig::read_from(kubeconfig).map_err(ControlPlaneError::Kubeconfig)?;
     let options = KubeConfigOptions::default();

@@ -1,40 +1,35 @@
-//! Where the programs are.
+//! The location of the programs.
 
 use std::{
     env, fs,
     path::{Path, PathBuf},
 };
 
-/// Where envtest's users have them.
+/// The variable by which users of envtest name the folder of the programs.
 const ASSETS: &str = "KUBEBUILDER_ASSETS";
-/// Where `tests/controlplane/build` puts them, with the `go.mod` that they were built from.
+/// The folder into which `tests/controlplane/build` puts the programs, with the `go.mod` that they
+/// were built from.
 const BUILT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/controlplane");
-/// What they are to be built from.
+/// The `go.mod` from which they have to be built.
 const PINNED: &str = include_str!("../../../tests/controlplane/go.mod");
 
-/// A program that is not there.
+/// The error for a program that does not exist.
 #[derive(Debug, thiserror::Error)]
 pub enum MissingProgram {
-    /// None has been built, or from an older `go.mod`.
+    /// The programs have not been built, or were built from another `go.mod`.
     #[error(
         "{0} does not hold what tests/controlplane/go.mod pins; build it with \
          `make build-controlplane`, which needs Go, or set {ASSETS}"
     )]
     NotBuilt(PathBuf),
-    /// The folder has some, but not this one.
+    /// The folder lacks this program.
     #[error(
         "there is no {name} in {folder}; `make build-controlplane` builds all of them, where \
          {ASSETS} is not set"
     )]
-    Absent {
-        /// The program.
-        name: &'static str,
-        /// The folder.
-        folder: PathBuf,
-    },
+    Absent { name: &'static str, folder: PathBuf },
 }
 
-/// The folder with the programs of a control plane.
 pub(super) struct Programs(PathBuf);
 
 impl Programs {
@@ -70,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn programs_of_another_go_mod_are_as_good_as_none() {
+    fn programs_built_from_another_go_mod_count_as_not_built() {
         let folder = tempfile::tempdir().unwrap();
         let found = |folder| Programs::find_in(None, folder).map(|_| ());
         assert!(matches!(

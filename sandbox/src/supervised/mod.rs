@@ -1,5 +1,5 @@
-//! Processes and a folder that end with this process, also when nothing of it runs any more: each
-//! has a shell that reads a pipe which only this process writes to, and acts when it ends.
+//! Processes and a folder that end with this process, however it ends. Each has a shell that reads
+//! a pipe to which only this process can write, and that acts when the pipe is closed.
 
 use std::{
     fs, io,
@@ -14,12 +14,13 @@ use tokio::time::{Instant, sleep};
 #[cfg(test)]
 mod tests;
 
-/// How long a program may take until it serves, also on a machine with much to do.
+/// A program may take this long until it serves, even on a busy machine. Chosen.
 const STARTS_WITHIN: Duration = Duration::from_secs(300);
-/// The pause between two looks at a program that runs.
+/// The pause between two looks at a running program. Chosen.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// Runs a program until it ends or the shell's own input does. The program is not given the pipe.
+/// Runs a program until it ends, or kills it when the shell's input ends. The program does not
+/// inherit the pipe.
 const SUPERVISE: &str = r#"
 exec 3<&0
 "$@" </dev/null 3<&- &
@@ -31,8 +32,8 @@ code=$?
 kill "$guard" 2>/dev/null
 exit "$code"
 "#;
-/// Removes a folder when the shell's input ends. Programs that write there are being killed at the
-/// same moment, so one try may fail.
+/// Removes a folder when the shell's input ends. It tries repeatedly, because programs that write
+/// to the folder are being killed at the same time.
 const REMOVE: &str = r#"
 read -r _
 for _ in 1 2 3 4 5 6 7 8 9 10; do
@@ -41,26 +42,24 @@ for _ in 1 2 3 4 5 6 7 8 9 10; do
 done
 rm -rf "$1"
 "#;
-/// Bytes of a log that an error shows.
+/// The number of bytes of a log that an error shows. Chosen.
 const LOG_TAIL: usize = 2000;
 
-/// Why a program does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
-    /// No temporary folder, or no file in it, could be made for it.
+    /// The temporary folder, or a file in it, could not be written.
     #[error("cannot write {0}")]
     Write(PathBuf, #[source] io::Error),
-    /// It could not be started.
+    /// The program could not be started.
     #[error("cannot start {0}")]
     Start(&'static str, #[source] io::Error),
-    /// It ended, or did not serve in time.
+    /// The program ended, or did not serve in time.
     #[error("{name} {what}; the end of its log:\n{log}")]
     Failed {
-        /// Which program.
         name: &'static str,
-        /// What it did.
+        /// What happened to the program.
         what: String,
-        /// Its last lines.
+        /// The end of its log.
         log: String,
     },
 }
@@ -91,7 +90,7 @@ impl Folder {
         &self.path
     }
 
-    /// Starts a program whose output goes to a log in the folder.
+    /// Starts a program whose output is written to a log in the folder.
     pub(crate) fn start(
         &self,
         name: &'static str,
@@ -124,7 +123,7 @@ impl Drop for Folder {
     }
 }
 
-/// A program; it is killed when this is dropped or this process ends.
+/// A program, which is killed when this is dropped or this process ends.
 pub(crate) struct Supervised {
     name: &'static str,
     supervisor: Child,
@@ -132,7 +131,8 @@ pub(crate) struct Supervised {
 }
 
 impl Supervised {
-    /// Waits until `serves` says yes, for as long as the program runs.
+    /// Waits until `serves` returns true. The error says that the program ended or did not serve in
+    /// time.
     pub(crate) async fn until<F>(&mut self, serves: impl Fn() -> F) -> Result<(), ProcessError>
     where
         F: Future<Output = bool>,
@@ -150,7 +150,7 @@ impl Supervised {
         Ok(())
     }
 
-    /// How it ended, when it has.
+    /// The failure of the program, if it has ended.
     pub(crate) fn failure(&mut self) -> Option<ProcessError> {
         match self.supervisor.try_wait() {
             Ok(None) => None,
@@ -159,7 +159,7 @@ impl Supervised {
         }
     }
 
-    /// An error with the end of its log.
+    /// An error with the end of the program's log.
     fn failed(&self, what: String) -> ProcessError {
         let log = fs::read(&self.log).unwrap_or_default();
         let tail = &log[log.len().saturating_sub(LOG_TAIL)..];
@@ -177,8 +177,8 @@ impl Drop for Supervised {
     }
 }
 
-/// A shell that runs a script, with a pipe as its input. It is in a process group of its own, so that
-/// a Ctrl-C in the terminal ends this process first, and the shell can do its work.
+/// A shell that runs a script with a pipe as its input. It has a process group of its own, so that
+/// a Ctrl-C in the terminal does not end it before it has done its work.
 fn shell(script: &str) -> Command {
     let mut command = Command::new("sh");
     command
@@ -188,9 +188,9 @@ fn shell(script: &str) -> Command {
     command
 }
 
-/// Ends the shell's input, and waits until it has done its work.
+/// Closes the shell's input, and waits until the shell has done its work.
 fn end(shell: &mut Child) {
     drop(shell.stdin.take());
-    // It cannot be waited for twice, and nothing else goes wrong.
+    // Waiting fails only for a process that was waited for already, which this one was not.
     let _: io::Result<_> = shell.wait();
 }
