@@ -1,4 +1,4 @@
-//! `targetgate-sandbox`: the demo, and a control plane to play with.
+//! `targetgate-sandbox`: the demo, and a control plane for experiments.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -22,29 +22,29 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Roll a Deployment three times under traffic: without gates, with them, and with a preStop
-    /// sleep as well.
+    /// Roll a Deployment three times under traffic: without gates, with gates, and with gates and a
+    /// preStop sleep.
     Demo(DemoArguments),
-    /// Start etcd, kube-apiserver and kube-controller-manager on loopback, until Ctrl-C.
+    /// Run etcd, kube-apiserver and kube-controller-manager on loopback until Ctrl-C.
     Controlplane,
 }
 
 #[derive(Args)]
 struct DemoArguments {
-    /// The targetgate binary [default: the one beside this program]
+    /// The targetgate binary [default: the one in this program's folder]
     #[arg(long, value_name = "PATH")]
     targetgate: Option<PathBuf>,
-    /// Multiply the delays of ELB, kubelet and preStop by this
+    /// Multiply the delays of ELB, kubelet and preStop by this factor
     #[arg(long, value_name = "FACTOR", default_value = "0.1", value_parser = factor)]
     scale: f64,
-    /// Requests a second
+    /// Requests per second
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=2000))]
     rate: u32,
     /// Keep-alive connections that the requests share
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     connections: u16,
-    /// Run the pods in the cluster of this file's current context instead of the sandbox's own: on
-    /// nodes, and in a namespace, of the demo's, which go at the end
+    /// Run the pods in the cluster of this file's current context, not in the sandbox's own. The
+    /// demo creates a namespace and nodes there, and removes them at the end
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
     /// The address of this machine at which the API server reaches targetgate's hooks
@@ -55,10 +55,10 @@ struct DemoArguments {
         requires = "kubeconfig"
     )]
     hooks_ip: IpAddr,
-    /// Leave everything running after the table, and print commands to look around with
+    /// Keep everything running after the table, and print commands to inspect it
     #[arg(long)]
     keep: bool,
-    /// Write the numbers to this file as well
+    /// Also write the results to this file, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
@@ -72,9 +72,9 @@ fn factor(text: &str) -> Result<f64, String> {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    // An error means that one is installed already, which is as good.
+    // An error means that a provider is installed already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    // kube logs every refusal; whoever asked tells of those that matter.
+    // kube logs every refusal of the API server, but callers report those that matter.
     let quiet = |_| EnvFilter::new("error,kube_client=off");
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
@@ -87,7 +87,7 @@ async fn main() -> ExitCode {
     match ended {
         Ok(Ended::AsItShould) => ExitCode::SUCCESS,
         Ok(Ended::Otherwise) => ExitCode::FAILURE,
-        // As a shell says of a program that Ctrl-C ended.
+        // A shell reports this code for a program that Ctrl-C ended.
         Ok(Ended::Interrupted) => ExitCode::from(130),
         Err(error) => {
             eprintln!("targetgate-sandbox: {error:#}");
@@ -120,7 +120,8 @@ async fn run_control_plane() -> anyhow::Result<Ended> {
         controller_manager: true,
         ..controlplane::Options::default()
     };
-    // Before the control plane starts: from here on a signal ends it in good order.
+    // From here on a signal ends the control plane in good order, so the handler is installed
+    // before it starts.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut control_plane = tokio::select! {
         started = ControlPlane::start(options) => started?,
@@ -128,7 +129,7 @@ async fn run_control_plane() -> anyhow::Result<Ended> {
         _ = terminate.recv() => return Ok(Ended::Interrupted),
     };
     println!("export KUBECONFIG={}", control_plane.kubeconfig().display());
-    eprintln!("Ready; Ctrl-C ends it. There is no scheduler and no kubelet: pods stay Pending.");
+    eprintln!("Ready until Ctrl-C. There is no scheduler and no kubelet, so pods stay Pending.");
     tokio::select! {
         error = control_plane.broken() => Err(error.into()),
         interrupted = ctrl_c() => Ok(interrupted.map(|()| Ended::Interrupted)?),

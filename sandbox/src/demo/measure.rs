@@ -1,4 +1,4 @@
-//! One measured rollout.
+//! Measures one rollout.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,21 +14,21 @@ use crate::harness::Openings;
 use crate::harness::observer::{Gate, Observer, PodView};
 use crate::traffic::{self, Counts, KeepAlive, Traffic};
 
-/// What a rollout cost.
+/// The results of one rollout.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Numbers {
     pub(super) title: &'static str,
     pub(super) counts: Counts,
-    /// From the change of the Deployment to its completion.
+    /// The time from the change of the Deployment to its completion.
     #[serde(rename = "rollout_seconds", serialize_with = "seconds")]
     pub(super) rollout: Duration,
-    /// For each new pod with gates, from `healthy` by ELB's own log to the moment an independent
-    /// watch saw its gates open; sorted.
+    /// For each new pod with gates, the time from `healthy` in ELB's own log to the moment at which
+    /// an independent watch saw its gates open; sorted.
     #[serde(serialize_with = "all_seconds", rename = "healthy_to_open_seconds")]
     pub(super) healthy_to_open: Vec<Duration>,
-    /// New pods whose gates opened although ELB had not said `healthy` before.
+    /// The number of new pods whose gates opened although ELB had not found them healthy before.
     pub(super) opened_early: usize,
-    /// New pods without a gate.
+    /// The number of new pods without a gate.
     pub(super) without_gate: usize,
 }
 
@@ -50,7 +50,7 @@ fn all_seconds<S: Serializer>(times: &[Duration], serializer: S) -> Result<S::Ok
     serializer.collect_seq(times.iter().map(Duration::as_secs_f64))
 }
 
-/// What measuring needs.
+/// The parts that a measurement needs.
 pub(super) struct Bench<'a> {
     pub(super) shop: &'a Shop,
     pub(super) elb: &'a Elb,
@@ -61,8 +61,9 @@ pub(super) struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Rolls once under traffic. The window opens before the rollout and closes when it is
-    /// complete, the last old target has left, and some settled traffic has passed.
+    /// Rolls once under traffic and measures. The measurement begins before the rollout, and ends
+    /// after the rollout is complete, the last old target has left, and traffic has settled for a
+    /// while.
     pub(super) async fn measure(&self, variant: &Variant) -> anyhow::Result<Numbers> {
         self.live.begin(variant.title, "preparing", None);
         self.shop.reset(variant).await?;

@@ -1,8 +1,9 @@
-//! The demo: a Deployment is rolled three times under steady traffic, beside the real targetgate.
+//! The demo, which rolls a Deployment three times under steady traffic, with the real targetgate
+//! beside it.
 //!
-//! (a) as Kubernetes does it alone, (b) with targetgate's gates, (c) with gates and the preStop
-//! sleep that operators use. All of it is measured by those who would notice: the client of the
-//! load balancer, ELB's own log, a watch of the demo's own.
+//! The rollouts are (a) as Kubernetes does it alone, (b) with targetgate's gates, (c) with gates
+//! and the preStop sleep that operators use. They are measured from outside targetgate: by the
+//! client of the load balancer, by ELB's own log, and by a watch of the demo's own.
 
 mod measure;
 mod report;
@@ -27,43 +28,40 @@ use self::world::World;
 use crate::harness::observer::Observer;
 use crate::harness::{Nodes, Parts, Process, Start, define_bindings};
 
-/// What to run.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The `targetgate` binary.
     pub targetgate: PathBuf,
-    /// Delays and load.
+    /// The delays and the load.
     pub settings: Settings,
-    /// Whose cluster the pods are in: the current context's. None given means the sandbox's own.
-    /// The demo refuses a cluster that has objects of its names, keeps to its own namespace and
-    /// nodes, and removes at the end what it has made.
+    /// The kubeconfig whose current context names the cluster; `None` means the sandbox's own. In a
+    /// cluster that exists the demo keeps to its own namespace and nodes, refuses to start if
+    /// objects with its names exist, and removes at the end what it has created.
     pub kubeconfig: Option<PathBuf>,
     /// The address of this machine at which the API server reaches the hooks.
     pub hooks_ip: IpAddr,
-    /// Leave everything running after the table, until Ctrl-C.
+    /// Whether everything keeps running after the table, until Ctrl-C.
     pub keep: bool,
-    /// Where to write the numbers as JSON.
+    /// The file for the numbers as JSON.
     pub json: Option<PathBuf>,
 }
 
-/// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// (a) lost requests and (c) lost none.
+    /// The results are as expected: (a) lost requests and (c) lost none.
     AsItShould,
-    /// Something else was measured; it has been printed.
+    /// The results are not as expected; the differences have been printed.
     Otherwise,
-    /// By Ctrl-C or SIGTERM.
+    /// Ctrl-C or SIGTERM ended the run.
     Interrupted,
 }
 
-/// Runs the demo. Whatever it started has ended when this returns, or when it is dropped; what it
-/// made in a cluster of others is gone when this returns.
+/// Runs the demo. All processes and actors that it started have ended when this returns or is
+/// dropped; the objects that it created in an existing cluster are gone when this returns.
 ///
 /// # Errors
 ///
-/// When something cannot be started, ends by itself, takes longer than it can, or cannot be removed
-/// again.
+/// When a part cannot be started, ends by itself or takes too long, or when an object cannot be
+/// removed.
 pub async fn run(options: Options) -> anyhow::Result<Ended> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -90,8 +88,8 @@ pub async fn run(options: Options) -> anyhow::Result<Ended> {
     if world.cluster.sandbox {
         return played.map(|()| ended);
     }
-    // The kubelet is a part, and has to end the pods.
-    println!("Removing from the cluster what the demo has made there.");
+    // The kubelet must still run, because it ends the pods.
+    println!("Removing the demo's objects from the cluster.");
     let removed = world.claim.remove().await;
     match (played, removed) {
         (Err(error), Err(left)) => Err(error.context(format!("{left:#}"))),
@@ -99,8 +97,8 @@ pub async fn run(options: Options) -> anyhow::Result<Ended> {
     }
 }
 
-/// Starts targetgate, rolls three times and prints the numbers, which say how it `ended`; with `keep`
-/// it goes on until a part ends.
+/// Starts targetgate, rolls three times and prints the results, from which it sets `ended`. With
+/// `keep` it then waits until a part ends.
 async fn play(
     options: &Options,
     world: &World,
@@ -127,7 +125,7 @@ async fn play(
     let report = Report::new(&options.settings, measured);
     println!("\n{}", report.table());
     for complaint in &report.complaints {
-        println!("Not as it should be: {complaint}");
+        println!("Not as expected: {complaint}");
     }
     *ended = match report.complaints.is_empty() {
         true => Ended::AsItShould,
@@ -144,7 +142,7 @@ async fn play(
     Ok(())
 }
 
-/// Waits for a part to end, which none should, and says why.
+/// Waits until a part ends, which it should not do, and returns the reason.
 async fn broken(parts: &mut Parts, product: &mut Process) -> anyhow::Error {
     tokio::select! {
         error = parts.broken() => error,
@@ -156,7 +154,7 @@ fn hints(world: &World, product: &Process, directory: &Path) -> String {
     let kubeconfig = world.cluster.kubeconfig.display();
     let kubectl = format!("kubectl --kubeconfig {kubeconfig}");
     format!(
-        "Everything goes on running until Ctrl-C. Look around:\n\
+        "Everything keeps running until Ctrl-C. To inspect it:\n\
          \x20 {kubectl} get pods -n {NAMESPACE} -w\n\
          \x20 {kubectl} get targetgroupbindings -n {NAMESPACE} -o yaml\n\
          \x20 {kubectl} describe pod -n {NAMESPACE} -l app=web\n\
@@ -171,7 +169,7 @@ fn hints(world: &World, product: &Process, directory: &Path) -> String {
     )
 }
 
-/// What is needed to roll and to watch, apart from the world's own running parts.
+/// The parts that roll and observe, without the world's own running parts.
 struct Stage {
     shop: Shop,
     elb: crate::elb::Elb,
@@ -196,7 +194,7 @@ impl Stage {
         }
     }
 
-    /// Rolls three times, with the timeline.
+    /// Rolls three times, and shows the timeline.
     async fn play(&self, settings: &Settings) -> anyhow::Result<Vec<Numbers>> {
         self.shop.open(self.shop.least_binding()).await?;
         let rollouts = async {

@@ -1,4 +1,4 @@
-//! The numbers of all rollouts: a table for people, JSON for programs, and the verdict.
+//! The results of all rollouts: a table for people, JSON for programs, and a verdict.
 
 use std::fmt::Write;
 
@@ -7,19 +7,19 @@ use serde::Serialize;
 use super::measure::Numbers;
 use super::settings::Settings;
 
-/// The numbers of the three rollouts, in order.
+/// The results of the three rollouts, in order.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     scale: f64,
     rate: f64,
     connections: usize,
     rollouts: Vec<Numbers>,
-    /// What went otherwise than it should; empty when all is well.
+    /// The differences from the expected results; empty if there are none.
     pub(super) complaints: Vec<String>,
 }
 
 impl Report {
-    /// `rollouts` are (a), (b) and (c).
+    /// A report on the rollouts (a), (b) and (c).
     pub(super) fn new(settings: &Settings, rollouts: Vec<Numbers>) -> Self {
         Self {
             scale: settings.scale,
@@ -30,7 +30,7 @@ impl Report {
         }
     }
 
-    /// The table.
+    /// The table for people.
     pub(super) fn table(&self) -> String {
         let width = self
             .rollouts
@@ -46,7 +46,7 @@ impl Report {
             let median = numbers.median().map_or("–".to_owned(), |median| {
                 format!("{} ms", median.as_millis())
             });
-            // Writing to a String cannot fail.
+            // Writing to a `String` cannot fail.
             let _ = writeln!(
                 table,
                 "{:<width$}  {:>7}  {:>6}  {:>6.1} s  {median:>12}  {}",
@@ -65,7 +65,7 @@ impl Report {
     }
 }
 
-/// One sentence for each thing that is not as it should be.
+/// One sentence for each difference from the expected results.
 fn complaints(rollouts: &[Numbers]) -> Vec<String> {
     let [alone, gates, gates_and_sleep] = rollouts else {
         return vec![format!(
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_get_seconds_and_causes() {
+    fn the_json_has_seconds_and_causes() {
         let report = Report::new(&Settings::scaled(0.1), good_run().to_vec());
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["rollouts"][0]["counts"]["lost"]["no-target"], 90);

@@ -1,4 +1,5 @@
-//! The live timeline: redrawn in place on a terminal, one line for each change elsewhere.
+//! The live timeline. On a terminal it is redrawn in place; elsewhere each change is printed as a
+//! line.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
@@ -12,10 +13,10 @@ use crate::harness::observer::{Gate, Observer, PodView, Stage};
 use crate::traffic::Counts;
 
 const REDRAW_EVERY: Duration = Duration::from_millis(100);
-/// Of a terminal that does not say.
+/// The width of a terminal that does not report one. Chosen.
 const USUAL_WIDTH: usize = 100;
 
-/// What is going on now, for the timeline. Clones share it.
+/// The current activity, for the timeline. Clones share it.
 #[derive(Clone, Default)]
 pub(super) struct Live {
     scene: Arc<Mutex<Scene>>,
@@ -30,7 +31,7 @@ struct Scene {
 }
 
 impl Live {
-    /// A rollout of this title, with the counts of its traffic once there are any.
+    /// Shows a rollout of this title from now on, with the counts of its traffic once it has any.
     pub(super) fn begin(
         &self,
         title: &'static str,
@@ -45,13 +46,13 @@ impl Live {
         };
     }
 
-    /// What the rollout has come to.
+    /// Shows what the rollout is doing from now on.
     pub(super) fn now(&self, doing: &'static str) {
         self.scene.lock().doing = doing;
     }
 }
 
-/// Draws until it is dropped.
+/// Draws the timeline until it is dropped.
 pub(super) async fn show(live: Live, observer: Observer, elb: Elb, target_group: String) {
     let mut ticks = interval(REDRAW_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -79,7 +80,7 @@ pub(super) async fn show(live: Live, observer: Observer, elb: Elb, target_group:
     }
 }
 
-/// One look at everything.
+/// The state of everything at one moment.
 #[derive(Clone, Debug, Default)]
 struct Frame {
     title: &'static str,
@@ -96,7 +97,7 @@ struct Row {
     address: String,
     stage: Stage,
     gate: Gate,
-    /// ELB's state and reason; empty while it is not registered.
+    /// ELB's state and reason; empty while the target is not registered.
     target: String,
 }
 
@@ -149,7 +150,8 @@ impl Frame {
         format!("{sent} requests sent, {lost} lost")
     }
 
-    /// The whole picture. Pods that are gone stay while their targets do.
+    /// The lines of the whole picture. A pod that no longer exists is shown until its target is
+    /// gone.
     fn picture(&self) -> Vec<String> {
         let rows = self.rows.iter();
         let rows = rows.filter(|row| row.stage != Stage::Gone || !row.target.is_empty());
@@ -157,7 +159,7 @@ impl Frame {
         std::iter::once(header).chain(rows.map(Row::line)).collect()
     }
 
-    /// What is new since `former`: a line for each change.
+    /// The changes since `former`, one line each.
     fn changes(&self, former: &Frame) -> Vec<String> {
         let mut lines = Vec::new();
         if (self.title, self.doing) != (former.title, former.doing) {
@@ -173,13 +175,13 @@ impl Frame {
     }
 }
 
-/// Writes frames to standard output.
 struct Pen {
     terminal: bool,
-    /// Lines of the picture on the terminal.
+    /// The number of lines on the terminal that the next frame replaces.
     drawn: usize,
     former: Frame,
-    /// Lost requests come by the hundred: they are told of once a second.
+    /// The time of the next line about lost requests. These are reported once a second, because
+    /// hundreds can be lost.
     next_loss: f64,
 }
 
@@ -199,7 +201,7 @@ impl Pen {
         } else {
             self.tell(frame)
         };
-        // Nobody to show it to is no reason to stop measuring.
+        // The measurement goes on even if standard output is closed.
         let _ = io::stdout()
             .write_all(text.as_bytes())
             .and_then(|()| io::stdout().flush());

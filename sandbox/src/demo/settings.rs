@@ -5,12 +5,12 @@ use std::time::Duration;
 use crate::elb::Delays;
 use crate::kubelet::Network;
 
-/// The delays of a run, scaled, and its load, which is not.
+/// The delays of a run, which are scaled, and its load, which is not.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// By which every delay was multiplied.
+    /// The factor by which all delays were multiplied.
     pub scale: f64,
-    /// The load balancer's.
+    /// The delays of the load balancer.
     pub delays: Delays,
     /// How pods get their addresses.
     pub network: Network,
@@ -22,24 +22,25 @@ pub struct Settings {
     pub pre_stop: Duration,
     /// How long a pod works on a request.
     pub work: Duration,
-    /// Traffic before each rollout and after it, with nothing moving.
+    /// How long traffic runs before and after each rollout without any change.
     pub settle: Duration,
-    /// Requests a second.
+    /// Requests per second.
     pub rate: f64,
-    /// Connections that the requests share.
+    /// The number of connections that the requests share.
     pub connections: usize,
-    /// How long a user waits.
+    /// The timeout of a request.
     pub timeout: Duration,
 }
 
-/// Pods of the Deployment.
+/// The number of pods of the Deployment. Chosen.
 pub(super) const REPLICAS: u32 = 4;
 
 impl Settings {
-    /// What an Application Load Balancer, a kubelet and an operator take, multiplied by `scale`.
+    /// The usual delays of an Application Load Balancer, a kubelet and a preStop sleep, multiplied
+    /// by `scale`.
     ///
-    /// The deregistration delay is 30 s before scaling, as operators set it: AWS's default of
-    /// 300 s changes nothing but how long one waits for the old targets to go.
+    /// Unscaled, the deregistration delay is 30 s, as operators set it: AWS's default of 300 s
+    /// would only lengthen the wait for the old targets to go.
     pub fn scaled(scale: f64) -> Self {
         let delays = Delays {
             deregistration_delay: Duration::from_secs(30),
@@ -49,7 +50,8 @@ impl Settings {
         Self {
             scale,
             delays: Delays {
-                // Waiting for a target that works costs nothing; giving up early would.
+                // The idle timeout is not scaled: waiting for a target that works does no harm, but
+                // giving up early would.
                 idle_timeout: delays.idle_timeout,
                 ..delays.scaled(scale)
             },
@@ -65,7 +67,7 @@ impl Settings {
         }
     }
 
-    /// The delays in words, before and after scaling.
+    /// The delays before and after scaling, as lines of text.
     pub fn describe(&self) -> Vec<String> {
         let line = |what: &str, time: Duration| {
             let real = time.as_secs_f64() / self.scale;

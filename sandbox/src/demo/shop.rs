@@ -1,4 +1,4 @@
-//! The application that is rolled: its objects, and waiting until they are as they should be.
+//! The application that is rolled: its objects, and waiting for their state.
 
 use std::time::Duration;
 
@@ -16,18 +16,18 @@ use super::settings::REPLICAS;
 use crate::binding::{ServiceRef, TargetGroupBinding, TargetGroupBindingSpec};
 use crate::harness::waiting::try_until;
 
-/// The namespace of everything here.
+/// The namespace of all its objects.
 pub(super) const NAMESPACE: &str = "shop";
 /// The name of the Service, the binding and the Deployment.
 pub(super) const NAME: &str = "web";
-/// The namespace's label that asks for gates.
+/// The label by which a namespace opts in.
 pub(super) const LABEL: &str = "elbv2.k8s.aws/pod-readiness-gate-inject";
 
-/// One of the three ways to roll.
+/// One of the three rollouts.
 #[derive(Clone, Debug)]
 pub(super) struct Variant {
     pub(super) title: &'static str,
-    /// Whether the namespace asks for gates.
+    /// Whether the namespace opts in.
     pub(super) gates: bool,
     /// The containers' preStop sleep.
     pub(super) pre_stop: Option<Duration>,
@@ -37,12 +37,12 @@ pub(super) struct Shop {
     pub(super) client: Client,
     pub(super) elb: elbv2::Client,
     pub(super) target_group: String,
-    /// Brings the pods to the demo's nodes.
+    /// The fields of a pod's spec that place it on the demo's nodes.
     pub(super) placement: Value,
 }
 
 impl Shop {
-    /// Makes what stays: the Service and the binding.
+    /// Creates the objects that stay: the Service and the binding.
     pub(super) async fn open(&self, spec: TargetGroupBindingSpec) -> anyhow::Result<()> {
         let params = PostParams::default();
         let service: Service = serde_json::from_value(json!({
@@ -63,7 +63,7 @@ impl Shop {
         Ok(())
     }
 
-    /// The least that a user must write. The rest is for targetgate's binding hook to fill in.
+    /// The smallest valid binding. targetgate's binding hook fills in the rest.
     pub(super) fn least_binding(&self) -> TargetGroupBindingSpec {
         TargetGroupBindingSpec {
             target_group_arn: Some(self.target_group.clone()),
@@ -75,8 +75,8 @@ impl Shop {
         }
     }
 
-    /// Starts anew: no pods and no targets first, then all pods of the variant `Ready` and all
-    /// their targets healthy.
+    /// Deletes all pods and waits until the targets are gone, then creates the pods of the variant
+    /// and waits until all of them are `Ready` and their targets healthy.
     pub(super) async fn reset(&self, variant: &Variant) -> anyhow::Result<()> {
         let deployments = self.api::<Deployment>();
         match deployments.delete(NAME, &DeleteParams::default()).await {
@@ -118,7 +118,7 @@ impl Shop {
         .await
     }
 
-    /// Waits until the targets are healthy and nothing else is in the group.
+    /// Waits until the targets are healthy and the group has no others.
     pub(super) async fn settled(&self) -> anyhow::Result<()> {
         let all = Targets {
             healthy: REPLICAS as usize,
@@ -187,7 +187,7 @@ impl Shop {
     }
 }
 
-/// How many targets the group has.
+/// The number of targets in the group.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Targets {
     healthy: usize,

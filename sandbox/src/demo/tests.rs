@@ -10,7 +10,7 @@ use super::*;
 use crate::binding::TargetGroupBindingSpec;
 use crate::kubelet::Network;
 
-/// The world, with the binding's kind served: no process brings it here.
+/// A world that serves the binding's kind, which targetgate's CRD would define.
 async fn world(parts: &mut Parts, settings: &Settings, directory: &TempDir) -> World {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let options = Options {
@@ -45,7 +45,7 @@ async fn world(parts: &mut Parts, settings: &Settings, directory: &TempDir) -> W
     world
 }
 
-/// A binding that needs no hook to be complete.
+/// A complete binding, which needs no hook.
 fn full_binding(shop: &Shop) -> TargetGroupBindingSpec {
     let mut spec = shop.least_binding();
     spec.target_type = Some("ip".to_owned());
@@ -53,8 +53,8 @@ fn full_binding(shop: &Shop) -> TargetGroupBindingSpec {
     spec
 }
 
-/// Without targetgate, over real sockets: Kubernetes ends the old pods before ELB has the new ones,
-/// and each lost request is seen by the client and counted by the load balancer.
+/// Rolls without targetgate, over real sockets. Kubernetes ends the old pods before ELB knows the
+/// new ones, and both the client and the load balancer count the lost requests.
 #[rstest]
 #[case::each_pod_has_its_own_address_where_it_can(Network::detect())]
 #[case::all_pods_share_one_address(Network::OneAddress)]

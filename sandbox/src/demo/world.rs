@@ -14,21 +14,21 @@ use crate::kubelet::Network;
 use crate::rollout::Ports;
 use crate::{kubelet, registrar, rollout};
 
-/// What the demo is played in. Its servers and actors are the `parts` that it was started with.
+/// The environment of the demo. Its servers and actors run in the `parts` that it was started with.
 pub(super) struct World {
     pub(super) cluster: Cluster,
-    /// What the demo makes in the cluster.
+    /// The objects that the demo creates in the cluster.
     pub(super) claim: Claim,
     pub(super) aws: Aws,
-    /// The target group behind the load balancer.
+    /// The ARN of the target group behind the load balancer.
     pub(super) target_group: String,
-    /// The load balancer's listener.
+    /// The address of the load balancer's listener.
     pub(super) load_balancer: SocketAddr,
 }
 
 impl World {
-    /// Starts everything but the nodes, with files in `directory`. A cluster that is there already
-    /// is not changed yet.
+    /// Starts everything except the nodes, with files in `directory`. It does not change an
+    /// existing cluster yet.
     pub(super) async fn start(
         parts: &mut Parts,
         options: &Options,
@@ -65,13 +65,14 @@ impl World {
         })
     }
 
-    /// Makes the namespace and the nodes, and starts who acts in the cluster.
+    /// Creates the namespace and the nodes, and starts the actors in the cluster.
     pub(super) async fn inhabit(
         &self,
         parts: &mut Parts,
         settings: &Settings,
     ) -> anyhow::Result<Nodes> {
-        // First, as the name that somebody is most likely to use as well.
+        // The namespace comes first, because its name is the one that a cluster is most likely to
+        // use already.
         self.claim.create_namespace(NAMESPACE).await?;
         if self.cluster.sandbox {
             let options = rollout::Options {
