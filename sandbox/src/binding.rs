@@ -1,10 +1,10 @@
-//! The part of a `TargetGroupBinding` that the actors read and write.
+//! The fields of a `TargetGroupBinding` that the actors read and write.
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::CustomResource;
 use serde::{Deserialize, Serialize};
 
-/// What a binding says, of `elbv2.k8s.aws/v1beta1`.
+/// The spec of a binding of `elbv2.k8s.aws/v1beta1`.
 #[derive(CustomResource, Clone, Debug, Deserialize, Serialize)]
 #[kube(
     group = "elbv2.k8s.aws",
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct TargetGroupBindingSpec {
-    /// The target group; the binding hooks can derive it from a name.
+    /// The ARN of the target group, which the binding hooks can derive from a name.
     #[serde(
         rename = "targetGroupARN",
         default,
@@ -25,16 +25,16 @@ pub struct TargetGroupBindingSpec {
     /// `ip` or `instance`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_type: Option<String>,
-    /// Whose pods are the targets.
+    /// The Service whose pods are the targets.
     pub service_ref: ServiceRef,
 }
 
-/// A Service of the binding's namespace and one of its ports.
+/// A Service in the binding's namespace, and one of its ports.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct ServiceRef {
-    /// The Service.
+    /// The name of the Service.
     pub name: String,
-    /// One of its ports, by number or name. Our hook fills it in when there is only one.
+    /// The port, by number or name. Our hook fills it in if the Service has only one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<IntOrString>,
 }

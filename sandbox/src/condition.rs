@@ -1,8 +1,8 @@
-//! What a pod's status says.
+//! Conditions of a pod's status.
 
 use k8s_openapi::api::core::v1::Pod;
 
-/// Whether a pod has this condition, and it is `True`.
+/// Whether this condition of a pod is `True`.
 pub(crate) fn is_true(pod: &Pod, condition: &str) -> bool {
     let status = pod.status.iter();
     let mut conditions = status.flat_map(|status| status.conditions.iter().flatten());

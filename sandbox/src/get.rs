@@ -1,4 +1,4 @@
-//! One GET over a connection of its own: what preStop hooks and the demo's waiting need of HTTP.
+//! A GET on a connection of its own, for preStop hooks and for waiting in the demo and the harness.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,17 +9,17 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-/// The largest answer that is read.
+/// The largest answer that is read, in bytes. Chosen.
 const MAX_BODY: usize = 1024 * 1024;
 
-/// Why there was no answer.
+/// Why a GET failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GetError {
     #[error("http://{0} cannot be reached")]
     Connect(SocketAddr, #[source] io::Error),
     #[error("http://{0} did not answer the request")]
     Http(SocketAddr, #[source] hyper::Error),
-    #[error("'{0}' is no path of a URL")]
+    #[error("'{0}' is not the path of a URL")]
     Path(String, #[source] http::Error),
     #[error("the answer of http://{0} cannot be read, or is larger than {MAX_BODY} bytes")]
     Body(
@@ -28,7 +28,7 @@ pub(crate) enum GetError {
     ),
 }
 
-/// The status and body of the answer. Has no deadline of its own.
+/// Sends a GET, and returns the status and body of the answer. It has no deadline of its own.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> Result<(StatusCode, Bytes), GetError> {
     let request = Request::get(path)
         .header(http::header::HOST, address.to_string())
@@ -48,7 +48,7 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> Result<(StatusCode, 
         let body = body.map_err(|error| GetError::Body(address, error))?;
         Ok((status, body.to_bytes()))
     };
-    // The connection's own error reaches the exchange as well.
+    // The exchange fails with the connection's error, too.
     let (answer, _) = tokio::join!(exchange, connection);
     answer
 }

@@ -1,7 +1,8 @@
 //! A model of the world around targetgate, in memory and scriptable. Never shipped.
 //!
-//! It runs in two ways. *Simulated*: one current-thread runtime with tokio's time paused, no
-//! socket, thread or process. *Real*: sockets and processes, time never paused.
+//! It runs in two ways. *Simulated*: on one current-thread runtime with tokio's time paused,
+//! without sockets, threads or processes. *Real*: over sockets and with processes, and with time
+//! never paused.
 
 pub mod api;
 mod binding;

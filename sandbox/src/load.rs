@@ -1,4 +1,5 @@
-//! The load, in a process of its own: eight kept connections, and orders from standard input.
+//! A load generator in a process of its own, with eight kept connections, which reads orders from
+//! standard input.
 #![allow(
     clippy::unwrap_used,
     reason = "helpers of tests fail as the tests themselves do"
@@ -22,21 +23,21 @@ use tokio::time::{Instant, sleep_until};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// The argument that makes a process this one.
+/// The argument that makes a process the load generator.
 const MODE: &str = "load";
 const CONNECTIONS: usize = 8;
 
-/// The review of this name.
+/// The body of the review of this name.
 pub fn body(review: &str) -> &'static [u8] {
     match review {
         "small" => include_bytes!("../../benches/reviews/small.json"),
         "typical" => include_bytes!("../../benches/reviews/typical.json"),
         "large" => include_bytes!("../../benches/reviews/large.json"),
-        other => panic!("no review is called {other}"),
+        other => panic!("there is no review named {other}"),
     }
 }
 
-/// Is the load, if these arguments of the process say so.
+/// Runs the load generator if the arguments of the process ask for it. Returns whether they did.
 pub fn is_asked_for(arguments: &[String]) -> bool {
     let [_, mode, address, ca] = arguments else {
         return false;
@@ -48,9 +49,9 @@ pub fn is_asked_for(arguments: &[String]) -> bool {
     asked
 }
 
-/// Carries out orders, `ROUTE REVIEW REQUESTS RATE` a line, until there are none. Each is answered by
-/// a line with its 99th percentile in nanoseconds; rate 0 means as fast as it goes, and `new` that each
-/// request has a connection of its own, all at once.
+/// Carries out orders, one `ROUTE REVIEW REQUESTS RATE` per line, until the input ends. It answers
+/// each with a line that has the 99th percentile in nanoseconds. Rate 0 means as fast as possible;
+/// `new` means a new connection for each request, all at once.
 fn run(address: SocketAddr, ca: &Path) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -63,7 +64,7 @@ fn run(address: SocketAddr, ca: &Path) {
         let order = order.unwrap();
         let words: Vec<&str> = order.split(' ').collect();
         let [route, review, requests, rate] = words[..] else {
-            panic!("no order: {order}");
+            panic!("not an order: {order}");
         };
         let requests = requests.parse().unwrap();
         let mut took: Vec<Duration> = if rate == "new" {
@@ -84,12 +85,12 @@ fn run(address: SocketAddr, ca: &Path) {
 
 fn connector(ca: &Path) -> TlsConnector {
     let mut config = client_config(ca);
-    // As kube-apiserver, which shakes hands in full each time.
+    // kube-apiserver does not resume TLS sessions either.
     config.resumption = Resumption::disabled();
     TlsConnector::from(Arc::new(config))
 }
 
-/// TLS as a client of a webhook speaks it that trusts the CA in this file.
+/// The TLS configuration of a webhook's client that trusts the CA in this file.
 pub(crate) fn client_config(ca: &Path) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots
@@ -101,7 +102,7 @@ pub(crate) fn client_config(ca: &Path) -> ClientConfig {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    // What kube-apiserver speaks to a webhook's Service.
+    // kube-apiserver offers HTTP/1.1 to a webhook's Service.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config
 }
@@ -113,7 +114,7 @@ async fn connect(address: SocketAddr, connector: &TlsConnector) -> TlsStream<Tcp
     connector.connect(name, stream).await.unwrap()
 }
 
-/// Sends a request on a connection of its own, and tells how long both took.
+/// Sends a request on a new connection, and returns how long both took.
 async fn send_alone(address: SocketAddr, connector: &TlsConnector, request: &[u8]) -> Duration {
     let began = Instant::now();
     let mut connection = connect(address, connector).await;
@@ -123,7 +124,7 @@ async fn send_alone(address: SocketAddr, connector: &TlsConnector, request: &[u8
     began.elapsed()
 }
 
-/// A request of kube-apiserver's.
+/// The bytes of a request as kube-apiserver sends it.
 fn request(route: &str, review: &str) -> Vec<u8> {
     let body = body(review);
     let path = match route {
@@ -140,11 +141,12 @@ fn request(route: &str, review: &str) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// What all connections send, taking turns.
+/// The requests of one order, which the connections send in turn.
 struct Plan {
     request: Vec<u8>,
     requests: usize,
-    /// Between one request and the next, of whichever connection; none for as fast as it goes.
+    /// The time from one request to the next, over all connections; `None` means as fast as
+    /// possible.
     gap: Option<Duration>,
     start: Instant,
 }
@@ -159,8 +161,8 @@ impl Plan {
         }
     }
 
-    /// Sends every eighth request, and tells how long each took. Whatever the answer before it has
-    /// held up counts from when it was due.
+    /// Sends every eighth request, and returns how long each took. A request that had to wait for
+    /// the previous answer is measured from when it was due.
     async fn send(&self, connection: &mut TlsStream<TcpStream>, first: usize) -> Vec<Duration> {
         let mut took = Vec::new();
         for number in (first..self.requests).step_by(CONNECTIONS) {
@@ -173,7 +175,7 @@ impl Plan {
         took
     }
 
-    /// Waits for a request's turn, and tells from when it counts.
+    /// Waits until a request is due, and returns the time from which it is measured.
     async fn turn(&self, number: usize) -> Instant {
         let now = Instant::now();
         let due = match (self.gap, u32::try_from(number)) {
@@ -183,13 +185,13 @@ impl Plan {
         if due <= now {
             return due;
         }
-        // The timer's own rounding up to a millisecond is not the server's.
+        // The timer rounds up to a millisecond, which must not count as the server's time.
         sleep_until(due).await;
         Instant::now()
     }
 }
 
-/// Reads one answer with a `Content-Length`, and sees that it is `200`.
+/// Reads one answer with a `Content-Length`, and checks that its status is 200.
 async fn read_answer(connection: &mut TlsStream<TcpStream>) {
     let mut buffer = [0; 16 * 1024];
     let mut filled = 0;
@@ -211,7 +213,7 @@ async fn read_answer(connection: &mut TlsStream<TcpStream>) {
     }
 }
 
-/// The process that sends the requests, told what to do line by line.
+/// The process that sends the requests, which takes its orders line by line.
 pub struct Load {
     child: Child,
     orders: ChildStdin,
@@ -219,7 +221,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts it, against this server.
+    /// Starts the process, with requests to this server.
     pub fn start(address: SocketAddr, ca: &Path) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .arg(MODE)
@@ -236,7 +238,7 @@ impl Load {
         }
     }
 
-    /// As many requests as fast as they are answered.
+    /// Sends this many requests as fast as they are answered.
     pub fn burst(&mut self, route: &str, review: &str, requests: usize) {
         self.order(&format!("{route} {review} {requests} 0"));
     }
@@ -246,12 +248,11 @@ impl Load {
         self.order(&format!("{route} {review} {requests} {rate}"))
     }
 
-    /// As many requests at once, each on a new connection.
+    /// Sends this many requests at once, each on a new connection.
     pub fn connect(&mut self, route: &str, review: &str, requests: usize) {
         self.order(&format!("{route} {review} {requests} new"));
     }
 
-    /// Gives an order, and returns the answer.
     fn order(&mut self, order: &str) -> f64 {
         writeln!(self.orders, "{order}").unwrap();
         let mut answer = String::new();

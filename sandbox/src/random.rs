@@ -1,16 +1,15 @@
-//! Randomness from a seed: the same seed makes the same choices.
+//! Random numbers from a seed: the same seed yields the same numbers.
 
-/// A stream of numbers (SplitMix64), good enough to spread things and no more.
+/// A stream of numbers (SplitMix64), good enough for spreading choices and for nothing else.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
 impl Random {
-    /// The stream of a seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// The next number, any as likely as any other.
+    /// The next number, uniformly distributed.
     pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -21,7 +20,7 @@ impl Random {
 
     /// A number in `[0, 1)`.
     pub(crate) fn fraction(&mut self) -> f64 {
-        // 53 bits are all that an f64 holds.
+        // An f64 holds 53 bits.
         (self.draw() >> 11) as f64 / (1u64 << 53) as f64
     }
 }

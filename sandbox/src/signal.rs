@@ -1,5 +1,6 @@
-//! A number that tasks are told of when it changes. Unlike `tokio::sync::watch`, which picks at random
-//! whom it wakes first, it wakes in the order in which they came: a simulation must repeat itself.
+//! A number whose changes wake the tasks that listen. Unlike `tokio::sync::watch`, which picks at
+//! random whom it wakes first, it wakes tasks in the order in which they began to wait: a
+//! simulation must repeat itself.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
-/// Where the number is set.
+/// The side that sets the number.
 #[derive(Debug, Default)]
 pub(crate) struct Signal(Arc<Shared>);
 
@@ -29,13 +30,13 @@ impl Signal {
         self.0.changed.notify_waiters();
     }
 
-    /// Counts one more event.
+    /// Increments the number.
     pub(crate) fn raise(&self) {
         self.0.number.fetch_add(1, Ordering::AcqRel);
         self.0.changed.notify_waiters();
     }
 
-    /// A listener that has seen everything so far.
+    /// A listener that has seen the current number.
     pub(crate) fn listen(&self) -> Listener {
         Listener {
             shared: self.0.clone(),
@@ -44,7 +45,7 @@ impl Signal {
     }
 }
 
-/// Who is told. Each listener sees for itself.
+/// The side that is woken. Each listener has its own last seen number.
 #[derive(Debug, Clone)]
 pub(crate) struct Listener {
     shared: Arc<Shared>,
@@ -52,8 +53,8 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Returns when the number is another than was seen last, and sees it. A signal that is gone never
-    /// changes.
+    /// Waits until the number differs from the one last seen, and marks it as seen. A signal that
+    /// was dropped never changes.
     pub(crate) async fn changed(&mut self) {
         let shared = self.shared.clone();
         loop {
@@ -83,7 +84,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_came_first_is_woken_first() {
+    async fn listeners_are_woken_in_the_order_in_which_they_came() {
         let (signal, woken) = (Signal::new(7), Arc::<Mutex<Vec<u8>>>::default());
         let waiters: Vec<_> = (0..20)
             .map(|waiter| {

@@ -1,8 +1,8 @@
-//! Several measurements of one thing.
+//! The spread of several measurements of one quantity.
 
 use std::fmt;
 
-/// The least, the middle and the greatest of some values.
+/// The least, the median and the greatest of some values.
 pub struct Spread {
     least: f64,
     pub median: f64,
@@ -20,7 +20,7 @@ impl Spread {
         }
     }
 
-    /// Of the quotients of pairs that were measured one right after the other.
+    /// The spread of the quotients of pairs that were measured one right after the other.
     pub fn of_ratios(these: &[f64], over: &[f64]) -> Self {
         let ratios: Vec<f64> = these
             .iter()

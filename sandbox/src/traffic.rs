@@ -1,7 +1,8 @@
-//! Users: steady requests through the load balancer, each of them counted.
+//! Users, who send requests at a steady rate through the load balancer. Each request is counted.
 //!
-//! The rate is kept whatever the answers are, as users do who do not know of each other. A request
-//! that fails is what a user would have seen: it is not sent again, but for [`KeepAlive::YesAndResend`].
+//! The rate does not depend on the answers, because real users do not know of each other. A failed
+//! request is one that a user would have seen fail, so it is not retried, except with
+//! [`KeepAlive::YesAndResend`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,38 +22,37 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
-/// The largest answer that is read.
+/// The largest answer that is read, in bytes. Chosen.
 const MAX_BODY: usize = 64 * 1024;
-/// In which the sandbox's load balancer says why it answered in a target's place.
+/// The header by which the sandbox's load balancer names the cause of an answer that is its own.
 const CAUSE_HEADER: &str = "x-sandbox-cause";
 
-/// What to send.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The load balancer.
+    /// The address of the load balancer.
     pub address: SocketAddr,
-    /// The path of each request.
     pub path: String,
-    /// Requests a second, over all connections.
+    /// Requests per second, over all connections.
     pub rate: f64,
-    /// Users, each with a connection of their own.
+    /// The number of users, each with a connection of its own.
     pub connections: usize,
-    /// How long a user waits, connecting included.
+    /// How long a user waits for an answer, connecting included.
     pub timeout: Duration,
-    /// What becomes of a connection after an answer.
+    /// What happens to a connection after an answer.
     pub keep_alive: KeepAlive,
 }
 
-/// What becomes of a connection after an answer.
+/// What happens to a connection after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeepAlive {
-    /// It is closed: each request has its own.
+    /// It is closed, so that each request has its own.
     No,
-    /// It is kept for the next request, and never anything is sent again.
+    /// It is kept for the next request, and no request is retried.
     Yes,
-    /// It is kept. A request whose kept connection ends before any of the answer is sent once more,
-    /// on a new one: a server may close an idle connection at the moment when a client sends. RFC
-    /// 9112, 9.3.1 allows it for a GET, and browsers and most libraries do it.
+    /// It is kept. A request is sent once more, on a new connection, if its kept connection ends
+    /// before any of the answer has arrived: a server may close an idle connection at the moment at
+    /// which a client sends. RFC 9112, 9.3.1 allows this for a GET, and browsers and most libraries
+    /// do it.
     YesAndResend,
 }
 
@@ -60,21 +60,21 @@ pub enum KeepAlive {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
-    /// 503: the load balancer had no target to send it to.
+    /// 503, because the load balancer had no target.
     NoTarget,
-    /// 502: the target did not take the load balancer's connection.
+    /// 502, because the target refused the load balancer's connection.
     TargetRefused,
-    /// 502: the target broke the connection off.
+    /// 502, because the target broke the connection off.
     TargetReset,
-    /// 504: the target did not answer in time.
+    /// 504, because the target did not answer in time.
     TargetTimeout,
-    /// Another answer than 2xx.
+    /// Another status that is not 2xx.
     Status,
-    /// The load balancer did not take the connection.
+    /// The load balancer refused the connection.
     Refused,
     /// The connection to the load balancer broke off.
     Reset,
-    /// No answer within [`Options::timeout`].
+    /// No answer arrived within [`Options::timeout`].
     Timeout,
 }
 
@@ -93,26 +93,26 @@ impl fmt::Display for Cause {
     }
 }
 
-/// What became of the requests.
+/// The outcomes of the requests, counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
-    /// Requests sent, those under way included.
+    /// The requests that were sent, those under way included.
     pub sent: u64,
-    /// Requests answered with 2xx.
+    /// The requests that were answered with 2xx.
     pub ok: u64,
-    /// The others, by cause.
+    /// The lost requests, by cause.
     pub lost: BTreeMap<Cause, u64>,
-    /// Requests that were sent once more: see [`KeepAlive::YesAndResend`].
+    /// The requests that were sent once more: see [`KeepAlive::YesAndResend`].
     pub resent: u64,
 }
 
 impl Counts {
-    /// Requests lost, whatever the cause.
+    /// The number of lost requests, whatever the cause.
     pub fn lost(&self) -> u64 {
         self.lost.values().sum()
     }
 
-    /// The causes with their numbers, in words; a dash where nothing was lost.
+    /// The causes with their numbers, as text; a dash if no request was lost.
     pub fn causes(&self) -> String {
         let causes = self.lost.iter();
         let causes: Vec<String> = causes
@@ -125,7 +125,7 @@ impl Counts {
     }
 }
 
-/// Requests that are being sent, until it is stopped or dropped.
+/// Users that send requests until this is stopped or dropped.
 pub struct Traffic {
     counts: Arc<Mutex<Counts>>,
     stop: tokio::sync::watch::Sender<bool>,
@@ -133,7 +133,6 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Begins to send.
     pub fn start(options: &Options) -> Self {
         let counts = Arc::new(Mutex::new(Counts::default()));
         let stop = tokio::sync::watch::Sender::new(false);
@@ -156,17 +155,17 @@ impl Traffic {
         }
     }
 
-    /// What became of the requests so far.
+    /// The counts so far.
     pub fn counts(&self) -> Counts {
         self.counts.lock().clone()
     }
 
-    /// The same while they grow.
+    /// The counts, which grow while the users send.
     pub fn shared(&self) -> Arc<Mutex<Counts>> {
         Arc::clone(&self.counts)
     }
 
-    /// Sends no more, waits for the answers under way, and counts.
+    /// Stops sending, waits for the answers under way, and returns the counts.
     pub async fn stop(mut self) -> Counts {
         self.stop.send_replace(true);
         while self.connections.join_next().await.is_some() {}
@@ -174,22 +173,21 @@ impl Traffic {
     }
 }
 
-/// One connection's user.
+/// A user, who has one connection.
 struct User {
     options: Options,
     counts: Arc<Mutex<Counts>>,
     connection: Option<Connection>,
 }
 
-/// A connection to the load balancer; it closes when this is dropped.
+/// A connection to the load balancer, which is closed when this is dropped.
 struct Connection {
     sender: SendRequest<Empty<Bytes>>,
     _driver: JoinSet<()>,
 }
 
 impl User {
-    /// Sends a request every `period`. When an answer takes longer, the requests that were due
-    /// meanwhile are not made up for.
+    /// Sends a request every `period`. Requests that became due during a slow answer are skipped.
     async fn send(
         mut self,
         first: Instant,
@@ -218,7 +216,7 @@ impl User {
     }
 
     async fn request(&mut self) -> Result<(), Cause> {
-        // One closed while idle is noticed by any client before it sends.
+        // Any client notices before it sends that its connection was closed while idle.
         let kept = self.connection.take();
         let kept = kept.filter(|connection| !connection.sender.is_closed());
         let (mut connection, again) = match kept {
@@ -250,7 +248,7 @@ impl User {
         }
     }
 
-    /// Sends the request, and returns with the head of the answer.
+    /// Sends the request, and returns the head of the answer.
     async fn ask(&self, connection: &mut Connection) -> Result<Response<Incoming>, Cause> {
         let request = Request::get(&self.options.path)
             .header(http::header::HOST, self.options.address.to_string())
@@ -270,7 +268,7 @@ impl User {
             .map_err(|_| Cause::Reset)?;
         let mut drivers = JoinSet::new();
         drivers.spawn(async move {
-            // What breaks here fails the request that is under way.
+            // An error of the connection fails the request that is under way.
             let _ = driver.await;
         });
         Ok(Connection {
@@ -280,7 +278,7 @@ impl User {
     }
 }
 
-/// Why an answer is no answer to a user. None when it is one.
+/// The cause for which an answer counts as lost; `None` if it does not.
 fn classify(status: StatusCode, headers: &HeaderMap) -> Option<Cause> {
     if status.is_success() {
         return None;
@@ -330,7 +328,7 @@ mod tests {
         assert_eq!(classify(status, &headers), expected);
     }
 
-    /// Sends for a while to whatever `behave` does with each connection.
+    /// Sends requests for a while to a server that treats each connection as `behave` does.
     async fn counted<F>(
         keep_alive: KeepAlive,
         behave: impl Fn(TcpStream) -> F + Send + 'static,
@@ -419,7 +417,7 @@ mod tests {
         all_lost_as(&send_ten(address, KeepAlive::Yes).await, Cause::Refused);
     }
 
-    /// Answers so many requests of a connection, and breaks off at the next.
+    /// Answers this many requests of a connection, and breaks it off at the next.
     async fn answer(mut stream: TcpStream, mut requests: u32) {
         let mut request = [0; 1024];
         while stream.read(&mut request).await.is_ok_and(|read| read > 0) && requests > 0 {

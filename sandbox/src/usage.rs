@@ -1,4 +1,4 @@
-//! What a process takes of its machine, as Linux tells in /proc.
+//! The memory and CPU time of a process, which Linux shows in /proc.
 //! Source: <https://docs.kernel.org/filesystems/proc.html>
 
 use std::fs;
@@ -6,20 +6,19 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Resident memory of a process, in KiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
-    /// Now: `VmRSS`.
+    /// The current resident memory: `VmRSS`.
     pub resident: u64,
-    /// The most so far: `VmHWM`.
+    /// The peak of the resident memory: `VmHWM`.
     pub most: u64,
 }
 
 impl Memory {
-    /// Of the process with this id.
+    /// The memory of the process with this id.
     ///
     /// # Errors
-    /// Where there is no such process, or no /proc.
+    /// When the process or /proc does not exist.
     pub fn of(id: u32) -> io::Result<Self> {
         let status = fs::read_to_string(folder(id).join("status"))?;
         let kibibytes = |field: &str| {
@@ -36,10 +35,10 @@ impl Memory {
     }
 }
 
-/// What the threads of a process have spent on a CPU, those that have ended left out.
+/// The CPU time of the running threads of a process; threads that have ended are not included.
 ///
 /// # Errors
-/// Where there is no such process, or no /proc.
+/// When the process or /proc does not exist.
 pub fn cpu(id: u32) -> io::Result<Duration> {
     let mut nanoseconds = 0;
     for thread in fs::read_dir(folder(id).join("task"))? {
@@ -58,7 +57,7 @@ fn folder(id: u32) -> PathBuf {
 fn strange() -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
-        "/proc is not as Linux writes it",
+        "/proc does not have Linux's format",
     )
 }
 

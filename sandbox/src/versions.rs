@@ -1,4 +1,5 @@
-//! The versions of Kubernetes that this repository goes by, read from the tables of docs/versions.md.
+//! The versions of Kubernetes that concern this repository, read from the tables of
+//! docs/versions.md.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,19 +9,18 @@ const PAGE: &str = include_str!("../../docs/versions.md");
 /// A version of Kubernetes, whose major version is 1.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Version {
-    /// The second number.
     pub minor: u32,
-    /// The third number, where one patch release is meant.
+    /// The patch version; `None` means any.
     pub patch: Option<u32>,
 }
 
 impl Version {
-    /// The oldest server that is supported.
+    /// The oldest supported server.
     pub fn oldest() -> Self {
         Self::of_row("oldest supported")
     }
 
-    /// The one whose types k8s-openapi has.
+    /// The version whose types k8s-openapi has.
     pub fn compiled_for() -> Self {
         Self::of_row("compiled for")
     }
@@ -35,22 +35,22 @@ impl Version {
         Self::of_row("client")
     }
 
-    /// The kubectl of the image of `helm test`.
+    /// The kubectl in the image of `helm test`.
     pub fn helm_test() -> Self {
         Self::of_row("helm test")
     }
 
-    /// The oldest server that knows `matchConditions`.
+    /// The oldest server that supports `matchConditions`.
     pub fn match_conditions() -> Self {
         Self::of_row("match conditions")
     }
 
-    /// The oldest server that knows the preStop action `sleep`.
+    /// The oldest server that supports the preStop action `sleep`.
     pub fn pre_stop_sleep() -> Self {
         Self::of_row("preStop sleep")
     }
 
-    /// The oldest server where pods are given time to drain.
+    /// The oldest server on which pods are given time to drain.
     pub fn drain() -> Self {
         Self::of_row("drain")
     }
@@ -60,7 +60,6 @@ impl Version {
         Self::of_row("gates by policy")
     }
 
-    /// The minor version before this one.
     pub fn previous_minor(self) -> Self {
         Self {
             minor: self.minor.saturating_sub(1),
@@ -73,7 +72,9 @@ impl Version {
             .find(|(row, _)| *row == name)
             .unwrap_or_else(|| panic!("docs/versions.md has no row '{name}'"));
         let parsed = version.parse();
-        parsed.unwrap_or_else(|_| panic!("docs/versions.md: '{version}' of '{name}' is no version"))
+        parsed.unwrap_or_else(|_| {
+            panic!("docs/versions.md: '{version}' of '{name}' is not a version")
+        })
     }
 }
 
@@ -85,7 +86,7 @@ fn rows(page: &str) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
-/// A text that is not `1.MINOR` or `1.MINOR.PATCH`.
+/// The error for a text that is not `1.MINOR` or `1.MINOR.PATCH`.
 #[derive(Debug, thiserror::Error)]
 #[error("a version of Kubernetes is 1.MINOR or 1.MINOR.PATCH")]
 pub struct NotAVersion;

@@ -1,4 +1,4 @@
-//! A cache of one kind, kept by a watch: what every actor reconciles from.
+//! A cache of one kind that a watch keeps current, from which every actor reconciles.
 
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -12,14 +12,16 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
-/// How long to wait before a watch that failed starts again.
+/// The pause before a failed watch starts again. Chosen.
 const AGAIN: Duration = Duration::from_millis(500);
 
-/// The cache, and a stream that keeps it: it yields once for each change that the cache has taken
-/// in and never ends. An API server that is away, or a kind that is not served yet, is tried again.
+/// Returns the cache, and a stream that keeps it current. The stream yields once for each change
+/// that the cache has taken in, and never ends: it tries again while the API server is unavailable,
+/// or the kind is not served yet.
 ///
-/// An informer's pause between two tries grows to 30 s. Here it does not: the registrar and the
-/// kubelet would come back far apart from each other, and pods would end that are still targets.
+/// The pause does not grow, whereas an informer's grows to 30 s. With growing pauses the registrar
+/// and the kubelet would come back far apart from each other, and pods would end while they are
+/// still targets.
 pub(crate) fn watched<K>(api: Api<K>) -> (Store<K>, impl Stream<Item = ()> + Send)
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
@@ -39,7 +41,7 @@ where
     (store, changes.boxed())
 }
 
-/// The same pause again and again.
+/// A backoff whose pause does not grow.
 struct Steady;
 
 impl Iterator for Steady {
@@ -54,7 +56,7 @@ impl Backoff for Steady {
     fn reset(&mut self) {}
 }
 
-/// Objects of one namespace; none given means every one.
+/// The API of one namespace's objects; `None` means all namespaces.
 pub(crate) fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
@@ -65,7 +67,8 @@ where
     }
 }
 
-/// Whether the cache has taken its first list in. Before, an absent object says nothing.
+/// Whether the cache has received its initial list. Before, an object that is absent from it may
+/// exist.
 pub(crate) fn is_listed<K>(store: &Store<K>) -> bool
 where
     K: Resource + Clone + 'static,

@@ -40,7 +40,7 @@ impl Selector {
     pub fn from_object(value: &Value) -> Result<Selector, String> {
         let mut requirements = Vec::new();
         for (key, wanted) in value["matchLabels"].as_object().into_iter().flatten() {
-            let wanted = wanted.as_str().ok_or("matchLabels holds no string")?;
+            let wanted = wanted.as_str().ok_or("not a string in matchLabels")?;
             requirements.push(Requirement {
                 key: key.clone(),
                 test: Test::In(vec![wanted.to_owned()]),

@@ -147,7 +147,7 @@ fn taken(kind: &str, name: &str, left: bool) -> String {
             "an earlier run that was killed has left it; remove it: kubectl delete {} {name}",
             kind.to_lowercase()
         ),
-        false => "it is not this run's, and stays as it is; use another cluster".to_owned(),
+        false => "it is not this run's, and is left alone; use another cluster".to_owned(),
     };
     format!("the cluster has a {kind} '{name}' already: {whose}")
 }

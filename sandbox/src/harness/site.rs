@@ -74,8 +74,8 @@ impl Site {
         Self::with(control_plane, binary, reuse, None, &[]).await
     }
 
-    /// Creates a site whose process has a pod name, so that it stands for election, and further
-    /// flags.
+    /// Creates a site with further flags of the process. With a pod name the process takes part in
+    /// leader election.
     pub async fn with(
         control_plane: &ControlPlane,
         binary: &Path,

@@ -24,8 +24,8 @@ pub struct Start {
     pub directory: PathBuf,
     /// The namespace that it watches, and for which its hooks are called.
     pub namespace: String,
-    /// Its pod name, under which it stands for election in that namespace. A process without one
-    /// does not elect a leader, and leads.
+    /// Its pod name, under which it takes part in leader election in that namespace. A process
+    /// without one does not, and leads.
     pub pod: Option<String>,
     /// The address of this machine at which the API server reaches the hooks.
     pub hooks_ip: IpAddr,

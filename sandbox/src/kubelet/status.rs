@@ -19,8 +19,8 @@ pub(super) struct Observed {
     pub(super) running: Option<Timestamp>,
 }
 
-/// The strategic merge patch of `pods/status` that brings the status in line with what is observed;
-/// `None` if it is in line already. The patch names the pod's UID and those of the kubelet's own
+/// The strategic merge patch of `pods/status` that makes the status agree with `observed`; `None`
+/// if it does already. The patch names the pod's UID and those of the kubelet's own
 /// conditions that differ.
 pub(super) fn patch(pod: &Pod, observed: &Observed, now: Timestamp) -> Option<Value> {
     let conditions: Vec<Value> = own_conditions(pod, observed)

@@ -51,7 +51,7 @@ fn holds(expression: &str, review: &Value) -> Result<bool, String> {
     context.add_variable_from_value("request", value(&request));
     match program.execute(&context) {
         Ok(Cel::Bool(holds)) => Ok(holds),
-        Ok(_) => Err("it gives no boolean".to_owned()),
+        Ok(_) => Err("the result is not a boolean".to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -81,7 +81,7 @@ async fn discovery_tells_of_every_resource_while_it_is_served() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_table_and_bare_metadata_are_given_to_who_asks() {
+async fn a_table_and_bare_metadata_are_given_on_request() {
     let api = simulated();
     create(&api.client(), "p").await;
     let path = "/api/v1/namespaces/default/pods";
