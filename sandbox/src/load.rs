@@ -25,6 +25,7 @@ use tokio_rustls::client::TlsStream;
 
 /// The argument that makes a process the load generator.
 const MODE: &str = "load";
+/// The number of kept connections. Chosen.
 const CONNECTIONS: usize = 8;
 
 /// The body of the review of this name.

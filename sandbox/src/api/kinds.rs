@@ -48,7 +48,6 @@ pub struct Version {
 /// A resource in the version that a request names.
 #[derive(Clone, Debug)]
 pub struct Served {
-    /// The resource.
     pub resource: Arc<Resource>,
     index: usize,
 }

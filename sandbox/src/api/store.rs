@@ -23,7 +23,7 @@ use crate::signal::{Listener, Signal};
 pub struct Key {
     /// The group under which the resource is stored.
     pub group: String,
-    /// The plural.
+    /// The plural of the resource.
     pub resource: String,
     /// The namespace; empty for an object that has none.
     pub namespace: String,

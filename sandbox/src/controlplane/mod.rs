@@ -154,7 +154,7 @@ impl ControlPlane {
     /// that the API server does not hold in memory can then no longer be read.
     ///
     /// # Errors
-    /// When etcd does not answer, or refuses.
+    /// When etcd does not answer, or refuses to compact.
     pub async fn compact_etcd(&self) -> Result<(), ControlPlaneError> {
         etcd::compact(self.addresses.etcd).await
     }

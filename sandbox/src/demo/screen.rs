@@ -12,6 +12,7 @@ use crate::elb::Elb;
 use crate::harness::observer::{Gate, Observer, PodView, Stage};
 use crate::traffic::Counts;
 
+/// The picture is drawn this often. Chosen.
 const REDRAW_EVERY: Duration = Duration::from_millis(100);
 /// The width of a terminal that does not report one. Chosen.
 const USUAL_WIDTH: usize = 100;

@@ -28,6 +28,7 @@ use crate::registrar;
 
 /// The deadline of every wait here. Chosen, far above what any of them takes.
 const DEADLINE: Duration = Duration::from_secs(240);
+/// The pause between two looks. Chosen.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The label by which a namespace opts in.
 const OPT_IN: &str = "elbv2.k8s.aws/pod-readiness-gate-inject";

@@ -134,6 +134,7 @@ mod tests {
 
     use super::*;
 
+    /// The deadline of every wait here. Chosen, far above what any of them takes.
     const ENOUGH: Duration = Duration::from_secs(10);
 
     fn page(work: Duration) -> Page {

@@ -20,8 +20,8 @@ pub(super) struct Observed {
 }
 
 /// The strategic merge patch of `pods/status` that makes the status agree with `observed`; `None`
-/// if it does already. The patch names the pod's UID and those of the kubelet's own
-/// conditions that differ.
+/// if it does already. The patch names the pod's UID and those of the kubelet's own conditions that
+/// differ.
 pub(super) fn patch(pod: &Pod, observed: &Observed, now: Timestamp) -> Option<Value> {
     let conditions: Vec<Value> = own_conditions(pod, observed)
         .into_iter()

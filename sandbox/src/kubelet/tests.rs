@@ -10,6 +10,7 @@ use super::*;
 use crate::api::Api as Server;
 use crate::get::get;
 
+/// The deadline of every wait here. Chosen, far above what any of them takes.
 const ENOUGH: Duration = Duration::from_secs(20);
 const GATE: &str = "target-health.elbv2.k8s.aws/web";
 

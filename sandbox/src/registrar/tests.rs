@@ -11,6 +11,7 @@ use super::*;
 use crate::api::{self, Api as Server};
 use crate::elb::{self, Elb, TargetGroupSpec};
 
+/// The deadline of every wait here. Chosen, far above what any of them takes.
 const ENOUGH: Duration = Duration::from_secs(60);
 
 struct World {

@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::api::{self, Api as Server};
 
+/// The deadline of every wait here. Chosen, far above what any of them takes.
 const ENOUGH: Duration = Duration::from_secs(60);
 
 fn deployment(version: &str) -> Value {

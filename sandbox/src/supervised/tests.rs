@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::{Folder, ProcessError};
 
+/// The deadline of every wait here. Chosen, far above what any of them takes.
 const WITHIN: Duration = Duration::from_secs(30);
 
 /// A program: a script in a folder of its own.

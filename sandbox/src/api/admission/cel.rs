@@ -1,4 +1,4 @@
-//! `matchConditions`.
+//! The CEL conditions of a webhook, `matchConditions`.
 
 use std::collections::HashMap;
 

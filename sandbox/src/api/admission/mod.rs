@@ -80,7 +80,6 @@ pub struct Audit {
     pub operation: &'static str,
     /// The plural, with the subresource.
     pub resource: String,
-    /// The object's namespace.
     pub namespace: String,
     /// The object's name; empty while `generateName` has not been resolved.
     pub name: String,
