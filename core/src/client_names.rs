@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+use crate::text::cut;
+
 /// The name of a client that may connect. The cluster's operator chooses the name of kube-apiserver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientName(Box<str>);
@@ -49,7 +51,7 @@ impl Called<'_> {
     }
 }
 
-/// A log shows at most this many names of one certificate, and characters of each. Chosen.
+/// A log shows at most this many names of one certificate, and bytes of each. Chosen.
 const SHOWN: (usize, usize) = (3, 64);
 
 /// The names for a log, cut and escaped because the client chose them.
@@ -59,8 +61,8 @@ impl fmt::Display for Called<'_> {
             true => self.common_name.as_slice(),
             false => &self.dns_names,
         };
-        let cut = |name: &&str| format!("{:?}", name.chars().take(SHOWN.1).collect::<String>());
-        let shown: Vec<String> = names.iter().take(SHOWN.0).map(cut).collect();
+        let shortened = |name: &&str| format!("{:?}", cut(name, SHOWN.1));
+        let shown: Vec<String> = names.iter().take(SHOWN.0).map(shortened).collect();
         match shown.is_empty() {
             true => f.write_str("nobody by name"),
             false => f.write_str(&shown.join(", ")),

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use crate::text::cut;
+
 /// The condition prefix of the incumbent, AWS Load Balancer Controller, and our default.
 pub const DEFAULT_CONDITION_PREFIX: &str = "target-health.elbv2.k8s.aws";
 /// The condition prefix to use beside a running incumbent, which rewrites conditions under its own.
@@ -27,8 +29,11 @@ pub fn opts_out(value: &str) -> bool {
 
 /// The most characters of the name part of a qualified name, such as a condition type. Kubernetes.
 const MAX_NAME_PART: usize = 63;
-/// The characters of a long binding name that stay readable, before `-` and 8 hex digits. Contract 1.
+/// The bytes of a long binding name that stay readable, before `-` and 8 hex digits. Contract 1.
 const KEPT_OF_LONG_NAME: usize = 54;
+
+/// An error shows at most this many bytes of a text. Chosen.
+const MAX_SHOWN: usize = 300;
 
 /// A text that does not have the expected form.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -41,7 +46,7 @@ pub struct NameError {
 impl NameError {
     fn new(value: &str, expected: &'static str) -> Self {
         Self {
-            value: value.chars().take(300).collect(),
+            value: cut(value, MAX_SHOWN).to_owned(),
             expected,
         }
     }
@@ -119,7 +124,7 @@ fn name_part(binding: &str) -> String {
     if binding.len() <= MAX_NAME_PART {
         return binding.to_owned();
     }
-    let kept: String = binding.chars().take(KEPT_OF_LONG_NAME).collect();
+    let kept = cut(binding, KEPT_OF_LONG_NAME);
     let hash = Sha256::digest(binding.as_bytes());
     let hex: String = hash.iter().take(4).map(|b| format!("{b:02x}")).collect();
     format!("{kept}-{hex}")

@@ -8,18 +8,21 @@ use crate::source::{Source, sources};
 type Law = &'static [(&'static str, &'static [&'static str])];
 
 const CORE: Law = &[
-    ("names", &[]),
-    ("backoff", &[]),
     ("text", &[]),
+    ("names", &["text"]),
+    ("backoff", &[]),
     ("reason", &[]),
     ("version", &[]),
-    ("client_names", &[]),
+    ("client_names", &["text"]),
     ("model", &["names"]),
     ("object", &["model", "names"]),
     ("selector", &["model"]),
     ("patch", &[]),
     ("elb", &["model", "names"]),
-    ("binding", &["elb", "model", "names", "object", "patch"]),
+    (
+        "binding",
+        &["elb", "model", "names", "object", "patch", "text"],
+    ),
     ("index", &["model", "names", "reason", "selector"]),
     (
         "gates",

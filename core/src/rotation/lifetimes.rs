@@ -154,7 +154,7 @@ impl Lifetimes {
     }
 
     /// When a certificate with this end has expired for all, by the clock of every machine.
-    pub fn over(&self, end: Timestamp) -> Timestamp {
+    pub fn expired_for_all(&self, end: Timestamp) -> Timestamp {
         after(end, self.skew)
     }
 

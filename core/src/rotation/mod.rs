@@ -25,13 +25,13 @@ mod tests;
 
 pub use crate::rotation::lifetimes::{Lifetimes, LifetimesError, NoShare, Share, Validity};
 pub use crate::rotation::record::{
-    Authority, Ca, Fingerprint, Former, Leaf, Pair, PrivateKey, Record,
+    Authority, Ca, Fingerprint, Leaf, Pair, PrivateKey, Record, RetiredCa,
 };
 pub use crate::rotation::serving::{Standing, takes};
 
 /// At most this many retired CAs are adopted or remembered. Chosen: other clients may write any number of CAs
 /// into a bundle.
-const MAX_FORMER: usize = 16;
+const MAX_RETIRED: usize = 16;
 
 /// The content of a `caBundle`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub struct Situation<'a> {
     /// All our webhook configurations; `None` while one of them cannot be read.
     pub configurations: Option<&'a [Configuration]>,
     /// The CAs that this process read from earlier versions of the Secret ([`Record::signers`]).
-    pub remembered: &'a [Former],
+    pub remembered: &'a [RetiredCa],
 }
 
 /// Why a certificate is made.
@@ -72,7 +72,7 @@ pub enum Why {
     /// The present one cannot be read, or its key is broken.
     Unusable,
     /// The CA beside the leaf in the Secret has not signed it.
-    Foreign,
+    NotOurCa,
     /// The leaf does not cover all our names.
     Names,
     /// The renewal is due.
@@ -84,7 +84,7 @@ impl Why {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unusable => "none that can be used",
-            Self::Foreign => "somebody else's",
+            Self::NotOurCa => "signed by another CA",
             Self::Names => "not for all our names",
             Self::Due => "due",
         }
@@ -97,7 +97,7 @@ pub enum Change {
     /// Create the Secret: [`Record::new`].
     Create,
     /// Add CAs that the Secret does not name and whose leaves may be in use: [`Record::adopted`].
-    Adopt(Vec<Former>),
+    Adopt(Vec<RetiredCa>),
     /// Remove retired CAs: [`Record::forgotten`].
     Forget,
     /// Sign a leaf with the present CA: [`Record::signed`].
@@ -176,7 +176,7 @@ pub fn next(situation: &Situation<'_>, lifetimes: &Lifetimes) -> Step {
 fn adopts(situation: &Situation<'_>, record: &Record, lifetimes: &Lifetimes) -> Option<Change> {
     let now = situation.now;
     let known: BTreeSet<_> = record.trusted().into_iter().map(|ca| ca.id).collect();
-    let damaged = record.authority.is_none() || record.former.is_none();
+    let damaged = record.authority.is_none() || record.retired.is_none();
     let remembered = situation.remembered.iter().cloned();
     let found = damaged
         .then(|| in_bundles(situation))
@@ -185,19 +185,19 @@ fn adopts(situation: &Situation<'_>, record: &Record, lifetimes: &Lifetimes) -> 
         .map(|ca| {
             let served = record.leaf.as_ref().map(|leaf| leaf.validity.not_after);
             let at_most = served.max(Some(lifetimes.latest_leaf(now)));
-            Former {
+            RetiredCa {
                 last_leaf: at_most.unwrap_or(now).min(ca.validity.not_after),
                 ca,
             }
         });
     let mut seen = known;
-    let places = MAX_FORMER.saturating_sub(record.former.iter().flatten().count());
-    let adopted: Vec<Former> = remembered
+    let places = MAX_RETIRED.saturating_sub(record.retired.iter().flatten().count());
+    let adopted: Vec<RetiredCa> = remembered
         .chain(found)
-        .filter(|former| !former.is_over(now, lifetimes) && seen.insert(former.ca.id))
+        .filter(|retired| !retired.is_expired_for_all(now, lifetimes) && seen.insert(retired.ca.id))
         .take(places)
         .collect();
-    let unnamed = record.former.is_none() && situation.configurations.is_some();
+    let unnamed = record.retired.is_none() && situation.configurations.is_some();
     let due = unnamed || !adopted.is_empty();
     due.then_some(Change::Adopt(adopted))
 }
@@ -209,8 +209,8 @@ fn in_bundles(situation: &Situation<'_>) -> Vec<Ca> {
 }
 
 fn forgets(now: Timestamp, record: &Record, lifetimes: &Lifetimes) -> Option<Change> {
-    let mut former = record.former.iter().flatten();
-    let over = former.any(|former| former.is_over(now, lifetimes));
+    let mut retired = record.retired.iter().flatten();
+    let over = retired.any(|retired| retired.is_expired_for_all(now, lifetimes));
     over.then_some(Change::Forget)
 }
 
@@ -219,7 +219,7 @@ fn signs(now: Timestamp, record: &Record, lifetimes: &Lifetimes) -> Option<Chang
     let authority = record.signer(now)?;
     let why = match &record.leaf {
         None => Some(Why::Unusable),
-        Some(leaf) if !leaf.signed => Some(Why::Foreign),
+        Some(leaf) if !leaf.signed => Some(Why::NotOurCa),
         Some(leaf) if !leaf.fits => Some(Why::Names),
         Some(leaf) => {
             let gained = lifetimes.of_leaf(now, authority.ca.validity).not_after;
@@ -274,26 +274,26 @@ fn rest(now: Timestamp, record: &Record, lifetimes: &Lifetimes) -> Timestamp {
     });
     let authority = record.authority.iter();
     let authority = authority.map(|a| lifetimes.renewal(a.ca.validity));
-    let former = record.former.iter().flatten();
-    let former = former.map(|former| lifetimes.over(former.last_leaf));
-    let later = leaf.chain(authority).chain(former).filter(|at| *at > now);
+    let retired = record.retired.iter().flatten();
+    let retired = retired.map(|retired| lifetimes.expired_for_all(retired.last_leaf));
+    let later = leaf.chain(authority).chain(retired).filter(|at| *at > now);
     later.min().unwrap_or(Timestamp::MAX)
 }
 
 /// The CAs to remember after reading a Secret: those that it names and those remembered before, until their
 /// last leaf has expired.
 pub fn remember(
-    remembered: Vec<Former>,
+    remembered: Vec<RetiredCa>,
     record: &Record,
     now: Timestamp,
     lifetimes: &Lifetimes,
-) -> Vec<Former> {
+) -> Vec<RetiredCa> {
     let mut seen = BTreeSet::new();
     record
         .signers()
         .chain(remembered)
-        .filter(|former| !former.is_over(now, lifetimes) && seen.insert(former.ca.id))
-        .take(MAX_FORMER)
+        .filter(|retired| !retired.is_expired_for_all(now, lifetimes) && seen.insert(retired.ca.id))
+        .take(MAX_RETIRED)
         .collect()
 }
 

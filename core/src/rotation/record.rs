@@ -83,7 +83,7 @@ pub struct Pair {
 
 /// A retired CA, which does not sign any more and stays trusted until its last leaf has expired.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Former {
+pub struct RetiredCa {
     pub ca: Ca,
     /// The latest time at which its last leaf can expire.
     pub last_leaf: Timestamp,
@@ -99,7 +99,7 @@ pub struct Record {
     /// A new CA and its leaf, until API servers trust it.
     pub staged: Option<Pair>,
     /// The retired CAs.
-    pub former: Option<Vec<Former>>,
+    pub retired: Option<Vec<RetiredCa>>,
 }
 
 impl Record {
@@ -109,21 +109,21 @@ impl Record {
             leaf: None,
             authority: None,
             staged: Some(staged),
-            former: Some(vec![]),
+            retired: Some(vec![]),
         }
     }
 
     /// Adds retired CAs.
-    pub fn adopted(mut self, more: &[Former]) -> Self {
-        let former = self.former.get_or_insert_default();
-        former.extend_from_slice(more);
+    pub fn adopted(mut self, more: &[RetiredCa]) -> Self {
+        let retired = self.retired.get_or_insert_default();
+        retired.extend_from_slice(more);
         self
     }
 
     /// Removes the retired CAs whose last leaf has expired for all.
     pub fn forgotten(mut self, now: Timestamp, lifetimes: &Lifetimes) -> Self {
-        if let Some(former) = &mut self.former {
-            former.retain(|former| !former.is_over(now, lifetimes));
+        if let Some(retired) = &mut self.retired {
+            retired.retain(|retired| !retired.is_expired_for_all(now, lifetimes));
         }
         self
     }
@@ -148,32 +148,35 @@ impl Record {
         let Some(Pair { authority, leaf }) = self.staged.take() else {
             return self;
         };
-        let former = self.authority.replace(authority).map(|authority| Former {
-            ca: authority.ca,
-            last_leaf: authority.last_leaf,
-        });
+        let retired = self
+            .authority
+            .replace(authority)
+            .map(|authority| RetiredCa {
+                ca: authority.ca,
+                last_leaf: authority.last_leaf,
+            });
         self.leaf = Some(leaf);
-        self.adopted(former.as_slice())
+        self.adopted(retired.as_slice())
     }
 
     /// The CAs that each `caBundle` must hold, and nothing else, without duplicates.
     pub fn trusted(&self) -> Vec<&Ca> {
         let staged = self.staged.as_ref().map(|pair| &pair.authority);
         let own = self.authority.iter().chain(staged);
-        let former = self.former.iter().flatten();
-        let mut trusted: Vec<&Ca> = own.map(|a| &a.ca).chain(former.map(|f| &f.ca)).collect();
+        let retired = self.retired.iter().flatten();
+        let mut trusted: Vec<&Ca> = own.map(|a| &a.ca).chain(retired.map(|f| &f.ca)).collect();
         trusted.sort_by_key(|ca| ca.id);
         trusted.dedup_by_key(|ca| ca.id);
         trusted
     }
 
     /// The CAs whose leaves a replica may serve.
-    pub fn signers(&self) -> impl Iterator<Item = Former> {
-        let authority = self.authority.iter().map(|authority| Former {
+    pub fn signers(&self) -> impl Iterator<Item = RetiredCa> {
+        let authority = self.authority.iter().map(|authority| RetiredCa {
             ca: authority.ca.clone(),
             last_leaf: authority.last_leaf,
         });
-        authority.chain(self.former.iter().flatten().cloned())
+        authority.chain(self.retired.iter().flatten().cloned())
     }
 
     /// The present CA, if it can sign.
@@ -192,9 +195,9 @@ impl Record {
     }
 }
 
-impl Former {
+impl RetiredCa {
     /// Whether all its leaves have expired for all.
-    pub(super) fn is_over(&self, now: Timestamp, lifetimes: &Lifetimes) -> bool {
-        now >= lifetimes.over(self.last_leaf)
+    pub(super) fn is_expired_for_all(&self, now: Timestamp, lifetimes: &Lifetimes) -> bool {
+        now >= lifetimes.expired_for_all(self.last_leaf)
     }
 }

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use targetgate_core::binding::spec::TargetGroupBindingSpec;
+use targetgate_core::text::cut;
 use thiserror::Error;
 
 /// Maximum length of a parser's message, in characters, because it may quote the binding. Chosen.
@@ -91,5 +92,5 @@ fn is_map(json: &RawValue) -> bool {
 }
 
 fn bounded(text: &str) -> String {
-    text.chars().take(MAX_PROBLEM).collect()
+    cut(text, MAX_PROBLEM).to_owned()
 }

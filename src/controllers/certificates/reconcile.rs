@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use targetgate_core::rotation;
-use targetgate_core::rotation::{Change, Former, Record, Situation, Step};
+use targetgate_core::rotation::{Change, Record, RetiredCa, Situation, Step};
 use thiserror::Error;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -64,7 +64,7 @@ pub(super) struct Rounds<'a> {
     hooks: Vec<Hooks>,
     leadership: Leadership,
     served: Served,
-    remembered: Vec<Former>,
+    remembered: Vec<RetiredCa>,
     /// The last logged problem of each object, so that the same problem is logged once.
     told: BTreeMap<String, String>,
 }
@@ -302,7 +302,7 @@ impl<'a> Rounds<'a> {
         };
         Ok(Some(match change {
             Change::Create => return Ok(None),
-            Change::Adopt(former) => record.adopted(former),
+            Change::Adopt(retired) => record.adopted(retired),
             Change::Forget => record.forgotten(now, &self.keeper.maker.lifetimes),
             Change::Stage(_) => record.staged(self.keeper.maker.pair(now)?),
             Change::Promote => record.promoted(),
@@ -344,8 +344,8 @@ impl<'a> Rounds<'a> {
 fn step_name(change: &Change) -> String {
     match change {
         Change::Create => "create".to_owned(),
-        Change::Adopt(former) => format!("adopt {} CAs", former.len()),
-        Change::Forget => "forget a former CA".to_owned(),
+        Change::Adopt(retired) => format!("adopt {} CAs", retired.len()),
+        Change::Forget => "forget a retired CA".to_owned(),
         Change::Sign(reason) => format!("sign a leaf: {}", reason.as_str()),
         Change::Stage(reason) => format!("stage a CA: {}", reason.as_str()),
         Change::Promote => "promote".to_owned(),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use serde::{Deserialize, Serialize};
-use targetgate_core::rotation::{Authority, Ca, Former, Leaf, Pair, Record};
+use targetgate_core::rotation::{Authority, Ca, Leaf, Pair, Record, RetiredCa};
 
 use crate::pki::read;
 use crate::pki::read::ReadError;
@@ -43,12 +43,12 @@ const ROTATION: &str = "rotation.json";
 struct Rotation {
     /// When the last leaf that the current CA signed expires.
     last_leaf_expires: Option<Timestamp>,
-    former: Vec<FormerCa>,
+    former: Vec<StoredCa>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct FormerCa {
+struct StoredCa {
     certificate: String,
     last_leaf_expires: Timestamp,
 }
@@ -68,17 +68,17 @@ pub(super) fn read(data: &Data, names: &[String]) -> Reading {
     let authority = authority(data, &SERVING, last_leaf, &mut complaints);
     let ca = authority.as_ref().map(|authority| &authority.ca);
     let leaf = leaf(data, &SERVING, ca, names, &mut complaints);
-    let former = rotation.map(|rotation| {
-        let former = rotation.former.iter();
-        former
-            .filter_map(|former| former.read(&mut complaints))
+    let retired = rotation.map(|rotation| {
+        let retired = rotation.former.iter();
+        retired
+            .filter_map(|retired| retired.read(&mut complaints))
             .collect()
     });
     let record = Record {
         leaf,
         authority,
         staged: staged(data, names, &mut complaints),
-        former,
+        retired,
     };
     Reading { record, complaints }
 }
@@ -94,10 +94,10 @@ pub(super) fn write(record: &Record, data: &mut Data) {
             data.retain(|key, _| !staged.contains(&key.as_str()));
         }
     }
-    if let Some(former) = &record.former {
+    if let Some(retired) = &record.retired {
         let rotation = Rotation {
             last_leaf_expires: authority.map(|authority| authority.last_leaf),
-            former: former.iter().map(FormerCa::of).collect(),
+            former: retired.iter().map(StoredCa::of).collect(),
         };
         // Text and timestamps always have a JSON form.
         let text = serde_json::to_string(&rotation).unwrap_or_default();
@@ -198,18 +198,18 @@ fn rotation(data: &Data, complaints: &mut Vec<String>) -> Option<Rotation> {
         .ok()
 }
 
-impl FormerCa {
-    fn of(former: &Former) -> Self {
+impl StoredCa {
+    fn of(retired: &RetiredCa) -> Self {
         Self {
-            certificate: former.ca.pem.as_ref().to_owned(),
-            last_leaf_expires: former.last_leaf,
+            certificate: retired.ca.pem.as_ref().to_owned(),
+            last_leaf_expires: retired.last_leaf,
         }
     }
 
-    fn read(&self, complaints: &mut Vec<String>) -> Option<Former> {
+    fn read(&self, complaints: &mut Vec<String>) -> Option<RetiredCa> {
         let ca = read::ca(&self.certificate);
-        let ca = ca.map_err(|error| complaints.push(format!("{ROTATION}: a former CA: {error}")));
-        Some(Former {
+        let ca = ca.map_err(|error| complaints.push(format!("{ROTATION}: a retired CA: {error}")));
+        Some(RetiredCa {
             ca: ca.ok()?,
             last_leaf: self.last_leaf_expires,
         })
@@ -298,7 +298,7 @@ mod tests {
         let mut data = written(&record);
         data.insert(ROTATION.to_owned(), ByteString(b"{}".to_vec()));
         let reading = read(&data, &maker().names).record;
-        assert_eq!(reading.former, None);
+        assert_eq!(reading.retired, None);
         let authority = reading.authority.as_ref().unwrap();
         assert_eq!(authority.last_leaf, authority.ca.validity.not_after);
         // Writing keeps the unreadable key, so that an operator can repair it.

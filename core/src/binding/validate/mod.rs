@@ -9,6 +9,7 @@ use crate::binding::spec::TargetGroupBindingSpec;
 use crate::binding::validate::rules::{ASKS_AWS, Check};
 use crate::model::TargetGroup;
 use crate::names::{BindingApi, ObjectKey, TargetGroupArn};
+use crate::text::cut;
 
 mod agreement;
 mod cluster;
@@ -175,10 +176,7 @@ pub fn check(subject: &Subject<'_>) -> Verdict {
 fn shown(value: Option<&str>) -> String {
     match value {
         None => "unset".to_owned(),
-        Some(value) if value.chars().count() <= MAX_SHOWN => format!("{value:?}"),
-        Some(value) => {
-            let kept: String = value.chars().take(MAX_SHOWN).collect();
-            format!("{kept:?}…")
-        }
+        Some(value) if value.len() <= MAX_SHOWN => format!("{value:?}"),
+        Some(value) => format!("{:?}…", cut(value, MAX_SHOWN)),
     }
 }

@@ -29,7 +29,7 @@ pub(crate) struct Gate {
     /// Whether a watch or a live read ever showed a binding for this gate.
     bound: bool,
     current: Option<Condition>,
-    asked: Vec<TargetCheck>,
+    checks: Vec<TargetCheck>,
     /// An answer was forgotten or a query was added, and the polling queue does not know yet.
     forgot: bool,
     closed: Option<Decision>,
@@ -67,7 +67,7 @@ impl Gate {
             due: None,
             bound: false,
             current: None,
-            asked: vec![],
+            checks: vec![],
             forgot: false,
             closed: None,
             unknown: false,
@@ -106,19 +106,19 @@ impl Gate {
 
     /// The groups that its queries name.
     pub(crate) fn groups(&self) -> impl Iterator<Item = &GroupKey> {
-        self.asked.iter().map(|check| &check.query.group)
+        self.checks.iter().map(|check| &check.query.group)
     }
 
     /// The targets that its queries name in this group.
     pub(crate) fn targets(&self, group: &GroupKey) -> Vec<Target> {
-        let queries = self.asked.iter().map(|check| &check.query);
+        let queries = self.checks.iter().map(|check| &check.query);
         let of_group = queries.filter(|query| query.group == *group);
         of_group.map(|query| query.target).collect()
     }
 
     /// A query that names this group.
     pub(crate) fn query(&self, group: &GroupKey) -> Option<&TargetQuery> {
-        let mut queries = self.asked.iter().map(|check| &check.query);
+        let mut queries = self.checks.iter().map(|check| &check.query);
         queries.find(|query| query.group == *group)
     }
 
@@ -141,7 +141,7 @@ impl Gate {
         // A pod whose containers stop being ready is due anew once they are ready again: what ELB answered
         // before says nothing about the restarted containers.
         let due = pod.is_due().then(|| self.due.unwrap_or(now));
-        let mut former = std::mem::take(&mut self.asked);
+        let mut former = std::mem::take(&mut self.checks);
         if due != self.due {
             former.clear();
         }
@@ -155,7 +155,7 @@ impl Gate {
                 TargetCheck::new(query, maybe_previous_pod)
             }
         };
-        self.asked = requirements.queries.into_iter().map(keep).collect();
+        self.checks = requirements.queries.into_iter().map(keep).collect();
         self.closed = requirements.closed;
         self.unknown = requirements.unknown;
         self.bound |= bound;
@@ -173,7 +173,7 @@ impl Gate {
 
     /// Forgets all answers of ELB, so that the groups are polled again.
     pub(crate) fn forget_answers(&mut self) {
-        self.asked.iter_mut().for_each(TargetCheck::forget);
+        self.checks.iter_mut().for_each(TargetCheck::forget);
         self.forgot = true;
     }
 
@@ -185,7 +185,7 @@ impl Gate {
     /// Whether a healthy answer counts for each of its queries to this group.
     pub(super) fn knows_healthy(&self, group: &GroupKey) -> bool {
         let mut checks = self
-            .asked
+            .checks
             .iter()
             .filter(|check| check.query.group == *group);
         checks.all(TargetCheck::is_healthy)
@@ -237,7 +237,7 @@ impl Gate {
     }
 
     fn checks_of(&mut self, group: &GroupKey) -> impl Iterator<Item = &mut TargetCheck> {
-        let checks = self.asked.iter_mut();
+        let checks = self.checks.iter_mut();
         checks.filter(move |check| check.query.group == *group)
     }
 
@@ -339,7 +339,7 @@ impl Gate {
         // An answer can have become stale while the write waited for its turn. The fold visits all checks, so
         // that one more poll refreshes every stale one.
         let forget_stale = |old, check: &mut TargetCheck| check.forget_stale(now) || old;
-        if condition.status && self.asked.iter_mut().fold(false, forget_stale) {
+        if condition.status && self.checks.iter_mut().fold(false, forget_stale) {
             self.forgot = true;
             return None;
         }
@@ -380,7 +380,7 @@ impl Gate {
         if let Some(closed) = &self.closed {
             return Ok(closed.clone());
         }
-        let mut answers = self.asked.iter().filter_map(|check| check.answer().ok());
+        let mut answers = self.checks.iter().filter_map(|check| check.answer().ok());
         if let Some(not_healthy) = answers.find(|answer| !answer.condition.status) {
             return Ok(not_healthy.clone());
         }
@@ -389,7 +389,7 @@ impl Gate {
             return Err(Reason::TargetGroupUnknown);
         }
         let mut healthy = None;
-        for check in &self.asked {
+        for check in &self.checks {
             healthy = Some(check.answer()?);
         }
         let pending = self.pending_absence.as_ref();

@@ -44,7 +44,7 @@ pub struct Tracker {
     polls: PollQueue,
     timers: Timers,
     writes: WriteQueue,
-    pace: WriteLimiter,
+    write_limiter: WriteLimiter,
     /// Since when this replica leads; a follower takes in everything and returns no actions.
     leads_since: Option<Instant>,
 }
@@ -53,7 +53,7 @@ impl Tracker {
     /// A tracker without gates, which does not lead.
     pub fn new(settings: Settings) -> Self {
         Self {
-            pace: WriteLimiter::new(settings.seed),
+            write_limiter: WriteLimiter::new(settings.seed),
             settings,
             pods: BTreeMap::new(),
             polls: PollQueue::default(),
@@ -209,12 +209,12 @@ impl Tracker {
     /// Starts writes, as many as the write limiter allows.
     pub fn writes(&mut self, now: Instant) -> Vec<Action> {
         let mut actions = vec![];
-        while self.pace.allows(now)
+        while self.write_limiter.allows(now)
             && let Some(pod) = self.writes.take()
         {
             let tracked = self.pods.get_mut(&pod);
             if let Some(write) = tracked.and_then(|tracked| tracked.take_write(&pod, now)) {
-                self.pace.begin();
+                self.write_limiter.begin();
                 actions.push(Action::Write(write));
             }
             self.settle(&pod);
@@ -240,7 +240,10 @@ impl Tracker {
     /// The next wake-up, at which [`Self::tick`] or [`Self::writes`] may return something.
     pub fn next_tick(&self, now: Instant) -> Option<Instant> {
         self.leads_since?;
-        let resumed = self.pace.pause(now).filter(|_| !self.writes.is_empty());
+        let resumed = self
+            .write_limiter
+            .pause(now)
+            .filter(|_| !self.writes.is_empty());
         self.timers.next().into_iter().chain(resumed).min()
     }
 
@@ -372,7 +375,7 @@ impl Tracker {
 
     /// How an [`Action::Write`] ended.
     pub fn written(&mut self, write: &Write, outcome: &WriteOutcome, now: Instant) -> Vec<Action> {
-        self.pace.end(write.begun, outcome, now);
+        self.write_limiter.end(write.begun, outcome, now);
         for change in &write.changes {
             self.change_ended(write, change, outcome, now);
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::gates::machine::action::GateId;
 use crate::gates::polling::learned::Expected;
 use crate::gates::polling::schedule;
-use crate::gates::polling::schedule::{Worth, scope};
+use crate::gates::polling::schedule::{Flip, Worth, scope};
 use crate::names::Quota;
 
 /// When groups are ranked, at most this many pods stand for all of a group. Chosen: it bounds the cost of
@@ -66,6 +66,25 @@ pub(crate) enum Shown {
 }
 
 impl Waiter {
+    /// Takes in what an answer to a call that was sent at `requested` shows. Returns the flip, if it is one.
+    pub(crate) fn show(&mut self, healthy: bool, requested: Instant) -> Option<Flip> {
+        let shown = match healthy {
+            true => Shown::Healthy,
+            false => Shown::Unhealthy,
+        };
+        // Only the first healthy answer is a flip. A waiter whose answer was forgotten was healthy before, so
+        // the time of this answer says nothing about when it became so.
+        let flips = (self.shown, shown) == (Shown::Unhealthy, Shown::Healthy);
+        let age = |at: Instant| at.saturating_duration_since(self.due);
+        let flip = flips.then(|| Flip {
+            after: self.polled_at.map_or(Duration::ZERO, age),
+            by: age(requested),
+        });
+        self.shown = shown;
+        self.polled_at = Some(requested);
+        flip
+    }
+
     /// When this waiter alone would be polled next.
     pub(crate) fn next(&self, expected: Expected, waiting: usize) -> Instant {
         if self.shown == Shown::Forgotten {

@@ -16,7 +16,6 @@ use crate::gates::machine::action::GateId;
 use crate::gates::polling::group::{PolledGroup, Shown, Target, Waiter};
 use crate::gates::polling::learned::Learned;
 use crate::gates::polling::schedule;
-use crate::gates::polling::schedule::Flip;
 use crate::names::{GroupKey, Quota};
 
 /// A poll with at least this chance of finding healthy pods is `likely_healthy`: 4 of 5, chosen.
@@ -315,24 +314,9 @@ impl PollQueue {
             // An answer shows nothing of a waiter that became due after the request (contract 5.4), or that
             // joined with other targets while the call was in flight.
             let was_polled = named.is_empty() || waiter.targets.iter().all(|t| named.contains(t));
-            if waiter.due > requested || !was_polled {
-                continue;
+            if waiter.due <= requested && was_polled {
+                flips.extend(waiter.show(healthy.contains(gate), requested));
             }
-            let shown = match healthy.contains(gate) {
-                true => Shown::Healthy,
-                false => Shown::Unhealthy,
-            };
-            // Only the first healthy answer is a flip. A waiter whose answer was forgotten was healthy before,
-            // so the time of this answer says nothing about when it became so.
-            if (waiter.shown, shown) == (Shown::Unhealthy, Shown::Healthy) {
-                let age = |at: Instant| at.saturating_duration_since(waiter.due);
-                flips.push(Flip {
-                    after: waiter.polled_at.map_or(Duration::ZERO, age),
-                    by: age(requested),
-                });
-            }
-            waiter.shown = shown;
-            waiter.polled_at = Some(requested);
         }
         self.learned.learn(group, &flips, waiting);
         if let Some(polled) = self.groups.get_mut(group) {

@@ -116,28 +116,28 @@ fn a_new_ca_joins_every_bundle_is_seen_and_only_then_serves() {
 
     let promoted = staged.promoted();
     assert_eq!(promoted.leaf.as_ref().unwrap().id, Fingerprint([2; 32]));
-    let former = promoted.former.as_ref().unwrap();
-    assert_eq!(former[0].ca.id, Fingerprint([1; 32]));
+    let retired = promoted.retired.as_ref().unwrap();
+    assert_eq!(retired[0].ca.id, Fingerprint([1; 32]));
     let last_leaf = lifetimes.of_leaf(NOW, validity).not_after;
-    assert_eq!(former[0].last_leaf, last_leaf);
+    assert_eq!(retired[0].last_leaf, last_leaf);
     assert_eq!(
         step(&promoted, &of(&promoted)),
         Step::Rest(NOW + 20 * DAY),
-        "the leaf's renewal, before the former CA's end"
+        "the leaf's renewal, before the retired CA's end"
     );
 }
 
 #[test]
-fn a_former_ca_goes_when_its_last_leaf_has_expired_for_every_clock() {
+fn a_retired_ca_goes_when_its_last_leaf_has_expired_for_every_clock() {
     let lifetimes = Lifetimes::default();
-    let old = Former {
+    let old = RetiredCa {
         ca: ca(7, lifetimes.of_ca(NOW - 100 * DAY)),
         last_leaf: NOW - lifetimes.skew + Duration::from_secs(1),
     };
     let mut record = settled(NOW).adopted(&[old]);
     let over = Step::Rest(NOW + Duration::from_secs(1));
     assert_eq!(step(&record, &of(&record)), over);
-    record.former.as_mut().unwrap()[0].last_leaf -= Duration::from_secs(1);
+    record.retired.as_mut().unwrap()[0].last_leaf -= Duration::from_secs(1);
     let all = of(&record);
     assert_eq!(step(&record, &all), Step::Secret(Change::Forget));
     let forgotten = record.forgotten(NOW, &lifetimes);
@@ -172,7 +172,7 @@ fn a_configuration_that_cannot_be_read_stops_everything_but_new_leaves() {
     assert_eq!(blind(&due), Step::Secret(Change::Sign(Why::Due)));
     let staged = settled(NOW).staged(pair(2, NOW, &lifetimes));
     assert!(matches!(blind(&staged), Step::Rest(_)));
-    let broken = damaged(|r| (r.authority, r.former) = (None, None));
+    let broken = damaged(|r| (r.authority, r.retired) = (None, None));
     assert!(matches!(blind(&broken), Step::Rest(_)));
 }
 
@@ -194,7 +194,7 @@ fn damaged(damage: impl Fn(&mut Record)) -> Record {
 
 #[rstest]
 #[case::no_leaf(damaged(|r| r.leaf = None), Why::Unusable)]
-#[case::a_strangers_leaf(damaged(|r| r.leaf.as_mut().unwrap().signed = false), Why::Foreign)]
+#[case::a_strangers_leaf(damaged(|r| r.leaf.as_mut().unwrap().signed = false), Why::NotOurCa)]
 #[case::other_names(damaged(|r| r.leaf.as_mut().unwrap().fits = false), Why::Names)]
 #[case::old(settled(NOW - 20 * DAY), Why::Due)]
 fn a_leaf_is_signed_at_once_where_the_ca_can(#[case] record: Record, #[case] why: Why) {
@@ -219,7 +219,7 @@ fn a_leaf_of_a_broken_secret_stays_trusted_by_what_the_bundles_hold() {
     let lifetimes = Lifetimes::default();
     let before = settled(NOW);
     let bundles = of(&before);
-    let record = damaged(|r| (r.authority, r.former) = (None, None));
+    let record = damaged(|r| (r.authority, r.retired) = (None, None));
     let Step::Secret(Change::Adopt(adopted)) = step(&record, &bundles) else {
         panic!("not adopted");
     };
@@ -241,7 +241,7 @@ fn of_what_has_expired_nothing_is_kept_and_nothing_is_emptied_before_there_is_mo
     let old = settled(NOW - 400 * DAY);
     let bundles = of(&old);
     let mut record = old;
-    (record.authority, record.former) = (None, None);
+    (record.authority, record.retired) = (None, None);
     let adopted = Change::Adopt(vec![]);
     assert_eq!(step(&record, &bundles), Step::Secret(adopted));
     let record = record.adopted(&[]);
@@ -253,9 +253,9 @@ fn of_what_has_expired_nothing_is_kept_and_nothing_is_emptied_before_there_is_mo
 }
 
 #[test]
-fn a_former_ca_stays_while_another_waits_for_the_bundles() {
+fn a_retired_ca_stays_while_another_waits_for_the_bundles() {
     let lifetimes = Lifetimes::default();
-    let over = Former {
+    let over = RetiredCa {
         ca: ca(7, lifetimes.of_ca(NOW - 100 * DAY)),
         last_leaf: NOW - DAY,
     };
@@ -301,7 +301,7 @@ fn a_bundle_full_of_strangers_is_not_adopted_without_end() {
     };
     let record = record.adopted(&adopted);
     assert_eq!(step(&record, &configurations), Step::Trust(0));
-    assert_eq!(record.trusted().len(), 1 + MAX_FORMER);
+    assert_eq!(record.trusted().len(), 1 + MAX_RETIRED);
 }
 
 #[rstest]

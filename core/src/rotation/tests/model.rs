@@ -43,7 +43,7 @@ pub(super) enum Part {
     Leaf,
     Authority,
     Staged,
-    Former,
+    Retired,
     /// The leaf is signed by another CA, and has a key that fits.
     Stranger,
     Everything,
@@ -71,7 +71,7 @@ struct Replica {
     since: Vec<(u32, i64)>,
     /// What to write next, and the version of the object that it was decided on.
     decided: Option<(Step, Option<u32>, Vec<Ca>)>,
-    remembered: Vec<Former>,
+    remembered: Vec<RetiredCa>,
     /// The leaf, and the CA that has signed it.
     serves: Option<(Leaf, Fingerprint)>,
     /// Whether every bundle has verified it since.
@@ -155,7 +155,7 @@ impl World {
             Part::Leaf => record.leaf = None,
             Part::Authority => record.authority = None,
             Part::Staged => record.staged = None,
-            Part::Former => record.former = None,
+            Part::Retired => record.retired = None,
             Part::Stranger => {
                 record.leaf = Some(Leaf {
                     signed: false,
@@ -164,7 +164,7 @@ impl World {
             }
             Part::Everything => {
                 (record.leaf, record.authority) = (None, None);
-                (record.staged, record.former) = (None, None);
+                (record.staged, record.retired) = (None, None);
             }
         }
     }
@@ -255,7 +255,7 @@ impl World {
         let value = match (change, record) {
             (Change::Create, _) => Record::new(self.made(id)),
             (Change::Stage(_), Some(record)) => record.staged(self.made(id)),
-            (Change::Adopt(former), Some(record)) => record.adopted(former),
+            (Change::Adopt(retired), Some(record)) => record.adopted(retired),
             (Change::Forget, Some(record)) => record.forgotten(now, &LIFETIMES),
             (Change::Promote, Some(record)) => record.promoted(),
             (Change::Sign(_), Some(record)) => {

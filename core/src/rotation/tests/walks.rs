@@ -90,7 +90,7 @@ fn event() -> impl Strategy<Value = Event> {
         Just(Part::Leaf),
         Just(Part::Authority),
         Just(Part::Staged),
-        Just(Part::Former),
+        Just(Part::Retired),
         Just(Part::Stranger),
         Just(Part::Everything),
     ];
