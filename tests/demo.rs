@@ -1,4 +1,5 @@
-//! The demo as a test: the real binary as a process, real sockets, three rollouts under traffic.
+//! The demo as a test: it runs the real binary as a process, over real sockets, and three rollouts under
+//! traffic.
 
 #![expect(
     clippy::unwrap_used,
@@ -30,7 +31,7 @@ async fn gates_and_a_pre_stop_sleep_lose_no_request_of_a_rolling_update_that_los
     assert_eq!(ended.ok(), Some(Ended::AsItShould), "see the table above");
 }
 
-/// What the demo makes outside of its namespace, by API group and kind.
+/// The kinds of objects that the demo creates outside of its namespace, by API group and kind.
 const TOUCHED: [(&str, &str); 5] = [
     ("", "Node"),
     ("", "Namespace"),
@@ -45,7 +46,7 @@ const TOUCHED: [(&str, &str); 5] = [
     ),
 ];
 
-/// Names of whatever of a cluster the demo touches outside of its namespace.
+/// The names of all objects of these kinds.
 async fn everything(control_plane: &ControlPlane) -> Vec<String> {
     let client = control_plane.client().await.unwrap();
     let mut names = Vec::new();
@@ -73,7 +74,7 @@ async fn on_a_real_cluster_the_demo_measures_the_same_and_leaves_nothing_behind(
     assert_eq!(ended.unwrap(), Ended::AsItShould, "see the table above");
     assert_eq!(everything(&control_plane).await, before);
 
-    // Somebody's namespace of the demo's name.
+    // A namespace of the demo's name that the demo did not create.
     let shop = serde_json::json!({"metadata": {"name": "shop"}});
     let shop: Namespace = serde_json::from_value(shop).unwrap();
     let namespaces = Api::<Namespace>::all(control_plane.client().await.unwrap());

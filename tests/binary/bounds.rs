@@ -1,4 +1,4 @@
-//! What whoever reaches a port can take from the others: places, memory, the log.
+//! Bounds on what one client can take from the others: connections, memory, the log.
 
 use std::time::Duration;
 
@@ -14,15 +14,15 @@ use tokio_rustls::client::TlsStream;
 
 use crate::program::{SMALL, binary};
 
-/// The kubelet's `timeoutSeconds` where a probe names none, and what a review may take meanwhile.
+/// The kubelet's default for the `timeoutSeconds` of a probe. A review must be decided within it, too (chosen).
 const AT_ONCE: Duration = Duration::from_secs(1);
-/// The shipped pod hook's `timeoutSeconds`: then kube-apiserver goes on without an answer.
+/// The `timeoutSeconds` of the shipped pod hook. After it, kube-apiserver admits the pod without an answer.
 const HOOK_TIMEOUT: Duration = Duration::from_secs(2);
-/// The longest body that is read.
+/// The longest body that the HTTPS listener reads (`src/admission/body.rs`).
 const LONGEST: usize = 7 << 20;
 const MIB: usize = 1 << 20;
 
-/// So many of these, made a few at a time.
+/// Makes `count` of these, 16 at a time.
 async fn many<T>(count: usize, make: impl AsyncFn() -> T) -> Vec<T> {
     let made = futures::stream::iter(0..count).map(|_| make());
     made.buffer_unordered(16).collect().await
@@ -30,7 +30,7 @@ async fn many<T>(count: usize, make: impl AsyncFn() -> T) -> Vec<T> {
 
 #[rstest]
 #[tokio::test]
-async fn silent_connections_keep_no_probe_out(#[values(200, 600)] silent: usize) {
+async fn silent_connections_do_not_keep_probes_out(#[values(200, 600)] silent: usize) {
     let process = Standalone::ready(binary()).await;
     let _silent = many(silent, async || process.admin_tcp().await).await;
     for path in ["/livez", "/readyz", "/metrics"] {
@@ -39,7 +39,7 @@ async fn silent_connections_keep_no_probe_out(#[values(200, 600)] silent: usize)
     }
 }
 
-/// A client that holds a place.
+/// A client that occupies one connection of the listener.
 enum Holder {
     Silent { _stream: TcpStream },
     Idle { _stream: Box<TlsStream<TcpStream>> },
@@ -52,14 +52,14 @@ impl Holder {
         }
     }
 
-    /// With its handshake done.
+    /// A client that is idle after its handshake.
     async fn idle(process: &Standalone) -> Self {
         Self::Idle {
             _stream: Box::new(process.tls().await.unwrap()),
         }
     }
 
-    /// With a review answered.
+    /// A client that is idle after one answered review.
     async fn answered(process: &Standalone) -> Self {
         let mut stream = process.tls().await.unwrap();
         stream.write_all(&review(SMALL, "")).await.unwrap();
@@ -73,12 +73,12 @@ impl Holder {
 }
 
 #[rstest]
-// More than there are places: some of these have no handshake in time, and end by themselves.
+// More clients than there are places. The listener itself ends some of them, whose handshake takes too long.
 #[case::silent(500, async |process: &Standalone| Holder::silent(process).await)]
 #[case::idle_after_the_handshake(0, async |process: &Standalone| Holder::idle(process).await)]
 #[case::at_rest_after_a_review(0, async |process: &Standalone| Holder::answered(process).await)]
 #[tokio::test]
-async fn a_full_house_keeps_no_review_out(
+async fn a_review_is_answered_while_every_place_is_taken(
     #[case] more: usize,
     #[case] hold: impl AsyncFn(&Standalone) -> Holder,
 ) {
@@ -92,7 +92,7 @@ async fn a_full_house_keeps_no_review_out(
     }
 }
 
-/// A review of a pod that is about as long as this by an annotation.
+/// A review of a pod, padded to about `length` bytes by an annotation.
 fn review_of(length: usize) -> Vec<u8> {
     let small = std::str::from_utf8(SMALL).unwrap();
     let text = "x".repeat(length - SMALL.len() - 100);
@@ -102,11 +102,11 @@ fn review_of(length: usize) -> Vec<u8> {
     review(small.replacen(before, &annotated, 1).as_bytes(), "")
 }
 
-/// Sends all of a body but its end, unless it is answered before.
+/// Sends a body without its last 16 bytes, unless it is answered before.
 async fn held_back(process: &Standalone) -> TlsStream<TcpStream> {
     let whole = review_of(LONGEST);
     let mut stream = process.tls().await.unwrap();
-    // It may be refused meanwhile, or wait for room that it does not get.
+    // The listener may refuse the body meanwhile, or have no room left for it.
     let sending = stream.write_all(&whole[..whole.len() - 16]);
     let _ = timeout(Duration::from_secs(3), sending).await;
     let _ = stream.flush().await;
@@ -124,7 +124,7 @@ async fn bodies_that_are_held_back_take_neither_the_memory_nor_the_room_of_a_rev
         stream.write_all(&legal).await.unwrap();
         let mut start = vec![];
         while !start.ends_with(b"\"decision\":\"NoBinding\"") {
-            start.push(stream.read_u8().await.expect("the answer is another"));
+            start.push(stream.read_u8().await.expect("not NoBinding"));
         }
     };
     let answered = timeout(AT_ONCE, answering).await;
@@ -161,7 +161,7 @@ async fn a_review_cannot_write_a_long_line() {
     let of_long_uid = text.replace(uid, &long);
     let namespace = format!(r#""namespace":"{long}""#);
     let of_long_namespace = text.replace(r#""namespace":"shop""#, &namespace);
-    // Without an object it is answered with a warning, which is logged.
+    // A review without an object is answered with a warning, which is logged.
     for text in [of_long_uid, of_long_namespace] {
         let text = text.replacen(r#""object":{"#, r#""object":null,"x":{"#, 1);
         timeout(DEADLINE, process.answer(&review(text.as_bytes(), CLOSE)))

@@ -1,4 +1,4 @@
-//! How the process ends: by SIGTERM, by a second signal.
+//! How the process ends: after SIGTERM or SIGINT, and at once after a second signal.
 
 use k8s_openapi::api::coordination::v1::Lease;
 use targetgate_sandbox::api::{Api, Options};
@@ -10,7 +10,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::program::{SMALL, binary};
 
-/// A connection on which a review is in flight: its body is awaited.
+/// A connection on which a review is in flight: the process waits for its body.
 async fn in_flight(process: &Standalone) -> TlsStream<TcpStream> {
     let whole = review(SMALL, "Expect: 100-continue\r\n");
     let (head, _) = whole.split_at(whole.len() - SMALL.len());
@@ -38,7 +38,8 @@ async fn sigterm_answers_what_is_in_flight_with_connection_close_then_exits_0() 
     assert_eq!(status(&answer), 200);
     assert!(answer.contains("connection: close"), "{answer}");
     assert!(answer.contains(r#""allowed":true"#), "{answer}");
-    // A connection that rested, and a new one, are still answered while a Service may send reviews.
+    // Reviews on an idle connection, and on a new one, are still answered, because kube-proxy may still send
+    // them here.
     idle.write_all(&review(SMALL, "")).await.unwrap();
     assert!(rest(&mut idle).await.contains("connection: close"));
     let late = process.answer(&review(SMALL, CLOSE)).await;

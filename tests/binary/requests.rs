@@ -1,4 +1,4 @@
-//! What is answered over real sockets, above all to what is no review.
+//! Answers over real sockets, above all to requests that are not reviews.
 
 use jiff::Timestamp;
 use rstest::rstest;
@@ -32,7 +32,7 @@ async fn a_review_is_answered_and_the_connection_kept() {
 #[case::content_type("POST /mutate-v1-pod HTTP/1.1", "text/plain", 415)]
 #[case::empty("POST /mutate-v1-pod HTTP/1.1", "application/json", 400)]
 #[tokio::test]
-async fn what_is_no_review_gets_its_status(
+async fn a_request_that_is_not_a_review_gets_its_status(
     #[case] line: &str,
     #[case] content_type: &str,
     #[case] expected: u16,
@@ -94,14 +94,14 @@ async fn a_new_certificate_is_served_without_a_restart() {
         process.tls().await.ok()
     })
     .await;
-    // Who is connected stays so.
+    // A connection that is already open is not closed.
     before.write_all(&review(SMALL, CLOSE)).await.unwrap();
     assert_eq!(status(&rest(&mut before).await), 200);
     process.logs("serving a new certificate").await;
 }
 
 #[tokio::test]
-async fn with_a_client_ca_who_shows_no_certificate_is_not_answered_but_by_the_admin_port() {
+async fn with_a_client_ca_only_the_admin_port_answers_a_client_without_a_certificate() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ca.crt");
     let made = certs::make("shop", &[], Timestamp::now()).unwrap();
@@ -112,7 +112,7 @@ async fn with_a_client_ca_who_shows_no_certificate_is_not_answered_but_by_the_ad
     process.becomes_ready().await;
     for _ in 0..3 {
         let mut stream = process.tls().await.unwrap();
-        // The refusal may be there already.
+        // The process may have refused the connection already.
         let _ = stream.write_all(&review(SMALL, CLOSE)).await;
         let refused = stream.read(&mut [0]).await.unwrap_err();
         let refused = refused.to_string();
@@ -125,7 +125,7 @@ async fn with_a_client_ca_who_shows_no_certificate_is_not_answered_but_by_the_ad
     })
     .await;
 
-    // Who is refused cannot fill the log: the next line of the kind is about something else.
+    // Refused clients cannot fill the log: the next line about a dropped client has another cause.
     process.logs("it shows no client certificate").await;
     let mut stream = process.tcp().await;
     stream.write_all(&review(SMALL, CLOSE)).await.unwrap();

@@ -1,4 +1,4 @@
-//! What is said of a start that fails, and of one that is not done yet.
+//! What the process reports when its start fails, and while it has not started yet.
 
 use std::net::TcpListener;
 use std::path::Path;
