@@ -1,8 +1,8 @@
-//! Citations: which there are in a text, and whether what they name exists.
+//! Finds the citations in a text, and checks that the sections which they name exist.
 //!
-//! A citation of the contract is the word `contract` and its sections, separated by commas. A citation of
-//! a design is the path of its file and the section. In Markdown the section alone will do, as sections of
-//! designs begin with a letter. In code, the word `contract` always cites.
+//! A citation of the contract is the word `contract` and its sections, separated by commas. A citation of a
+//! design is the path of its file and the section. In Markdown the section is enough, as sections of designs
+//! begin with a letter. In code, the word `contract` always has to cite a section.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,7 +16,7 @@ const WORD: &str = "contract";
 /// The sections that can be cited.
 pub(crate) struct Sections {
     contract: BTreeSet<String>,
-    /// By the path of the file.
+    /// The sections of each design, by the path of its file.
     designs: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -35,7 +35,7 @@ impl Sections {
         }
     }
 
-    /// What is wrong with the citations of a file, each with its line.
+    /// The problems of the citations in a file, each with its line.
     pub(crate) fn wrong(&self, path: &str, text: &str) -> Vec<String> {
         let joined = Joined::new(text);
         let is_page = path.ends_with(".md");
@@ -73,7 +73,7 @@ impl Sections {
     fn problem_of_contract(&self, cited: &Cited) -> Option<String> {
         match cited {
             Cited::Unfit(words) => Some(format!(
-                "{words:?} is no citation: write `contract 5.2, 5.3`"
+                "{words:?} is not a citation: write `contract 5.2, 5.3`"
             )),
             Cited::Sections(sections) => sections
                 .iter()
@@ -82,7 +82,7 @@ impl Sections {
         }
     }
 
-    /// Whether a number in the contract itself looks like one of its numbered items, and is none.
+    /// Whether a number in the contract looks like one of its numbered items, although no item has this number.
     fn is_numbered_otherwise(&self, section: &str) -> bool {
         let whole = section.split('.').next().unwrap_or_default();
         self.contract.contains(&format!("{whole}.1")) && !self.contract.contains(section)
@@ -110,7 +110,7 @@ impl Sections {
     }
 }
 
-/// `5` for `## 5. The health loop`, and `5.2` for a numbered item in it.
+/// Returns `5` for `## 5. The health loop`, and `5.2` for a numbered item below it.
 fn contract_sections(text: &str) -> BTreeSet<String> {
     let mut sections = BTreeSet::new();
     let mut section = None;
@@ -131,7 +131,7 @@ fn number_before(line: &str, end: &str) -> Option<String> {
     is_number.then(|| number.to_owned())
 }
 
-/// `A.11` for `## A.11 What we do`.
+/// Returns `A.11` for `## A.11 What we do`.
 fn design_sections(text: &str) -> BTreeSet<String> {
     text.lines()
         .filter(|line| line.starts_with('#'))
@@ -141,15 +141,15 @@ fn design_sections(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// What cites the contract.
+/// A citation of the contract.
 #[derive(Debug, PartialEq)]
 enum Cited {
     Sections(Vec<String>),
-    /// Words that mean to, in no form that can be checked.
+    /// Words that are meant as a citation, in a form that cannot be checked.
     Unfit(String),
 }
 
-/// Where a text cites the contract. `always` tells that each mention of it has to.
+/// Where a text cites the contract. With `always`, each mention of the contract has to cite a section.
 fn contract_citations(text: &str, always: bool) -> Vec<(usize, Cited)> {
     let lower = text.to_ascii_lowercase();
     lower
@@ -159,12 +159,12 @@ fn contract_citations(text: &str, always: bool) -> Vec<(usize, Cited)> {
         .collect()
 }
 
-/// What a text cites that begins with the word.
+/// The citation at the start of a text that begins with the word.
 fn contract_citation(text: &str, always: bool) -> Option<Cited> {
     let after = &text[WORD.len()..];
     let (sections, rest) = listed(after);
     let means_to = after.starts_with(" §") || goes_on(rest);
-    // What is spelled otherwise may be a name in code.
+    // With another spelling, the word may be a name in code.
     let has_to = always && text.starts_with(WORD);
     match sections.is_empty() {
         _ if means_to => Some(Cited::Unfit(text.chars().take(24).collect())),
@@ -174,7 +174,7 @@ fn contract_citation(text: &str, always: bool) -> Option<Cited> {
     }
 }
 
-/// The sections at the start of a text, and what follows them.
+/// The sections at the start of a text, and the text after them.
 fn listed(text: &str) -> (Vec<String>, &str) {
     let (mut sections, mut rest) = (vec![], text);
     loop {
@@ -188,18 +188,18 @@ fn listed(text: &str) -> (Vec<String>, &str) {
     }
 }
 
-/// A number such as `5` or `5.2` at the start of a text, and what follows it.
+/// A number such as `5` or `5.2` at the start of a text, and the text after it.
 fn dotted(text: &str) -> Option<(&str, &str)> {
     let is_part = |c: char| c.is_ascii_digit() || c == '.';
     let end = text.find(|c| !is_part(c)).unwrap_or(text.len());
-    // A dot at the end is the sentence's.
+    // A dot at the end belongs to the sentence.
     let number = text[..end].trim_end_matches('.');
     let after = &text[number.len()..];
     let is_number = number.starts_with(|c: char| c.is_ascii_digit());
     (is_number && !after.starts_with(char::is_alphanumeric)).then_some((number, after))
 }
 
-/// Whether a list of sections goes on in another form than with a comma.
+/// Whether a list of sections continues with a separator other than a comma.
 fn goes_on(rest: &str) -> bool {
     [" and ", " or ", "–", "-"].iter().any(|separator| {
         let after = rest.strip_prefix(separator);
@@ -207,7 +207,7 @@ fn goes_on(rest: &str) -> bool {
     })
 }
 
-/// Numbers such as `5.2` in the contract's own text.
+/// Numbers such as `5.2` in the contract itself.
 fn own_citations(text: &str) -> Vec<(usize, String)> {
     text.char_indices()
         .filter(|(at, c)| c.is_ascii_digit() && begins(text, *at, "."))
@@ -216,12 +216,12 @@ fn own_citations(text: &str) -> Vec<(usize, String)> {
         .collect()
 }
 
-/// Whether a word may begin there: not after a letter, a digit or one of these.
+/// Whether a word can begin at `at`: not after a letter, a digit or one of `joins`.
 fn begins(text: &str, at: usize, joins: &str) -> bool {
     !text[..at].ends_with(|c: char| c.is_alphanumeric() || joins.contains(c))
 }
 
-/// What cites a design: the path of its file, a section, or both.
+/// A citation of a design: the path of its file, a section, or both.
 #[derive(Debug, PartialEq)]
 struct DesignCitation {
     file: Option<String>,
@@ -230,13 +230,13 @@ struct DesignCitation {
 
 fn design_citations(text: &str) -> Vec<(usize, DesignCitation)> {
     let mut found = vec![];
-    // Where the sections stand that are checked with the path before them.
+    // Positions of the sections that are checked together with the path before them.
     let mut checked = BTreeSet::new();
     for (at, _) in text.match_indices(DESIGNS) {
         let name = &text[at + DESIGNS.len()..];
         let of_a_name = |c: char| c.is_ascii_alphanumeric() || c == '-';
         let (name, rest) = name.split_at(name.find(|c| !of_a_name(c)).unwrap_or(name.len()));
-        // The folder alone is no citation.
+        // The folder alone is not a citation.
         let Some(rest) = rest.strip_prefix(".md") else {
             continue;
         };
@@ -269,7 +269,7 @@ fn design_citations(text: &str) -> Vec<(usize, DesignCitation)> {
 fn lettered(text: &str) -> Option<&str> {
     let number = text.strip_prefix(|c: char| c.is_ascii_uppercase())?;
     let (number, _) = dotted(number.strip_prefix('.')?)?;
-    // X.509 is none of ours.
+    // X.509 is not a section of ours.
     (number.len() <= 2).then(|| &text[..number.len() + 2])
 }
 
@@ -279,10 +279,10 @@ fn is_word(text: &str, start: usize, end: usize) -> bool {
     !before.ends_with(joins) && !after.starts_with(joins) && !after.starts_with(".md")
 }
 
-/// A text whose lines are joined by one space, without what marks them as comments.
+/// A text whose lines are joined by one space, without comment markers.
 struct Joined {
     text: String,
-    /// Where each line begins in it.
+    /// The position in `text` at which each line begins.
     lines: Vec<usize>,
 }
 
@@ -316,7 +316,7 @@ fn unmarked(line: &str) -> &str {
 mod tests {
     use super::*;
 
-    /// What is wrong in a file of this name, where the contract has 5, 5.1 and 5.2, and one design A.11.
+    /// The problems of a file of this path, when the contract has 5, 5.1 and 5.2, and one design has A.11.
     fn wrong(path: &str, text: &str) -> Vec<String> {
         let contract =
             contract_sections("## 5. Loop\n1. **Who.**\n2. **What.**\n## Not built yet\n3. x\n");
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_only_begins_like_a_citation_is_none() {
+    fn a_word_that_only_begins_like_a_citation_is_not_one() {
         let text = "fn contract_of() {} // docs/contract.md, contracts 9, subcontract 9";
         assert_eq!(wrong("a.rs", text), [""; 0]);
     }

@@ -1,4 +1,4 @@
-//! Pages, and parts of pages, that are written from the code: `make docs` writes them anew.
+//! Pages that are generated from the code. `make docs` writes them anew.
 
 use std::fs;
 use std::path::Path;
@@ -71,7 +71,7 @@ fn the_page_of_binding_rules_is_what_the_code_checks() {
     );
 }
 
-/// The page holds this text; with `UPDATE_DOCS` set it is given it.
+/// Fails unless the page is this text. With `UPDATE_DOCS` set, it writes the page first.
 fn is(page: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
     if std::env::var_os("UPDATE_DOCS").is_some() {

@@ -1,11 +1,11 @@
-//! Relative links of Markdown pages, and whether they lead to a file and a heading.
+//! Relative links of Markdown pages must lead to a file, and to a heading in it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::root;
 
-/// The links of a page that lead nowhere, each with its line.
+/// The broken links of a page, each with its line.
 pub(crate) fn broken(path: &str, text: &str, files: &BTreeMap<String, String>) -> Vec<String> {
     let broken = links(text).into_iter().filter_map(|(line, link)| {
         let problem = problem_of_link(path, &link, files)?;
@@ -45,7 +45,7 @@ pub(crate) fn missing_pages(text: &str, files: &BTreeMap<String, String>) -> Vec
     const FOLDER: &str = "docs/";
     let of_a_name = |c: char| c.is_ascii_alphanumeric() || "-_/".contains(c);
     text.match_indices(FOLDER)
-        // A path in another repository, or an address.
+        // After a slash, the path belongs to another repository or to a URL.
         .filter(|(at, _)| text[..*at].ends_with("../") || !text[..*at].ends_with('/'))
         .filter_map(|(at, _)| {
             let name = text[at + FOLDER.len()..].split(|c| !of_a_name(c)).next()?;
@@ -56,7 +56,7 @@ pub(crate) fn missing_pages(text: &str, files: &BTreeMap<String, String>) -> Vec
         .collect()
 }
 
-/// A path without `.` and `..`; `None` where it leads out of the repository.
+/// A path without `.` and `..`, or `None` if it leads out of the repository.
 fn normal(path: &Path) -> Option<String> {
     let mut parts: Vec<&str> = vec![];
     for part in path.to_str()?.split('/') {
@@ -91,7 +91,7 @@ fn is_absolute(link: &str) -> bool {
     link.contains("://") || link.starts_with("mailto:")
 }
 
-/// The lines of a page that are no code, with their numbers, and without the code within them.
+/// The lines of a page outside of code blocks, with their numbers and without inline code.
 fn prose(text: &str) -> Vec<(usize, String)> {
     let mut lines = vec![];
     let mut fenced = false;
@@ -106,7 +106,7 @@ fn prose(text: &str) -> Vec<(usize, String)> {
     lines
 }
 
-/// The anchors of a page's headings, as GitHub makes them.
+/// The anchors that GitHub gives to the headings of a page.
 fn anchors(text: &str) -> BTreeSet<String> {
     let mut known = BTreeSet::new();
     let mut fenced = false;

@@ -1,5 +1,5 @@
-//! What is cited exists: sections of the contract and of the designs, files and headings behind links. What
-//! is repeated agrees: versions of Kubernetes, and what programs print.
+//! Cited sections of the contract and of the designs exist, and so do the files and headings behind links. What
+//! is repeated agrees with its source: versions of Kubernetes, and the output of programs.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
@@ -15,7 +15,7 @@ mod versions;
 
 use citations::Sections;
 
-/// What is built, fetched, foreign or full of examples of what must not be cited.
+/// Paths that are built, fetched or foreign, or full of examples of bad citations.
 const LEFT_OUT: [&str; 5] = [
     "target",
     "fuzz/artifacts",
@@ -57,7 +57,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every text of the repository, by its path.
+/// All text files of the repository, by path.
 fn texts() -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     walk("", &mut found);
@@ -77,7 +77,7 @@ fn walk(folder: &str, found: &mut BTreeMap<String, String>) {
         if hidden || LEFT_OUT.contains(&path.as_str()) || name.starts_with("mutants.out") {
             continue;
         }
-        // A link leads to what is read where it stands.
+        // A symbolic link is skipped: its target is read under the target's own path.
         let kind = entry.file_type().unwrap();
         if kind.is_dir() {
             walk(&path, found);

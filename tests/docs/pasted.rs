@@ -1,4 +1,4 @@
-//! What README.md shows of the programs' output is what they print.
+//! README.md shows the output of programs exactly as they print it.
 
 use std::fs;
 use std::process::Command;
@@ -8,18 +8,18 @@ use targetgate_sandbox::demo::Settings;
 use super::{root, texts};
 
 const PAGE: &str = "README.md";
-/// Set to anything, it has README.md written anew.
+/// The environment variable that makes this test rewrite README.md.
 const UPDATE: &str = "UPDATE_DOCS";
-/// The width at which the page shows help: the most that the program wraps at.
+/// The width at which README.md shows help, the most at which the program wraps.
 const COLUMNS: &str = "100";
-/// How the demo's delays are scaled where `make demo` is given no other scale.
+/// The default scale of the delays in `make demo`.
 const SCALE: f64 = 0.1;
 
-/// A part of the page that a program prints.
+/// A part of the page that is the output of a program.
 struct Pasted {
-    /// The line before it.
+    /// The line of the page before the output.
     after: &'static str,
-    /// The line after it.
+    /// The line of the page after the output.
     before: &'static str,
     printed: String,
 }
@@ -56,7 +56,7 @@ fn all_pasted() -> [Pasted; 2] {
     ]
 }
 
-/// What the program prints where nothing is set in its environment, which its help shows.
+/// The help of the program in an empty environment, because help shows the values of variables.
 fn help(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_targetgate"))
         .args(arguments)
@@ -68,13 +68,13 @@ fn help(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The page with what is printed now.
+/// The page with the present output in place of the old.
 fn anew(page: &str, all: &[Pasted]) -> String {
     all.iter().fold(page.to_owned(), |page, pasted| {
         let begin = format!("\n{}\n", pasted.after);
         let end = format!("\n{}\n", pasted.before);
         let [before, rest] = page.split(&begin).collect::<Vec<_>>()[..] else {
-            panic!("{PAGE} has the line '{}' not once", pasted.after);
+            panic!("{PAGE} has '{}' not exactly once", pasted.after);
         };
         let Some((_, after)) = rest.split_once(&end) else {
             panic!("{PAGE}: no '{}' after '{}'", pasted.before, pasted.after);
@@ -84,7 +84,7 @@ fn anew(page: &str, all: &[Pasted]) -> String {
     })
 }
 
-/// The number of the first line that differs, and that line of both.
+/// The number of the first line that differs, and this line of both texts.
 fn first_difference<'a>(shown: &'a str, printed: &'a str) -> Option<(usize, &'a str, &'a str)> {
     let end = std::iter::repeat("");
     let mut pairs = (1..)

@@ -1,4 +1,4 @@
-//! Where a file has to repeat a version of docs/versions.md, it repeats that one.
+//! A file that has to repeat a version of docs/versions.md repeats it exactly.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -15,12 +15,11 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// A YAML file of the chart.
 fn chart(file: &str) -> Value {
     serde_saphyr::from_str(&read(&format!("deploy/chart/{file}"))).unwrap()
 }
 
-/// The modules that a go.mod requires, and their versions; of what is replaced, what replaces it.
+/// The versions of the modules that a go.mod requires. A replaced module has the version of its replacement.
 fn modules(path: &str) -> BTreeMap<String, String> {
     let text = read(path);
     let (replaced, required): (Vec<&str>, Vec<&str>) =
@@ -41,10 +40,10 @@ fn replaced(path: &str) -> BTreeSet<String> {
     replaced.map(|(old, _)| old.trim().to_owned()).collect()
 }
 
-/// The version of Kubernetes' libraries for Go that was released with this one.
+/// The version of Kubernetes' Go libraries that was released with this version of Kubernetes.
 fn of_library(version: Version) -> String {
     let number = version.to_string();
-    // Their major version is 0.
+    // The major version of these libraries is 0.
     format!("v0{}", number.strip_prefix('1').unwrap())
 }
 
@@ -120,7 +119,7 @@ fn the_chart_asks_for_no_version_but_that_of_match_conditions() {
     assert!(found > 0, "no template asks for a version");
 }
 
-/// Fails unless a page says this, wherever its lines break.
+/// Fails unless a page has these words with this version, however its lines are wrapped.
 fn assert_says(path: &str, begin: &str, version: impl Display) {
     let words: Vec<String> = read(path).split_whitespace().map(str::to_owned).collect();
     let said = format!("{begin} {version}");
@@ -143,7 +142,8 @@ fn contract_and_designs_name_the_same_minimums() {
     assert_says("docs/design/policy.md", "a version of at least", policy);
 }
 
-/// What runs reads the numbers. A page may tell of a trial, and go.mod pins; both are exempt.
+/// Code and manifests read these versions from the page. A page may report a trial, and a go.mod pins versions,
+/// so both are exempt.
 #[test]
 fn no_program_or_manifest_repeats_the_version_that_is_tested_or_the_clients() {
     const EXEMPT: [&str; 4] = [".md", "go.mod", "go.sum", "Cargo.lock"];
