@@ -1,4 +1,4 @@
-//! What others do to the Secret and to the bundles.
+//! Changes that other clients make to the Secret and to the bundles.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::creations::Creations;
 use crate::replica::Replica;
 use crate::world::{APPLIER, KINDS, NAME, SECRET, World, create};
 
-/// One replica that leads, with lifetimes as shipped, and hooks that work.
+/// One leading replica with the shipped lifetimes, whose hooks are reached.
 async fn settled() -> (Arc<World>, Replica) {
     let world = Arc::new(World::new().await);
     let replica = Replica::start(&world, &["--lease=off"]).await;
@@ -27,7 +27,7 @@ async fn settled() -> (Arc<World>, Replica) {
     (world, replica)
 }
 
-/// Waits until a leaf of another CA is served, and the bundles hold that CA beside the one before.
+/// Waits until the replica serves a leaf of another CA, and each bundle holds that CA beside the former one.
 async fn replaced(world: &World, replica: &Replica, before: &str) {
     until("another CA's leaf is served", async || {
         let issuer = replica.issuer(world).await?;
@@ -39,13 +39,12 @@ async fn replaced(world: &World, replica: &Replica, before: &str) {
     }
 }
 
-/// A certificate of somebody else's CA, made so long ago.
+/// A certificate of a foreign CA, made `days_ago`.
 fn foreign(world: &World, days_ago: u64) -> Made {
     let made_at = Timestamp::now() - Duration::from_secs(days_ago * 24 * 3600);
     certs::make(&world.namespace, &[], made_at).unwrap()
 }
 
-/// Writes into keys of the Secret.
 async fn write(world: &World, data: Value) {
     let patch = Patch::Merge(json!({ "stringData": data }));
     let params = PatchParams::default();
@@ -130,7 +129,7 @@ async fn a_bundle_that_somebody_changed_is_put_back_and_an_event_names_them(
 }
 
 #[tokio::test]
-async fn a_bundle_of_our_own_change_is_nobodys_fault() {
+async fn a_bundle_that_a_replica_of_ours_changed_is_not_reported() {
     let world = World::new().await;
     let replicas = [
         Replica::rotating(&world, &["--lease=off"]).await,
@@ -144,7 +143,7 @@ async fn a_bundle_of_our_own_change_is_nobodys_fault() {
         (count.parse::<u32>().unwrap() > 1).then_some(())
     })
     .await;
-    // The other one goes over when it has seen for long enough what API servers trust.
+    // The other replica switches leaves only once API servers have had the time to learn the new bundle.
     until("the other replica serves a newer CA's leaf", async || {
         let issuer = replicas[1].issuer(&world).await?;
         (issuer != first).then_some(())
@@ -184,7 +183,7 @@ async fn a_secret_that_is_found_is_replaced_by_one_of_ours(#[case] days_ago: u64
     .await;
     creations.more(10).await;
     creations.end().await.is_clean(&[&replica]);
-    // What it found is trusted for as long as somebody may serve it.
+    // The CA that was found stays in the bundles while a replica may still serve its leaf.
     let kept = usize::from(days_ago == 0);
     for cas in world.bundles().await {
         assert_eq!(cas.len(), 1 + kept, "{cas:?}");

@@ -1,4 +1,4 @@
-//! `--client-ca`: who the API server is to a hook, and who gets in.
+//! `--client-ca`: which client certificate kube-apiserver shows to a hook, and which of them are accepted.
 
 use std::collections::HashMap;
 use std::net::TcpListener;
@@ -26,13 +26,14 @@ use crate::proxy::Proxy;
 use crate::replica::Replica;
 use crate::world::{NAME, World, create, pod, shared};
 
-/// Hooks to which the API server is the one that is named.
+/// Namespaces to whose hooks kube-apiserver shows the certificate that a replica accepts.
 const OWN: &str = "clients-own";
 const OLD: &str = "clients-old";
 const NEW: &str = "clients-new";
-/// A hook to which it is nobody.
+/// The namespace to whose hook kube-apiserver shows no certificate.
 const NOBODY: &str = "clients-nobody";
-/// And those to which it is somebody else, by the namespace, with what we count.
+/// Namespaces to whose hooks kube-apiserver shows no certificate or a wrong one, each with the cause in our
+/// metric.
 const OTHERS: [(&str, &str); 5] = [
     (NOBODY, "NoClientCertificate"),
     ("clients-of-another-ca", "ClientRefused"),
@@ -41,8 +42,8 @@ const OTHERS: [(&str, &str); 5] = [
     ("clients-not-named", "ClientNotNamed"),
 ];
 
-/// Who the API server is to the hooks of these tests. It reads that when it starts, so the addresses of
-/// the hooks are taken before.
+/// The client certificates that kube-apiserver shows to the hooks of these tests. It reads them when it starts,
+/// so the addresses of the hooks are taken before.
 pub(crate) struct Identities {
     hooks: Mutex<HashMap<&'static str, TcpListener>>,
     old_ca: String,
@@ -50,7 +51,7 @@ pub(crate) struct Identities {
 }
 
 impl Identities {
-    /// They, and how the API server is told.
+    /// Makes the certificates, and returns them also as configuration for kube-apiserver.
     pub(crate) fn new() -> (Self, Vec<WebhookUser>) {
         let validity = Lifetimes::default().of_ca(Timestamp::now());
         let over = Validity {
@@ -112,26 +113,27 @@ fn client(ca: &Made, name: &str, validity: Validity) -> Made {
     }
 }
 
-/// A certificate for servers.
+/// A certificate for server authentication.
 fn server(ca: &Made, validity: Validity) -> Made {
     make::leaf(&ca.certificate, &ca.key, "kube-apiserver", &[], validity).unwrap()
 }
 
-/// The hooks of this namespace; each can be had once.
+/// The world of a namespace, with its hooks. A namespace can be used by one test only.
 async fn world(namespace: &'static str) -> Arc<World> {
     let world = without_hooks(namespace).await;
     world.register_hooks().await;
     world
 }
 
-/// The same before the hooks are there.
+/// The world of a namespace, before its hooks are registered.
 async fn without_hooks(namespace: &'static str) -> Arc<World> {
     let listener = shared().await.identities.hooks.lock().remove(namespace);
     let proxy = Proxy::on(listener.unwrap());
     Arc::new(World::without_hooks(namespace.to_owned(), proxy).await)
 }
 
-/// A replica for the hooks of several namespaces, which keeps the bundles of all, and its file of CAs.
+/// A replica that serves the hooks and keeps the bundles of several namespaces, and the folder with its client
+/// CAs.
 async fn replica(worlds: &[&World], more: &[&str]) -> (Replica, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ca.crt");
@@ -155,7 +157,7 @@ async fn replica(worlds: &[&World], more: &[&str]) -> (Replica, tempfile::TempDi
     (replica, folder)
 }
 
-/// Replaces the CAs, as the kubelet does it, and waits until they count.
+/// Replaces the file of client CAs by a rename, as the kubelet does, and waits until the replica uses them.
 async fn put(folder: &Path, cas: &str, replica: &mut Replica) {
     let beside = folder.join("ca.new");
     std::fs::write(&beside, cas).unwrap();
@@ -165,14 +167,14 @@ async fn put(folder: &Path, cas: &str, replica: &mut Replica) {
         .await;
 }
 
-/// The kind of bindings, in the world's namespace.
+/// The bindings in the world's namespace.
 fn bindings(world: &World) -> Api<DynamicObject> {
     let kind = GroupVersionKind::gvk("elbv2.k8s.aws", "v1beta1", "TargetGroupBinding");
     let resource = ApiResource::from_gvk(&kind);
     Api::namespaced_with(world.client.clone(), &world.namespace, &resource)
 }
 
-/// Makes bindings a kind that the API server knows.
+/// Installs the CRD of bindings, and waits until kube-apiserver serves it.
 async fn define_bindings(world: &World) {
     let kind = GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
     let crds: Api<DynamicObject> =
@@ -189,7 +191,7 @@ async fn define_bindings(world: &World) {
     .await;
 }
 
-/// A whole binding.
+/// A complete binding.
 fn binding() -> DynamicObject {
     serde_json::from_value(json!({
         "apiVersion": "elbv2.k8s.aws/v1beta1",
@@ -204,7 +206,7 @@ fn binding() -> DynamicObject {
     .unwrap()
 }
 
-/// How often this was counted.
+/// How many TLS failures of this cause the replica has counted.
 async fn counted(replica: &Replica, cause: &str) -> u32 {
     let metrics = replica.metrics().await;
     let sample = format!("targetgate_tls_failures_total{{cause=\"{cause}\"}} ");
@@ -222,7 +224,7 @@ async fn the_api_servers_own_certificate_gets_in_and_any_other_does_not() {
     });
     create::<Service>(&own.api(), service).await;
     let params = PostParams::default();
-    // Before the hooks, which would ask AWS about it.
+    // The binding is created before the hooks are registered, because they would ask AWS about it.
     bindings(&own).create(&params, &binding()).await.unwrap();
     own.register_hooks().await;
     let mut others = vec![];
@@ -257,14 +259,14 @@ async fn the_api_servers_own_certificate_gets_in_and_any_other_does_not() {
         let refused = bindings(&world).create(&params, &binding()).await;
         let refused = refused.unwrap_err().to_string();
         let namespace = &world.namespace;
-        // The proxy between them may break the connection before the alert is read.
+        // The proxy may reset the connection before kube-apiserver reads the TLS alert.
         assert!(refused.contains("failed calling webhook"), "{refused}");
         assert_eq!(reviews(&world).await, 0.0, "{namespace}");
     }
 }
 
-/// Two API servers, as far as a replica can tell: the one has its new certificate from the beginning,
-/// the other never.
+/// Two API servers, as far as a replica can tell: the first never changes its certificate, and the second has
+/// the new one from the beginning.
 #[tokio::test]
 async fn while_the_cas_are_rotated_no_admission_is_lost() {
     let (old, new) = (world(OLD).await, world(NEW).await);

@@ -1,4 +1,4 @@
-//! A leader that is killed at every step of the order, before the step's write is answered and after.
+//! A leader is killed at each step of a rotation: before its write is answered, and after.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::creations::Creations;
 use crate::replica::Replica;
 use crate::world::{NAME, World, create};
 
-/// The beginning of each step's name, and what it writes.
+/// The beginning of each step's name, and the object that the step writes.
 const STEPS: [(&str, &str); 6] = [
     ("stage a CA", "secret"),
     ("trust", "mutatingwebhookconfiguration"),
@@ -21,10 +21,11 @@ const STEPS: [(&str, &str); 6] = [
     ("forget", "secret"),
 ];
 
-/// A leader, killed when it says that it writes, or has written, in this step.
+/// Starts a leader, and kills it when it logs that it writes, or has written, in this step.
 async fn crash(world: &World, (step, object): (&str, &str), message: &str) {
     let mut leader = match step {
-        // A new CA brings its leaf along, and former ones go when none is on its way.
+        // A new CA comes with its leaf, and `forget` waits while a new CA is staged, so these steps need a CA
+        // that stays.
         "sign a leaf" | "forget" => Replica::rotating_leaves(world, &["--lease=off"]).await,
         _ => Replica::rotating(world, &["--lease=off"]).await,
     };
@@ -41,7 +42,7 @@ async fn crash(world: &World, (step, object): (&str, &str), message: &str) {
 #[tokio::test]
 async fn a_leader_that_dies_at_any_step_fails_no_admission() {
     let world = Arc::new(World::new().await);
-    // Who answers reviews never leads: somebody holds the Lease for an hour.
+    // The replica that answers reviews never leads, because the Lease is held for an hour.
     let held = json!({
         "metadata": { "name": NAME },
         "spec": { "holderIdentity": "nobody", "leaseDurationSeconds": 3600 },
@@ -62,7 +63,7 @@ async fn a_leader_that_dies_at_any_step_fails_no_admission() {
             seen.insert(follower.issuer(&world).await.unwrap());
         }
     }
-    // Whoever leads next brings what was begun to its end.
+    // The next leader completes the rotation that was begun.
     let leader = Replica::rotating(&world, &["--lease=off"]).await;
     let before = follower.issuer(&world).await;
     until("the follower serves a new CA's leaf", async || {

@@ -1,5 +1,5 @@
-//! Pods that are created all the time, each over a connection of its own, and what the API server says
-//! of it.
+//! Creates pods continually, each over a connection of its own, and compares what kube-apiserver counts of
+//! their reviews.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,32 +12,32 @@ use tokio::task::JoinHandle;
 use crate::replica::Replica;
 use crate::world::{World, name, pod};
 
-/// Creates pods until it is told to end.
+/// A task that creates pods until it is stopped.
 pub(crate) struct Creations {
     world: Arc<World>,
     made: Arc<AtomicUsize>,
     stop: oneshot::Sender<()>,
     running: JoinHandle<()>,
-    /// What the API server had counted before: reviews, and those that failed.
+    /// What kube-apiserver had counted before: reviews, and failed reviews.
     before: (f64, f64),
     handshakes_before: usize,
 }
 
-/// What came of it.
+/// The counts at the end.
 #[derive(Debug)]
 pub(crate) struct Tally {
-    /// Pods created.
+    /// Pods that were created.
     pub(crate) pods: usize,
-    /// Reviews that the API server sent and got an answer to.
+    /// Reviews that kube-apiserver sent, and to which it got an answer.
     pub(crate) reviews: usize,
-    /// Connections that it made for them.
+    /// Connections that kube-apiserver made for the reviews.
     pub(crate) handshakes: usize,
-    /// Reviews that failed, by its own count.
+    /// Reviews that failed, as kube-apiserver counts them.
     pub(crate) failures: usize,
 }
 
 impl Creations {
-    /// Begins when the API server asks the hook.
+    /// Begins once kube-apiserver calls the hook.
     pub(crate) async fn begin(world: &Arc<World>) -> Self {
         let dry = PostParams {
             dry_run: true,
@@ -62,7 +62,7 @@ impl Creations {
         }
     }
 
-    /// Returns once so many more pods have been created.
+    /// Waits until `pods` more pods have been created.
     pub(crate) async fn more(&self, pods: usize) {
         let wanted = self.made.load(Ordering::Relaxed) + pods;
         until("pods are created", async || {
@@ -72,9 +72,9 @@ impl Creations {
         .await;
     }
 
-    /// Ends, and counts.
+    /// Stops the task, and counts.
     pub(crate) async fn end(self) -> Tally {
-        // One that has failed already says so below.
+        // A task that has failed is reported by the next line.
         let _ = self.stop.send(());
         self.running.await.unwrap();
         let (reviews_before, failures_before) = self.before;
@@ -88,7 +88,8 @@ impl Creations {
 }
 
 impl Tally {
-    /// Every creation was reviewed by one of these, over a connection of its own, and no review failed.
+    /// Fails unless each creation was reviewed by one of the replicas, over a connection of its own, and no
+    /// review failed.
     pub(crate) fn is_clean(&self, replicas: &[&Replica]) {
         if self.failures > 0 {
             let logs: Vec<_> = replicas.iter().map(|replica| replica.log()).collect();
@@ -119,7 +120,7 @@ pub(crate) async fn reviews(world: &World) -> f64 {
         .await
 }
 
-/// Reviews that failed, whatever became of the pods.
+/// Reviews that failed, whether the pod was then admitted or not.
 pub(crate) async fn failures(world: &World) -> f64 {
     let hook = format!("name=\"{}\"", world.pod_hook());
     let open = "apiserver_admission_webhook_fail_open_count";

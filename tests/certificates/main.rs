@@ -1,5 +1,6 @@
-//! Certificates on a real control plane. `--tls self`: rotations under steady pod creation, crashes at
-//! every step, and what others do to the Secret and the bundles. `--client-ca`: who may ask.
+//! Certificates on a real control plane. `--tls self`: rotations under steady pod creation, crashes at each
+//! step, and changes of the Secret and the bundles by other clients. `--client-ca`: which clients may send
+//! reviews.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 

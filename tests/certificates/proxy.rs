@@ -1,8 +1,7 @@
-//! What stands for a Service: a TCP proxy before the replicas, each connection to the next of them.
+//! A TCP proxy in place of a Service. It gives each connection to the next replica in turn.
 //!
-//! An API server keeps its connections, and would hardly ever see another certificate. So the proxy
-//! can end those that it has, in a way that loses no request: it says that nothing more will come,
-//! and waits until the client has closed its side, too.
+//! kube-apiserver keeps its connections, and would hardly ever see another certificate. So the proxy can close
+//! them without losing a request: it shuts down its own side, and waits until the client has closed the other.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,7 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// A running proxy; ended when dropped.
+/// A running proxy, which stops when it is dropped.
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
@@ -27,22 +26,22 @@ pub(crate) struct Proxy {
 
 struct Shared {
     backends: Mutex<Vec<SocketAddr>>,
-    /// Connections so far; each counts the backends on.
+    /// Connections so far, by which the next backend is chosen.
     taken: AtomicUsize,
-    /// Connections that are open.
+    /// Open connections.
     open: watch::Sender<usize>,
-    /// Goes up when those that are open are to end.
+    /// Each increment closes the connections that are open.
     cut: watch::Sender<u64>,
 }
 
 impl Proxy {
-    /// One without a backend: it takes no connection yet.
+    /// A proxy without a backend, which accepts no connection yet.
     pub(crate) async fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         Self::on(listener.into_std().unwrap())
     }
 
-    /// The same, on an address that was taken before.
+    /// A proxy without a backend, on a socket that is bound already.
     pub(crate) fn on(listener: std::net::TcpListener) -> Self {
         let listener = TcpListener::from_std(listener).unwrap();
         let address = listener.local_addr().unwrap();
@@ -61,12 +60,12 @@ impl Proxy {
         }
     }
 
-    /// Connections go to these from now on.
+    /// Sends new connections to these replicas from now on.
     pub(crate) fn backends(&self, backends: Vec<SocketAddr>) {
         *self.shared.backends.lock() = backends;
     }
 
-    /// Ends all connections; the next request needs a new one, with a handshake of its own.
+    /// Closes all connections, so that the next request needs a new one, with a handshake of its own.
     pub(crate) async fn cut(&self) {
         self.shared.cut.send_modify(|cuts| *cuts += 1);
         let mut open = self.shared.open.subscribe();
@@ -94,7 +93,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         connections.spawn(async move {
             shared.open.send_modify(|open| *open += 1);
             let cut = shared.cut.subscribe();
-            // A replica that is gone refuses.
+            // A dead replica refuses the connection.
             if let Ok(backend) = TcpStream::connect(backend).await {
                 between(client, backend, cut).await;
             }
@@ -120,10 +119,10 @@ async fn between(client: TcpStream, backend: TcpStream, mut cut: watch::Receiver
     }
 }
 
-/// Says the last word, and waits for the client's.
+/// Shuts down our side, and waits until the client has closed its own.
 async fn part(from_client: &mut OwnedReadHalf, to_client: &mut OwnedWriteHalf) {
     let _ = to_client.shutdown().await;
     let mut rest = Vec::new();
-    // A reset is an end as well.
+    // A reset closes the connection as well.
     let _ = from_client.read_to_end(&mut rest).await;
 }

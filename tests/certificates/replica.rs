@@ -1,4 +1,4 @@
-//! A targetgate process that keeps its own certificate.
+//! A targetgate process with `--tls self`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -17,15 +17,15 @@ use x509_parser::prelude::FromDer as _;
 
 use crate::world::{NAME, World, control_plane};
 
-/// Short lives that leave much time: a leaf is renewed after a twentieth of its life, and a process
-/// that is late by many seconds breaks nothing.
+/// Short lifetimes with a large margin: a leaf is renewed after a twentieth of its lifetime, so a process that
+/// is late by many seconds breaks nothing. Chosen.
 const SHRUNK: [&str; 3] = [
     "--tls-lifetime=30s",
     "--tls-renew-after=1/20",
     "--tls-clock-skew=1s",
 ];
 
-/// The running process; killed when dropped.
+/// A running process, which is killed when dropped.
 pub(crate) struct Replica {
     process: Process,
     pub(crate) listen: SocketAddr,
@@ -34,19 +34,19 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    /// Starts one with shrunk lifetimes, which replaces leaf and CA all the time when it leads.
+    /// Starts a replica with short lifetimes, which rotates leaf and CA continually while it leads.
     pub(crate) async fn rotating(world: &World, flags: &[&str]) -> Self {
         let cas = ["--tls-ca-lifetime=40s"];
         Self::start(world, &[&SHRUNK[..], &cas, flags].concat()).await
     }
 
-    /// The same, but for the CA, which it keeps for half a minute.
+    /// Starts a replica that rotates its leaf continually, and its CA after half a minute.
     pub(crate) async fn rotating_leaves(world: &World, flags: &[&str]) -> Self {
         let cas = ["--tls-ca-lifetime=10m"];
         Self::start(world, &[&SHRUNK[..], &cas, flags].concat()).await
     }
 
-    /// Starts one, and waits until it listens.
+    /// Starts a replica, and waits until it listens.
     pub(crate) async fn start(world: &World, flags: &[&str]) -> Self {
         let kubeconfig = control_plane().await.kubeconfig();
         let mut command = isolated(Path::new(env!("CARGO_BIN_EXE_targetgate")));
@@ -68,24 +68,23 @@ impl Replica {
         }
     }
 
-    /// Waits until it is ready.
     pub(crate) async fn ready(&self) {
         self.process.ready().await.unwrap();
     }
 
-    /// What it measures, as text.
+    /// Its metrics as text.
     pub(crate) async fn metrics(&self) -> String {
         self.process.metrics().await.unwrap()
     }
 
-    /// A metric without labels.
+    /// The value of a metric without labels.
     pub(crate) async fn metric(&self, name: &str) -> Option<f64> {
         let text = self.metrics().await;
         let line = text.lines().find_map(|line| line.strip_prefix(name));
         line.map(|value| value.trim().parse().unwrap())
     }
 
-    /// The next line of its log that is as asked for.
+    /// The next line of its log for which `is` holds.
     pub(crate) async fn logs(&mut self, is: impl Fn(&Value) -> bool) -> Value {
         self.process.logs(is).await.unwrap()
     }
@@ -95,17 +94,17 @@ impl Replica {
         self.process.log()
     }
 
-    /// Kills it, as a node that dies.
+    /// Kills the process, as the death of its node would.
     pub(crate) fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// The issuer of that.
+    /// The issuer of the leaf that it serves.
     pub(crate) async fn issuer(&self, world: &World) -> Option<String> {
         self.leaf(world).await.as_ref().map(issuer)
     }
 
-    /// The leaf that it shows in a new handshake; `None` while it has none.
+    /// The leaf that it shows in a new handshake, or `None` while it has none.
     pub(crate) async fn leaf(&self, world: &World) -> Option<CertificateDer<'static>> {
         let shown = Arc::new(Shown::default());
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -125,13 +124,13 @@ impl Replica {
     }
 }
 
-/// The name of who has signed it: each CA of ours has its own.
+/// The name of the CA that signed the leaf. Each CA of ours has a name of its own.
 pub(crate) fn issuer(leaf: &CertificateDer<'_>) -> String {
     let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(leaf).unwrap();
     parsed.issuer().to_string()
 }
 
-/// Takes any certificate, and keeps it.
+/// A verifier that accepts any certificate, and keeps it.
 #[derive(Debug, Default)]
 struct Shown(Mutex<Option<CertificateDer<'static>>>);
 

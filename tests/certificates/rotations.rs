@@ -1,4 +1,4 @@
-//! Rotations of CA and leaf while pods are created all the time.
+//! Rotations of CA and leaf while pods are created continually.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::replica::{Replica, issuer};
 use crate::world::World;
 
 const ROTATIONS: usize = 30;
-/// Two processes on a busy machine do these in a minute and a half.
+/// The time for all rotations. Chosen: two processes on a busy machine need a minute and a half.
 const WITHIN: Duration = Duration::from_secs(420);
 
 #[tokio::test]
@@ -29,7 +29,7 @@ async fn thirty_rotations_of_ca_and_leaf_fail_no_admission() {
     world.proxy.backends(backends.collect());
     let creations = Creations::begin(&world).await;
 
-    // What new handshakes have seen, of each replica.
+    // The leaves and CAs that new handshakes have shown, for each replica.
     let mut seen = replicas
         .each_ref()
         .map(|_| (HashSet::new(), HashSet::new()));
@@ -53,7 +53,7 @@ async fn thirty_rotations_of_ca_and_leaf_fail_no_admission() {
     let tally = creations.end().await;
     println!("{} in {:?}: {tally:?}", counts(&seen), begun.elapsed());
     tally.is_clean(&replicas.each_ref());
-    // On an idle machine some ten pods are created in each rotation.
+    // On an idle machine, about ten pods are created in each rotation (measured).
     assert!(tally.pods > ROTATIONS, "{tally:?}");
     for replica in &replicas {
         assert_eq!(

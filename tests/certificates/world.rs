@@ -1,5 +1,5 @@
-//! The control plane of this program, and for each test a namespace, an installation's names, and
-//! hooks of its own.
+//! The control plane of this program, and for each test a namespace, an installation with names of its own, and
+//! its hooks.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -17,29 +17,29 @@ use tokio::sync::OnceCell;
 use crate::clients::Identities;
 use crate::proxy::Proxy;
 
-/// The name of everything that an installation consists of, but for the configurations.
+/// The name of all objects of an installation except the webhook configurations.
 pub(crate) const NAME: &str = "targetgate";
 
-/// Who applies the hooks, as `managedFields` name it.
+/// The client that applies the hooks, as `managedFields` names it.
 pub(crate) const APPLIER: &str = "argocd-controller";
 
-/// One for all tests of this program; it goes with the process.
+/// The control plane of all tests of this program, which ends with the process.
 static SHARED: OnceCell<Shared> = OnceCell::const_new();
-/// Makes the names of each test its own.
+/// A counter from which each test takes names of its own.
 static TESTS: AtomicU32 = AtomicU32::new(0);
 
 /// A namespace with a Service that leads to a proxy, and the shipped hooks for this namespace.
 pub(crate) struct World {
     pub(crate) client: Client,
-    /// Also the name of the webhook configurations, and a part of the webhooks' names.
+    /// The namespace, which is also the name of the webhook configurations and a part of the webhooks' names.
     pub(crate) namespace: String,
     pub(crate) proxy: Proxy,
 }
 
-/// What all tests share.
 pub(crate) struct Shared {
     control_plane: ControlPlane,
-    /// Who its API server is to some hooks; to those of most tests it is nobody.
+    /// The client certificates that kube-apiserver shows to some hooks. To the hooks of most tests it shows
+    /// none.
     pub(crate) identities: Identities,
 }
 
@@ -75,9 +75,9 @@ impl World {
         world
     }
 
-    /// One with a namespace and a proxy of the test's choice, and no hooks yet.
+    /// A world with a namespace and a proxy of the caller's choice, and without hooks.
     pub(crate) async fn without_hooks(namespace: String, proxy: Proxy) -> Self {
-        // An error means that one is installed already, which is as good.
+        // An error means that a provider is installed already, which is as good.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let world = Self {
             client: control_plane().await.client().await.unwrap(),
@@ -95,7 +95,7 @@ impl World {
     }
 
     pub(crate) async fn register_hooks(&self) {
-        // managedFields keep whole seconds: with one other writer it is clear who was the last.
+        // `managedFields` has whole seconds, so only a single other writer makes clear which client wrote last.
         let applied = PostParams {
             field_manager: Some(APPLIER.to_owned()),
             ..PostParams::default()
@@ -120,7 +120,7 @@ impl World {
                 webhook["namespaceSelector"] = json!({
                     "matchLabels": { "kubernetes.io/metadata.name": self.namespace },
                 });
-                // A slow machine is no failure of a certificate.
+                // A slow machine must not look like a failure of a certificate.
                 webhook["timeoutSeconds"] = json!(30);
                 let service = &mut webhook["clientConfig"]["service"];
                 service["namespace"] = json!(self.namespace);
@@ -130,7 +130,7 @@ impl World {
         objects
     }
 
-    /// The pod hook, as the API server's metrics name it.
+    /// The name of the pod hook in kube-apiserver's metrics.
     pub(crate) fn pod_hook(&self) -> String {
         format!("{}.mpod.elbv2.k8s.aws", self.namespace)
     }
@@ -146,7 +146,7 @@ impl World {
         self.api()
     }
 
-    /// Configurations of this kind.
+    /// Webhook configurations of this kind.
     pub(crate) fn configurations(&self, kind: &str) -> Api<DynamicObject> {
         let gvk = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind);
         Api::all_with(self.client.clone(), &ApiResource::from_gvk(&gvk))
@@ -169,7 +169,7 @@ impl World {
         bundles
     }
 
-    /// Writes this into every bundle of a configuration, as who applies the hooks.
+    /// Writes this text into each bundle of a configuration, in the name of the client that applies the hooks.
     pub(crate) async fn write_bundles(&self, kind: &str, bundle: &str) {
         let configurations = self.configurations(kind);
         let object = configurations.get(&self.namespace).await.unwrap();
@@ -189,7 +189,7 @@ impl World {
         patched.unwrap();
     }
 
-    /// A key of the Secret as text; empty where there is none.
+    /// The text of a key of the Secret, or an empty one if it does not exist.
     pub(crate) async fn secret(&self, key: &str) -> String {
         let secret = self.secrets().get_opt(SECRET).await.unwrap();
         let data = secret.and_then(|secret| secret.data).unwrap_or_default();
@@ -197,7 +197,7 @@ impl World {
         String::from_utf8_lossy(bytes).into_owned()
     }
 
-    /// Events about our configurations: their reasons and notes.
+    /// The reasons and notes of Events about our configurations.
     pub(crate) async fn events(&self) -> Vec<(String, String)> {
         let events: Api<Event> = Api::namespaced(self.client.clone(), "default");
         let events = events.list(&ListParams::default()).await.unwrap();
@@ -214,8 +214,7 @@ impl World {
         .collect()
     }
 
-    /// A sample of the API server's own metrics about a webhook of ours, summed over the labels that
-    /// are not named.
+    /// The sum of the samples of kube-apiserver's metric that have these labels.
     pub(crate) async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
         let request = http::Request::get("/metrics").body(vec![]).unwrap();
         let text = self.client.request_text(request).await.unwrap();
@@ -233,7 +232,7 @@ pub(crate) const KINDS: [&str; 2] = [
     "MutatingWebhookConfiguration",
     "ValidatingWebhookConfiguration",
 ];
-/// The Secret, as it is called by default.
+/// The default name of the Secret.
 pub(crate) const SECRET: &str = "targetgate-tls";
 
 /// The PEM blocks of a bundle.
@@ -253,7 +252,7 @@ where
     api.create(&PostParams::default(), &object).await.unwrap()
 }
 
-/// A pod that nobody runs.
+/// A pod that no kubelet runs.
 pub(crate) fn pod() -> Pod {
     serde_json::from_value(json!({
         "metadata": { "generateName": "pod-" },
@@ -262,7 +261,6 @@ pub(crate) fn pod() -> Pod {
     .unwrap()
 }
 
-/// The name of an object that was made.
 pub(crate) fn name(pod: &Pod) -> String {
     pod.name_any()
 }
