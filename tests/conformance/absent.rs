@@ -1,5 +1,5 @@
-//! What is not there, and how the server says which: our watches and confirmations tell an object
-//! that is gone from a CRD that is not served.
+//! How the server answers about an absent object. Our watches and confirmations need to distinguish a deleted
+//! object from a CRD that is not served.
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
@@ -51,7 +51,7 @@ async fn a_namespace_that_is_absent_lists_nothing_and_takes_nothing(
     assert_eq!(refused(made), (404, "NotFound".to_owned(), words));
 }
 
-/// Only the 404 of an absent object has its name in the details.
+/// Only the 404 about an absent object has the object's name in its details.
 #[rstest]
 #[case::group("elbv2.example.org", "v1beta1", "TargetGroupBinding")]
 #[case::version("", "v9", "Pod")]
@@ -74,7 +74,7 @@ async fn a_kind_that_is_not_served_is_another_404_than_an_absent_object(
     assert_eq!(named(absent), (404, "a".to_owned()));
 }
 
-/// The code, and the name that the details have.
+/// The code of an error, and the name in its details.
 fn named(answered: kube::Result<()>) -> (u16, String) {
     match answered {
         Err(kube::Error::Api(status)) => {
@@ -90,7 +90,7 @@ fn named(answered: kube::Result<()>) -> (u16, String) {
 
 #[rstest]
 #[tokio::test]
-async fn a_method_that_a_collection_has_not_is_405(
+async fn a_method_that_a_collection_does_not_support_is_405(
     #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
 ) {
     let cluster = server.cluster().await;

@@ -1,4 +1,4 @@
-//! Webhooks: when they are called, over what, and what becomes of their answers.
+//! Webhooks: when the server calls them, over which protocol, and what it does with their answers.
 
 use std::time::{Duration, Instant};
 
@@ -71,14 +71,14 @@ async fn a_hook_is_asked_over_tls_and_its_patch_is_kept(
     let object = &request["object"];
     assert_eq!(object["apiVersion"], "v1");
     assert_eq!(object["metadata"]["namespace"], json!(cluster.namespace));
-    // It gets its UID after its hooks.
+    // The server assigns the UID after the mutating webhooks.
     assert_eq!(object["metadata"]["uid"], Value::Null);
     assert_eq!(object["metadata"]["resourceVersion"], Value::Null);
 }
 
 #[rstest]
 #[tokio::test]
-async fn of_an_update_a_hook_sees_both_objects_and_of_a_deletion_the_old_one(
+async fn a_hook_sees_both_objects_of_an_update_and_the_old_one_of_a_deletion(
     #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
 ) {
     let cluster = server.cluster().await;
@@ -179,14 +179,15 @@ async fn a_namespace_opts_in_by_its_label(
     let mut selector = in_namespace(&cluster);
     selector["matchLabels"]["opt"] = json!("in");
     let opted_in = json!({ "namespaceSelector": selector });
-    // The probe's own selector asks for no label, so both are known at once.
+    // The selector of the probe's webhook asks for no label, so the server knows both webhooks once it calls
+    // the probe's.
     cluster
         .mutating(vec![hook.webhook(&cluster, "m", opted_in)])
         .await;
     cluster.config_map("a").await.unwrap();
     assert_eq!(hook.calls().len(), 0);
     cluster.label_namespace("opt", "in").await;
-    targetgate_sandbox::harness::waiting::until("the label is known", async || {
+    targetgate_sandbox::harness::waiting::until("the label takes effect", async || {
         let name = "b";
         cluster.config_map(name).await.unwrap();
         let params = DeleteParams::default();
@@ -196,7 +197,7 @@ async fn a_namespace_opts_in_by_its_label(
     .await;
 }
 
-/// What can be wrong with a hook, and what the answer says of it under `failurePolicy: Fail`.
+/// Each way in which a hook can fail, and what the error says about it under `failurePolicy: Fail`.
 #[rstest]
 #[case::nobody_listens(json!({ "clientConfig": { "url": "https://127.0.0.1:1/m" } }), || allowed(), "connection refused")]
 #[case::another_ca(json!({ "clientConfig": { "caBundle": "other" } }), || allowed(), "certificate")]
@@ -310,7 +311,7 @@ async fn what_a_hook_warns_of_comes_in_a_header(
 #[case::if_needed("IfNeeded", 2)]
 #[case::never("Never", 1)]
 #[tokio::test]
-async fn a_hook_is_asked_again_when_a_later_one_changed_the_object_and_it_wants_to(
+async fn a_hook_is_reinvoked_if_needed_after_a_later_hook_changed_the_object(
     #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
     #[case] policy: &str,
     #[case] calls: usize,

@@ -1,4 +1,4 @@
-//! Both binding APIs: that of AWS Load Balancer Controller, and that of EKS Auto Mode.
+//! Both binding APIs: that of AWS Load Balancer Controller and that of EKS Auto Mode.
 
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use targetgate_sandbox::harness::waiting::until;
 use crate::install::{Installed, PORT, apply};
 use crate::servers::{Cluster, Server};
 
-/// Both give gates.
+/// The flag by which bindings of both APIs give gates.
 const GATE_APIS: &str = "--gate-apis=elbv2.k8s.aws,eks.amazonaws.com";
 
 #[rstest]
@@ -24,7 +24,7 @@ async fn gates_are_given_and_opened_under_each_binding_api_and_under_both(
     cluster.serve_bindings(first).await;
     let mut installed = Installed::on(cluster, &[GATE_APIS]).await;
     opens(&installed, first, "a", "10.0.0.1").await;
-    // While we run.
+    // The second CRD is installed while the process runs.
     installed.cluster.serve_bindings(second).await;
     opens(&installed, second, "b", "10.0.0.2").await;
     opens_when_both_are_healthy(&installed, first, second).await;
@@ -36,7 +36,7 @@ async fn gates_are_given_and_opened_under_each_binding_api_and_under_both(
     }
 }
 
-/// A pod of a Service of its name, which a binding of one API alone is for.
+/// A pod is gated by a binding of one API only, and its gate opens.
 async fn opens(installed: &Installed, api: BindingApi, name: &str, ip: &str) {
     installed.cluster.service(name).await;
     let arn = installed.group(name);
@@ -46,7 +46,7 @@ async fn opens(installed: &Installed, api: BindingApi, name: &str, ip: &str) {
     installed.cluster.gate_becomes(name, name, "True").await;
 }
 
-/// A pod whose gate stands for two bindings of one name.
+/// A pod has one gate for two bindings of one name, and it opens once both targets are healthy.
 async fn opens_when_both_are_healthy(installed: &Installed, first: BindingApi, second: BindingApi) {
     let ip = "10.0.0.3";
     installed.cluster.service("c").await;
@@ -68,8 +68,8 @@ async fn opens_when_both_are_healthy(installed: &Installed, first: BindingApi, s
 }
 
 impl Cluster {
-    /// Installs the CRD of a binding API: for EKS Auto Mode's, whose schema nobody has published, with
-    /// the fields of the other one.
+    /// Installs the CRD of a binding API. The CRD of EKS Auto Mode has the fields of the other one, because its
+    /// own schema is not published.
     pub(crate) async fn serve_bindings(&self, api: BindingApi) {
         let mut crd: Value =
             serde_saphyr::from_str(&targetgate_core::binding::spec::yaml()).unwrap();

@@ -1,4 +1,4 @@
-//! The binding's CRD, and its hooks as they are registered by `deploy/base`.
+//! The CRD of bindings, and their hooks as `deploy/base` registers them.
 
 use kube::ResourceExt as _;
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::hook::{Hook, in_namespace, patched};
 use crate::servers::{Bindings, Cluster, Server, answer, code, create, refused};
 
-/// The hooks as shipped.
+/// The shipped webhook configurations.
 const SHIPPED: &str = include_str!("../../deploy/base/webhooks.yaml");
 
 #[rstest]
@@ -130,7 +130,7 @@ async fn a_custom_resource_says_what_it_is(
     assert_eq!(code(made), answer(400, "BadRequest"));
 }
 
-/// A webhook of the shipped ones, turned to the hook, for bindings of the test's own group.
+/// A shipped webhook, pointed at the test's hook, for bindings of the test's own group.
 fn shipped(name: &str, hook: &Hook, cluster: &Cluster, bindings: &Bindings) -> Value {
     let configurations: Vec<Value> = serde_saphyr::from_multiple(SHIPPED).unwrap();
     let mut webhooks = configurations
@@ -250,7 +250,7 @@ async fn a_hook_fills_a_field_that_the_schema_requires(
 
 #[rstest]
 #[tokio::test]
-async fn a_hook_for_the_stored_version_is_asked_in_it_for_the_other_one_too(
+async fn a_hook_for_the_stored_version_gets_objects_of_the_other_version_converted(
     #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
 ) {
     let cluster = server.cluster().await;

@@ -29,31 +29,31 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::servers::{Cluster, create, resource};
 
-/// What a hook answers a request.
+/// What a hook answers to a request.
 pub(crate) enum Answer {
-    /// A response, whose `uid` is added where it has none.
+    /// A response. A `uid` is added to it if it lacks one.
     Response(Value),
-    /// An HTTP status and no review.
+    /// An HTTP status without a review.
     Status(u16),
-    /// Nothing, ever.
+    /// The hook never answers.
     Never,
 }
 
-/// A call as the hook has seen it.
+/// A call as the hook received it.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
-    /// With the query.
+    /// The path with its query.
     pub(crate) path: String,
     pub(crate) content_type: String,
-    /// What the client chose by ALPN.
+    /// The protocol that the client chose by ALPN.
     pub(crate) protocol: Option<Vec<u8>>,
-    /// The review's `request`.
+    /// The `request` of the review.
     pub(crate) request: Value,
 }
 
 type Handler = dyn Fn(&Call) -> Answer + Send + Sync;
 
-/// A hook that listens until it is dropped, and speaks HTTP/1.1 only, as a Service's does.
+/// A hook that listens until it is dropped. It speaks HTTP/1.1 only, as our hooks do.
 pub(crate) struct Hook {
     address: SocketAddr,
     ca: String,
@@ -79,28 +79,26 @@ impl Hook {
         }
     }
 
-    /// One that allows everything.
+    /// A hook that allows every request.
     pub(crate) async fn allowing() -> Self {
         Self::new(|_| allowed()).await
     }
 
-    /// Calls so far.
     pub(crate) fn calls(&self) -> Vec<Call> {
         self.calls.lock().clone()
     }
 
-    /// Its URL at a path.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("https://{}{path}", self.address)
     }
 
-    /// Where and whom to trust, as a registration has it.
+    /// The `clientConfig` of a registration: the URL, and the CA to trust.
     pub(crate) fn client_config(&self, path: &str) -> Value {
         json!({ "url": self.url(path), "caBundle": self.ca })
     }
 
-    /// A webhook for the creation and update of config maps in the test's namespace, at the path of
-    /// its name, with this on top.
+    /// A webhook for the creation and update of config maps in the test's namespace, at the path `/name`,
+    /// merged with `more`.
     pub(crate) fn webhook(&self, cluster: &Cluster, name: &str, more: Value) -> Value {
         let mut webhook = json!({
             "name": format!("{name}.example.com"),
@@ -122,22 +120,20 @@ impl Hook {
     }
 }
 
-/// Selects the test's namespace.
 pub(crate) fn in_namespace(cluster: &Cluster) -> Value {
     json!({ "matchLabels": { "kubernetes.io/metadata.name": cluster.namespace } })
 }
 
-/// Leaves out what `register` asks with.
+/// A selector that leaves out the object by which `register` probes.
 fn not_the_probe() -> Value {
     json!({ "matchExpressions": [{ "key": "probe", "operator": "DoesNotExist" }] })
 }
 
-/// Allowed as it is.
 pub(crate) fn allowed() -> Answer {
     Answer::Response(json!({ "allowed": true }))
 }
 
-/// Allowed with a JSON Patch.
+/// An answer that allows the object with a JSON Patch.
 pub(crate) fn patched(operations: Value) -> Answer {
     Answer::Response(json!({
         "allowed": true,
@@ -147,20 +143,21 @@ pub(crate) fn patched(operations: Value) -> Answer {
 }
 
 impl Cluster {
-    /// Registers mutating webhooks, and returns when the server asks them.
+    /// Registers mutating webhooks, and waits until the server calls them.
     pub(crate) async fn mutating(&self, webhooks: Vec<Value>) {
         self.register("MutatingWebhookConfiguration", webhooks)
             .await;
     }
 
-    /// The same for validating ones.
+    /// Registers validating webhooks, and waits until the server calls them.
     pub(crate) async fn validating(&self, webhooks: Vec<Value>) {
         self.register("ValidatingWebhookConfiguration", webhooks)
             .await;
     }
 
-    /// A server learns of a registration after a while. So one more webhook goes with it, which refuses
-    /// a config map that nobody but this function makes, and the server is asked until it does.
+    /// Registers webhooks, which the server learns of after a while. So one more webhook is registered with
+    /// them, which denies a config map that only this function creates, and the server is asked until it denies
+    /// it.
     async fn register(&self, kind: &str, mut webhooks: Vec<Value>) {
         let probe = Hook::new(|_| Answer::Response(json!({ "allowed": false }))).await;
         let label = json!({ "probe": kind });
@@ -183,7 +180,7 @@ impl Cluster {
             dry_run: true,
             ..PostParams::default()
         };
-        until("the webhooks are known", async || {
+        until("the webhooks are called", async || {
             self.config_maps().create(&dry, &asked).await.err()
         })
         .await;
@@ -225,7 +222,7 @@ async fn serve(
     calls: Arc<Mutex<Vec<Call>>>,
     handler: Arc<Handler>,
 ) {
-    // Who does not trust the certificate goes away.
+    // A client that does not trust the certificate closes the connection.
     let Ok(stream) = acceptor.accept(stream).await else {
         return;
     };
@@ -235,7 +232,7 @@ async fn serve(
         async move { Ok::<_, Infallible>(answered(request, protocol, &calls, &*handler).await) }
     });
     let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-    // A client that gave up is no failure of the hook.
+    // A client that gives up is not a failure of the hook.
     let _ = connection.await;
 }
 

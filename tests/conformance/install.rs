@@ -1,6 +1,6 @@
-//! targetgate as it is shipped: `deploy/crd` and `deploy/base` applied to the real API server, and the binary as a
-//! process that has nothing but the token of the shipped ServiceAccount. Only the place of the hooks
-//! and the CA to trust are the test's.
+//! targetgate as it is shipped: `deploy/crd` and `deploy/base` applied to the real API server, and the binary
+//! as a process that has only the token of the shipped ServiceAccount. Only the address of the hooks and the CA
+//! to trust are the test's own.
 
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
@@ -25,13 +25,13 @@ use tokio::task::JoinSet;
 
 use crate::servers::{Cluster, Server, resource};
 
-/// `deploy/base` is one per cluster: tests that install it take turns.
+/// The turn of the test that has `deploy/base` installed, of which a cluster has one.
 static TURN: Mutex<()> = Mutex::const_new(());
-/// Seeds what each test's AWS draws.
+/// A counter that seeds the AWS of each test.
 static ACCOUNTS: AtomicU64 = AtomicU64::new(1);
-/// Where it is installed, and as whom it runs.
+/// The namespace of the installation.
 pub(crate) const NAMESPACE: &str = "targetgate-system";
-/// What is there; the rest is the cluster's.
+/// The kinds of shipped objects that are namespaced. The others are cluster-scoped.
 const NAMESPACED: [&str; 8] = [
     "ServiceAccount",
     "Service",
@@ -42,30 +42,28 @@ const NAMESPACED: [&str; 8] = [
     "RoleBinding",
     "Secret",
 ];
-/// The binary that is installed.
 const BINARY: &str = env!("CARGO_BIN_EXE_targetgate");
-/// The port of every pod.
 pub(crate) const PORT: u16 = 8080;
 /// The shipped ServiceAccount, as the API server names it.
 pub(crate) const ACCOUNT: &str = "system:serviceaccount:targetgate-system:targetgate";
 
-/// A cluster that all but the hooks is installed in, and an AWS. It is one test's until dropped.
+/// A cluster in which everything except the hooks is installed, and an AWS. It belongs to one test until it is
+/// dropped.
 pub(crate) struct Site {
-    /// With a namespace that has opted in.
+    /// The cluster, with a namespace that has opted in.
     pub(crate) cluster: Cluster,
     pub(crate) elb: Elb,
-    /// What is shipped, hooks and all.
+    /// All shipped objects, the webhook configurations included.
     pub(crate) shipped: Vec<Value>,
-    /// What is to run there.
+    /// The program that runs as the installation's pods.
     pub(crate) program: Program,
     #[expect(dead_code, reason = "held until dropped")]
     tasks: JoinSet<()>,
-    /// Held until dropped.
     turn: Option<MutexGuard<'static, ()>>,
 }
 
 impl Site {
-    /// Installs it on the control plane that all tests share.
+    /// Installs the shipped objects on the control plane that all tests share.
     pub(crate) async fn new() -> Self {
         let turn = TURN.lock().await;
         let cluster = Server::Kubernetes.cluster().await;
@@ -75,8 +73,8 @@ impl Site {
         site
     }
 
-    /// The same on a control plane that no other test uses, with these arguments on top; the bindings
-    /// that it serves are the caller's choice.
+    /// Installs the shipped objects on a control plane that no other test uses, and adds these arguments to the
+    /// program's. The caller chooses which CRDs of bindings are served.
     pub(crate) async fn on(cluster: Cluster, arguments: &[&str]) -> Self {
         let opt_in = "elbv2.k8s.aws/pod-readiness-gate-inject";
         cluster.label_namespace(opt_in, "enabled").await;
@@ -84,8 +82,8 @@ impl Site {
         for object in shipped.iter().filter(|object| !is_hooks(object)) {
             apply(&cluster.client, object).await;
         }
-        // What the test before this one has left: a holder that it killed would be waited for, and
-        // hooks that nobody answers any more refuse bindings.
+        // Leftovers of the previous test are deleted: the program would wait for the holder of its Lease, which
+        // was killed, and its hooks, which no process answers any more, would deny bindings.
         let mut left = vec![("coordination.k8s.io", "Lease", "targetgate")];
         for object in shipped.iter().filter(|object| is_hooks(object)) {
             let kind = object["kind"].as_str().unwrap();
@@ -120,8 +118,8 @@ impl Site {
         }
     }
 
-    /// Registers the hooks at this address, with this on top: without a CA, as they are shipped, where
-    /// the process is to fill that in.
+    /// Registers the hooks at this address, merged with `more`. If the process itself keeps the bundle, they
+    /// are registered without a CA, as shipped.
     pub(crate) async fn register_hooks(&self, hooks: SocketAddr, mut more: Value) {
         if let Some(ca) = &self.program.ca {
             let trusting = json!({ "clientConfig": { "caBundle": STANDARD.encode(ca) } });
@@ -134,7 +132,7 @@ impl Site {
         }
     }
 
-    /// A group behind a load balancer of its own.
+    /// A target group behind a load balancer of its own.
     pub(crate) fn group(&self, name: &str) -> String {
         let delays = elb::Delays::alb().scaled(0.01);
         let spec = TargetGroupSpec::http(name).delays(delays);
@@ -151,28 +149,28 @@ impl Site {
         self.elb.register(arn, ip.parse().unwrap(), PORT).unwrap();
     }
 
-    /// Bindings of one of their APIs.
+    /// The bindings of one API.
     pub(crate) fn bindings(&self, api: BindingApi) -> Api<DynamicObject> {
         let resource = resource(api.group(), api.version(), "TargetGroupBinding");
         self.cluster.dynamic(&resource)
     }
 }
 
-/// A running installation of one process; ended when dropped.
+/// A running installation with one process, which ends when dropped.
 pub(crate) struct Installed {
-    /// `None` once it was killed.
+    /// The process, or `None` once it was killed.
     process: Option<Process>,
     site: Site,
 }
 
 impl Installed {
-    /// Installs it on the control plane that all tests share, starts it, and returns when it is ready
+    /// Installs targetgate on the control plane that all tests share, starts it, and waits until it is ready
     /// and its hooks are registered.
     pub(crate) async fn new() -> Self {
         Self::started(Site::new().await).await
     }
 
-    /// The same at [`Site::on`].
+    /// Installs targetgate as [`Site::on`] does, starts it, and waits until it is ready.
     pub(crate) async fn on(cluster: Cluster, arguments: &[&str]) -> Self {
         Self::started(Site::on(cluster, arguments).await).await
     }
@@ -186,21 +184,20 @@ impl Installed {
         installed
     }
 
-    /// Starts the process, and returns when it is ready and the API server has been told where its
-    /// hooks are.
+    /// Starts the process, waits until it is ready, and registers its hooks.
     pub(crate) async fn start(&mut self) {
         self.launch().await.ready().await.unwrap();
         self.register_hooks(self.process().hooks, json!({})).await;
     }
 
-    /// Starts the process, and returns when it listens.
+    /// Starts the process, and waits until it listens.
     pub(crate) async fn launch(&mut self) -> &Process {
         self.kill();
         let started = self.site.program.start("targetgate-0").await;
         self.process.insert(started.unwrap())
     }
 
-    /// Kills the process, as a node that dies.
+    /// Kills the process, as the death of its node would.
     pub(crate) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill();
@@ -227,15 +224,15 @@ impl DerefMut for Installed {
 }
 
 impl Cluster {
-    /// `kubectl apply --server-side -f deploy/crd`.
+    /// Does what `kubectl apply --server-side -f deploy/crd` does.
     pub(crate) async fn apply_crd(&self) {
         let crd = include_str!("../../deploy/crd/targetgroupbindings.yaml");
         apply(&self.client, &serde_saphyr::from_str(crd).unwrap()).await;
     }
 }
 
-/// What `kubectl kustomize deploy/base` prints: nothing of kustomize is used there but what is done
-/// here, and anything else is refused.
+/// Renders what `kubectl kustomize deploy/base` prints. It knows the fields of kustomize that `deploy/base`
+/// uses, and refuses others.
 fn rendered() -> Vec<Value> {
     let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/base");
     let read = |name: &str| std::fs::read_to_string(base.join(name)).unwrap();
@@ -268,7 +265,7 @@ fn is_hooks(object: &Value) -> bool {
         .ends_with("WebhookConfiguration")
 }
 
-/// `kubectl apply --server-side`.
+/// Does what `kubectl apply --server-side` does.
 pub(crate) async fn apply(client: &Client, object: &Value) {
     let types = serde_json::from_value(object.clone()).unwrap();
     let gvk = kube::core::GroupVersionKind::try_from(&types).unwrap();
@@ -283,7 +280,7 @@ pub(crate) async fn apply(client: &Client, object: &Value) {
     applied.unwrap_or_else(|error| panic!("{} {name}: {error}", gvk.kind));
 }
 
-/// Deletes an object, which need not be there.
+/// Deletes an object, if it exists.
 async fn delete(client: &Client, resource: &ApiResource, name: &str) {
     let api: Api<DynamicObject> = match NAMESPACED.contains(&resource.kind.as_str()) {
         true => Api::namespaced_with(client.clone(), NAMESPACE, resource),
@@ -296,8 +293,8 @@ async fn delete(client: &Client, resource: &ApiResource, name: &str) {
     }
 }
 
-/// Points the hooks at an address of this machine instead of a Service of the cluster, with this on
-/// top.
+/// Points the hooks at an address of this machine instead of a Service of the cluster, and merges `more` into
+/// them.
 fn redirect(configuration: &mut Value, hooks: SocketAddr, more: &Value) {
     for webhook in configuration["webhooks"].as_array_mut().unwrap() {
         let path = webhook["clientConfig"]["service"]["path"].as_str().unwrap();
@@ -306,11 +303,11 @@ fn redirect(configuration: &mut Value, hooks: SocketAddr, more: &Value) {
     }
 }
 
-/// An account where every target passes its checks, and the URL of its API.
+/// An AWS account where every target passes its health checks, and the URL of its API.
 async fn aws(tasks: &mut JoinSet<()>) -> (Elb, String) {
     let elb = Elb::new(elb::Options {
         probe: Arc::new(ScriptedProbe::new(CheckOutcome::Passed)),
-        // Bindings stay in the cluster that tests share, and our hook refuses a second one of a group: the
+        // Bindings stay in the shared cluster, and our hook denies a second binding of a target group. So the
         // groups of each test have ARNs of their own.
         seed: ACCOUNTS.fetch_add(1, Ordering::Relaxed),
         ..elb::Options::default()

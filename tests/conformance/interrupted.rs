@@ -1,4 +1,4 @@
-//! Gates that wait while the process, or the API server, goes away and comes back.
+//! Gates that wait while the process, or the API server, goes down and comes back.
 
 use http::StatusCode;
 use kube::api::DeleteParams;
@@ -30,7 +30,7 @@ async fn gates_open_after_the_process_was_killed_and_pods_made_meanwhile_are_cou
     .await;
     let at_once = DeleteParams::default().grace_period(0);
     pods.delete("missed", &at_once).await.unwrap();
-    until("it is counted no more", async || {
+    until("it is no longer counted", async || {
         (ungated(&installed).await == 0.0).then_some(())
     })
     .await;
@@ -65,8 +65,8 @@ async fn gates_open_after_the_api_server_was_away_and_we_stay_alive_and_ready() 
         (installed.process().metric(lost).await.unwrap() > 0.0).then_some(())
     })
     .await;
-    // What it knows is still good for reviews that are on their way, and it must not be killed for what
-    // it cannot mend.
+    // The index is still good for reviews that arrive, and a restart by the kubelet would not bring the API
+    // server back.
     for path in ["/livez", "/readyz"] {
         assert_eq!(
             installed.process().admin(path).await.unwrap().0,

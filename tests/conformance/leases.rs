@@ -1,4 +1,4 @@
-//! How the product holds a Lease, and what an API server makes of it.
+//! How candidates hold a Lease, and how an API server answers their writes.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::servers::{Cluster, Server, answer, code};
 
 const S: Duration = Duration::from_secs(1);
 
-/// A candidate that stands until it is told to stop.
+/// A candidate for the Lease, which runs until it is told to stop.
 struct Standing {
     leadership: Leadership,
     stop: oneshot::Sender<()>,
@@ -64,7 +64,7 @@ async fn a_lease_goes_from_one_candidate_to_the_next_with_what_others_wrote_into
     let params = PatchParams::default();
     leases.patch("targetgate", &params, &label).await.unwrap();
     let before = leases.get("targetgate").await.unwrap();
-    until("it is renewed all the same", async || {
+    until("it is renewed nevertheless", async || {
         let now = leases.get("targetgate").await.unwrap();
         (now.spec != before.spec).then_some(())
     })
@@ -90,7 +90,7 @@ async fn a_lease_goes_from_one_candidate_to_the_next_with_what_others_wrote_into
     assert_eq!(spec.lease_duration_seconds, Some(1));
 }
 
-/// How a Lease is taken: whoever read an older version does not get it.
+/// A candidate takes a Lease by such a patch, so one that read an older version does not get it.
 #[rstest]
 #[tokio::test]
 async fn a_merge_patch_of_an_old_version_of_a_lease_is_a_conflict(

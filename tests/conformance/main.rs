@@ -1,5 +1,5 @@
-//! What we believe of Kubernetes, from one source against two API servers: our model of it over a
-//! socket, and a real kube-apiserver. Where they differ the model is wrong.
+//! Our assumptions about Kubernetes: the same tests run against our model of it, over a socket, and against a
+//! real kube-apiserver. Where the two differ, the model is wrong.
 
 #![expect(
     clippy::unwrap_used,

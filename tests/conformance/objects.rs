@@ -1,4 +1,4 @@
-//! Creating, replacing and deleting.
+//! How objects are created, replaced and deleted.
 
 use jiff::SignedDuration;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -61,7 +61,7 @@ async fn a_generated_name_adds_five_characters(
 
 #[rstest]
 #[tokio::test]
-async fn a_dry_run_answers_as_if_and_leaves_nothing(
+async fn a_dry_run_answers_like_a_write_and_stores_nothing(
     #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
 ) {
     let cluster = server.cluster().await;
@@ -131,10 +131,10 @@ async fn a_write_that_changes_nothing_makes_no_version(
     assert_eq!(same.resource_version(), old.resource_version());
 }
 
-/// How a Lease is held: whoever read an older version does not get it.
+/// A candidate takes a Lease by a replacement, so one that read an older version does not get it.
 #[rstest]
 #[tokio::test]
-async fn of_two_who_take_a_lease_one_is_refused(
+async fn only_one_of_two_candidates_takes_a_lease(
     #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
 ) {
     let cluster = server.cluster().await;
@@ -266,7 +266,7 @@ async fn nothing_is_made_in_a_namespace_that_goes(
     #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
 ) {
     let cluster = server.cluster().await;
-    // Keeps the namespace, whoever cleans up.
+    // The finalizer keeps the namespace in Terminating.
     let mut held = config_map("a");
     held["metadata"]["finalizers"] = json!(["example.com/hold"]);
     create(&cluster.config_maps(), held).await.unwrap();
@@ -288,7 +288,7 @@ async fn nothing_is_made_in_a_namespace_that_goes(
     );
 }
 
-/// The name part of a condition type may have 63 characters, which our names are cut to.
+/// The name part of a condition type may have 63 characters, to which we truncate ours.
 #[rstest]
 #[case::the_longest(63, None)]
 #[case::one_too_many(64, Some((422, "Invalid")))]

@@ -1,4 +1,4 @@
-//! Servers that go away, come back, and have forgotten.
+//! Servers that go down, come back, and have compacted their history.
 
 use std::mem;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ async fn a_server_that_was_stopped_has_what_it_had(
 
 #[rstest]
 #[tokio::test]
-async fn a_list_that_is_forgotten_between_its_pages_can_go_on_with_what_is_there_now(
+async fn a_list_that_is_compacted_between_its_pages_can_continue_at_the_present_version(
     #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
 ) {
     let mut cluster = server.own_cluster().await;
@@ -75,7 +75,7 @@ async fn a_list_that_is_forgotten_between_its_pages_can_go_on_with_what_is_there
 
 #[rstest]
 #[tokio::test]
-async fn our_list_begins_anew_when_it_is_forgotten_between_its_pages(
+async fn our_list_starts_over_when_it_is_compacted_between_its_pages(
     #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
 ) {
     let cluster = server.own_cluster().await;
@@ -109,14 +109,14 @@ async fn our_list_begins_anew_when_it_is_forgotten_between_its_pages(
     until("the whole list", async || known(&["a", "b", "c", "d", "e"])).await;
     assert_eq!(expired.load(Ordering::Relaxed), 1);
     create(&services, service("f")).await.unwrap();
-    until("what came after it", async || {
+    until("the Service created after it", async || {
         known(&["a", "b", "c", "d", "e", "f"])
     })
     .await;
 }
 
-/// A client of a cluster that forgets how things were before it shows a second page of Services for the
-/// first time, and how many of those pages were answered with 410.
+/// A client whose cluster compacts its history before it returns a second page of Services for the first time,
+/// and the number of those pages that were answered with 410.
 fn forgetful(cluster: Cluster) -> (Client, Arc<AtomicU16>) {
     let (client, expired) = (cluster.client.clone(), Arc::<AtomicU16>::default());
     let (counted, cluster) = (expired.clone(), Arc::new(Mutex::new((cluster, true))));

@@ -1,4 +1,4 @@
-//! Patches of `pods/status`, as the product and its neighbours send them.
+//! Patches of `pods/status`, as the product and other controllers send them.
 
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use kube::ResourceExt as _;
@@ -115,7 +115,7 @@ async fn a_patch_of_another_uid_is_invalid(
             assert_eq!((status.code, status.reason.as_str()), (422, "Invalid"));
             let words = format!("Invalid value: \"{other}\": field is immutable");
             let causes = &status.details.as_ref().unwrap().causes;
-            // A real server says it twice.
+            // A real server names the cause twice.
             assert!(!causes.is_empty());
             for cause in causes {
                 assert_eq!(
@@ -200,7 +200,7 @@ async fn a_pods_status_is_written_apart_from_its_spec(
     let by_status = strategic(&cluster.pods(), "a", all("10.0.0.1"))
         .await
         .unwrap();
-    // Some of the metadata goes with the status: who may write `pods/status` may label pods.
+    // Some of the metadata is written with the status: a client that may write `pods/status` may label pods.
     assert_eq!(by_status.annotations()["by"], "10.0.0.1");
     assert_eq!(by_status.metadata.generation, Some(1));
     assert_eq!(by_status.spec.unwrap().active_deadline_seconds, None);

@@ -1,4 +1,4 @@
-//! Lists in pages, and watches from where a list stood.
+//! Lists in pages, and watches that continue from the version of a list.
 
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -13,7 +13,7 @@ use crate::servers::{Cluster, Server, answer, code};
 
 type Event = WatchEvent<ConfigMap>;
 
-/// The next event as `added a` or `deleted a`.
+/// The next event, as `added a` or `deleted a`.
 async fn next(events: &mut (impl Stream<Item = kube::Result<Event>> + Unpin)) -> String {
     loop {
         let event = timeout(DEADLINE, events.next()).await.expect("no event");
@@ -21,7 +21,7 @@ async fn next(events: &mut (impl Stream<Item = kube::Result<Event>> + Unpin)) ->
             WatchEvent::Added(map) => format!("added {}", map.name_any()),
             WatchEvent::Modified(map) => format!("modified {}", map.name_any()),
             WatchEvent::Deleted(map) => format!("deleted {}", map.name_any()),
-            // A real API server sends one when it likes.
+            // A real API server sends bookmarks at times of its own choice.
             WatchEvent::Bookmark(_) => continue,
             WatchEvent::Error(status) => panic!("{status:?}"),
         };
@@ -66,7 +66,7 @@ async fn a_list_comes_in_pages_of_one_version(
         left.push(page.metadata.remaining_item_count);
         versions.push(page.metadata.resource_version.unwrap());
         if names.len() == 2 {
-            // Not in the list that has begun.
+            // An object that is created now is not in the list that has begun.
             cluster.config_map("f").await.unwrap();
         }
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
@@ -159,7 +159,7 @@ async fn a_deletion_has_the_version_at_which_it_happened(
 
 #[rstest]
 #[tokio::test]
-async fn an_object_that_a_watchs_selector_lets_go_of_is_deleted_for_that_watch(
+async fn a_watch_reports_an_object_that_its_selector_no_longer_matches_as_deleted(
     #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
 ) {
     let cluster = server.cluster().await;

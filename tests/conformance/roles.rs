@@ -1,4 +1,4 @@
-//! Whether the shipped roles grant what is asked for, and no more.
+//! Whether the shipped roles grant everything that targetgate uses, and nothing else.
 
 use std::collections::BTreeSet;
 
@@ -15,11 +15,11 @@ use targetgate_sandbox::harness::waiting::until;
 use crate::install::{ACCOUNT, Installed, NAMESPACE};
 use crate::servers::{Cluster, Server};
 
-/// Verb, group, resource with subresource.
+/// Verb, group, and resource with subresource.
 type Grant = (String, String, String);
 
 #[tokio::test]
-async fn what_is_granted_is_asked_for_and_nothing_else_is() {
+async fn the_shipped_roles_grant_what_is_used_and_nothing_else() {
     let cluster = Server::Kubernetes.own_cluster().await;
     cluster.apply_crd().await;
     cluster.serve_bindings(BindingApi::Eks).await;
@@ -34,7 +34,7 @@ async fn what_is_granted_is_asked_for_and_nothing_else_is() {
     installed.bind_whole(BindingApi::Eks, "auto", &arn).await;
     cluster.waiting_pod("a", "web", "10.0.0.1").await;
 
-    // A group that is missing is told of once, and again when it is missing again.
+    // A missing group is reported once, and again after it was found in between.
     for times in [1, 2] {
         let health = On::action("DescribeTargetHealth");
         let (code, status) = ("TargetGroupNotFound", StatusCode::BAD_REQUEST);
@@ -45,7 +45,7 @@ async fn what_is_granted_is_asked_for_and_nothing_else_is() {
         .await;
         installed.elb_is_heard(&arn).await;
     }
-    // A Service that is gone is looked for before that is believed.
+    // A deleted Service is confirmed by a live read before its gates open.
     let services = cluster.api::<Service>();
     services
         .delete("web", &DeleteParams::default())
@@ -65,11 +65,12 @@ async fn what_is_granted_is_asked_for_and_nothing_else_is() {
     let unused: Vec<_> = granted.difference(&used).collect();
     assert!(
         unused.is_empty(),
-        "in deploy/base/rbac.yaml for nothing: {unused:?}"
+        "in deploy/base/rbac.yaml, but not used: {unused:?}"
     );
 }
 
-/// Somebody spoils its Secret, and once so that it can only be deleted; returns when it is whole.
+/// Breaks the Secret of certificates twice, the second time so that it can only be deleted. Waits until it is
+/// repaired.
 async fn its_certificate_is_broken(cluster: &Cluster) {
     let secrets: Api<Secret> = Api::namespaced(cluster.client.clone(), NAMESPACE);
     for immutable in [false, true] {
@@ -86,7 +87,7 @@ async fn its_certificate_is_broken(cluster: &Cluster) {
     }
 }
 
-/// How often users were told of a missing group.
+/// How often users were told of a missing group, by Events.
 async fn told(cluster: &Cluster) -> i32 {
     let listed = cluster.api::<Event>().list(&ListParams::default()).await;
     let events = listed.unwrap().items;
@@ -97,7 +98,7 @@ async fn told(cluster: &Cluster) -> i32 {
         .sum()
 }
 
-/// What the shipped ServiceAccount has asked for, allowed or not.
+/// Requests of the shipped ServiceAccount, allowed or not.
 fn used(cluster: &Cluster) -> BTreeSet<Grant> {
     let events = cluster.control_plane().audit_log().unwrap();
     let ours = events
@@ -115,7 +116,7 @@ fn used(cluster: &Cluster) -> BTreeSet<Grant> {
         .collect()
 }
 
-/// What the rules of the rendered roles allow.
+/// Grants of the rendered roles.
 fn granted(shipped: &[Value]) -> BTreeSet<Grant> {
     let is_role = |object: &&Value| {
         ["Role", "ClusterRole"]

@@ -1,4 +1,4 @@
-//! The two API servers: each test runs on both, and must not see which.
+//! The two API servers: each test runs on both, and must not be able to tell which it is.
 
 use std::future::pending;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,12 +19,11 @@ use tokio::sync::OnceCell;
 const ARN: &str =
     "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0123456789abcdef";
 
-/// One for all tests of this program; it goes with the process.
+/// The real control plane of all tests of this program, which ends with the process.
 static CONTROL_PLANE: OnceCell<ControlPlane> = OnceCell::const_new();
-/// Makes the names of each test its own.
+/// A counter from which each test takes names of its own.
 static TESTS: AtomicU32 = AtomicU32::new(0);
 
-/// Which API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Server {
     /// Our model, over a socket.
@@ -33,21 +32,21 @@ pub(crate) enum Server {
     Kubernetes,
 }
 
-/// A client of one of them, and a namespace of the test's own.
+/// A client of one API server, and a namespace of the test's own.
 pub(crate) struct Cluster {
     pub(crate) client: Client,
-    /// Also good as a part of other names that must be the test's own.
+    /// The namespace, also used as a part of other names that must be unique to the test.
     pub(crate) namespace: String,
     behind: Behind,
 }
 
-/// What answers the client.
+/// The API server behind the client.
 enum Behind {
-    /// The model; each test has one of its own.
+    /// The model, of which each test has one of its own.
     Sandbox(Sandbox),
-    /// The real one that all tests share.
+    /// The real control plane that all tests share.
     Shared(&'static ControlPlane),
-    /// A real one that the test may disturb.
+    /// A real control plane that the test may disturb.
     Own(Box<ControlPlane>),
 }
 
@@ -65,7 +64,7 @@ impl Server {
         Cluster::on(behind).await
     }
 
-    /// A server for this test alone, which may stop it and take its memory.
+    /// A server for this test alone, which may stop it and compact its history.
     pub(crate) async fn own_cluster(self) -> Cluster {
         use_aws_lc();
         let behind = match self {
@@ -77,7 +76,7 @@ impl Server {
 }
 
 fn use_aws_lc() {
-    // An error means that one is installed already, which is as good.
+    // An error means that a provider is installed already, which is as good.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
@@ -112,16 +111,16 @@ impl Cluster {
         }
     }
 
-    /// The real one; a test that needs it does not ask the model.
+    /// The real control plane. Tests that need it do not run on the model.
     pub(crate) fn control_plane(&self) -> &ControlPlane {
         match &self.behind {
-            Behind::Sandbox(_) => panic!("the model is no control plane"),
+            Behind::Sandbox(_) => panic!("the model is not a control plane"),
             Behind::Shared(control_plane) => control_plane,
             Behind::Own(control_plane) => control_plane,
         }
     }
 
-    /// Stops the server: its connections break, and new ones are refused.
+    /// Stops the server: its connections break, and it refuses new ones.
     pub(crate) fn stop(&mut self) {
         match &mut self.behind {
             Behind::Sandbox(sandbox) => sandbox.faults().away(Some(Away::Refusing)),
@@ -130,7 +129,7 @@ impl Cluster {
         }
     }
 
-    /// Starts it again.
+    /// Starts the server again.
     pub(crate) async fn start(&mut self) {
         match &mut self.behind {
             Behind::Own(control_plane) => running(control_plane.start_api_server().await),
@@ -139,15 +138,15 @@ impl Cluster {
         }
     }
 
-    /// Makes the server forget how things were before now.
+    /// Compacts the server's history up to now.
     pub(crate) async fn compact(&mut self) {
         if let Behind::Sandbox(sandbox) = &self.behind {
             return sandbox.forget_history();
         }
-        // The newest version is never forgotten.
+        // Compaction keeps the newest version.
         self.config_map("after-the-list").await.unwrap();
         self.control_plane().compact_etcd().await.unwrap();
-        // It has what it served in its own memory, too, for some time.
+        // The server keeps recent versions in its own memory, too, so it is restarted.
         self.stop();
         self.start().await;
     }
@@ -159,13 +158,13 @@ impl Cluster {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// Makes the server forget what came before the kinds that the test has defined.
+    /// Compacts the history from before the test has defined its kinds.
     pub(crate) async fn forget(&self) {
         if let Behind::Sandbox(sandbox) = &self.behind {
             self.config_map("later").await.unwrap();
             sandbox.forget_history();
         }
-        // A real server keeps changes by kind, from the kind's beginning.
+        // A real server keeps history in memory by kind, from the time when the kind was defined.
     }
 
     pub(crate) fn pods(&self) -> Api<Pod> {
@@ -176,17 +175,16 @@ impl Cluster {
         self.api()
     }
 
-    /// A pod on a node, with this on top.
+    /// Creates a pod on a node, merged with `more`.
     pub(crate) async fn pod(&self, name: &str, more: Value) -> kube::Result<Pod> {
         create(&self.pods(), pod(name, more)).await
     }
 
-    /// A config map of one datum.
+    /// Creates a config map with one key.
     pub(crate) async fn config_map(&self, name: &str) -> kube::Result<ConfigMap> {
         create(&self.config_maps(), config_map(name)).await
     }
 
-    /// Labels the test's namespace.
     pub(crate) async fn label_namespace(&self, label: &str, value: &str) {
         let patch = Patch::Merge(json!({ "metadata": { "labels": { label: value } } }));
         let namespaces = Api::<Namespace>::all(self.client.clone());
@@ -196,13 +194,13 @@ impl Cluster {
             .unwrap();
     }
 
-    /// Any kind, by its group, version and kind; namespaced.
+    /// Objects of a namespaced kind.
     pub(crate) fn dynamic(&self, resource: &ApiResource) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), &self.namespace, resource)
     }
 
-    /// The binding's CRD as shipped, but for its group, which is the test's own, so that no other
-    /// test sees its objects; returns when it is served.
+    /// Installs the shipped CRD of bindings under a group of the test's own, so that no other test sees its
+    /// objects, and waits until it is served.
     pub(crate) async fn own_bindings(&self) -> Bindings {
         let group = format!("{}.example.com", self.namespace);
         let yaml = targetgate_core::binding::spec::yaml().replace("elbv2.k8s.aws", &group);
@@ -232,12 +230,12 @@ pub(crate) struct Bindings {
 }
 
 impl Bindings {
-    /// As they are stored.
+    /// Bindings in the stored version.
     pub(crate) fn v1beta1(&self) -> Api<DynamicObject> {
         self.version("v1beta1")
     }
 
-    /// The smallest complete binding, `web`.
+    /// The smallest complete binding, named `web`.
     pub(crate) fn binding(&self) -> Value {
         json!({
             "apiVersion": format!("{}/v1beta1", self.group),
@@ -251,7 +249,7 @@ impl Bindings {
         })
     }
 
-    /// As they are served as well.
+    /// Bindings in any served version.
     pub(crate) fn version(&self, version: &str) -> Api<DynamicObject> {
         let resource = resource(&self.group, version, "TargetGroupBinding");
         Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
@@ -262,7 +260,7 @@ pub(crate) fn resource(group: &str, version: &str, kind: &str) -> ApiResource {
     ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind))
 }
 
-/// A pod on a node, with this on top.
+/// A pod on a node, merged with `more`.
 pub(crate) fn pod(name: &str, more: Value) -> Value {
     let mut pod = json!({
         "apiVersion": "v1",

@@ -1,4 +1,4 @@
-//! The whole of it on the real API server, as shipped: under RBAC, through its own hooks.
+//! The whole product on the real API server, as shipped: with RBAC, and through its own hooks.
 
 use kube::ResourceExt as _;
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -81,6 +81,6 @@ async fn a_binding_keeps_its_group_and_can_be_cleaned_up_while_we_are_away() {
         .await
         .unwrap();
     assert_eq!(refused(bindings.get("web").await).0, 404);
-    // A pod is never stopped by us.
+    // The pod hook never prevents a pod from being created.
     installed.cluster.pod("a", json!({})).await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! What is installed for: Services behind bindings, pods whose kubelet is the test, and their gates.
+//! What a user has: Services behind bindings, and pods with gates, whose kubelet is the test.
 
 use k8s_openapi::api::core::v1::{Pod, PodCondition, Service};
 use kube::api::{DeleteParams, DynamicObject, PostParams};
@@ -9,19 +9,19 @@ use targetgate_sandbox::harness::waiting::until;
 use crate::install::{Installed, PORT};
 use crate::servers::{Cluster, create, pod, strategic};
 
-/// The gate of a binding.
+/// The gate that a binding gives.
 pub(crate) fn gate(binding: &str) -> String {
     format!("target-health.elbv2.k8s.aws/{binding}")
 }
 
 impl Installed {
-    /// A Service of the pods `app=NAME`, its group, and a binding that says no more than it has to;
-    /// returns when the hooks have filled in the rest. Gives the group's ARN.
+    /// Creates a Service of the pods `app=NAME`, its target group, and a binding with required fields only,
+    /// which the hooks complete. Returns the ARN of the group.
     pub(crate) async fn bind(&self, name: &str) -> String {
         self.cluster.service(name).await;
         let arn = self.group(name);
         let binding = binding(BindingApi::Elbv2, name, json!({ "targetGroupARN": arn }));
-        // Until the API server and our index know of everything, it refuses the absent port.
+        // The hook denies the binding without a port until our index knows the Service.
         let made = until("the binding is created", async || {
             let params = PostParams::default();
             let bindings = self.bindings(BindingApi::Elbv2);
@@ -33,8 +33,8 @@ impl Installed {
         arn
     }
 
-    /// A binding to a Service of its name that says all there is to say, as one that no hook of ours is
-    /// asked about has to; returns when it is created, which may need its CRD to be established.
+    /// Creates a binding to the Service of its name with all fields, as no hook of ours completes it. Waits
+    /// until it is created, because its CRD may not be served yet.
     pub(crate) async fn bind_whole(&self, api: BindingApi, name: &str, arn: &str) {
         let spec = json!({
             "targetGroupARN": arn,
@@ -49,8 +49,8 @@ impl Installed {
         .await;
     }
 
-    /// Waits until the process has heard of a group what ELB says now. It asks again and again while
-    /// gates wait, and only when it has the answer.
+    /// Waits until the process has received ELB's present answer about a group. While gates wait it polls
+    /// continually, and it polls again only after it has the previous answer.
     pub(crate) async fn elb_is_heard(&self, arn: &str) {
         let asked = || {
             let calls = self.elb.calls().into_iter();
@@ -58,14 +58,14 @@ impl Installed {
             health.filter(|call| call.arns == [arn]).count()
         };
         let before = asked();
-        until("ELB is asked twice more", async || {
+        until("ELB is polled twice more", async || {
             (asked() >= before + 2).then_some(())
         })
         .await;
     }
 }
 
-/// With this spec on top.
+/// A binding with this spec merged into it.
 fn binding(api: BindingApi, name: &str, spec: Value) -> DynamicObject {
     let mut binding = json!({
         "apiVersion": format!("{}/{}", api.group(), api.version()),
@@ -78,7 +78,7 @@ fn binding(api: BindingApi, name: &str, spec: Value) -> DynamicObject {
 }
 
 impl Cluster {
-    /// A Service of the pods `app=NAME`.
+    /// Creates a Service of the pods `app=NAME`.
     pub(crate) async fn service(&self, name: &str) {
         let service = json!({
             "metadata": { "name": name },
@@ -87,7 +87,7 @@ impl Cluster {
         create(&self.api::<Service>(), service).await.unwrap();
     }
 
-    /// A new pod `app=APP`, once new pods of it are given these gates and no others.
+    /// Creates a pod `app=APP`, once new pods of the app are given exactly these gates.
     pub(crate) async fn gated_pod(&self, name: &str, app: &str, bindings: &[&str]) {
         let expected: Vec<String> = bindings.iter().map(|binding| gate(binding)).collect();
         let wanted: Pod = serde_json::from_value(of_app(name, app)).unwrap();
@@ -106,7 +106,7 @@ impl Cluster {
             if gated(false).await {
                 return Some(());
             }
-            // A machine so busy that the hook had no time to answer: then a pod is let through.
+            // On a busy machine the hook may time out, and the pod is admitted without its gates.
             let at_once = DeleteParams::default().grace_period(0);
             pods.delete(name, &at_once).await.unwrap();
             None
@@ -114,7 +114,7 @@ impl Cluster {
         .await;
     }
 
-    /// What a kubelet writes when the containers are ready.
+    /// Writes the status that a kubelet writes when the containers are ready.
     pub(crate) async fn containers_become_ready(&self, pod: &str, ip: &str) {
         let status = json!({ "status": {
             "phase": "Running",
@@ -125,7 +125,7 @@ impl Cluster {
         strategic(&self.pods(), pod, status).await.unwrap();
     }
 
-    /// A new pod `app=APP` of this address, whose only gate waits for its target to be registered.
+    /// Creates a pod `app=APP` with this address, whose only gate waits for its target to be registered.
     pub(crate) async fn waiting_pod(&self, name: &str, app: &str, ip: &str) {
         self.gated_pod(name, app, &[app]).await;
         self.containers_become_ready(name, ip).await;
@@ -133,7 +133,7 @@ impl Cluster {
         assert_eq!(waits.reason.as_deref(), Some("Elb.RegistrationInProgress"));
     }
 
-    /// Waits for a pod's gate to have this status.
+    /// Waits until a pod's gate has this status.
     pub(crate) async fn gate_becomes(
         &self,
         pod: &str,
@@ -148,7 +148,7 @@ impl Cluster {
         .await
     }
 
-    /// The condition of a pod's gate, if there is one.
+    /// The condition of a pod's gate, if it exists.
     pub(crate) async fn gate(&self, pod: &str, binding: &str) -> Option<PodCondition> {
         let pod = self.pods().get(pod).await.unwrap();
         let conditions = pod.status.unwrap().conditions.unwrap_or_default();
@@ -157,12 +157,10 @@ impl Cluster {
     }
 }
 
-/// A pod `app=APP`.
 pub(crate) fn of_app(name: &str, app: &str) -> Value {
     pod(name, json!({ "metadata": { "labels": { "app": app } } }))
 }
 
-/// The gates of a pod.
 pub(crate) fn gates(pod: &Pod) -> Vec<String> {
     let gates = pod.spec.as_ref().unwrap().readiness_gates.iter().flatten();
     gates.map(|gate| gate.condition_type.clone()).collect()

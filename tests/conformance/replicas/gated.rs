@@ -1,4 +1,4 @@
-//! A pod whose gate waits, and the processes that may open it.
+//! A pod whose gate waits, and processes that can open it.
 
 use std::ops::Deref;
 use std::path::Path;
@@ -14,7 +14,7 @@ use targetgate_sandbox::harness::waiting::until;
 use crate::install::{PORT, Site};
 use crate::servers::{create, pod, strategic};
 
-/// The gate of binding `web`.
+/// The gate that binding `web` gives.
 pub(crate) const GATE: &str = "target-health.elbv2.k8s.aws/web";
 /// The address of pod `a`.
 pub(crate) const IP: &str = "10.0.0.1";
@@ -42,19 +42,19 @@ impl Gated {
         }
     }
 
-    /// Starts a process as a pod of this name, and returns when it is ready.
+    /// Starts a process as a pod of this name, and waits until it is ready.
     pub(crate) async fn start(&self, pod: &str) -> Process {
         self.start_with(pod, &self.program.kubeconfig).await
     }
 
-    /// The same, with a kubeconfig of its own.
+    /// Starts a process with a kubeconfig of its own, and waits until it is ready.
     pub(crate) async fn start_with(&self, pod: &str, kubeconfig: &Path) -> Process {
         let process = self.program.start_with(pod, kubeconfig).await.unwrap();
         process.ready().await.unwrap();
         process
     }
 
-    /// Service and binding `web`.
+    /// Creates Service and binding `web`.
     pub(crate) async fn bind(&self) {
         let service = json!({
             "metadata": { "name": "web" },
@@ -73,7 +73,7 @@ impl Gated {
             },
         }))
         .unwrap();
-        // The CRD may not be served yet.
+        // The API server may not serve the CRD yet.
         until("the binding is created", async || {
             let params = PostParams::default();
             self.bindings(BindingApi::Elbv2)
@@ -84,7 +84,7 @@ impl Gated {
         .await;
     }
 
-    /// Pod `a` with the gate, its containers ready.
+    /// Creates pod `a` with the gate, with its containers ready.
     pub(crate) async fn waiting_pod(&self) {
         let gates = json!({ "spec": { "readinessGates": [{ "conditionType": GATE }] } });
         self.cluster.pod("a", gates).await.unwrap();
@@ -106,7 +106,7 @@ impl Gated {
         Some((gate.status, gate.reason.unwrap_or_default()))
     }
 
-    /// Waits until the gate of pod `a` is so.
+    /// Waits until the gate of pod `a` has this status and reason.
     pub(crate) async fn until_gate(&self, status: &str, reason: &str) {
         let wanted = (status.to_owned(), reason.to_owned());
         until(&format!("gate {wanted:?}"), async || {
@@ -116,22 +116,21 @@ impl Gated {
     }
 }
 
-/// Whether a process leads.
 pub(crate) async fn leads(process: &Process) -> bool {
     process.leads().await.unwrap()
 }
 
-/// Waits until it leads.
+/// Waits until the process leads.
 pub(crate) async fn until_leads(process: &Process) {
     until("it leads", async || leads(process).await.then_some(())).await;
 }
 
-/// Waits until it has ended.
+/// Waits until the process has ended.
 pub(crate) async fn until_ended(process: &mut Process) -> ExitStatus {
     until("it has ended", async || process.try_ended().unwrap()).await
 }
 
-/// A pod that the Service selects and that is created like any other, by its name.
+/// A new pod that the Service selects.
 pub(crate) fn new_pod(name: &str) -> serde_json::Value {
     pod(name, json!({}))
 }

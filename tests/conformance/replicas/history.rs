@@ -1,4 +1,4 @@
-//! Every version of the Lease, as a watch tells of it.
+//! All versions of the Lease, as a watch reports them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// Begins with the Lease as it is.
+    /// Starts to watch with the present version of the Lease.
     pub(crate) async fn of(site: &Gated) -> Self {
         let leases: Api<Lease> = Api::namespaced(site.cluster.client.clone(), NAMESPACE);
         let versions = Arc::<Mutex<Vec<LeaseSpec>>>::default();
@@ -46,8 +46,8 @@ impl History {
         history
     }
 
-    /// Waits until a pod has got the Lease. Returns the time from the last version before that to
-    /// its acquisition, by the clock of this machine, which all of them share.
+    /// Waits until a pod has acquired the Lease. Returns the time from the last version before that to the
+    /// acquisition, by the clock of this machine, which all processes share.
     pub(crate) async fn until_taken_by(&self, pod: &str) -> Duration {
         until("the Lease is taken", async || {
             let versions = self.versions.lock();
@@ -59,7 +59,7 @@ impl History {
         .await
     }
 
-    /// How many versions had no holder.
+    /// How many versions have no holder.
     pub(crate) fn releases(&self) -> usize {
         let versions = self.versions.lock();
         let released = |version: &&LeaseSpec| version.holder_identity.as_deref() == Some("");

@@ -1,4 +1,4 @@
-//! The very first install: our own pods come up while nobody answers our hooks.
+//! The very first install: our own pods must be created while no process answers our hooks.
 
 use std::net::SocketAddr;
 
@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use super::gated::Gated;
 use crate::install::NAMESPACE;
 
-/// A pod as the shipped Deployment makes them.
+/// A pod as the shipped Deployment creates it.
 fn own_pod(site: &Gated, name: &str) -> Pod {
     let mut deployments = site.shipped.iter();
     let deployment = deployments.find(|object| object["kind"] == "Deployment");
@@ -22,7 +22,6 @@ fn own_pod(site: &Gated, name: &str) -> Pod {
     serde_json::from_value(pod).unwrap()
 }
 
-/// Opts a namespace in.
 async fn opt_in(client: &Client, namespace: &str, value: Value) {
     let patch = Patch::Merge(json!({ "metadata": { "labels": { INJECT_LABEL: value } } }));
     let namespaces = Api::<Namespace>::all(client.clone());
@@ -34,7 +33,7 @@ async fn opt_in(client: &Client, namespace: &str, value: Value) {
 async fn our_own_pods_and_kube_systems_are_created_while_the_hook_is_not_there() {
     let site = Gated::new().await;
     let client = &site.cluster.client;
-    // Nobody listens there, and whoever is asked for would be refused.
+    // No process listens on this address, so a pod that the hook is called for would be refused.
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address: SocketAddr = nobody.local_addr().unwrap();
     drop(nobody);

@@ -1,5 +1,5 @@
-//! A way to the API server on which what a process sends can be held up: it arrives late, also when
-//! the process has been stopped since.
+//! A proxy before the API server that can hold up what a process sends, so that it arrives late, even after the
+//! process has been stopped.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 pub(crate) struct Line {
-    /// Where it listens.
+    /// The address on which it listens.
     pub(crate) address: SocketAddr,
     hold: watch::Sender<bool>,
     held: Arc<AtomicUsize>,
@@ -36,12 +36,12 @@ impl Line {
         }
     }
 
-    /// Holds up what is sent, or lets it go on. Answers are never held up.
+    /// Holds up requests, or lets them pass again. Answers are never held up.
     pub(crate) fn hold(&self, hold: bool) {
         self.hold.send_replace(hold);
     }
 
-    /// Connections on which something is held up.
+    /// Connections on which a request is held up.
     pub(crate) fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
     }
@@ -60,17 +60,18 @@ async fn accept(
         let (mut from_server, to_server) = TcpStream::connect(server).await.unwrap().into_split();
         connections.spawn(send(from_client, to_server, hold.clone(), held.clone()));
         connections.spawn(async move {
-            // Who breaks it off ends it.
+            // A reset ends the connection as well.
             let _ = copy(&mut from_server, &mut to_client).await;
         });
     }
 }
 
-/// TLS's record of application data; in TLS 1.3 the first one of a client ends its handshake.
+/// The content type of a TLS record with application data. In TLS 1.3, the first such record of a client ends
+/// its handshake.
 /// Source: <https://www.rfc-editor.org/rfc/rfc8446#section-5.1>
 const APPLICATION_DATA: u8 = 23;
 
-/// Handshakes always pass, so that what is held up is a request.
+/// Forwards records. The handshake always passes, so only requests are held up.
 async fn send(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
@@ -92,7 +93,7 @@ async fn send(
     }
 }
 
-/// The next record of TLS, with its head.
+/// The next TLS record, with its header.
 async fn record(from: &mut OwnedReadHalf) -> std::io::Result<Vec<u8>> {
     let mut record = vec![0; 5];
     from.read_exact(&mut record).await?;

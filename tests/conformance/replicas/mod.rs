@@ -1,5 +1,5 @@
-//! Two processes of the binary on a real API server, as it is shipped: who leads when one dies, hangs
-//! or leaves, and whether an admission fails when one after the other is replaced.
+//! Two processes of the shipped binary on a real API server: which of them leads after one dies, hangs or
+//! leaves, and whether an admission fails while they are replaced one by one.
 
 mod gated;
 mod history;

@@ -1,4 +1,4 @@
-//! One replica after the other is replaced while pods are created all the time.
+//! The replicas are replaced one by one while pods are created continually.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,16 +16,15 @@ use tokio::time::sleep;
 
 use super::gated::{GATE, Gated, leads, new_pod, until_ended};
 
-/// Who creates pods at one time.
+/// The number of tasks that create pods at once. Chosen.
 const CREATORS: usize = 4;
-/// Of each, between two pods.
+/// The pause of a task between two pods. Chosen.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Kube-proxy learns that a pod is ending this long after the pod does.
+/// The time from when a pod begins to end until kube-proxy knows. Chosen.
 const PROXY_LAG: Duration = Duration::from_secs(1);
-/// Until something has been seen to go well, so many pods are created.
+/// The number of pods to create before and after each change. Chosen.
 const SOME: usize = 50;
 
-/// Creates pods.
 fn begin(site: &Gated) -> Creation {
     let created = Arc::<AtomicUsize>::default();
     let mut tasks = JoinSet::new();
@@ -36,7 +35,7 @@ fn begin(site: &Gated) -> Creation {
     Creation::by(tasks, created)
 }
 
-/// Creates pods and looks at each: one whose admission failed has no gate.
+/// Creates pods, each of which must have its gate: a pod whose admission failed lacks it.
 async fn create(pods: Api<Pod>, creator: usize, created: Arc<AtomicUsize>) {
     for number in 0.. {
         let name = format!("web-{creator}-{number}");
@@ -55,7 +54,7 @@ async fn create(pods: Api<Pod>, creator: usize, created: Arc<AtomicUsize>) {
     }
 }
 
-/// Ends a replica as a Deployment does: its pod is told at once, kube-proxy learns of it later.
+/// Ends a replica as its Deployment would: the pod gets SIGTERM at once, and kube-proxy learns of it later.
 async fn replace(balancer: &Balancer, mut old: Process) {
     old.signal("TERM").unwrap();
     sleep(PROXY_LAG).await;
@@ -64,8 +63,7 @@ async fn replace(balancer: &Balancer, mut old: Process) {
     assert!(ended.success(), "{ended}:\n{}", old.log());
 }
 
-/// Calls of the pod hook that failed, and pods that were let through for it, as the API server
-/// counts them.
+/// Failed calls of the pod hook, and pods that were admitted in spite of them, as kube-apiserver counts them.
 async fn failures(client: &Client) -> Vec<String> {
     let request = http::Request::get("/metrics").body(vec![]).unwrap();
     let metrics = client.request_text(request).await.unwrap();
@@ -90,7 +88,7 @@ async fn no_admission_fails_while_one_replica_after_the_other_is_replaced() {
         balancer.add(replica.hooks);
         replicas.push(replica);
     }
-    // What is tested is who answers, not how fast on a machine with much to do.
+    // The test is about whether a review is answered, not how fast a busy machine does it.
     let hooks = SocketAddr::from(([0, 0, 0, 0], balancer.address.port()));
     site.register_hooks(hooks, json!({ "timeoutSeconds": 30 }))
         .await;

@@ -1,4 +1,4 @@
-//! The leader dies, hangs or leaves while a gate waits, and the other one takes over.
+//! The leader dies, hangs or leaves while a gate waits, and the other replica takes over.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use super::line::Line;
 use crate::install::PORT;
 
 const LEASE: Duration = Duration::from_secs(15);
-/// Beyond the bounds that the simulated tests hold exactly: this machine may have much else to do.
+/// Added to the exact bounds of the simulated tests, because this machine may be busy. Chosen.
 const SLACK: Duration = Duration::from_secs(10);
 const WAITS: &str = "Elb.RegistrationInProgress";
 
@@ -23,7 +23,7 @@ const WAITS: &str = "Elb.RegistrationInProgress";
 struct Pair {
     leader: Process,
     follower: Process,
-    /// Between the leader and the API server.
+    /// The proxy between the leader and the API server.
     line: Line,
     history: History,
     site: Gated,
@@ -57,7 +57,7 @@ impl Pair {
     }
 }
 
-/// A way to the API server, and the kubeconfig that takes it.
+/// A proxy before the API server, and a kubeconfig that leads to it.
 async fn line(site: &Gated) -> (Line, PathBuf) {
     let text = std::fs::read_to_string(&site.program.kubeconfig).unwrap();
     let (_, server) = text.split_once("https://").unwrap();
@@ -108,10 +108,10 @@ async fn what_a_hung_leader_has_sent_arrives_late_and_changes_nothing() {
     elb_says(Health::checking());
     let checking = ("False", "Elb.InitialHealthChecking");
     pair.site.until_gate(checking.0, checking.1).await;
-    // It is stopped when the write that opens the gate is on its way, and a renewal of the Lease.
+    // The leader is stopped while the write that opens the gate, and a renewal of the Lease, are on their way.
     pair.line.hold(true);
     elb_says(Health::healthy());
-    until("both are on their way", async || {
+    until("both requests are held up", async || {
         (pair.line.held() == 2).then_some(())
     })
     .await;
@@ -125,12 +125,12 @@ async fn what_a_hung_leader_has_sent_arrives_late_and_changes_nothing() {
     pair.site.until_gate(closed.0, closed.1).await;
 
     pair.line.hold(false);
-    until("it arrives, and is refused", async || {
+    until("the write arrives, and is refused", async || {
         refused_writes(&pair.site).await
     })
     .await;
     pair.leader.signal("CONT").unwrap();
-    until("it knows that it leads no more", async || {
+    until("the former leader knows", async || {
         (!leads(&pair.leader).await).then_some(())
     })
     .await;
@@ -141,7 +141,7 @@ async fn what_a_hung_leader_has_sent_arrives_late_and_changes_nothing() {
     pair.site.until_gate("True", "").await;
 }
 
-/// Whether the API server has answered a write of a pod's status with 409.
+/// Returns once the API server has refused a write of a pod's status with 409.
 async fn refused_writes(site: &Gated) -> Option<()> {
     let events = site.cluster.control_plane().audit_log().unwrap();
     let refused = events.iter().any(|event| {
