@@ -1,4 +1,4 @@
-//! What the documents tell to type is what installs it.
+//! The commands that the documents tell a reader to type do install targetgate.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::helm::{Helm, NAMESPACE, find};
 use crate::options::restricted_namespace;
 use crate::server::{TURN, api, cert_manager, control_plane};
 
-/// What the reader has a name of their own for.
+/// Placeholders of the documents, each with the value that a reader would put in its place.
 const TO_FILL_IN: [(&str, &str); 6] = [
     ("REGISTRY", "registry.example.com"),
     ("ACCOUNT", "123456789012"),
@@ -21,7 +21,7 @@ const TO_FILL_IN: [(&str, &str); 6] = [
     ("POD", "web-0"),
 ];
 
-/// A section of a document of this repository, from its heading to the next of the same level.
+/// The section of a document, from its heading to the next heading of the same level.
 pub(crate) fn section(document: &str, heading: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
     let text = std::fs::read_to_string(path).unwrap();
@@ -33,7 +33,7 @@ pub(crate) fn section(document: &str, heading: &str) -> String {
     section
 }
 
-/// What the fences of a language hold, with the reader's names filled in.
+/// The contents of the fenced blocks in a language, with the placeholders filled in.
 pub(crate) fn blocks(section: &str, language: &str) -> Vec<String> {
     let fences = section.split("```").skip(1).step_by(2);
     let blocks = fences.filter_map(|fence| fence.strip_prefix(language)?.strip_prefix('\n'));
@@ -44,7 +44,7 @@ pub(crate) fn blocks(section: &str, language: &str) -> Vec<String> {
     filled_in.collect()
 }
 
-/// The commands of a section, without what they print.
+/// The commands of a section, without their output.
 pub(crate) fn commands(section: &str) -> Vec<String> {
     let mut commands: Vec<String> = Vec::new();
     for block in blocks(section, "console") {
@@ -65,7 +65,7 @@ pub(crate) fn commands(section: &str) -> Vec<String> {
     commands
 }
 
-/// What a reader has checked out, to type commands in and to change.
+/// A checkout of this repository, in which a reader types commands and changes files.
 pub(crate) struct Checkout(TempDir);
 
 impl Checkout {
@@ -84,7 +84,7 @@ impl Checkout {
         self.0.path()
     }
 
-    /// Writes the README's `kustomization.yaml`, for this folder in the base's place.
+    /// Writes the `kustomization.yaml` of README.md, with this folder in place of the base.
     pub(crate) fn kustomize(&self, folder: &str) {
         let written = blocks(&section("README.md", "## Install"), "yaml").remove(0);
         assert!(written.contains("deploy/base"));
@@ -92,12 +92,12 @@ impl Checkout {
         std::fs::write(self.path().join("kustomization.yaml"), written).unwrap();
     }
 
-    /// The chart in it.
+    /// The folder of the chart in this checkout.
     pub(crate) fn chart(&self) -> PathBuf {
         self.path().join("deploy/chart")
     }
 
-    /// Replaces a text that a file of the chart has once.
+    /// Replaces a text that occurs once in a file of the chart.
     pub(crate) fn replace(&self, file: &str, text: &str, by: &str) {
         let file = self.chart().join(file);
         let before = std::fs::read_to_string(&file).unwrap();
@@ -106,7 +106,7 @@ impl Checkout {
     }
 }
 
-/// The one command of these that begins so.
+/// The one command that begins with these words.
 pub(crate) fn the<'a>(commands: &'a [String], begins: &str) -> &'a str {
     let mut found = commands.iter().filter(|c| c.starts_with(begins));
     let (first, second) = (found.next(), found.next());
@@ -114,7 +114,7 @@ pub(crate) fn the<'a>(commands: &'a [String], begins: &str) -> &'a str {
     first.unwrap_or_else(|| panic!("no {begins} in {commands:?}"))
 }
 
-/// The value of a flag.
+/// The value of a flag in a command.
 fn flag<'a>(command: &'a str, name: &str) -> &'a str {
     let mut words = command.split_whitespace();
     words.find(|word| *word == name);
@@ -131,7 +131,7 @@ async fn the_readme_installs_the_image_that_it_builds() {
     restricted_namespace(&client).await;
     let (helm, checkout) = (Helm::new(), Checkout::new());
     let typed = commands(&section("README.md", "## Install"));
-    // Nothing here builds images.
+    // These tests do not build images.
     let build = the(&typed, "docker buildx build ");
     assert!(checkout.path().join(flag(build, "--file")).exists());
 
@@ -148,7 +148,7 @@ async fn the_readme_installs_the_image_that_it_builds() {
     assert_eq!(pod["containers"][0]["image"], flag(build, "--tag"));
 }
 
-/// The folders that the README names, and those that there are.
+/// The folders that README.md names, and those that exist.
 fn folders(install: &str, checkout: &Checkout) -> (BTreeSet<String>, BTreeSet<String>) {
     let rows = install.lines().filter_map(|line| line.strip_prefix("| `"));
     let named = rows.map(|row| row.split('`').next().unwrap().to_owned());

@@ -1,4 +1,4 @@
-//! What the chart puts into the environment reaches the AWS SDK.
+//! The environment variables that the chart sets reach the AWS SDK.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use crate::helm::{Helm, find};
 use crate::server::within;
 
-/// Nobody listens there.
+/// A kubeconfig for an address on which no process listens.
 const KUBECONFIG: &str = "\
 apiVersion: v1
 kind: Config
@@ -22,7 +22,7 @@ clusters: [{name: none, cluster: {server: \"http://127.0.0.1:9\"}}]
 users: [{name: none, user: {}}]
 ";
 
-/// The plain variables of the container.
+/// The environment variables of the container that have a plain value.
 fn environment(values: &Value) -> Vec<(String, String)> {
     let objects = Helm::new().template(values);
     let pod = &find(&objects, "Deployment")["spec"]["template"]["spec"];
@@ -34,7 +34,7 @@ fn environment(values: &Value) -> Vec<(String, String)> {
     plain.collect()
 }
 
-/// As IRSA's webhook does it: the first thing that the process wants of AWS is then this role.
+/// With the environment of the IRSA webhook, the first AWS call of the process assumes this role.
 #[rstest]
 #[case(json!({}), "sts.us-east-1.amazonaws.com:443")]
 #[case(json!({ "useFipsEndpoint": true }), "sts-fips.us-east-1.amazonaws.com:443")]
@@ -61,7 +61,7 @@ async fn aws_is_called_through_the_proxy_at_the_endpoint_that_was_chosen(
         .envs(environment(&values))
         .env("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/targetgate")
         .env("AWS_WEB_IDENTITY_TOKEN_FILE", file("token", "token"));
-    // It is asked for nothing, so nothing of it is awaited but this.
+    // The process gets no requests, so this call is all that the test waits for.
     let process = Process::spawn(&mut command, &folder.path().join("log")).unwrap();
     let asked = within("the proxy is asked", async {
         let (mut connection, _) = proxy.accept().await.unwrap();

@@ -1,4 +1,4 @@
-//! Helm as a child process, and what it renders.
+//! Runs helm as a child process, and reads what it renders.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -8,20 +8,19 @@ use targetgate_sandbox::controlplane::ControlPlane;
 use targetgate_sandbox::versions::Version;
 use tempfile::TempDir;
 
-/// Where everything is installed.
+/// The namespace of all installations.
 pub(crate) const NAMESPACE: &str = "targetgate-system";
 
-/// The chart's folder.
 pub(crate) fn chart() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/chart")
 }
 
-/// Where tests/chart/build puts what it makes.
+/// The folder of the programs that tests/chart/build builds.
 fn installers() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/installers")
 }
 
-/// A file of that folder.
+/// A file that tests/chart/build made.
 pub(crate) fn installer(name: &str) -> PathBuf {
     let file = installers().join(name);
     assert!(
@@ -32,7 +31,7 @@ pub(crate) fn installer(name: &str) -> PathBuf {
     file
 }
 
-/// Helm without an API server.
+/// Helm with a home of its own, so that it reads nothing of this machine's.
 pub(crate) struct Helm {
     home: TempDir,
 }
@@ -43,19 +42,19 @@ impl Helm {
         Self { home }
     }
 
-    /// A command of it, with nothing of this machine's.
+    /// A command of helm without this machine's environment.
     fn command(&self) -> Command {
         let mut command = Command::new(installer("helm"));
         command.env_clear().env("HOME", self.home.path());
         command
     }
 
-    /// What a command prints; `Err` is what it complains of.
+    /// Runs helm without an API server. Returns its output, or the error that it printed.
     pub(crate) fn run(&self, arguments: &[&str]) -> Result<String, String> {
         printed(self.command().args(arguments).output().unwrap())
     }
 
-    /// The same against an API server, as its administrator.
+    /// Runs helm against an API server, as its administrator. Returns its output, or the error that it printed.
     pub(crate) fn on(&self, server: &ControlPlane, arguments: &[&str]) -> Result<String, String> {
         let mut command = self.command();
         command.env("KUBECONFIG", server.kubeconfig());
@@ -63,7 +62,8 @@ impl Helm {
         printed(command.output().unwrap())
     }
 
-    /// What a command prints that someone types in this folder, as the administrator of an API server.
+    /// Runs a command line in a folder, as the administrator of an API server. Returns its output, or the error
+    /// that it printed.
     pub(crate) fn typed(
         &self,
         server: &ControlPlane,
@@ -79,7 +79,7 @@ impl Helm {
         printed(shell.output().unwrap())
     }
 
-    /// Writes values into a file, and names it.
+    /// Writes values to a file, and returns its path.
     pub(crate) fn values(&self, values: &Value) -> String {
         let (_, path) = tempfile::Builder::new()
             .suffix(".json")
@@ -91,7 +91,7 @@ impl Helm {
         path.to_str().unwrap().to_owned()
     }
 
-    /// The objects for these values, for this version of Kubernetes, without those of `helm test`.
+    /// The rendered objects for a version of Kubernetes, without those of `helm test`.
     pub(crate) fn template_for(&self, version: &str, values: &Value) -> Result<Vec<Value>, String> {
         let (chart, values) = (chart(), self.values(values));
         let chart = chart.to_str().unwrap();
@@ -106,7 +106,7 @@ impl Helm {
             .collect())
     }
 
-    /// The objects for these values, for the server that the suites run.
+    /// The rendered objects for the version of Kubernetes that the tests run.
     pub(crate) fn template(&self, values: &Value) -> Vec<Value> {
         let objects = self.template_for(&Version::tested().to_string(), values);
         objects.unwrap_or_else(|error| panic!("{values}: {error}"))
@@ -121,12 +121,11 @@ fn printed(output: Output) -> Result<String, String> {
     }
 }
 
-/// Whether the object is there for `helm test` only.
+/// Whether an object exists for `helm test` only.
 pub(crate) fn is_of_test(object: &Value) -> bool {
     !object["metadata"]["annotations"]["helm.sh/hook"].is_null()
 }
 
-/// The object of a kind.
 pub(crate) fn find<'a>(objects: &'a [Value], kind: &str) -> &'a Value {
     let mut found = objects
         .iter()

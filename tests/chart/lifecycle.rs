@@ -1,5 +1,5 @@
-//! Install, upgrade, roll back, uninstall, with a process of ours at work: what is there in between,
-//! and what is left.
+//! Install, upgrade, roll back and uninstall the chart while a process of ours runs: the hooks stay in between,
+//! and nothing is left afterwards.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,13 +28,14 @@ const HOOKS: [&str; 2] = [
     "MutatingWebhookConfiguration",
     "ValidatingWebhookConfiguration",
 ];
-/// The host of the hooks' URL: to the API server no loopback address, to which it would speak HTTP/2.
+/// The host in the URL of the hooks. kube-apiserver would speak HTTP/2 to an address that it takes for
+/// loopback.
 const HOST: &str = "0.0.0.0";
 
-/// What runs in the chart's pods.
+/// The program that runs in place of the chart's pods.
 async fn program(server: &ControlPlane, client: &Client) -> Program {
     let kubeconfig = account(server, client, "targetgate").await;
-    // Nobody listens there.
+    // No process listens on this address.
     let elb = "http://127.0.0.1:9".to_owned();
     let name = format!("--tls-names={HOST}");
     let binary = Path::new(env!("CARGO_BIN_EXE_targetgate"));
@@ -53,8 +54,8 @@ async fn account(server: &ControlPlane, client: &Client, name: &str) -> PathBuf 
     server.kubeconfig_for(name, &token).unwrap()
 }
 
-/// Does what a kubelet would do with the pod of `helm test`, but for running kubectl: creates what it was
-/// told to create, as the pod's account.
+/// Stands in for the kubelet and kubectl of the pod of `helm test`: creates the object in the pod's arguments,
+/// as the pod's account.
 async fn run_test_pod(server: &ControlPlane, client: &Client) {
     let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
     let name = "targetgate-test";
@@ -89,7 +90,7 @@ fn configuration(kind: &str) -> Value {
     })
 }
 
-/// The bundles of a configuration, by the webhook's name.
+/// The bundles of a configuration, by the names of the webhooks.
 fn bundles(configuration: &DynamicObject) -> BTreeMap<String, String> {
     let webhooks = configuration.data["webhooks"].as_array().unwrap();
     let bundle = |webhook: &Value| {
@@ -121,7 +122,7 @@ async fn trusted(client: &Client) -> Vec<String> {
     names
 }
 
-/// The version of everything so far.
+/// The present resource version of a kind.
 async fn version(client: &Client, kind: &str) -> String {
     let listed = api(client, &configuration(kind))
         .list(&ListParams::default())
@@ -129,7 +130,7 @@ async fn version(client: &Client, kind: &str) -> String {
     listed.unwrap().metadata.resource_version.unwrap()
 }
 
-/// What has happened to a configuration since then.
+/// The versions of a configuration since a resource version.
 async fn history(client: &Client, kind: &str, since: &str) -> Vec<DynamicObject> {
     let params = WatchParams::default()
         .fields("metadata.name=targetgate")
@@ -146,8 +147,7 @@ async fn history(client: &Client, kind: &str, since: &str) -> Vec<DynamicObject>
     seen.collect()
 }
 
-/// Everything in the cluster that is ours by its label or by its name, but for Events, which go by
-/// themselves after an hour.
+/// All objects in the cluster that are ours by label or by name, except Events, which expire after an hour.
 pub(crate) async fn left(client: &Client) -> kube::Result<Vec<String>> {
     let discovery = Discovery::new(client.clone()).run().await?;
     let kinds = discovery
@@ -177,7 +177,7 @@ pub(crate) async fn left(client: &Client) -> kube::Result<Vec<String>> {
 
 async fn until_nothing_is_left(client: &Client) {
     until("nothing is left", async || {
-        // A kind may be known no more, or not quite yet.
+        // Discovery may fail while a CRD is added or deleted.
         left(client).await.ok()?.is_empty().then_some(())
     })
     .await;
@@ -193,7 +193,7 @@ fn redirect_hooks(checkout: &Checkout, port: u16) {
     checkout.replace("templates/_helpers.tpl", service, &url);
 }
 
-/// Runs `helm test`, with the pod that it waits for.
+/// Runs `helm test`, and the pod for which it waits.
 async fn test_release(server: &'static ControlPlane, client: &Client, typed: String) {
     let testing = tokio::task::spawn_blocking(move || {
         let anywhere = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -204,7 +204,7 @@ async fn test_release(server: &'static ControlPlane, client: &Client, typed: Str
     assert!(tested.contains("Succeeded"), "{tested}");
 }
 
-/// Each version of the hooks since then had all that were `installed`, with their bundles.
+/// Fails unless each version of the hooks since then has all webhooks of `installed`, with their bundles.
 async fn were_kept(client: &Client, since: &[String], installed: &[String]) {
     for (kind, since) in HOOKS.iter().zip(since) {
         let seen = history(client, kind, since).await;
@@ -226,7 +226,8 @@ async fn were_kept(client: &Client, since: &[String], installed: &[String]) {
     }
 }
 
-/// Another version of the chart, with other values, and back; each pod that is created meanwhile gets its gate.
+/// Upgrades to another version of the chart with other values, and rolls back. Each pod that is created
+/// meanwhile gets its gate.
 async fn upgrade_and_roll_back(
     client: &Client,
     helm: &Helm,
@@ -256,7 +257,7 @@ async fn upgrade_and_roll_back(
     );
 }
 
-// Helm's commands block, while pods are created.
+// A second thread creates pods while a command of helm blocks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hooks_answer_from_install_to_uninstall_and_then_nothing_is_left() {
     let _turn = TURN.lock().await;
@@ -269,7 +270,7 @@ async fn hooks_answer_from_install_to_uninstall_and_then_nothing_is_left() {
         let printed = helm.typed(server, checkout.path(), command);
         printed.unwrap_or_else(|error| panic!("{command}: {error}"))
     };
-    // Another test's pods go after its release.
+    // The pods of another test are deleted after its release.
     until_nothing_is_left(&client).await;
     let [install, restrict, test, crd] =
         &commands(&section("deploy/chart/README.md", "# The chart"))[..]
@@ -282,7 +283,7 @@ async fn hooks_answer_from_install_to_uninstall_and_then_nothing_is_left() {
         typed(&command);
     }
 
-    // What is tested is that there is an answer, not how fast on a machine with much to do.
+    // The test is about whether a review is answered, not how fast a busy machine does it.
     typed(&format!("{install} --set hooks.pods.timeoutSeconds=30"));
     typed(restrict);
     let program = program(server, &client).await;
@@ -319,7 +320,7 @@ pub(crate) async fn until_absent(objects: &Api<DynamicObject>, name: &str) {
 }
 
 #[tokio::test]
-async fn a_crd_that_is_there_stays_as_it_is_and_one_that_is_not_is_made_and_kept() {
+async fn an_existing_crd_is_left_unchanged_and_a_missing_one_is_created_and_kept() {
     let _turn = TURN.lock().await;
     let server = control_plane().await;
     let client = server.client().await.unwrap();
@@ -335,7 +336,7 @@ async fn a_crd_that_is_there_stays_as_it_is_and_one_that_is_not_is_made_and_kept
     let install = ["install", "targetgate", chart().to_str().unwrap()].map(str::to_owned);
     let install: Vec<&str> = install.iter().map(String::as_str).collect();
 
-    // The other test may have left one.
+    // The other test may have left a CRD.
     if crds.get_opt(name).await.unwrap().is_some() {
         crds.delete(name, &Default::default()).await.unwrap();
         until_absent(&crds, name).await;

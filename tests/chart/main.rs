@@ -1,4 +1,5 @@
-//! The Helm chart: what it renders, what an API server says to that, and how it comes and goes.
+//! The Helm chart: what it renders, whether an API server accepts that, and how it is installed and
+//! uninstalled.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 

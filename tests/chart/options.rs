@@ -1,4 +1,4 @@
-//! Every option, rendered, and accepted by a real API server.
+//! Each option is rendered, and accepted by a real API server.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::helm::{Helm, NAMESPACE, chart, find};
 use crate::server::{TURN, apply, cert_manager, control_plane};
 
-/// Values for each option, by what they are for.
+/// Values for each option, by its purpose.
 pub(crate) fn options() -> Vec<(&'static str, Value)> {
     vec![
         ("the defaults", json!({})),
@@ -137,7 +137,7 @@ pub(crate) fn options() -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// The paths of the values that the schema lets be set, down to where it leaves the rest open.
+/// The paths of the values in the schema, down to the objects that it leaves open.
 fn paths(schema: &Value, path: &str, found: &mut BTreeSet<String>) {
     match schema["properties"].as_object() {
         Some(properties) if path != "/settings" => {
@@ -166,7 +166,7 @@ fn every_value_is_among_the_options() {
     assert_eq!(unset.collect::<Vec<_>>(), Vec::<&String>::new());
 }
 
-/// Makes the namespace of the releases, with Pod Security's strictest level.
+/// Creates the namespace of the releases, with the `restricted` level of Pod Security.
 pub(crate) async fn restricted_namespace(client: &kube::Client) {
     let namespace = json!({
         "apiVersion": "v1",

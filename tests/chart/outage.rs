@@ -1,5 +1,4 @@
-//! What the README says to do when nothing of ours answers, and to be rid of it, on a cluster where that
-//! is so.
+//! The commands of README.md for an outage of targetgate, and for uninstalling it, on a cluster in that state.
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
@@ -43,7 +42,7 @@ fn binding(name: &str) -> Value {
 }
 
 impl Reader {
-    /// The README's namespace, and a cluster that knows bindings.
+    /// Creates the namespace of README.md, and waits until bindings are served.
     async fn has_a_shop(&self) {
         self.types("kubectl create namespace shop");
         until("bindings are served", async || {
@@ -64,7 +63,8 @@ impl Reader {
         bindings.patch(name, &params, &Patch::Merge(other)).await
     }
 
-    /// Until the hooks that are registered deny a binding: the API server follows them.
+    /// Waits until the registered hooks deny a binding, because the API server takes up configurations after a
+    /// while.
     async fn is_denied(&self) {
         let words = "failed calling webhook";
         assert!(section("README.md", "## When targetgate is down").contains(words));
@@ -81,7 +81,7 @@ impl Reader {
         .await;
     }
 
-    /// Until a binding of this name was created and changed.
+    /// Waits until a binding of this name can be created and changed.
     async fn is_heard(&self, name: &str) {
         until("a write passes", async || self.writes(name).await.ok()).await;
     }
@@ -98,7 +98,7 @@ async fn bindings_are_written_again_until_the_hooks_are_put_back() {
     reader.is_denied().await;
 
     reader.types(the(&down, "kubectl patch mutatingwebhookconfiguration"));
-    // Of the two hooks each alone denies it.
+    // Each of the two hooks denies the binding by itself.
     reader.is_denied().await;
     reader.types(the(&down, "kubectl patch validatingwebhookconfiguration"));
     reader.is_heard("unchecked").await;
@@ -151,7 +151,7 @@ async fn until_nothing_but_the_bindings_is_left(reader: &Reader) {
     assert_eq!(names, ["unasked", "unchecked"]);
 }
 
-/// A pod that waits for its gate alone, as its kubelet tells.
+/// Creates a pod that waits for its gate only, by its kubelet's report.
 async fn waiting_pod(reader: &Reader) -> Api<Pod> {
     let pods: Api<Pod> = Api::namespaced(reader.client.clone(), steady::NAMESPACE);
     let pod = json!({
@@ -183,7 +183,7 @@ fn conditions(pod: &Pod) -> Vec<(&str, &str)> {
     conditions
 }
 
-/// How many of its gates are open, of how many, as the command lists it.
+/// The open gates of the pod, out of all, as the command prints them.
 fn listed(reader: &Reader) -> String {
     let printed = reader.types(the(&down(), "kubectl get pods"));
     let (header, pod) = printed.trim_end().split_once('\n').unwrap();

@@ -1,4 +1,4 @@
-//! A reader of the documents, with a cluster of their own to type the commands at.
+//! A reader who types the commands of the documents at a cluster of their own.
 
 use kube::Client;
 use kube::api::{Api, DynamicObject};
@@ -10,10 +10,10 @@ use crate::helm::Helm;
 use crate::server::{api, own_control_plane};
 use crate::steady::NAMESPACE;
 
-/// The CRD of bindings.
+/// The name of the CRD of bindings.
 pub(crate) const CRD: &str = "targetgroupbindings.elbv2.k8s.aws";
 
-/// No other test sees their cluster.
+/// A reader, whose cluster no other test uses.
 pub(crate) struct Reader {
     pub(crate) server: ControlPlane,
     pub(crate) client: Client,
@@ -22,7 +22,7 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// With a checkout that installs the base.
+    /// A reader with a checkout from which the base can be installed.
     pub(crate) async fn new() -> Self {
         let server = own_control_plane().await;
         let client = server.client().await.unwrap();
@@ -36,7 +36,7 @@ impl Reader {
         }
     }
 
-    /// What a command prints, which must not fail.
+    /// Runs a command, which must succeed. Returns its output.
     pub(crate) fn types(&self, command: &str) -> String {
         let ran = self.helm.typed(&self.server, self.checkout.path(), command);
         ran.unwrap_or_else(|error| panic!("{command}: {error}"))
@@ -46,7 +46,7 @@ impl Reader {
         api(&self.client, &crd())
     }
 
-    /// The bindings of the namespace that the README uses.
+    /// The bindings in the namespace of README.md.
     pub(crate) fn bindings(&self) -> Api<DynamicObject> {
         let binding = json!({
             "apiVersion": "elbv2.k8s.aws/v1beta1",
@@ -57,7 +57,7 @@ impl Reader {
     }
 }
 
-/// The CRD as it is shipped.
+/// The shipped CRD.
 pub(crate) fn crd() -> Value {
     serde_saphyr::from_str(&targetgate_core::binding::spec::yaml()).unwrap()
 }

@@ -1,4 +1,4 @@
-//! What the chart renders agrees with the base, with the binary, and with itself.
+//! The rendered chart agrees with the base, with the binary, and with itself.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -13,19 +13,19 @@ use targetgate_sandbox::versions::Version;
 use crate::helm::{Helm, chart, find, installer, is_of_test};
 use crate::options::options;
 
-/// What Helm has and the base has not.
+/// Labels that Helm adds, and the base lacks.
 const LABELS_OF_HELM: [&str; 4] = [
     "app.kubernetes.io/instance",
     "app.kubernetes.io/managed-by",
     "app.kubernetes.io/version",
     "helm.sh/chart",
 ];
-/// What the chart has and the base has not, so that uninstalling takes it along.
+/// Kinds of the chart that the base lacks. The chart has the Lease so that uninstalling deletes it.
 const OF_THE_CHART: [&str; 1] = ["Lease"];
-/// What the base has and the chart has not: Helm makes the namespace itself.
+/// Kinds of the base that the chart lacks. Helm creates the namespace itself.
 const OF_THE_BASE: [&str; 1] = ["Namespace"];
 
-/// What kustomize makes of the base.
+/// The objects that kustomize renders from the base.
 fn base() -> Vec<Value> {
     let output = Command::new(installer("kubectl"))
         .arg("kustomize")
@@ -37,7 +37,7 @@ fn base() -> Vec<Value> {
     serde_saphyr::from_multiple(&yaml).unwrap()
 }
 
-/// In an order of their own, also their variables.
+/// The objects without those kinds, sorted, with their environment variables sorted.
 fn sorted(mut objects: Vec<Value>, without: &[&str]) -> Vec<Value> {
     objects.retain(|object| !without.contains(&object["kind"].as_str().unwrap()));
     objects.sort_by_key(|object| object["kind"].to_string());
@@ -99,14 +99,14 @@ fn helm_lint_finds_nothing() {
 #[case(json!({ "settings": { "no-such-flag": "1" } }), "'no-such-flag'")]
 #[case(json!({ "image": { "digest": "latest" } }), "/image/digest")]
 #[case(json!({ "labels": { "team": 1 } }), "/labels/team")]
-fn a_value_that_cannot_be_is_refused_by_its_name(#[case] values: Value, #[case] name: &str) {
+fn an_impossible_value_is_refused_by_its_name(#[case] values: Value, #[case] name: &str) {
     let version = Version::tested().to_string();
     let refused = Helm::new().template_for(&version, &values).unwrap_err();
     assert!(refused.contains(name), "{refused}");
 }
 
 #[test]
-fn the_oldest_kubernetes_is_rendered_for_and_the_one_before_refused() {
+fn the_oldest_kubernetes_is_accepted_and_the_one_before_is_refused() {
     let oldest = Version::oldest();
     let render = |version| Helm::new().template_for(&format!("{version}.0"), &json!({}));
     render(oldest).unwrap();
@@ -141,7 +141,7 @@ fn no_option_renders_a_certificate_or_a_bundle() {
     }
 }
 
-/// The environment that serve reads, by flag.
+/// The environment variables that `serve` reads, each with its flag.
 fn flags() -> Vec<(String, String)> {
     let command = Cli::command();
     let serve = command.find_subcommand("serve").unwrap();
@@ -159,7 +159,7 @@ fn every_flag_of_serve_can_be_set_once() {
     let settings = schema["properties"]["settings"]["properties"]
         .as_object()
         .unwrap();
-    // These the chart sets by other values or not at all: what they name is what it renders.
+    // The chart sets these by values of another name or not at all, because they name objects that it renders.
     let own = [
         "admin-listen",
         "allow-arns",
@@ -203,7 +203,7 @@ fn every_variable_of_ours_is_one_that_serve_reads() {
     }
 }
 
-/// Whether a selector of Kubernetes has these labels; as far as the chart uses selectors.
+/// Whether a label selector matches. It implements what the chart uses of selectors.
 fn selects(selector: &Value, labels: &Map<String, Value>) -> bool {
     let mut exactly = selector["matchLabels"].as_object().into_iter().flatten();
     let mut expressions = selector["matchExpressions"]
@@ -222,7 +222,7 @@ fn selects(selector: &Value, labels: &Map<String, Value>) -> bool {
 #[case("namespace", [0, 0, 1, 1])]
 #[case("object", [0, 1, 0, 1])]
 #[case("either", [0, 1, 1, 1])]
-fn each_pod_that_is_opted_in_is_asked_about_once(
+fn the_pod_hook_is_called_once_for_each_pod_that_is_opted_in(
     #[case] opt_in: &str,
     #[case] expected: [usize; 4],
 ) {

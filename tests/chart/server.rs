@@ -1,4 +1,4 @@
-//! A real control plane for all tests of this program.
+//! The real control plane of this program, and objects on it.
 
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
@@ -11,18 +11,18 @@ use tokio::time::timeout;
 
 use crate::helm::installer;
 
-/// There is one installation in a cluster: who installs, or needs that nothing is installed, waits.
+/// The turn of the test that installs, or that needs a cluster without an installation, of which there is one.
 pub(crate) static TURN: Mutex<()> = Mutex::const_new(());
-/// It goes with the process.
+/// The control plane of all tests, which ends with the process.
 static CONTROL_PLANE: OnceCell<ControlPlane> = OnceCell::const_new();
 
 pub(crate) async fn control_plane() -> &'static ControlPlane {
-    // An error means that one is installed already, which is as good.
+    // An error means that a provider is installed already, which is as good.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     running(CONTROL_PLANE.get_or_try_init(start).await)
 }
 
-/// One for a test that takes from it what others need.
+/// A control plane for a test that would disturb the others.
 pub(crate) async fn own_control_plane() -> ControlPlane {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     running(start().await)
@@ -50,7 +50,7 @@ pub(crate) fn api(client: &Client, object: &Value) -> Api<DynamicObject> {
     }
 }
 
-/// `kubectl apply --server-side`, for real or as a dry run.
+/// Does what `kubectl apply --server-side` does, for real or as a dry run.
 pub(crate) async fn apply(client: &Client, object: &Value, dry_run: bool) -> kube::Result<()> {
     let params = PatchParams {
         dry_run,
@@ -64,7 +64,7 @@ pub(crate) async fn apply(client: &Client, object: &Value, dry_run: bool) -> kub
         .map(drop)
 }
 
-/// Makes the API server know the kind of cert-manager's that we have objects of; the controller does not run.
+/// Installs the CRD of cert-manager that we have objects of. Its controller does not run.
 pub(crate) async fn cert_manager(client: &Client) {
     let yaml = std::fs::read_to_string(installer("cert-manager.io_certificates.yaml")).unwrap();
     let crds = serde_saphyr::from_multiple::<Value>(&yaml).unwrap();
@@ -87,7 +87,7 @@ pub(crate) async fn cert_manager(client: &Client) {
     }
 }
 
-/// What should happen.
+/// Waits for a future until the deadline.
 pub(crate) async fn within<T>(what: &str, happens: impl Future<Output = T>) -> T {
     let happened = timeout(DEADLINE, happens).await;
     happened.unwrap_or_else(|_| panic!("not within {DEADLINE:?}: {what}"))

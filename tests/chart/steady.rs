@@ -1,4 +1,4 @@
-//! Pods that are created all the time, by dry run, and their gates.
+//! Creates pods continually, by dry run, and checks their gates.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,16 +15,16 @@ use tokio::time::sleep;
 
 use crate::server::apply;
 
-/// Where the README opts in.
+/// The namespace that README.md opts in.
 pub(crate) const NAMESPACE: &str = "shop";
 const GATE: &str = "target-health.elbv2.k8s.aws/web";
-/// Between two pods.
+/// The pause between two pods. Chosen.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Until something has been seen to go well, so many pods are created.
+/// The number of pods to create before and after each change. Chosen.
 pub(crate) const SOME: usize = 20;
 
-/// Makes the namespace, and in it a Service that selects all pods, and its binding; bindings can be
-/// created, and no hook of them is there yet.
+/// Creates the namespace, a Service that selects all pods in it, and its binding. No hook of bindings may be
+/// registered yet.
 pub(crate) async fn bound_namespace(client: &Client) {
     let metadata = |name: &str| json!({ "name": name, "namespace": NAMESPACE });
     let objects = [
@@ -47,7 +47,7 @@ pub(crate) async fn bound_namespace(client: &Client) {
         }),
     ];
     for object in &objects {
-        // The kind may not be served yet.
+        // The API server may not serve the kind yet.
         until("it is applied", async || {
             apply(client, object, false).await.ok()
         })
@@ -55,7 +55,7 @@ pub(crate) async fn bound_namespace(client: &Client) {
     }
 }
 
-/// Creates pods. Begins when the hook is asked and knows the binding.
+/// Creates pods, once the hook is called and knows the binding.
 pub(crate) async fn create(client: &Client) -> Creation {
     let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
     until("a pod gets its gate", async || {

@@ -1,5 +1,5 @@
-//! From the release whose base had the CRD of bindings to this one: what prunes takes the CRD, and every
-//! binding with it, unless the notes on upgrading were followed.
+//! Upgrading from the release whose base contained the CRD of bindings: pruning deletes the CRD, and all
+//! bindings with it, unless the reader has followed docs/upgrading.md.
 
 use std::process::Command;
 
@@ -22,16 +22,15 @@ const STEPS: [&str; 3] = [
     "### 2. Apply this release",
     "### 3. Take Argo CD's marks off the CRD, and bring it up to date",
 ];
-/// What the CRD bears afterwards, and nothing else.
+/// The marks of the CRD after the upgrade, and no others.
 const KEPT: [&str; 2] = [
     "argocd.argoproj.io/sync-options=Prune=false,Delete=false",
     "kustomize.toolkit.fluxcd.io/prune=disabled",
 ];
-/// Where the former release is, beside `deploy`.
+/// The folder of the former release, beside `deploy`.
 const FORMER: &str = "former/base";
 
-/// The CRD of the former release, as far as it differs from this one's: it bore no annotations, and knew
-/// another schema.
+/// The CRD of the former release, where it matters: it had no annotations, and another schema.
 fn former_crd() -> Value {
     let mut crd = crd();
     crd["metadata"]
@@ -43,7 +42,7 @@ fn former_crd() -> Value {
     crd
 }
 
-/// Puts the former release beside this one: its base was this one with the CRD in it.
+/// Puts the former release beside this one. Its base is this one's, with the CRD in it.
 fn check_out_former(checkout: &Checkout) {
     let copied = Command::new("cp")
         .args(["-r", "deploy", "former"])
@@ -58,14 +57,14 @@ fn check_out_former(checkout: &Checkout) {
 }
 
 impl Reader {
-    /// The CRD as a controller has installed it, and a binding, whose UID is returned.
+    /// Installs the CRD as the former release did, and creates a binding. Returns the UID of the binding.
     async fn has_a_binding(&self) -> String {
         apply(&self.client, &former_crd(), false).await.unwrap();
         bound_namespace(&self.client).await;
         self.binding().await.unwrap()
     }
 
-    /// The UID of the binding, unless it is gone or on its way.
+    /// The UID of the binding, unless it is deleted or being deleted.
     async fn binding(&self) -> Option<String> {
         let found = self.bindings().get_opt("web").await.ok()??;
         found.metadata.deletion_timestamp.is_none().then_some(())?;
@@ -83,7 +82,7 @@ impl Reader {
         self.types(the(&uninstall, "kubectl delete -k"));
     }
 
-    /// The labels and annotations of the CRD, cut to what fits a line.
+    /// The labels and annotations of the CRD, truncated to the length of a line.
     async fn marks(&self) -> Vec<String> {
         let crd = self.crds().get(CRD).await.unwrap();
         let marks = crd.labels().iter().chain(crd.annotations());
@@ -99,7 +98,7 @@ impl Reader {
 #[case::of_all("--all --prune-allowlist=apiextensions.k8s.io/v1/CustomResourceDefinition")]
 #[case::by_set("--applyset=configmap/targetgate --namespace targetgate-system")]
 #[tokio::test]
-async fn what_prunes_takes_the_former_crd_and_all_bindings_unless_the_notes_were_followed(
+async fn pruning_deletes_the_former_crd_and_all_bindings_unless_the_notes_are_followed(
     #[case] prune: &str,
 ) {
     let reader = Reader::new().await;
@@ -111,7 +110,7 @@ async fn what_prunes_takes_the_former_crd_and_all_bindings_unless_the_notes_were
         reader.types(&format!("KUBECTL_APPLYSET=true {upgrade} --prune {prune}"));
     };
 
-    // Without the notes.
+    // The reader does not follow the notes.
     restricted_namespace(&reader.client).await;
     reader.has_a_binding().await;
     applies(FORMER);
@@ -121,7 +120,7 @@ async fn what_prunes_takes_the_former_crd_and_all_bindings_unless_the_notes_were
     assert_eq!(reader.binding().await, None);
     reader.uninstalls();
 
-    // With them.
+    // The reader follows the notes.
     restricted_namespace(&reader.client).await;
     let binding = reader.has_a_binding().await;
     applies(FORMER);
