@@ -1,4 +1,4 @@
-//! What is no review of a pod: each gets the right status, or is allowed with a warning.
+//! Requests that are not reviews of a pod: each gets the right status, or is allowed with a warning.
 
 use std::cell::RefCell;
 use std::sync::Once;
@@ -11,7 +11,7 @@ use targetgate::admission::{MUTATE_BINDING_PATH, POD_PATH};
 
 use crate::fixture::{Fixture, UID, answer, pod, pod_with, refusal, review};
 
-/// A text that no answer may repeat.
+/// A text that an answer must not repeat.
 const SECRET: &str = "s3cret, expected never to be seen";
 
 fn deep(levels: usize) -> Value {
@@ -45,7 +45,7 @@ fn deep(levels: usize) -> Value {
 #[case::a_text(json!(SECRET), "expected an object")]
 #[case::null(Value::Null, "there is none")]
 #[tokio::test]
-async fn an_object_that_is_no_pod_is_allowed_with_a_warning(
+async fn an_object_that_is_not_a_pod_is_allowed_with_a_warning(
     #[case] object: Value,
     #[case] problem: &str,
 ) {
@@ -71,10 +71,10 @@ thread_local! {
     static LOG: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Collects what each thread logs, and so each test.
+/// Collects the log of each thread, and so of each test.
 ///
-/// One subscriber stands for the whole process: with one for each test, an event whose first use is
-/// on a thread that has none stays switched off for all of them.
+/// One subscriber serves the whole process. With one for each test, an event that is first used on a thread
+/// without a subscriber would stay disabled for all threads.
 struct Log;
 
 impl Log {
@@ -86,7 +86,7 @@ impl Log {
                 .with_writer(|| Log)
                 .init();
         });
-        // A single test thread runs all tests, one after the other.
+        // With a single test thread, all tests run on it one after the other.
         LOG.take();
     }
 
@@ -129,7 +129,7 @@ async fn an_absent_object_is_allowed_with_a_warning() {
     assert_eq!(answer["auditAnnotations"]["decision"], "BadObject");
 }
 
-/// The request of a review up to its object, the uid first, as kube-apiserver writes it.
+/// The request of a review up to its object, with the `uid` first, as kube-apiserver writes it.
 fn cut_off_at_the_object() -> String {
     let request = format!(r#"{{"uid":"{UID}","namespace":"shop","object":{{"a":"{SECRET}"#);
     format!(r#"{{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{request}"#)
@@ -186,7 +186,7 @@ async fn a_bad_review_with_a_uid_is_allowed_with_a_warning(
 #[case::the_uid_is_a_number(changed(|r| r["request"]["uid"] = json!(5)))]
 #[case::nothing_but_depth("[".repeat(10_000))]
 #[tokio::test]
-async fn what_has_no_uid_is_refused_with_a_sentence(
+async fn a_body_without_a_uid_is_refused_with_a_sentence(
     #[case] body: String,
     #[values(POD_PATH, MUTATE_BINDING_PATH)] path: &str,
 ) {
@@ -209,7 +209,7 @@ async fn what_has_no_uid_is_refused_with_a_sentence(
 #[case::a_wrong_content_type("POST", POD_PATH, Some("text/plain"), 415, "ContentType")]
 #[case::a_longer_content_type("POST", POD_PATH, Some("application/jsonp"), 415, "ContentType")]
 #[tokio::test]
-async fn a_request_that_is_no_call_of_a_hook_is_refused(
+async fn a_request_that_does_not_call_a_hook_is_refused(
     #[case] method: &str,
     #[case] path: &str,
     #[case] content_type: Option<&str>,

@@ -1,4 +1,4 @@
-//! Size, time, number and memory are bounded; past the bounds a pod is still allowed.
+//! Size, time, number and memory of reviews are bounded. Beyond the bounds a pod is still allowed.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use crate::fixture::{Fixture, UID, answer, pod, pod_with, refusal, review};
 
 const LIMIT: usize = 7 << 20;
 
-/// A body in pieces, without a length.
+/// A body in chunks, without a length.
 fn chunked(body: &[u8]) -> Body {
     let pieces: Vec<_> = body.chunks(1000).map(Bytes::copy_from_slice).collect();
     Body::from_stream(stream::iter(pieces.into_iter().map(Ok::<_, Infallible>)))
 }
 
-/// A review that is as long as a body may be.
+/// A review of the greatest length that a body may have.
 fn longest() -> String {
     let mut review = review(pod()).to_string();
     review.push_str(&" ".repeat(LIMIT - review.len()));
@@ -63,11 +63,11 @@ async fn a_body_that_breaks_off_is_refused() {
     assert_eq!(refusal(&response).0, 400);
 }
 
-/// A review whose object is larger than what is kept of a body that is not read.
+/// A review whose object is larger than the part that is kept of a body that is not read.
 fn large() -> String {
     let text = "x".repeat(100_000);
     let object = pod_with("/metadata", "annotations", json!({ "text": text }));
-    // The uid stands first, as in what kube-apiserver sends.
+    // The `uid` comes first, as in a review from kube-apiserver.
     let request = format!(r#"{{"uid":"{UID}","object":{object}}}"#);
     format!(
         r#"{{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{request}}}"#
@@ -87,7 +87,7 @@ fn overloaded(answer: &serde_json::Value) {
 }
 
 #[tokio::test]
-async fn past_the_number_of_reviews_a_pod_is_allowed_with_a_warning() {
+async fn beyond_the_limit_of_reviews_a_pod_is_allowed_with_a_warning() {
     let mut fixture = Fixture::default();
     fixture.limits.reviews = 0;
     overloaded(&answer(&fixture.post(POD_PATH, large()).await));
@@ -98,7 +98,7 @@ async fn past_the_number_of_reviews_a_pod_is_allowed_with_a_warning() {
 }
 
 #[tokio::test]
-async fn past_the_memory_for_bodies_a_pod_is_allowed_with_a_warning() {
+async fn beyond_the_memory_for_bodies_a_pod_is_allowed_with_a_warning() {
     let mut fixture = Fixture::default();
     fixture.limits.bodies = 50_000;
     overloaded(&answer(&fixture.post(POD_PATH, large()).await));
@@ -157,7 +157,7 @@ async fn overload_without_a_uid_in_reach_is_a_503() {
     let late = " ".repeat(5000) + &large();
     let response = fixture.post(POD_PATH, late.clone()).await;
     assert_eq!(refusal(&response).0, 503);
-    // Of a body in pieces no more is kept.
+    // The kept part is not larger for a body in chunks.
     let response = fixture.post(POD_PATH, chunked(late.as_bytes())).await;
     assert_eq!(refusal(&response).0, 503);
 }

@@ -1,4 +1,4 @@
-//! A router with a small cluster behind it, and reviews to send to it.
+//! A router in front of a small cluster, and reviews for it.
 
 use std::sync::Arc;
 
@@ -112,12 +112,12 @@ impl Fixture {
         send(self.router(), request).await
     }
 
-    /// The `response` of the answer to a review of the pod hook.
+    /// Sends a review to the pod hook. Returns the `response` of the answer.
     pub(crate) async fn pod(&self, review: &Value) -> Value {
         answer(&self.post(POD_PATH, review.to_string()).await)
     }
 
-    /// Whether the metrics have a line.
+    /// Fails unless the metrics have this line.
     #[track_caller]
     pub(crate) fn assert_measured(&self, line: &str) {
         let text = self.metrics.encode();
@@ -130,7 +130,7 @@ async fn send(router: Router, request: Request<Body>) -> Response<Bytes> {
     Response::from_parts(head, body.collect().await.unwrap().to_bytes())
 }
 
-/// The `response` of a whole answer.
+/// The `response` of a complete answer.
 #[track_caller]
 pub(crate) fn answer(response: &Response<Bytes>) -> Value {
     assert_eq!(response.status(), StatusCode::OK);
@@ -146,13 +146,12 @@ pub(crate) fn answer(response: &Response<Bytes>) -> Value {
     answer
 }
 
-/// The JSON Patch in an answer.
 pub(crate) fn patch(answer: &Value) -> Value {
     let patch = STANDARD.decode(answer["patch"].as_str().unwrap()).unwrap();
     serde_json::from_slice(&patch).unwrap()
 }
 
-/// The sentence that refuses a request.
+/// Status and sentence of a refusal.
 #[track_caller]
 pub(crate) fn refusal(response: &Response<Bytes>) -> (u16, String) {
     assert_eq!(
@@ -183,7 +182,7 @@ pub(crate) fn review(object: Value) -> Value {
     })
 }
 
-/// A pod that the Service `web` selects; its own namespace is empty, as in many reviews.
+/// A pod that the Service `web` selects. Its own namespace is empty, as in many reviews.
 pub(crate) fn pod() -> Value {
     json!({
         "kind": "Pod",
@@ -194,7 +193,7 @@ pub(crate) fn pod() -> Value {
     })
 }
 
-/// [`pod`] with one field set, by JSON pointer; `null` in the pointed place is made.
+/// [`pod`] with one field set below the JSON pointer `parent`, whose value may be `null`.
 pub(crate) fn pod_with(parent: &str, field: &str, value: Value) -> Value {
     let mut pod = pod();
     pod.pointer_mut(parent).unwrap()[field] = value;

@@ -1,4 +1,4 @@
-//! The hooks over HTTP, without a socket: reviews in, whole answers out.
+//! The hooks over HTTP, without a socket: a test sends reviews, and compares whole answers.
 #![allow(
     clippy::unwrap_used,
     reason = "helpers of tests fail as the tests themselves do"

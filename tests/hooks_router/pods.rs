@@ -1,4 +1,4 @@
-//! Golden reviews of the pod hook.
+//! Golden reviews of the pod hook, with their answers.
 
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -27,7 +27,7 @@ async fn a_selected_pod_gets_its_gate() {
 }
 
 #[tokio::test]
-async fn the_answer_patched_in_and_asked_again_has_no_patch() {
+async fn a_pod_that_was_patched_gets_no_second_patch() {
     let fixture = Fixture::default();
     fixture.add_binding("api", Some(TargetType::Ip));
     let mut gated = pod_with(
@@ -71,7 +71,7 @@ async fn the_answer_patched_in_and_asked_again_has_no_patch() {
     "OptedOut"
 )]
 #[tokio::test]
-async fn a_pod_that_is_due_no_gate_is_left_as_it_is(#[case] pod: Value, #[case] reason: &str) {
+async fn a_pod_that_gets_no_gate_is_left_unchanged(#[case] pod: Value, #[case] reason: &str) {
     let answer = Fixture::default().pod(&review(pod)).await;
     let audit = json!({ "decision": reason, "bindings": format!("web={reason}") });
     assert_eq!(
@@ -106,10 +106,10 @@ async fn a_pod_that_is_written_in_an_odd_way_gets_its_gate(
 #[case::another_group("resource", json!({ "group": "x.io", "version": "v1", "resource": "pods" }))]
 #[case::another_version("resource", json!({ "group": "", "version": "v2", "resource": "pods" }))]
 #[tokio::test]
-async fn what_creates_no_v1_pod_is_allowed_untouched(
+async fn a_request_that_does_not_create_a_v1_pod_is_allowed_untouched(
     #[case] field: &str,
     #[case] value: Value,
-    // The second is no Pod: what it holds must not matter either.
+    // The second object is not a Pod, and its fields must not matter either.
     #[values(pod(), pod_with("/spec", "readinessGates", json!("none")))] object: Value,
 ) {
     let mut review = review(object);
@@ -132,7 +132,7 @@ async fn a_deleted_pod_is_allowed_untouched() {
 }
 
 #[tokio::test]
-async fn the_namespace_is_the_requests() {
+async fn the_namespace_is_taken_from_the_request() {
     let mut review = review(pod_with("/metadata", "namespace", json!("shop")));
     review["request"]["namespace"] = json!("elsewhere");
     let answer = Fixture::default().pod(&review).await;
