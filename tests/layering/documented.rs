@@ -1,4 +1,4 @@
-//! What is public says what it is for. Fields and variants may speak for themselves.
+//! Public items have a doc comment. Fields and variants may do without.
 
 use syn::visit::{self, Visit};
 use syn::{

@@ -1,10 +1,10 @@
-//! Which module may use which.
+//! The law of which module may use which.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::source::{Source, sources};
 
-/// The modules of a crate, each with those that it may use, which all stand above it.
+/// The modules of a crate, each with the modules that it may use, which are all listed above it.
 type Law = &'static [(&'static str, &'static [&'static str])];
 
 const CORE: Law = &[
@@ -34,7 +34,7 @@ const CORE: Law = &[
     ("rotation", &[]),
 ];
 
-/// The floor, what edges share, the edges, which never use each other, and what drives them.
+/// The foundation, what edges share, the edges, which never use each other, and the modules that drive them.
 const SERVICE: Law = &[
     ("clock", &[]),
     ("metrics", &[]),
@@ -93,7 +93,7 @@ const SERVICE: Law = &[
     ),
 ];
 
-/// What the core must not name, however it came in: the rest its manifest keeps out.
+/// Paths that the core must not name. Other crates are kept out by its manifest.
 const OUTSIDE: [&[&str]; 5] = [
     &["std", "fs"],
     &["std", "process"],
@@ -101,16 +101,16 @@ const OUTSIDE: [&[&str]; 5] = [
     &["std", "thread"],
     &["std", "net"],
 ];
-/// Of `std::net` only addresses are data.
+/// Of `std::net` the core may use addresses only, because they are data.
 const ADDRESSES: [&str; 4] = ["IpAddr", "Ipv4Addr", "Ipv6Addr", "SocketAddr"];
 
 #[test]
-fn each_module_of_the_core_uses_what_the_law_lets_it() {
+fn each_module_of_the_core_uses_what_the_law_allows() {
     hold(CORE, "core/src");
 }
 
 #[test]
-fn each_module_of_the_service_uses_what_the_law_lets_it_and_no_edge_another() {
+fn each_module_of_the_service_uses_what_the_law_allows_and_no_edge_uses_another() {
     hold(SERVICE, "src");
 }
 
@@ -155,12 +155,12 @@ fn hold(law: Law, src: &str) {
     let mut broken = vec![];
     for source in sources(src) {
         let (top, uses) = (source.top().to_owned(), uses(&source));
-        // The root declares the modules, and the program calls what it wants of them.
+        // The root declares the modules, and the program may use all of them.
         if top.is_empty() {
             continue;
         }
         let Some((_, allowed)) = law.iter().find(|(module, _)| *module == top) else {
-            broken.push(format!("{top} has no place in the law"));
+            broken.push(format!("{top} is not in the law"));
             continue;
         };
         let forbidden = uses.iter().filter(|module| !allowed.contains(&&***module));
@@ -173,12 +173,12 @@ fn hold(law: Law, src: &str) {
         for other in *allowed {
             if !law[..at].iter().any(|(above, _)| above == other) {
                 broken.push(format!(
-                    "{module} may use {other}, which does not stand above it"
+                    "{module} may use {other}, which is not listed above it"
                 ));
             }
             if !used.get(*module).is_some_and(|used| used.contains(*other)) {
                 broken.push(format!(
-                    "{module} may use {other}, and does not: take that out"
+                    "{module} may use {other}, but does not use it: remove it"
                 ));
             }
         }
@@ -190,12 +190,12 @@ fn hold(law: Law, src: &str) {
     );
 }
 
-/// The other modules at the root that a file uses.
+/// The other modules of the root that a file uses.
 fn uses(source: &Source) -> BTreeSet<String> {
     let paths = source.paths().into_iter();
     let own = |path: &Vec<String>| path.first().is_some_and(|head| head == "crate");
     let tops = paths.filter(own).filter_map(|path| path.into_iter().nth(1));
-    // A name at the root that is not a module is a macro or a re-export of one.
+    // A name of the root that is not a module is a macro, or a re-export from a module.
     let modules = tops.filter(|top| top.starts_with(char::is_lowercase) && top != source.top());
     modules.collect()
 }

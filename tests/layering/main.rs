@@ -1,5 +1,5 @@
-//! The law of `docs/architecture.md`, held against the source: which module may use which, what the core
-//! keeps out, and what is documented.
+//! Checks the law of `docs/architecture.md` against the source: which module may use which, what the core keeps
+//! out, and what is documented.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 

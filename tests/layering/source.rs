@@ -1,4 +1,4 @@
-//! Rust files, and the paths that they name: in `use` trees, expressions, types, attributes and the
+//! Parses Rust files, and lists the paths that they name in `use` trees, expressions, types, attributes and the
 //! tokens of macros.
 
 use std::fs;
@@ -8,22 +8,21 @@ use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 use syn::{Attribute, File, ItemMod, ItemUse, Macro, Meta, UseTree};
 
-/// One file of the product.
 pub(crate) struct Source {
     pub(crate) path: PathBuf,
-    /// Its module, from the crate's root; empty for the root itself.
+    /// The module of the file, from the root of the crate. It is empty for the root itself.
     pub(crate) module: Vec<String>,
     pub(crate) file: File,
 }
 
 impl Source {
-    /// The module at the crate's root that this belongs to.
+    /// The module of the crate's root to which the file belongs.
     pub(crate) fn top(&self) -> &str {
         self.module.first().map_or("", String::as_str)
     }
 
-    /// Every path that the file names outside of its tests, from the root of a crate where it is
-    /// relative: `super::x` becomes `crate::…::x`.
+    /// The paths that the file names outside of its tests. A relative path is resolved from the root of the
+    /// crate: `super::x` becomes `crate::…::x`.
     pub(crate) fn paths(&self) -> Vec<Vec<String>> {
         let mut named = Named::default();
         named.visit_file(&self.file);
@@ -32,7 +31,7 @@ impl Source {
     }
 }
 
-/// The files of a crate's `src`, without those that only tests are built from.
+/// The files of a crate's `src`, without those that are compiled for tests only.
 pub(crate) fn sources(src: &str) -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(src);
     let mut paths = vec![];
@@ -69,7 +68,7 @@ fn module(file: &Path) -> Vec<String> {
     module
 }
 
-/// The modules with a file of their own that this file declares for tests only.
+/// The modules that a file declares for tests only, and that have a file of their own.
 fn modules_of_tests(source: &Source) -> Vec<Vec<String>> {
     let items = source.file.items.iter().filter_map(|item| match item {
         syn::Item::Mod(item) if item.content.is_none() && is_for_tests(&item.attrs) => Some(item),
@@ -79,7 +78,7 @@ fn modules_of_tests(source: &Source) -> Vec<Vec<String>> {
     items.map(module).collect()
 }
 
-/// `#[cfg(test)]`, or a `cfg` that names `test` or a feature of fixtures.
+/// Whether the item has `#[cfg(test)]`, or a `cfg` that names `test` or a feature of fixtures.
 pub(crate) fn is_for_tests(attributes: &[Attribute]) -> bool {
     let mut cfgs = attributes.iter().filter(|a| a.path().is_ident("cfg"));
     cfgs.any(|cfg| match &cfg.meta {
@@ -88,8 +87,8 @@ pub(crate) fn is_for_tests(attributes: &[Attribute]) -> bool {
     })
 }
 
-/// Relative to the file's module; what an inner module names by `super` is one step closer, which is
-/// the same for the law: it stays within the file's own folder.
+/// Resolves a path relative to the file's module. A `super` in an inner module leads one step less far up,
+/// which does not matter to the law, because the path stays within the file's own folder.
 fn absolute(path: Vec<String>, module: &[String]) -> Vec<String> {
     match path.first().map(String::as_str) {
         Some("super" | "self") => {
@@ -107,7 +106,7 @@ fn absolute(path: Vec<String>, module: &[String]) -> Vec<String> {
     }
 }
 
-/// The paths that are named.
+/// Collects the paths that a file names.
 #[derive(Default)]
 struct Named {
     paths: Vec<Vec<String>>,
@@ -137,7 +136,7 @@ impl Named {
         }
     }
 
-    /// Words joined by `::` in the tokens of a macro or an attribute.
+    /// Collects words joined by `::` in the tokens of a macro or an attribute.
     fn tokens(&mut self, tokens: &TokenStream) {
         let (mut path, mut colons) = (vec![], 0);
         for token in tokens.clone() {
