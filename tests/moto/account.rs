@@ -1,4 +1,4 @@
-//! An account of moto's: what is made in it before a test, and the product's edge in front of it.
+//! An account in moto: what a test creates in it beforehand, and the product's client for it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,12 +20,12 @@ use tokio::sync::OnceCell;
 use targetgate_sandbox::harness::standalone::{rest, status};
 
 pub(crate) const REGION: &str = "eu-west-1";
-/// Every answer comes long before.
+/// A generous timeout of a call. Chosen: each answer comes long before it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-/// What an account's VPC spans.
+/// The range of a VPC.
 const VPC_RANGE: &str = "10.0.0.0/16";
 
-/// The moto that tests share who leave it open to everyone. It ends with this process.
+/// The moto that accepts unsigned calls, which tests share. It ends with this process.
 pub(crate) async fn open() -> &'static Moto {
     static OPEN: OnceCell<Moto> = OnceCell::const_new();
     OPEN.get_or_init(started).await
@@ -38,8 +38,8 @@ pub(crate) async fn started() -> Moto {
         .unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// From now on moto wants every call signed by a key that it gave out, and allowed by its owner's
-/// policies; but for the next `unsigned` ones.
+/// Makes moto require, after the next `unsigned` calls, that each call is signed by a key of its own and
+/// allowed by the policies of the key's owner.
 pub(crate) async fn demand_signatures(moto: &Moto, unsigned: u32) {
     let headers = "Content-Type: text/plain\r\n";
     post(
@@ -51,14 +51,14 @@ pub(crate) async fn demand_signatures(moto: &Moto, unsigned: u32) {
     .await;
 }
 
-/// An account of a moto. It need not be made: any twelve digits are an account.
+/// An account in moto. It need not be created, because moto takes any twelve digits for an account.
 pub(crate) struct Account<'a> {
     pub(crate) moto: &'a Moto,
     pub(crate) id: &'a str,
 }
 
 impl Account<'_> {
-    /// One call of a Query API, unsigned; the answer's XML.
+    /// Makes one unsigned call of a Query API. Returns the XML of the answer.
     async fn call(&self, service: &str, version: &str, parameters: &[(&str, &str)]) -> String {
         let body = Serializer::new(String::new())
             .append_pair("Version", version)
@@ -72,7 +72,7 @@ impl Account<'_> {
         self.call("iam", "2010-05-08", parameters).await
     }
 
-    /// A group of ip targets in a VPC of its own; its ARN.
+    /// Creates a group of `ip` targets in a VPC of its own. Returns its ARN.
     pub(crate) async fn target_group(&self, name: &str) -> String {
         let vpc_id = self.vpc().await;
         let parameters = [
@@ -87,14 +87,14 @@ impl Account<'_> {
         element(&made.await, "TargetGroupArn")
     }
 
-    /// A new VPC.
+    /// Creates a VPC. Returns its id.
     pub(crate) async fn vpc(&self) -> String {
         let parameters = [("Action", "CreateVpc"), ("CidrBlock", VPC_RANGE)];
         let made = self.call("ec2", "2016-11-15", &parameters).await;
         element(&made, "vpcId")
     }
 
-    /// A new user with this policy, and a key of theirs.
+    /// Creates a user with this policy. Returns a key of the user.
     pub(crate) async fn user(&self, name: &str, policy: &str) -> Credentials {
         let user = ("UserName", name);
         self.iam(&[("Action", "CreateUser"), user]).await;
@@ -110,7 +110,7 @@ impl Account<'_> {
         Credentials::new(key, element(&made, "SecretAccessKey"), None, None, "moto")
     }
 
-    /// A new role with this policy, for whom `trust` lets in; its ARN.
+    /// Creates a role with these trust and permission policies. Returns its ARN.
     pub(crate) async fn role(&self, name: &str, trust: &str, policy: &str) -> String {
         let role = ("RoleName", name);
         let trust = ("AssumeRolePolicyDocument", trust);
@@ -126,7 +126,7 @@ impl Account<'_> {
     }
 }
 
-/// The SDK's configuration for whoever serves AWS at this address.
+/// The SDK's configuration for the AWS at this address.
 pub(crate) fn config(address: SocketAddr, credentials: Credentials) -> SdkConfig {
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
@@ -137,7 +137,7 @@ pub(crate) fn config(address: SocketAddr, credentials: Credentials) -> SdkConfig
         .build()
 }
 
-/// The product's edge, as whom these credentials name.
+/// The product's client with these credentials.
 pub(crate) fn client(address: SocketAddr, credentials: Credentials) -> ElbClient {
     let metrics = Arc::new(Metrics::default());
     let budget = Budget::new(10.0, 10.0, 40, &metrics);
@@ -150,8 +150,8 @@ pub(crate) fn client(address: SocketAddr, credentials: Credentials) -> ElbClient
     ElbClient::new(config(address, credentials), timeouts, budget, &metrics)
 }
 
-/// The headers of an unsigned call of a Query API: moto reads the service and the Region from what
-/// would be a signature.
+/// The headers of an unsigned call of a Query API. Moto reads the service and the Region from the place of a
+/// signature.
 pub(crate) fn unsigned(service: &str) -> String {
     format!(
         "Content-Type: application/x-www-form-urlencoded\r\n\
@@ -176,7 +176,7 @@ async fn post(address: SocketAddr, path: &str, headers: &str, body: &str) -> Str
     answer
 }
 
-/// The whole answer to a POST.
+/// The complete answer to a POST.
 pub(crate) async fn send(address: SocketAddr, path: &str, headers: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let length = body.len();

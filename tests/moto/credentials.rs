@@ -1,5 +1,5 @@
-//! Credentials as users have them: the binary as a process, with what the cluster puts into a pod's
-//! environment. What makes it call AWS is a new binding, of which it has to find out the target type.
+//! Credentials as users configure them: the binary runs as a process, with the environment that the cluster
+//! gives to a pod. A new binding makes it call AWS, because it has to look up the target type.
 
 use std::path::Path;
 use std::process::Command;
@@ -20,7 +20,7 @@ use crate::issuer::{Asked, Issuer, key_for};
 const ROLE: &str = "arn:aws:iam::123456789012:role/web";
 const HOOK: &str = "/mutate-elbv2-k8s-aws-v1beta1-targetgroupbinding";
 
-/// A token as the kubelet projects it: rotated by a rename.
+/// A token as the kubelet projects it, rotated by a rename.
 struct Token(TempDir);
 
 impl Token {
@@ -41,12 +41,12 @@ impl Token {
     }
 }
 
-/// The binary with nothing of this machine's environment that could change what it does.
+/// The binary, in an environment without variables of this machine that could change what it does.
 fn binary() -> Command {
     isolated(Path::new(env!("CARGO_BIN_EXE_targetgate")))
 }
 
-/// The binary with IRSA's environment, which the webhook of EKS puts into pods.
+/// The binary with the environment that the webhook of EKS adds to pods for IRSA.
 fn with_irsa(aws: &str, role: &str, token: &Path) -> Command {
     let mut binary = binary();
     binary
@@ -56,7 +56,7 @@ fn with_irsa(aws: &str, role: &str, token: &Path) -> Command {
     binary
 }
 
-/// The binary with Pod Identity's environment.
+/// The binary with the environment of Pod Identity.
 fn with_pod_identity(aws: &str, agent: &str, token: &Path) -> Command {
     let mut binary = binary();
     binary
@@ -66,7 +66,7 @@ fn with_pod_identity(aws: &str, agent: &str, token: &Path) -> Command {
     binary
 }
 
-/// A process that is ready and has told whether it has credentials.
+/// Starts a process, and waits until it is ready and has logged whether it has credentials.
 async fn ready(binary: Command, told: &str) -> (Standalone, Value) {
     let mut process = Standalone::started(binary, Api::new(Options::default())).await;
     let line = process.logs(told).await;
@@ -78,7 +78,7 @@ async fn with_credentials(binary: Command) -> Standalone {
     ready(binary, "AWS credentials found").await.0
 }
 
-/// What the hook answers to a new binding of this group.
+/// The answer of the hook to a new binding of this group.
 async fn bind(process: &Standalone, arn: &str) -> Value {
     let kind =
         json!({ "group": "elbv2.k8s.aws", "version": "v1beta1", "kind": "TargetGroupBinding" });
@@ -117,8 +117,8 @@ async fn bind(process: &Standalone, arn: &str) -> Value {
     review["response"].clone()
 }
 
-/// Binds a group, and sees that AWS told of its type. A busy machine may be too slow for the product's
-/// own times, so it may take another try, as it would a user.
+/// Creates a binding of a group, and checks that AWS told its type. On a busy machine the product's timeouts
+/// may be too short, so it tries again, as a user would.
 async fn binds(process: &Standalone, arn: &str) {
     let response = until("AWS answers in time", async || {
         let response = bind(process, arn).await;
@@ -146,7 +146,7 @@ async fn keys_of_the_environment_sign_the_calls() {
     issuer.was_asked_last(&[Asked::Elb { key }]);
 }
 
-/// As IAM Roles Anywhere has them, outside AWS.
+/// A `credential_process`, as IAM Roles Anywhere uses it outside of AWS.
 #[tokio::test]
 async fn a_process_that_a_profile_names_gives_credentials() {
     let issuer = Issuer::new().await;
@@ -199,7 +199,7 @@ async fn pod_identity_gives_credentials_also_after_the_token_has_rotated() {
 }
 
 #[tokio::test]
-async fn moto_takes_what_it_gave_for_a_web_identity() {
+async fn moto_accepts_the_credentials_that_it_gave_for_a_web_identity() {
     let moto = started().await;
     let account = Account {
         moto: &moto,
@@ -210,14 +210,15 @@ async fn moto_takes_what_it_gave_for_a_web_identity() {
     let shipped = include_str!("../../deploy/iam/policy.json");
     let role = account.role("web", &trust, shipped).await;
     let token = Token::new("first");
-    // A web identity comes without a signature, also in AWS: at the start, and with the call.
+    // `AssumeRoleWithWebIdentity` is unsigned, in AWS as well: the process calls it at its start, and for the
+    // ELB call.
     demand_signatures(&moto, 2).await;
     let url = format!("http://{}", moto.address());
     let process = with_credentials(with_irsa(&url, &role, &token.path())).await;
     binds(&process, &arn).await;
 }
 
-/// Who has no credentials, and why.
+/// A reason why the process has no credentials.
 #[derive(Clone, Copy)]
 enum Trouble {
     NothingConfigured,

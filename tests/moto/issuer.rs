@@ -1,5 +1,5 @@
-//! Whoever gives out credentials in a cluster: STS for a web identity (IRSA), and the agent of EKS Pod
-//! Identity; with an ELB behind the same address, so that a test sees with which of them a call comes.
+//! The issuers of credentials in a cluster: STS for a web identity (IRSA), and the agent of EKS Pod Identity.
+//! ELB has the same address, so that a test sees which credentials sign a call.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -17,19 +17,20 @@ use serde_json::json;
 use targetgate_sandbox::elb::{Elb, Options, TargetGroupSpec};
 use tokio::net::TcpListener;
 
-/// More than any request here.
+/// The longest body that is read. Chosen: no request here is as long.
 const MAX_BODY: usize = 1 << 20;
-/// Less than the time before the end at which the SDK takes new ones: each call asks again.
+/// The lifetime of the credentials. The SDK asks for new ones longer before the expiry than this, and so for each
+/// call. Chosen.
 const LIFETIME: SignedDuration = SignedDuration::from_secs(1);
 
-/// A request, and what it showed of the caller.
+/// A request, with the proof of identity in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
-    /// `AssumeRoleWithWebIdentity`.
+    /// A call of `AssumeRoleWithWebIdentity`.
     Sts { role: String, token: String },
-    /// Of the agent of Pod Identity.
+    /// A request to the agent of Pod Identity.
     Agent { token: String },
-    /// Of the ELBv2 API, signed with this key.
+    /// A call of the ELBv2 API, signed with this key.
     Elb { key: String },
 }
 
@@ -55,34 +56,34 @@ impl Issuer {
         issuer
     }
 
-    /// Gives nobody any credentials from now on.
+    /// Refuses credentials from now on.
     pub(crate) fn refuse(&self) {
         *self.refuses.lock() = true;
     }
 
-    /// Where it serves STS and ELBv2.
+    /// The URL of STS and ELBv2.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Where it serves as the agent of Pod Identity.
+    /// The URL of the agent of Pod Identity.
     pub(crate) fn agent_url(&self) -> String {
         format!("{}/v1/credentials", self.url())
     }
 
-    /// The ARN of a new group.
+    /// Creates a group. Returns its ARN.
     pub(crate) fn target_group(&self, name: &str) -> String {
         self.elb.create_target_group(TargetGroupSpec::http(name))
     }
 
-    /// These were the last requests, in this order.
+    /// Fails unless these were the last requests, in this order.
     pub(crate) fn was_asked_last(&self, last: &[Asked]) {
         let asked = self.asked.lock();
         assert!(asked.ends_with(last), "{asked:?}");
     }
 }
 
-/// The key that is given out for a token.
+/// The access key that is issued for a token.
 pub(crate) fn key_for(token: &str) -> String {
     format!("ASIA{}", token.to_uppercase())
 }

@@ -1,5 +1,5 @@
-//! What goes over the wire to AWS, held against moto: a double that others wrote. The sandbox's ELB says
-//! what we believe; where it can answer the same call, it gets the same test.
+//! What goes over the wire to AWS, tested against moto, a double of AWS that is not ours. The sandbox's ELB
+//! embodies our assumptions, so where it can answer the same call, it has to pass the same test.
 #![allow(
     clippy::unwrap_used,
     reason = "helpers of tests fail as the tests themselves do"

@@ -1,9 +1,9 @@
-//! Whom AWS lets do what. Here moto checks every signature and every policy, with code of its own.
+//! Which calls AWS permits. Moto checks each signature and each policy with code of its own.
 //!
-//! Its denials have the right status, but EC2's XML (`Errors` around `Error`), which is not what the
-//! Query protocol of ELBv2 and STS says and the SDK reads. So the status alone tells them here; AWS's
-//! codes are in the tests of the edge against the sandbox. And of a trust policy moto notices a wrong
-//! external id, not an absent one.
+//! Its denials have the right status, but the XML of EC2 (`Errors` around `Error`) instead of that of the Query
+//! protocol, which ELBv2 and STS use and the SDK reads. So only the status is compared here, and the tests of
+//! the edge against the sandbox compare AWS's codes. Of a trust policy, moto checks a wrong external id, but
+//! does not miss an absent one.
 
 use aws_credential_types::Credentials;
 use rstest::rstest;
@@ -21,24 +21,24 @@ const SHIPPED: &str = include_str!("../../deploy/iam/policy.json");
 const GROUPS: &str = "DescribeTargetGroups";
 const HEALTH: &str = "DescribeTargetHealth";
 
-/// A moto that wants signatures, and all that was made in it before it did.
+/// A moto that requires signatures, with all that was created in it before.
 struct Guarded {
     moto: Moto,
-    /// A group of the account that the users are of.
+    /// A group of the account to which the users belong.
     group: String,
     /// A group of another account.
     foreign: String,
-    /// Has the shipped policy.
+    /// A user with the shipped policy.
     user: Credentials,
-    /// Each lacks one action of the shipped policy.
+    /// For each action of the shipped policy, a user whose policy lacks it.
     lacking: Vec<(&'static str, Credentials)>,
-    /// May assume roles, and no more.
+    /// A user who may only assume roles.
     assumer: Credentials,
-    /// Of the other account, with the shipped policy.
+    /// A role of the other account with the shipped policy.
     reader: String,
-    /// Of the other account, with a policy about something else.
+    /// A role of the other account with an unrelated policy.
     stranger: String,
-    /// With the shipped policy, for who knows the external id `tenant-1`.
+    /// A role with the shipped policy that requires the external id `tenant-1`.
     tenant: String,
 }
 
@@ -114,7 +114,7 @@ fn group(arn: &str, role: Option<(&str, Option<&str>)>) -> GroupKey {
     }
 }
 
-/// What becomes of each of the two calls.
+/// Makes both calls of the product. Returns the error of each.
 async fn both_calls(client: &ElbClient, group: &GroupKey) -> [(&'static str, Option<ElbError>); 2] {
     let by = [GroupSelector::Arn(group.arn.clone())];
     let groups = client.target_groups(None, group.role.as_ref(), &by).await;
@@ -192,7 +192,7 @@ async fn the_role_of_a_binding_reaches_the_groups_of_its_account() {
 }
 
 #[tokio::test]
-async fn a_role_wants_its_external_id() {
+async fn a_role_requires_its_external_id() {
     let aws = Guarded::shared().await;
     let client = aws.client(aws.assumer.clone());
     let right = group(&aws.group, Some((&aws.tenant, Some("tenant-1"))));

@@ -1,5 +1,5 @@
-//! The product's edge and the SDK under it, over sockets, to moto and to the sandbox's ELB: one source for
-//! both. What the two answer differently on purpose is not asked here: of health moto knows only
+//! The product's client and the SDK under it, over sockets, against moto and against the sandbox's ELB, with
+//! the same tests. They leave out what the two answer differently on purpose: moto knows only the state
 //! `healthy`.
 
 use std::collections::BTreeSet;
@@ -26,17 +26,16 @@ use tokio::time::Instant;
 
 use crate::account::{Account, PATIENCE, client, config, element, open, send, unsigned};
 
-/// The account of whoever moto does not know.
+/// The account of a caller that moto does not know.
 const ACCOUNT: &str = "123456789012";
 
-/// Who answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Double {
     Moto,
     Sandbox,
 }
 
-/// A double at its address, and the callers.
+/// A double at its address, and the clients.
 struct Aws {
     address: SocketAddr,
     vpc_id: String,
@@ -69,7 +68,7 @@ impl Aws {
         }
     }
 
-    /// A new group of ip targets. Tests share moto, so each has names of its own.
+    /// Creates a group of `ip` targets. Tests share moto, so each uses names of its own.
     async fn group(&self, name: &str, family: TargetGroupIpAddressTypeEnum) -> GroupKey {
         let made = self
             .sdk
@@ -279,7 +278,7 @@ async fn an_ipv6_group_says_so_and_gives_its_targets_addresses(
 
 #[rstest]
 #[tokio::test]
-async fn the_health_of_an_absent_group_is_that_it_is_not_found(
+async fn the_health_of_an_absent_group_is_not_found(
     #[values(Double::Moto, Double::Sandbox)] double: Double,
 ) {
     let aws = Aws::new(double).await;
@@ -290,7 +289,7 @@ async fn the_health_of_an_absent_group_is_that_it_is_not_found(
     assert_eq!(error.kind, ElbErrorKind::GroupNotFound);
 }
 
-/// A healthy answer of moto's is what the loop opens gates on.
+/// The loop opens gates on a healthy answer of moto.
 #[tokio::test]
 async fn what_moto_calls_healthy_is_healthy() {
     let aws = Aws::new(Double::Moto).await;
@@ -301,7 +300,7 @@ async fn what_moto_calls_healthy_is_healthy() {
     assert_eq!((&*healths[0].reason, &*healths[0].description), ("", ""));
 }
 
-/// What the SDK reads, and what it would not miss: status, content type, error code and elements.
+/// The parts of an answer of which the SDK reads some: status, content type, error code and elements.
 #[rstest]
 #[case::groups(&[("Action", "DescribeTargetGroups"), ("Names.member.1", "shape-NAME")])]
 #[case::absent_name(&[("Action", "DescribeTargetGroups"), ("Names.member.1", "absent")])]
@@ -356,7 +355,7 @@ async fn shape(
     let mut head = head.lines().filter_map(|line| line.split_once(": "));
     let content_type = head.find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
     let mut elements = paths(xml);
-    // A target of moto's is healthy, which needs no reason.
+    // Targets in moto are healthy, and a healthy target has no reason.
     elements.retain(|path| !path.ends_with("/Reason") && !path.ends_with("/Description"));
     Shape {
         status: status(&answer),
@@ -366,7 +365,7 @@ async fn shape(
     }
 }
 
-/// Every element by the names of those around it; the root with its namespace.
+/// The path of each element from the root, whose namespace is included.
 fn paths(xml: &str) -> BTreeSet<String> {
     let mut around = Vec::new();
     let mut paths = BTreeSet::new();
