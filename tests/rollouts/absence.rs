@@ -1,4 +1,4 @@
-//! What a gate waits for goes away: its binding is deleted, or its Service switched to other pods.
+//! The object that a gate waits for goes away: its binding is deleted, or its Service selects other pods.
 
 use std::time::Duration;
 
@@ -17,16 +17,16 @@ use crate::load::Load;
 const KIND: LoadBalancerKind = LoadBalancerKind::Application;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_gate_is_not_stuck_whose_binding_or_service_goes_and_a_move_between_groups_loses_nothing()
+async fn a_gate_whose_binding_or_service_goes_is_not_stuck_and_a_move_between_groups_loses_nothing()
 {
-    // An absence is believed after 30 s: they wait for it together.
+    // Both wait for an absence to last 30 s, so they run together.
     tokio::join!(
         a_move_to_another_group(),
         a_service_that_is_switched_to_other_pods()
     );
 }
 
-/// Blue to green: the old binding is deleted while a gate waits for it.
+/// A blue-green move between groups: the old binding is deleted while a gate waits for it.
 async fn a_move_to_another_group() {
     let mut site = Site::new(binary(), Reuse::Late).await;
     let blue = site.group("blue", KIND, alb());
@@ -50,7 +50,7 @@ async fn a_move_to_another_group() {
     site.gives_gates(json!({ "app": "web" }), &["blue", "green"])
         .await;
     site.restart(&web).await;
-    // No load balancer checks the targets of a group that none sends to.
+    // ELB does not check the targets of a group to which no load balancer sends requests.
     let waits = site
         .until("a gate to wait for the old group", async || {
             let pods = site.pods("app=web").await;
@@ -66,7 +66,7 @@ async fn a_move_to_another_group() {
     numbers.print("a move to another group", &site);
     assert_eq!(numbers.lost(), 0, "{numbers:?}");
 
-    // The others of the new ones were created after the binding had gone.
+    // The other new pods were created after the binding was deleted.
     let pods = site.pods("app=web").await;
     let waited = pods.iter().find(|pod| pod.uid() == waits.uid()).unwrap();
     let message = &condition(waited, "blue")["message"];
@@ -93,7 +93,7 @@ async fn the_group_of_a_binding_cannot_be_edited(site: &Site, binding: &str, arn
     assert_ne!(field(&binding, "/spec/targetGroupARN"), arn);
 }
 
-/// As Argo Rollouts does when a rollout is given up.
+/// A Service is switched back, as Argo Rollouts does when a rollout is aborted.
 async fn a_service_that_is_switched_to_other_pods() {
     let mut site = Site::new(binary(), Reuse::Late).await;
     site.opt_in().await;

@@ -1,5 +1,5 @@
-//! Progressive delivery as Argo Rollouts does it: two Services take turns, a weight shifts the
-//! traffic, and a Service's selector is switched to the next revision.
+//! Progressive delivery as Argo Rollouts does it: two Services take turns, weights shift the traffic between
+//! them, and the selector of a Service is switched to the next revision.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::load::Load;
 
 const KIND: LoadBalancerKind = LoadBalancerKind::Application;
 
-/// A revision's pods, as the hash of a template tells them apart.
+/// The pods of a revision, distinguished by a label like `pod-template-hash`.
 fn revision(name: &'static str) -> Workload {
     Workload {
         labels: labels(name),
@@ -28,7 +28,7 @@ fn labels(revision: &str) -> Value {
     json!({ "app": "web", "revision": revision })
 }
 
-/// A Service of a revision, and its binding of the same name.
+/// Creates the Service of a revision, its group, and its binding of the same name.
 async fn serve(site: &Site, name: &'static str, revision: &str, delays: Delays) -> Group {
     let group = site.group(name, KIND, delays);
     site.service(name, labels(revision)).await;
@@ -36,8 +36,8 @@ async fn serve(site: &Site, name: &'static str, revision: &str, delays: Delays) 
     group
 }
 
-/// Rolls a revision out behind a Service that gets no traffic yet: its pods wait for that Service's
-/// group and for no other.
+/// Rolls out a revision behind a Service that gets no traffic yet. Its pods wait for the group of that Service
+/// only.
 async fn bring(site: &Site, name: &'static str, service: &str, group: &Group) -> Workload {
     site.gives_gates(labels(name), &[service]).await;
     let revision = revision(name);
@@ -60,7 +60,7 @@ async fn the_gates_of_a_canary_follow_the_binding_of_its_service() {
     bring(&site, "v1", "ping", &ping).await;
     let load = Load::start(address, 150.0);
 
-    // The canary, step by step.
+    // The traffic is shifted to the canary step by step.
     bring(&site, "v2", "pong", &pong).await;
     shift(80, 20);
     let sent = load.sent();
@@ -70,7 +70,7 @@ async fn the_gates_of_a_canary_follow_the_binding_of_its_service() {
     .await;
     shift(0, 100);
     site.delete("Deployment", "v1").await;
-    // Ping-pong: the other Service is the canary's now, and selects it.
+    // The canary's Service is now the other one, and selects the next revision.
     site.select("ping", labels("v3")).await;
     bring(&site, "v3", "ping", &ping).await;
     shift(100, 0);

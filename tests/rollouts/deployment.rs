@@ -1,4 +1,4 @@
-//! A Deployment, without gates and with them.
+//! A rolling update of a Deployment, without gates and with them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,15 +15,16 @@ use targetgate_sandbox::kubelet::Reuse;
 use crate::binary;
 use crate::load::Load;
 
-/// What the gates must bring through.
+/// The number of requests during rollouts with gates, of which none may be lost. Chosen.
 const REQUESTS: u64 = 5_000;
 const RATE: f64 = 250.0;
-/// Longer than all old pods stay where no gate holds them.
+/// The time of a registration. Without gates, all old pods end before it is over.
 const REGISTRATION: Duration = Duration::from_secs(6);
-/// Covers the registrar's delay and either lag, and much that a busy machine adds.
+/// The preStop sleep. It covers the registrar's delay and the lag of either load balancer, with a large margin
+/// for a busy machine. Chosen.
 const PRE_STOP: Duration = Duration::from_secs(5);
 
-/// An ALB's times, shortened.
+/// The delays of an ALB, shortened.
 pub(crate) fn alb() -> Delays {
     Delays {
         registration: Duration::from_millis(400),
@@ -32,7 +33,7 @@ pub(crate) fn alb() -> Delays {
     }
 }
 
-/// An NLB's, which lets targets go later.
+/// The delays of an NLB, which stops sending to a target later.
 fn nlb() -> Delays {
     Delays {
         propagation_lag: Duration::from_millis(1_500),
@@ -43,9 +44,9 @@ fn nlb() -> Delays {
 fn shortened(delays: Delays) -> Delays {
     Delays {
         health_check_interval: Duration::from_millis(300),
-        // Longer than any request and any preStop sleep here.
+        // Longer than the longest request, and than the preStop sleep.
         deregistration_delay: Duration::from_secs(20),
-        // A busy machine makes no target unhealthy.
+        // A busy machine must not make a target unhealthy.
         health_check_timeout: Duration::from_secs(10),
         unhealthy_threshold: 10,
         idle_timeout: Duration::from_secs(60),
@@ -57,7 +58,7 @@ fn shortened(delays: Delays) -> Delays {
 #[case::alb(LoadBalancerKind::Application, alb())]
 #[case::nlb(LoadBalancerKind::Network, nlb())]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rolled_deployment_loses_requests_and_none_with_gates_and_a_pre_stop_sleep(
+async fn a_rolling_update_loses_requests_unless_it_has_gates_and_a_pre_stop_sleep(
     #[case] kind: LoadBalancerKind,
     #[case] delays: Delays,
 ) {
@@ -70,7 +71,7 @@ async fn a_rolled_deployment_loses_requests_and_none_with_gates_and_a_pre_stop_s
     let (_, address) = site.balance(kind, &[(&group, 1)]).await;
     site.service("web", json!({ "app": "web" })).await;
     site.bind("web", "web", &group).await;
-    // All new pods at once: gates that open too soon let all old ones go at once.
+    // All new pods start at once, so that gates which open too soon would end all old pods at once.
     let mut web = Workload {
         surge: 3,
         ..Workload::new("Deployment", "web")
@@ -84,7 +85,7 @@ async fn a_rolled_deployment_loses_requests_and_none_with_gates_and_a_pre_stop_s
     site.rolled(&web).await;
     let numbers = load.stop().await;
     numbers.print(&format!("Deployment, {kind:?}, without gates"), &site);
-    assert!(numbers.lost() > 0, "so the test proves nothing");
+    assert!(numbers.lost() > 0, "no request was lost without gates");
 
     web.pre_stop = Some(PRE_STOP);
     site.apply(&web).await;

@@ -1,4 +1,4 @@
-//! Pods of two target groups at once: an internal load balancer's and an internet-facing one's.
+//! Pods in two target groups at once: of an internal load balancer and of an internet-facing one.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::deployment::alb;
 use crate::load::Load;
 
 const KIND: LoadBalancerKind = LoadBalancerKind::Application;
-/// More than the registrar's delay and the lag, by much.
+/// Much longer than the registrar's delay and the lag. Chosen.
 const PRE_STOP: Duration = Duration::from_secs(3);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,4 +1,4 @@
-//! Pods that come back: under the same name (StatefulSet), on the same node (DaemonSet), with the same
+//! Pods that come back under the same name (StatefulSet), on the same node (DaemonSet), or with the same
 //! address.
 
 use std::time::Duration;
@@ -17,8 +17,8 @@ use crate::binary;
 use crate::deployment::alb;
 use crate::load::Load;
 
-/// While nothing can be deregistered the target of the old pod stays registered, and healthy, for the
-/// new one.
+/// While deregistration fails, the target of the old pod stays registered and healthy, and the new pod gets its
+/// address.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stateful_sets_pod_is_not_opened_on_the_health_of_its_predecessor() {
     let mut site = Site::new(binary(), Reuse::AtOnce).await;

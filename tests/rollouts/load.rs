@@ -1,4 +1,4 @@
-//! The users of a load balancer during a test, and what became of their requests.
+//! The clients of a load balancer during a test, and the outcome of their requests.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use targetgate_sandbox::traffic::{Counts, KeepAlive, Options, Traffic};
 
 use targetgate_sandbox::harness::site::Site;
 
-/// Requests that are answered soon, over connections that are kept, and long ones.
+/// Short requests over kept connections, and long ones.
 pub(crate) struct Load {
     quick: Traffic,
     long: Traffic,
 }
 
-/// What became of the requests.
+/// The outcome of the requests.
 #[derive(Debug)]
 pub(crate) struct Numbers {
     pub(crate) quick: Counts,
@@ -22,18 +22,18 @@ pub(crate) struct Numbers {
 }
 
 impl Load {
-    /// Begins to send so many quick requests a second, and a few long ones.
+    /// Starts to send `rate` short requests a second, and a few long ones.
     pub(crate) fn start(address: SocketAddr, rate: f64) -> Self {
         let quick = Options {
             address,
             path: "/".to_owned(),
             rate,
             connections: 16,
-            // Slow is not lost.
+            // A slow request is not a lost one.
             timeout: Duration::from_secs(30),
             keep_alive: KeepAlive::YesAndResend,
         };
-        // Nothing is sent again here: it would hide an answer that was cut off.
+        // These are not sent again, because that would hide an answer that was cut off.
         let long = Options {
             path: "/?work_ms=1500".to_owned(),
             rate: 4.0,
@@ -47,12 +47,12 @@ impl Load {
         }
     }
 
-    /// How many have been sent so far.
+    /// How many requests have been sent so far.
     pub(crate) fn sent(&self) -> u64 {
         self.quick.counts().sent + self.long.counts().sent
     }
 
-    /// Sends no more, and waits for the last answers.
+    /// Stops to send, and waits for the last answers.
     pub(crate) async fn stop(self) -> Numbers {
         let (quick, long) = tokio::join!(self.quick.stop(), self.long.stop());
         Numbers { quick, long }
@@ -68,7 +68,7 @@ impl Numbers {
         self.quick.lost() + self.long.lost()
     }
 
-    /// The line that a test ends with.
+    /// Prints the line with which a test ends.
     pub(crate) fn print(&self, what: &str, site: &Site) {
         let openings = Openings::of(&site.observer.pods(), &site.aws.elb.log());
         let delays = &openings.delays;

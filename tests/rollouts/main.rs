@@ -1,6 +1,6 @@
-//! Rolling updates on a real cluster: the real kube-controller-manager rolls, pods really listen,
-//! a load balancer carries traffic to them, and targetgate is a process of its own. Each test ends
-//! with numbers.
+//! Rolling updates on a real cluster: the real kube-controller-manager rolls them, pods really listen, a load
+//! balancer sends traffic to them, and targetgate is a process of its own. Each test prints its numbers at the
+//! end.
 
 #![expect(
     clippy::unwrap_used,
@@ -17,7 +17,6 @@ mod outage;
 
 use std::path::Path;
 
-/// The binary that runs.
 fn binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_targetgate"))
 }

@@ -1,4 +1,4 @@
-//! Somebody goes away in the middle of a rollout, and comes back.
+//! targetgate or the API server goes down in the middle of a rollout, and comes back.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::binary;
 use crate::deployment::alb;
 use crate::load::Load;
 
-/// Three replicas with gates and a preStop sleep behind a load balancer.
+/// Three replicas with gates and a preStop sleep, behind a load balancer.
 struct Shop {
     web: Workload,
     group: Group,
@@ -41,8 +41,8 @@ impl Shop {
         }
     }
 
-    /// Begins a rollout, and returns when the target of its first pod is healthy and the gate still
-    /// shut: ELB tells nobody, until [`Shop::tell`].
+    /// Starts a rollout, and returns when the target of its first pod is healthy and the gate still closed,
+    /// because ELB keeps its former answer until [`Shop::tell`].
     async fn half_way(&self, site: &Site) -> DynamicObject {
         site.aws.elb.freeze(&self.group.arn).unwrap();
         site.restart(&self.web).await;
@@ -65,7 +65,7 @@ impl Shop {
 fn workload(name: &'static str) -> Workload {
     Workload {
         labels: json!({ "app": "web", "part": name }),
-        // After an outage the registrar may come back later than the kubelet.
+        // After an outage, the registrar may see the deletion later than the kubelet does.
         pre_stop: Some(Duration::from_secs(8)),
         ..Workload::new("Deployment", name)
     }
@@ -79,7 +79,7 @@ async fn targetgate_killed_in_the_middle_of_a_rollout_loses_nothing_and_goes_on(
     let waits = shop.half_way(&site).await;
     site.kill_targetgate().await;
     shop.tell(&site);
-    // A pod is created that nobody asks us about.
+    // This pod is created while the hook is down, so it gets no gate.
     let away = Workload {
         replicas: 1,
         ..workload("away")
@@ -100,10 +100,10 @@ async fn targetgate_killed_in_the_middle_of_a_rollout_loses_nothing_and_goes_on(
     assert_eq!(numbers.lost(), 0, "{numbers:?}");
     let ungated = site.pods("part=away").await;
     assert_eq!(ungated.iter().map(gates).collect::<Vec<_>>(), [[""; 0]]);
-    // The rollout may have made another meanwhile.
+    // The rollout may have created another ungated pod meanwhile.
     let web = site.pods("app=web").await;
     let ungated = web.iter().filter(|pod| gates(pod).is_empty()).count();
-    site.until("they are counted", async || {
+    site.until("the ungated pods are counted", async || {
         let counted = format!("\ntargetgate_pods_ungated {ungated}\n");
         site.metrics().await.contains(&counted).then_some(())
     })
@@ -112,7 +112,7 @@ async fn targetgate_killed_in_the_middle_of_a_rollout_loses_nothing_and_goes_on(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_api_server_that_is_away_in_the_middle_of_a_rollout_loses_nothing() {
-    // One of its own: the others' would be away as well.
+    // A control plane of its own, so that other tests keep theirs.
     let mut control_plane = control_plane(binary()).await.unwrap();
     let mut site = Site::on(&control_plane, binary(), Reuse::Late).await;
     let shop = Shop::open(&mut site).await;
@@ -120,7 +120,7 @@ async fn an_api_server_that_is_away_in_the_middle_of_a_rollout_loses_nothing() {
     shop.half_way(&site).await;
     control_plane.stop_api_server();
     shop.tell(&site);
-    // Long enough for every watch to end and every write to fail.
+    // By then every watch has ended, and every write has failed.
     let sent = load.sent();
     site.until("requests to be answered without it", async || {
         (load.sent() > sent + 500).then_some(())

@@ -1,5 +1,5 @@
-//! Everything at once on a real control plane, for as long as `SOAK` says, with faults; afterwards no
-//! gate is stuck, and a process that was there all the time holds no more than before.
+//! Runs everything at once on a real control plane, with faults, for as long as `SOAK` says. Afterwards no gate
+//! is stuck, and a process that ran throughout holds no more resources than before.
 //!
 //! `make soak` runs it for an hour.
 
@@ -20,24 +20,23 @@ use tokio::time::Instant;
 
 use crate::shop::Shop;
 
-/// The binary that runs.
 fn binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_targetgate"))
 }
 
-/// As part of all tests: a round to warm up, and one that is measured.
+/// The duration in an ordinary test run: one round to warm up, and one that is measured.
 const SHORT: Duration = Duration::ZERO;
-/// Of the whole time, this part is for warming up: pools and caches fill.
+/// The warm-up, in which pools and caches fill, is this fraction of the whole time. Chosen.
 const WARM_UP: u32 = 10;
 
-/// How long to go on, from the environment: `SOAK=10m`.
+/// The duration from the environment, such as `SOAK=10m`.
 fn wanted() -> Duration {
     std::env::var("SOAK").map_or(SHORT, |text| {
         humantime::parse_duration(&text).unwrap_or_else(|error| panic!("SOAK={text}: {error}"))
     })
 }
 
-/// Rounds until the time is over, but one at least.
+/// Runs rounds until the time is over, but at least one.
 async fn rounds(shop: &mut Shop, time: Duration) {
     let end = Instant::now() + time;
     loop {
@@ -62,6 +61,6 @@ async fn everything_at_once_leaves_nothing_behind() {
     println!("after:  {after}\n{}", shop.report().await);
     assert!(
         shop.counts.gated > 0,
-        "no hook was asked, so it proves nothing"
+        "no pod got its gates, so the test proves nothing"
     );
 }

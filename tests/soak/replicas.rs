@@ -1,4 +1,4 @@
-//! Two replicas behind one address: the site's own, which stays, and one that is killed and replaced.
+//! Two replicas behind one address: the site's own, which stays, and another, which is killed and replaced.
 
 use std::time::Duration;
 
@@ -6,18 +6,18 @@ use targetgate_sandbox::harness::{Balancer, Process, Start};
 
 use targetgate_sandbox::harness::site::{Site, fail};
 
-/// Short, for many changes of the leader; on a busy machine it changes more often.
+/// A short lease, so that the leader changes often. On a busy machine it changes more often.
 pub(crate) const FLAGS: [&str; 4] = [
     "--lease-duration=4s",
     "--lease-renew-deadline=3s",
     "--lease-retry-period=500ms",
-    // A replica that is behind gives pods the gate of a binding that has just gone, which the leader may
-    // never have seen: longer than anyone here waits.
+    // A replica whose watch is late gives pods the gate of a binding that was just deleted, and which the
+    // leader may never have seen. Such a gate opens after this time, before the deadline of any wait here.
     "--orphan-after=10s",
 ];
 /// The pod of the replica that stays.
 pub(crate) const STEADY: &str = "targetgate-0";
-/// A replica that stands still for so long is no longer the leader.
+/// A leader that is paused for this long loses the lead.
 const PAUSE: Duration = Duration::from_secs(5);
 
 pub(crate) struct Replicas {
@@ -27,7 +27,7 @@ pub(crate) struct Replicas {
 }
 
 impl Replicas {
-    /// Starts the other one, and makes the cluster ask both.
+    /// Starts the other replica, and makes the cluster call both.
     pub(crate) async fn new(site: &Site) -> Self {
         let balancer = Balancer::new().await;
         balancer.add(site.product.hooks);
@@ -46,12 +46,12 @@ impl Replicas {
         }
     }
 
-    /// Makes the cluster trust the certificate that the replicas have now.
+    /// Makes the cluster trust the present certificate of the replicas.
     pub(crate) async fn trust(&self, site: &Site) {
         site.point_hooks(self.balancer.address).await;
     }
 
-    /// Kills the other one, as a node that dies, and starts it again.
+    /// Kills the other replica, as the death of its node would, and starts it again.
     pub(crate) async fn replace(&mut self, site: &Site) {
         self.other.kill();
         self.balancer.remove(self.other.hooks);
@@ -60,7 +60,7 @@ impl Replicas {
         self.balancer.add(self.other.hooks);
     }
 
-    /// Halts the leader for longer than its Lease lasts.
+    /// Pauses the leader for longer than its lease lasts.
     pub(crate) async fn pause_leader(&self, site: &Site) {
         let leader = match leads(&site.product).await {
             true => &site.product,
@@ -71,13 +71,13 @@ impl Replicas {
         signal(leader, "CONT");
     }
 
-    /// How many of the two lead.
+    /// How many of the two replicas lead.
     pub(crate) async fn leaders(&self, site: &Site) -> usize {
         let (steady, other) = tokio::join!(leads(&site.product), leads(&self.other));
         usize::from(steady) + usize::from(other)
     }
 
-    /// The sum of a metric of both.
+    /// The sum of a metric over both replicas.
     pub(crate) async fn metric(&self, site: &Site, name: &str) -> f64 {
         metric(&site.product, name).await + metric(&self.other, name).await
     }

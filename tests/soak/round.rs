@@ -1,5 +1,5 @@
-//! One round: both Deployments are rolled while a binding comes and goes, pods are created all the
-//! time, ELB is in trouble, and so are the replicas or the API server.
+//! One round: both Deployments are rolled while a binding comes and goes, pods are created continually, and
+//! ELB, the replicas or the API server have faults.
 
 use std::time::Duration;
 
@@ -18,15 +18,15 @@ use tokio::time::sleep;
 use crate::replicas::Replicas;
 use crate::shop::{Counts, KIND, Shop, delays};
 
-/// How long each trouble of ELB lasts.
+/// The duration of each fault of ELB. Chosen.
 const TROUBLE: Duration = Duration::from_millis(700);
-/// Between two pods that are created.
+/// The pause between two pods that are created. Chosen.
 const PAUSE: Duration = Duration::from_millis(200);
-/// In one of so many rounds the binding goes while pods wait for it: they do for half a minute more.
+/// In one of this many rounds, the binding is deleted while pods wait for it, for half a minute more. Chosen.
 const EARLY: u32 = 8;
 
 impl Shop {
-    /// Ends when all is rolled, and what the round has added is gone.
+    /// Runs a round, until all rollouts are complete and the objects that the round added are deleted.
     pub(crate) async fn round(&mut self) {
         let number = self.counts.rounds;
         let name = format!("extra-{number}");
@@ -116,7 +116,7 @@ async fn trouble_of_replicas(site: &Site, replicas: &mut Replicas) {
     replicas.replace(site).await;
 }
 
-/// Every watch is cut, and cannot go on where it was; and there is a new certificate.
+/// Breaks all watches so that they cannot continue from their versions, and replaces the certificate.
 async fn trouble_of_api(site: &Site, replicas: &Replicas, control_plane: &mut ControlPlane) {
     control_plane.stop_api_server();
     control_plane.compact_etcd().await.unwrap_or_else(fail);
@@ -131,8 +131,7 @@ async fn trouble_of_api(site: &Site, replicas: &Replicas, control_plane: &mut Co
     replicas.trust(site).await;
 }
 
-/// Creates pods for show, and counts those that would get their gates. An API server that is away is
-/// no matter here.
+/// Creates pods by dry run, and counts those that get their gates. Failures of the API server are ignored.
 async fn create_pods(site: &Site, counts: &mut Counts) {
     let pod = json!({
         "metadata": { "name": "dry-run", "labels": { "app": "web" } },
@@ -152,7 +151,7 @@ async fn create_pods(site: &Site, counts: &mut Counts) {
     }
 }
 
-/// Deletes a binding that may be gone, from an API server that may be away.
+/// Deletes a binding, which may be deleted already, from an API server that may be down.
 async fn delete(site: &Site, binding: &str) {
     site.until("the binding to be deleted", async || {
         let api = site.api("TargetGroupBinding");

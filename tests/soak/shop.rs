@@ -1,4 +1,5 @@
-//! What soaks: two Deployments behind a load balancer, bindings that come and go, two replicas.
+//! The setup of the soak test: two Deployments behind a load balancer, bindings that come and go, and two
+//! replicas.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::binary;
 use crate::replicas::{FLAGS, Replicas, STEADY, metric};
 use crate::usage::Usage;
 
-/// Connections that nobody uses are closed after 90 s.
+/// The time for usage to go down. Chosen: idle connections are closed after 90 s.
 const COOLS_WITHIN: Duration = Duration::from_secs(240);
 pub(crate) const KIND: LoadBalancerKind = LoadBalancerKind::Application;
 
@@ -26,11 +27,11 @@ pub(crate) struct Shop {
     pub(crate) balancer: String,
     pub(crate) group: Group,
     pub(crate) counts: Counts,
-    // It ends after what uses it.
+    // The last field, so that it is dropped after everything that uses it.
     pub(crate) control_plane: ControlPlane,
 }
 
-/// How often what was done.
+/// How often each thing was done.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) rounds: u32,
@@ -41,7 +42,7 @@ pub(crate) struct Counts {
     pub(crate) kills: u32,
     pub(crate) api_restarts: u32,
     pub(crate) certificates: u32,
-    /// Dry runs, and those of them that got gates.
+    /// Pods that were created by dry run, and those of them that got gates.
     pub(crate) admissions: u64,
     pub(crate) gated: u64,
 }
@@ -52,7 +53,7 @@ impl Shop {
         let site = Site::with(&control_plane, binary(), Reuse::Late, Some(STEADY), &FLAGS).await;
         let replicas = Replicas::new(&site).await;
         let group = site.group("web", KIND, delays());
-        // Nobody sends requests here: what the pods answer to health checks is enough.
+        // Load is not needed here: the pods' answers to health checks are enough.
         let balancer = site.aws.elb.create_load_balancer("web", KIND, &[]);
         site.shift(&balancer, &[(&group, 1)]);
         site.service("web", json!({ "app": "web" })).await;
@@ -77,7 +78,7 @@ impl Shop {
         }
     }
 
-    /// Waits until all is done: one replica leads, no gate waits, and no pod comes or goes.
+    /// Waits until the site is quiet: one replica leads, no gate waits, and no pod starts or ends.
     pub(crate) async fn quiet(&self) {
         for workload in &self.workloads {
             self.site.rolled(workload).await;
@@ -100,13 +101,13 @@ impl Shop {
         .await;
     }
 
-    /// What the replica that stays holds.
+    /// The usage of the replica that stays.
     pub(crate) async fn usage(&self) -> Usage {
         let tasks = metric(&self.site.product, "targetgate_tasks").await;
         Usage::of(self.site.product.id(), tasks as usize)
     }
 
-    /// The same, once it is as little as before.
+    /// The usage of the replica that stays, once it is down to what it was before.
     pub(crate) async fn usage_down_to(&self, before: &Usage) -> Usage {
         let deadline = Instant::now() + COOLS_WITHIN;
         loop {
@@ -119,7 +120,7 @@ impl Shop {
         }
     }
 
-    /// What has been done, and what the replicas that are there now have counted.
+    /// What has been done, and what the present replicas have counted.
     pub(crate) async fn report(&self) -> String {
         let mut report = format!("{:?}", self.counts);
         for name in [
@@ -137,14 +138,14 @@ impl Shop {
     }
 }
 
-/// Whether a pod is there to stay, and all its gates are open.
+/// Whether a pod is not being deleted, and all its gates are open.
 fn is_open(pod: &DynamicObject) -> bool {
     let mut gates = gates(pod).into_iter();
     pod.metadata.deletion_timestamp.is_none()
         && gates.all(|gate| condition(pod, &gate)["status"] == "True")
 }
 
-/// An ALB's times, shortened; a busy machine makes no target unhealthy.
+/// The delays of an ALB, shortened. A busy machine must not make a target unhealthy.
 pub(crate) fn delays() -> Delays {
     Delays {
         registration: Duration::from_millis(300),

@@ -1,31 +1,31 @@
-//! What a process holds of its machine.
+//! What a process uses of its machine.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use targetgate_sandbox::usage::Memory;
 
-/// In KiB: an allocator keeps some of what it has given back.
+/// The tolerance in KiB. Chosen, because an allocator keeps some of the memory that was freed.
 const SLACK_MEMORY: u64 = 24 * 1024;
-/// Connections come and go all the time, and a task with each; a blocking call has a thread.
+/// The tolerance for other counts. Chosen: connections, their tasks, and threads of blocking calls come and go.
 const SLACK: usize = 8;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Usage {
-    /// In KiB.
+    /// The resident memory in KiB.
     resident: u64,
     threads: usize,
-    /// Sockets included.
+    /// Open files, sockets included.
     files: usize,
     sockets: usize,
     tasks: usize,
 }
 
 impl Usage {
-    /// Of the process with this id, which has so many tasks by its own metric.
+    /// The usage of the process with this id, which has as many tasks as its metric says.
     pub(crate) fn of(id: u32, tasks: usize) -> Self {
         let folder = PathBuf::from(format!("/proc/{id}"));
-        // One that is closed meanwhile is none.
+        // A file that is closed meanwhile does not count.
         let files = std::fs::read_dir(folder.join("fd")).unwrap();
         let files = files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
         let files: Vec<PathBuf> = files.collect();
@@ -39,7 +39,7 @@ impl Usage {
         }
     }
 
-    /// Whether it is no more than before, but for what comes and goes.
+    /// Whether the usage is no more than before, within the tolerance.
     pub(crate) fn fits(&self, before: &Self) -> bool {
         self.resident <= before.resident + SLACK_MEMORY
             && self.threads <= before.threads + SLACK
