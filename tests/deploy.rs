@@ -1,4 +1,4 @@
-//! What a cluster is given agrees with what the binary does.
+//! The manifests in `deploy` agree with the binary.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
@@ -42,11 +42,11 @@ fn container() -> Value {
     deployment()["spec"]["template"]["spec"]["containers"][0].clone()
 }
 
-/// What `serve` is told by the shipped Deployment, which sets nothing about certificates.
+/// The settings of `serve` in the shipped Deployment, which sets no flag about certificates.
 fn settings() -> Box<Settings> {
     match Cli::parse_from(["targetgate", "serve"]).command {
         Command::Serve(settings) => settings,
-        other => panic!("{other:?} is not what was asked for"),
+        other => panic!("{other:?} is not serve"),
     }
 }
 
@@ -88,7 +88,7 @@ fn the_deployment_sets_only_variables_that_serve_reads() {
         .collect();
     for variable in container()["env"].as_array().unwrap() {
         let name = variable["name"].as_str().unwrap();
-        assert!(known.contains(&name), "{name} is none of {known:?}");
+        assert!(known.contains(&name), "{name} is not among {known:?}");
     }
 }
 
@@ -133,12 +133,12 @@ fn all_bodies_stay_within_a_quarter_of_the_memory_limit() {
     }
     let limits = body::Limits::default();
     assert!(limits.bodies <= body::SHIPPED_MEMORY / 4);
-    // One body with its copy has room beside another.
+    // A body and its copy fit beside those of another.
     assert!(limits.bodies >= 2 * 2 * limits.body);
 }
 
 #[test]
-fn no_certificate_is_shipped_and_what_keeps_them_finds_everything_by_name() {
+fn no_certificate_is_shipped_and_the_keeper_finds_all_objects_by_name() {
     let tls = settings().tls;
     assert!(matches!(tls.source(), Ok(Tls::Own(_))));
     let name = |object: &Value| object["metadata"]["name"].as_str().unwrap().to_owned();
@@ -185,7 +185,7 @@ fn secrets_and_configurations_are_ours_by_name_only() {
             continue;
         }
         assert_eq!(kind == "Role", of(&ours), "{rule}");
-        // Only a creation has no name that could be compared.
+        // Only a creation has no name that RBAC could compare.
         let creates = rule["verbs"] == serde_json::json!(["create"]);
         let unnamed = rule["resourceNames"].is_null();
         assert_eq!(creates, unnamed, "{rule}");
@@ -195,7 +195,7 @@ fn secrets_and_configurations_are_ours_by_name_only() {
 }
 
 #[test]
-fn everything_there_is_to_install_is_installed() {
+fn every_file_of_the_base_is_installed() {
     let base = documents(include_str!("../deploy/base/kustomization.yaml")).remove(0);
     let mut listed: Vec<&str> = base["resources"]
         .as_array()
@@ -214,12 +214,12 @@ fn everything_there_is_to_install_is_installed() {
     assert_eq!(listed, there);
 }
 
-/// What kustomize makes of an overlay.
+/// The objects that kustomize renders from an overlay.
 fn overlay(name: &str) -> Vec<Value> {
     kustomized(&format!("overlays/{name}"))
 }
 
-/// What kustomize makes of a folder of `deploy`.
+/// The objects that kustomize renders from a folder of `deploy`.
 fn kustomized(folder: &str) -> Vec<Value> {
     let root = env!("CARGO_MANIFEST_DIR");
     let output = std::process::Command::new(format!("{root}/target/installers/kubectl"))
@@ -284,7 +284,7 @@ fn with_cert_manager_the_pods_read_the_secret_that_it_writes() {
 }
 
 #[test]
-fn on_the_nodes_network_an_update_waits_for_no_port_that_the_old_pod_has() {
+fn on_the_nodes_network_an_update_does_not_wait_for_a_port_of_the_old_pod() {
     let objects = overlay("host-network");
     let pod = the_pod(&objects);
     assert_eq!(pod["hostNetwork"], true);
@@ -312,7 +312,7 @@ fn no_folder_that_is_applied_and_deleted_has_a_crd() {
 }
 
 #[test]
-fn the_chart_ships_the_crd_that_is_there_for_kustomize() {
+fn the_chart_and_kustomize_ship_the_same_crd() {
     let root = env!("CARGO_MANIFEST_DIR");
     let read = |folder: &str| {
         std::fs::read_to_string(format!("{root}/deploy/{folder}/targetgroupbindings.yaml"))
@@ -326,7 +326,7 @@ fn in_auto_mode_its_own_bindings_give_gates() {
     let apis = variable(&objects, "TARGETGATE_GATE_APIS").unwrap();
     let words = ["targetgate", "serve", "--gate-apis", apis];
     let Command::Serve(settings) = Cli::parse_from(words).command else {
-        panic!("serve is what was asked for");
+        panic!("the command is not serve");
     };
     assert!(settings.gate_apis.contains(&BindingApi::Eks));
 }

@@ -1,5 +1,5 @@
-//! The ELB edge against the sandbox's model of ELBv2, through the real SDK, in process and with
-//! tokio's time paused.
+//! The ELB client against the sandbox's model of ELBv2, through the real SDK, in process and with tokio's time
+//! paused.
 #![expect(
     clippy::unwrap_used,
     reason = "a test may end by a panic, its helpers too"
@@ -28,13 +28,13 @@ use targetgate_sandbox::elb::faults::On;
 use targetgate_sandbox::elb::{Elb, Health, LoadBalancerKind, Options, State, TargetGroupSpec};
 use tokio::time::{Instant, sleep};
 
-/// A call of the loop when no other waits.
+/// A poll of the loop when no other group is due.
 const ANY: PollRequest = PollRequest {
     groups: 1,
     likely_healthy: true,
 };
 
-/// The product's edge in front of a model account.
+/// The product's client for a modelled account.
 struct Listener {
     aws: Elb,
     client: ElbClient,
@@ -42,7 +42,7 @@ struct Listener {
 }
 
 impl Listener {
-    /// With the budget that `targetgate serve` has by default.
+    /// A client with the default budget of `targetgate serve`.
     fn new() -> Self {
         let aws = Elb::new(Options {
             probe: Arc::new(ScriptedProbe::new(CheckOutcome::Passed)),
@@ -59,7 +59,7 @@ impl Listener {
         }
     }
 
-    /// A group behind a load balancer.
+    /// Creates a group behind a load balancer.
     fn group(&self, name: &str) -> GroupKey {
         let arn = self.aws.create_target_group(TargetGroupSpec::http(name));
         let kind = LoadBalancerKind::Application;
@@ -71,14 +71,14 @@ impl Listener {
         }
     }
 
-    /// Starts the shared descriptions.
+    /// Starts the batching client of `DescribeTargetGroups`.
     fn groups(&self) -> TargetGroups {
         let groups = TargetGroups::new(self.client.clone(), self.budget.clone(), 1);
         tokio::spawn(groups.clone().run());
         groups
     }
 
-    /// Actions that came over the wire so far.
+    /// How many calls of this action have arrived so far.
     fn calls(&self, action: &str) -> usize {
         let calls = self.aws.calls();
         calls.iter().filter(|call| call.action == action).count()
@@ -100,7 +100,7 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-/// State and reason of the only target told of.
+/// State and reason of the only target in the answer.
 fn only(healths: &[TargetHealth]) -> (TargetState, &str) {
     let [health] = healths else {
         panic!("one target is expected: {healths:?}");
@@ -147,7 +147,7 @@ async fn a_target_is_seen_from_its_registration_to_its_health() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn naming_a_target_that_is_not_registered_says_so_and_the_whole_group_leaves_it_out() {
+async fn a_target_that_is_not_registered_is_reported_when_named_and_left_out_otherwise() {
     let edge = Listener::new();
     let group = edge.group("web");
     let named = [(ip("10.0.0.9"), 8080)];
@@ -160,7 +160,7 @@ async fn naming_a_target_that_is_not_registered_says_so_and_the_whole_group_leav
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_state_that_came_after_us_is_unknown_and_keeps_its_reason() {
+async fn a_state_that_aws_added_later_is_unknown_and_keeps_its_reason() {
     let edge = Listener::new();
     let group = edge.group("web");
     let health = Health::new(State::Other("resting".into()), "Target.Resting", "It rests");
