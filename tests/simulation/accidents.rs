@@ -1,4 +1,4 @@
-//! Steps that are accidents: of ELB, of the API server, of the lines to it, of clocks and replicas.
+//! Steps that are accidents: of ELB, of the API server, of the lines to it, of clocks and of replicas.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::line::{Failing, Weather};
 use crate::steps::WATCHED;
 
 const HEALTH: &str = "DescribeTargetHealth";
-/// By how much a wall clock may be wrong.
+/// The greatest error of a wall clock.
 const YEAR: i64 = 365 * 24 * 3600;
 
 impl Driver {
@@ -138,7 +138,7 @@ impl Driver {
             false => None,
         };
         let weather = Weather { writes, ..weather };
-        // Now and then nothing passes, so that a leader cannot renew its Lease.
+        // Sometimes no request passes, so that a leader cannot renew its Lease.
         let weather = match self.random.below(6) {
             0 => Weather {
                 refused: 100,
@@ -154,8 +154,8 @@ impl Driver {
         *self.replicas[which].weather.lock() = weather;
     }
 
-    /// Who leads can do all but renew the Lease, and is not told that another leads. Then there is something
-    /// to write.
+    /// The leader can do everything except renew the Lease, and is not told that another replica leads. Then a
+    /// pod is created, so that it has a gate to write.
     pub(crate) async fn lease_is_out_of_reach(&mut self) {
         let holder = self.world.witness.holder().unwrap_or_default();
         let mut replicas = self.replicas.iter();

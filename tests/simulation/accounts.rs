@@ -1,8 +1,8 @@
-//! The AWS accounts that groups are in, each with an ELB of its own.
+//! The AWS accounts of the target groups, each with an ELB of its own.
 
 use targetgate_sandbox::elb::Elb;
 
-/// The cluster's own account, and another.
+/// The cluster's own account, and another one.
 const NUMBERS: [&str; 2] = ["123456789012", "210987654321"];
 
 #[derive(Clone)]
@@ -13,12 +13,12 @@ impl Accounts {
         Self(NUMBERS.map(make))
     }
 
-    /// The cluster's own.
+    /// The ELB of the cluster's own account.
     pub(crate) fn ours(&self) -> &Elb {
         &self.0[0]
     }
 
-    /// The other.
+    /// The ELB of the other account.
     pub(crate) fn theirs(&self) -> &Elb {
         &self.0[1]
     }
@@ -27,13 +27,13 @@ impl Accounts {
         &self.0
     }
 
-    /// The one that a group is in.
+    /// The ELB of the account that an ARN names.
     pub(crate) fn of(&self, arn: &str) -> &Elb {
         &self.0[of(arn)]
     }
 }
 
-/// Which of both an ARN names; ours where it names neither.
+/// The account that an ARN names: 1 for the other one, and 0 in all other cases.
 pub(crate) fn of(arn: &str) -> usize {
     usize::from(arn.split(':').nth(4) == Some(NUMBERS[1]))
 }

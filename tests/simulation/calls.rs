@@ -1,4 +1,4 @@
-//! The calls of ELB that one replica makes: what it hears, and how often it asks.
+//! The ELB calls of one replica: which answers it hears, and how often it calls.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,9 +19,8 @@ use crate::accounts::{self, Accounts};
 use crate::facts::Heard;
 use crate::witness::Witness;
 
-/// The most that a replica may ask at a rate: a token bucket that is counted from outside. It runs dry
-/// as soon as there is any window of time, of whatever length, with more calls than the burst and what
-/// the rate allows in that length.
+/// The calls that a rate allows: a token bucket outside of the replica. It runs dry as soon as any window of
+/// time, of any length, has more calls than the burst and what the rate allows in that length.
 #[derive(Debug)]
 struct Allowance {
     rate: f64,
@@ -45,12 +44,12 @@ impl Allowance {
         let gained = self.counted.elapsed().as_secs_f64() * self.rate;
         self.tokens = (self.tokens + gained).min(self.burst) - 1.0;
         self.counted = Instant::now();
-        // What rounding may take.
+        // The tolerance for rounding errors.
         self.tokens > -0.01
     }
 }
 
-/// An HTTP client for the SDK of one life of a replica, which may ask as often as `limits` say.
+/// An HTTP client for the SDK in one life of a replica, whose calls must stay within `limits`.
 pub(crate) fn client(
     accounts: &Accounts,
     witness: &Witness,
@@ -81,7 +80,7 @@ pub(crate) fn client(
 struct Overheard {
     accounts: [SharedHttpConnector; 2],
     witness: Witness,
-    /// At the rate that it begins with, and at the highest.
+    /// The allowances at the rate at which the replica begins, and at the highest rate.
     first: Arc<Mutex<Allowance>>,
     most: Arc<Mutex<Allowance>>,
     incarnation: Arc<str>,
@@ -139,7 +138,7 @@ impl HttpConnector for Overheard {
     }
 }
 
-/// The targets of an answer and their states.
+/// The targets of an answer, with their states.
 fn states(xml: &str) -> BTreeMap<SocketAddr, String> {
     let members = xml.split("<Target>").skip(1);
     let read = members.filter_map(|member| {

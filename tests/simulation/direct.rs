@@ -1,4 +1,4 @@
-//! Requests to the API server past every line and fault of the replicas.
+//! Requests to the API server that bypass the lines and faults of the replicas.
 
 use std::convert::Infallible;
 
@@ -11,7 +11,7 @@ use serde_json::Value;
 use targetgate_sandbox::api::Api;
 use tower::Service as _;
 
-/// The code and the object of an answer; code 0 where the server is away.
+/// The code and the object of an answer. The code is 0 if the server is down.
 pub(crate) type Answer = (u16, Value);
 
 pub(crate) async fn call(api: &Api, method: &str, path: &str, body: Option<&Value>) -> Answer {
@@ -41,7 +41,7 @@ pub(crate) async fn call(api: &Api, method: &str, path: &str, body: Option<&Valu
     }
 }
 
-/// The object as it is this moment: nothing happens in between.
+/// The present object. Nothing can happen while it is read.
 pub(crate) fn get(api: &Api, path: &str) -> Option<Value> {
     let (code, object) = call(api, "GET", path, None).now_or_never()?;
     (code == 200).then_some(object)

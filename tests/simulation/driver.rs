@@ -1,4 +1,4 @@
-//! Draws what happens from a seed, step by step.
+//! The driver draws what happens from a seed, step by step.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,27 +13,28 @@ use crate::random::Random;
 use crate::replica::{Replica, Setup};
 use crate::world::World;
 
-/// Steps of one run.
+/// The steps of one run. Chosen.
 const STEPS: usize = 18;
-/// How long the replicas are given to make a certificate that the API server trusts.
+/// The time in which the replicas make a certificate that the API server trusts. Chosen.
 const CERTIFIED_WITHIN: Duration = Duration::from_secs(8);
-/// Of a hundred answers so many, at most, are slower than what watches tell, before anything goes wrong.
+/// The highest percentage of answers that arrive later than the events of watches, before anything goes wrong.
+/// Chosen.
 const SLOW: u64 = 40;
-/// Addresses that the pods of a namespace take turns with.
+/// The number of addresses that the pods of a namespace share. Chosen, so small that addresses are reused soon.
 const ADDRESSES: u64 = 7;
 const CONDITION_PREFIX: &str = "target-health.elbv2.k8s.aws";
 
-/// A run of one seed.
+/// The run of one seed.
 pub(crate) struct Driver {
     pub(crate) world: World,
     pub(crate) random: Random,
     pub(crate) replicas: [Replica; 2],
     pub(crate) namespaces: Vec<String>,
-    /// Pods whose containers get ready, and when.
+    /// By UID, the pods whose containers are going to be ready, and when.
     starting: BTreeMap<String, (Instant, Key)>,
-    /// What is made next is named so.
+    /// The number in the name of the next object.
     number: usize,
-    /// Groups and calls with a fault, to be undone.
+    /// Groups and calls with a fault that has to end.
     pub(crate) hanging: Vec<On>,
     pub(crate) frozen: Vec<String>,
 }
@@ -68,7 +69,7 @@ impl Driver {
         driver
     }
 
-    /// All steps, as long as no invariant is broken.
+    /// Takes all steps, until an invariant is broken.
     pub(crate) async fn drive(&mut self) {
         for _ in 0..STEPS {
             self.step().await;
@@ -84,7 +85,7 @@ impl Driver {
         }
     }
 
-    /// Lets time pass; containers get ready and replicas are started meanwhile.
+    /// Lets time pass, in which containers become ready and replicas are started.
     pub(crate) async fn pass(&mut self, time: Duration) {
         let end = Instant::now() + time;
         loop {
@@ -126,7 +127,7 @@ impl Driver {
         }
     }
 
-    /// Says as a kubelet whether a pod's containers are ready.
+    /// Reports as the kubelet whether the containers of a pod are ready.
     pub(crate) async fn readiness(&mut self, key: &Key, pod: &Pod, ready: bool) {
         let since = (self.world.now)()
             .strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -162,7 +163,7 @@ impl Driver {
         self.starting.insert(uid.to_owned(), (at, key.clone()));
     }
 
-    /// A namespace with Services and bindings.
+    /// Creates a namespace with Services and bindings.
     async fn namespace(&mut self, name: &str) {
         let namespace = json!({ "metadata": {
             "name": name,
@@ -189,7 +190,7 @@ impl Driver {
         }
     }
 
-    /// Makes a Service that selects the pods of an app.
+    /// Creates a Service that selects the pods of an app.
     pub(crate) async fn service(&mut self, key: &Key, app: &str) {
         let (namespace, name) = key;
         let service = json!({
@@ -206,13 +207,13 @@ impl Driver {
         }
     }
 
-    /// Makes a binding of a Service to a group that is its own, now and then in the other account.
+    /// Creates a binding of a Service to a group of its own, which is sometimes in the other account.
     pub(crate) async fn bind(&mut self, key: &Key, service: &str) {
         let theirs = self.random.percent(30);
         self.bind_in(key, service, theirs).await;
     }
 
-    /// The same in the other account, or in ours; a group stays where it was made.
+    /// Creates a binding whose group is in the other account or in ours. An existing group stays where it is.
     pub(crate) async fn bind_in(&mut self, key: &Key, service: &str, theirs: bool) {
         let (namespace, name) = key;
         let group = format!("{namespace}-{name}");
@@ -245,8 +246,8 @@ impl Driver {
         }
     }
 
-    /// Makes a pod of an app; its containers get ready after a while. Returns its name where it was
-    /// made.
+    /// Creates a pod of an app, whose containers become ready after a while. Returns its name if it was
+    /// created.
     pub(crate) async fn pod(
         &mut self,
         namespace: &str,
@@ -262,7 +263,7 @@ impl Driver {
         self.gated_pod(namespace, app, (name, ip), by_hand).await
     }
 
-    /// The same of a pod whose owner gave it a gate by hand.
+    /// Creates a pod to which its owner may have given a gate by hand.
     pub(crate) async fn gated_pod(
         &mut self,
         namespace: &str,
@@ -314,7 +315,7 @@ impl Driver {
         Some(key)
     }
 
-    /// What was sent is there, and each gate once.
+    /// Judges that the created pod has everything that was sent, and each gate once.
     fn expect_kept(&self, key: &Key, sent: &Value, made: &Value) {
         let all = |pod: &Value| {
             pod["spec"]["readinessGates"]
@@ -341,7 +342,7 @@ impl Driver {
         }
     }
 
-    /// An address that no pod has; there are so few that most were another's.
+    /// An address that no pod has. There are so few that most of them had another pod before.
     fn free_address(&mut self, namespace: &str) -> Option<String> {
         let facts = self.world.facts.lock();
         let taken: Vec<&str> = facts.pods.values().map(|pod| pod.ip.as_str()).collect();
@@ -361,7 +362,7 @@ impl Driver {
     }
 }
 
-/// All addresses of the pods of a namespace.
+/// All addresses for the pods of a namespace.
 pub(crate) fn addresses(namespace: &str) -> Vec<String> {
     let part = namespace.rsplit('-').next().unwrap_or_default();
     (1..=ADDRESSES)
@@ -373,7 +374,7 @@ pub(crate) fn gate(binding: &str) -> String {
     format!("{CONDITION_PREFIX}/{binding}")
 }
 
-/// The bindings that a pod's gates stand for.
+/// The names of the bindings that a pod's gates name.
 fn gates(pod: &Value) -> Vec<String> {
     let gates = pod["spec"]["readinessGates"].as_array();
     let kinds = gates

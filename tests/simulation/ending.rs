@@ -1,4 +1,4 @@
-//! What must be so once all faults have ended.
+//! Judges a run once all faults have ended.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -17,23 +17,24 @@ use crate::replica::Life;
 use crate::steps::WATCHED;
 use crate::witness::conditions;
 
-/// Within which every gate must open: the longest of an absence, a backoff, a proof and a lease, one
-/// after the other.
+/// The time in which each gate must open. Chosen: longer than an absence, a backoff, a proving time and a lease
+/// one after the other.
 const BOUND: Duration = Duration::from_secs(180);
-/// Within which every replica must know all there is: a request that hung when the faults ended may do so for
-/// 30 s, and another may have to wait for its pause and its turn.
+/// The time in which each replica must know all objects. A request that hung when the faults ended may go on
+/// for 30 s, and another may have to wait for its pause and its turn.
 const KNOWN_WITHIN: Duration = Duration::from_secs(90);
-/// Tasks of two idle replicas and the world, and what is about to end.
+/// The most tasks that may be left. Chosen, for two idle replicas, the world, and tasks that are about to end.
 const TASKS: usize = 60;
 
 impl Driver {
-    /// Ends the faults and judges what is left.
+    /// Ends the faults, and judges the outcome.
     pub(crate) async fn end(&mut self) {
         self.heal().await;
         if !self.opens("nobody stuck").await {
             return;
         }
-        // Who was told of the certificates and the first list a moment ago may serve admissions now.
+        // A replica that received the certificates and the first list just now can serve admissions after this
+        // time.
         self.pass(Duration::from_secs(20)).await;
         let spaces = self.namespaces.clone();
         for namespace in spaces {
@@ -56,7 +57,7 @@ impl Driver {
         }
     }
 
-    /// All faults end; what was down comes up.
+    /// Ends all faults, and starts what is down.
     async fn heal(&mut self) {
         self.world.trace.note("world", "heals");
         for replica in &mut self.replicas {
@@ -101,7 +102,7 @@ impl Driver {
         }
     }
 
-    /// Waits until every gate is open that should be.
+    /// Waits until each gate that has to open is open.
     async fn opens(&mut self, invariant: &str) -> bool {
         let end = Instant::now() + BOUND;
         loop {
@@ -144,7 +145,7 @@ impl Driver {
             let facts = self.world.facts.lock();
             let pod = &facts.pods[&key];
             let due = facts.due_gates(namespace, &pod.labels);
-            // By hand or by us.
+            // The pod has its gates by hand or from us.
             let has: BTreeSet<&String> = pod.gates.iter().collect();
             let missing = due.iter().any(|gate| !has.contains(gate));
             if missing || pod.gates.len() > due.len() + 1 {
@@ -155,7 +156,7 @@ impl Driver {
         }
     }
 
-    /// Waits until what each replica knows is true.
+    /// Waits until each replica knows the present objects.
     pub(crate) async fn knows_all(&mut self) {
         let end = Instant::now() + KNOWN_WITHIN;
         loop {
@@ -185,7 +186,7 @@ impl Driver {
         }
     }
 
-    /// What a replica knows otherwise than it is.
+    /// Differences between what a replica knows and what exists.
     fn wrong(&self, name: &str, life: &Life) -> Vec<String> {
         let facts = self.world.facts.lock();
         let mut wrong = vec![];

@@ -1,4 +1,4 @@
-//! What is true of the world, as the driver made it and as ELB answered: what writes are judged by.
+//! The facts of the world, as the driver made it and as ELB answered, by which writes are judged.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,7 +9,6 @@ use tokio::time::Instant;
 /// Namespace and name.
 pub(crate) type Key = (String, String);
 
-/// The port of all pods.
 pub(crate) const PORT: u16 = 8080;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +27,7 @@ pub(crate) struct Pod {
     pub(crate) uid: String,
     pub(crate) ip: String,
     pub(crate) labels: BTreeMap<String, String>,
-    /// The names of the bindings that its gates stand for.
+    /// The names of the bindings that its gates name.
     pub(crate) gates: Vec<String>,
     pub(crate) ready: bool,
     pub(crate) terminating: bool,
@@ -40,22 +39,22 @@ impl Pod {
     }
 }
 
-/// Where a pod of this address listens.
+/// The target of a pod with this address.
 pub(crate) fn target(ip: &str) -> SocketAddr {
     SocketAddr::new(ip.parse().unwrap(), PORT)
 }
 
-/// What a gate stands for, at one time.
+/// What a gate stands for at one time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Standing {
     /// A binding whose Service selects the pod.
     Asked,
-    /// No binding, or no Service.
+    /// The binding or its Service does not exist.
     Gone,
     NotSelected,
 }
 
-/// What ELB answered to one call about the targets of a group.
+/// The answer of ELB to one call about the targets of a group.
 #[derive(Debug, Clone)]
 pub(crate) struct Heard {
     pub(crate) arn: String,
@@ -64,7 +63,7 @@ pub(crate) struct Heard {
     pub(crate) states: BTreeMap<SocketAddr, String>,
 }
 
-/// A condition that a replica wrote: about whose address, for which gate.
+/// A condition that a replica wrote, with the gate and the target that it is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Told {
     pub(crate) uid: String,
@@ -72,30 +71,30 @@ pub(crate) struct Told {
     pub(crate) gate: Key,
 }
 
-/// Status patches of a pod that failed since one did not.
+/// Status patches of a pod that failed since the last one that succeeded.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Failed {
     pub(crate) times: u32,
-    /// When the last was answered, or given up.
+    /// When the last of them was answered or given up.
     pub(crate) until: Instant,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Facts {
-    /// By the path of the pod.
+    /// Failed status patches, by the path of the pod.
     pub(crate) failed: BTreeMap<String, Failed>,
     pub(crate) services: BTreeMap<Key, Service>,
     pub(crate) bindings: BTreeMap<Key, Binding>,
     pub(crate) pods: BTreeMap<Key, Pod>,
-    /// When a pod's containers were first ready, by UID.
+    /// When the containers of a pod were first ready, by UID.
     pub(crate) due: BTreeMap<String, Instant>,
-    /// Every name a pod ever had.
+    /// All names that pods have had.
     pub(crate) names: Vec<Key>,
-    /// The groups that a binding of this name ever named.
+    /// All groups that a binding of this name has named.
     pub(crate) groups: BTreeMap<Key, Vec<String>>,
-    /// What each gate stood for from when on, by UID and binding.
+    /// What each gate stood for, with the time from which it did, by UID and binding.
     standings: BTreeMap<(String, String), Vec<(Instant, Standing)>>,
-    /// By incarnation of a replica.
+    /// The answers of ELB that each incarnation of a replica heard.
     pub(crate) heard: BTreeMap<String, Vec<Heard>>,
     pub(crate) told: BTreeMap<String, Vec<Told>>,
 }
@@ -121,7 +120,7 @@ impl Facts {
         }
     }
 
-    /// Notes what has become of each gate. To be called after each change.
+    /// Notes what each gate stands for now. It has to be called after each change.
     pub(crate) fn remember(&mut self) {
         let now = Instant::now();
         let mut seen = vec![];
@@ -145,8 +144,9 @@ impl Facts {
         }
     }
 
-    /// Whether a gate had nobody to ask `long` ago or before, and stands so now, or did at most `ago`. It may
-    /// have stood otherwise in between, for a watch that is late may not have told of that.
+    /// Whether a gate was first without a binding or a selecting Service at least `long` ago, and stood for
+    /// `standing` within the last `ago`. In between, it may have stood for something else, which a late watch
+    /// may not have reported.
     pub(crate) fn stood(
         &self,
         gate: &(String, String),
@@ -165,7 +165,7 @@ impl Facts {
         long_ago && last.is_some_and(|(_, until)| now - until <= ago)
     }
 
-    /// The targets that belong into the group of each binding.
+    /// The targets that belong to the group of each binding.
     pub(crate) fn targets(&self) -> BTreeMap<String, Vec<SocketAddr>> {
         let mut targets = BTreeMap::<String, Vec<SocketAddr>>::new();
         for ((namespace, _), binding) in &self.bindings {
@@ -179,7 +179,7 @@ impl Facts {
         targets
     }
 
-    /// The gates that a pod with these labels is due, in order.
+    /// The gates that a new pod with these labels has to get, in order.
     pub(crate) fn due_gates(
         &self,
         namespace: &str,

@@ -1,5 +1,5 @@
-//! Bugs that some seed has found. A seed makes another run as soon as the simulation draws otherwise, so
-//! what it met is written down here. So is what a reader has found.
+//! Bugs that a seed or a reader has found. A seed makes another run as soon as the simulation draws otherwise,
+//! so the events that led to the bug are written down here.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use crate::replica::ORPHAN_AFTER;
 
 const S: Duration = Duration::from_secs(1);
 
-/// A late watch tells nothing of a binding, which is looked up and found; then it goes. The next look,
-/// half a minute after the first, opened the gate, though the binding had just gone.
+/// A late watch did not report a binding, which a live read found. Then the binding was deleted. The next live
+/// read, half a minute after the first, opened the gate, though the binding had been absent for a moment only.
 #[test]
-fn a_binding_that_goes_when_it_has_been_found_is_missed_for_half_a_minute_before_its_gate_opens() {
+fn a_binding_deleted_after_it_was_found_is_absent_for_half_a_minute_before_its_gate_opens() {
     let (binding, late) = (("ns-1".to_owned(), "late".to_owned()), 600 * S);
     let outcome = simulate(1, async |driver| {
         for replica in &driver.replicas {
@@ -34,9 +34,9 @@ fn a_binding_that_goes_when_it_has_been_found_is_missed_for_half_a_minute_before
     assert!(trace.contains(" late: gone\n"), "it stays closed:\n{trace}");
 }
 
-/// A gate that was found healthy and could not be written was asked about again as if it had just been looked
-/// at: up to a quarter of a minute later, though its write had but to be repeated. And three groups of another
-/// account that AWS throttled took each token of the one bucket.
+/// A healthy gate whose write had failed was polled again as if it had just been polled: up to 15 s later,
+/// though only the write had to be repeated. And three groups of another account that AWS throttled took each
+/// token of the one bucket.
 #[test]
 fn a_gate_that_could_not_be_written_is_written_again_after_its_pause_beside_a_throttled_account() {
     for failing in [Failing::Denied, Failing::Lost] {
@@ -44,9 +44,10 @@ fn a_gate_that_could_not_be_written_is_written_again_after_its_pause_beside_a_th
     }
 }
 
-/// A conflict of which the watch had told before was waited for as if it had not, longer each time.
+/// A conflict that the watch had already explained was backed off from as if it were unexplained, longer each
+/// time.
 #[test]
-fn a_conflict_that_was_told_before_it_is_heard_of_is_not_waited_for() {
+fn a_conflict_that_the_watch_has_explained_already_is_not_waited_for() {
     prompt(Failing::Overtaken);
 }
 

@@ -1,6 +1,5 @@
-//! What a kubelet does once a gate has changed: it tells anew whether the pod is `Ready`, and why not.
-//! So somebody writes to a pod right after us, and a watch may tell of that before we hear of our own
-//! write.
+//! The kubelet updates the `Ready` condition of a pod after a gate has changed. So another client writes to a
+//! pod right after us, and a watch may report that before we get the answer to our own write.
 
 use serde_json::{Value, json};
 use targetgate_sandbox::api::Api;
@@ -12,13 +11,13 @@ use crate::random::Random;
 use crate::trace::Trace;
 use crate::witness::conditions;
 
-/// Pods that wait to be looked at; who writes to more of them waits.
+/// The pods that wait for the kubelet. A writer waits while they are as many. Chosen.
 const BACKLOG: usize = 64;
 
-/// Tells it of the pods whose conditions were written, by their paths.
+/// Sends the kubelet the paths of pods whose conditions were written.
 pub(crate) type Written = mpsc::Sender<String>;
 
-/// The kubelet of all pods, and how to tell it.
+/// The kubelet of all pods, and the channel on which it is notified.
 pub(crate) fn kubelet(
     api: Api,
     trace: Trace,
@@ -39,7 +38,7 @@ pub(crate) fn kubelet(
     (written, run)
 }
 
-/// The `Ready` of a pod whose containers are; `None` where it has it already.
+/// The `Ready` condition that a pod with ready containers must get, or `None` if it has it already.
 fn due(pod: &Value) -> Option<Value> {
     let conditions = conditions(pod);
     let of = |kind: &Value| conditions.iter().find(|c| c["type"] == *kind);

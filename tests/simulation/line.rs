@@ -1,4 +1,4 @@
-//! The line of one replica to the API server: where requests fail, get lost, come late.
+//! The line of one replica to the API server, on which requests fail, get lost or arrive late.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,33 +21,34 @@ use crate::kubelet::Written;
 use crate::random::Random;
 use crate::witness::{Witness, is_judged, is_pod_status, object_path};
 
-/// Of a hundred requests so many meet this; the rest pass.
+/// The percentage of requests that meet each fate. The others pass.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Weather {
-    /// No connection.
+    /// Requests for which there is no connection.
     pub(crate) refused: u64,
-    /// The Lease is out of reach, though all else may be done: it has a priority level of its own.
+    /// Whether requests about the Lease fail and all others pass. The Lease has a priority level of its own in
+    /// the API server.
     pub(crate) no_lease: bool,
-    /// 500, 429 or, for a patch, 409, and nothing is done.
+    /// Requests that fail with 500, 429 or, for a patch, 409, and have no effect.
     pub(crate) denied: u64,
-    /// It is done, and the answer is a failure, or none.
+    /// Requests that take effect, and are answered with a failure or not at all.
     pub(crate) unanswered: u64,
-    /// It is done, and its answer comes later than what others see of it.
+    /// Requests that take effect, and are answered after others have seen the effect.
     pub(crate) slow: u64,
-    /// It arrives up to half a minute later, though its sender may have given up or died by then.
+    /// Requests that arrive up to 30 s later, though their sender may have given up or died by then.
     pub(crate) late: u64,
-    /// Whatever else passes: so fails every status patch of a pod.
+    /// How each status patch of a pod fails, whatever the fate of other requests.
     pub(crate) writes: Option<Failing>,
 }
 
 /// How the status patches of pods fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failing {
-    /// 500, and nothing is done.
+    /// They are answered with 500, and have no effect.
     Denied,
-    /// Nothing is done, and there is no answer.
+    /// They have no effect, and are not answered.
     Lost,
-    /// Somebody else writes to the pod right before, and the watch tells of that before the 409 comes.
+    /// Another client writes to the pod just before, and the watch reports that before the 409 arrives.
     Overtaken,
 }
 
@@ -65,7 +66,7 @@ impl Failing {
 
 impl Weather {
     fn fate(self, writes: bool, random: &mut Random) -> Fate {
-        // As many draws for every request.
+        // Each request draws as often as any other, so that its fate does not change later draws.
         let (drawn, which, millis) = (random.next() % 100, random.below(3), random.next());
         if let Some(failing) = self.writes.filter(|_| writes) {
             return failing.fate(millis);
@@ -103,14 +104,14 @@ enum Fate {
     Overtaken(Duration),
 }
 
-/// What a line needs to know.
+/// The settings of a line.
 #[derive(Clone)]
 pub(crate) struct Line {
-    /// The replica, and which life of it.
+    /// The replica, with the number of its life.
     pub(crate) incarnation: String,
     pub(crate) witness: Witness,
     pub(crate) weather: Arc<Mutex<Weather>>,
-    /// Whether what is sent waits, until it does no more.
+    /// Whether requests are held up at present.
     pub(crate) held_up: watch::Receiver<bool>,
     pub(crate) random: Arc<Mutex<Random>>,
     pub(crate) kubelet: Option<Written>,
@@ -119,7 +120,7 @@ pub(crate) struct Line {
 impl Line {
     pub(crate) fn client(self) -> Client {
         let line = service_fn(move |request: Request<Body>| {
-            // One that was sent arrives, also when nobody waits for it any more.
+            // A request that was sent arrives, even if its sender has given up.
             let sent = tokio::spawn(self.clone().carry(request));
             async move { sent.await.map_err(std::io::Error::other)? }
         });
@@ -141,7 +142,7 @@ impl Line {
             .to_bytes();
         let shown = shown(head.method.as_str(), head.uri.path());
         if fate == Fate::Passes && head.method == http::Method::GET {
-            // Most of all requests; their answers are told by what follows from them.
+            // Most requests are such, and what follows from their answers is in the trace anyway.
         } else {
             self.note(&format!("{shown} {fate:?}"));
         }
@@ -191,7 +192,7 @@ impl Line {
             if is_pod_status(&path) {
                 self.write_works(&path);
                 if let Some(kubelet) = &self.kubelet {
-                    // It lives as long as the world.
+                    // The kubelet lives as long as the world.
                     let _ = kubelet.send(object_path(&path).to_owned()).await;
                 }
             }
@@ -215,11 +216,11 @@ impl Line {
     /// Waits while the line is held up.
     async fn passes(&self) {
         let mut held_up = self.held_up.clone();
-        // A sender that is gone holds nothing up.
+        // Without its sender, the line is not held up.
         let _ = held_up.wait_for(|held_up| !*held_up).await;
     }
 
-    /// Somebody else writes to a pod.
+    /// Writes to a pod as another client.
     async fn overtake(&self, path: &str) {
         let seen = self.random.lock().next().to_string();
         let patch = json!({ "metadata": { "annotations": { "example.com/overtook": seen } } });
@@ -227,7 +228,7 @@ impl Line {
         direct::call(api, "MERGE", object_path(path), Some(&patch)).await;
     }
 
-    /// A status patch fails, and its sender hears of that after a while.
+    /// Notes that a status patch failed, which its sender hears `after` that.
     fn write_fails(&self, writes: bool, path: &str, after: Duration) {
         if !writes {
             return;
@@ -250,7 +251,7 @@ impl Line {
     }
 }
 
-/// Events are named after the real clock, so their names are left out.
+/// The names of Events contain the real time, so they are left out.
 fn shown(method: &str, path: &str) -> String {
     match path.split_once("/events/") {
         Some((before, _)) => format!("{method} {before}/events/…"),

@@ -1,5 +1,5 @@
-//! What must be so while an account is throttled and writes fail, and nothing else is wrong: nobody waits for
-//! what is not his.
+//! Judges, while one account is throttled and writes fail, that gates of another account do not wait for the
+//! first, and that a write waits only for the pause after its own failure.
 
 use std::time::Duration;
 
@@ -15,24 +15,24 @@ use crate::line::Failing;
 use crate::witness::conditions;
 
 const NAMESPACE: &str = "ns-9";
-/// The binding whose group is in the cluster's own account, and its pods.
+/// The binding whose group is in the cluster's own account, and the number of its pods.
 const OURS: (&str, u32) = ("ours", 3);
-/// Bindings whose groups are in the other account, each with a pod.
+/// The bindings whose groups are in the other account, each with one pod.
 const THEIRS: [&str; 3] = ["theirs-1", "theirs-2", "theirs-3"];
-/// Within which pods are ready and asked about.
+/// The time in which the pods become ready and are polled. Chosen.
 const WAITED_FOR_WITHIN: Duration = Duration::from_secs(10);
-/// Within which a gate is first written, once its target's checks pass: until ELB says healthy, the longest
-/// time between two looks, and what a slow start of a rate may take.
+/// The time in which a gate is first written after its target passes its checks: the proving time, the longest
+/// interval between two polls, and what the slow start of a rate takes.
 const TRIED_WITHIN: Duration = Duration::from_secs(10 + 15 + 5);
-/// What a gate may open later than the pause after its last failure.
+/// How much later than the pause after its last failure a gate may open. Chosen.
 const SLACK: Duration = Duration::from_secs(1);
-/// The longest pause after a failure.
+/// The longest pause after a failure, the same as in the product.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const OFTEN: Duration = Duration::from_millis(250);
 
 impl Driver {
-    /// Gates wait in one account that throttles for good. Others wait in another for `age`, become healthy,
-    /// and are not written for `long`, since all writes fail so.
+    /// Gates wait in one account that throttles for good. Gates in another account wait for `age`, become
+    /// healthy, and are not written for `long`, because all writes fail as `failing` says.
     pub(crate) async fn judge_promptness(
         &mut self,
         failing: Failing,
@@ -56,7 +56,7 @@ impl Driver {
         self.world.accounts.theirs().faults().unthrottle();
     }
 
-    /// Makes bindings in both accounts and pods behind them. Returns those of our own.
+    /// Creates bindings in both accounts, and pods behind them. Returns the pods of our own account.
     async fn neighbours(&mut self) -> Vec<Key> {
         let namespace = json!({ "metadata": {
             "name": NAMESPACE,
@@ -70,7 +70,7 @@ impl Driver {
             self.service(&key, name).await;
             self.bind_in(&key, name, name != OURS.0).await;
         }
-        // Who does not know of them yet gives no gates.
+        // A replica that does not know the bindings yet gives no gates.
         self.knows_all().await;
         for name in THEIRS {
             self.gated_pod(NAMESPACE, name, (None, None), None).await;
@@ -96,7 +96,7 @@ impl Driver {
         }
     }
 
-    /// A group is looked at as soon as if no other account were throttled.
+    /// Judges that a group is polled as soon as if no other account were throttled.
     async fn expect_tried(&mut self, pods: &[Key]) {
         let end = Instant::now() + TRIED_WITHIN;
         let untried = |driver: &Self| {
@@ -114,7 +114,7 @@ impl Driver {
         }
     }
 
-    /// A write that failed is tried again as soon as its pause ends.
+    /// Judges that a failed write is repeated as soon as its pause ends.
     async fn expect_open(&mut self, pods: &[Key], failing: Failing) {
         loop {
             let late = pods.iter().filter_map(|key| self.late(key, failing));
@@ -131,7 +131,7 @@ impl Driver {
         }
     }
 
-    /// How much later than it should a gate is still shut; `None` where it is open.
+    /// How much too late a gate is still closed, or `None` if it is open.
     fn late(&self, key: &Key, failing: Failing) -> Option<Duration> {
         let pod = direct::get(&self.world.api, &pod_path(key))?;
         let ours = gate(OURS.0);
@@ -146,7 +146,7 @@ impl Driver {
     }
 }
 
-/// The pause after so many failures in a row. A conflict that the watch explains needs none.
+/// The pause after this many failures in a row. A conflict that the watch explains needs none.
 fn pause(failing: Failing, times: u32) -> Duration {
     if failing == Failing::Overtaken {
         return Duration::ZERO;

@@ -1,4 +1,4 @@
-//! Choices from a seed: the same seed makes the same ones.
+//! Pseudo-random choices: the same seed makes the same ones.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ impl Random {
         Self(random::Random::new(seed))
     }
 
-    /// Another stream, so that what draws from one does not move the other.
+    /// Another stream, whose draws do not change those of the first.
     pub(crate) fn fork(&mut self) -> Self {
         Self::new(self.next())
     }
@@ -21,22 +21,22 @@ impl Random {
         self.0.draw()
     }
 
-    /// A number below `end`, which is not zero.
+    /// A number below `end`, which must not be zero.
     pub(crate) fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
 
-    /// From `least` to `most`.
+    /// A number from `least` to `most`.
     pub(crate) fn between(&mut self, least: u64, most: u64) -> u64 {
         least + self.next() % (most - least + 1)
     }
 
-    /// So often of a hundred times.
+    /// Is true in `often` of a hundred cases.
     pub(crate) fn percent(&mut self, often: u64) -> bool {
         self.next() % 100 < often
     }
 
-    /// Milliseconds from `least` to `most`.
+    /// A duration from `least` to `most` milliseconds.
     pub(crate) fn millis(&mut self, least: u64, most: u64) -> Duration {
         Duration::from_millis(self.between(least, most))
     }

@@ -1,5 +1,5 @@
-//! One replica of the whole product, all of it within one root task: admission, watches, loop,
-//! certificate keeper and election. It dies when that task is dropped, at the poll that was drawn.
+//! One replica of the whole product within one root task: admission, watches, loop, keeper of certificates and
+//! election. It dies when that task is dropped, at the poll that was drawn.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -39,36 +39,35 @@ use crate::line::{Line, Weather};
 use crate::random::Random;
 use crate::world::World;
 
-/// The product's own namespace.
+/// The namespace of the product.
 pub(crate) const HOME: &str = "targetgate-system";
-/// How long a gate waits whose binding was never seen.
+/// How long a gate stays closed when its binding has never existed. Chosen, shorter than the default.
 pub(crate) const ORPHAN_AFTER: Duration = Duration::from_secs(45);
-/// Polls without time moving on, of a product that would never let it.
+/// The polls without progress of time after which the product is taken to be busy forever. Chosen.
 const RESTLESS: u64 = 100_000;
-/// Connections of the API server that are not accepted yet.
+/// The connections of the API server that wait to be accepted. Chosen.
 const BACKLOG: usize = 128;
-/// The clock that dates certificates is wrong by this share of the skew only, for they allow for clocks
-/// that are five minutes apart, not a year.
+/// The clock of certificates is wrong by only this fraction of the skew, because certificates allow for clocks
+/// that are five minutes apart, and not a year.
 const SKEW_OF_CERTIFICATES: i64 = 300_000;
 const S: Duration = Duration::from_secs(1);
 
-/// How a replica is set up.
 #[derive(Clone)]
 pub(crate) struct Setup {
-    /// How often it may ask ELB.
+    /// The limits of its ELB calls.
     pub(crate) elb: Limits,
     pub(crate) orphan_after: Duration,
-    /// The certificate that it is given; it keeps its own where there is none.
+    /// The certificate that it serves, or `None` if it keeps its own.
     pub(crate) certificate: Option<Certificate>,
-    /// Whether it stands for election; it is alone, and leads, where it does not.
+    /// Whether it takes part in the election. Without it, it is alone and leads.
     pub(crate) elected: bool,
 }
 
 impl Setup {
-    /// As both replicas of a seed are.
+    /// The setup of both replicas of a seed.
     pub(crate) fn of_seeds() -> Self {
         Self {
-            // A rate that climbs, and so low that it is often what holds calls up.
+            // The rate climbs, and is so low that it often delays calls.
             elb: Limits {
                 rate: 2.0,
                 highest: 3.0,
@@ -81,24 +80,24 @@ impl Setup {
     }
 }
 
-/// A replica, alive or not.
+/// A replica, running or not.
 pub(crate) struct Replica {
     pub(crate) name: &'static str,
     setup: Setup,
     pub(crate) weather: Arc<Mutex<Weather>>,
-    /// Whether what it sends is held up.
+    /// Whether its requests are held up.
     held_up: watch::Sender<bool>,
-    /// By how many seconds its wall clock is wrong.
+    /// The error of its wall clock in seconds.
     pub(crate) skew: Arc<AtomicI64>,
     lives: u32,
-    /// When it is started again, once it is down.
+    /// When it is started again, if it is down.
     pub(crate) starts_at: Instant,
     pub(crate) life: Option<Life>,
 }
 
 /// One life of a replica.
 pub(crate) struct Life {
-    /// The replica, and which life of it: the name under which it stands for election.
+    /// The replica, with the number of its life: its identity in the election.
     pub(crate) incarnation: String,
     pub(crate) leadership: Leadership,
     pub(crate) cache: Arc<Cache>,
@@ -108,7 +107,7 @@ pub(crate) struct Life {
     root: JoinHandle<()>,
 }
 
-/// How often the root task was polled, and at which poll it is dropped.
+/// How often the root task was polled, and the poll at which it is dropped.
 #[derive(Debug)]
 struct Span {
     polls: AtomicU64,
@@ -170,7 +169,7 @@ impl Replica {
         });
     }
 
-    /// It is to die at its n-th poll from now.
+    /// Makes it die at its n-th poll from now.
     pub(crate) fn dies_after(&self, polls: u64) {
         if let Some(life) = &self.life {
             let now = life.span.polls.load(Ordering::Relaxed);
@@ -178,19 +177,19 @@ impl Replica {
         }
     }
 
-    /// It lives on.
+    /// Cancels its death.
     pub(crate) fn spare(&self) {
         if let Some(life) = &self.life {
             life.span.last.store(u64::MAX, Ordering::Relaxed);
         }
     }
 
-    /// Holds up what it sends, and lets it all arrive later: also what it has given up by then.
+    /// Holds up its requests, or lets all of them arrive, even those that it has given up.
     pub(crate) fn hold_up(&self, held_up: bool) {
         self.held_up.send_replace(held_up);
     }
 
-    /// Nothing of it runs any further.
+    /// Ends it at once.
     pub(crate) fn crash(&mut self, world: &World) {
         if let Some(life) = self.life.take() {
             life.root.abort();
@@ -198,13 +197,13 @@ impl Replica {
         }
     }
 
-    /// Ends it in order: it gives the Lease back.
+    /// Ends it in order, so that it releases the Lease.
     pub(crate) fn stop(&mut self) {
         let stop = self.life.as_mut().and_then(|life| life.stop.take());
         stop.map(|stop| stop.send(()));
     }
 
-    /// Notes its end, and how it came.
+    /// Notes that it has ended, and how.
     pub(crate) async fn bury(&mut self, world: &World) {
         let Some(life) = self.life.take_if(|life| life.root.is_finished()) else {
             return;
@@ -226,7 +225,7 @@ impl Replica {
 struct Mortal {
     inner: Option<BoxFuture<'static, ()>>,
     span: Arc<Span>,
-    /// Since when time stands still, and at how many polls that was.
+    /// The last time at which time progressed, and the number of polls then.
     still: (Instant, u64),
 }
 
@@ -291,7 +290,6 @@ impl Product<'_> {
         compose(parts).unwrap()
     }
 
-    /// Its line to the API server.
     fn line(&mut self) -> Line {
         Line {
             incarnation: self.incarnation.clone(),
@@ -304,14 +302,14 @@ impl Product<'_> {
     }
 }
 
-/// The wall clock as a replica has it, wrong by a share of its skew.
+/// The wall clock of a replica, which is wrong by a fraction of its skew.
 fn skewed(world: &World, skew: &Arc<AtomicI64>, share: i64) -> Now {
     let (now, skew) = (world.now.clone(), skew.clone());
     Arc::new(move || now() + SignedDuration::from_secs(skew.load(Ordering::Relaxed) / share))
 }
 
-/// Runs the product within one task. Once stopped, the rest ends before the Lease is given back, as
-/// `targetgate serve` does it.
+/// Runs the product within one task. After a stop, everything else ends before the Lease is released, as in
+/// `targetgate serve`.
 async fn live(
     product: Composed,
     listener: mpsc::Receiver<DuplexStream>,
@@ -329,13 +327,13 @@ async fn live(
             ended = all.next() => panic!("a part of the product ended: {ended:?}"),
         }
         drop((all, product.phase));
-        // The candidate may not have begun.
+        // The candidate may not have started.
         let _ = leave.send(());
     };
     join(work, product.election.run(left.map(drop))).await;
 }
 
-/// Serves every connection that the API server makes.
+/// Serves the connections of the API server.
 async fn accept(
     mut listener: mpsc::Receiver<DuplexStream>,
     edge: Arc<Listener>,
@@ -367,7 +365,7 @@ fn place() -> ManagedObjects {
     }
 }
 
-/// Certificates that are renewed within a run.
+/// Lifetimes of certificates that are so short that a run renews them.
 fn maker() -> Maker {
     Maker {
         service: "targetgate".to_owned(),

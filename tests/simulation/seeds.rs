@@ -1,4 +1,4 @@
-//! Seeds: many at once, one alone, one twice.
+//! Runs seeds: many at once, one alone, one twice.
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,12 +9,12 @@ use parking_lot::Mutex;
 
 use crate::outcome::{Outcome, simulate};
 
-/// Seeds of an ordinary test run.
+/// The seeds of an ordinary test run. Chosen.
 const SEEDS: u64 = 200;
-/// So many that fail are enough to look at.
+/// The failures after which no more seeds are begun. Chosen.
 const ENOUGH: u64 = 3;
 
-/// What must happen in some of so many seeds, or the simulation has ceased to reach it.
+/// Parts of the trace, each of which must occur in some seed. Otherwise the simulation no longer reaches it.
 const REACHED: [&str; 20] = [
     ": healthy\n",
     ": healthy at a used address\n",
@@ -38,7 +38,7 @@ const REACHED: [&str; 20] = [
     "writes are well\n",
 ];
 
-/// Runs one seed in this thread.
+/// Runs one seed on this thread.
 fn run(seed: u64) -> Outcome {
     simulate(seed, async |driver| {
         driver.drive().await;

@@ -1,4 +1,4 @@
-//! What may happen: one step is one of these, drawn from the seed.
+//! The steps that can happen, each of which is drawn from the seed.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::driver::{Driver, bindings_path, pod_path};
 use crate::facts::{Key, Pod};
 use crate::replica::ORPHAN_AFTER;
 
-/// The resources whose watches may be late.
+/// The resources whose watches can be late.
 pub(crate) const WATCHED: [&str; 5] = [
     "pods",
     "services",
@@ -93,7 +93,7 @@ impl Driver {
         }
     }
 
-    /// Takes a pod away at once.
+    /// Deletes a pod without grace.
     async fn remove(&mut self, key: &Key) -> bool {
         let now = json!({ "gracePeriodSeconds": 0 });
         let (code, _) = self.world.call("DELETE", &pod_path(key), Some(now)).await;
@@ -103,7 +103,7 @@ impl Driver {
         code == 200
     }
 
-    /// As a StatefulSet does it: the same name, often the same address.
+    /// Replaces a pod as a StatefulSet does: under the same name, and often with the same address.
     async fn pod_is_replaced(&mut self) {
         let Some((key, pod)) = self.some_pod() else {
             return;
@@ -115,7 +115,7 @@ impl Driver {
         }
     }
 
-    /// New pods come, and the old ones of the app go.
+    /// Creates new pods of an app, and deletes the old ones.
     async fn rolls_out(&mut self) {
         let (namespace, app) = (self.some_namespace(), self.some_app());
         let old: Vec<Key> = {
@@ -197,8 +197,8 @@ impl Driver {
         }
     }
 
-    /// A binding and a pod with its gate come, and no watch tells of the binding for so long that it seems
-    /// not to be there. In the end one does.
+    /// Creates a binding and a pod with its gate, while watches are so late that the binding seems to be
+    /// absent. At last one reports it.
     async fn gate_is_told_first(&mut self, binding: &Key, app: &str) {
         let bindings = "targetgroupbindings";
         let late = ORPHAN_AFTER + self.random.millis(5_000, 20_000);
@@ -212,7 +212,6 @@ impl Driver {
         faults.delay_watch(bindings, Duration::ZERO);
     }
 
-    /// Deletes a binding.
     pub(crate) async fn unbind(&mut self, key: &Key) {
         let path = format!("{}/{}", bindings_path(&key.0), key.1);
         let (code, _) = self.world.call("DELETE", &path, None).await;

@@ -1,4 +1,4 @@
-//! What happened, line by line, and what should not have.
+//! The trace: what happened, line by line, and which invariants were broken.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// The one record of a run. Clones write into the same.
+/// The one record of a run, which all clones write to.
 #[derive(Clone)]
 pub(crate) struct Trace {
     origin: Instant,
@@ -27,14 +27,14 @@ impl Trace {
         }
     }
 
-    /// Notes what `who` did or met. Nothing that differs between two runs of a seed may stand here.
+    /// Notes what `who` did or met. The text must not differ between two runs of a seed.
     pub(crate) fn note(&self, who: &str, what: &str) {
         let at = self.origin.elapsed().as_millis();
-        // A String takes everything.
+        // Writing to a String does not fail.
         let _ = writeln!(self.record.lock().text, "{at:>8} {who:<6} {what}");
     }
 
-    /// An invariant does not hold.
+    /// Notes that an invariant is broken.
     pub(crate) fn violated(&self, invariant: &str, what: &str) {
         self.note("BROKEN", &format!("{invariant}: {what}"));
         let violation = format!("{invariant}: {what}");

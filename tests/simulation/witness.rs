@@ -1,6 +1,6 @@
-//! The invariants of single writes and calls: each is judged the moment it happens.
+//! Judges the invariants of single writes and calls, at the moment when they happen.
 //!
-//! See `main.rs` for the list.
+//! `main.rs` lists the invariants.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,28 +15,28 @@ use crate::direct;
 use crate::facts::{Facts, Heard, Standing, Told};
 use crate::trace::Trace;
 
-/// How old an answer of ELB, or an absence, may be when the write that goes by it arrives: longer than
-/// any pause, timeout and held up line together.
+/// The greatest age of an answer of ELB, or of an absence, when the write that is based on it arrives. It is
+/// longer than any pause, timeout and held-up line together.
 const FRESH: Duration = Duration::from_secs(60);
 /// How long an absence must have lasted (contract 5.5).
 const ABSENT_FOR: Duration = Duration::from_secs(30);
-/// Health check interval times healthy threshold of every group of the world.
+/// Health check interval × healthy threshold of all groups of the world.
 pub(crate) const PROVING: Duration = Duration::from_secs(10);
 const PREFIX: &str = "target-health.elbv2.k8s.aws/";
 pub(crate) const LEASE: &str =
     "/apis/coordination.k8s.io/v1/namespaces/targetgate-system/leases/targetgate";
 
-/// Who judges.
+/// The judge of writes and calls.
 #[derive(Clone)]
 pub(crate) struct Witness {
     pub(crate) api: Api,
     pub(crate) facts: Arc<Mutex<Facts>>,
-    /// Whether all that happens is noted in the facts, so that openings can be judged by them.
+    /// Whether everything that happens is noted in the facts, so that openings can be judged by them.
     pub(crate) knows_all: bool,
     pub(crate) trace: Trace,
 }
 
-/// A write on its way: what was so when it was sent.
+/// A write on its way, with the state when it was sent.
 pub(crate) struct Sent {
     incarnation: String,
     path: String,
@@ -44,7 +44,7 @@ pub(crate) struct Sent {
 }
 
 impl Witness {
-    /// A replica sends a write.
+    /// Judges a write when a replica sends it.
     pub(crate) fn sent(&self, incarnation: &str, path: &str, body: &Value) -> Sent {
         if is_pod_status(path) {
             self.expect_leader(incarnation, path);
@@ -73,14 +73,14 @@ impl Witness {
         }
     }
 
-    /// Who leads, by the Lease.
+    /// The identity that holds the Lease.
     pub(crate) fn holder(&self) -> Option<String> {
         let lease = direct::get(&self.api, LEASE)?;
         let holder = lease["spec"]["holderIdentity"].as_str()?;
         Some(holder.to_owned())
     }
 
-    /// What a patch made of an object.
+    /// Judges the changes that a patch made to an object.
     pub(crate) fn patched(&self, sent: &Sent, before: &Value, after: &Value) {
         let mut changes = BTreeSet::new();
         differ("", before, after, &mut changes);
@@ -166,7 +166,7 @@ impl Witness {
         }
     }
 
-    /// A gate was opened: by what right?
+    /// Judges the opening of a gate: ELB called the target healthy, or there was an absence.
     fn opened(&self, sent: &Sent, pod: &Value, gate: &str, condition: &Value) {
         let facts = self.facts.lock();
         let key = (uid(pod), gate.to_owned());
@@ -194,7 +194,7 @@ impl Witness {
         }
     }
 
-    /// ELB answered a replica.
+    /// Notes an answer of ELB to a replica.
     pub(crate) fn heard(&self, incarnation: &str, heard: Heard) {
         let mut facts = self.facts.lock();
         facts
@@ -205,7 +205,7 @@ impl Witness {
     }
 }
 
-/// ELB said healthy for this pod, to a question that was asked when it was due.
+/// Whether ELB called this pod's target healthy, in an answer that was requested when the pod was ready.
 fn is_healthy(
     facts: &Facts,
     sent: &Sent,
@@ -263,7 +263,7 @@ fn is_healthy(
     }
 }
 
-/// Whether a patch of this path is judged by what it changes.
+/// Whether a patch of this path is judged by its changes.
 pub(crate) fn is_judged(path: &str) -> bool {
     is_pod_status(path) || path.contains("webhookconfigurations")
 }
@@ -302,7 +302,7 @@ fn has_type_of_gate(condition: &Value, pod: &Value) -> bool {
     gates.any(|gate| gate["conditionType"] == condition["type"])
 }
 
-/// The paths at which two objects differ; an array is one value unless it has as many elements.
+/// The paths at which two objects differ. An array counts as one value unless both have the same length.
 fn differ(at: &str, before: &Value, after: &Value, changes: &mut BTreeSet<String>) {
     match (before, after) {
         (Value::Object(before), Value::Object(after)) => {

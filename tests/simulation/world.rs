@@ -1,5 +1,5 @@
-//! The world of one run, of a seed or of a scenario: the sandbox's API server and ELB, and what stands in
-//! for the incumbent that registers targets. One thread, no socket, time paused.
+//! The world of one run, of a seed or of a scenario: the sandbox's API server and ELB, and a stand-in for the
+//! incumbent that registers targets. One thread, no socket, time paused.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -34,13 +34,13 @@ use crate::replica::HOME;
 use crate::trace::Trace;
 use crate::witness::{PROVING, Witness};
 
-/// Where the definitions of custom resources are.
+/// The path of CustomResourceDefinitions.
 pub(crate) const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-/// Between two rounds of who registers targets.
+/// The interval between two rounds of the registrar. Chosen.
 const REGISTERS_EVERY: Duration = Duration::from_secs(2);
-/// The buffer of a connection, each way.
+/// The buffer of a connection in each direction.
 const BUFFER: usize = 64 * 1024;
-/// Consecutive passes that make a target healthy.
+/// The healthy threshold of all groups.
 const THRESHOLD: u32 = 2;
 
 pub(crate) struct World {
@@ -52,16 +52,16 @@ pub(crate) struct World {
     pub(crate) facts: Arc<Mutex<Facts>>,
     pub(crate) trace: Trace,
     pub(crate) witness: Witness,
-    /// Who looks at a pod once we have written to it; nobody does in a scenario.
+    /// The kubelet that updates a pod after our writes. A scenario has none.
     pub(crate) kubelet: Option<Written>,
-    /// Whether targets are registered and deregistered.
+    /// Whether the registrar runs.
     pub(crate) registers: Arc<AtomicBool>,
     actors: JoinSet<()>,
 }
 
 impl World {
-    /// The world of a seed, where targets are registered and a kubelet looks at pods. It has no replica, and
-    /// no namespace but the product's own.
+    /// The world of a seed, with a registrar and a kubelet. It has no replica, and no namespace but the
+    /// product's own.
     pub(crate) async fn of_seed(random: &mut Random) -> Self {
         let delays = Delays {
             registration: Duration::from_secs(2),
@@ -84,7 +84,7 @@ impl World {
         world
     }
 
-    /// Servers, in which nothing is installed and nobody acts. ELB takes as long as `delays` say.
+    /// The servers, without installed objects and without actors. ELB takes the time that `delays` say.
     pub(crate) fn new(random: &mut Random, delays: Delays) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let now = clock::simulated("2026-01-01T00:00:00Z".parse().unwrap());
@@ -132,7 +132,7 @@ impl World {
         }
     }
 
-    /// What an operator installs, but for the hooks.
+    /// Installs what an operator installs, except the hooks.
     pub(crate) async fn install(&self) {
         self.create_crd().await;
         self.must(
@@ -155,7 +155,7 @@ impl World {
         self.must("POST", DEFINITIONS, crd.clone()).await;
     }
 
-    /// Registers the hooks as they are shipped, with nothing but this CA added.
+    /// Registers the shipped hooks, with only this CA added.
     pub(crate) async fn register_hooks(&self, ca: Option<&str>) {
         let (_, configurations) = shipped();
         for mut configuration in configurations.clone() {
@@ -182,7 +182,7 @@ impl World {
         );
     }
 
-    /// A request of somebody who is not the product; what became of it is noted.
+    /// Makes a request of a client that is not the product, and notes its outcome.
     pub(crate) async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
         let answer = direct::call(&self.api, method, path, body.as_ref()).await;
         self.trace
@@ -190,7 +190,7 @@ impl World {
         answer
     }
 
-    /// A group in use by a load balancer, in our account or theirs. Returns its ARN.
+    /// Creates a group behind a load balancer, in our account or theirs. Returns its ARN.
     pub(crate) fn group(&self, name: &str, theirs: bool) -> String {
         let elb = match theirs {
             true => self.accounts.theirs(),
@@ -211,14 +211,14 @@ impl World {
             .region(Region::new("eu-west-1"))
             .credentials_provider(SharedCredentialsProvider::new(credentials))
             .http_client(http)
-            // It dates signatures only, which nobody checks here.
+            // The clock dates signatures only, which ELB does not check here.
             .time_source(StaticTimeSource::new(now))
             .sleep_impl(aws_smithy_async::rt::sleep::TokioSleep::new())
             .build()
     }
 }
 
-/// The binding's definition and the webhook configurations, read once for all runs.
+/// The CRD of bindings and the webhook configurations, parsed once for all runs.
 fn shipped() -> &'static (Value, Vec<Value>) {
     static SHIPPED: LazyLock<(Value, Vec<Value>)> = LazyLock::new(|| {
         let webhooks = include_str!("../../deploy/base/webhooks.yaml");
@@ -229,7 +229,7 @@ fn shipped() -> &'static (Value, Vec<Value>) {
     &SHIPPED
 }
 
-/// Most of a definition is prose, which each run would have to read.
+/// Drops the descriptions, which are most of a CRD and would be parsed in each run.
 fn cut_descriptions(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -241,7 +241,7 @@ fn cut_descriptions(value: &mut Value) {
     }
 }
 
-/// Registers what is ready and deregisters what is not, as the incumbent does, a little later.
+/// Registers ready pods and deregisters the others, as the incumbent does, with a delay.
 async fn register(accounts: Accounts, facts: Arc<Mutex<Facts>>, on: Arc<AtomicBool>) {
     let mut registered = BTreeMap::<String, Vec<_>>::new();
     loop {

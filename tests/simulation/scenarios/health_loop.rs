@@ -1,4 +1,4 @@
-//! The health loop: which gates open, when, and which do not.
+//! The health loop: which gates open, and when, and which stay closed.
 
 use std::time::Duration;
 
@@ -141,7 +141,7 @@ async fn errors_of_aws_leave_the_gate_as_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn throttling_slows_the_calls_and_opens_every_gate_all_the_same() {
+async fn throttling_slows_the_calls_and_every_gate_opens_nevertheless() {
     let stage = Stage::new().await;
     stage.elb.faults().throttle(2.0, 5);
     for n in 1..=10 {
@@ -160,7 +160,7 @@ async fn throttling_slows_the_calls_and_opens_every_gate_all_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_group_that_is_gone_from_aws_is_said_in_the_condition_and_an_event() {
+async fn a_group_deleted_in_aws_is_reported_in_the_condition_and_an_event() {
     let stage = Stage::new().await;
     let arn =
         "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/gone/0123456789abcdef";
@@ -183,7 +183,8 @@ async fn a_new_pod_is_not_opened_by_the_health_of_the_one_that_had_its_address()
     let now = DeleteParams::default().grace_period(0);
     stage.pods().delete("web-0", &now).await.unwrap();
     stage.pod("web-0", "10.0.0.1", &["web"]).await;
-    // 15 s between checks, two of them: so long the health may be the former pod's.
+    // There are 15 s between two checks, and two of them are needed. So for 30 s the health may be the former
+    // pod's.
     assert_eq!(stage.gate_after(29 * S, "web-0").await, None);
     stage.until_gate("web-0", OPEN).await;
 }
@@ -211,7 +212,7 @@ async fn a_gate_whose_binding_is_deleted_opens() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_gate_whose_binding_went_while_nothing_of_ours_ran_opens() {
+async fn a_gate_whose_binding_was_deleted_while_targetgate_was_down_opens() {
     let mut stage = Stage::without_product().await;
     stage.pod("web-1", "10.0.0.1", &["web"]).await;
     stage.start();
@@ -276,7 +277,7 @@ async fn a_write_that_fails_is_decided_and_made_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn watches_that_break_and_a_server_that_is_away_leave_nobody_stuck() {
+async fn watches_that_break_and_a_server_that_is_down_leave_no_gate_stuck() {
     let stage = Stage::new().await;
     let arn = stage.bind("web").await;
     stage.pod("web-1", "10.0.0.1", &["web"]).await;

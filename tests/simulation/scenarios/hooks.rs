@@ -19,7 +19,7 @@ fn gates(pod: &k8s_openapi::api::core::v1::Pod) -> Vec<String> {
     gates.map(|gate| gate.condition_type.clone()).collect()
 }
 
-/// A binding with nothing but a group and a Service.
+/// Creates a binding with a group and a Service, and no other field.
 async fn bind_sparsely(stage: &Stage, arn: &str) -> kube::Result<kube::api::DynamicObject> {
     let binding = json!({
         "apiVersion": "elbv2.k8s.aws/v1beta1",
@@ -71,7 +71,7 @@ async fn a_binding_is_filled_in_from_aws_and_its_service_before_the_schema_is_ch
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_group_is_refused_in_the_incumbents_words_and_a_finalizer_is_not() {
+async fn a_new_group_is_refused_in_the_incumbents_words_and_a_finalizer_is_accepted() {
     let stage = Stage::new().await;
     stage.install_hooks().await;
     stage.settle().await;

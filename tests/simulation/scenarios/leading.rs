@@ -1,4 +1,4 @@
-//! Several replicas: one writes, and another takes over when it dies, hangs, leaves or is cut off.
+//! Several replicas: one writes, and another takes over when the first dies, hangs, leaves or is cut off.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ fn status_patches(stage: &Stage) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_of_two_leads_and_what_follows_asks_and_writes_nothing() {
+async fn one_of_two_replicas_leads_and_the_follower_polls_and_writes_nothing() {
     let stage = Stage::without_product().await;
     let foreign = json!({
         "metadata": { "name": "targetgate" },
@@ -66,7 +66,7 @@ async fn a_leader_that_dies_is_followed_within_the_lease_and_a_second_of_its_las
     let arn = stage.bind("web").await;
     stage.pod("web-1", "10.0.0.1", &["web"]).await;
     stage.until_gate("web-1", WAITS).await;
-    // At any point between two renewals.
+    // The leader dies somewhere between two renewals.
     sleep(Duration::from_millis(1_234)).await;
     let last = renewed(&stage).await;
     a.crash(&stage);
@@ -108,7 +108,7 @@ async fn what_a_hung_leader_sends_late_changes_nothing() {
     stage
         .until_gate("web-1", ("False", "Elb.InitialHealthChecking"))
         .await;
-    // The leader hangs when what opens the gate is on its way.
+    // The leader hangs while the write that opens the gate is on its way.
     a.hold_up(true);
     elb_says(Health::healthy());
     sleep(5 * S).await;
@@ -155,7 +155,7 @@ async fn writes_that_wait_for_others_are_not_sent_once_the_lead_is_lost() {
             .unwrap();
     }
     a.until_follows().await;
-    // Each write that was begun is over when another may lead.
+    // Each write that was begun is over before another replica may lead.
     b.until_leads().await;
     let failed = a.metric("targetgate_condition_writes_total{result=\"Failed\"}");
     let sent: usize = failed.parse().unwrap();
@@ -180,7 +180,7 @@ async fn a_leader_that_is_cut_off_ceases_to_write_before_another_begins() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_the_api_server_is_away_nobody_leads_and_soon_after_one_does() {
+async fn while_the_api_server_is_down_no_replica_leads_and_soon_after_one_does() {
     let (stage, a, b) = two().await;
     let arn = stage.bind("web").await;
     stage.pod("web-1", "10.0.0.1", &["web"]).await;
@@ -213,7 +213,7 @@ async fn the_wall_clocks_of_replicas_may_differ_by_years() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_somebody_deletes_or_labels_stays_the_leaders() {
+async fn a_lease_that_is_deleted_or_labelled_stays_with_the_leader() {
     let (stage, a, b) = two().await;
     let params = PatchParams::default();
     let label = Patch::Merge(json!({ "metadata": { "labels": { "by": "hand" } } }));

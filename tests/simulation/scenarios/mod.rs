@@ -1,5 +1,5 @@
-//! Scenarios: what happens is written down, in calm weather, and what must come of it is asserted. The
-//! invariants that need no [`facts`](crate::facts) are judged in them as well.
+//! Scenarios: each writes down what happens, in calm weather, and asserts the outcome. The invariants that do
+//! not need [`facts`](crate::facts) are judged in them as well.
 
 mod health_loop;
 mod hooks;

@@ -12,16 +12,15 @@ use super::stage::{DEADLINE, SEED, Stage};
 use crate::random::Random;
 use crate::replica::{HOME, Life, Replica};
 
-/// The name of the Lease.
 const LEASE: &str = "targetgate";
 
 impl Stage {
-    /// Starts a replica whose clock goes by the world's, and waits until its cache is warm.
+    /// Starts a replica with the right time, and waits until its cache is warm.
     pub(crate) async fn starts(&self, name: &'static str) -> Replica {
         self.starts_skewed(name, SignedDuration::ZERO).await
     }
 
-    /// Starts one whose wall clock is wrong by this much.
+    /// Starts a replica whose wall clock is wrong by `by`, and waits until its cache is warm.
     pub(crate) async fn starts_skewed(&self, name: &'static str, by: SignedDuration) -> Replica {
         let mut replica = self.replica(name);
         replica.skew.store(by.as_secs(), Ordering::Relaxed);
@@ -36,7 +35,7 @@ impl Replica {
         self.life.as_ref().unwrap()
     }
 
-    /// The name under which it holds the Lease.
+    /// The identity with which it holds the Lease.
     pub(crate) fn identity(&self) -> &str {
         &self.life().incarnation
     }
@@ -45,7 +44,7 @@ impl Replica {
         self.life().leadership.leads()
     }
 
-    /// Ends it in order, and waits for its end.
+    /// Stops it in order, and waits until it has ended.
     pub(crate) async fn ends(&mut self, stage: &Stage) {
         self.stop();
         let ending = async {
@@ -62,7 +61,7 @@ impl Replica {
         self.until(true).await
     }
 
-    /// Waits until it leads no more. Returns how long that took.
+    /// Waits until it no longer leads. Returns how long that took.
     pub(crate) async fn until_follows(&self) -> Duration {
         self.until(false).await
     }
@@ -79,7 +78,6 @@ impl Replica {
         start.elapsed()
     }
 
-    /// The value of one of its metrics.
     pub(crate) fn metric(&self, name: &str) -> String {
         let text = self.life().metrics.encode();
         let mut lines = text.lines();
@@ -89,12 +87,12 @@ impl Replica {
     }
 }
 
-/// The Lease as it is.
+/// The present Lease.
 pub(crate) async fn lease(stage: &Stage) -> LeaseSpec {
     leases(stage).get(LEASE).await.unwrap().spec.unwrap()
 }
 
-/// When the holder renewed the Lease last, on the stage's clock.
+/// When the holder last renewed the Lease, by the stage's clock.
 pub(crate) async fn renewed(stage: &Stage) -> Timestamp {
     lease(stage).await.renew_time.unwrap().0
 }

@@ -1,5 +1,5 @@
-//! What scenarios happen on: a [`World`] without weather and accidents, in which a namespace is used as
-//! its users do.
+//! The stage of a scenario: a [`World`] without weather and accidents, and a namespace that is used as users
+//! do.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
@@ -24,13 +24,13 @@ use crate::random::Random;
 use crate::replica::{HOME, Replica, Setup};
 use crate::world::{DEFINITIONS, World};
 
-/// The namespace that all of it happens in.
+/// The namespace of the scenario.
 pub(crate) const NAMESPACE: &str = "shop";
-/// Long enough for anything that is going to happen; time is paused, so it costs nothing.
+/// A deadline for anything that is going to happen. Time is paused, so it costs nothing.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(3600);
-/// The gate of binding `web`.
+/// The gate that binding `web` gives.
 pub(crate) const GATE: &str = "target-health.elbv2.k8s.aws/web";
-/// What is drawn in a scenario decides nothing: it spreads pauses.
+/// The seed of a scenario, which spreads pauses and decides nothing else.
 pub(crate) const SEED: u64 = 1;
 
 pub(crate) struct Stage {
@@ -38,12 +38,12 @@ pub(crate) struct Stage {
     pub(crate) elb: Elb,
     pub(crate) kube: Client,
     certificates: Made,
-    /// The product where a scenario has one of it only, which then stands for no election.
+    /// The only replica of a scenario, which then does not take part in an election.
     product: Replica,
 }
 
 impl Stage {
-    /// A namespace, the binding's CRD, Service `web`, and a running product.
+    /// A stage with a namespace, the CRD of bindings, Service `web`, and a running product.
     pub(crate) async fn new() -> Self {
         let mut stage = Self::without_product().await;
         stage.start();
@@ -71,28 +71,27 @@ impl Stage {
         stage
     }
 
-    /// Starts the product.
     pub(crate) fn start(&mut self) {
         self.product.start(&self.world, &mut Random::new(SEED));
     }
 
-    /// Ends the product, as a crash does: nothing of it runs any further.
+    /// Ends the product at once, as a crash does.
     pub(crate) fn stop(&mut self) {
         self.product.crash(&self.world);
     }
 
-    /// One of several products, which stands for election.
+    /// One of several replicas, which takes part in the election.
     pub(crate) fn replica(&self, name: &'static str) -> Replica {
         Replica::new(name, setup(&self.certificates))
     }
 
-    /// Registers the hooks as they are shipped, and opts the namespace in.
+    /// Registers the shipped hooks, and opts the namespace in.
     pub(crate) async fn install_hooks(&self) {
         self.register_hooks(Some(&self.certificates.ca)).await;
         self.opt_in(json!("enabled")).await;
     }
 
-    /// Labels the namespace; `null` takes the label off.
+    /// Sets the opt-in label of the namespace. `null` removes it.
     pub(crate) async fn opt_in(&self, value: Value) {
         let labels = json!({ "elbv2.k8s.aws/pod-readiness-gate-inject": value });
         let patch = Patch::Merge(json!({ "metadata": { "labels": labels } }));
@@ -101,8 +100,8 @@ impl Stage {
         namespaces.patch(NAMESPACE, &params, &patch).await.unwrap();
     }
 
-    /// Lets the watches tell what they have to tell. Paused time moves only once nobody in this
-    /// thread has anything left to do.
+    /// Lets the watches deliver their events. Paused time moves only once no task on this thread has anything
+    /// left to do.
     pub(crate) async fn settle(&self) {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
@@ -121,14 +120,14 @@ impl Stage {
         create(&self.services(), service).await;
     }
 
-    /// A group on a load balancer, and a binding of the same name that names it. Returns its ARN.
+    /// Creates a group behind a load balancer, and a binding of the same name for it. Returns the ARN.
     pub(crate) async fn bind(&self, name: &str) -> String {
         let arn = self.group(name, false);
         self.bind_to(name, &arn).await;
         arn
     }
 
-    /// A binding of Service `web` to any ARN.
+    /// Creates a binding of Service `web` to any ARN.
     pub(crate) async fn bind_to(&self, name: &str, arn: &str) {
         let binding = json!({
             "apiVersion": "elbv2.k8s.aws/v1beta1",
@@ -143,7 +142,7 @@ impl Stage {
         create(&self.bindings(), binding).await;
     }
 
-    /// A pod behind Service `web` with the gates of these bindings, its containers ready.
+    /// Creates a pod behind Service `web`, with ready containers, and gates for these bindings.
     pub(crate) async fn pod(&self, name: &str, ip: &str, bindings: &[&str]) -> Pod {
         let gate =
             |name: &&str| json!({ "conditionType": format!("target-health.elbv2.k8s.aws/{name}") });
@@ -156,14 +155,14 @@ impl Stage {
         self.containers_are_ready(name, ip).await
     }
 
-    /// A pod that Service `web` selects.
+    /// Creates a pod that Service `web` selects.
     pub(crate) async fn create_pod(&self, name: &str, spec: Value) -> Pod {
         let metadata = json!({ "name": name, "labels": { "app": "web" } });
         let pod = json!({ "metadata": metadata, "spec": spec });
         create(&self.pods(), pod).await
     }
 
-    /// What a kubelet says of a pod once its containers are ready.
+    /// Writes the status that a kubelet writes once the containers are ready.
     pub(crate) async fn containers_are_ready(&self, name: &str, ip: &str) -> Pod {
         let since = (self.now)().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let condition = json!({
@@ -201,12 +200,12 @@ impl Stage {
         self.elb.register(arn, address(ip).ip(), 8080).unwrap();
     }
 
-    /// Waits until the pod's gate `web` is as wanted. Returns how long that took.
+    /// Waits until gate `web` of the pod has this status and reason. Returns how long that took.
     pub(crate) async fn until_gate(&self, pod: &str, wanted: (&str, &str)) -> Duration {
         self.until_condition(pod, GATE, wanted).await
     }
 
-    /// Waits until a condition of the pod has this status and reason.
+    /// Waits until a condition of the pod has this status and reason. Returns how long that took.
     pub(crate) async fn until_condition(
         &self,
         pod: &str,
@@ -233,7 +232,7 @@ impl Stage {
         start.elapsed()
     }
 
-    /// Waits until an Event with this reason is there. Returns what it is about.
+    /// Waits for an Event with this reason. Returns the name of the object that it is about.
     pub(crate) async fn until_event(&self, reason: &str) -> String {
         let events: KubeApi<Event> = KubeApi::namespaced(self.kube.clone(), NAMESPACE);
         let watch = watcher(events, watcher::Config::default());
@@ -257,7 +256,7 @@ impl Stage {
         }
     }
 
-    /// Lets time pass, then tells the pod's gate `web`: status, reason and message.
+    /// Lets time pass, then returns status, reason and message of gate `web` of the pod.
     pub(crate) async fn gate_after(
         &self,
         time: Duration,
@@ -292,16 +291,16 @@ impl Drop for Stage {
     }
 }
 
-/// As each product is, with this certificate.
+/// The setup of each replica, with this certificate.
 fn setup(certificates: &Made) -> Setup {
     Setup {
-        // A rate that does not climb: tests count calls.
+        // The rate does not climb, because tests count calls.
         elb: Limits {
             rate: 10.0,
             highest: 10.0,
             burst: 40,
         },
-        // As it is shipped.
+        // The default of `--orphan-after`.
         orphan_after: Duration::from_secs(300),
         certificate: Some(certificate(certificates)),
         elected: true,
@@ -319,7 +318,7 @@ fn certificate(made: &Made) -> Certificate {
     pem.load().unwrap()
 }
 
-/// Status, reason and message of one of a pod's conditions.
+/// Status, reason and message of a condition of a pod.
 pub(crate) fn condition(pod: &Pod, gate: &str) -> Option<(String, String, String)> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
     let condition = conditions

@@ -1,4 +1,4 @@
-//! How conditions are written when many are due at once, and when the API server has too much to do.
+//! How conditions are written when many gates open at once, and when the API server throttles.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn status_patches(stage: &Stage) -> usize {
     stage.api.calls().count(Verb::Patch, "pods/status")
 }
 
-/// A stage in which ELB checks so many pods behind group `web`. Returns its ARN.
+/// A stage in which ELB checks this many pods behind group `web`. Returns the ARN of the group.
 async fn checking(pods: usize) -> (Stage, String) {
     let stage = Stage::new().await;
     let arn = stage.bind("web").await;
@@ -56,7 +56,7 @@ async fn gates_of_a_pod_that_turn_at_once_share_one_patch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_writes_wait_when_the_api_server_puts_off_one() {
+async fn all_writes_wait_when_the_api_server_throttles_one() {
     const PODS: usize = 50;
     let (stage, arn) = checking(PODS).await;
     let mut busy = Status::new(429, "TooManyRequests", "slow down");
@@ -77,6 +77,6 @@ async fn all_writes_wait_when_the_api_server_puts_off_one() {
     for n in 1..=PODS {
         stage.until_gate(&format!("web-{n}"), OPEN).await;
     }
-    // Each once, and the one that was put off once more: nothing was decided anew.
+    // Each write is sent once, and the throttled one once more: no gate was decided anew.
     assert_eq!(status_patches(&stage), before + PODS + 1);
 }
