@@ -1,8 +1,9 @@
-//! What our pod hook costs over HTTPS/1.1, next to a route that only reads the body and answers a
-//! review of the same length: same process, accept loop and TLS. Then what it costs in a namespace of
-//! many bindings over one of few, and what a new connection costs over rustls alone.
+//! Compares our pod hook over HTTPS/1.1 with a route that only reads the body and answers a review of the same
+//! length, in the same process, accept loop and TLS. Then it compares the hook in a namespace of many bindings
+//! with the hook in one of few, and a new connection with one of rustls alone.
 //!
-//! The load comes from a process of its own, so that the CPU time of this one is the servers'. Each
+//! The load comes from a process of its own, so that the CPU time of this process is the servers'. Each round
+//! measures both sides, one after the other, and takes the ratio within the round.
 //! round measures both sides, one after the other; the ratio is taken within the round.
 #![expect(
     clippy::unwrap_used,
@@ -19,17 +20,17 @@ use targetgate_sandbox::load::{self, Load};
 use targetgate_sandbox::spread::Spread;
 use targetgate_sandbox::usage;
 
-/// Rounds of each comparison.
+/// The rounds of each comparison. Chosen.
 const ROUNDS: usize = 9;
-/// Requests a second, and how many, for the latency at a fixed rate.
+/// The requests per second and their number, for the latency at a fixed rate. Chosen.
 const PACE: (usize, usize) = (400, 1200);
 
 /// A review, and how it is measured.
 struct Case {
     name: &'static str,
-    /// Requests in a round, for each route.
+    /// The requests of each route in a round.
     requests: usize,
-    /// The hook's CPU over the no-op's is to be at most this.
+    /// The highest ratio of the hook's CPU to the no-op's.
     limit: f64,
 }
 
@@ -50,13 +51,13 @@ const CASES: [Case; 3] = [
         limit: 2.4,
     },
 ];
-/// p99 over the no-op's is to be at most this.
+/// The highest ratio of the hook's p99 to the no-op's. Chosen.
 const P99_LIMIT: f64 = 1.35;
-/// The hook's CPU in a namespace of many bindings over that in one of few is to be at most this.
+/// The highest ratio of the hook's CPU with many bindings to that with few. Chosen.
 const MANY_LIMIT: f64 = 1.3;
-/// Connections at once, and how often, for each side of a round.
+/// The connections at once, and the number of such bursts for each side of a round. Chosen.
 const BURSTS: (usize, usize) = (64, 10);
-/// The CPU of a new connection over that of rustls alone is to be at most this.
+/// The highest ratio of the CPU of a new connection to that with rustls alone. Chosen.
 const CONNECTION_LIMIT: f64 = 1.15;
 
 fn main() -> ExitCode {
@@ -93,7 +94,7 @@ fn compare() -> ExitCode {
     }
 }
 
-/// The hook over a route that does nothing.
+/// Compares the hook with a route that does nothing.
 fn over_no_op(load: &mut Load) -> bool {
     println!(
         "{:8} {:>18} {:>18} {:>25} {:>6} {:>25} {:>6}",
@@ -101,7 +102,7 @@ fn over_no_op(load: &mut Load) -> bool {
     );
     let mut within = true;
     for case in &CASES {
-        // The first requests pay for what is kept afterwards.
+        // The first requests fill caches and pools.
         for route in server::ROUTES {
             load.burst(route, case.name, case.requests / 4);
         }
@@ -123,7 +124,7 @@ fn over_no_op(load: &mut Load) -> bool {
     within
 }
 
-/// The hook in a namespace of many bindings over the same in one of few.
+/// Compares the hook in a namespace of many bindings with the hook in one of few.
 fn over_few(few: &mut Load, many: &mut Load) -> bool {
     let hook = server::ROUTES[1];
     let case = &CASES[1];
@@ -144,8 +145,8 @@ fn over_few(few: &mut Load, many: &mut Load) -> bool {
     cpu.ratio().median <= MANY_LIMIT
 }
 
-/// A new connection that asks once over the same with rustls alone, many at once. The answer that is
-/// not `200` ends the bench: all are served.
+/// Compares a new connection for one request with the same on rustls alone, many at once. An answer other than
+/// `200` ends the bench, so all connections are served.
 fn over_rustls(ours: &mut Load, rustls: &mut Load) -> bool {
     let (connections, times) = BURSTS;
     let cpu = Measured::rounds(|of_ours| {
@@ -166,7 +167,7 @@ fn over_rustls(ours: &mut Load, rustls: &mut Load) -> bool {
     cpu.ratio().median <= CONNECTION_LIMIT
 }
 
-/// Nanoseconds of this process's CPU for each request.
+/// This process's CPU time for each request, in nanoseconds.
 fn cpu_of(load: &mut Load, route: &str, case: &Case) -> f64 {
     let before = cpu_time();
     load.burst(route, case.name, case.requests);
@@ -174,18 +175,18 @@ fn cpu_of(load: &mut Load, route: &str, case: &Case) -> f64 {
     spent.as_nanos() as f64 / case.requests as f64
 }
 
-/// What the threads of this process have spent on a CPU. No thread ends while the bench runs.
+/// The CPU time of all threads of this process. No thread ends while the bench runs.
 fn cpu_time() -> Duration {
     usage::cpu(std::process::id()).unwrap()
 }
 
-/// Both sides of a comparison, round by round.
+/// The values of both sides of a comparison, round by round.
 #[derive(Default)]
 struct Measured([Vec<f64>; 2]);
 
 impl Measured {
-    /// `measure` is told whether it is the second side's turn. Who goes first changes from round to
-    /// round.
+    /// Measures both sides in each round. `measure` is told whether it is the second side's turn. The side that
+    /// goes first changes from round to round.
     fn rounds(mut measure: impl FnMut(bool) -> f64) -> Self {
         let mut measured = Self::default();
         for round in 0..ROUNDS {
@@ -197,7 +198,7 @@ impl Measured {
         measured
     }
 
-    /// What one side takes, in microseconds.
+    /// The median of a side in microseconds.
     fn each(&self, side: usize) -> String {
         format!("{:.1} us", Spread::of(&self.0[side]).median / 1e3)
     }

@@ -1,5 +1,5 @@
-//! The servers that are measured: our hooks, and beside them the routes that do nothing; the same hooks
-//! in a namespace of many bindings; and rustls alone.
+//! The servers that are measured: our hooks with the no-op routes beside them, the same hooks in a namespace of
+//! many bindings, and rustls alone.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -35,27 +35,27 @@ use tower::ServiceExt as _;
 
 use targetgate_sandbox::load::body;
 
-/// The two that are compared: nothing, and ours.
+/// The two routes that are compared: the no-op, and our hook.
 pub(crate) const ROUTES: [&str; 2] = ["/no-op", HOOK];
 const HOOK: &str = "/mutate-v1-pod";
 const NAMESPACE: &str = "shop";
-/// Services and bindings of the namespace, where they are few.
+/// The number of Services, and of bindings, in the namespace with few.
 pub(crate) const FEW: usize = 50;
-/// The same, where they are many.
+/// The number of Services, and of bindings, in the namespace with many.
 pub(crate) const MANY: usize = 5_000;
 
-/// Where the servers are.
+/// The addresses of the servers.
 pub(crate) struct Servers {
     /// Our hooks with few bindings.
     pub(crate) few: SocketAddr,
     /// Our hooks with many bindings.
     pub(crate) many: SocketAddr,
-    /// rustls, and an answer after each request.
+    /// rustls, with a fixed answer after each request.
     pub(crate) rustls: SocketAddr,
 }
 
-/// Starts them on free ports of loopback, with one thread each, for as long as the process lives. Their
-/// CA is written to `ca`.
+/// Starts the servers on free ports of loopback, with one thread each, for as long as the process lives. Writes
+/// their CA to `ca`.
 pub(crate) fn start(ca: &Path) -> Servers {
     let made = certs::make(NAMESPACE, &[], Timestamp::now()).unwrap();
     let files = PemFiles {
@@ -74,7 +74,7 @@ pub(crate) fn start(ca: &Path) -> Servers {
     }
 }
 
-/// The product's hooks, without the rest of it.
+/// Serves the product's hooks, without the rest of the product.
 fn serve_hooks(services: usize, certificate: &Certificate) -> SocketAddr {
     let (runtime, listener) = listen();
     let address = listener.local_addr().unwrap();
@@ -100,7 +100,7 @@ fn serve_hooks(services: usize, certificate: &Certificate) -> SocketAddr {
     address
 }
 
-/// Accepts, shakes hands, reads, and answers as shortly as HTTP allows.
+/// Accepts connections, makes their handshakes, reads requests, and gives the shortest answer of HTTP.
 fn serve_rustls(tls: TlsAcceptor) -> SocketAddr {
     let (runtime, listener) = listen();
     let address = listener.local_addr().unwrap();
@@ -111,7 +111,7 @@ fn serve_rustls(tls: TlsAcceptor) -> SocketAddr {
             let tls = tls.clone();
             tokio::spawn(async move {
                 let mut connection = tls.accept(stream).await.unwrap();
-                // A small review comes in one piece, as one TLS record.
+                // A small review arrives in one piece, as one TLS record.
                 let mut request = vec![0; 16 * 1024];
                 while let Ok(1..) = connection.read(&mut request).await {
                     let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
@@ -134,7 +134,7 @@ fn listen() -> (Runtime, TcpListener) {
     (runtime, listener)
 }
 
-/// A namespace of Services with a binding each, of which the reviews' pods belong to one.
+/// A namespace of Services with one binding each. The pods of the reviews are selected by one of them.
 fn cache(services: usize) -> Cache {
     let cache = Cache::default();
     cache.write(|index| {

@@ -1,8 +1,8 @@
-//! What targetgate takes in clusters of many pods: the real binary, as its own process, of which Linux
-//! tells CPU time and resident memory.
+//! Measures what targetgate uses in clusters of many pods: the real binary runs as its own process, of which
+//! Linux reports CPU time and resident memory.
 //!
-//! `--idle DURATION` says for how long it is watched while nothing happens; ten minutes are what is
-//! meant, and one is the default.
+//! `--idle DURATION` sets how long it is watched while nothing happens. The limit is for ten minutes, and the
+//! default is one.
 #![expect(
     clippy::unwrap_used,
     reason = "a bench that cannot go on may end by a panic"
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     rows.verdict()
 }
 
-/// What was measured, against what it is to be.
+/// The measured figures, compared with their limits.
 #[derive(Default)]
 struct Rows {
     past: usize,
@@ -54,7 +54,7 @@ impl Rows {
         println!("\n{text}");
     }
 
-    /// Prints the median of these, the least and the most, and the limit.
+    /// Prints the median, the least and the most of these values, and the limit.
     fn tell(&mut self, what: &str, values: &[f64], unit: &str, limit: f64) {
         self.tell_spread(what, &Spread::of(values), unit, limit);
     }

@@ -8,13 +8,13 @@ use targetgate_sandbox::load::body;
 pub(crate) const SHOP: &str = "shop";
 const GROUPS: &str = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup";
 
-/// A Namespace that opted in.
+/// A Namespace that has opted in.
 pub(crate) fn namespace(name: &str) -> Value {
     let labels = json!({ "elbv2.k8s.aws/pod-readiness-gate-inject": "enabled" });
     json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name, "labels": labels } })
 }
 
-/// The Service of one application; the reviews' pods are of `checkout-37`.
+/// The Service of one application. The pods of the reviews belong to `checkout-37`.
 pub(crate) fn service(namespace: &str, app: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Service",
@@ -24,7 +24,7 @@ pub(crate) fn service(namespace: &str, app: &str) -> Value {
     })
 }
 
-/// A binding of that Service, to a group of its own.
+/// A binding of this Service to a target group of its own.
 pub(crate) fn binding(namespace: &str, app: &str) -> Value {
     let name = binding_name(app);
     json!({
@@ -38,7 +38,7 @@ pub(crate) fn binding(namespace: &str, app: &str) -> Value {
     })
 }
 
-/// A pod of an application, as large as pods are: with the `managedFields` that the API server adds, 7 KB.
+/// A pod of an application of realistic size: 7 KB, with the `managedFields` that the API server adds.
 pub(crate) fn large_pod(namespace: &str, app: &str, number: usize) -> Value {
     let review: Value = serde_json::from_slice(body("typical")).unwrap();
     let mut pod = review["request"]["object"].clone();
@@ -57,8 +57,8 @@ pub(crate) fn large_pod(namespace: &str, app: &str, number: usize) -> Value {
     pod
 }
 
-/// A pod of an application that a load balancer reaches, with its gate, and small otherwise: what else
-/// there is to a pod is not kept.
+/// A pod of an application behind a load balancer, with its gate. It is small, because the index does not keep
+/// anything else of a pod.
 pub(crate) fn gated_pod(namespace: &str, app: &str, number: usize) -> Value {
     let ports = json!([{ "name": "http", "containerPort": 8080 }]);
     json!({
@@ -69,7 +69,7 @@ pub(crate) fn gated_pod(namespace: &str, app: &str, number: usize) -> Value {
     })
 }
 
-/// The status of such a pod while it serves, at an address that is nobody else's.
+/// The status of such a pod while it serves, at an address that no other pod has.
 pub(crate) fn serving(app: &str, number: usize) -> Value {
     let [_, high, middle, low] = u32::try_from(number).unwrap().to_be_bytes();
     let address = format!("10.{high}.{middle}.{low}");

@@ -1,4 +1,4 @@
-//! targetgate as a process, and the cluster's API by hand.
+//! targetgate as a process, and requests to the cluster's API.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,22 +12,22 @@ use targetgate_sandbox::usage::{self, Memory};
 use tokio::time::{sleep, timeout};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_targetgate");
-/// Longest wait for anything: the machine may be busy.
+/// The longest wait for anything. Chosen, because the machine may be busy.
 const PATIENCE: Duration = Duration::from_mins(10);
 
-/// A running `targetgate serve`, as it is shipped: one that follows the whole cluster, and leads. It is
-/// killed when dropped.
+/// A running `targetgate serve` as it is shipped, which follows the whole cluster and leads. It is killed when
+/// dropped.
 pub(crate) struct Process {
     process: harness::Process,
     program: Program,
-    /// Where the hooks are.
+    /// The address of the hooks.
     pub(crate) hooks: SocketAddr,
-    /// How long it took to be ready.
+    /// The time from its start until it was ready.
     pub(crate) ready_after: Duration,
 }
 
 impl Process {
-    /// Starts it, and returns once it is ready. AWS is where nobody listens.
+    /// Starts it, and waits until it is ready. No process listens at its AWS endpoint.
     pub(crate) async fn start(kubeconfig: &Path) -> Self {
         let (binary, nobody) = (Path::new(BINARY), "http://127.0.0.1:9".to_owned());
         let kubeconfig = kubeconfig.to_owned();
@@ -48,12 +48,12 @@ impl Process {
         }
     }
 
-    /// The CA of its certificate.
+    /// The file with the CA of its certificate.
     pub(crate) fn ca(&self) -> PathBuf {
         self.program.files.path().join("ca.crt")
     }
 
-    /// What its threads have spent on a CPU. None of them ends while it runs.
+    /// The CPU time of its threads, none of which ends while it runs.
     pub(crate) fn cpu(&self) -> Duration {
         usage::cpu(self.process.id()).unwrap()
     }
@@ -63,7 +63,7 @@ impl Process {
         Memory::of(self.process.id()).unwrap().resident as f64 / 1024.0
     }
 
-    /// The calls of ELB that it has tried, whatever came of them.
+    /// The ELB calls that it has tried, with any result.
     pub(crate) async fn elb_calls(&self) -> f64 {
         let calls = self.process.sum("targetgate_elb_calls_total").await;
         calls.unwrap()
@@ -77,7 +77,7 @@ pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>
             if let Some(answer) = ask().await {
                 return answer;
             }
-            // Each question costs who is asked some CPU.
+            // Each question costs CPU in the process that is asked.
             sleep(Duration::from_millis(100)).await;
         }
     };
@@ -85,7 +85,7 @@ pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>
     asked.unwrap_or_else(|_| panic!("not in {PATIENCE:?}: {what}"))
 }
 
-/// Sends an object to the API server, and returns its answer.
+/// Sends an object to the API server. Returns the answer.
 pub(crate) async fn send(client: &Client, method: &str, path: String, object: &Value) -> Value {
     let request = Request::builder().method(method).uri(path);
     let request = request.header(
@@ -99,7 +99,7 @@ pub(crate) async fn send(client: &Client, method: &str, path: String, object: &V
     client.request(request).await.unwrap()
 }
 
-/// Where the objects of a namespace are.
+/// The path of the objects of a kind in a namespace.
 pub(crate) fn collection(namespace: &str, plural: &str) -> String {
     match plural {
         "targetgroupbindings" => {

@@ -1,5 +1,5 @@
-//! 20,000 pods on the real API server: how long targetgate takes to be ready, what it needs for that,
-//! and what while nothing happens.
+//! 20,000 pods on the real API server: how long targetgate takes to be ready, what it uses for that, and what
+//! it uses while nothing happens.
 
 use std::time::Duration;
 
@@ -15,15 +15,15 @@ use crate::process::{Process, collection, send, until};
 
 const PODS: usize = 20_000;
 const NAMESPACES: usize = 20;
-/// Of each application; each has labels of its own.
+/// The pods of each application, which has labels of its own.
 const PODS_OF_APP: usize = 10;
-/// In one namespace.
+/// The bindings, all of them in one namespace.
 const BINDINGS: usize = 50;
-/// How often it is started.
+/// The number of starts.
 const STARTS: usize = 3;
-/// After how long its memory is looked at.
+/// The time after which memory is measured. Chosen.
 const SETTLED: Duration = Duration::from_secs(5);
-/// CPU seconds that ten idle minutes may cost.
+/// The CPU seconds that ten idle minutes may cost.
 const IDLE: f64 = 0.5;
 
 pub(crate) async fn measure(rows: &mut Rows, idle: Duration) {
@@ -38,7 +38,7 @@ pub(crate) async fn measure(rows: &mut Rows, idle: Duration) {
     let (mut ready, mut cpu, mut rss) = (vec![], vec![], vec![]);
     let mut process = None;
     for _ in 0..STARTS {
-        // The former one has ended before the next begins.
+        // The former process has ended before the next begins.
         drop(process.take());
         let started = Process::start(control_plane.kubeconfig()).await;
         sleep(SETTLED).await;

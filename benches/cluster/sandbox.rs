@@ -1,5 +1,5 @@
-//! 100,000 pods with a gate each and 10,000 bindings, half of them in one namespace: too many for a real
-//! API server on a small machine, so that they are the sandbox's.
+//! 100,000 pods with a gate each, and 10,000 bindings, half of them in one namespace. They are in the sandbox's
+//! API, because they are too many for a real API server on a small machine.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -18,14 +18,14 @@ use crate::Rows;
 use crate::objects::{SHOP, binding, gated_pod, namespace, service, serving};
 use crate::process::{Process, collection, send};
 
-/// Bindings of the reviews' namespace, and of each of the others.
+/// The bindings of the reviews' namespace. Each of the others has `OF_OTHERS`.
 const OF_SHOP: usize = 5_000;
 const OF_OTHERS: usize = 100;
 const OTHERS: usize = 50;
 const PODS_OF_BINDING: usize = 10;
-/// Bindings of the cluster that it is compared with.
+/// The bindings of the cluster with which it is compared.
 const FEW: usize = 50;
-/// Rounds of the comparison, and reviews in each, for each of the two.
+/// The rounds of the comparison, and the reviews in each for either cluster. Chosen.
 const ROUNDS: usize = 9;
 const REVIEWS: usize = 4_000;
 
@@ -65,7 +65,7 @@ fn compare(many: &Process, few: &Process) -> Spread {
             let process = [many, few][which];
             let before = process.cpu();
             loads[which].burst("/mutate-v1-pod", "typical", REVIEWS);
-            // The first round pays for what is kept afterwards.
+            // The first round fills caches and pools.
             if round > 0 {
                 spent[which].push((process.cpu() - before).as_secs_f64());
             }
@@ -82,7 +82,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    /// Starts it with these namespaces, and so many bindings in each.
+    /// Starts it with these namespaces and their numbers of bindings.
     async fn start(namespaces: &[(String, usize)]) -> Self {
         let api = Api::new(Options::default());
         fill(&api, namespaces).await;

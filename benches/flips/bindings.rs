@@ -1,4 +1,4 @@
-//! 200 bindings created at once while AWS throttles: each lacks what only AWS knows.
+//! 200 bindings are created at once while AWS throttles. Each lacks the fields that only AWS knows.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use crate::usage::Usage;
 use crate::world::{Gate, Place, World};
 
 const BINDINGS: usize = 200;
-/// Calls a second that AWS takes, and at once: an account whose burst others have used up.
+/// The calls per second that AWS accepts, and its burst. Others have used up the burst of the account.
 const THROTTLE: (f64, u32) = (10.0, 1);
 const CALL: Duration = Duration::from_millis(100);
-/// Within which the API server waits for our binding hooks.
+/// The `timeoutSeconds` of our binding hooks.
 const TIMEOUT: f64 = 10.0;
 
 /// Runs the row and prints it. Returns whether it is within its limit.
@@ -61,7 +61,7 @@ pub(crate) async fn run(world: &World, place: &Place) -> anyhow::Result<bool> {
     Ok(refused.is_empty() && most.within)
 }
 
-/// Waits until the API server asks our hooks about bindings.
+/// Waits until the API server calls our hooks of bindings.
 async fn asked(place: &Place) -> anyhow::Result<()> {
     let path = format!("{}?dryRun=All", place.bindings());
     let nothing = binding(

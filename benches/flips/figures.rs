@@ -1,8 +1,8 @@
-//! Latencies, and the share of them that is looked at.
+//! Latencies, and figures with their limits.
 
 use std::time::Duration;
 
-/// At least one, in order.
+/// Latencies in ascending order.
 #[derive(Clone, Debug)]
 pub(crate) struct Latencies(Vec<Duration>);
 
@@ -12,7 +12,7 @@ impl Latencies {
         Self(latencies)
     }
 
-    /// The least that so many hundredths of them do not exceed; zero where there are none.
+    /// The least latency that `hundredths` percent of them do not exceed, or zero if there are none.
     pub(crate) fn percentile(&self, hundredths: usize) -> Duration {
         let rank = (self.0.len() * hundredths).div_ceil(100);
         let at = self.0.get(rank.saturating_sub(1));
@@ -24,20 +24,20 @@ impl Latencies {
     }
 }
 
-/// A figure beside what it is to reach, and whether it does.
+/// A figure with its limit, and whether it is within.
 pub(crate) struct Held {
     pub(crate) text: String,
     pub(crate) within: bool,
 }
 
 impl Held {
-    /// Seconds, and at most how many there may be.
+    /// Seconds, and their limit.
     pub(crate) fn seconds(value: Duration, limit: Option<f64>) -> Self {
         let seconds = value.as_secs_f64();
         Self::new(format!("{seconds:.2} s"), seconds, limit, " s")
     }
 
-    /// A number of things, and at most how many there may be.
+    /// A count, and its limit.
     pub(crate) fn count(value: usize, limit: Option<usize>) -> Self {
         Self::new(
             value.to_string(),
@@ -47,7 +47,7 @@ impl Held {
         )
     }
 
-    /// Hundredths, and how many it has to stay below.
+    /// A percentage, and its limit.
     pub(crate) fn share(value: f64, limit: Option<f64>) -> Self {
         Self::new(format!("{value:.1} %"), value, limit, " %")
     }

@@ -1,5 +1,5 @@
-//! The floor under 2 × 500: the same 1,000 status patches on the same API server, sent by a client
-//! that does nothing else, with no targetgate in the cluster.
+//! The floor under 2 × 500: the same 1,000 status patches on the same API server, from a client that does
+//! nothing else, without targetgate in the cluster.
 
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -15,9 +15,9 @@ const GROUPS: [&str; 2] = ["g000", "g001"];
 const PODS_OF_EACH: usize = 500;
 const IN_FLIGHT: [usize; 5] = [1, 8, 16, 32, 64];
 
-/// Runs the row and prints it. It has no limit: it is what the others are held against.
+/// Runs the row and prints it. It has no limit, because the others are compared with it.
 pub(crate) async fn run(place: &Place) -> anyhow::Result<bool> {
-    // With Services kube-controller-manager follows the pods, as it does in the other rows.
+    // With Services, kube-controller-manager follows the pods as it does in the other rows.
     place.services(&GROUPS.map(str::to_owned)).await?;
     let path = place.path("v1", "pods");
     let pods = GROUPS
@@ -54,14 +54,14 @@ pub(crate) async fn run(place: &Place) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// A pod with its gate, which nobody injects here.
+/// A pod that is created with its gate, because no hook adds it here.
 fn gated(group: &str, number: usize) -> Value {
     let mut object = pod(&format!("{group}-{number}"), group);
     object["spec"]["readinessGates"] = json!([{"conditionType": format!("{GATE}{group}")}]);
     object
 }
 
-/// As targetgate writes it: guarded by the pod's UID and version.
+/// The patch of targetgate, guarded by the pod's UID and version.
 fn condition(pod: &Made, status: &str) -> anyhow::Result<Value> {
     let gate = pod.spec.readiness_gates.first().context("no gate")?;
     Ok(json!({

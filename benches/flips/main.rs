@@ -1,7 +1,7 @@
-//! How long after ELB says `healthy` a gate opens, on the real API server.
+//! Measures how long after ELB's `healthy` a gate opens, on the real API server.
 //!
-//! `cargo bench --bench flips -- ROW…` runs the rows that are named, or all of them; README.md beside
-//! this tells what they are, and what is real about them.
+//! `cargo bench --bench flips -- ROW…` runs the named rows, or all of them. The README.md in this folder
+//! describes the rows, and what is real about them.
 
 mod bindings;
 mod figures;
@@ -26,9 +26,9 @@ use self::rollout::{Flips, Group, Rollout};
 use self::usage::PRODUCT;
 use self::world::{AT_ONCE, Gate, Place, World};
 
-/// Between two rollouts, in which budgets fill up again: they do not come back to back.
+/// The pause between two rollouts, in which budgets fill up. Chosen.
 const PAUSE: Duration = Duration::from_secs(6);
-/// Rows that are no rollouts.
+/// The names of the rows that are not rollouts.
 const BINDINGS: &str = "bindings";
 const FLOOR: &str = "floor";
 
@@ -37,29 +37,29 @@ struct Row {
     name: &'static str,
     groups: usize,
     pods_of_each: usize,
-    /// How long ELB takes for an answer.
+    /// The time of a call to ELB.
     call: Duration,
-    /// Calls a second and at once that ELB takes, where it throttles.
+    /// The calls per second that ELB accepts, and its burst, if it throttles.
     throttle: Option<(f64, u32)>,
-    /// What the incumbent reaches: p50 and p99 in seconds, and its Describe calls.
+    /// The figures of the incumbent: p50 and p99 in seconds, and Describe calls.
     incumbent: (f64, f64, usize),
-    /// For each rollout.
+    /// The limits of each rollout.
     limits: &'static [Limits],
 }
 
-/// What a rollout is to reach.
+/// The limits of a rollout.
 #[derive(Clone, Copy)]
 struct Limits {
-    /// Seconds from healthy to open.
+    /// The seconds from healthy to open.
     p50: f64,
     p99: Option<f64>,
-    /// Describe calls.
+    /// The Describe calls.
     calls: Option<usize>,
-    /// Throttled calls in a hundred.
+    /// The percentage of throttled calls.
     throttled: Option<f64>,
 }
 
-/// The product's goals, and what was measured of the incumbent in the same way.
+/// The goals of the product as limits, and what was measured of the incumbent in the same way.
 const ROWS: [Row; 4] = [
     Row {
         name: "20x5",
@@ -171,7 +171,7 @@ async fn bench() -> anyhow::Result<bool> {
             (_, None) => floor::run(&place).await,
         };
         place.leave().await?;
-        // Another row may do better.
+        // The bench goes on with the next row.
         within &= ran.unwrap_or_else(|error| {
             println!("{name}: failed: {error:#}");
             false
@@ -181,7 +181,7 @@ async fn bench() -> anyhow::Result<bool> {
     Ok(within)
 }
 
-/// The rows that the command names; all, where it names none.
+/// The rows that the command names, or all.
 fn chosen() -> anyhow::Result<Vec<&'static str>> {
     let names = ROWS.map(|row| row.name).into_iter();
     let all: Vec<&str> = names.chain([BINDINGS, FLOOR]).collect();
@@ -199,7 +199,7 @@ fn chosen() -> anyhow::Result<Vec<&'static str>> {
     Ok(if chosen.is_empty() { all } else { chosen })
 }
 
-/// Runs a row's rollouts and prints them. Returns whether they are within their limits.
+/// Runs the rollouts of a row and prints them. Returns whether they are within their limits.
 async fn roll(world: &World, place: &Place, row: &Row) -> anyhow::Result<bool> {
     let gate = Gate::start(world, place, 1).await?;
     gate.aws.elb.faults().delay(row.call);
@@ -219,7 +219,7 @@ async fn roll(world: &World, place: &Place, row: &Row) -> anyhow::Result<bool> {
     Ok(within)
 }
 
-/// Makes target groups, with a Service and a binding for each.
+/// Creates target groups, with a Service and a binding for each.
 async fn groups(place: &Place, gate: &Gate, count: usize) -> anyhow::Result<Vec<Group>> {
     let names: Vec<String> = (0..count).map(|index| format!("g{index:03}")).collect();
     let arns = gate.target_groups(&names)?;

@@ -1,4 +1,4 @@
-//! When gates open, as a watch of the pods sees it that is not targetgate's.
+//! Observes when gates open, by a watch of its own.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use crate::requests::GATE;
 
-/// The little of a pod that is looked at, so that looking costs little.
+/// The fields of a pod that are read. They are few, so that the watch costs little.
 #[derive(Clone, Deserialize)]
 struct Pod {
     metadata: Metadata,
@@ -44,7 +44,7 @@ struct Condition {
     status: String,
 }
 
-/// What was seen so far. Clones share it.
+/// The gates that were seen open. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Observer {
     opened: Arc<Mutex<BTreeMap<String, Timestamp>>>,
@@ -52,7 +52,6 @@ pub(crate) struct Observer {
 }
 
 impl Observer {
-    /// Has seen nothing yet.
     pub(crate) fn new() -> Self {
         Self {
             opened: Arc::default(),
@@ -60,13 +59,12 @@ impl Observer {
         }
     }
 
-    /// Watches the pods of a namespace until it is dropped. An API server with much to do may end a
-    /// watch; the next one begins with all pods, so a gate that opened in between is dated late, never
-    /// early.
+    /// Watches the pods of a namespace until it is dropped. A busy API server may end a watch. The next one
+    /// begins with all pods, so a gate that opened in between is dated late, and never early.
     ///
     /// # Errors
     ///
-    /// When it cannot be watched.
+    /// When the pods cannot be watched.
     pub(crate) async fn watch(self, client: Client, namespace: String) -> anyhow::Result<()> {
         let path = format!("/api/v1/namespaces/{namespace}/pods?watch=true");
         loop {
@@ -96,11 +94,11 @@ impl Observer {
         *self.count.borrow()
     }
 
-    /// Waits until so many gates have been seen open, those of former rollouts included.
+    /// Waits until this many gates have been seen open, those of former rollouts included.
     ///
     /// # Errors
     ///
-    /// When they have not within `patience`.
+    /// When they are not open within `patience`.
     pub(crate) async fn until_open(&self, gates: usize, patience: Duration) -> anyhow::Result<()> {
         let mut count = self.count.subscribe();
         let all = count.wait_for(|count| *count >= gates);

@@ -1,4 +1,4 @@
-//! Requests to the API server that read no more of its answers than is needed.
+//! Requests to the API server that parse only the needed parts of its answers.
 
 use anyhow::Context as _;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -8,10 +8,10 @@ use kube::Client;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// What the names of gates begin with.
+/// The prefix of the names of gates.
 pub(crate) const GATE: &str = "target-health.elbv2.k8s.aws/";
 
-/// An object as the API server answers it.
+/// An object in an answer of the API server.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Made {
     pub(crate) metadata: Metadata,
@@ -24,19 +24,19 @@ pub(crate) struct Made {
 pub(crate) struct Metadata {
     pub(crate) name: String,
     pub(crate) uid: String,
-    /// Empty where nothing was stored: a dry run.
+    /// It is empty in the answer to a dry run, which stores nothing.
     #[serde(default)]
     pub(crate) resource_version: String,
 }
 
-/// Of a pod.
+/// The spec of a pod.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Spec {
     pub(crate) readiness_gates: Vec<Value>,
 }
 
-/// Creates an object of the kind that `path` ends on.
+/// Creates an object in the collection at `path`.
 pub(crate) async fn create(client: &Client, path: &str, object: &Value) -> anyhow::Result<Made> {
     let request = Request::post(path)
         .header(CONTENT_TYPE, "application/json")
@@ -59,7 +59,7 @@ pub(crate) async fn patch_status(
     patched.with_context(|| format!("PATCH {path}"))
 }
 
-/// Does something with each, so many at a time, in the order of the list. The first error ends it.
+/// Runs `act` on each item, `in_flight` at a time and in the order of the list. The first error ends it.
 pub(crate) async fn each<I, T, F>(
     in_flight: usize,
     items: I,

@@ -1,5 +1,5 @@
-//! One rollout: pods whose containers become ready and that are registered at the same moment, and
-//! how long after ELB their gates open.
+//! One rollout: pods whose containers become ready and that are registered at the same moment. Measures how
+//! long after ELB's `healthy` their gates open.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -19,13 +19,14 @@ use crate::requests::{create, each, patch_status};
 use crate::usage::{Spent, Usage, product_memory};
 use crate::world::{AT_ONCE, Gate, Place, pod};
 
-/// From the moment when the last pod's containers are ready to the registration of all.
+/// The time from when the last pod's containers are ready to the registration of all targets. Chosen.
 const REGISTERED_AFTER: Duration = Duration::from_secs(1);
-/// The last target is healthy 25 s after its registration. Whoever is not open long after that never is.
+/// The deadline of a rollout. Chosen: the last target is healthy 25 s after its registration, and a gate that
+/// is closed long after that stays closed.
 const PATIENCE: Duration = Duration::from_secs(150);
 const PORT: u16 = 8080;
 
-/// A target group with its binding and its Service, which have one name.
+/// A target group with its binding and its Service, all of one name.
 #[derive(Clone, Debug)]
 pub(crate) struct Group {
     pub(crate) name: String,
@@ -45,20 +46,20 @@ struct Planned<'a> {
     ip: IpAddr,
 }
 
-/// What one rollout has shown.
+/// The figures of one rollout.
 pub(crate) struct Flips {
-    /// From ELB's healthy to the open gate, as watched.
+    /// The times from ELB's `healthy` to the open gate, as watched.
     pub(crate) latencies: Latencies,
-    /// Gates that were open before their target was healthy.
+    /// Gates that opened before their target was healthy.
     pub(crate) early: usize,
     pub(crate) calls: Calls,
-    /// From the first ready pod to the last open gate.
+    /// The CPU time from the first ready pod to the last open gate.
     pub(crate) spent: Spent,
-    /// Of targetgate: resident at the end, and at most since its start, in MiB.
+    /// The resident memory of targetgate at the end, and its maximum since the start, in MiB.
     pub(crate) memory: (f64, f64),
 }
 
-/// What ELB was asked during a rollout.
+/// The ELB calls during a rollout.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Calls {
     pub(crate) target_health: usize,
@@ -84,7 +85,7 @@ impl Calls {
 }
 
 impl<'a> Rollout<'a> {
-    /// `number` counts the rollouts of a row.
+    /// A rollout with the number `number` in its row.
     pub(crate) fn new(
         place: &'a Place,
         gate: &'a Gate,
@@ -110,7 +111,7 @@ impl<'a> Rollout<'a> {
         }
     }
 
-    /// Rolls it out and waits until every gate is open.
+    /// Creates the pods, and waits until every gate is open.
     pub(crate) async fn run(&self) -> anyhow::Result<Flips> {
         self.create().await?;
         let elb = &self.gate.aws.elb;
@@ -136,7 +137,7 @@ impl<'a> Rollout<'a> {
         })
     }
 
-    /// Removes the pods and deregisters their targets, which go on draining as they do at AWS.
+    /// Deletes the pods and deregisters their targets, which drain as they do in AWS.
     pub(crate) async fn remove(&self) -> anyhow::Result<()> {
         let pods = self.place.path("v1", "pods");
         let delete = Request::delete(format!("{pods}?gracePeriodSeconds=0")).body(Vec::new())?;
@@ -166,7 +167,7 @@ impl<'a> Rollout<'a> {
         Ok(())
     }
 
-    /// What a kubelet writes once the containers are ready.
+    /// Writes the status that a kubelet writes once the containers are ready.
     async fn become_ready(&self) -> anyhow::Result<()> {
         let path = self.place.path("v1", "pods");
         each(AT_ONCE, &self.pods, async |pod| {
@@ -177,7 +178,7 @@ impl<'a> Rollout<'a> {
         Ok(())
     }
 
-    /// From ELB's log and the observer's, and how many gates were early.
+    /// The latencies from ELB's log and the observer, and how many gates were early.
     fn latencies(&self) -> anyhow::Result<(Latencies, usize)> {
         let log = self.gate.aws.elb.log();
         let healthy = log.iter().filter(|entry| entry.to == Some(State::Healthy));

@@ -1,5 +1,5 @@
-//! Who spends the machine's CPU: the processes below this one, the threads of this one by name, and
-//! everybody else. All of it is read from /proc, which is Linux's.
+//! How the CPU of the machine is spent: by the processes below this one, by the threads of this one by name,
+//! and by all others. All of it is read from /proc of Linux.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,21 +10,21 @@ use anyhow::Context as _;
 use targetgate_sandbox::usage::Memory;
 use tokio::time::Instant;
 
-/// What /proc counts CPU in: `USER_HZ`, which is 100 on every Linux.
+/// The unit of CPU time in /proc: `USER_HZ`, which is 100 per second on every Linux.
 const TICK: Duration = Duration::from_millis(10);
-/// The process that is measured, as /proc names it.
+/// The name of the measured process in /proc.
 pub(crate) const PRODUCT: &str = "targetgate";
 
-/// CPU time at one moment.
+/// CPU times at one moment.
 pub(crate) struct Usage {
     at: Instant,
-    /// By the name of the program or of this process's thread.
+    /// CPU times by the name of the program, or of the thread of this process.
     ours: BTreeMap<String, Duration>,
-    /// Of the whole machine.
+    /// The CPU time of the whole machine.
     machine: Duration,
 }
 
-/// CPU time between two moments.
+/// CPU times between two moments.
 pub(crate) struct Spent {
     elapsed: Duration,
     ours: BTreeMap<String, Duration>,
@@ -32,7 +32,7 @@ pub(crate) struct Spent {
 }
 
 impl Usage {
-    /// As of now.
+    /// The present CPU times.
     pub(crate) fn now() -> anyhow::Result<Self> {
         let mut ours = threads()?;
         for process in descendants()? {
@@ -45,7 +45,7 @@ impl Usage {
         })
     }
 
-    /// What was spent since then. A process that has ended meanwhile counts among the others.
+    /// The CPU times since then. A process that has ended meanwhile is counted among the others.
     pub(crate) fn spent(&self) -> anyhow::Result<Spent> {
         let now = Self::now()?;
         let mut ours = now.ours;
@@ -62,12 +62,11 @@ impl Usage {
 }
 
 impl Spent {
-    /// Time between the two moments.
     pub(crate) fn elapsed(&self) -> Duration {
         self.elapsed
     }
 
-    /// What one program or thread has spent.
+    /// The CPU time of one program or thread.
     pub(crate) fn of(&self, name: &str) -> Duration {
         self.ours.get(name).copied().unwrap_or_default()
     }
@@ -90,7 +89,7 @@ impl fmt::Display for Spent {
     }
 }
 
-/// Resident memory of the product, now and at most, in MiB.
+/// The resident memory of the product, and its maximum, in MiB.
 pub(crate) fn product_memory() -> anyhow::Result<(f64, f64)> {
     let mut processes = descendants()?.into_iter();
     let product = processes.find(|process| process.name == PRODUCT);
@@ -107,7 +106,7 @@ struct Process {
     cpu: Duration,
 }
 
-/// The processes that this one has started, and theirs.
+/// The descendants of this process.
 fn descendants() -> anyhow::Result<Vec<Process>> {
     let names = fs::read_dir("/proc").context("cannot read /proc")?;
     let pids = names.filter_map(|name| name.ok()?.file_name().to_str()?.parse().ok());
@@ -128,10 +127,10 @@ fn descendants() -> anyhow::Result<Vec<Process>> {
     Ok(all)
 }
 
-/// `None` for one that has ended since it was listed.
+/// A process, or `None` if it has ended since it was listed.
 fn process(pid: u32) -> Option<Process> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name is in parentheses and may hold some itself.
+    // The name is in parentheses, and may contain some itself.
     let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let ticks = |index: usize| fields.get(index)?.parse::<u32>().ok();
@@ -143,13 +142,13 @@ fn process(pid: u32) -> Option<Process> {
     })
 }
 
-/// Of this process, which gives each part a thread of its own name.
+/// The CPU times of this process's threads. Each part of the bench has a thread of its own name.
 fn threads() -> anyhow::Result<BTreeMap<String, Duration>> {
     let mut threads = BTreeMap::new();
     for thread in fs::read_dir("/proc/self/task").context("cannot read /proc/self/task")? {
         let folder = thread?.path();
         let read = |file: &str| fs::read_to_string(folder.join(file));
-        // One that has ended since it was listed.
+        // The thread has ended since it was listed.
         let (Ok(name), Ok(stat)) = (read("comm"), read("schedstat")) else {
             continue;
         };
@@ -167,7 +166,7 @@ fn threads() -> anyhow::Result<BTreeMap<String, Duration>> {
 fn machine() -> anyhow::Result<Duration> {
     let stat = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
     let total = stat.lines().next().unwrap_or_default();
-    // user nice system idle iowait irq softirq steal guest guest_nice; user holds guest.
+    // The fields are user nice system idle iowait irq softirq steal guest guest_nice, and user includes guest.
     let ticks: Vec<u32> = total
         .split_whitespace()
         .skip(1)

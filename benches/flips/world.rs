@@ -1,8 +1,8 @@
-//! What a row runs in: one real control plane for all, and for each row a namespace, an ELB and a
+//! The environment of a row: one real control plane for all rows, and for each row a namespace, an ELB and a
 //! targetgate process of its own.
 //!
-//! Each part that costs CPU beside the product has a thread of its own, which [`crate::usage`] counts
-//! by its name.
+//! Each part that costs CPU besides the product has a thread of its own, which [`crate::usage`] counts by its
+//! name.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,29 +23,30 @@ use tokio::time::sleep;
 use crate::observer::Observer;
 use crate::requests::{create, each};
 
-/// Requests that prepare a row, at once.
+/// The requests that are in flight while a row is prepared. Chosen.
 pub(crate) const AT_ONCE: usize = 32;
-/// Where pods say that they run. Nothing runs there: the bench writes their status.
+/// The node of the pods. No kubelet runs there: the bench writes their status.
 const NODE: &str = "flips";
 const BINARY: &str = env!("CARGO_BIN_EXE_targetgate");
 
-/// From a registration until the load balancer knows the target, as at an ALB.
+/// The time from a registration until the load balancer knows the target, as in an ALB.
 const REGISTRATION: Duration = Duration::from_secs(4);
-/// A target's first check begins within this time after that, at a moment that the seed decides.
+/// The interval of checks. A target's first check begins within this time after that, at a moment that the seed
+/// decides.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// How long a check takes: with the two above a target is healthy 20 to 25 s after its registration.
+/// The duration of a check. With the two above, a target is healthy 20 to 25 s after its registration.
 const CHECK: Duration = Duration::from_secs(16);
 
-/// The control plane, and what it has been given for all rows.
+/// The control plane, and the objects that all rows share.
 pub(crate) struct World {
     pub(crate) cluster: Cluster,
     claim: Claim,
-    // Dropped last: it ends the rest.
+    // The last field, so that it is dropped last: it stops the control plane.
     control_plane: ControlPlane,
 }
 
 impl World {
-    /// Starts it, with kube-controller-manager.
+    /// Starts the control plane, with kube-controller-manager.
     pub(crate) async fn start() -> anyhow::Result<Self> {
         let options = controlplane::Options {
             controller_manager: true,
@@ -68,13 +69,13 @@ impl World {
         })
     }
 
-    /// Removes what all rows shared.
+    /// Removes the objects that all rows share.
     pub(crate) async fn leave(self) -> anyhow::Result<()> {
         self.claim.remove().await
     }
 }
 
-/// The place of one row.
+/// The namespace of one row.
 pub(crate) struct Place {
     pub(crate) client: Client,
     pub(crate) namespace: String,
@@ -84,7 +85,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Makes a namespace that asks for gates, and watches its pods.
+    /// Creates a namespace that has opted in, and watches its pods.
     pub(crate) async fn new(world: &World, name: &str) -> anyhow::Result<Self> {
         let namespace = format!("flips-{name}");
         let claim = Claim::new(world.cluster.client.clone());
@@ -99,7 +100,7 @@ impl Place {
         claim.create(object).await?;
         let observer = Observer::new();
         let watch = Background::new("observer")?;
-        // A client lives on the runtime that it is first used on.
+        // A client belongs to the runtime on which it is first used.
         let client = world.control_plane.client().await?;
         let watching = observer.clone().watch(client, namespace.clone());
         watch.runtime().spawn(async move {
@@ -116,7 +117,7 @@ impl Place {
         })
     }
 
-    /// The collection of a kind in the namespace, by its group and version and its plural.
+    /// The path of a kind's objects in the namespace, by group and version and by plural.
     pub(crate) fn path(&self, group_version: &str, plural: &str) -> String {
         let root = match group_version {
             "v1" => "api",
@@ -128,12 +129,12 @@ impl Place {
         )
     }
 
-    /// The collection of bindings in the namespace.
+    /// The path of the bindings in the namespace.
     pub(crate) fn bindings(&self) -> String {
         self.path("elbv2.k8s.aws/v1beta1", "targetgroupbindings")
     }
 
-    /// Makes a Service for each name that selects the pods labelled with it.
+    /// Creates a Service for each name, which selects the pods with this name as label.
     pub(crate) async fn services(&self, names: &[String]) -> anyhow::Result<()> {
         let path = self.path("v1", "services");
         each(AT_ONCE, names, async |name| {
@@ -150,7 +151,7 @@ impl Place {
         Ok(())
     }
 
-    /// Removes the namespace with all that is in it, and what else was made for the row.
+    /// Deletes the namespace with all objects in it, and the other objects of the row.
     pub(crate) async fn leave(self) -> anyhow::Result<()> {
         drop(self.watch);
         self.claim.remove().await
@@ -176,10 +177,10 @@ pub(crate) fn pod(name: &str, group: &str) -> Value {
     })
 }
 
-/// targetgate, as its own process, and the ELB that it asks.
+/// targetgate as its own process, and the ELB that it calls.
 pub(crate) struct Gate {
     pub(crate) aws: Aws,
-    // They end when this is dropped.
+    // These fields end their processes and threads when they are dropped.
     _product: Process,
     _parts: Parts,
     _elb: Background,
@@ -187,7 +188,8 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// Starts both, and makes the cluster ask the hooks. `seed` decides when targets turn healthy.
+    /// Starts targetgate and its ELB, and makes the cluster call the hooks. `seed` decides when targets become
+    /// healthy.
     pub(crate) async fn start(world: &World, place: &Place, seed: u64) -> anyhow::Result<Self> {
         let elb = Background::new("elb")?;
         let serving = elb.runtime().spawn(async move {
@@ -209,7 +211,7 @@ impl Gate {
         })
     }
 
-    /// Makes a target group for each name, behind one load balancer. Returns their ARNs.
+    /// Creates a target group for each name, behind one load balancer. Returns their ARNs.
     pub(crate) fn target_groups(&self, names: &[String]) -> anyhow::Result<Vec<String>> {
         let elb = &self.aws.elb;
         let create = |name: &String| elb.create_target_group(TargetGroupSpec::http(name));
@@ -220,7 +222,8 @@ impl Gate {
         Ok(arns)
     }
 
-    /// Waits until a pod of the group would get its gate: the hooks are asked, and know the binding.
+    /// Waits until a pod of the group would get its gate: the API server calls the hooks, and they know the
+    /// binding.
     pub(crate) async fn gives_gates(&self, place: &Place, group: &str) -> anyhow::Result<()> {
         let path = format!("{}?dryRun=All", place.path("v1", "pods"));
         try_until("the hook to give a gate", async || {
@@ -246,7 +249,7 @@ fn options(seed: u64) -> Options {
     }
 }
 
-/// Every target passes every check, without a socket.
+/// A probe by which each target passes each check, without a socket.
 struct SlowPass;
 
 impl Probe for SlowPass {
@@ -258,7 +261,7 @@ impl Probe for SlowPass {
     }
 }
 
-/// A thread of a known name with a runtime of its own.
+/// A thread of a known name, with a runtime of its own.
 struct Background(Option<Runtime>);
 
 impl Background {
@@ -278,7 +281,7 @@ impl Background {
 
 impl Drop for Background {
     fn drop(&mut self) {
-        // Waiting for its tasks is not for a thread that runs others'.
+        // The dropping thread may run the tasks of others, so it must not wait for those of this runtime.
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }
