@@ -1,4 +1,4 @@
-//! What holds of every answer of the pod hook.
+//! Properties of each answer of the pod hook.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -7,13 +7,13 @@ use serde_json::Value;
 use targetgate::admission::answer::Answer;
 use targetgate_core::reason::Reason;
 
-/// The API server cuts a warning there.
+/// The length at which the API server truncates a warning.
 /// Source: <https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#response>
 const MAX_WARNING: usize = 256;
-/// Every pod's creation puts them into the audit log.
+/// The longest audit annotation. Chosen, because each creation of a pod adds them to the audit log.
 const MAX_AUDIT: usize = 512;
 
-/// Looks at the answer itself, and at its form on the wire.
+/// Judges the answer itself, and its form on the wire.
 pub(crate) fn as_ever(answer: &Answer, uid: &str) {
     assert_eq!(answer.denied, None);
     assert_ne!(answer.reason, Reason::Internal, "the hook panicked");

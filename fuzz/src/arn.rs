@@ -1,18 +1,19 @@
-//! Target group ARNs: taken exactly where their grammar says so, and written as they were read.
+//! Target group ARNs are accepted exactly if their grammar says so, and written as they were read.
 
 use std::str::from_utf8;
 
 use targetgate_core::names::TargetGroupArn;
 
-/// Reads the bytes as an ARN.
+/// Parses the bytes as an ARN.
 ///
 /// # Panics
-/// Where it is taken and should not be, or the other way round, or its parts are others than written.
+///
+/// If it is accepted and should not be, or the reverse, or if its parts differ from the text.
 pub fn holds(bytes: &[u8]) {
     let Ok(text) = from_utf8(bytes) else { return };
     let parsed = text.parse::<TargetGroupArn>();
     let Some(parts) = parts(text) else {
-        assert!(parsed.is_err(), "{text:?} is no ARN of a target group");
+        assert!(parsed.is_err(), "{text:?} is not the ARN of a target group");
         return;
     };
     let arn = parsed.unwrap_or_else(|error| panic!("{error}"));
@@ -28,8 +29,10 @@ struct Parts<'a> {
     name: &'a str,
 }
 
-/// The grammar again, read from the left: each part ends at the first character that it cannot have.
-/// Source: <https://docs.aws.amazon.com/service-authorization/latest/reference/list_awselasticloadbalancingv2.html>
+/// A second implementation of the grammar, from the left: each part ends at the first character that it cannot
+/// contain.
+/// Source:
+/// <https://docs.aws.amazon.com/service-authorization/latest/reference/list_awselasticloadbalancingv2.html>
 fn parts(text: &str) -> Option<Parts<'_>> {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '-';
     let rest = text.strip_prefix("arn:aws")?;

@@ -1,5 +1,5 @@
-//! What ELB answers: whatever the bytes, the SDK's parser and what we make of it neither panic nor
-//! take for an answer what is none, and what they say stays short.
+//! Answers of ELB: for any bytes, the SDK's parser and our conversion do not panic and do not accept an
+//! incomplete answer, and errors stay short.
 
 use std::sync::{Arc, Mutex};
 
@@ -22,7 +22,7 @@ use tokio::runtime::{Builder, Runtime};
 const REGION: &str = "eu-west-1";
 const ARN: &str =
     "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0123456789abcdef";
-/// Characters of a message, and of a code: they go into logs, conditions and Events.
+/// The most characters of a message and of a code, which go into logs, conditions and Events.
 const MAX_MESSAGE: usize = 600;
 const MAX_CODE: usize = 64;
 
@@ -33,7 +33,8 @@ thread_local! {
 /// Answers both of our calls with the bytes, as a success and as an error.
 ///
 /// # Panics
-/// Where an answer that is none is taken for one, or what an error says is too long.
+///
+/// If bytes that are not an answer are accepted, or if an error is too long.
 pub fn holds(bytes: &[u8]) {
     AWS.with(|aws| {
         for status in [200, 400] {
@@ -60,12 +61,12 @@ pub fn holds(bytes: &[u8]) {
     });
 }
 
-/// `root` is the element that the API's answer consists of, from its first byte to its last.
+/// `root` is the root element of the API's answer, with which a complete answer begins and ends.
 fn judge(answer: Result<(), ElbError>, status: u16, bytes: &[u8], root: &[u8]) {
     let Err(error) = answer else {
         let named = bytes.windows(root.len()).any(|window| window == root);
         let whole = bytes.trim_ascii_end().ends_with(b"Response>");
-        assert!(status == 200 && named && whole, "{status} is no answer");
+        assert!(status == 200 && named && whole, "{status} is not an answer");
         return;
     };
     assert!(error.code().chars().count() <= MAX_CODE, "{}", error.code());
@@ -73,7 +74,7 @@ fn judge(answer: Result<(), ElbError>, status: u16, bytes: &[u8], root: &[u8]) {
     assert!(!error.to_string().contains('\n'), "{error:?}");
 }
 
-/// Our client, and what it is told instead of AWS's words.
+/// Our client, and the answer that it gets in place of AWS's.
 struct Aws {
     runtime: Runtime,
     client: ElbClient,
@@ -108,7 +109,7 @@ impl Aws {
     }
 }
 
-/// The status and the body of every answer.
+/// The status and the body of each answer.
 #[derive(Clone, Debug, Default)]
 struct Reply(Arc<Mutex<(u16, Vec<u8>)>>);
 

@@ -1,6 +1,6 @@
-//! What must hold for any bytes: one function for each fuzz target (`targets/`), which panics where it
-//! does not. `make fuzz` searches for such bytes; `tests/corpus.rs` runs those in `corpus/` on stable
-//! Rust: the seeds, and whatever has been found.
+//! Properties that hold for any bytes: one function for each fuzz target (`targets/`), which panics if its
+//! property does not hold. `make fuzz` searches for such bytes. `tests/corpus.rs` runs those in `corpus/` on
+//! stable Rust: the seeds, and whatever was found.
 
 pub mod arn;
 pub mod elb;
@@ -12,7 +12,7 @@ mod answered;
 mod unique;
 mod world;
 
-/// A property: it holds, or panics.
+/// A property, which panics for bytes for which it does not hold.
 pub type Property = fn(&[u8]);
 
 /// The targets, by the names of their folders in `corpus/`.

@@ -1,5 +1,5 @@
-//! The patch of a new pod: applied to the raw object it gives exactly the planned one, for any pod
-//! among any Services and bindings.
+//! The patch of a new pod, applied to the raw object, gives exactly the planned pod, for any pod among any
+//! Services and bindings.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -13,10 +13,11 @@ use crate::answered;
 use crate::unique;
 use crate::world::{NAMESPACE, World};
 
-/// Reads the bytes as `{"world": …, "pod": …}`, with a pod as a user writes it.
+/// Parses the bytes as `{"world": …, "pod": …}`, with a pod as a user writes it.
 ///
 /// # Panics
-/// Where the patch gives another pod, a second one changes something, or the reasons are others.
+///
+/// If the patch gives another pod, a second patch changes something, or the reasons differ.
 pub fn holds(bytes: &[u8]) {
     let Ok(case) = serde_json::from_slice::<Case>(bytes) else {
         return;
@@ -48,7 +49,7 @@ pub fn holds(bytes: &[u8]) {
     }
 }
 
-/// The pod that an answer makes of one.
+/// The pod after the patch of an answer.
 pub(crate) fn patched(mut pod: Value, answer: &Answer) -> Value {
     json_patch::patch(&mut pod, &answer.patch).expect("the patch fits the raw object");
     pod

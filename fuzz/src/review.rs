@@ -1,5 +1,5 @@
-//! The review of a new pod: whatever the bytes, the hook neither panics nor denies, and it decides as
-//! one who parses all of it would.
+//! The review of a new pod: for any bytes, the hook does not panic and does not deny, and it decides as a
+//! parser of the whole review would.
 
 use std::sync::LazyLock;
 
@@ -10,17 +10,19 @@ use targetgate::state::cache::Cache;
 use crate::world::{NAMESPACE, Plan, World};
 use crate::{answered, patch, unique};
 
-/// Where the pods of the reviews would be created. The seeds are those of `benches/reviews`, trimmed.
+/// The cluster in which the pods of the reviews would be created. The seeds are those of `benches/reviews`,
+/// trimmed.
 static SHOP: LazyLock<(World, Cache)> = LazyLock::new(|| {
     let world = World::parse(include_str!("shop.json")).expect("it is a world");
     let cache = world.cache();
     (world, cache)
 });
 
-/// Reads the bytes as an `AdmissionReview`.
+/// Parses the bytes as an `AdmissionReview`.
 ///
 /// # Panics
-/// Where the answer denies, is out of bounds, or is another than that to the parsed review.
+///
+/// If the answer denies, exceeds a bound, or differs from the answer to the parsed review.
 pub fn holds(bytes: &[u8]) {
     let (world, cache) = &*SHOP;
     let reply = pod::reply(bytes, cache, &world.policy());
@@ -50,11 +52,11 @@ pub fn holds(bytes: &[u8]) {
 
 #[derive(Debug)]
 enum Expected<'a> {
-    /// There is no uid to answer to, or one that no API server gives.
+    /// There is no uid to answer to, or one that an API server would not send.
     Refused,
-    /// The answer to this uid, without a decision, for this reason.
+    /// The answer to this uid allows the pod without a decision, for this reason.
     Allowed(&'a str, &'static str),
-    /// The answer to this uid is about this pod.
+    /// The answer to this uid decides about the pod.
     Decided(&'a str, Plan),
 }
 
@@ -98,7 +100,7 @@ fn expected<'a>(world: &World, review: &'a Value) -> Expected<'a> {
     }
 }
 
-/// Whether a member is a text, or not there.
+/// Whether a member is a text or absent.
 fn is_text(object: &Value, name: &str) -> bool {
     object.get(name).is_none_or(Value::is_string)
 }

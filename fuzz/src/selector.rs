@@ -1,7 +1,7 @@
-//! Selectors, against what Kubernetes' documentation says of them.
+//! Selectors agree with Kubernetes' documentation.
 //!
-//! A Service's selector is the product's; the sandbox's API reads `LabelSelector`s and the text of
-//! `labelSelector=` as well, and is what the tests believe.
+//! The product implements a Service's selector. The sandbox's API also implements `LabelSelector`s and the text
+//! of `labelSelector=`, on which the tests rely.
 //! Source: <https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors>
 
 use std::collections::BTreeMap;
@@ -15,10 +15,11 @@ use targetgate_sandbox::api::Selector;
 
 type Pairs = BTreeMap<String, String>;
 
-/// Reads the bytes as `{"labels": …, "selector": …}`, with the selector of a Deployment.
+/// Parses the bytes as `{"labels": …, "selector": …}`, with the selector of a Deployment.
 ///
 /// # Panics
-/// Where somebody selects other labels than the documentation says.
+///
+/// If an implementation selects other labels than the documentation says.
 pub fn holds(bytes: &[u8]) {
     let Ok(Case { labels, selector }) = serde_json::from_slice(bytes) else {
         return;
@@ -44,8 +45,8 @@ pub fn holds(bytes: &[u8]) {
     }
 }
 
-/// Whether a Service with this selector selects a pod with these labels. One without a selector
-/// selects nothing.
+/// Whether a Service with this selector selects a pod with these labels. A Service without a selector does not
+/// select anything.
 pub(crate) fn selected(selector: &Pairs, labels: &Pairs) -> bool {
     let as_object = LabelSelector {
         match_labels: selector.clone(),
@@ -87,22 +88,22 @@ enum Operator {
 }
 
 impl LabelSelector {
-    /// "All of the requirements, from both matchLabels and matchExpressions, must be satisfied": none
-    /// are, always.
+    /// "All of the requirements, from both matchLabels and matchExpressions, must be satisfied". Without
+    /// requirements, this is always so.
     fn matches(&self, labels: &Pairs) -> bool {
         let mut pairs = self.match_labels.iter();
         pairs.all(|(key, value)| labels.get(key) == Some(value))
             && self.match_expressions.iter().all(|e| e.matches(labels))
     }
 
-    /// Whether the API server takes it: of another, nobody says what it selects.
+    /// Whether the API server accepts the selector. What an invalid one selects is not documented.
     fn is_valid(&self) -> bool {
         let mut pairs = self.match_labels.iter();
         pairs.all(|(key, value)| is_key(key) && is_value(value))
             && self.match_expressions.iter().all(Expression::is_valid)
     }
 
-    /// As kubectl writes it.
+    /// The selector as kubectl writes it.
     fn text(&self) -> String {
         let pairs = self.match_labels.iter();
         let pairs = pairs.map(|(key, value)| format!("{key}={value}"));
@@ -117,7 +118,7 @@ impl Expression {
         let listed = value.is_some_and(|value| self.values.contains(value));
         match self.operator {
             Operator::In => listed,
-            // What has no such label is selected, too.
+            // An object without the label is selected, too.
             Operator::NotIn => !listed,
             Operator::Exists => value.is_some(),
             Operator::DoesNotExist => value.is_none(),
@@ -142,7 +143,7 @@ impl Expression {
     }
 }
 
-/// A qualified name: an optional DNS subdomain and `/`, and what may be a value but not empty.
+/// A qualified name: an optional DNS subdomain and `/`, then a value that is not empty.
 fn is_key(key: &str) -> bool {
     let (prefix, name) = match key.split_once('/') {
         Some((prefix, name)) => (Some(prefix), name),

@@ -1,4 +1,4 @@
-//! JSON in which no object has a name twice: of others, each reader makes what it likes.
+//! JSON in which no object has a name twice. Parsers disagree about objects that do.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -7,13 +7,13 @@ use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-/// The value that the bytes are; `None` where they are no JSON, or not the same to everyone.
+/// The value of the bytes, or `None` if they are not JSON or have a name twice in an object.
 pub(crate) fn value(json: &[u8]) -> Option<Value> {
     serde_json::from_slice::<Unique>(json).ok()?;
     serde_json::from_slice(json).ok()
 }
 
-/// Any value; its reading fails where a name stands twice.
+/// Any value, whose parsing fails if an object has a name twice.
 struct Unique;
 
 impl<'de> Deserialize<'de> for Unique {

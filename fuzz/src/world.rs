@@ -1,4 +1,4 @@
-//! A namespace as JSON, and what becomes of a pod there by contract 2, told without the code under test.
+//! A namespace as JSON, and what becomes of a pod in it by contract 2, written without the code under test.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::selector::selected;
 /// The only namespace.
 pub(crate) const NAMESPACE: &str = "shop";
 
-/// What a binding, and a pod as a whole, is decided for; the first that any binding has prevails.
+/// The reasons for a binding, by precedence. The reason for the pod is the first of them that a binding has.
 const PRECEDENCE: [&str; 11] = [
     "Injected",
     "AlreadyInjected",
@@ -38,7 +38,7 @@ const PRECEDENCE: [&str; 11] = [
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct World {
     services: BTreeMap<String, Service>,
-    /// In the order of their names; see [`World::parse`].
+    /// The bindings in the order of their names, as [`World::parse`] sorts them.
     bindings: Vec<Binding>,
     /// Whether the bindings of EKS Auto Mode give gates, too.
     gate_eks: bool,
@@ -56,7 +56,7 @@ struct Service {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct Binding {
     name: String,
-    /// Whether it is one of EKS Auto Mode.
+    /// Whether it is a binding of EKS Auto Mode.
     eks: bool,
     service: String,
     target_type: Option<TargetType>,
@@ -70,19 +70,19 @@ enum TargetType {
     Instance,
 }
 
-/// What should become of a pod.
+/// The expected outcome for a pod.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Plan {
-    /// The word for the admission.
+    /// The reason for the pod.
     pub(crate) reason: &'static str,
-    /// The word for each binding, in the order of their names.
+    /// The reason for each binding, in the order of their names.
     pub(crate) bindings: Vec<(String, &'static str)>,
     /// The pod with its gates.
     pub(crate) pod: Value,
 }
 
 impl World {
-    /// Reads a world; `None` where it is none, or two of its bindings are the same.
+    /// Parses a world. Returns `None` if it is invalid, or if two of its bindings are the same.
     pub(crate) fn parse(json: &str) -> Option<Self> {
         let mut world: Self = serde_json::from_str(json).ok()?;
         world.bindings.sort_by(|a, b| a.key().cmp(&b.key()));
@@ -90,7 +90,7 @@ impl World {
         (!world.bindings.windows(2).any(twice)).then_some(world)
     }
 
-    /// The index, after the watches have told of all this.
+    /// The index after the watches have delivered all objects.
     pub(crate) fn cache(&self) -> Cache {
         let cache = Cache::default();
         let namespace: Arc<str> = NAMESPACE.into();
@@ -109,7 +109,6 @@ impl World {
         cache
     }
 
-    /// What is gated.
     pub(crate) fn policy(&self) -> GatePolicy {
         let mut policy = GatePolicy::default();
         if self.gate_eks {
@@ -118,7 +117,7 @@ impl World {
         policy
     }
 
-    /// What should become of this pod in [`NAMESPACE`]; `None` where it cannot be read as one.
+    /// The expected outcome for a pod in [`NAMESPACE`], or `None` if it cannot be parsed as a pod.
     pub(crate) fn plan(&self, pod: &Value) -> Option<Plan> {
         let read = Pod::read(pod)?;
         let prefix = ConditionPrefix::default();
@@ -166,7 +165,7 @@ impl World {
     }
 }
 
-/// Takes the legacy gates out of a pod's spec, and puts new ones behind the others.
+/// Removes the legacy gates from a pod's spec, and appends new ones to the others.
 fn rewrite(spec: &mut Value, new: &[String]) {
     let new: Vec<Value> = new
         .iter()
@@ -186,7 +185,7 @@ fn rewrite(spec: &mut Value, new: &[String]) {
     }
 }
 
-/// What decides of a pod.
+/// The fields of a pod that decide.
 struct Pod {
     labels: BTreeMap<String, String>,
     opted_out: bool,
@@ -194,7 +193,8 @@ struct Pod {
 }
 
 impl Pod {
-    /// `None` where one of the fields is of another type than Kubernetes gives it, or there is no spec.
+    /// Parses a pod. Returns `None` if one of the fields has another type than in Kubernetes, or if the spec is
+    /// missing.
     fn read(pod: &Value) -> Option<Self> {
         let pod = pod.as_object()?;
         let kind = pod.get("kind").map_or(Some("Pod"), Value::as_str)?;

@@ -1,4 +1,4 @@
-//! The corpus of the fuzz targets: what every one of its files must go well with, without a fuzzer.
+//! The corpus of the fuzz targets: each of its files must pass, without a fuzzer.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-/// The names in a folder, without what follows their dot.
+/// The file names in a folder, without their extensions.
 fn names(folder: &Path) -> BTreeSet<String> {
     let entries = std::fs::read_dir(folder).expect("there is such a folder");
     let stem = |path: PathBuf| {
@@ -33,7 +33,7 @@ fn runs(target: &str) {
     let mut count = 0;
     for file in files {
         let file = file.expect("an entry").path();
-        // Where it panics, this is what the test shows.
+        // If the target panics, this line shows the file.
         println!("{}", file.display());
         holds(&std::fs::read(&file).expect("a file"));
         count += 1;
@@ -47,7 +47,7 @@ fn each_arn_is_read_as_its_grammar_says() {
 }
 
 #[test]
-fn no_answer_of_elb_is_too_much() {
+fn any_answer_of_elb_is_handled_within_bounds() {
     runs("elb");
 }
 
@@ -57,7 +57,7 @@ fn each_patch_gives_the_planned_pod() {
 }
 
 #[test]
-fn each_review_is_answered_as_if_all_of_it_were_read() {
+fn each_review_is_answered_as_if_it_were_parsed_completely() {
     runs("review");
 }
 
