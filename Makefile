@@ -7,27 +7,27 @@ help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-13s %s\n", $$1, $$2 }'
 
 .PHONY: fetch
-fetch: # The one step that reaches the registries
+fetch: # Downloads the crates from the registry
 	cargo fetch --locked
 
 .PHONY: fetch-controlplane
-fetch-controlplane: # The same for the control plane of the tests, which is built with Go
+fetch-controlplane: # Downloads the sources of the tests' control plane, which is built with Go
 	tests/controlplane/build fetch
 
 .PHONY: build-controlplane
-build-controlplane: fetch-controlplane # Takes minutes once, and again only when tests/controlplane/go.mod changes
+build-controlplane: fetch-controlplane # Takes about five minutes, once and after each change of tests/controlplane/go.mod
 	tests/controlplane/build
 
 .PHONY: fetch-installers
-fetch-installers: # The same for helm and kubectl, which render and install what is shipped in the tests
+fetch-installers: # Downloads the sources of helm and kubectl, with which the tests render and install the manifests
 	tests/chart/build fetch
 
 .PHONY: build-installers
-build-installers: fetch-installers # Takes three minutes once, and again only when tests/chart/go.mod changes
+build-installers: fetch-installers # Takes about three minutes, once and after each change of tests/chart/go.mod
 	tests/chart/build
 
 .PHONY: fetch-moto
-fetch-moto: # The same for moto, a double of AWS that is not ours, which runs with Python
+fetch-moto: # Installs moto, a double of AWS that is not ours, which runs with Python
 	tests/moto/install
 
 .PHONY: demo
@@ -35,11 +35,11 @@ demo: fetch ## Watch rolling updates lose requests, and stop losing them: no clu
 	cargo build --offline --locked --workspace --bins
 	target/debug/targetgate-sandbox demo --targetgate target/debug/targetgate $(ARGS)
 
-# Most tests wait for other processes: two at a time would leave the cores idle.
+# Most tests wait for other processes, so that one test per core would leave the cores idle. Chosen.
 RUST_TEST_THREADS ?= 4
 .PHONY: test
 test: export RUST_TEST_THREADS := $(RUST_TEST_THREADS)
-test: fetch build-controlplane build-installers fetch-moto ## Run all tests, on a real API server too; after the fetches they use nothing but loopback
+test: fetch build-controlplane build-installers fetch-moto ## Run all tests, on a real API server too; after the downloads they use loopback only
 	cargo test --offline --locked --workspace --doc
 	cargo test --offline --locked --workspace --lib --tests
 
@@ -48,7 +48,7 @@ simulate: fetch ## Simulate the whole product for SEEDS=10000 seeds from FIRST_S
 	SEEDS=$(or $(SEEDS),10000) FIRST_SEED=$(or $(FIRST_SEED),1) cargo test --offline --locked --profile simulation --test simulation no_seed
 
 .PHONY: mutations
-mutations: fetch ## Break the product on purpose, in each way of tests/simulation/mutations, and see that the simulation notices
+mutations: fetch ## Break the product on purpose, by each patch in tests/simulation/mutations, and check that the simulation fails
 	tests/simulation/mutate
 
 .PHONY: controlplane
@@ -64,14 +64,14 @@ lint: fetch ## Check format, lints, documentation and dependencies
 	cargo deny --offline --locked check bans licenses sources
 
 .PHONY: bench
-bench: fetch build-controlplane ## Measure what docs/performance.md tells of (minutes); ARGS='--idle 10m' for all of it
+bench: fetch build-controlplane ## Measure the figures of docs/performance.md (minutes); ARGS='--idle 10m' for all of them
 	cargo bench --offline --locked --bench '*' -- $(ARGS)
 
 .PHONY: bench-flips
 bench-flips: fetch build-controlplane ## Measure how long after ELB gates open, on a real API server (minutes; ARGS names rows)
 	cargo bench --offline --locked --bench flips -- $(ARGS)
 
-# As the tests are built: soon, and with checked arithmetic. No code of ours needs a sanitizer of memory.
+# Built like the tests: quickly, and with overflow checks. Our code does not need a memory sanitizer, because it forbids `unsafe`.
 FUZZ = cargo +nightly fuzz run --dev --sanitizer none --features libfuzzer --target-dir target/fuzz
 TIME ?= 300
 .PHONY: fuzz
@@ -84,15 +84,15 @@ fuzz: fetch ## Search for bytes that break something, TIME=300 seconds for each 
 
 SOAK ?= 1h
 .PHONY: soak
-soak: fetch build-controlplane ## Everything at once on a real control plane, with faults, for SOAK=1h
+soak: fetch build-controlplane ## Run everything at once on a real control plane, with faults, for SOAK=1h
 	SOAK=$(SOAK) cargo test --offline --locked --test soak -- --nocapture
 
 .PHONY: crd
-crd: fetch ## Write deploy/crd anew from the Rust type
+crd: fetch ## Generate deploy/crd from the Rust type
 	cargo run --offline --locked --quiet --bin targetgate -- crd > deploy/crd/targetgroupbindings.yaml
 
 .PHONY: docs
-docs: fetch ## Write anew the pages that are written from the code, and what README.md shows of output
+docs: fetch ## Generate the pages that come from the code, and the output that README.md shows
 	UPDATE_DOCS=1 cargo test --offline --locked --test docs -- generated the_readme_shows
 
 .PHONY: image-binary
@@ -101,5 +101,5 @@ image-binary: fetch ## Build the static program of the image, and run it in an e
 	tests/image target/image/targetgate
 
 .PHONY: mutants
-mutants: fetch ## Change the rules and the index on purpose, and see that a test notices (needs cargo-mutants)
+mutants: fetch ## Change the rules and the index on purpose, and check that a test fails (needs cargo-mutants)
 	cargo mutants --package targetgate-core --cargo-arg=--lib $(ARGS)
