@@ -1,4 +1,4 @@
-# The role of targetgate, by EKS Pod Identity.
+# The role of targetgate for EKS Pod Identity.
 
 variable "cluster_name" {
   type = string
@@ -22,5 +22,5 @@ resource "aws_eks_pod_identity_association" "targetgate" {
   role_arn        = aws_iam_role.targetgate.arn
 }
 
-# IRSA instead: trust-irsa.json, with your ACCOUNT, REGION and provider's ID, as the
-# assume_role_policy, and no association; the ServiceAccount gets the role's ARN as an annotation.
+# For IRSA, use trust-irsa.json with your ACCOUNT, REGION and provider's ID as the assume_role_policy, omit the
+# association, and annotate the ServiceAccount with the role's ARN.
