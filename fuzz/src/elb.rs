@@ -38,7 +38,7 @@ thread_local! {
 pub fn holds(bytes: &[u8]) {
     AWS.with(|aws| {
         for status in [200, 400] {
-            *aws.reply.0.lock().expect("nobody panics with it") = (status, bytes.to_vec());
+            *aws.reply.0.lock().expect("its holder never panics") = (status, bytes.to_vec());
             let health = aws
                 .runtime
                 .block_on(aws.client.target_health(&aws.group, &[]));
@@ -115,7 +115,7 @@ struct Reply(Arc<Mutex<(u16, Vec<u8>)>>);
 
 impl HttpConnector for Reply {
     fn call(&self, _: HttpRequest) -> HttpConnectorFuture {
-        let (status, body) = self.0.lock().expect("nobody panics with it").clone();
+        let (status, body) = self.0.lock().expect("its holder never panics").clone();
         let status = status.try_into().expect("it is one of HTTP's");
         HttpConnectorFuture::ready(Ok(HttpResponse::new(status, SdkBody::from(body))))
     }

@@ -85,7 +85,7 @@ async fn a_secret_of_nonsense_is_mended_and_no_admission_fails(#[case] keys: &[&
 }
 
 #[tokio::test]
-async fn a_leaf_that_somebody_else_put_there_is_never_served() {
+async fn a_leaf_of_a_foreign_ca_is_never_served() {
     let (world, replica) = settled().await;
     let before = replica.issuer(&world).await.unwrap();
     let creations = Creations::begin(&world).await;
@@ -107,7 +107,7 @@ async fn a_leaf_that_somebody_else_put_there_is_never_served() {
 #[case::replaced(|world: &World| foreign(world, 0).ca)]
 #[case::nonsense(|_: &World| "nonsense".to_owned())]
 #[tokio::test]
-async fn a_bundle_that_somebody_changed_is_put_back_and_an_event_names_them(
+async fn a_bundle_that_another_client_changed_is_restored_and_an_event_names_the_client(
     #[case] bundle: fn(&World) -> String,
     #[values(0, 1)] kind: usize,
 ) {

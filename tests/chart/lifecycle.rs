@@ -28,8 +28,8 @@ const HOOKS: [&str; 2] = [
     "MutatingWebhookConfiguration",
     "ValidatingWebhookConfiguration",
 ];
-/// The host in the URL of the hooks. kube-apiserver would speak HTTP/2 to an address that it takes for
-/// loopback.
+/// The host in the URL of the hooks. It is not a loopback address to kube-apiserver, which would speak HTTP/2
+/// to one.
 const HOST: &str = "0.0.0.0";
 
 /// The program that runs in place of the chart's pods.
