@@ -141,7 +141,7 @@ pub(crate) fn config(address: SocketAddr, credentials: Credentials) -> SdkConfig
 pub(crate) fn client(address: SocketAddr, credentials: Credentials) -> ElbClient {
     let metrics = Arc::new(Metrics::default());
     let budget = Budget::new(10.0, 10.0, 40, &metrics);
-    // Moto loads what an API needs with the first call of it, which takes time on a busy machine.
+    // Moto loads the code of an API at its first call, which takes time on a busy machine.
     let timeouts = Timeouts {
         connect: PATIENCE,
         target_health: PATIENCE,
