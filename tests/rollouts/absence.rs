@@ -6,7 +6,8 @@ use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use targetgate_sandbox::elb::{Delays, LoadBalancerKind};
-use targetgate_sandbox::harness::site::{Site, field};
+use targetgate_sandbox::harness::object::field;
+use targetgate_sandbox::harness::site::Site;
 use targetgate_sandbox::harness::workload::{Workload, condition, gates};
 use targetgate_sandbox::kubelet::Reuse;
 

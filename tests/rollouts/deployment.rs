@@ -7,8 +7,9 @@ use rstest::rstest;
 use serde_json::json;
 use targetgate_sandbox::elb::{Delays, LoadBalancerKind};
 use targetgate_sandbox::harness::Openings;
+use targetgate_sandbox::harness::object::field;
 use targetgate_sandbox::harness::observer::Gate;
-use targetgate_sandbox::harness::site::{Site, field};
+use targetgate_sandbox::harness::site::Site;
 use targetgate_sandbox::harness::workload::Workload;
 use targetgate_sandbox::kubelet::Reuse;
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 use kube::api::DynamicObject;
 use serde_json::json;
 use targetgate_sandbox::elb::{LoadBalancerKind, State};
-use targetgate_sandbox::harness::site::{Group, Site, control_plane, field};
+use targetgate_sandbox::harness::object::field;
+use targetgate_sandbox::harness::site::{Group, Site, control_plane};
 use targetgate_sandbox::harness::workload::{Workload, condition, gates};
 use targetgate_sandbox::kubelet::Reuse;
 

@@ -11,6 +11,7 @@ mod claim;
 mod cluster;
 mod creation;
 mod nodes;
+pub mod object;
 pub mod observer;
 mod openings;
 pub mod process;

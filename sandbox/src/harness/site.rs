@@ -11,15 +11,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
+use kube::api::{Api, DynamicObject, ListParams, Patch};
 use kube::{Client, ResourceExt as _};
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 
+use super::object::{patch, resource};
 use super::observer::Observer;
-use super::workload::resource;
 use super::{Aws, Claim, Cluster, Nodes, Parts, Process, Start, define_bindings};
 use crate::controlplane::{self, ControlPlane};
 use crate::elb::{Delays, HealthCheck, LoadBalancerKind, State, TargetGroupSpec};
@@ -331,21 +331,7 @@ fn arns<'a>(groups: &[(&'a Group, u32)]) -> Vec<(&'a str, u32)> {
     groups.iter().map(arn).collect()
 }
 
-/// Patches an object, and panics if that fails.
-pub async fn patch(api: &Api<DynamicObject>, name: &str, patch: Patch<Value>) {
-    let params = match &patch {
-        Patch::Apply(_) => PatchParams::apply("test").force(),
-        _ => PatchParams::default(),
-    };
-    api.patch(name, &params, &patch).await.unwrap();
-}
-
 /// Panics with an error and all its causes.
 pub fn fail<T>(error: impl Into<anyhow::Error>) -> T {
     panic!("{:#}", error.into())
-}
-
-/// A field by its path, such as `/spec/replicas`; null if it is absent.
-pub fn field<'a>(object: &'a DynamicObject, path: &str) -> &'a Value {
-    object.data.pointer(path).unwrap_or(&Value::Null)
 }

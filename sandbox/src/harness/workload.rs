@@ -7,23 +7,14 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PostParams, TypeMeta};
-use kube::core::GroupVersionKind;
+use kube::api::{DeleteParams, DynamicObject, Patch, PostParams};
 use serde_json::{Value, json};
 
-use super::site::{Group, Site, field, patch};
+use super::object::{field, patch};
+use super::site::{Group, Site};
 
 /// The prefix of a gate's condition type.
 const PREFIX: &str = "target-health.elbv2.k8s.aws/";
-
-/// A kind, by its `apiVersion` and name.
-pub fn resource(api_version: &str, kind: &str) -> ApiResource {
-    let types = TypeMeta {
-        api_version: api_version.to_owned(),
-        kind: kind.to_owned(),
-    };
-    ApiResource::from_gvk(&GroupVersionKind::try_from(&types).unwrap())
-}
 
 /// A workload, which runs pods.
 #[derive(Clone, Debug)]
