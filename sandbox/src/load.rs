@@ -92,7 +92,7 @@ fn connector(ca: &Path) -> TlsConnector {
 }
 
 /// The TLS configuration of a webhook's client that trusts the CA in this file.
-pub(crate) fn client_config(ca: &Path) -> ClientConfig {
+pub fn client_config(ca: &Path) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots
         .add(CertificateDer::from_pem_file(ca).unwrap())

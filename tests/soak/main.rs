@@ -1,4 +1,4 @@
-//! Runs everything at once on a real control plane, with faults, for as long as `SOAK` says. Afterwards no gate
+//! Runs everything at once on a real control plane, with faults and hostile clients, for as long as `SOAK` says. Afterwards no gate
 //! is stuck, and a process that ran throughout holds no more resources than before.
 //!
 //! `make soak` runs it for an hour.
@@ -8,6 +8,7 @@
     reason = "a test may end by a panic, its helpers too"
 )]
 
+mod hostile;
 mod replicas;
 mod round;
 mod shop;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use targetgate_sandbox::harness::{Balancer, Process, Start};
 
 use targetgate_sandbox::harness::site::{Site, fail};
+use targetgate_sandbox::harness::waiting::until;
 
 /// A short lease, so that the leader changes often. On a busy machine it changes more often.
 pub(crate) const FLAGS: [&str; 4] = [
@@ -18,7 +19,7 @@ pub(crate) const FLAGS: [&str; 4] = [
 /// The pod of the replica that stays.
 pub(crate) const STEADY: &str = "targetgate-0";
 /// A leader that is paused for this long loses the lead.
-const PAUSE: Duration = Duration::from_secs(5);
+pub(crate) const PAUSE: Duration = Duration::from_secs(5);
 
 pub(crate) struct Replicas {
     balancer: Balancer,
@@ -83,13 +84,17 @@ impl Replicas {
     }
 }
 
+/// Whether a replica leads. A wave of hostile clients can displace the connection that asks, so it asks again.
 async fn leads(replica: &Process) -> bool {
-    replica.leads().await.unwrap_or_else(fail)
+    until("an answer about the lead", async || {
+        replica.leads().await.ok()
+    })
+    .await
 }
 
 /// The sum of a metric over all its labels.
 pub(crate) async fn metric(replica: &Process, name: &str) -> f64 {
-    replica.sum(name).await.unwrap_or_else(fail)
+    until("the metrics", async || replica.sum(name).await.ok()).await
 }
 
 fn signal(replica: &Process, name: &str) {

@@ -1,5 +1,5 @@
-//! One round: both Deployments are rolled while a binding comes and goes, pods are created continually, and
-//! ELB, the replicas or the API server have faults.
+//! One round: both Deployments are rolled while a binding comes and goes, pods are created continually, hostile
+//! clients attack a replica, and ELB, the replicas or the API server have faults.
 
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use targetgate_sandbox::harness::site::{Group, Site, fail};
 use targetgate_sandbox::harness::workload::gates;
 use tokio::time::sleep;
 
+use crate::hostile::attack;
 use crate::replicas::Replicas;
 use crate::shop::{Counts, KIND, Shop, delays};
 
@@ -39,6 +40,7 @@ impl Shop {
         }
         let (site, group) = (&self.site, &self.group);
         let mut counts = self.counts;
+        let mut waves = 0;
         let troubles = async {
             let elb = trouble_of_elb(site, group);
             match number % 2 {
@@ -61,7 +63,9 @@ impl Shop {
         tokio::select! {
             () = troubles => {}
             () = create_pods(site, &mut counts) => {}
+            () = attack(site, &mut waves) => {}
         }
+        counts.waves += waves;
         delete(&self.site, &name).await;
         self.site.shift(&self.balancer, &[(&self.group, 1)]);
         self.site.aws.elb.remove_target_group(&extra.arn).unwrap();

@@ -42,6 +42,8 @@ pub(crate) struct Counts {
     pub(crate) kills: u32,
     pub(crate) api_restarts: u32,
     pub(crate) certificates: u32,
+    /// Waves of hostile clients.
+    pub(crate) waves: u32,
     /// Pods that were created by dry run, and those of them that got gates.
     pub(crate) admissions: u64,
     pub(crate) gated: u64,
