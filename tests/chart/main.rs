@@ -11,6 +11,7 @@ mod options;
 mod outage;
 mod reader;
 mod rendering;
+mod scheduling;
 mod server;
 mod steady;
 mod upgrading;

@@ -122,7 +122,7 @@ pub(crate) fn options() -> Vec<(&'static str, Value)> {
             json!({
                 "priorityClassName": "system-node-critical",
                 "resources": { "limits": { "cpu": "1", "memory": "512Mi" } },
-                "nodeSelector": { "kubernetes.io/os": "linux" },
+                "nodeSelector": { "pool": "system" },
                 "tolerations": [{ "key": "CriticalAddonsOnly", "operator": "Exists" }],
                 "affinity": { "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [{
                     "topologyKey": "kubernetes.io/hostname",
