@@ -45,6 +45,11 @@ impl Version {
         Self::of_row("match conditions")
     }
 
+    /// The oldest server that supports `unhealthyPodEvictionPolicy`.
+    pub fn unready_eviction() -> Self {
+        Self::of_row("eviction of unready pods")
+    }
+
     /// The oldest server that supports the preStop action `sleep`.
     pub fn pre_stop_sleep() -> Self {
         Self::of_row("preStop sleep")
@@ -130,6 +135,7 @@ mod tests {
             Version::client(),
             Version::helm_test(),
             Version::match_conditions(),
+            Version::unready_eviction(),
             Version::pre_stop_sleep(),
             Version::drain(),
             Version::gates_by_policy(),

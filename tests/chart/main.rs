@@ -5,6 +5,7 @@
 
 mod documented;
 mod environment;
+mod eviction;
 mod helm;
 mod lifecycle;
 mod options;

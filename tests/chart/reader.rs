@@ -13,6 +13,10 @@ use crate::steady::NAMESPACE;
 /// The name of the CRD of bindings.
 pub(crate) const CRD: &str = "targetgroupbindings.elbv2.k8s.aws";
 
+/// Installs the chart with its defaults.
+pub(crate) const INSTALL: &str =
+    "helm install targetgate deploy/chart --namespace targetgate-system --create-namespace";
+
 /// A reader, whose cluster no other test uses.
 pub(crate) struct Reader {
     pub(crate) server: ControlPlane,

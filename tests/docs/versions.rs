@@ -103,20 +103,25 @@ fn helm_test_runs_its_own_kubectl() {
 }
 
 #[test]
-fn the_chart_asks_for_no_version_but_that_of_match_conditions() {
-    let templates = texts()
-        .into_iter()
-        .filter(|(path, _)| path.starts_with("deploy/chart/templates/"));
-    let mut found = 0;
-    for (path, text) in templates {
-        for condition in text.split("semverCompare").skip(1) {
-            let constraint = condition.split('"').nth(1);
-            let expected = format!(">={}.0-0", Version::match_conditions());
-            assert_eq!(constraint, Some(&*expected), "{path} differs from {PAGE}");
-            found += 1;
+fn the_chart_asks_for_the_versions_of_what_it_renders() {
+    let asked = [
+        ("webhooks.yaml", Version::match_conditions()),
+        ("poddisruptionbudget.yaml", Version::unready_eviction()),
+    ];
+    let expected = asked.map(|(template, version)| {
+        let path = format!("deploy/chart/templates/{template}");
+        (path, format!(">={version}.0-0"))
+    });
+    let mut found = BTreeSet::new();
+    for (path, text) in texts() {
+        if !path.starts_with("deploy/chart/templates/") {
+            continue;
         }
+        let conditions = text.split("semverCompare").skip(1);
+        let constraints = conditions.filter_map(|condition| condition.split('"').nth(1));
+        found.extend(constraints.map(|constraint| (path.clone(), constraint.to_owned())));
     }
-    assert!(found > 0, "no template asks for a version");
+    assert_eq!(found, expected.into(), "the chart differs from {PAGE}");
 }
 
 /// Fails unless a page has these words with this version, however its lines are wrapped.
