@@ -8,6 +8,7 @@ mod environment;
 mod eviction;
 mod helm;
 mod lifecycle;
+mod openshift;
 mod options;
 mod outage;
 mod reader;

@@ -118,6 +118,13 @@ pub(crate) fn options() -> Vec<(&'static str, Value)> {
             }),
         ),
         (
+            "users that the cluster chooses",
+            json!({
+                "podSecurityContext": { "runAsUser": null, "runAsGroup": null, "fsGroup": null },
+                "securityContext": { "privileged": false },
+            }),
+        ),
+        (
             "scheduling",
             json!({
                 "priorityClassName": "system-node-critical",
