@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+mod accounts;
 mod documented;
 mod environment;
 mod eviction;

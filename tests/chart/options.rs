@@ -89,6 +89,10 @@ pub(crate) fn options() -> Vec<(&'static str, Value)> {
             }),
         ),
         (
+            "an account of eksctl's",
+            json!({ "serviceAccount": { "create": false, "name": "gate-sa" } }),
+        ),
+        (
             "settings",
             json!({
                 "settings": { "elb-burst": 20, "orphan-after": "10m" },

@@ -1,7 +1,19 @@
-{{/* There is one installation in a cluster, so everything has one name. */}}
+{{/* There is one installation in a cluster, so everything has one name, but for the ServiceAccount that another
+     tool may have created. */}}
 {{- define "targetgate.metadata" -}}
+{{ include "targetgate.labelled" (list . "targetgate") }}
+{{- end }}
+
+{{- define "targetgate.account" -}}
+{{ .Values.serviceAccount.name | default "targetgate" }}
+{{- end }}
+
+{{/* The metadata of an object, from the root and its name. */}}
+{{- define "targetgate.labelled" -}}
+{{- $name := last . -}}
+{{- with first . -}}
 metadata:
-  name: targetgate
+  name: {{ $name }}
   labels:
     {{- include "targetgate.selector" . | nindent 4 }}
     app.kubernetes.io/instance: {{ .Release.Name }}
@@ -11,6 +23,7 @@ metadata:
     {{- with .Values.labels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "targetgate.namespaced" -}}
