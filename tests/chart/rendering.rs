@@ -99,6 +99,7 @@ fn helm_lint_finds_nothing() {
 #[case(json!({ "settings": { "no-such-flag": "1" } }), "'no-such-flag'")]
 #[case(json!({ "image": { "digest": "latest" } }), "/image/digest")]
 #[case(json!({ "labels": { "team": 1 } }), "/labels/team")]
+#[case::of_an_older_chart(json!({ "serviceAccount": { "create": null } }), "--reset-then-reuse-values")]
 fn an_impossible_value_is_refused_by_its_name(#[case] values: Value, #[case] name: &str) {
     let version = Version::tested().to_string();
     let refused = Helm::new().template_for(&version, &values).unwrap_err();
