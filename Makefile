@@ -88,8 +88,9 @@ soak: fetch build-controlplane ## Run everything at once on a real control plane
 	SOAK=$(SOAK) cargo test --offline --locked --test soak -- --nocapture
 
 .PHONY: crd
-crd: fetch ## Generate deploy/crd from the Rust type
+crd: fetch ## Generate the CRD of deploy/crd and the chart from the Rust type
 	cargo run --offline --locked --quiet --bin targetgate -- crd > deploy/crd/targetgroupbindings.yaml
+	cp deploy/crd/targetgroupbindings.yaml deploy/chart/crds/targetgroupbindings.yaml
 
 .PHONY: docs
 docs: fetch ## Generate the pages that come from the code, and the output that README.md shows

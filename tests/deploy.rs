@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser as _};
@@ -318,6 +319,22 @@ fn the_chart_and_kustomize_ship_the_same_crd() {
         std::fs::read_to_string(format!("{root}/deploy/{folder}/targetgroupbindings.yaml"))
     };
     assert_eq!(read("chart/crds").unwrap(), read("crd").unwrap());
+}
+
+/// Flux leaves links out of the artifacts that it makes of Git repositories, and Windows checks them out as text.
+#[test]
+fn nothing_that_is_shipped_is_a_link() {
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            let kind = entry.file_type().unwrap();
+            assert!(!kind.is_symlink(), "{}", entry.path().display());
+            if kind.is_dir() {
+                folders.push(entry.path());
+            }
+        }
+    }
 }
 
 #[test]

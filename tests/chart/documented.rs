@@ -72,7 +72,7 @@ impl Checkout {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let copied = Command::new("cp")
-            .arg("-rL")
+            .arg("-r")
             .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy"))
             .arg(folder.path())
             .status();

@@ -12,6 +12,7 @@ mod lifecycle;
 mod openshift;
 mod options;
 mod outage;
+mod packaged;
 mod reader;
 mod rendering;
 mod scheduling;

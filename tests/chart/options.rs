@@ -65,6 +65,19 @@ pub(crate) fn options() -> Vec<(&'static str, Value)> {
             }),
         ),
         (
+            "an issuer of another API group",
+            json!({
+                "certificates": {
+                    "source": "cert-manager",
+                    "issuerRef": {
+                        "name": "ca",
+                        "kind": "AWSPCAClusterIssuer",
+                        "group": "awspca.cert-manager.io",
+                    },
+                },
+            }),
+        ),
+        (
             "a Secret of one's own",
             json!({ "certificates": { "source": "secret", "secretName": "own" } }),
         ),
