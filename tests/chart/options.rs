@@ -113,6 +113,15 @@ pub(crate) fn options() -> Vec<(&'static str, Value)> {
             }),
         ),
         (
+            "a proxy with a CA of its own",
+            json!({
+                "proxy": { "https": "http://proxy.example.com:3128" },
+                "env": [{ "name": "SSL_CERT_FILE", "value": "/proxy-ca/bundle.crt" }],
+                "extraVolumes": [{ "name": "proxy-ca", "configMap": { "name": "proxy-ca" } }],
+                "extraVolumeMounts": [{ "name": "proxy-ca", "mountPath": "/proxy-ca", "readOnly": true }],
+            }),
+        ),
+        (
             "labels",
             json!({
                 "labels": { "team": "web" },
