@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 use crate::helm::{Helm, NAMESPACE, chart, find};
 use crate::server::{TURN, apply, cert_manager, control_plane};
 
+/// The beginning of a CA's certificate. The API server does not read further than the PEM.
+pub(crate) const CA: &str = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+
 /// Values for each option, by its purpose.
 pub(crate) fn options() -> Vec<(&'static str, Value)> {
     vec![
@@ -79,7 +82,7 @@ pub(crate) fn options() -> Vec<(&'static str, Value)> {
         ),
         (
             "a Secret of one's own",
-            json!({ "certificates": { "source": "secret", "secretName": "own" } }),
+            json!({ "certificates": { "source": "secret", "secretName": "own", "caBundle": CA } }),
         ),
         (
             "another name for our Secret",

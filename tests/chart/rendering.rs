@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use clap::CommandFactory as _;
 use rstest::rstest;
 use serde_json::{Map, Value, json};
@@ -11,7 +13,7 @@ use targetgate_core::names::{INJECT_ENABLED, INJECT_LABEL};
 use targetgate_sandbox::versions::Version;
 
 use crate::helm::{Helm, chart, find, installer, is_of_test};
-use crate::options::options;
+use crate::options::{CA, options};
 
 /// Labels that Helm adds, and the base lacks.
 const LABELS_OF_HELM: [&str; 4] = [
@@ -99,6 +101,8 @@ fn helm_lint_finds_nothing() {
 #[case(json!({ "settings": { "no-such-flag": "1" } }), "'no-such-flag'")]
 #[case(json!({ "image": { "digest": "latest" } }), "/image/digest")]
 #[case(json!({ "labels": { "team": 1 } }), "/labels/team")]
+#[case(json!({ "certificates": { "source": "secret", "caBundle": "ca.crt" } }), "/certificates/caBundle")]
+#[case(json!({ "certificates": { "caBundle": CA } }), "certificates.source=secret")]
 #[case::of_an_older_chart(json!({ "serviceAccount": { "create": null } }), "--reset-then-reuse-values")]
 fn an_impossible_value_is_refused_by_its_name(#[case] values: Value, #[case] name: &str) {
     let version = Version::tested().to_string();
@@ -132,12 +136,27 @@ fn match_conditions_are_left_out_where_they_are_not_known() {
 }
 
 #[test]
-fn no_option_renders_a_certificate_or_a_bundle() {
+fn no_option_renders_a_certificate_or_a_bundle_that_was_not_given() {
     let helm = Helm::new();
     for (name, values) in options() {
+        let given = values["certificates"]["caBundle"].is_string();
         for object in helm.template(&values) {
             assert_ne!(object["kind"], "Secret", "{name}");
-            assert!(!object.to_string().contains("caBundle"), "{name}");
+            let hooks = object["kind"].as_str().unwrap().ends_with("WebhookConfiguration");
+            let bundle = object.to_string().contains("caBundle");
+            assert_eq!(bundle, given && hooks, "{name}");
+        }
+    }
+}
+
+#[test]
+fn each_hook_has_the_bundle_that_was_given() {
+    let certificates = json!({ "source": "secret", "caBundle": CA });
+    let objects = Helm::new().template(&json!({ "certificates": certificates }));
+    for kind in ["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"] {
+        for hook in find(&objects, kind)["webhooks"].as_array().unwrap() {
+            let bundle = hook["clientConfig"]["caBundle"].as_str().unwrap();
+            assert_eq!(STANDARD.decode(bundle).unwrap(), CA.as_bytes());
         }
     }
 }

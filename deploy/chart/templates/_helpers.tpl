@@ -46,15 +46,22 @@ app.kubernetes.io/name: targetgate
 {{- end }}
 {{- end }}
 
-{{/* What all webhooks have, from the root, the path, and the policy. There is never a caBundle: whoever
-     makes the certificates writes it, and an upgrade must leave it as it is. */}}
+{{/* What all webhooks have, from the root, the path, and the policy. There is no caBundle unless it is given: the
+     maker of the certificates writes it, and an upgrade must leave it as it is. */}}
 {{- define "targetgate.webhook" -}}
 {{- $policy := last . -}}
+{{- $certificates := (first .).Values.certificates -}}
 admissionReviewVersions: [v1]
 sideEffects: None
 failurePolicy: {{ $policy.failurePolicy }}
 timeoutSeconds: {{ $policy.timeoutSeconds }}
 clientConfig:
+  {{- with $certificates.caBundle }}
+  {{- if ne $certificates.source "secret" }}
+  {{- fail "certificates.caBundle is for certificates.source=secret: with the other sources, caBundle is filled in" }}
+  {{- end }}
+  caBundle: {{ b64enc . }}
+  {{- end }}
   service:
     name: targetgate
     namespace: {{ (first .).Release.Namespace }}
