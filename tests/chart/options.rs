@@ -47,6 +47,10 @@ pub(crate) fn options() -> Vec<(&'static str, Value)> {
                 },
             }),
         ),
+        (
+            "no hooks of bindings",
+            json!({ "hooks": { "bindings": { "enabled": false } } }),
+        ),
         ("hooks by either", json!({ "optIn": "either" })),
         (
             "an allow-list",
@@ -58,6 +62,7 @@ pub(crate) fn options() -> Vec<(&'static str, Value)> {
                 }],
             }),
         ),
+        ("nothing allowed", json!({ "allowList": [] })),
         (
             "cert-manager",
             json!({

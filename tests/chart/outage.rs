@@ -10,7 +10,7 @@ use targetgate_sandbox::harness::waiting::until;
 use crate::documented::{commands, section, the};
 use crate::helm::NAMESPACE;
 use crate::lifecycle::left;
-use crate::reader::{CRD, Reader};
+use crate::reader::{CRD, INSTALL, Reader};
 use crate::server::apply;
 use crate::steady;
 
@@ -137,6 +137,24 @@ async fn the_chart_puts_the_hooks_back_and_leaves_the_bindings_when_it_goes() {
     until_nothing_but_the_bindings_is_left(&reader).await;
     let namespaces = reader.types("kubectl get namespaces --output name");
     assert!(namespaces.contains(NAMESPACE), "{namespaces}");
+}
+
+#[tokio::test]
+async fn without_hooks_of_bindings_none_is_asked() {
+    let reader = Reader::new().await;
+    reader.types(INSTALL);
+    reader.has_a_shop().await;
+    reader.is_denied().await;
+    let upgrades = INSTALL.replace("install targetgate", "upgrade targetgate");
+    let upgrades = upgrades.replace("--create-namespace", "");
+    reader.types(&format!("{upgrades} --set hooks.bindings.enabled=false"));
+    reader.is_heard("unasked").await;
+    let kinds = "mutatingwebhookconfigurations,validatingwebhookconfigurations";
+    let left = reader.types(&format!("kubectl get {kinds} --output name"));
+    let mutating = "mutatingwebhookconfiguration.admissionregistration.k8s.io/targetgate\n";
+    assert_eq!(left, mutating);
+    reader.types(&upgrades);
+    reader.is_denied().await;
 }
 
 async fn until_nothing_but_the_bindings_is_left(reader: &Reader) {

@@ -9,9 +9,11 @@ use clap::CommandFactory as _;
 use rstest::rstest;
 use serde_json::{Map, Value, json};
 use targetgate::args::Cli;
-use targetgate_core::names::{INJECT_ENABLED, INJECT_LABEL};
+use targetgate_core::binding::allow_list::AllowList;
+use targetgate_core::names::{INJECT_ENABLED, INJECT_LABEL, TargetGroupArn};
 use targetgate_sandbox::versions::Version;
 
+use crate::documented::{blocks, section};
 use crate::helm::{Helm, chart, find, installer, is_of_test};
 use crate::options::{CA, options};
 
@@ -103,6 +105,10 @@ fn helm_lint_finds_nothing() {
 #[case(json!({ "labels": { "team": 1 } }), "/labels/team")]
 #[case(json!({ "certificates": { "source": "secret", "caBundle": "ca.crt" } }), "/certificates/caBundle")]
 #[case(json!({ "certificates": { "caBundle": CA } }), "certificates.source=secret")]
+#[case(
+    json!({ "hooks": { "bindings": { "enabled": false } }, "allowList": [] }),
+    "allowList needs hooks.bindings.enabled"
+)]
 #[case::of_an_older_chart(json!({ "serviceAccount": { "create": null } }), "--reset-then-reuse-values")]
 fn an_impossible_value_is_refused_by_its_name(#[case] values: Value, #[case] name: &str) {
     let version = Version::tested().to_string();
@@ -159,6 +165,48 @@ fn each_hook_has_the_bundle_that_was_given() {
             assert_eq!(STANDARD.decode(bundle).unwrap(), CA.as_bytes());
         }
     }
+}
+
+/// The allow-list that the process would read, if it has one.
+fn allow_list(values: &Value) -> Option<AllowList> {
+    let objects = Helm::new().template(values);
+    let pod = &find(&objects, "Deployment")["spec"]["template"]["spec"];
+    let variables = pod["containers"][0]["env"].as_array().unwrap();
+    let file = variables
+        .iter()
+        .find(|variable| variable["name"] == "TARGETGATE_ALLOW_ARNS")?;
+    assert_eq!(file["value"], "/allow/allow.yaml");
+    assert_eq!(pod["volumes"][0]["configMap"]["name"], "targetgate");
+    assert_eq!(pod["containers"][0]["volumeMounts"][0]["mountPath"], "/allow");
+    let text = find(&objects, "ConfigMap")["data"]["allow.yaml"].as_str();
+    Some(AllowList::parse(text.unwrap()).unwrap())
+}
+
+#[test]
+fn an_empty_allow_list_allows_nothing_and_an_absent_one_everything() {
+    let group = "arn:aws:elasticloadbalancing:eu-west-1:111122223333:targetgroup/web/0123456789abcdef";
+    let group: TargetGroupArn = group.parse().unwrap();
+    assert_eq!(allow_list(&json!({})), None);
+    assert_eq!(allow_list(&json!({ "allowList": null })), None);
+    let nothing = allow_list(&json!({ "allowList": [] })).unwrap();
+    assert!(nothing.check("shop", &group).is_err());
+}
+
+/// The rules of the chart's README, for the controller's own bindings.
+#[test]
+fn the_documented_rules_allow_what_the_controller_creates_for_its_namespace() {
+    let page = section("deploy/chart/README.md", "## Allow-list");
+    let values = serde_saphyr::from_str(&blocks(&page, "yaml")[0]).unwrap();
+    let list = allow_list(&values).unwrap();
+    let group = |name: &str| -> TargetGroupArn {
+        let arn = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup";
+        format!("{arn}/{name}/0123456789abcdef").parse().unwrap()
+    };
+    // k8s-, eight letters or digits of the namespace, eight of the name, and ten of a hash.
+    let generated = group("k8s-teampaym-checkout-0123456789");
+    assert!(list.check("team-payments", &generated).is_ok());
+    assert!(list.check("shop", &generated).is_err());
+    assert!(list.check("team-payments", &group("web")).is_err());
 }
 
 /// The environment variables that `serve` reads, each with its flag.

@@ -25,7 +25,7 @@ TARGETGATE_TLS_KEY: /tls/tls.key
 {{- else if ne .Values.certificates.secretName "targetgate-tls" }}
 TARGETGATE_TLS_SECRET: {{ .Values.certificates.secretName }}
 {{- end }}
-{{- if .Values.allowList }}
+{{- if kindIs "slice" .Values.allowList }}
 TARGETGATE_ALLOW_ARNS: /allow/allow.yaml
 {{- end }}
 {{- with .Values.clientCA }}

@@ -6,7 +6,7 @@
   mountPath: /tls
   readOnly: true
 {{- end }}
-{{- if .Values.allowList }}
+{{- if kindIs "slice" .Values.allowList }}
 - name: allow
   mountPath: /allow
   readOnly: true
@@ -29,7 +29,7 @@
     # 0440 in decimal, because YAML 1.1 and 1.2 read octal numbers differently.
     defaultMode: 288
 {{- end }}
-{{- if .Values.allowList }}
+{{- if kindIs "slice" .Values.allowList }}
 - name: allow
   configMap:
     name: targetgate
