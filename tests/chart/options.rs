@@ -116,7 +116,7 @@ pub(crate) fn options() -> Vec<(&'static str, Value)> {
         (
             "settings",
             json!({
-                "settings": { "elb-burst": 20, "orphan-after": "10m" },
+                "settings": { "elb-burst": 20, "orphan-after": "10m", "shutdown-delay": "90s" },
                 "env": [{ "name": "AWS_EC2_METADATA_DISABLED", "value": "true" }],
             }),
         ),
@@ -169,6 +169,12 @@ pub(crate) fn options() -> Vec<(&'static str, Value)> {
                     "topologyKey": "kubernetes.io/hostname",
                     "labelSelector": { "matchLabels": { "app.kubernetes.io/name": "targetgate" } },
                 }] } },
+                "topologySpreadConstraints": [{
+                    "topologyKey": "kubernetes.io/hostname",
+                    "maxSkew": 1,
+                    "whenUnsatisfiable": "DoNotSchedule",
+                    "labelSelector": { "matchLabels": { "app.kubernetes.io/name": "targetgate" } },
+                }],
             }),
         ),
         (

@@ -109,6 +109,7 @@ fn helm_lint_finds_nothing() {
     json!({ "hooks": { "bindings": { "enabled": false } }, "allowList": [] }),
     "allowList needs hooks.bindings.enabled"
 )]
+#[case(json!({ "settings": { "shutdown-delay": "1m" } }), "/settings/shutdown-delay")]
 #[case::of_an_older_chart(json!({ "serviceAccount": { "create": null } }), "--reset-then-reuse-values")]
 fn an_impossible_value_is_refused_by_its_name(#[case] values: Value, #[case] name: &str) {
     let version = Version::tested().to_string();
