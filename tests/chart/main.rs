@@ -18,4 +18,5 @@ mod rendering;
 mod scheduling;
 mod server;
 mod steady;
+mod testing;
 mod upgrading;
