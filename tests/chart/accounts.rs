@@ -50,7 +50,9 @@ async fn an_account_that_exists_is_used_and_outlives_us(
     let accounts: Api<ServiceAccount> = Api::namespaced(reader.client.clone(), NAMESPACE);
     let made = accounts.get(account).await.unwrap().uid();
 
-    reader.types(&format!("{INSTALL} --set serviceAccount.create=false {named}"));
+    reader.types(&format!(
+        "{INSTALL} --set serviceAccount.create=false {named}"
+    ));
     let deployments: Api<Deployment> = Api::namespaced(reader.client.clone(), NAMESPACE);
     let deployed = deployments.get("targetgate").await.unwrap();
     let pod = deployed.spec.unwrap().template.spec.unwrap();

@@ -17,11 +17,14 @@ async fn unready_pods(pods: &Api<Pod>) -> Vec<String> {
         (listed.len() == 2).then_some(listed)
     })
     .await;
-    let status = json!({ "phase": "Running", "conditions": [{ "type": "Ready", "status": "False" }] });
+    let status =
+        json!({ "phase": "Running", "conditions": [{ "type": "Ready", "status": "False" }] });
     let told = Patch::Strategic(json!({ "status": status }));
     let names: Vec<String> = listed.iter().map(|pod| pod.name_any()).collect();
     for name in &names {
-        let patched = pods.patch_status(name, &PatchParams::default(), &told).await;
+        let patched = pods
+            .patch_status(name, &PatchParams::default(), &told)
+            .await;
         patched.unwrap();
     }
     names

@@ -86,9 +86,11 @@ async fn pods_are_created_where_the_cluster_chooses_their_users() {
     until("the chart's own user is refused", async || {
         let sets = sets.list(&ListParams::default()).await.ok()?.items;
         let conditions = sets.into_iter().find_map(|set| set.status?.conditions)?;
-        conditions
-            .into_iter()
-            .find(|c| c.message.as_ref().is_some_and(|m| m.contains("out of range")))
+        conditions.into_iter().find(|c| {
+            c.message
+                .as_ref()
+                .is_some_and(|m| m.contains("out of range"))
+        })
     })
     .await;
     reader.types("helm uninstall targetgate --namespace targetgate-system --wait");

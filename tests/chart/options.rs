@@ -1,13 +1,12 @@
 //! Each option is rendered, and accepted by a real API server.
 
-use std::collections::BTreeSet;
-
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, PostParams};
 use serde_json::{Value, json};
 
-use crate::helm::{Helm, NAMESPACE, chart, find};
-use crate::server::{TURN, apply, cert_manager, control_plane};
+use crate::helm::{Helm, NAMESPACE, find};
+use crate::server::{TURN, apply, cert_manager, control_plane, prometheus_operator};
+use crate::values::known;
 
 /// The beginning of a CA's certificate. The API server does not read further than the PEM.
 pub(crate) const CA: &str = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
@@ -104,7 +103,12 @@ pub(crate) fn options() -> Vec<(&'static str, Value)> {
         (
             "AWS",
             json!({
-                "aws": { "region": "us-gov-west-1", "useFipsEndpoint": true, "useDualstackEndpoint": true },
+                "aws": {
+                    "region": "us-gov-west-1",
+                    "useFipsEndpoint": true,
+                    "useDualstackEndpoint": true,
+                    "vpcId": "vpc-0123456789abcdef0",
+                },
                 "proxy": { "https": "http://proxy.example.com:3128", "bypass": [".internal", "10.0.0.0/8"] },
                 "serviceAccount": { "annotations": { "eks.amazonaws.com/role-arn": "arn:aws:iam::123456789012:role/targetgate" } },
             }),
@@ -118,6 +122,7 @@ pub(crate) fn options() -> Vec<(&'static str, Value)> {
             json!({
                 "settings": { "elb-burst": 20, "orphan-after": "10m", "shutdown-delay": "90s" },
                 "env": [{ "name": "AWS_EC2_METADATA_DISABLED", "value": "true" }],
+                "extraArgs": ["--log-level=debug"],
             }),
         ),
         (
@@ -127,6 +132,21 @@ pub(crate) fn options() -> Vec<(&'static str, Value)> {
                 "env": [{ "name": "SSL_CERT_FILE", "value": "/proxy-ca/bundle.crt" }],
                 "extraVolumes": [{ "name": "proxy-ca", "configMap": { "name": "proxy-ca" } }],
                 "extraVolumeMounts": [{ "name": "proxy-ca", "mountPath": "/proxy-ca", "readOnly": true }],
+            }),
+        ),
+        (
+            "slow nodes",
+            json!({
+                "revisionHistoryLimit": 0,
+                "readinessProbe": { "timeoutSeconds": 5 },
+                "livenessProbe": { "timeoutSeconds": 5, "failureThreshold": 6 },
+            }),
+        ),
+        (
+            "the Prometheus operator",
+            json!({
+                "podMonitor": { "enabled": true, "labels": { "release": "prometheus" }, "interval": "30s" },
+                "alerts": { "enabled": true, "labels": { "release": "prometheus" } },
             }),
         ),
         (
@@ -184,33 +204,16 @@ pub(crate) fn options() -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// The paths of the values in the schema, down to the objects that it leaves open.
-fn paths(schema: &Value, path: &str, found: &mut BTreeSet<String>) {
-    match schema["properties"].as_object() {
-        Some(properties) if path != "/settings" => {
-            for (name, schema) in properties {
-                paths(schema, &format!("{path}/{name}"), found);
-            }
-        }
-        _ => {
-            found.insert(path.to_owned());
-        }
-    }
-}
-
 #[test]
 fn every_value_is_among_the_options() {
-    let schema = std::fs::read_to_string(chart().join("values.schema.json")).unwrap();
-    let mut known = BTreeSet::new();
-    paths(&serde_json::from_str(&schema).unwrap(), "", &mut known);
-    known.remove("/global");
     let options = options();
-    let unset = known.iter().filter(|path| {
+    let unset = known().into_iter().filter(|path| {
+        let pointer = format!("/{}", path.replace('.', "/"));
         options
             .iter()
-            .all(|(_, values)| values.pointer(path).is_none())
+            .all(|(_, values)| values.pointer(&pointer).is_none())
     });
-    assert_eq!(unset.collect::<Vec<_>>(), Vec::<&String>::new());
+    assert_eq!(unset.collect::<Vec<_>>(), Vec::<String>::new());
 }
 
 /// Creates the namespace of the releases, with the `restricted` level of Pod Security.
@@ -232,6 +235,7 @@ async fn every_option_is_accepted_by_the_api_server() {
     let client = control_plane().await.client().await.unwrap();
     restricted_namespace(&client).await;
     cert_manager(&client).await;
+    prometheus_operator(&client).await;
     let helm = Helm::new();
     for (option, values) in options() {
         for object in helm.template(&values) {

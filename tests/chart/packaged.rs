@@ -8,7 +8,6 @@ use targetgate_sandbox::versions::Version;
 use crate::helm::{Helm, NAMESPACE, chart};
 use crate::reader::{CRD, crd};
 
-
 /// Renders a chart with its CRDs.
 fn rendered(helm: &Helm, chart: &str) -> Vec<Value> {
     let version = Version::tested().to_string();
@@ -38,7 +37,9 @@ fn an_archive_without_links_has_the_crd() {
         assert!(status.unwrap().success(), "{command}");
     };
     tar("find . -type f -print0 | tar --null --files-from=- --create --file=\"$ARCHIVE\"");
-    tar("mkdir \"$FOLDER/chart\" && tar --extract --file=\"$ARCHIVE\" --directory=\"$FOLDER/chart\"");
+    tar(
+        "mkdir \"$FOLDER/chart\" && tar --extract --file=\"$ARCHIVE\" --directory=\"$FOLDER/chart\"",
+    );
     let objects = rendered(&helm, folder.path().join("chart").to_str().unwrap());
     let found = crds(&objects);
     assert_eq!(found, [&crd()]);

@@ -149,7 +149,10 @@ fn no_option_renders_a_certificate_or_a_bundle_that_was_not_given() {
         let given = values["certificates"]["caBundle"].is_string();
         for object in helm.template(&values) {
             assert_ne!(object["kind"], "Secret", "{name}");
-            let hooks = object["kind"].as_str().unwrap().ends_with("WebhookConfiguration");
+            let hooks = object["kind"]
+                .as_str()
+                .unwrap()
+                .ends_with("WebhookConfiguration");
             let bundle = object.to_string().contains("caBundle");
             assert_eq!(bundle, given && hooks, "{name}");
         }
@@ -160,7 +163,10 @@ fn no_option_renders_a_certificate_or_a_bundle_that_was_not_given() {
 fn each_hook_has_the_bundle_that_was_given() {
     let certificates = json!({ "source": "secret", "caBundle": CA });
     let objects = Helm::new().template(&json!({ "certificates": certificates }));
-    for kind in ["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"] {
+    for kind in [
+        "MutatingWebhookConfiguration",
+        "ValidatingWebhookConfiguration",
+    ] {
         for hook in find(&objects, kind)["webhooks"].as_array().unwrap() {
             let bundle = hook["clientConfig"]["caBundle"].as_str().unwrap();
             assert_eq!(STANDARD.decode(bundle).unwrap(), CA.as_bytes());
@@ -178,14 +184,18 @@ fn allow_list(values: &Value) -> Option<AllowList> {
         .find(|variable| variable["name"] == "TARGETGATE_ALLOW_ARNS")?;
     assert_eq!(file["value"], "/allow/allow.yaml");
     assert_eq!(pod["volumes"][0]["configMap"]["name"], "targetgate");
-    assert_eq!(pod["containers"][0]["volumeMounts"][0]["mountPath"], "/allow");
+    assert_eq!(
+        pod["containers"][0]["volumeMounts"][0]["mountPath"],
+        "/allow"
+    );
     let text = find(&objects, "ConfigMap")["data"]["allow.yaml"].as_str();
     Some(AllowList::parse(text.unwrap()).unwrap())
 }
 
 #[test]
 fn an_empty_allow_list_allows_nothing_and_an_absent_one_everything() {
-    let group = "arn:aws:elasticloadbalancing:eu-west-1:111122223333:targetgroup/web/0123456789abcdef";
+    let group =
+        "arn:aws:elasticloadbalancing:eu-west-1:111122223333:targetgroup/web/0123456789abcdef";
     let group: TargetGroupArn = group.parse().unwrap();
     assert_eq!(allow_list(&json!({})), None);
     assert_eq!(allow_list(&json!({ "allowList": null })), None);
@@ -246,6 +256,7 @@ fn every_flag_of_serve_can_be_set_once() {
         "tls-secret",
         "tls-service",
         "tls-validating",
+        "vpc-id",
     ];
     let settable: BTreeSet<&str> = settings.keys().map(String::as_str).collect();
     let flags = flags();

@@ -3,7 +3,7 @@
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::{Client, core::TypeMeta};
-use serde_json::Value;
+use serde_json::{Value, json};
 use targetgate_sandbox::controlplane::{ControlPlane, ControlPlaneError, Options};
 use targetgate_sandbox::harness::waiting::{DEADLINE, until};
 use tokio::sync::{Mutex, OnceCell};
@@ -69,22 +69,56 @@ pub(crate) async fn cert_manager(client: &Client) {
     let yaml = std::fs::read_to_string(installer("cert-manager.io_certificates.yaml")).unwrap();
     let crds = serde_saphyr::from_multiple::<Value>(&yaml).unwrap();
     for crd in crds.iter().filter(|crd| !crd.is_null()) {
-        apply(client, crd, false).await.unwrap();
-        let group = crd["spec"]["group"].as_str().unwrap();
-        let version = &crd["spec"]["versions"][0]["name"];
-        let group_version = format!("{group}/{}", version.as_str().unwrap());
-        until("the kind is served", async || {
-            client
-                .list_api_group_resources(&group_version)
-                .await
-                .ok()?
-                .resources
-                .iter()
-                .any(|resource| crd["spec"]["names"]["kind"] == *resource.kind)
-                .then_some(())
-        })
-        .await;
+        install_crd(client, crd).await;
     }
+}
+
+/// Installs CRDs of the names that the Prometheus operator's have. They accept any fields: its own schemas are not
+/// among what tests/chart/build fetches.
+pub(crate) async fn prometheus_operator(client: &Client) {
+    for (kind, plural) in [
+        ("PodMonitor", "podmonitors"),
+        ("PrometheusRule", "prometheusrules"),
+    ] {
+        let group = "monitoring.coreos.com";
+        let schema = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
+        let crd = json!({
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": { "name": format!("{plural}.{group}") },
+            "spec": {
+                "group": group,
+                "names": { "kind": kind, "plural": plural },
+                "scope": "Namespaced",
+                "versions": [{
+                    "name": "v1",
+                    "served": true,
+                    "storage": true,
+                    "schema": { "openAPIV3Schema": schema },
+                }],
+            },
+        });
+        install_crd(client, &crd).await;
+    }
+}
+
+/// Installs a CRD, and waits until its kind is served.
+async fn install_crd(client: &Client, crd: &Value) {
+    apply(client, crd, false).await.unwrap();
+    let group = crd["spec"]["group"].as_str().unwrap();
+    let version = &crd["spec"]["versions"][0]["name"];
+    let group_version = format!("{group}/{}", version.as_str().unwrap());
+    until("the kind is served", async || {
+        client
+            .list_api_group_resources(&group_version)
+            .await
+            .ok()?
+            .resources
+            .iter()
+            .any(|resource| crd["spec"]["names"]["kind"] == *resource.kind)
+            .then_some(())
+    })
+    .await;
 }
 
 /// Waits for a future until the deadline.

@@ -16,12 +16,16 @@ const NAME: &str = "targetgate-test";
 #[tokio::test]
 async fn a_test_that_fails_leaves_its_pod_for_the_log_and_no_right() {
     let reader = Arc::new(Reader::new().await);
-    reader.types(&format!("{INSTALL} --set imagePullSecrets[0].name=registry"));
+    reader.types(&format!(
+        "{INSTALL} --set imagePullSecrets[0].name=registry"
+    ));
     let testing = tokio::task::spawn_blocking({
         let reader = reader.clone();
         move || {
             let command = format!("helm test targetgate --namespace {NAMESPACE}");
-            reader.helm.typed(&reader.server, reader.checkout.path(), &command)
+            reader
+                .helm
+                .typed(&reader.server, reader.checkout.path(), &command)
         }
     });
     let client = || reader.client.clone();

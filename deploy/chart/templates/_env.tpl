@@ -47,6 +47,9 @@ TARGETGATE_ADMIN_LISTEN: "[::]:{{ .Values.ports.admin }}"
 {{- range $flag, $value := .Values.settings }}
 TARGETGATE_{{ $flag | upper | replace "-" "_" }}: {{ $value | toString | quote }}
 {{- end }}
+{{- with .Values.aws.vpcId }}
+TARGETGATE_VPC_ID: {{ . }}
+{{- end }}
 {{- with .Values.aws.region }}
 AWS_REGION: {{ . }}
 {{- end }}

@@ -10,19 +10,20 @@
 
 {{/* The metadata of an object, from the root and its name. */}}
 {{- define "targetgate.labelled" -}}
-{{- $name := last . -}}
-{{- with first . -}}
 metadata:
-  name: {{ $name }}
+  name: {{ last . }}
   labels:
-    {{- include "targetgate.selector" . | nindent 4 }}
-    app.kubernetes.io/instance: {{ .Release.Name }}
-    app.kubernetes.io/managed-by: {{ .Release.Service }}
-    app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-    helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
-    {{- with .Values.labels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+    {{- include "targetgate.labels" (first .) | nindent 4 }}
+{{- end }}
+
+{{- define "targetgate.labels" -}}
+{{ include "targetgate.selector" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- with .Values.labels }}
+{{ toYaml . }}
 {{- end }}
 {{- end }}
 
