@@ -161,9 +161,9 @@ fn no_certificate_is_shipped_and_the_keeper_finds_all_objects_by_name() {
 
 #[test]
 fn secrets_and_configurations_are_ours_by_name_only() {
-    let rbac = include_str!("../deploy/base/rbac.yaml");
-    let roles = ["Role", "ClusterRole"]
-        .map(|kind| of_kind(&documents(rbac), kind).cloned().collect::<Vec<_>>());
+    let objects = kustomized("base");
+    let roles =
+        ["Role", "ClusterRole"].map(|kind| of_kind(&objects, kind).cloned().collect::<Vec<_>>());
     let rules = roles.iter().flatten().flat_map(|role| {
         let kind = role["kind"].as_str().unwrap();
         let rules = role["rules"].as_array().unwrap().iter();
@@ -281,6 +281,42 @@ fn with_cert_manager_the_pods_read_the_secret_that_it_writes() {
     for (name, file) in [("CERT", "tls.crt"), ("KEY", "tls.key")] {
         let variable = variable(&objects, &format!("TARGETGATE_TLS_{name}"));
         assert_eq!(variable.unwrap(), format!("{folder}/{file}"));
+    }
+}
+
+/// The resources for which the rendered roles have any verb.
+fn granted(objects: &[Value]) -> Vec<String> {
+    let roles = ["Role", "ClusterRole"].map(|kind| of_kind(objects, kind));
+    let rules = roles
+        .into_iter()
+        .flatten()
+        .flat_map(|role| role["rules"].as_array().unwrap());
+    let resources = rules.flat_map(|rule| rule["resources"].as_array().unwrap());
+    resources.map(|r| r.as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn with_cert_manager_our_account_writes_neither_secrets_nor_hooks() {
+    let writes = |granted: &[String]| {
+        let kinds = ["secrets", "webhookconfigurations"];
+        let of = |kind: &&str| granted.iter().any(|resource| resource.ends_with(*kind));
+        kinds.iter().filter(|kind| of(kind)).count()
+    };
+    assert_eq!(writes(&granted(&kustomized("base"))), 2);
+    let objects = overlay("cert-manager");
+    assert_eq!(writes(&granted(&objects)), 0);
+    // What is left is bound.
+    for (role, binding) in [
+        ("Role", "RoleBinding"),
+        ("ClusterRole", "ClusterRoleBinding"),
+    ] {
+        let roles: Vec<&Value> = of_kind(&objects, role)
+            .map(|r| &r["metadata"]["name"])
+            .collect();
+        let bound: Vec<&Value> = of_kind(&objects, binding)
+            .map(|b| &b["roleRef"]["name"])
+            .collect();
+        assert_eq!(roles, bound);
     }
 }
 

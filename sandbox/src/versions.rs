@@ -50,6 +50,11 @@ impl Version {
         Self::of_row("eviction of unready pods")
     }
 
+    /// The oldest server that serves ValidatingAdmissionPolicies by default.
+    pub fn admission_policies() -> Self {
+        Self::of_row("admission policies")
+    }
+
     /// The oldest server that supports the preStop action `sleep`.
     pub fn pre_stop_sleep() -> Self {
         Self::of_row("preStop sleep")
@@ -136,6 +141,7 @@ mod tests {
             Version::helm_test(),
             Version::match_conditions(),
             Version::unready_eviction(),
+            Version::admission_policies(),
             Version::pre_stop_sleep(),
             Version::drain(),
             Version::gates_by_policy(),

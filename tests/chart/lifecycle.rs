@@ -44,7 +44,7 @@ async fn program(server: &ControlPlane, client: &Client) -> Program {
 }
 
 /// A kubeconfig of a ServiceAccount of the release.
-async fn account(server: &ControlPlane, client: &Client, name: &str) -> PathBuf {
+pub(crate) async fn account(server: &ControlPlane, client: &Client, name: &str) -> PathBuf {
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), NAMESPACE);
     let wanted: TokenRequest =
         serde_json::from_value(json!({ "spec": { "audiences": [] } })).unwrap();

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod accounts;
+mod compromise;
 mod documented;
 mod environment;
 mod eviction;

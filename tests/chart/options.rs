@@ -172,6 +172,10 @@ pub(crate) fn options() -> Vec<(&'static str, Value)> {
             }),
         ),
         (
+            "no policies",
+            json!({ "admissionPolicies": { "enabled": false } }),
+        ),
+        (
             "users that the cluster chooses",
             json!({
                 "podSecurityContext": { "runAsUser": null, "runAsGroup": null, "fsGroup": null },

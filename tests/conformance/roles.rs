@@ -61,11 +61,11 @@ async fn the_shipped_roles_grant_what_is_used_and_nothing_else() {
 
     let (granted, used) = (granted(&installed.shipped), used(cluster));
     let more: Vec<_> = used.difference(&granted).collect();
-    assert!(more.is_empty(), "not in deploy/base/rbac.yaml: {more:?}");
+    assert!(more.is_empty(), "not in the roles of deploy/base: {more:?}");
     let unused: Vec<_> = granted.difference(&used).collect();
     assert!(
         unused.is_empty(),
-        "in deploy/base/rbac.yaml, but not used: {unused:?}"
+        "in the roles of deploy/base, but not used: {unused:?}"
     );
 }
 

@@ -106,8 +106,11 @@ fn helm_test_runs_its_own_kubectl() {
 fn the_chart_asks_for_the_versions_of_what_it_renders() {
     let asked = [
         ("webhooks.yaml", Version::match_conditions()),
+        ("admission-policies.yaml", Version::admission_policies()),
         ("poddisruptionbudget.yaml", Version::unready_eviction()),
     ];
+    let base = format!("Kubernetes {} or later", Version::admission_policies());
+    assert!(read("README.md").contains(&base), "README.md: {base}");
     let expected = asked.map(|(template, version)| {
         let path = format!("deploy/chart/templates/{template}");
         (path, format!(">={version}.0-0"))

@@ -32,6 +32,29 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
   namespace: {{ .Release.Namespace }}
 {{- end }}
 
+{{/* The bindings of a ClusterRole and a Role to our account, from the root and the name of both roles. */}}
+{{- define "targetgate.roleBindings" -}}
+{{- $name := last . -}}
+{{- $root := first . -}}
+{{- range list "Cluster" "" }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {{ . }}RoleBinding
+{{ include "targetgate.labelled" (list $root $name) }}
+{{- if eq . "" }}
+  namespace: {{ $root.Release.Namespace }}
+{{- end }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: {{ . }}Role
+  name: {{ $name }}
+subjects:
+  - kind: ServiceAccount
+    name: {{ include "targetgate.account" $root }}
+    namespace: {{ $root.Release.Namespace }}
+{{- end }}
+{{- end }}
+
 {{- define "targetgate.selector" -}}
 app.kubernetes.io/name: targetgate
 {{- end }}
