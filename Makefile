@@ -63,6 +63,10 @@ lint: fetch ## Check format, lints, documentation and dependencies
 	RUSTDOCFLAGS='-D warnings' cargo doc --offline --locked --workspace --no-deps --document-private-items
 	cargo deny --offline --locked check bans licenses sources
 
+.PHONY: audit
+audit: ## Check the dependencies for advisories, with the database of RustSec (needs cargo-deny, and the network)
+	cargo deny --locked check advisories
+
 .PHONY: bench
 bench: fetch build-controlplane ## Measure the figures of docs/performance.md (minutes); ARGS='--idle 10m' for all of them
 	cargo bench --offline --locked --bench '*' -- $(ARGS)

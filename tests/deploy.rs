@@ -409,7 +409,19 @@ fn roles_trust_our_service_account_and_no_other() {
     assert_eq!(statement["Principal"]["Service"], "pods.eks.amazonaws.com");
     let actions = serde_json::json!(["sts:AssumeRole", "sts:TagSession"]);
     assert_eq!(statement["Action"], actions);
+    let expected = serde_json::json!({
+        "aws:SourceAccount": "ACCOUNT",
+        "aws:RequestTag/eks-cluster-name": "CLUSTER",
+        "aws:RequestTag/kubernetes-namespace": namespace,
+        "aws:RequestTag/kubernetes-service-account": name,
+    });
+    assert_eq!(statement["Condition"]["StringEquals"], expected);
     let terraform = include_str!("../deploy/iam/main.tf");
+    // A role of a fixed name cannot be created for the second cluster of an account.
+    assert!(terraform.contains("targetgate-${var.cluster_name}"));
+    for placeholder in ["\"ACCOUNT\"", "\"CLUSTER\""] {
+        assert!(terraform.contains(placeholder), "{placeholder}");
+    }
     for line in [
         format!("namespace       = \"{namespace}\""),
         format!("service_account = \"{name}\""),

@@ -4,9 +4,26 @@ variable "cluster_name" {
   type = string
 }
 
+variable "role_name" {
+  description = "Name of the role, which no other cluster of the account may have. Up to 64 characters."
+  type        = string
+  default     = null
+}
+
+data "aws_caller_identity" "this" {}
+
+locals {
+  # Names of clusters are longer than those of roles may be.
+  role_name = coalesce(var.role_name, substr("targetgate-${var.cluster_name}", 0, 64))
+  trust     = file("${path.module}/trust-pod-identity.json")
+}
+
 resource "aws_iam_role" "targetgate" {
-  name               = "targetgate"
-  assume_role_policy = file("${path.module}/trust-pod-identity.json")
+  name = local.role_name
+  assume_role_policy = replace(
+    replace(local.trust, "ACCOUNT", data.aws_caller_identity.this.account_id),
+    "CLUSTER", var.cluster_name,
+  )
 }
 
 resource "aws_iam_role_policy" "targetgate" {
