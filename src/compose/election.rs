@@ -1,37 +1,65 @@
-//! Takes part in the leader election as long as the process runs.
+//! Takes part in the leader elections as long as the process runs.
 
 use std::sync::Arc;
 
 use futures::FutureExt as _;
+use futures::future::{Shared, join};
 
 use crate::kubernetes::lease::Candidate;
 use crate::state::cache::Cache;
 
-/// The election, before it runs.
+/// The elections, before they run.
 pub struct Election {
-    /// `None` with `--lease off`.
-    candidate: Option<Candidate>,
+    /// For conditions; `None` with `--lease off`.
+    conditions: Option<Candidate>,
+    /// For certificates; `None` also where the certificate is not ours.
+    certificates: Option<Candidate>,
     cache: Arc<Cache>,
 }
 
 impl Election {
-    pub(super) fn new(candidate: Option<Candidate>, cache: Arc<Cache>) -> Self {
-        Self { candidate, cache }
+    pub(super) fn new(
+        conditions: Option<Candidate>,
+        certificates: Option<Candidate>,
+        cache: Arc<Cache>,
+    ) -> Self {
+        Self {
+            conditions,
+            certificates,
+            cache,
+        }
     }
 
-    /// Takes part until `stopped` is ready, then releases the Lease.
+    /// Takes part until `stopped` is ready, then releases the Leases.
     ///
-    /// Starts once the index is warm, so that a replica with an empty index does not take the lead from one that is
-    /// warm.
+    /// A replica with an empty index must not take the lead from one that is warm, so it stands for conditions once
+    /// its index is warm. Certificates do not depend on any watch, so it stands for them at once: the first
+    /// certificate must not wait for the first lists.
     pub async fn run(self, stopped: impl Future<Output = ()>) {
-        let mut stopped = Box::pin(stopped.fuse());
-        let Some(candidate) = self.candidate else {
-            return stopped.await;
-        };
-        tokio::select! {
-            biased;
-            () = self.cache.warm() => candidate.run(stopped).await,
-            () = &mut stopped => {}
-        }
+        let stopped = stopped.shared();
+        let cache = self.cache;
+        let warm = async move { cache.warm().await };
+        join(
+            stand(self.certificates, async {}, stopped.clone()),
+            stand(self.conditions, warm, stopped),
+        )
+        .await;
+    }
+}
+
+/// Stands from `ready` until `stopped`.
+async fn stand<S: Future<Output = ()>>(
+    candidate: Option<Candidate>,
+    ready: impl Future<Output = ()>,
+    stopped: Shared<S>,
+) {
+    let Some(candidate) = candidate else {
+        return stopped.await;
+    };
+    let until = stopped.clone();
+    tokio::select! {
+        biased;
+        () = ready => candidate.run(until).await,
+        () = stopped => {}
     }
 }

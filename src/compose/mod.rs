@@ -37,7 +37,7 @@ use crate::controllers::gates::Loop;
 use crate::controllers::metrics::{GateMetrics, KeeperMetrics};
 use crate::files::FileMetrics;
 use crate::kubernetes::events::Events;
-use crate::kubernetes::lease::{Candidate, Seat};
+use crate::kubernetes::lease::{Candidate, Seat, Work};
 use crate::kubernetes::metrics::{LeaseMetrics, WatchMetrics};
 use crate::kubernetes::watch::{WatchOptions, watches};
 use crate::metrics::{Metrics, RefusalMetrics};
@@ -90,7 +90,8 @@ pub struct Parts {
     pub clients: Option<Arc<Clients>>,
     /// The target groups that bindings may name; `None` allows any.
     pub allowed: Option<Arc<Allowed>>,
-    /// The Lease of the election; without one this process always leads.
+    /// The Lease of conditions, beside which certificates have one of their own; without it this process always
+    /// leads.
     pub seat: Option<Seat>,
 }
 
@@ -149,7 +150,7 @@ pub struct Product {
     pub tls: TlsAcceptor,
     /// The tasks that run as long as the process does, by name. They never end by themselves.
     pub tasks: Vec<Task>,
-    /// Runs beside the tasks, and ends after them: the tasks that write as the leader end before the Lease is
+    /// Runs beside the tasks, and ends after them: the tasks that write as the leader end before the Leases are
     /// released.
     pub election: Election,
     health: Arc<Health>,
@@ -182,24 +183,23 @@ impl Product {
 /// Where TLS cannot be set up.
 pub fn compose(parts: Parts) -> anyhow::Result<Product> {
     register(&parts.metrics);
-    let (candidate, leadership) = match parts.seat.clone() {
-        Some(seat) => {
-            let (metrics, now) = (&parts.metrics, parts.now.clone());
-            let (candidate, leadership) = Candidate::new(&parts.kube, seat, metrics, now);
-            (Some(candidate), leadership)
+    let (candidate, leadership) = stand(&parts, Work::Conditions, parts.seat.clone());
+    let (keeper, keeper_leadership) = match &parts.certificate {
+        Source::Own(place, ..) => {
+            let seat = parts.seat.as_ref();
+            let seat = seat.map(|seat| seat.of_certificates(&place.deployment));
+            stand(&parts, Work::Certificates, seat)
         }
-        None => {
-            parts.metrics.of::<LeaseMetrics>().set_leads(true);
-            (None, Leadership::alone())
-        }
+        // Nothing of certificates is written.
+        Source::None | Source::Given(_) | Source::Files(..) => (None, Leadership::following().1),
     };
     let (phase, phases) = phases();
-    let mut wiring = Wiring::new(parts, leadership);
+    let mut wiring = Wiring::new(parts, leadership, keeper_leadership);
     let (watches, gates) = (wiring.watches(), wiring.gates());
     let tasks = watches.into_iter().chain(gates).chain(wiring.reloads());
     Ok(Product {
         tasks: tasks.collect(),
-        election: Election::new(candidate, wiring.parts.cache.clone()),
+        election: Election::new(candidate, keeper, wiring.parts.cache.clone()),
         reviews: wiring.reviews(),
         tls: wiring.tls()?,
         health: wiring.health(phases.clone()),
@@ -209,6 +209,21 @@ pub fn compose(parts: Parts) -> anyhow::Result<Product> {
         phase,
         phases,
     })
+}
+
+/// The candidate for that work, if there is a Lease, and whether this process does the work.
+fn stand(parts: &Parts, work: Work, seat: Option<Seat>) -> (Option<Candidate>, Leadership) {
+    match seat {
+        Some(seat) => {
+            let (metrics, now) = (&parts.metrics, parts.now.clone());
+            let (candidate, leadership) = Candidate::new(&parts.kube, work, seat, metrics, now);
+            (Some(candidate), leadership)
+        }
+        None => {
+            parts.metrics.of::<LeaseMetrics>().set_leads(work, true);
+            (None, Leadership::alone())
+        }
+    }
 }
 
 /// Registers all metrics, in the order of `docs/metrics.md`, so that each is served from the start.
@@ -236,6 +251,8 @@ struct Wiring {
     random: Rng,
     certificates: Arc<Certificates>,
     leadership: Leadership,
+    /// Whether this process writes certificates.
+    keeper_leadership: Leadership,
     events: Arc<Events>,
     budget: Budget,
     elb: ElbClient,
@@ -244,7 +261,7 @@ struct Wiring {
 }
 
 impl Wiring {
-    fn new(parts: Parts, leadership: Leadership) -> Self {
+    fn new(parts: Parts, leadership: Leadership, keeper_leadership: Leadership) -> Self {
         let mut random = Rng::with_seed(parts.seed);
         let metrics = &parts.metrics;
         let Limits {
@@ -262,6 +279,7 @@ impl Wiring {
             heartbeat: Arc::default(),
             random,
             leadership,
+            keeper_leadership,
             budget,
             elb,
             parts,
@@ -327,7 +345,7 @@ impl Wiring {
                     place: place.clone(),
                     maker: maker.clone(),
                     certificates,
-                    leadership: self.leadership.clone(),
+                    leadership: self.keeper_leadership.clone(),
                     events: self.events.clone(),
                     metrics: parts.metrics.of(),
                     now: now.clone(),

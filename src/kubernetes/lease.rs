@@ -1,8 +1,8 @@
 //! Leader election by a Lease (contract 5.8).
 //!
 //! [`Election`] decides; this edge reads, watches and writes the Lease, and reports to the process whether it
-//! leads. Needs the verb `create` on `leases.coordination.k8s.io`, and `get`, `patch` and `watch` on
-//! the Lease by name.
+//! leads. Each kind of work has a Lease of its own. Needs the verb `create` on `leases.coordination.k8s.io`, and
+//! `get`, `patch` and `watch` on each Lease by name.
 //!
 //! Sources: <https://kubernetes.io/docs/concepts/architecture/leases/>,
 //! <https://pkg.go.dev/k8s.io/client-go/tools/leaderelection>
@@ -17,7 +17,7 @@ use futures::future::{BoxFuture, Fuse, FusedFuture};
 use futures::{FutureExt, TryStreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference};
 use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use kube::{Client, ResourceExt};
 use serde_json::json;
@@ -29,7 +29,7 @@ use tracing::{info, warn};
 
 use crate::clock::Now;
 use crate::kubernetes::metrics::LeaseMetrics;
-use crate::kubernetes::{MANAGER, why};
+use crate::kubernetes::{MANAGER, owner, why};
 use crate::metrics::Metrics;
 use crate::state::leadership::{Leadership, Standing, StandingSender, Term};
 
@@ -45,6 +45,25 @@ const SEEN: usize = 8;
 /// The Lease as it was read: its record and `resourceVersion`; `None` if it does not exist.
 type Seen = Option<(Record, Arc<str>)>;
 
+/// The work that only the holder of a Lease does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// The conditions of gates.
+    Conditions,
+    /// The Secret of the certificate, and the bundles of the webhook configurations.
+    Certificates,
+}
+
+impl Work {
+    /// What the holder does, for logs.
+    fn words(self) -> &'static str {
+        match self {
+            Self::Conditions => "this replica writes conditions",
+            Self::Certificates => "this replica writes certificates",
+        }
+    }
+}
+
 /// Settings of a candidate.
 #[derive(Debug, Clone)]
 pub struct Seat {
@@ -54,11 +73,31 @@ pub struct Seat {
     pub identity: String,
     /// Duration, renew deadline and retry period.
     pub timing: Timing,
+    /// The Deployment that owns the Lease if we create it; `None` for a Lease without owner.
+    pub owner: Option<String>,
+}
+
+impl Seat {
+    /// The same candidate's seat for the work on certificates, whose Lease is beside the one of this seat.
+    ///
+    /// The chart does not have this Lease: a return to a release without it would delete it while pods of this one
+    /// still create it anew, and Helm does not take over an object that it did not make. The garbage collector deletes
+    /// it with its owner.
+    pub fn of_certificates(&self, owner: &str) -> Self {
+        let ObjectKey { namespace, name } = &self.lease;
+        Self {
+            lease: ObjectKey::new(namespace.clone(), format!("{name}-certificates")),
+            owner: Some(owner.to_owned()),
+            ..self.clone()
+        }
+    }
 }
 
 /// A candidate of the election, which leads whenever it holds the Lease.
 pub struct Candidate {
+    kube: Client,
     api: Api<Lease>,
+    work: Work,
     seat: Seat,
     election: Election,
     standing: StandingSender,
@@ -81,10 +120,18 @@ type Call = Fuse<BoxFuture<'static, Done>>;
 
 impl Candidate {
     /// A candidate, and the handle that answers whether it leads.
-    pub fn new(kube: &Client, seat: Seat, metrics: &Metrics, now: Now) -> (Self, Leadership) {
+    pub fn new(
+        kube: &Client,
+        work: Work,
+        seat: Seat,
+        metrics: &Metrics,
+        now: Now,
+    ) -> (Self, Leadership) {
         let (standing, leadership) = Leadership::following();
         let candidate = Self {
+            kube: kube.clone(),
             api: Api::namespaced(kube.clone(), &seat.lease.namespace),
+            work,
             election: Election::new(seat.identity.as_str(), seat.timing),
             seat,
             standing,
@@ -124,7 +171,7 @@ impl Candidate {
             }
         }
         self.standing.send(Standing::Following);
-        self.metrics.set_leads(false);
+        self.metrics.set_leads(self.work, false);
         let lease = self.seat.lease.clone();
         if timeout(RELEASE_WITHIN, self.release(call)).await.is_err() {
             warn!(%lease, "not given back in time: it will run out");
@@ -168,10 +215,14 @@ impl Candidate {
     }
 
     fn attempt(&self, attempt: Attempt) -> impl Future<Output = Done> + Send + use<> {
-        let (api, name) = (self.api.clone(), self.seat.lease.name.clone());
+        let (kube, api, seat) = (self.kube.clone(), self.api.clone(), self.seat.clone());
         let (begun, within) = (self.at(), self.call_timeout());
         async move {
-            let written = timeout(within, write(&api, &name, &attempt)).await;
+            let owner = match (&attempt.version, &seat.owner) {
+                (None, Some(owner)) => owner::read(&kube, &seat.lease.namespace, owner).await,
+                _ => None,
+            };
+            let written = timeout(within, write(&api, &seat.lease.name, owner, &attempt)).await;
             let replaces = attempt.version.is_some();
             let outcome = match written {
                 Ok(Ok(lease)) => Ok(Outcome::Written(version(&lease))),
@@ -221,7 +272,7 @@ impl Candidate {
     /// Reports to the process whether it leads, and logs a change of holder.
     fn tell(&mut self) {
         let hold = self.election.hold(self.at());
-        self.metrics.set_leads(hold.is_some());
+        self.metrics.set_leads(self.work, hold.is_some());
         self.standing.send(match hold {
             Some(hold) => Standing::Leading(Term {
                 begin_until: self.origin + hold.begin_until,
@@ -240,7 +291,7 @@ impl Candidate {
         }
         let lease = &self.seat.lease;
         match (hold.is_some(), holder) {
-            (true, _) => info!(%lease, "leading: this replica writes conditions"),
+            (true, _) => info!(%lease, "leading: {}", self.work.words()),
             (false, "") => info!(%lease, "following: nobody is known to lead"),
             (false, _) => info!(%lease, holder, "following"),
         }
@@ -257,7 +308,7 @@ impl Candidate {
             return;
         };
         let lease = &self.seat.lease;
-        match write(&self.api, &lease.name, &attempt).await {
+        match write(&self.api, &lease.name, None, &attempt).await {
             Ok(_) => info!(%lease, "given back"),
             Err(error) => warn!(%lease, why = why(&error), "not given back: it will run out"),
         }
@@ -323,13 +374,19 @@ async fn follow(
     Ok(())
 }
 
-async fn write(api: &Api<Lease>, name: &str, attempt: &Attempt) -> kube::Result<Lease> {
+async fn write(
+    api: &Api<Lease>,
+    name: &str,
+    owner: Option<OwnerReference>,
+    attempt: &Attempt,
+) -> kube::Result<Lease> {
     let spec = spec(&attempt.record);
     match &attempt.version {
         None => {
             let lease = Lease {
                 metadata: ObjectMeta {
                     name: Some(name.to_owned()),
+                    owner_references: owner.map(|owner| vec![owner]),
                     ..ObjectMeta::default()
                 },
                 spec: Some(spec),

@@ -1,7 +1,8 @@
-//! Metrics of the watches and of the Lease.
+//! Metrics of the watches and of the Leases.
 
 use prometheus_client::metrics::gauge::Gauge;
 
+use crate::kubernetes::lease::Work;
 use crate::metrics::{Counters, MetricSet, Registered};
 
 /// Metrics of the watches.
@@ -25,23 +26,37 @@ impl WatchMetrics {
     }
 }
 
-/// Metrics of the election.
+/// Metrics of the elections.
 #[derive(Clone)]
-pub struct LeaseMetrics(Gauge);
+pub struct LeaseMetrics {
+    conditions: Gauge,
+    certificates: Gauge,
+}
 
 impl MetricSet for LeaseMetrics {
     fn register(registered: &mut Registered) -> Self {
-        Self(registered.add(
-            "leader",
-            "1 while this replica is the leader, which alone writes conditions",
-            Gauge::default(),
-        ))
+        Self {
+            conditions: registered.add(
+                "leader",
+                "1 while this replica is the leader, which alone writes conditions",
+                Gauge::default(),
+            ),
+            certificates: registered.add(
+                "certificates_leader",
+                "1 while this replica holds the Lease of certificates, and alone writes the Secret and each caBundle",
+                Gauge::default(),
+            ),
+        }
     }
 }
 
 impl LeaseMetrics {
-    /// Sets whether this replica leads.
-    pub fn set_leads(&self, leads: bool) {
-        self.0.set(leads.into());
+    /// Sets whether this replica does that work.
+    pub fn set_leads(&self, work: Work, leads: bool) {
+        let gauge = match work {
+            Work::Conditions => &self.conditions,
+            Work::Certificates => &self.certificates,
+        };
+        gauge.set(leads.into());
     }
 }

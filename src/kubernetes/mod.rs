@@ -13,6 +13,7 @@ pub mod events;
 pub mod lease;
 pub mod live_read;
 pub mod metrics;
+pub(crate) mod owner;
 pub mod pod_status;
 #[cfg(test)]
 mod testing;

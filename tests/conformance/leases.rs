@@ -7,7 +7,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use rstest::rstest;
 use serde_json::json;
 use targetgate::clock;
-use targetgate::kubernetes::lease::{Candidate, Seat};
+use targetgate::kubernetes::lease::{Candidate, Seat, Work};
 use targetgate::metrics::Metrics;
 use targetgate::state::leadership::Leadership;
 use targetgate_core::lease::Timing;
@@ -33,9 +33,11 @@ impl Standing {
             lease: ObjectKey::new(cluster.namespace.as_str(), "targetgate"),
             identity: identity.to_owned(),
             timing: Timing::new(15 * S, 10 * S, 2 * S).unwrap(),
+            owner: None,
         };
         let (kube, metrics) = (cluster.client.clone(), Metrics::default());
-        let (candidate, leadership) = Candidate::new(&kube, seat, &metrics, clock::system());
+        let (candidate, leadership) =
+            Candidate::new(&kube, Work::Conditions, seat, &metrics, clock::system());
         let (stop, stopped) = oneshot::channel();
         let stopped = async { drop(stopped.await) };
         Self {

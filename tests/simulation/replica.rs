@@ -284,6 +284,7 @@ impl Product<'_> {
                 lease: ObjectKey::new(HOME, "targetgate"),
                 identity: self.incarnation,
                 timing: Timing::new(15 * S, 10 * S, 2 * S).unwrap(),
+                owner: None,
             }),
             ..Parts::new(kube, world.aws(http), skewed(world, &self.skew, 1))
         };

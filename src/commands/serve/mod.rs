@@ -35,7 +35,7 @@ use crate::serve::{Phase, PhaseSender};
 mod certificate;
 mod signals;
 
-/// The Lease of all replicas of one namespace, as `deploy/base/rbac.yaml` names it.
+/// The Lease of conditions of all replicas of one namespace, as `deploy/base/rbac.yaml` names it.
 const LEASE: &str = "targetgate";
 
 /// Runs `targetgate serve` until a signal or a failure ends it. Returns the exit code.
@@ -159,6 +159,7 @@ fn seat(settings: &Settings, kube: &Client) -> anyhow::Result<Option<Seat>> {
         // A restarted container of the same pod is another candidate.
         identity: format!("{pod}_{:08x}", fastrand::u32(..)),
         timing,
+        owner: None,
     }))
 }
 

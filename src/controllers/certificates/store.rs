@@ -1,28 +1,22 @@
 //! The Secret in the API server: live reads, and writes based on its `resourceVersion`.
 
-use std::time::Duration;
-
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, DeleteParams, ObjectMeta, PostParams, Preconditions};
 use kube::{Client, ResourceExt as _};
 use targetgate_core::rotation::Record;
-use tracing::debug;
 
 use crate::controllers::certificates::{ManagedObjects, secret};
-use crate::kubernetes::{MANAGER, why};
+use crate::kubernetes::{MANAGER, owner};
 
 /// The type of a new Secret. An existing Secret keeps its type, which is immutable.
 const TYPE: &str = "kubernetes.io/tls";
 
-/// The kind of its owner.
-const KIND: &str = "Deployment";
-
 /// Location and owner of the Secret.
 pub(super) struct Store {
+    client: Client,
+    namespace: String,
     secrets: Api<Secret>,
-    deployments: Api<Deployment>,
     name: String,
     /// The Deployment that owns the Secret.
     owner: String,
@@ -32,7 +26,8 @@ impl Store {
     pub(super) fn new(client: &Client, place: &ManagedObjects) -> Self {
         Self {
             secrets: Api::namespaced(client.clone(), &place.namespace),
-            deployments: Api::namespaced(client.clone(), &place.namespace),
+            client: client.clone(),
+            namespace: place.namespace.clone(),
             name: place.secret.clone(),
             owner: place.deployment.clone(),
         }
@@ -62,9 +57,9 @@ impl Store {
         };
         let mut secret = found.cloned().unwrap_or_else(|| self.empty());
         // The garbage collector deletes the Secret with its owner: an owner that is set still exists.
-        let owned = |owner: &OwnerReference| owner.kind == KIND && owner.name == self.owner;
+        let owned = |owner: &OwnerReference| owner.kind == owner::KIND && owner.name == self.owner;
         if !secret.owner_references().iter().any(owned)
-            && let Some(owner) = self.owner().await
+            && let Some(owner) = owner::read(&self.client, &self.namespace, &self.owner).await
         {
             secret.owner_references_mut().push(owner);
         }
@@ -93,26 +88,6 @@ impl Store {
             },
             type_: Some(TYPE.to_owned()),
             ..Secret::default()
-        }
-    }
-
-    /// The owner reference: when uninstalling deletes the Deployment, the garbage collector deletes the Secret. Without
-    /// a Deployment, as in development, the Secret does not have an owner.
-    async fn owner(&self) -> Option<OwnerReference> {
-        let looking = self.deployments.get_metadata_opt(&self.owner);
-        match tokio::time::timeout(Duration::from_secs(2), looking).await {
-            Ok(Ok(found)) => Some(OwnerReference {
-                api_version: "apps/v1".to_owned(),
-                kind: KIND.to_owned(),
-                name: self.owner.clone(),
-                uid: found?.uid()?,
-                ..OwnerReference::default()
-            }),
-            Ok(Err(error)) => {
-                debug!(deployment = self.owner, why = why(&error), "owner not read");
-                None
-            }
-            Err(_) => None,
         }
     }
 }
