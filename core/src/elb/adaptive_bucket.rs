@@ -142,12 +142,16 @@ impl Bucket {
     /// Takes in that AWS throttled a call that was `sent` then.
     pub fn throttled(&mut self, sent: Instant, now: Instant) {
         self.refill(now);
-        self.tokens = 0.0;
-        // A call that was sent before the last event belongs to it, however late AWS answers: lowering the
-        // rate once more for it would punish the bucket twice for one mistake.
         let last = self.throttled;
+        // A call that was sent before the last event belongs to it, however late AWS answers. What the bucket
+        // was refilled with since is as good as before, and lowering the rate once more would punish the bucket
+        // twice for one mistake.
+        if last.is_some_and(|last| sent <= last.at) {
+            return;
+        }
+        self.tokens = 0.0;
         if let Some(last) = &mut self.throttled
-            && (sent <= last.at || now < last.at + ONE_EVENT)
+            && now < last.at + ONE_EVENT
         {
             last.served -= 1.0;
             return;
@@ -313,6 +317,18 @@ mod tests {
             bucket.throttled(sent, now + secs(late));
         }
         assert_eq!(bucket.rate(), after);
+    }
+
+    #[test]
+    fn a_late_throttle_of_an_old_call_takes_nothing_that_was_refilled_since() {
+        let sent = epoch();
+        let mut bucket = Bucket::new(10.0, 40.0, 40, sent);
+        bucket.throttled(sent, sent + secs(0.1));
+        let late = sent + secs(3.1);
+        let before = bucket.tokens(late);
+        assert!(before >= 29.0, "{before}");
+        bucket.throttled(sent, late);
+        assert_eq!(bucket.tokens(late), before);
     }
 
     #[test]

@@ -12,12 +12,19 @@ use crate::names::Quota;
 /// At most this many buckets are kept. The least recently used is evicted, and is full when it comes back.
 /// Chosen, as many as there are SDK clients (docs/schedule.md).
 const MOST_BUCKETS: usize = 128;
-/// One in this many tokens of the burst is reserved for admissions. Chosen (docs/schedule.md).
-const FOR_ADMISSIONS: u32 = 10;
-/// Three quarters of the burst are saved for polls with priority. Those of a bucket are for groups that are
-/// likely healthy now, while more groups are due than can be polled. Those of the cap are for quotas that are
-/// not throttled. Chosen (docs/schedule.md).
-const SAVED_OF_FOUR: u32 = 3;
+/// What a bucket gains in so many seconds is reserved for admissions. Counted in time, because it has to be
+/// refilled after each throttle before the loop may call. Chosen (docs/schedule.md).
+const FOR_ADMISSIONS: f64 = 0.4;
+/// At most this share of the burst is reserved for admissions. Chosen (docs/schedule.md).
+const MOST_FOR_ADMISSIONS: f64 = 0.1;
+/// Admissions have their share for this long after the last of them asked. Chosen (docs/schedule.md).
+const LATELY: Duration = Duration::from_secs(10);
+/// What a bucket gains in so many seconds is saved for polls with priority. Those of a bucket are for groups that
+/// are likely healthy now, while more groups are due than can be polled. Those of the cap are for quotas that
+/// are not throttled. Chosen (docs/schedule.md).
+const SAVED: f64 = 3.0;
+/// At most this share of the burst is saved. Chosen (docs/schedule.md).
+const MOST_SAVED: f64 = 0.75;
 /// A quota is in use for this long after a call. Chosen (docs/schedule.md).
 const IN_USE: Duration = Duration::from_secs(10);
 
@@ -59,6 +66,8 @@ pub struct Buckets {
     each: BTreeMap<Quota, KeptBucket>,
     /// The cap, whose rate is constant because throttles are counted in the bucket of their quota only.
     cap: Bucket,
+    /// When an admission last asked for a call, of whatever quota.
+    admitted: Option<Instant>,
     evicted: Option<Quota>,
 }
 
@@ -66,6 +75,8 @@ pub struct Buckets {
 struct KeptBucket {
     bucket: Bucket,
     used: Instant,
+    /// When an admission last asked for a call.
+    admitted: Option<Instant>,
 }
 
 impl Buckets {
@@ -76,6 +87,7 @@ impl Buckets {
             limits,
             each: BTreeMap::new(),
             cap: Bucket::new(highest, highest, limits.burst, now),
+            admitted: None,
             evicted: None,
         }
     }
@@ -85,6 +97,8 @@ impl Buckets {
     /// # Errors
     /// How long until there is one, unless another caller takes it first.
     pub fn try_take(&mut self, quota: &Quota, now: Instant) -> Result<(), Duration> {
+        self.kept(quota, now).admitted = Some(now);
+        self.admitted = Some(now);
         self.take_leaving(quota, (0.0, 0.0), now)
     }
 
@@ -117,7 +131,7 @@ impl Buckets {
         if let Some(wait) = self.cap.wait(in_cap, now) {
             return Err(wait);
         }
-        self.bucket(quota, now).try_take(in_bucket, now)?;
+        self.kept(quota, now).bucket.try_take(in_bucket, now)?;
         self.cap.try_take(in_cap, now)
     }
 
@@ -129,24 +143,27 @@ impl Buckets {
         waiting: u32,
         now: Instant,
     ) -> f64 {
-        let reserved = self.reserved(waiting);
+        let kept = self.kept(quota, now);
+        let (tokens, rate, admitted) = (kept.bucket.tokens(now), kept.bucket.rate(), kept.admitted);
+        let reserved = self.reserved(rate, waiting, admitted, now);
         // With a token for each due group, saving would only delay polls.
-        let enough = self.bucket(quota, now).tokens(now) >= reserved + request.groups as f64;
+        let enough = tokens >= reserved + request.groups as f64;
         match request.likely_healthy || enough {
             true => reserved,
-            false => reserved.max(self.saved()),
+            false => reserved.max(self.saved(rate)),
         }
     }
 
     /// The tokens of the cap that a call of the loop has to leave, so that a call which AWS will probably
     /// throttle does not cost another account a call.
     fn left_in_cap(&self, quota: &Quota, waiting: u32, now: Instant) -> f64 {
-        let reserved = self.reserved(waiting);
+        let rate = self.cap.rate();
+        let reserved = self.reserved(rate, waiting, self.admitted, now);
         // Saved tokens would be wasted unless another quota is in use and AWS grants its calls.
         let mut others = self.each.iter().filter(|(other, _)| *other != quota);
         let spared = |kept: &KeptBucket| now < kept.used + IN_USE && !kept.bucket.is_throttled(now);
         match self.is_throttled(quota, now) && others.any(|(_, kept)| spared(kept)) {
-            true => reserved.max(self.saved()),
+            true => reserved.max(self.saved(rate)),
             false => reserved,
         }
     }
@@ -159,17 +176,29 @@ impl Buckets {
         tokens.min(waiting)
     }
 
-    fn reserved(&self, waiting: u32) -> f64 {
-        f64::from((self.limits.burst / FOR_ADMISSIONS).max(waiting))
+    /// The tokens of a bucket of this rate that are reserved for admissions: one for each that waits, and
+    /// their share while one has asked lately.
+    fn reserved(&self, rate: f64, waiting: u32, admitted: Option<Instant>, now: Instant) -> f64 {
+        let lately = admitted.is_some_and(|at| now < at + LATELY);
+        let share = match lately {
+            true => (FOR_ADMISSIONS * rate).min(self.share_of_burst(MOST_FOR_ADMISSIONS)),
+            false => 0.0,
+        };
+        share.max(f64::from(waiting))
     }
 
-    fn saved(&self) -> f64 {
-        f64::from(self.limits.burst / 4 * SAVED_OF_FOUR)
+    fn saved(&self, rate: f64) -> f64 {
+        (SAVED * rate).min(self.share_of_burst(MOST_SAVED))
+    }
+
+    /// A share of the burst in whole tokens, so that a burst of few leaves some to the loop.
+    fn share_of_burst(&self, share: f64) -> f64 {
+        (f64::from(self.limits.burst) * share).floor()
     }
 
     /// Takes in that AWS throttled a call that was `sent` then.
     pub fn throttled(&mut self, quota: &Quota, sent: Instant, now: Instant) {
-        self.bucket(quota, now).throttled(sent, now);
+        self.kept(quota, now).bucket.throttled(sent, now);
     }
 
     /// The quotas whose rate is held down after a throttle, so that AWS may throttle the next call as well.
@@ -195,7 +224,7 @@ impl Buckets {
         self.evicted.take()
     }
 
-    fn bucket(&mut self, quota: &Quota, now: Instant) -> &mut Bucket {
+    fn kept(&mut self, quota: &Quota, now: Instant) -> &mut KeptBucket {
         if !self.each.contains_key(quota) && self.each.len() >= MOST_BUCKETS {
             self.evict();
         }
@@ -210,9 +239,10 @@ impl Buckets {
             .or_insert_with(|| KeptBucket {
                 bucket: Bucket::new(rate, highest, burst, now),
                 used: now,
+                admitted: None,
             });
         kept.used = now;
-        &mut kept.bucket
+        kept
     }
 
     fn evict(&mut self) {
@@ -275,7 +305,7 @@ mod tests {
         take(&mut buckets, &one, now).unwrap();
         buckets.throttled(&other, now, now);
         assert!(take(&mut buckets, &other, now).is_err());
-        assert_eq!(spend(&mut buckets, &one, &mut now, 1), 35 + 10);
+        assert_eq!(spend(&mut buckets, &one, &mut now, 1), 39 + 10);
         assert_eq!(buckets.rate(&other), 10.0);
         assert_eq!(buckets.all_throttled(now), BTreeSet::from([other]));
     }
@@ -319,7 +349,7 @@ mod tests {
                 // With pauses, in which both fill up.
                 if tick % 1_000 < 700 {
                     let taken = take(&mut buckets, &quota(1), now).is_ok();
-                    assert_eq!(taken, alone.try_take(4.0, now).is_ok(), "{rate} {tick}");
+                    assert_eq!(taken, alone.try_take(0.0, now).is_ok(), "{rate} {tick}");
                 }
                 if tick % 400 == 0 {
                     buckets.throttled(&quota(1), now, now);
@@ -372,6 +402,73 @@ mod tests {
             let _ = take(&mut buckets, &one, now);
         }
         assert!(calls > 50, "{calls}");
+    }
+
+    #[test]
+    fn after_a_throttle_the_loop_has_two_calls_a_second_whatever_the_burst() {
+        for burst in [40, 200, 1_000, 10_000] {
+            for likely_healthy in [true, false] {
+                let mut now = epoch();
+                let mut buckets = at_the_floor(burst, now);
+                let request = PollRequest {
+                    groups: 200,
+                    likely_healthy,
+                };
+                let nobody = Admissions::default();
+                buckets.throttled(&quota(1), now, now);
+                let tries = (0..120).filter(|_| {
+                    now += secs(0.5);
+                    let taken = buckets.try_take_for_loop(&quota(1), request, nobody, now);
+                    taken.is_ok()
+                });
+                let taken = tries.count();
+                assert!(taken >= 100, "{burst} {likely_healthy}: {taken}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_account_that_throttles_each_call_is_called_twice_a_second_whatever_the_burst() {
+        for burst in [40, 10_000] {
+            let mut now = epoch();
+            let mut buckets = at_the_floor(burst, now);
+            buckets.throttled(&quota(1), now, now);
+            let mut taken = 0;
+            for _ in 0..6_000 {
+                now += secs(0.01);
+                if take(&mut buckets, &quota(1), now).is_ok() {
+                    taken += 1;
+                    buckets.throttled(&quota(1), now, now + secs(0.005));
+                }
+            }
+            assert!((100..=120).contains(&taken), "{burst}: {taken}");
+        }
+    }
+
+    /// Buckets of 2/s, the lowest rate.
+    fn at_the_floor(burst: u32, now: Instant) -> Buckets {
+        let limits = Limits {
+            rate: 2.0,
+            highest: 2.0,
+            burst,
+        };
+        Buckets::new(limits, now)
+    }
+
+    #[test]
+    fn admissions_have_a_share_while_they_ask_and_for_ten_seconds_after() {
+        let mut now = epoch();
+        let mut buckets = Buckets::new(LIMITS, now);
+        let drain = |buckets: &mut Buckets, now| {
+            let taken = std::iter::repeat_with(|| take(buckets, &quota(1), now));
+            taken.take_while(Result::is_ok).count()
+        };
+        buckets.try_take(&quota(1), now).unwrap();
+        assert_eq!(drain(&mut buckets, now), 40 - 1 - 4);
+        now += secs(9.9);
+        assert_eq!(drain(&mut buckets, now), 36);
+        now += secs(0.1);
+        assert_eq!(drain(&mut buckets, now), 5);
     }
 
     #[test]
