@@ -26,6 +26,9 @@ pub(crate) struct Gate {
     pub(crate) pod: Arc<Pod>,
     /// When a watch first showed the pod with its containers ready and an address.
     pub(crate) due: Option<Instant>,
+    /// Whether a watch has shown the pod before it was due. A pod that is due at our first sight of it, as after
+    /// a start, has been so for longer than we know.
+    pub(crate) seen_before_due: bool,
     /// Whether a watch or a live read ever showed a binding for this gate.
     bound: bool,
     current: Option<Condition>,
@@ -65,6 +68,7 @@ impl Gate {
         Self {
             pod,
             due: None,
+            seen_before_due: false,
             bound: false,
             current: None,
             checks: vec![],
@@ -146,6 +150,7 @@ impl Gate {
             former.clear();
         }
         self.due = due;
+        self.seen_before_due |= due.is_none();
         // An unchanged query keeps its answer, so that a change to the pod's labels costs no poll.
         let keep = |query: TargetQuery| match former.iter().position(|check| check.query == query) {
             Some(at) => former.swap_remove(at),

@@ -18,6 +18,7 @@ use crate::gates::machine::gate::{Gate, Seen};
 use crate::gates::machine::observation::PollResult;
 use crate::gates::machine::pod::PodGates;
 use crate::gates::machine::timers::Timers;
+use crate::gates::polling::group::Due;
 use crate::gates::polling::queue::{NextPoll, PollQueue, Started};
 use crate::gates::requirements::{self, TargetQuery};
 use crate::gates::writes::limiter::WriteLimiter;
@@ -156,7 +157,9 @@ impl Tracker {
             now,
         );
         let id = gate.id(name);
-        if let Some(due) = gate.due.filter(|_| gate.waits()) {
+        if let Some(at) = gate.due.filter(|_| gate.waits()) {
+            let observed = gate.seen_before_due;
+            let due = Due { at, observed };
             for group in gate.groups() {
                 let targets = gate.targets(group);
                 self.polls.join(group, &id, targets, due, now);

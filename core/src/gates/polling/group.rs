@@ -44,10 +44,21 @@ pub(crate) struct PolledGroup {
     pub(crate) missing: bool,
 }
 
+/// Since when a gate's pod is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Due {
+    pub(crate) at: Instant,
+    /// Whether the pod was seen to become due at that time. A pod that was due at our first sight of it, as
+    /// after a start, has been so for longer.
+    pub(crate) observed: bool,
+}
+
 /// A due gate that waits for a group.
 #[derive(Debug)]
 pub(crate) struct Waiter {
     pub(crate) due: Instant,
+    /// Whether `due` was observed, so that a flip tells how long the pod took.
+    pub(crate) observed: bool,
     pub(crate) targets: Vec<Target>,
     /// When the last answered poll since `due` was requested.
     pub(crate) polled_at: Option<Instant>,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::gates::BACKOFF;
 use crate::gates::machine::action::GateId;
-use crate::gates::polling::group::{PolledGroup, Shown, Target, Waiter};
+use crate::gates::polling::group::{Due, PolledGroup, Shown, Target, Waiter};
 use crate::gates::polling::learned::Learned;
 use crate::gates::polling::schedule;
 use crate::names::{GroupKey, Quota};
@@ -95,19 +95,20 @@ impl PollQueue {
         group: &GroupKey,
         gate: &GateId,
         targets: Vec<Target>,
-        due: Instant,
+        due: Due,
         now: Instant,
     ) {
         let is_new = !self.groups.contains_key(group);
         let new = || PolledGroup::new(Quota::of(&group.arn), now);
         let polled = self.groups.entry(group.clone()).or_insert_with(new);
         let joined = polled.waiting.get(gate);
-        if joined.is_some_and(|waiter| waiter.due == due && waiter.targets == targets) {
+        if joined.is_some_and(|waiter| waiter.due == due.at && waiter.targets == targets) {
             return;
         }
         let expected = self.learned.expected(group);
         let waiter = Waiter {
-            due,
+            due: due.at,
+            observed: due.observed,
             targets,
             polled_at: None,
             shown: Shown::Unhealthy,
@@ -315,7 +316,8 @@ impl PollQueue {
             // joined with other targets while the call was in flight.
             let was_polled = named.is_empty() || waiter.targets.iter().all(|t| named.contains(t));
             if waiter.due <= requested && was_polled {
-                flips.extend(waiter.show(healthy.contains(gate), requested));
+                let flip = waiter.show(healthy.contains(gate), requested);
+                flips.extend(flip.filter(|_| waiter.observed));
             }
         }
         self.learned.learn(group, &flips, waiting);

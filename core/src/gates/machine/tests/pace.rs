@@ -13,6 +13,7 @@ use crate::elb::adaptive_bucket::Bucket;
 use crate::elb::buckets::{Admissions, Buckets, Limits, PollRequest};
 use crate::fixtures::{arn, epoch};
 use crate::gates::machine::action::GateId;
+use crate::gates::polling::group::Due;
 use crate::gates::polling::queue::{Call, NextPoll, PollQueue};
 use crate::names::{ConditionPrefix, GroupKey, ObjectKey, Quota};
 
@@ -179,7 +180,7 @@ impl Pace {
         let now = self.now;
         for pod in 0..pods {
             let id = gate(&format!("{group}-{pod}"), "troubled");
-            self.rounds.join(&named(group), &id, vec![], now, now);
+            self.rounds.join(&named(group), &id, vec![], due(now), now);
         }
     }
 
@@ -226,7 +227,7 @@ impl Pace {
             match first.remove() {
                 Event::Due(id) => {
                     let pod = &self.pods[&id];
-                    self.rounds.join(&pod.group, &id, vec![], pod.due, now);
+                    self.rounds.join(&pod.group, &id, vec![], due(pod.due), now);
                 }
                 Event::Failed(call) => self.rounds.failed(&call.group, false, now),
                 Event::Throttled(call, sent) => {
@@ -285,6 +286,10 @@ fn named(group: &str) -> GroupKey {
 
 fn is_theirs(group: &GroupKey) -> bool {
     group.arn.name().starts_with("theirs-")
+}
+
+fn due(at: Instant) -> Due {
+    Due { at, observed: true }
 }
 
 fn gate(pod: &str, uid: &str) -> GateId {
@@ -391,10 +396,10 @@ fn one_whose_answer_is_forgotten_is_asked_about_soon_however_many_others_wait() 
     let mut now = start;
     let mut rounds = PollQueue::default();
     let late = (named("late"), gate("late", "1"));
-    rounds.join(&late.0, &late.1, vec![], now, now);
+    rounds.join(&late.0, &late.1, vec![], due(now), now);
     for number in 0..200 {
         let group = format!("g{number}");
-        rounds.join(&named(&group), &gate(&group, "1"), vec![], now, now);
+        rounds.join(&named(&group), &gate(&group, "1"), vec![], due(now), now);
     }
     let mut asked = vec![];
     // Ten calls a second, each of which is answered at once.
