@@ -66,6 +66,10 @@ impl Learned {
         }
         let known = self.known(group);
         known.history.learn(flips, waiting);
+        // Without a history, the group is polled each second and shows precisely when its pods become healthy.
+        if known.history.is_outdated() {
+            known.history = History::new(ANSWERS);
+        }
         let checks = known.checks;
         if !self.same_checks.contains_key(&checks) && self.same_checks.len() >= MOST_CHECKS {
             self.same_checks.clear();

@@ -37,6 +37,8 @@ struct Pace {
     /// AWS's own bucket, where it throttles.
     aws: Option<Bucket>,
     call: Duration,
+    /// Between how many seconds after they are due targets are healthy.
+    healthy_after: (f64, f64),
     random: Rng,
     events: BTreeMap<(Instant, usize), Event>,
     numbered: usize,
@@ -100,6 +102,7 @@ impl Pace {
             buckets: Buckets::new(limits, now),
             call: if aws.is_some() { SLOW_CALL } else { CALL },
             aws: aws.map(|rate| Bucket::new(rate, rate, 40, now)),
+            healthy_after: (20.0, 25.0),
             random: Rng::with_seed(seed),
             events: BTreeMap::new(),
             numbered: 0,
@@ -162,7 +165,8 @@ impl Pace {
         let uid = format!("{}", self.numbered);
         let id = gate(&format!("g{group}-{pod}"), &uid);
         let due = self.now + self.between(0.0, SPREAD);
-        let healthy = due + self.between(20.0, 25.0);
+        let (low, high) = self.healthy_after;
+        let healthy = due + self.between(low, high);
         let group = named(&format!("g{group}"));
         self.pods.insert(
             id.clone(),
@@ -386,6 +390,24 @@ fn an_account_that_is_throttled_for_good_slows_no_other() {
             for (alone, beside) in alone.into_iter().zip(beside) {
                 assert!(beside <= 1.2 * alone, "{beside} beside {theirs}, {alone}");
             }
+        }
+    }
+}
+
+#[test]
+fn of_a_group_whose_targets_became_faster_two_batches_are_late() {
+    for seed in SEEDS {
+        for (slow, fast) in [((20.0, 25.0), (6.0, 8.0)), ((40.0, 45.0), (8.0, 12.0))] {
+            let mut pace = Pace::new(seed, None);
+            pace.healthy_after = slow;
+            for _ in 0..8 {
+                pace.roll("1 x 2, slow", 1, 2);
+            }
+            pace.healthy_after = fast;
+            let late = (0..12).map(|_| pace.roll("1 x 2, fast", 1, 2).quantile(1.0));
+            let late: Vec<f64> = late.collect();
+            let later = late.iter().skip(2);
+            assert!(later.into_iter().all(|late| *late < 3.0), "{late:.1?}");
         }
     }
 }

@@ -27,6 +27,10 @@ const WELL_KNOWN: (f32, f32) = (3.0, 0.25);
 /// this many seconds earlier, or this share of the wait. Chosen: the next window has to open earlier.
 const EARLIER_STILL: (f32, f32) = (1.25, 0.05);
 
+/// After this many answers in a row that came too late to show when pods became healthy, the history describes
+/// the group no more. Chosen: one can be chance, as where a single pod is by luck the first of all.
+const LATE_IN_A_ROW: u32 = 2;
+
 /// A pod that became healthy between two polls, both counted from the moment that it was due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flip {
@@ -56,6 +60,8 @@ pub struct History {
     sightings: VecDeque<Sighting>,
     keeps: usize,
     window: Option<Window>,
+    /// Answers in a row that came too late to show when most of their pods became healthy.
+    late: u32,
 }
 
 /// What one answer showed, in seconds since due.
@@ -77,6 +83,7 @@ impl History {
             sightings: VecDeque::new(),
             keeps: keeps.max(1),
             window: None,
+            late: 0,
         }
     }
 
@@ -94,6 +101,7 @@ impl History {
         // them became so. Noting its time as it is would open the next window just as late.
         let is_first = flips.iter().all(|flip| flip.after.as_secs_f32() <= opens);
         let was_late = is_first && self.window.is_some() && flips.len() * 2 >= waiting;
+        self.late = if was_late { self.late + 1 } else { 0 };
         let (seconds, share) = EARLIER_STILL;
         let earlier = if was_late {
             seconds.max(by * share)
@@ -115,6 +123,12 @@ impl History {
     /// When pods are expected to become healthy; `None` before the first answer.
     pub fn window(&self) -> Option<Window> {
         self.window
+    }
+
+    /// Whether pods become healthy earlier than the history has it, by more than the window can follow: each
+    /// late answer bounds only by its own time when they did.
+    pub fn is_outdated(&self) -> bool {
+        self.late >= LATE_IN_A_ROW
     }
 
     fn weigh(&self) -> Window {
@@ -242,6 +256,23 @@ mod tests {
         }
         let after = history.window().unwrap().opens;
         assert!(after + ms(3_000) < before, "{before:?} {after:?}");
+    }
+
+    #[test]
+    fn a_history_is_outdated_once_two_answers_in_a_row_come_late() {
+        let mut history = learned();
+        let late = |history: &mut History| {
+            let by = history.window().unwrap().opens + ms(500);
+            let after = ms(2_500);
+            history.learn(&[Flip { after, by }; 2], 2);
+        };
+        late(&mut history);
+        assert!(!history.is_outdated());
+        rollout(&mut history);
+        late(&mut history);
+        assert!(!history.is_outdated());
+        late(&mut history);
+        assert!(history.is_outdated());
     }
 
     #[test]
