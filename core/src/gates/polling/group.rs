@@ -26,6 +26,8 @@ pub(crate) struct PolledGroup {
     pub(crate) next: Instant,
     /// The key under which the group is queued; `None` while a call is in flight.
     pub(crate) queued: Option<Instant>,
+    /// The slot of the next poll, while all of its pods have waited for long.
+    pub(crate) slot: Option<Instant>,
     /// When the last call was sent.
     pub(crate) requested: Option<Instant>,
     /// When the last call that ELB answered for the whole group was sent.
@@ -110,6 +112,11 @@ impl Waiter {
         self.due + schedule::next_poll(polled, window, waiting)
     }
 
+    fn waits_long(&self, expected: Expected, now: Instant) -> bool {
+        let age = now.saturating_duration_since(self.due);
+        self.shown != Shown::Forgotten && schedule::waits_long(age, expected.known)
+    }
+
     fn worth(&self, expected: Expected, now: Instant) -> Worth {
         let polled = self.polled_at.unwrap_or(self.due);
         if self.shown == Shown::Forgotten {
@@ -128,6 +135,7 @@ impl PolledGroup {
             waiting: BTreeMap::new(),
             next: now,
             queued: None,
+            slot: None,
             requested: None,
             whole: None,
             in_call: vec![],
@@ -165,6 +173,12 @@ impl PolledGroup {
         self.requested.map_or(next, |requested| {
             next.max(requested + schedule::shortest_interval(expected.known, to_poll))
         })
+    }
+
+    /// Whether all of its pods have waited for long.
+    pub(crate) fn waits_long(&self, expected: Expected, now: Instant) -> bool {
+        let mut waiting = self.waiting.values();
+        waiting.all(|waiter| waiter.waits_long(expected, now))
     }
 
     /// Whether a pod was never polled while timings, of the group or of groups with the same checks, are

@@ -16,6 +16,7 @@ use crate::gates::machine::action::GateId;
 use crate::gates::polling::group::{Due, PolledGroup, Shown, Target, Waiter};
 use crate::gates::polling::learned::Learned;
 use crate::gates::polling::schedule;
+use crate::gates::polling::schedule::{LONGEST_INTERVAL, Slots};
 use crate::names::{GroupKey, Quota};
 
 /// A poll with at least this chance of finding healthy pods is `likely_healthy`: 4 of 5, chosen.
@@ -62,6 +63,7 @@ pub struct Started {
 #[derive(Debug, Clone, Copy)]
 struct Rank {
     throttled: bool,
+    waits_long: bool,
     fresh: bool,
     late: f64,
     since: Instant,
@@ -71,6 +73,8 @@ impl Rank {
     fn compare(&self, other: &Self) -> Ordering {
         let throttled = self.throttled.cmp(&other.throttled);
         throttled
+            // Hundreds of groups whose pods have waited for long cost the others no call.
+            .then(self.waits_long.cmp(&other.waits_long))
             // A group with pods that were never polled goes first (contract 5.7: freshest first).
             .then(other.fresh.cmp(&self.fresh))
             .then(other.late.total_cmp(&self.late))
@@ -85,6 +89,8 @@ pub(crate) struct PollQueue {
     groups: BTreeMap<GroupKey, PolledGroup>,
     /// The groups that are not in flight, by their next poll.
     queues: BTreeMap<Quota, BTreeSet<(Instant, GroupKey)>>,
+    /// The slots of the groups all of whose pods have waited for long.
+    slots: Slots,
     learned: Learned,
 }
 
@@ -237,6 +243,7 @@ impl PollQueue {
                 let worth = polled.worth(expected, now);
                 let rank = Rank {
                     throttled,
+                    waits_long: polled.slot.is_some(),
                     fresh: polled.is_fresh(expected),
                     late: worth.late,
                     since: *since,
@@ -324,6 +331,7 @@ impl PollQueue {
         if let Some(polled) = self.groups.get_mut(group) {
             polled.next = polled.next_poll(self.learned.expected(group), now);
         }
+        self.take_slot(group, now);
         self.settle(group);
     }
 
@@ -340,7 +348,21 @@ impl PollQueue {
         }
         polled.in_call.clear();
         polled.next = now + BACKOFF.after(polled.failures);
+        self.take_slot(group, now);
         self.settle(group);
+    }
+
+    /// Postpones the next poll of a group whose call has ended to a slot, if all of its pods have waited for
+    /// long. [`Self::dequeue`] frees the slot.
+    fn take_slot(&mut self, group: &GroupKey, now: Instant) {
+        let expected = self.learned.expected(group);
+        if let Some(polled) = self.groups.get_mut(group)
+            && polled.is_in_flight()
+            && polled.waits_long(expected, now)
+        {
+            polled.next = self.slots.take(polled.next.max(now + LONGEST_INTERVAL));
+            polled.slot = Some(polled.next);
+        }
     }
 
     /// Notes that AWS does not know a group. Returns whether that is new.
@@ -402,10 +424,14 @@ impl PollQueue {
 
     fn dequeue(&mut self, group: &GroupKey) {
         let polled = self.groups.get_mut(group);
-        let queued = polled.and_then(|polled| Some((polled.queued.take()?, &polled.quota)));
-        let Some((queued, quota)) = queued else {
+        let queued = polled.and_then(|polled| Some((polled.queued.take()?, polled)));
+        let Some((queued, polled)) = queued else {
             return;
         };
+        if let Some(slot) = polled.slot.take() {
+            self.slots.free(slot);
+        }
+        let quota = &polled.quota;
         if let Some(queue) = self.queues.get_mut(quota) {
             queue.remove(&(queued, group.clone()));
             if queue.is_empty() {

@@ -65,6 +65,7 @@ enum Event {
 struct Figures {
     latencies: Vec<f64>,
     calls: usize,
+    calls_by_group: BTreeMap<GroupKey, usize>,
     throttled: usize,
 }
 
@@ -142,12 +143,17 @@ impl Pace {
             println!("{row}: {p50:.2} / {p99:.2} s, {calls} calls, {throttled} throttled");
         }
         // The next rollout comes when the bursts are there again.
-        let rested = self.now + Duration::from_secs(30);
-        while self.now < rested {
-            self.step(rested);
-        }
-        self.result = Figures::default();
+        self.pass(Duration::from_secs(30));
         result
+    }
+
+    /// Lets time pass without rollouts. Returns the figures of that time.
+    fn pass(&mut self, time: Duration) -> Figures {
+        let end = self.now + time;
+        while self.now < end {
+            self.step(end);
+        }
+        std::mem::take(&mut self.result)
     }
 
     /// Does what is due, and lets time pass until something is again, but not beyond `end`.
@@ -181,11 +187,28 @@ impl Pace {
 
     /// Adds pods of a group that will never be healthy.
     fn trouble(&mut self, group: &str, pods: usize) {
-        let now = self.now;
+        self.trouble_since(group, pods, self.now);
+    }
+
+    /// The same, of pods that are due since then.
+    fn trouble_since(&mut self, group: &str, pods: usize, since: Instant) {
         for pod in 0..pods {
             let id = gate(&format!("{group}-{pod}"), "troubled");
-            self.rounds.join(&named(group), &id, vec![], due(now), now);
+            self.rounds
+                .join(&named(group), &id, vec![], due(since), self.now);
         }
+    }
+
+    /// 600 groups of five pods each that have waited for an hour.
+    fn beside_hopeless(seed: u64) -> Self {
+        let mut pace = Self::new(seed, None);
+        let since = pace.now;
+        pace.now += Duration::from_secs(3600);
+        for number in 0..600 {
+            pace.trouble_since(&format!("never-{number}"), 5, since);
+        }
+        pace.pass(Duration::from_secs(300));
+        pace
     }
 
     /// Makes the calls that the loop would make. Returns when to call again.
@@ -206,6 +229,8 @@ impl Pace {
         let started = self.rounds.start(&throttled, now, take);
         for call in started.calls {
             self.result.calls += 1;
+            let of_group = &mut self.result.calls_by_group;
+            *of_group.entry(call.group.clone()).or_default() += 1;
             match call.group.arn.name().split('-').next() {
                 Some("hung") => self.at(now + TIMEOUT, Event::Failed(call)),
                 Some("denied") => self.at(now + self.call, Event::Failed(call)),
@@ -366,6 +391,54 @@ fn groups_that_hang_are_denied_or_huge_cost_the_others_nothing() {
         let again = pace.roll("20 x 5 beside trouble, again", 20, 5);
         again.check(0.95, 2.2, 150);
     }
+}
+
+/// The calls of ten minutes, by group, while so many groups have waited for most of an hour.
+fn calls_for_hopeless(groups: usize) -> Figures {
+    let mut pace = Pace::new(1, Some(10.0));
+    for number in 0..groups {
+        pace.trouble(&format!("never-{number}"), 1);
+    }
+    pace.pass(Duration::from_secs(50 * 60));
+    pace.pass(Duration::from_secs(10 * 60))
+}
+
+#[test]
+fn hundreds_of_groups_that_never_open_share_two_calls_a_second() {
+    let figures = calls_for_hopeless(600);
+    assert!(figures.calls <= 1_200, "{} calls", figures.calls);
+    let least = figures.calls_by_group.values().min();
+    assert_eq!(figures.calls_by_group.len(), 600);
+    assert!(least >= Some(&1), "{least:?} calls of ten minutes");
+}
+
+#[test]
+fn a_few_groups_that_never_open_are_polled_as_often_as_any() {
+    for groups in [1, 25] {
+        let figures = calls_for_hopeless(groups);
+        let least = figures.calls_by_group.values().min();
+        assert!((38..=40).contains(least.unwrap()), "{groups}: {least:?}");
+    }
+}
+
+#[test]
+fn hundreds_of_groups_that_never_open_slow_no_other() {
+    for seed in SEEDS {
+        let mut pace = Pace::beside_hopeless(seed);
+        let first = pace.roll("20 x 5 beside 600 that never open, first", 20, 5);
+        first.check(0.9, 1.9, 620);
+        let again = pace.roll("20 x 5 beside 600 that never open, again", 20, 5);
+        again.check(0.95, 2.2, 190);
+    }
+}
+
+#[test]
+fn a_pod_that_joins_a_group_that_never_opened_is_polled_at_once() {
+    let mut pace = Pace::beside_hopeless(1);
+    pace.trouble("never-0", 6);
+    let figures = pace.pass(Duration::from_secs(60));
+    let calls = figures.calls_by_group[&named("never-0")];
+    assert!(calls >= 20, "{calls} calls in a minute");
 }
 
 /// The slowest of a hundred gates of twenty groups, first and again, beside so many groups of another account

@@ -7,14 +7,18 @@ use std::time::Duration;
 
 pub mod history;
 pub mod scope;
+pub mod slots;
 
 pub use crate::gates::polling::schedule::history::{Flip, History, Window};
+pub use crate::gates::polling::schedule::slots::Slots;
 
 /// The interval between polls of a group without timings, while its wait is young. Chosen
 /// (docs/schedule.md).
 pub const INTERVAL: Duration = Duration::from_secs(1);
 /// The longest interval between polls of a group without timings. Contract 5.7.
 pub const LONGEST_INTERVAL: Duration = Duration::from_secs(15);
+/// A pod that has been due for longer than this, and is past its window, has waited for long. Contract 5.7.
+const LONG: Duration = Duration::from_secs(600);
 /// The interval grows to a twentieth of the wait, so that a gate opens late by at most that share of it.
 /// Chosen (docs/schedule.md).
 const WAIT_PER_INTERVAL: u32 = 20;
@@ -62,6 +66,11 @@ pub fn next_poll(polled: Option<Duration>, window: Option<Window>, waiting: usiz
     } else {
         polled + interval(polled).max(spacing)
     }
+}
+
+/// Whether a pod of this age has waited for so long that it hardly becomes healthy next.
+pub fn waits_long(age: Duration, window: Option<Window>) -> bool {
+    age > window.map_or(LONG, |window| window.closes.max(LONG))
 }
 
 /// The shortest interval between two polls of a group for which so many pods wait.
@@ -176,6 +185,20 @@ mod tests {
             sharp: true,
         });
         assert_eq!(next_poll(Some(secs(3.0)), window, 5), secs(23.0));
+    }
+
+    #[rstest]
+    #[case::after_ten_minutes(600, None, false)]
+    #[case::or_rather_past_them(601, None, true)]
+    #[case::not_within_its_window(1200, Some(1200), false)]
+    #[case::but_past_it(1201, Some(1200), true)]
+    fn a_pod_waits_long(#[case] age: u64, #[case] closes: Option<u64>, #[case] expected: bool) {
+        let window = closes.map(|closes| Window {
+            opens: secs(20.0),
+            closes: Duration::from_secs(closes),
+            sharp: true,
+        });
+        assert_eq!(waits_long(Duration::from_secs(age), window), expected);
     }
 
     #[rstest]
