@@ -202,9 +202,12 @@ impl Loop {
                 CallFailure::GroupNotFound
             }
             ElbErrorKind::Throttled => CallFailure::Throttled,
-            _ => {
+            kind => {
                 warn!(%error, "gates stay as they are");
-                CallFailure::Other
+                match kind {
+                    ElbErrorKind::Invalid => CallFailure::Invalid,
+                    _ => CallFailure::Other,
+                }
             }
         }
     }

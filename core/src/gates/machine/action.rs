@@ -97,6 +97,8 @@ pub enum WriteOutcome {
 pub enum CallFailure {
     GroupNotFound,
     Throttled,
+    /// ELB rejects the request itself, such as a target that the call names.
+    Invalid,
     Other,
 }
 

@@ -272,15 +272,14 @@ impl Tracker {
         now: Instant,
     ) -> Vec<Action> {
         if self.leads_since.is_none_or(|since| requested < since) {
-            self.polls.failed(group, true, now);
+            self.polls.failed(group, CallFailure::Throttled, now);
             return vec![];
         }
         match answer {
             Ok(targets) => self.apply_answer(group, requested, targets, now),
             Err(CallFailure::GroupNotFound) => self.apply_missing_group(group, requested, now),
             Err(failure) => {
-                let throttled = failure == CallFailure::Throttled;
-                self.polls.failed(group, throttled, now);
+                self.polls.failed(group, failure, now);
                 vec![]
             }
         }
@@ -325,7 +324,7 @@ impl Tracker {
     ) -> Vec<Action> {
         let mut is_new = self.polls.mark_missing(group);
         let mut actions = vec![];
-        self.polls.failed(group, false, now);
+        self.polls.failed(group, CallFailure::GroupNotFound, now);
         for id in self.polls.waiting(group) {
             let Some(gate) = self.gate(&id) else {
                 continue;

@@ -1,4 +1,4 @@
-//! Timings learned in earlier rollouts, kept while no pod waits for the group.
+//! What was learned of groups in earlier rollouts, timings above all, kept while no pod waits for the group.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -33,6 +33,8 @@ struct GroupTimings {
     history: History,
     /// Health check interval times healthy threshold.
     checks: Option<Duration>,
+    /// Whether ELB has rejected a call that named targets.
+    rejects_names: bool,
     used: u64,
 }
 
@@ -92,6 +94,17 @@ impl Learned {
         known.checks = Some(checks);
     }
 
+    /// Notes that ELB has rejected a call about the group that named targets.
+    pub(crate) fn note_names_rejected(&mut self, group: &GroupKey) {
+        self.known(group).rejects_names = true;
+    }
+
+    /// Whether calls about the group must not name targets.
+    pub(crate) fn rejects_names(&self, group: &GroupKey) -> bool {
+        let known = self.groups.get(group);
+        known.is_some_and(|known| known.rejects_names)
+    }
+
     fn known(&mut self, group: &GroupKey) -> &mut GroupTimings {
         self.uses += 1;
         let used = self.uses;
@@ -109,6 +122,7 @@ impl Learned {
             .or_insert_with(|| GroupTimings {
                 history: History::new(ANSWERS),
                 checks: None,
+                rejects_names: false,
                 used,
             });
         known.used = used;

@@ -12,7 +12,7 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use crate::gates::BACKOFF;
-use crate::gates::machine::action::GateId;
+use crate::gates::machine::action::{CallFailure, GateId};
 use crate::gates::polling::group::{Due, PolledGroup, Shown, Target, Waiter};
 use crate::gates::polling::learned::Learned;
 use crate::gates::polling::schedule;
@@ -273,7 +273,10 @@ impl PollQueue {
         self.dequeue(&group);
         let polled = self.groups.get_mut(&group)?;
         polled.requested = Some(now);
-        polled.in_call = polled.targets(now);
+        polled.in_call = match self.learned.rejects_names(&group) {
+            true => vec![],
+            false => polled.targets(now),
+        };
         Some(Call {
             targets: polled.in_call.clone(),
             group,
@@ -337,14 +340,19 @@ impl PollQueue {
 
     /// A call about a group failed; it is asked again after a pause that grows. A throttled one is
     /// polled again soon: the budget has to slow down, and not the group.
-    pub(crate) fn failed(&mut self, group: &GroupKey, throttled: bool, now: Instant) {
+    pub(crate) fn failed(&mut self, group: &GroupKey, failure: CallFailure, now: Instant) {
         let Some(polled) = self.groups.get_mut(group) else {
             return;
         };
-        if !throttled {
+        if failure != CallFailure::Throttled {
             polled.failures = polled.failures.saturating_add(1);
             // ELB fails the whole call for one invalid target, so the next call names none.
             polled.whole = None;
+        }
+        // A named target outside of the group's VPC needs its zone, a QUIC target its server: where ELB rejects
+        // names once, it rejects them again.
+        if failure == CallFailure::Invalid && !polled.in_call.is_empty() {
+            self.learned.note_names_rejected(group);
         }
         polled.in_call.clear();
         polled.next = now + BACKOFF.after(polled.failures);

@@ -102,3 +102,27 @@ fn a_call_that_names_a_wrong_target_is_followed_by_one_for_the_whole_group() {
     world.pass(S);
     assert_eq!(world.calls().unwrap().targets, []);
 }
+
+#[test]
+fn a_group_whose_named_targets_elb_rejects_is_never_asked_for_names_again() {
+    let mut world = large();
+    assert_eq!(world.calls().unwrap().targets.len(), 1);
+    world.answer("web", world.now, Err(CallFailure::Invalid));
+    for _ in 0..3 {
+        world.pass(2 * S);
+        assert_eq!(world.calls().unwrap().targets, []);
+        world.answer("web", world.now, Ok(&whole()));
+    }
+}
+
+#[test]
+fn a_call_that_names_targets_and_is_not_answered_says_nothing_against_names() {
+    let mut world = large();
+    assert_eq!(world.calls().unwrap().targets.len(), 1);
+    world.answer("web", world.now, Err(CallFailure::Other));
+    world.pass(S);
+    assert_eq!(world.calls().unwrap().targets, []);
+    world.answer("web", world.now, Ok(&whole()));
+    world.pass(2 * S);
+    assert_eq!(world.calls().unwrap().targets.len(), 1);
+}

@@ -12,7 +12,7 @@ use fastrand::Rng;
 use crate::elb::adaptive_bucket::Bucket;
 use crate::elb::buckets::{Admissions, Buckets, Limits, PollRequest};
 use crate::fixtures::{arn, epoch};
-use crate::gates::machine::action::GateId;
+use crate::gates::machine::action::{CallFailure, GateId};
 use crate::gates::polling::group::Due;
 use crate::gates::polling::queue::{Call, NextPoll, PollQueue};
 use crate::names::{ConditionPrefix, GroupKey, ObjectKey, Quota};
@@ -258,12 +258,12 @@ impl Pace {
                     let pod = &self.pods[&id];
                     self.rounds.join(&pod.group, &id, vec![], due(pod.due), now);
                 }
-                Event::Failed(call) => self.rounds.failed(&call.group, false, now),
+                Event::Failed(call) => self.rounds.failed(&call.group, CallFailure::Other, now),
                 Event::Throttled(call, sent) => {
                     let quota = Quota::of(&call.group.arn);
                     self.result.throttled += usize::from(!is_theirs(&call.group));
                     self.buckets.throttled(&quota, sent, now);
-                    self.rounds.failed(&call.group, true, now);
+                    self.rounds.failed(&call.group, CallFailure::Throttled, now);
                 }
                 Event::Answered(call, sent) => self.answer(&call, sent, now),
                 Event::Opened(id) => self.open(&id, now),
