@@ -38,7 +38,21 @@ fn base() -> Vec<Value> {
     let output = output.unwrap();
     assert!(output.status.success(), "{output:?}");
     let yaml = String::from_utf8(output.stdout).unwrap();
-    serde_saphyr::from_multiple(&yaml).unwrap()
+    let mut objects: Vec<Value> = serde_saphyr::from_multiple(&yaml).unwrap();
+    // kustomize takes policies for namespaced. The API server clears the field, as documented.rs tries.
+    for object in &mut objects {
+        if object["kind"]
+            .as_str()
+            .unwrap()
+            .starts_with("ValidatingAdmissionPolicy")
+        {
+            object["metadata"]
+                .as_object_mut()
+                .unwrap()
+                .remove("namespace");
+        }
+    }
+    objects
 }
 
 /// The objects without those kinds, sorted, with their environment variables sorted.
@@ -153,7 +167,7 @@ fn no_option_renders_a_certificate_or_a_bundle_that_was_not_given() {
                 .as_str()
                 .unwrap()
                 .ends_with("WebhookConfiguration");
-            let bundle = object.to_string().contains("caBundle");
+            let bundle = object.to_string().contains("\"caBundle\":");
             assert_eq!(bundle, given && hooks, "{name}");
         }
     }
