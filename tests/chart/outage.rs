@@ -153,7 +153,7 @@ async fn without_hooks_of_bindings_none_is_asked() {
     let left = reader.types(&format!("kubectl get {kinds} --output name"));
     let mutating = "mutatingwebhookconfiguration.admissionregistration.k8s.io/targetgate\n";
     assert_eq!(left, mutating);
-    reader.types(&upgrades);
+    reader.types(&format!("{upgrades} --set hooks.bindings.enabled=true"));
     reader.is_denied().await;
 }
 
