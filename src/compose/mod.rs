@@ -46,6 +46,7 @@ use crate::serve::clients::Clients;
 use crate::serve::listener::{self, Listener};
 use crate::serve::metrics::{CertificateMetrics, ListenerMetrics, ProcessMetrics};
 use crate::serve::readiness::{Health, Heartbeat, STALLED_AFTER};
+use crate::serve::places::Places;
 use crate::serve::{PhaseReceiver, PhaseSender, admin, phases};
 use crate::state::cache::{Cache, WatchedResource};
 use crate::state::leadership::Leadership;
@@ -56,9 +57,6 @@ pub use election::Election;
 
 /// How long the loop may stall before the process ends. Chosen: the kubelet sees the failing `/livez` first.
 const STALL_ENDS_AFTER: Duration = Duration::from_secs(15).saturating_add(STALLED_AFTER);
-/// Maximum number of connections of the admin listener. Chosen: many more than the kubelet and scrapers use, so that
-/// a flood of connections must be quicker than the answer to a probe.
-const ADMIN_CONNECTIONS: usize = 256;
 /// How long the admin listener waits for a byte. Chosen: the kubelet sends its request at once.
 const ADMIN_IDLE: Duration = Duration::from_secs(10);
 
@@ -96,6 +94,8 @@ pub struct Parts {
 }
 
 impl Parts {
+    /// The connections that the listeners hold.
+    pub places: Places,
     /// Parts with the shipped settings, for a single process without a certificate.
     pub fn new(kube: Client, aws: SdkConfig, now: Now) -> Self {
         Self {
@@ -124,6 +124,7 @@ impl Parts {
     }
 }
 
+            places: Places::default(),
 /// The source of the served certificate.
 pub enum Source {
     /// Without a certificate: every handshake fails.
@@ -158,8 +159,12 @@ pub struct Product {
 
 impl Product {
     /// The HTTPS listener of the hooks.
+    places: Places,
     pub fn hooks(&self) -> Arc<Listener> {
-        let limits = listener::Limits::default();
+        let limits = listener::Limits {
+            connections: self.places.hooks,
+            ..listener::Limits::default()
+        };
         let (router, tls) = (self.reviews.clone(), self.tls.clone());
         Arc::new(Listener::https(router, tls, limits, &self.metrics))
     }
@@ -168,7 +173,7 @@ impl Product {
     pub fn admin(&self) -> Arc<Listener> {
         let router = admin::router(self.health.clone(), self.metrics.clone());
         let limits = listener::Limits {
-            connections: ADMIN_CONNECTIONS,
+            connections: self.places.admin,
             keep_alive: false,
             idle: ADMIN_IDLE,
             ..listener::Limits::default()
@@ -210,6 +215,7 @@ pub fn compose(parts: Parts) -> anyhow::Result<Product> {
         phases,
     })
 }
+        places: wiring.parts.places,
 
 /// The candidate for that work, if there is a Lease, and whether this process does the work.
 fn stand(parts: &Parts, work: Work, seat: Option<Seat>) -> (Option<Candidate>, Leadership) {

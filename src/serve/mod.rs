@@ -6,6 +6,7 @@ pub mod clients;
 mod deadlines;
 pub mod listener;
 pub mod metrics;
+pub mod places;
 pub mod readiness;
 
 use tokio::sync::watch;

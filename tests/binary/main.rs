@@ -6,6 +6,7 @@
 
 mod bounds;
 mod ending;
+mod open_files;
 mod program;
 mod requests;
 mod starting;

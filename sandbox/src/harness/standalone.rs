@@ -155,6 +155,16 @@ impl Standalone {
         kilobytes.parse::<usize>().unwrap() * 1024
     }
 
+    /// Its soft limit of open files.
+    pub fn open_files_limit(&self) -> u64 {
+        let path = format!("/proc/{}/limits", self.process.id());
+        let limits = fs::read_to_string(path).unwrap();
+        let mut lines = limits.lines();
+        let line = lines.find_map(|line| line.strip_prefix("Max open files"));
+        let soft = line.unwrap().split_whitespace().next().unwrap();
+        soft.parse().unwrap()
+    }
+
     pub fn signal(&self, name: &str) {
         self.process.signal(name).unwrap();
     }

@@ -30,9 +30,12 @@ use crate::commands::serve::signals::Signals;
 use crate::compose::{Parts, compose};
 use crate::kubernetes::lease::Seat;
 use crate::metrics::Metrics;
+use crate::serve::places::Places;
 use crate::serve::{Phase, PhaseSender};
 
 mod certificate;
+mod listen;
+mod open_files;
 mod signals;
 
 /// The Lease of conditions of all replicas of one namespace, as `deploy/base/rbac.yaml` names it.
@@ -126,6 +129,7 @@ async fn parts(settings: &Settings) -> anyhow::Result<Parts> {
         allowed,
         seat: seat(settings, &kube)?,
         ..Parts::new(kube, aws, clock::system())
+        places: Places::of(open_files::raise_limit()),
     })
 }
 

@@ -28,6 +28,7 @@ use crate::serve::deadlines::{Answered, Deadlines, Timed, Turns};
 use crate::serve::listener::connections::{Connections, Ended, spare};
 use crate::serve::listener::failure::{TlsFailure, is_close};
 use crate::serve::metrics::ListenerMetrics;
+use crate::serve::places::Places;
 use crate::serve::{Phase, PhaseReceiver, reached};
 use crate::telemetry::LogThrottle;
 
@@ -69,7 +70,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 2048,
+            connections: Places::default().hooks,
             keep_alive: true,
             handshake: Duration::from_secs(5),
             head: Duration::from_secs(10),
