@@ -1,7 +1,6 @@
 //! `targetgate serve`: turns settings into parts, starts the tasks in order, and ends them.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +14,6 @@ use kube::{Client, Config};
 use targetgate_core::elb::buckets::Limits;
 use targetgate_core::gates::inject::GatePolicy;
 use targetgate_core::names::ObjectKey;
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::{self, JoinError, JoinHandle, JoinSet};
 use tokio::time::sleep;
@@ -27,6 +25,7 @@ use crate::aws::{credentials, vpc};
 use crate::clock;
 use crate::commands::serve::certificate::Served;
 use crate::commands::serve::signals::Signals;
+use crate::commands::serve::listen::bind;
 use crate::compose::{Parts, compose};
 use crate::kubernetes::lease::Seat;
 use crate::metrics::Metrics;
@@ -49,8 +48,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<u8> {
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let parts = parts(&settings).await?;
     let aws = parts.aws.clone();
-    let listener = bind("--listen", settings.listen).await?;
-    let admin_listener = bind("--admin-listen", settings.admin_listen).await?;
+    let listener = bind("--listen", settings.listen)?;
+    let admin_listener = bind("--admin-listen", settings.admin_listen)?;
     let (listen, admin) = (listener.local_addr()?, admin_listener.local_addr()?);
 
     let product = compose(parts)?;
@@ -211,12 +210,6 @@ async fn of_file(file: Kubeconfig) -> Result<Config, KubeconfigError> {
     let mut config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
     config.proxy_url = config.proxy_url.filter(|_| named);
     Ok(config)
-}
-
-async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| {
-        format!("{flag}: cannot listen on {address}; give a free address of this machine")
-    })
 }
 
 /// The name of our own pod, by default the host's name: the kubelet sets it to the pod's name, unless the pod uses the
