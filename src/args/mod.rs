@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use targetgate_core::index::OptIn;
 use targetgate_core::lease::{Timing, TimingError};
 use targetgate_core::names::{
     BindingApi, ConditionPrefix, DEFAULT_CONDITION_PREFIX, OWN_CONDITION_PREFIX, VpcId,
@@ -115,6 +116,13 @@ pub struct Settings {
     /// API groups whose TargetGroupBindings gate pods, separated by commas: elbv2.k8s.aws, eks.amazonaws.com.
     #[arg(long, env = "TARGETGATE_GATE_APIS", value_name = "GROUPS", value_delimiter = ',', default_value = "elbv2.k8s.aws", help_heading = GATES)]
     pub gate_apis: Vec<BindingApi>,
+    /// Where the label is by which the hook of pods is called, as it is registered; for the count of pods without gates.
+    #[arg(long, env = "TARGETGATE_OPT_IN", value_name = "WHERE", value_enum, default_value_t, help_heading = GATES)]
+    pub opt_in: OptedIn,
+    /// Namespaces that the hook of pods leaves out besides that of this pod, separated by commas; their pods do not
+    /// count as pods without gates [default: none].
+    #[arg(long, env = "TARGETGATE_EXCLUDED_NAMESPACES", value_name = "NAMES", value_delimiter = ',', value_parser = namespace, help_heading = GATES)]
+    pub excluded_namespaces: Vec<String>,
     /// How long to keep a gate closed when its binding has never existed, before it is opened as orphaned.
     #[arg(long, env = "TARGETGATE_ORPHAN_AFTER", value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration, help_heading = GATES)]
     pub orphan_after: Duration,
@@ -154,6 +162,28 @@ const REPLICAS: &str = "Replicas";
 const GATES: &str = "Gates";
 const AWS: &str = "AWS";
 const LOG: &str = "Log";
+
+/// Where the label that opts in is, as the flag names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum OptedIn {
+    /// On the Namespace.
+    #[default]
+    Namespace,
+    /// On the pods themselves.
+    Object,
+    /// On one of the two.
+    Either,
+}
+
+impl From<OptedIn> for OptIn {
+    fn from(flag: OptedIn) -> Self {
+        match flag {
+            OptedIn::Namespace => Self::Namespace,
+            OptedIn::Object => Self::Object,
+            OptedIn::Either => Self::Either,
+        }
+    }
+}
 
 /// Whether a feature is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -316,6 +346,8 @@ mod tests {
     #[case("--condition-prefix", "Not/A/Prefix")]
     #[case("--former-condition-prefixes", "a.b,C")]
     #[case("--gate-apis", "elbv2.k8s.aws,apps")]
+    #[case("--opt-in", "cluster")]
+    #[case("--excluded-namespaces", "kube-system,Shop")]
     #[case("--vpc-id", "vpc-1")]
     #[case("--watch-namespaces", "shop,Shop")]
     #[case("--elb-rate", "0")]

@@ -17,6 +17,7 @@ use kube::Client;
 use targetgate_core::elb::buckets::Limits;
 use targetgate_core::gates::inject::GatePolicy;
 use targetgate_core::gates::machine::action::Settings as GateSettings;
+use targetgate_core::index::HookScope;
 use targetgate_core::names::ConditionPrefix;
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
@@ -45,8 +46,8 @@ use crate::serve::certificates::{self, Certificate, Certificates, PemFiles};
 use crate::serve::clients::Clients;
 use crate::serve::listener::{self, Listener};
 use crate::serve::metrics::{CertificateMetrics, ListenerMetrics, ProcessMetrics};
-use crate::serve::readiness::{Health, Heartbeat, STALLED_AFTER};
 use crate::serve::places::Places;
+use crate::serve::readiness::{Health, Heartbeat, STALLED_AFTER};
 use crate::serve::{PhaseReceiver, PhaseSender, admin, phases};
 use crate::state::cache::{Cache, WatchedResource};
 use crate::state::leadership::Leadership;
@@ -79,6 +80,8 @@ pub struct Parts {
     /// The namespaces to watch; empty for all.
     pub namespaces: Vec<Arc<str>>,
     pub policy: GatePolicy,
+    /// The pods for which the hook is called, for the count of ungated ones.
+    pub scope: HookScope,
     /// The prefixes of all gates that the loop opens.
     pub prefixes: Vec<ConditionPrefix>,
     /// How long a gate stays closed when its binding has never existed.
@@ -91,11 +94,11 @@ pub struct Parts {
     /// The Lease of conditions, beside which certificates have one of their own; without it this process always
     /// leads.
     pub seat: Option<Seat>,
+    /// The connections that the listeners hold.
+    pub places: Places,
 }
 
 impl Parts {
-    /// The connections that the listeners hold.
-    pub places: Places,
     /// Parts with the shipped settings, for a single process without a certificate.
     pub fn new(kube: Client, aws: SdkConfig, now: Now) -> Self {
         Self {
@@ -114,17 +117,18 @@ impl Parts {
             pod_name: None,
             namespaces: vec![],
             policy: GatePolicy::default(),
+            scope: HookScope::default(),
             prefixes: WatchOptions::default().prefixes,
             orphan_after: Duration::from_secs(300),
             certificate: Source::None,
             clients: None,
             allowed: None,
             seat: None,
+            places: Places::default(),
         }
     }
 }
 
-            places: Places::default(),
 /// The source of the served certificate.
 pub enum Source {
     /// Without a certificate: every handshake fails.
@@ -155,11 +159,11 @@ pub struct Product {
     /// released.
     pub election: Election,
     health: Arc<Health>,
+    places: Places,
 }
 
 impl Product {
     /// The HTTPS listener of the hooks.
-    places: Places,
     pub fn hooks(&self) -> Arc<Listener> {
         let limits = listener::Limits {
             connections: self.places.hooks,
@@ -188,6 +192,9 @@ impl Product {
 /// Where TLS cannot be set up.
 pub fn compose(parts: Parts) -> anyhow::Result<Product> {
     register(&parts.metrics);
+    parts
+        .cache
+        .write(|index| index.set_scope(parts.scope.clone()));
     let (candidate, leadership) = stand(&parts, Work::Conditions, parts.seat.clone());
     let (keeper, keeper_leadership) = match &parts.certificate {
         Source::Own(place, ..) => {
@@ -208,6 +215,7 @@ pub fn compose(parts: Parts) -> anyhow::Result<Product> {
         reviews: wiring.reviews(),
         tls: wiring.tls()?,
         health: wiring.health(phases.clone()),
+        places: wiring.parts.places,
         leadership: wiring.leadership,
         cache: wiring.parts.cache,
         metrics: wiring.parts.metrics,
@@ -215,7 +223,6 @@ pub fn compose(parts: Parts) -> anyhow::Result<Product> {
         phases,
     })
 }
-        places: wiring.parts.places,
 
 /// The candidate for that work, if there is a Lease, and whether this process does the work.
 fn stand(parts: &Parts, work: Work, seat: Option<Seat>) -> (Option<Candidate>, Leadership) {

@@ -37,8 +37,8 @@ impl MetricSet for GateMetrics {
             ),
             ungated: registered.add(
                 "pods_ungated",
-                "Pods without a gate that they would get if they were created now: only pods of namespaces \
-                 with the label that opts in, neither opted out, terminating nor finished",
+                "Pods without a gate that they would get if they were created now: only pods for which the hook is \
+                 called, neither opted out, terminating nor finished",
                 Gauge::default(),
             ),
             condition_writes: registered.add(

@@ -258,9 +258,11 @@ fn every_flag_of_serve_can_be_set_once() {
         "allow-arns",
         "client-ca",
         "client-names",
+        "excluded-namespaces",
         "kubeconfig",
         "listen",
         "namespace",
+        "opt-in",
         "pod-name",
         "tls",
         "tls-cert",
@@ -349,12 +351,43 @@ fn the_pod_hook_is_called_once_for_each_pod_that_is_opted_in(
         combinations.map(|(namespace, pod)| asked("shop", namespace, pod)),
         expected
     );
-    for excluded in ["kube-system", "targetgate-system"] {
-        assert_eq!(asked(excluded, true, true), 0, "{excluded}");
-    }
+    // As with the AWS Load Balancer Controller, and unlike our own namespace.
+    assert_eq!(asked("kube-system", true, true), 1);
+    assert_eq!(asked("targetgate-system", true, true), 0);
     assert!(
         of_pods
             .iter()
             .any(|hook| hook["name"] == "mpod.elbv2.k8s.aws")
     );
+}
+
+/// The namespaces that the hook leaves out, and those that the process does not count.
+fn excluded(hooks: Value) -> (Value, String) {
+    let objects = Helm::new().template(&json!({ "hooks": hooks }));
+    let configuration = find(&objects, "MutatingWebhookConfiguration");
+    let selector = &configuration["webhooks"][0]["namespaceSelector"];
+    let pod = &find(&objects, "Deployment")["spec"]["template"]["spec"];
+    let variables = pod["containers"][0]["env"].as_array().unwrap();
+    let counted = variables
+        .iter()
+        .find(|variable| variable["name"] == "TARGETGATE_EXCLUDED_NAMESPACES");
+    let counted = counted.map_or("", |variable| variable["value"].as_str().unwrap());
+    (
+        selector["matchExpressions"][0]["values"].clone(),
+        counted.to_owned(),
+    )
+}
+
+#[test]
+fn what_the_hook_leaves_out_is_not_counted() {
+    let (left_out, uncounted) = excluded(json!({}));
+    assert_eq!((left_out, &*uncounted), (json!(["targetgate-system"]), ""));
+    let (left_out, uncounted) = excluded(json!({ "excludedNamespaces": ["a", "b"] }));
+    let expected = json!(["a", "b", "targetgate-system"]);
+    assert_eq!((left_out, &*uncounted), (expected, "a,b"));
+    // The network's and DNS' pods have to start before ours.
+    let fails = json!({ "pods": { "failurePolicy": "Fail" }, "excludedNamespaces": ["a"] });
+    let (left_out, uncounted) = excluded(fails);
+    let expected = json!(["a", "kube-system", "targetgate-system"]);
+    assert_eq!((left_out, &*uncounted), (expected, "a,kube-system"));
 }

@@ -11,6 +11,7 @@ use crate::names::{BindingApi, GateName, ObjectKey, TargetGroupArn};
 mod addresses;
 mod interning;
 mod recently_deleted;
+mod scope;
 pub mod services;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,8 @@ use crate::index::addresses::Addresses;
 use crate::index::interning::Interner;
 use crate::index::recently_deleted::RecentlyDeleted;
 use crate::index::ungated::UngatedPods;
+
+pub use crate::index::scope::{HookScope, OptIn};
 
 /// The key of a binding. Two API groups can serve a binding of the same namespace and name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,13 +53,15 @@ impl NamespaceView {
         both.into_iter().flatten().collect()
     }
 
-    fn count_ungated(&mut self, apis: &[BindingApi]) -> usize {
-        if !self.namespace.opted_in {
+    fn count_ungated(&mut self, name: &str, apis: &[BindingApi], scope: &HookScope) -> usize {
+        let Some(scope) = scope.of(name, self.namespace) else {
             return 0;
-        }
+        };
         let routes = &self.routes;
-        self.ungated_pods
-            .count(|class| routes.lacks_gate(&class.labels, &class.gates, apis))
+        self.ungated_pods.count(
+            |class| scope.covers(&class.labels),
+            |class| routes.lacks_gate(&class.labels, &class.gates, apis),
+        )
     }
 
     fn is_empty(&self) -> bool {
@@ -104,9 +109,16 @@ pub struct Index {
     ungated: BTreeMap<Arc<str>, usize>,
     /// The namespaces whose ungated pods have to be counted anew.
     uncounted: BTreeSet<Arc<str>>,
+    scope: HookScope,
 }
 
 impl Index {
+    /// Sets for which pods the hook is called: only these can be ungated.
+    pub fn set_scope(&mut self, scope: HookScope) {
+        self.scope = scope;
+        self.uncounted.extend(self.namespaces.keys().cloned());
+    }
+
     /// A namespace; `None` if the index holds nothing of it.
     pub fn namespace(&self, name: &str) -> Option<&NamespaceView> {
         self.namespaces.get(name)
@@ -158,13 +170,14 @@ impl Index {
         !self.dirty.is_empty()
     }
 
-    /// Counts the ungated pods: live pods of opted-in namespaces that are not opted out and lack a gate which
-    /// they would get were they created now, with gates for bindings of `apis`. The count is incremental, and
+    /// Counts the ungated pods: live pods for which the hook is called, that are not opted out, and that lack a gate
+    /// which they would get were they created now, with gates for bindings of `apis`. The count is incremental, and
     /// costs O(changes since the last call).
     pub fn count_ungated(&mut self, apis: &[BindingApi]) -> usize {
         for name in mem::take(&mut self.uncounted) {
             let view = self.namespaces.get_mut(&name);
-            match view.map_or(0, |view| view.count_ungated(apis)) {
+            let count = |view: &mut NamespaceView| view.count_ungated(&name, apis, &self.scope);
+            match view.map_or(0, count) {
                 0 => self.ungated.remove(&name),
                 pods => self.ungated.insert(name, pods),
             };

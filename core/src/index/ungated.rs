@@ -81,13 +81,18 @@ impl UngatedPods {
         self.classes.values_mut().for_each(|t| t.lacking = None);
     }
 
-    /// The number of pods whose class lacks a gate. `lacks` is called only for classes that are undecided.
-    pub(crate) fn count(&mut self, lacks: impl Fn(&PodClass) -> bool) -> usize {
+    /// The number of covered pods whose class lacks a gate. `lacks` is called only for classes that are undecided.
+    pub(crate) fn count(
+        &mut self,
+        covers: impl Fn(&PodClass) -> bool,
+        lacks: impl Fn(&PodClass) -> bool,
+    ) -> usize {
         let count = |(class, tally): (&Arc<PodClass>, &mut Tally)| {
             let lacking = *tally.lacking.get_or_insert_with(|| lacks(class));
             if lacking { tally.pods } else { 0 }
         };
-        self.classes.iter_mut().map(count).sum()
+        let classes = self.classes.iter_mut();
+        classes.filter(|(class, _)| covers(class)).map(count).sum()
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
@@ -154,11 +159,11 @@ mod tests {
             asked.set(asked.get() + 1);
             kind.labels.value("app") == Some("web")
         };
-        assert_eq!((ungated_pods.count(lacks), asked.get()), (3, 2));
+        assert_eq!((ungated_pods.count(|_| true, lacks), asked.get()), (3, 2));
         ungated_pods.delete("web-1");
-        assert_eq!((ungated_pods.count(lacks), asked.get()), (2, 2));
+        assert_eq!((ungated_pods.count(|_| true, lacks), asked.get()), (2, 2));
         ungated_pods.reopen();
-        assert_eq!((ungated_pods.count(lacks), asked.get()), (2, 4));
+        assert_eq!((ungated_pods.count(|_| true, lacks), asked.get()), (2, 4));
     }
 
     #[test]
@@ -168,13 +173,16 @@ mod tests {
         assert!(ungated_pods.apply(&web()));
         assert!(!ungated_pods.apply(&web().version("2").ip("10.0.0.1")));
         assert!(ungated_pods.apply(&web().gate("web")));
-        assert_eq!(ungated_pods.count(|kind| !kind.gates.is_empty()), 1);
+        assert_eq!(
+            ungated_pods.count(|_| true, |kind| !kind.gates.is_empty()),
+            1
+        );
         let ended = Pod {
             terminating: true,
             ..web()
         };
         assert!(ungated_pods.apply(&ended) && ungated_pods.is_empty());
         assert!(!ungated_pods.delete("web-1"));
-        assert_eq!(ungated_pods.count(|_| true), 0);
+        assert_eq!(ungated_pods.count(|_| true, |_| true), 0);
     }
 }

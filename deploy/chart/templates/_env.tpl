@@ -38,6 +38,12 @@ TARGETGATE_CLIENT_NAMES: {{ join "," . | quote }}
 {{- fail "clientCA.name is missing: what clientCA.names are names of" }}
 {{- end }}
 {{- end }}
+{{- if ne .Values.optIn "namespace" }}
+TARGETGATE_OPT_IN: {{ .Values.optIn }}
+{{- end }}
+{{- with fromYamlArray (include "targetgate.excluded" .) }}
+TARGETGATE_EXCLUDED_NAMESPACES: {{ join "," . | quote }}
+{{- end }}
 {{- if ne (int .Values.ports.webhook) 9443 }}
 TARGETGATE_LISTEN: "[::]:{{ .Values.ports.webhook }}"
 {{- end }}

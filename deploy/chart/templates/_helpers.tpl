@@ -63,6 +63,13 @@ app.kubernetes.io/name: targetgate
 {{ .Values.image.repository }}{{ with .Values.image.digest }}@{{ . }}{{ else }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ end }}
 {{- end }}
 
+{{/* The namespaces that the hook of pods leaves out, besides our own, as a list in YAML. */}}
+{{- define "targetgate.excluded" -}}
+{{- $excluded := .Values.hooks.excludedNamespaces -}}
+{{- if eq .Values.hooks.pods.failurePolicy "Fail" }}{{ $excluded = append $excluded "kube-system" }}{{ end -}}
+{{ $excluded | uniq | toJson }}
+{{- end }}
+
 {{- define "targetgate.injectCA" -}}
 {{- if eq .Values.certificates.source "cert-manager" }}
   annotations:

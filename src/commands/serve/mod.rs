@@ -13,6 +13,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use targetgate_core::elb::buckets::Limits;
 use targetgate_core::gates::inject::GatePolicy;
+use targetgate_core::index::HookScope;
 use targetgate_core::names::ObjectKey;
 use tokio::sync::oneshot;
 use tokio::task::{self, JoinError, JoinHandle, JoinSet};
@@ -24,8 +25,8 @@ use crate::args::Settings;
 use crate::aws::{credentials, vpc};
 use crate::clock;
 use crate::commands::serve::certificate::Served;
-use crate::commands::serve::signals::Signals;
 use crate::commands::serve::listen::bind;
+use crate::commands::serve::signals::Signals;
 use crate::compose::{Parts, compose};
 use crate::kubernetes::lease::Seat;
 use crate::metrics::Metrics;
@@ -121,15 +122,26 @@ async fn parts(settings: &Settings) -> anyhow::Result<Parts> {
             prefix: settings.condition_prefix.clone(),
             apis: settings.gate_apis.clone(),
         },
+        scope: scope(settings, &kube),
         prefixes: settings.served_prefixes(),
         orphan_after: settings.orphan_after,
         certificate,
         clients,
         allowed,
         seat: seat(settings, &kube)?,
-        ..Parts::new(kube, aws, clock::system())
         places: Places::of(open_files::raise_limit()),
+        ..Parts::new(kube, aws, clock::system())
     })
+}
+
+/// The pods for which the hook is called. It always leaves out our own namespace.
+fn scope(settings: &Settings, kube: &Client) -> HookScope {
+    let excluded = settings.excluded_namespaces.iter().map(String::as_str);
+    let own = namespace(settings, kube);
+    HookScope {
+        opt_in: settings.opt_in.into(),
+        excluded: excluded.chain([own]).map(Into::into).collect(),
+    }
 }
 
 fn limits(settings: &Settings) -> anyhow::Result<Limits> {

@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use rstest::rstest;
+
 use super::*;
 use crate::fixtures::{arn, binding, pod, service};
-use crate::names::ConditionPrefix;
+use crate::names::{ConditionPrefix, INJECT_ENABLED, INJECT_LABEL};
 
 mod orders;
 
@@ -196,6 +198,42 @@ fn pods_come_to_lack_a_gate_when_their_namespace_opts_in_and_when_a_binding_come
     );
     assert_eq!(ungated(&|i| i.apply_binding(&shop, binding("web"))), 1);
     assert_eq!(ungated(&|index| index.delete_namespace(&shop)), 0);
+}
+
+/// The ungated pods of `shop` as the hook is registered: one pod that carries the label that opts in, and two that do
+/// not, behind one binding.
+fn ungated_of(opt_in: OptIn, excluded: &str, namespace: bool) -> usize {
+    let mut index = opted_in();
+    for name in ["web-1", "web-2"] {
+        index.apply_pod(web(name));
+    }
+    index.apply_pod(web("web-3").label(INJECT_LABEL, INJECT_ENABLED));
+    index.apply_pod(pod("db-1").label(INJECT_LABEL, INJECT_ENABLED));
+    // The namespace opts out, or in, after the pods were counted once.
+    index.set_scope(HookScope {
+        opt_in,
+        excluded: BTreeSet::from([excluded.into()]),
+    });
+    index.count_ungated(&APIS);
+    let opted_in = Namespace {
+        opted_in: namespace,
+    };
+    index.apply_namespace(&"shop".into(), opted_in);
+    index.count_ungated(&APIS)
+}
+
+#[rstest]
+#[case::by_namespace(OptIn::Namespace, 3, 0)]
+#[case::by_their_own_label(OptIn::Object, 1, 1)]
+#[case::by_either(OptIn::Either, 3, 1)]
+fn pods_are_counted_as_the_hook_is_registered(
+    #[case] opt_in: OptIn,
+    #[case] labelled: usize,
+    #[case] unlabelled: usize,
+) {
+    assert_eq!(ungated_of(opt_in, "kube-system", true), labelled);
+    assert_eq!(ungated_of(opt_in, "kube-system", false), unlabelled);
+    assert_eq!(ungated_of(opt_in, "shop", true), 0, "left out");
 }
 
 #[test]
