@@ -9,6 +9,7 @@ mod documented;
 mod environment;
 mod eviction;
 mod helm;
+mod leases;
 mod lifecycle;
 mod monitoring;
 mod notes;

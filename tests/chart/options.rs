@@ -31,6 +31,7 @@ pub(crate) fn options() -> Vec<(&'static str, Value)> {
             "one replica",
             json!({ "replicas": 1, "podDisruptionBudget": { "enabled": false } }),
         ),
+        ("Argo CD", json!({ "lease": { "create": false } })),
         (
             "a budget of half",
             json!({ "podDisruptionBudget": { "maxUnavailable": "50%" } }),

@@ -1,0 +1,57 @@
+//! The Lease of the release: an upgrade leaves its holder, and the chart can leave it to the pods.
+
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::ResourceExt as _;
+use kube::api::{Api, Patch, PatchParams};
+use serde_json::{Value, json};
+
+use crate::helm::{Helm, NAMESPACE};
+use crate::reader::{INSTALL, Reader};
+
+#[test]
+fn a_chart_for_argo_cd_has_no_lease() {
+    let count = |values: Value| {
+        let objects = Helm::new().template(&values);
+        objects.iter().filter(|o| o["kind"] == "Lease").count()
+    };
+    assert_eq!(count(json!({})), 1);
+    assert_eq!(count(json!({ "lease": { "create": false } })), 0);
+}
+
+#[tokio::test]
+async fn an_upgrade_and_an_apply_leave_the_holder() {
+    let reader = Reader::new().await;
+    reader.types(INSTALL);
+    let leases: Api<Lease> = Api::namespaced(reader.client.clone(), NAMESPACE);
+    let held = json!({
+        "holderIdentity": "targetgate-0",
+        "leaseDurationSeconds": 15,
+        "renewTime": "2026-01-01T00:00:00.000000Z",
+    });
+    let patch = Patch::Merge(json!({ "spec": held }));
+    let params = PatchParams::default();
+    let held = leases.patch("targetgate", &params, &patch).await.unwrap();
+
+    let upgrade = INSTALL.replace("install targetgate", "upgrade targetgate");
+    let upgrade = upgrade.replace("--create-namespace", "--set labels.team=web");
+    reader.types(&upgrade);
+    let lease = leases.get("targetgate").await.unwrap();
+    assert_eq!(lease.labels()["team"], "web");
+    assert_eq!(lease.spec, held.spec);
+
+    let version = reader.types("kubectl version --output json");
+    let version: Value = serde_json::from_str(&version).unwrap();
+    let version = version["serverVersion"]["gitVersion"].as_str().unwrap();
+    let render = format!(
+        "helm template targetgate deploy/chart --namespace {NAMESPACE} --kube-version {version} \
+         --show-only templates/lease.yaml"
+    );
+    for apply in [
+        "kubectl apply --filename -",
+        "kubectl apply --server-side --force-conflicts --filename -",
+    ] {
+        reader.types(&format!("{render} | {apply}"));
+        let lease = leases.get("targetgate").await.unwrap();
+        assert_eq!(lease.spec, held.spec, "{apply}");
+    }
+}
