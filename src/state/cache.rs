@@ -7,6 +7,7 @@ use parking_lot::RwLock;
 use targetgate_core::index::Index;
 use targetgate_core::names::BindingApi;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// A resource that feeds the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,6 +59,9 @@ pub struct Cache {
     changed: Notify,
     looks: RwLock<BTreeMap<WatchedResource, InitialList>>,
     warm: Notify,
+    /// Since when the watch of each resource has not worked; absent while it works.
+    failing: RwLock<BTreeMap<WatchedResource, Instant>>,
+    view_changed: Notify,
 }
 
 impl Default for Cache {
@@ -68,6 +72,12 @@ impl Default for Cache {
             changed: Notify::new(),
             looks: RwLock::new(pending.into()),
             warm: Notify::new(),
+            failing: RwLock::new(
+                WatchedResource::ALL
+                    .map(|watched| (watched, Instant::now()))
+                    .into(),
+            ),
+            view_changed: Notify::new(),
         }
     }
 }
@@ -114,6 +124,29 @@ impl Cache {
             .iter()
             .filter(|(_, look)| **look == InitialList::Pending);
         pending.map(|(watched, _)| *watched).collect()
+    }
+
+    /// Sets since when the watch of a resource has not worked; `None` while it works. Wakes the waiter of
+    /// [`Self::view_changed`] if that differs.
+    pub fn watch_fails(&self, watched: WatchedResource, since: Option<Instant>) {
+        let mut failing = self.failing.write();
+        let before = match since {
+            Some(since) => failing.insert(watched, since),
+            None => failing.remove(&watched),
+        };
+        if before != since {
+            self.view_changed.notify_one();
+        }
+    }
+
+    /// Since when the watch of a resource has not worked; `None` while it works.
+    pub fn watch_fails_since(&self, watched: WatchedResource) -> Option<Instant> {
+        self.failing.read().get(&watched).copied()
+    }
+
+    /// Returns once a watch has begun to fail, or to work. Supports one waiter.
+    pub async fn view_changed(&self) {
+        self.view_changed.notified().await;
     }
 
     /// Returns once the index is warm: no initial list is pending, so that decisions can be trusted.

@@ -24,6 +24,9 @@ use crate::kubernetes::watch::{Look, Scope};
 
 /// Timeout of one page of a list: the API server itself gives up after a minute.
 pub(super) const LIST_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often a page is read before the list begins anew. Chosen: by then some five minutes have passed, after which an
+/// API server has compacted the version of the list (`--etcd-compaction-interval`).
+const PAGE_ATTEMPTS: u32 = 40;
 /// How long the API server may take to begin a watch. Chosen.
 pub(super) const WATCH_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a watch may be silent. Chosen: API servers send a bookmark about each minute.
@@ -32,11 +35,43 @@ pub(super) const SILENCE: Duration = Duration::from_secs(150);
 const WATCH_SECONDS: u32 = 290;
 /// Longest pause between two polls of a resource that is not served. Chosen.
 const LOOK_AGAIN: Duration = Duration::from_secs(8);
+/// The pods that are watched. An API server keeps up to 12,500 finished ones (`--terminated-pod-gc-threshold`).
+const UNFINISHED_PODS: &str = "status.phase!=Succeeded,status.phase!=Failed";
 /// A watch that ends earlier, without an event, counts as failed. Chosen.
 const TOO_SHORT: Duration = Duration::from_secs(1);
 
 /// The objects that a feed takes.
 type Known<F> = Object<<F as Feed>::Spec, <F as Feed>::Status>;
+
+/// How far a resource has been followed.
+enum Place {
+    Listing(Unfinished),
+    /// It is watched from this version on.
+    Listed(String),
+}
+
+/// A list whose last page has not been read.
+struct Unfinished {
+    /// The continue token of the next page; `None` for the first.
+    token: Option<String>,
+    /// How often that page has failed.
+    failures: u32,
+    /// What the pages so far have named.
+    listing: Listing,
+}
+
+impl Place {
+    /// Counts a failure, and returns whether the list must begin anew.
+    fn is_given_up(&mut self) -> bool {
+        match self {
+            Self::Listing(unfinished) => {
+                unfinished.failures += 1;
+                unfinished.failures >= PAGE_ATTEMPTS
+            }
+            Self::Listed(_) => false,
+        }
+    }
+}
 
 /// One watch of one resource, in one namespace or in all of them.
 pub(super) struct Follow<F: Feed> {
@@ -83,40 +118,56 @@ impl<F: Feed> Follow<F> {
 
     /// Follows the resource for ever.
     pub(super) async fn run(mut self) {
-        let mut version = None;
+        let mut place = self.beginning();
         loop {
-            let Err(failure) = self.follow(&mut version).await else {
+            let Err(failure) = self.follow(&mut place).await else {
                 continue;
             };
-            if failure.lists_again() {
-                version = None;
+            if failure.lists_again() || place.is_given_up() {
+                place = self.beginning();
             }
             let pause = self.failed(&failure);
             sleep(pause).await;
         }
     }
 
-    /// Follows the resource from `version`, or from a new list, until the watch ends.
-    async fn follow(&mut self, version: &mut Option<String>) -> Result<(), Failure> {
-        let mut from = match version.take() {
-            Some(version) => version,
-            None => self.list().await?,
-        };
-        let watched = self.watch(&mut from).await;
-        *version = Some(from);
-        watched
+    fn beginning(&self) -> Place {
+        Place::Listing(Unfinished {
+            token: None,
+            failures: 0,
+            listing: Listing {
+                namespace: self.namespace.clone(),
+                ..Listing::default()
+            },
+        })
     }
 
-    /// Lists, and returns the version to watch from.
-    async fn list(&self) -> Result<String, Failure> {
-        let mut listing = Listing {
-            namespace: self.namespace.clone(),
-            ..Listing::default()
-        };
+    /// Follows the resource from there until its watch ends.
+    async fn follow(&mut self, place: &mut Place) -> Result<(), Failure> {
+        loop {
+            match place {
+                Place::Listing(unfinished) => {
+                    let version = self.list(unfinished).await?;
+                    *place = Place::Listed(version);
+                }
+                Place::Listed(version) => {
+                    let ended = self.watch(version).await;
+                    self.look.fails();
+                    return ended;
+                }
+            }
+        }
+    }
+
+    /// Reads the rest of a list, and returns the version to watch from. After a failure, the next call goes on with
+    /// the page that failed: its token is good for minutes, and a list of thousands of pages that began anew each time
+    /// might never end.
+    async fn list(&self, unfinished: &mut Unfinished) -> Result<String, Failure> {
         let mut params = ListParams::default().limit(self.page_size);
         params.field_selector = self.field_selector();
         let mut body = vec![];
         loop {
+            params.continue_token = unfinished.token.clone();
             let request = self.requests.list(&params).map_err(BuildRequest);
             let request = request.map_err(|error| Failure::of("list", &error))?;
             let page = Page::<Known<F>>::fetch(&self.client, request, &mut body);
@@ -125,15 +176,18 @@ impl<F: Feed> Follow<F> {
                 verb: "list",
                 within: LIST_TIMEOUT,
             })??;
-            params.continue_token = page.next();
+            unfinished.token = page.next();
+            unfinished.failures = 0;
             let version = page.version();
             let objects = page.into_items();
-            for object in &objects {
-                listing.keys.insert(object.key().clone());
-            }
+            let keys = objects.iter().map(|object| object.key().clone());
+            unfinished.listing.keys.extend(keys);
             self.apply(objects);
-            if params.continue_token.is_none() {
-                self.cache.write(|index| self.feed.retain(index, &listing));
+            // What a page tells is as new as what a watch tells.
+            self.look.fails();
+            if unfinished.token.is_none() {
+                let listing = &unfinished.listing;
+                self.cache.write(|index| self.feed.retain(index, listing));
                 self.look.is(InitialList::Listed);
                 return Ok(version);
             }
@@ -199,15 +253,23 @@ impl<F: Feed> Follow<F> {
         });
     }
 
-    /// Selects a watched Namespace by its name, because a Namespace object is not in a namespace.
+    /// Selects a watched Namespace by its name, because a Namespace object is not in a namespace, and pods that have
+    /// not finished: a finished one has no gate to open and no address, and comes as deleted.
     fn field_selector(&self) -> Option<String> {
-        let name = self.namespace.as_ref()?;
-        (self.watched == WatchedResource::Namespaces).then(|| format!("metadata.name={name}"))
+        match self.watched {
+            WatchedResource::Pods => Some(UNFINISHED_PODS.to_owned()),
+            WatchedResource::Namespaces => {
+                let name = self.namespace.as_ref()?;
+                Some(format!("metadata.name={name}"))
+            }
+            WatchedResource::Services | WatchedResource::Bindings(_) => None,
+        }
     }
 
     /// Notes that the watch works, and logs it if it did not before.
     fn works(&mut self) {
         self.backoff.reset();
+        self.look.works();
         if self.failing.take().is_some() {
             let namespace = self.namespace.as_deref();
             info!(resource = self.watched.as_str(), namespace, "watched again");

@@ -2,9 +2,9 @@
 //!
 //! A watch lists in pages, then watches from there. It survives dropped connections, `410 Gone`, a CRD
 //! that is absent or deleted and recreated, missing permissions, and an API server that is down, also at start.
-//! Each step has a timeout: a page of a list a minute, the start of a watch half a minute. A watch that is silent
-//! for two and a half minutes, without even the bookmark that an API server sends each minute, is resumed on a new
-//! request.
+//! Each step has a timeout: a page of a list a minute, the start of a watch half a minute. A page that fails is read
+//! again, and the pages before it are not. A watch that is silent for two and a half minutes, without even the bookmark
+//! that an API server sends each minute, is resumed on a new request.
 //!
 //! We do not use kube's own `watcher`: it does not bound the time until a response begins, it does not
 //! report when a quiet watch works again, and it logs a missing permission at each attempt.
@@ -16,6 +16,7 @@ use futures::future::{BoxFuture, join_all};
 use kube::Client;
 use parking_lot::Mutex;
 use targetgate_core::names::ConditionPrefix;
+use tokio::time::Instant;
 
 use crate::metrics::Metrics;
 use crate::state::cache::{Cache, InitialList, WatchedResource};
@@ -98,10 +99,14 @@ impl Scope<'_> {
             [] => vec![None],
             some => some.iter().cloned().map(Some).collect(),
         };
+        let progress = Progress {
+            list: InitialList::Pending,
+            fails_since: Some(Instant::now()),
+        };
         let looks = Arc::new(Looks {
             cache: self.cache.clone(),
             watched: self.watched,
-            each: Mutex::new(vec![InitialList::Pending; namespaces.len()]),
+            each: Mutex::new(vec![progress; namespaces.len()]),
         });
         let follow = |(slot, namespace)| {
             let look = Look {
@@ -115,28 +120,56 @@ impl Scope<'_> {
     }
 }
 
-/// The initial lists of one resource, one for each watched namespace.
+/// The lists and watches of one resource, one of each for each watched namespace.
 struct Looks {
     cache: Arc<Cache>,
     watched: WatchedResource,
-    each: Mutex<Vec<InitialList>>,
+    each: Mutex<Vec<Progress>>,
 }
 
-/// The initial list of one resource in one watched namespace, or in all of them.
+/// How far the initial list has come, and since when the watch has not worked.
+#[derive(Clone, Copy)]
+struct Progress {
+    list: InitialList,
+    fails_since: Option<Instant>,
+}
+
+/// The list and watch of one resource in one watched namespace, or in all of them.
 struct Look {
     looks: Arc<Looks>,
     slot: usize,
 }
 
 impl Look {
-    /// Sets its progress. The resource counts as listed once it is listed in each namespace.
-    fn is(&self, look: InitialList) {
+    /// Sets the progress of the list. The resource counts as listed once it is listed in each namespace.
+    fn is(&self, list: InitialList) {
         let mut each = self.looks.each.lock();
-        each[self.slot] = look;
+        each[self.slot].list = list;
         let whole = [InitialList::Pending, InitialList::NotServed]
             .into_iter()
-            .find(|worse| each.contains(worse));
+            .find(|worse| each.iter().any(|progress| progress.list == *worse));
         let whole = whole.unwrap_or(InitialList::Listed);
         self.looks.cache.looked(self.looks.watched, whole);
+    }
+
+    /// Sets that the watch works. The resource counts as seen while it is in each namespace.
+    fn works(&self) {
+        self.fails_since(None);
+    }
+
+    /// Sets that the watch worked until now, and does not any more.
+    fn fails(&self) {
+        self.fails_since(Some(Instant::now()));
+    }
+
+    fn fails_since(&self, since: Option<Instant>) {
+        let mut each = self.looks.each.lock();
+        each[self.slot].fails_since = since;
+        let longest = each
+            .iter()
+            .filter_map(|progress| progress.fails_since)
+            .min();
+        let Looks { cache, watched, .. } = &*self.looks;
+        cache.watch_fails(*watched, longest);
     }
 }
