@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use futures::FutureExt as _;
-use futures::future::{Shared, join};
+use futures::future::join;
+use tokio::time::Instant;
 
-use crate::kubernetes::lease::Candidate;
-use crate::state::cache::Cache;
+use crate::kubernetes::lease::{Always, Candidate, CandidateView};
+use crate::state::cache::{Cache, WatchedResource};
 
 /// The elections, before they run.
 pub struct Election {
@@ -37,29 +38,37 @@ impl Election {
     /// certificate must not wait for the first lists.
     pub async fn run(self, stopped: impl Future<Output = ()>) {
         let stopped = stopped.shared();
-        let cache = self.cache;
-        let warm = async move { cache.warm().await };
-        join(
-            stand(self.certificates, async {}, stopped.clone()),
-            stand(self.conditions, warm, stopped),
-        )
-        .await;
+        let pods = PodView(self.cache);
+        let certificates = async {
+            match self.certificates {
+                Some(candidate) => candidate.run(Always, stopped.clone()).await,
+                None => stopped.clone().await,
+            }
+        };
+        let conditions = async {
+            let Some(candidate) = self.conditions else {
+                return stopped.clone().await;
+            };
+            let (warm, until) = (pods.0.clone(), stopped.clone());
+            tokio::select! {
+                biased;
+                () = warm.warm() => candidate.run(pods, until).await,
+                () = stopped.clone() => {}
+            }
+        };
+        join(certificates, conditions).await;
     }
 }
 
-/// Stands from `ready` until `stopped`.
-async fn stand<S: Future<Output = ()>>(
-    candidate: Option<Candidate>,
-    ready: impl Future<Output = ()>,
-    stopped: Shared<S>,
-) {
-    let Some(candidate) = candidate else {
-        return stopped.await;
-    };
-    let until = stopped.clone();
-    tokio::select! {
-        biased;
-        () = ready => candidate.run(until).await,
-        () = stopped => {}
+/// The view for conditions: the watch of pods.
+struct PodView(Arc<Cache>);
+
+impl CandidateView for PodView {
+    fn fails_since(&self) -> Option<Instant> {
+        self.0.watch_fails_since(WatchedResource::Pods)
+    }
+
+    async fn changed(&self) {
+        self.0.view_changed().await;
     }
 }

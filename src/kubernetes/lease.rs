@@ -7,7 +7,7 @@
 //! Sources: <https://kubernetes.io/docs/concepts/architecture/leases/>,
 //! <https://pkg.go.dev/k8s.io/client-go/tools/leaderelection>
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::mem;
 use std::pin::pin;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference};
 use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use kube::{Client, ResourceExt};
 use serde_json::json;
-use targetgate_core::lease::{Attempt, Election, Outcome, Record, Step, Timing};
+use targetgate_core::lease::{Attempt, BLIND_AFTER, Election, Outcome, Record, Step, Timing, View};
 use targetgate_core::names::ObjectKey;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -110,6 +110,28 @@ pub struct Candidate {
     failing: bool,
 }
 
+/// Whether a candidate sees the objects that it would write about.
+pub trait CandidateView {
+    /// Since when it has not; `None` while it does.
+    fn fails_since(&self) -> Option<Instant>;
+
+    /// Returns once that may have changed.
+    fn changed(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// The view for work that needs no watch.
+pub struct Always;
+
+impl CandidateView for Always {
+    fn fails_since(&self) -> Option<Instant> {
+        None
+    }
+
+    async fn changed(&self) {
+        pending().await
+    }
+}
+
 /// The result of a call.
 enum Done {
     Looked(Duration, Result<Seen, String>),
@@ -146,20 +168,30 @@ impl Candidate {
 
     /// Takes part in the election until `stop`; then ceases to lead and releases the Lease, within
     /// [`RELEASE_WITHIN`]. Tasks that write as the leader must have ended before.
-    pub async fn run(self, stop: impl Future<Output = ()>) {
+    pub async fn run(self, view: impl CandidateView, stop: impl Future<Output = ()>) {
         let (sender, seen) = mpsc::channel(SEEN);
         let (api, lease, timing) = (self.api.clone(), self.seat.lease.clone(), self.seat.timing);
         tokio::select! {
             biased;
-            () = self.stand(seen, stop) => {}
+            () = self.stand(view, seen, stop) => {}
             () = watch(api, lease, timing, sender) => {}
         }
     }
 
-    async fn stand(mut self, mut seen: mpsc::Receiver<Seen>, stop: impl Future<Output = ()>) {
+    async fn stand(
+        mut self,
+        view: impl CandidateView,
+        mut seen: mpsc::Receiver<Seen>,
+        stop: impl Future<Output = ()>,
+    ) {
         let mut stop = pin!(stop);
         let mut call: Call = Fuse::terminated();
         loop {
+            self.election.sees(match view.fails_since() {
+                None => View::Works,
+                // A watch that failed before this candidate began has failed since it began.
+                Some(since) => View::FailsSince(since.saturating_duration_since(self.origin)),
+            });
             let wake = self.advance(&mut call);
             self.tell();
             tokio::select! {
@@ -167,6 +199,7 @@ impl Candidate {
                 () = &mut stop => break,
                 done = &mut call, if !call.is_terminated() => self.ended(done),
                 Some(seen) = seen.recv() => self.election.see(seen, self.at()),
+                () = view.changed() => {}
                 () = sleep_until(wake) => {}
             }
         }
@@ -292,6 +325,10 @@ impl Candidate {
         let lease = &self.seat.lease;
         match (hold.is_some(), holder) {
             (true, _) => info!(%lease, "leading: {}", self.work.words()),
+            (false, "") if self.election.is_blind(self.at()) => warn!(
+                %lease,
+                "following: the watch that its work needs has failed for {BLIND_AFTER:?}; it stands again once that works"
+            ),
             (false, "") => info!(%lease, "following: nobody is known to lead"),
             (false, _) => info!(%lease, holder, "following"),
         }

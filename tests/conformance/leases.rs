@@ -7,7 +7,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use rstest::rstest;
 use serde_json::json;
 use targetgate::clock;
-use targetgate::kubernetes::lease::{Candidate, Seat, Work};
+use targetgate::kubernetes::lease::{Always, Candidate, Seat, Work};
 use targetgate::metrics::Metrics;
 use targetgate::state::leadership::Leadership;
 use targetgate_core::lease::Timing;
@@ -43,7 +43,7 @@ impl Standing {
         Self {
             leadership,
             stop,
-            running: tokio::spawn(candidate.run(stopped)),
+            running: tokio::spawn(candidate.run(Always, stopped)),
         }
     }
 

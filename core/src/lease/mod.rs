@@ -6,6 +6,9 @@
 //! holder that could not renew for the renew deadline, which is shorter, has by then ceased to write.
 //! Each write of the Lease is guarded by the `resourceVersion` that the candidate has seen.
 //!
+//! A holder whose view of its work has failed for [`BLIND_AFTER`] ceases to write, and releases the Lease: another
+//! replica may see. It stands again once its view works.
+//!
 //! Times are counted on one monotonic clock of this process, from a fixed moment.
 //!
 //! Source: <https://pkg.go.dev/k8s.io/client-go/tools/leaderelection>
@@ -24,6 +27,19 @@ mod tests;
 
 /// The `leaseDurationSeconds` of a released Lease, as client-go writes it.
 const RELEASED: Duration = Duration::from_secs(1);
+
+/// A holder whose view has failed for this long gives up the Lease (contract 5.8). Chosen: longer than a restart of an
+/// API server, after which the views of all replicas work again.
+pub const BLIND_AFTER: Duration = Duration::from_secs(60);
+
+/// Whether a candidate sees the objects that it would write about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum View {
+    /// Its watch works, or its work needs none.
+    Works,
+    /// Its watch has not worked since then.
+    FailsSince(Duration),
+}
 
 /// The durations of an election.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,6 +174,7 @@ pub struct Election {
     overtaken: bool,
     /// When the next read or attempt may begin.
     retry_at: Duration,
+    view: View,
 }
 
 /// The Lease as this candidate last saw it.
@@ -182,7 +199,13 @@ impl Election {
             renewed_at: None,
             overtaken: false,
             retry_at: Duration::ZERO,
+            view: View::Works,
         }
+    }
+
+    /// Takes in whether this candidate sees the objects that it would write about.
+    pub fn sees(&mut self, view: View) {
+        self.view = view;
     }
 
     /// The identity of the last holder that this candidate saw; empty if the Lease is free or was not seen.
@@ -198,7 +221,29 @@ impl Election {
             begin_until: renewed_at + self.timing.renew_deadline,
             end_by: renewed_at + self.timing.lease,
         };
+        let hold = Hold {
+            begin_until: hold.begin_until.min(self.blind_at()),
+            end_by: hold.end_by.min(self.steps_down_at()),
+        };
         (at < hold.begin_until).then_some(hold)
+    }
+
+    /// Whether this candidate must not lead at this time because of its view.
+    pub fn is_blind(&self, at: Duration) -> bool {
+        self.blind_at() <= at
+    }
+
+    /// From when on this candidate must not lead, unless its view works again.
+    fn blind_at(&self) -> Duration {
+        match self.view {
+            View::Works => Duration::MAX,
+            View::FailsSince(since) => since.saturating_add(BLIND_AFTER),
+        }
+    }
+
+    /// When a blind holder releases the Lease: writes that it began have the retry period to arrive.
+    fn steps_down_at(&self) -> Duration {
+        self.blind_at().saturating_add(self.timing.retry_period)
     }
 
     /// Takes in a read of the Lease; `None` if it does not exist.
@@ -280,8 +325,19 @@ impl Election {
         match self.unsure {
             true if self.retry_at <= at => Step::Look,
             true => Step::Wait(self.retry_at),
+            false if self.is_blind(at) => self.step_down(at, now),
             false if self.retry_at.max(vacant_at) <= at => Step::Try(self.attempt(now)),
             false => Step::Wait(self.retry_at.max(vacant_at)),
+        }
+    }
+
+    /// The step of a candidate that is blind: it does not stand, and releases a Lease that it holds.
+    fn step_down(&self, at: Duration, now: Timestamp) -> Step {
+        let due = self.retry_at.max(self.steps_down_at());
+        match self.release(now) {
+            Some(release) if due <= at => Step::Try(release),
+            Some(_) => Step::Wait(due),
+            None => Step::Wait(at + self.timing.lease),
         }
     }
 

@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use proptest::prelude::*;
 use rstest::rstest;
 
@@ -226,6 +228,66 @@ fn a_deleted_lease_is_made_anew_by_its_holder_at_once_and_by_others_when_it_woul
     assert_eq!(attempt(&other, T + 15 * S).version, None);
 }
 
+/// Renews the Lease each retry period of these seconds after [`T`], as a holder does.
+fn renews(election: &mut Election, seconds: Range<u32>) {
+    for second in seconds.step_by(2) {
+        let at = T + second * S;
+        let renewal = attempt(election, at);
+        let written = Outcome::Written((1 + second).to_string().into());
+        election.tried(renewal, at, written, at);
+    }
+}
+
+#[test]
+fn a_holder_that_is_blind_for_a_minute_ceases_to_write_and_then_releases_the_lease() {
+    let mut election = holding();
+    election.sees(View::FailsSince(T));
+    renews(&mut election, 2..60);
+    let hold = election.hold(T + 59 * S).unwrap();
+    assert_eq!((hold.begin_until, hold.end_by), (T + 60 * S, T + 62 * S));
+    assert_eq!(election.hold(T + 60 * S), None);
+    assert_eq!(election.next(T + 60 * S, NOW), Step::Wait(T + 62 * S));
+    let release = attempt(&election, T + 62 * S);
+    assert_eq!(&*release.record.holder, "");
+    let written = Outcome::Written("99".into());
+    election.tried(release, T + 62 * S, written, T + 62 * S);
+    // It does not stand while it is blind, though the Lease is free.
+    let next = election.next(T + 99 * S, NOW);
+    assert!(matches!(next, Step::Wait(_)), "{next:?}");
+    election.sees(View::Works);
+    assert_eq!(&*attempt(&election, T + 99 * S).record.holder, "a");
+}
+
+#[test]
+fn a_holder_whose_view_works_again_within_the_minute_goes_on() {
+    let mut election = holding();
+    election.sees(View::FailsSince(T));
+    renews(&mut election, 2..60);
+    election.sees(View::Works);
+    renews(&mut election, 60..71);
+    assert!(election.hold(T + 70 * S).is_some());
+}
+
+#[test]
+fn a_blind_candidate_does_not_take_a_lease_whose_holder_is_gone() {
+    let mut election = having_read(seen(held_by("b", 0), "7"));
+    election.sees(View::FailsSince(T - 50 * S));
+    let next = election.next(T + 16 * S, NOW);
+    assert!(matches!(next, Step::Wait(_)), "{next:?}");
+    election.sees(View::FailsSince(T));
+    assert_eq!(&*attempt(&election, T + 16 * S).record.holder, "a");
+}
+
+#[test]
+fn a_release_that_fails_is_tried_again() {
+    let mut election = holding();
+    election.sees(View::FailsSince(T - 61 * S));
+    let release = attempt(&election, T + 2 * S);
+    election.tried(release, T + 2 * S, Outcome::Failed, T + 2 * S);
+    assert_eq!(election.next(T + 2 * S, NOW), Step::Wait(T + 4 * S));
+    assert_eq!(&*attempt(&election, T + 4 * S).record.holder, "");
+}
+
 #[rstest]
 #[case::seconds(Duration::from_millis(15_500), 10 * S, 2 * S, TimingError::NotSeconds)]
 #[case::nothing(Duration::ZERO, 10 * S, 2 * S, TimingError::NotSeconds)]
@@ -256,6 +318,8 @@ enum Event {
     Answer(usize),
     /// It never does, and the candidate gives up.
     GiveUp(usize),
+    /// The view of a candidate fails, or works again.
+    Blink(usize),
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
@@ -266,7 +330,9 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         4 => candidate.clone().prop_map(Event::Act),
         3 => candidate.clone().prop_map(Event::Arrive),
         3 => candidate.clone().prop_map(Event::Answer),
-        1 => candidate.prop_map(Event::GiveUp),
+        1 => candidate.clone().prop_map(Event::GiveUp),
+        1 => candidate.prop_map(Event::Blink),
+        1 => (10_000..60_000_u64).prop_map(Event::Pass),
     ];
     prop::collection::vec(event, 0..300)
 }
@@ -322,6 +388,14 @@ impl Model {
                 self.elections[n].see(newest, at);
             }
             Event::Act(n) => self.act(n),
+            Event::Blink(n) => {
+                let at = self.clock(n);
+                let view = match self.elections[n].view {
+                    View::Works => View::FailsSince(at),
+                    View::FailsSince(_) => View::Works,
+                };
+                self.elections[n].sees(view);
+            }
             Event::Arrive(n) => self.arrive(n),
             Event::Answer(n) | Event::GiveUp(n) => {
                 let at = self.clock(n);
