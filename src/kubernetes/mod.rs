@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use targetgate_core::text::cut;
 
+pub mod client;
 pub mod decode;
 pub mod events;
 pub mod lease;

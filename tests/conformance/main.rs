@@ -10,6 +10,7 @@ mod absent;
 mod admission;
 mod apis;
 mod bindings;
+mod half_open;
 mod hook;
 mod install;
 mod interrupted;

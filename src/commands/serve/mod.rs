@@ -28,6 +28,7 @@ use crate::commands::serve::certificate::Served;
 use crate::commands::serve::listen::bind;
 use crate::commands::serve::signals::Signals;
 use crate::compose::{Parts, compose};
+use crate::kubernetes::client;
 use crate::kubernetes::lease::Seat;
 use crate::metrics::Metrics;
 use crate::serve::places::Places;
@@ -207,7 +208,7 @@ async fn kubernetes(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
     // kube would resend a request that was answered with 429 or 503, unnoticed and with its own
     // backoff. Our callers have backoffs, deadlines and rules of their own for a retry.
     config.default_retry = false;
-    Client::try_from(config).context("cannot make a client of the Kubernetes API")
+    client::client(config).context("cannot make a client of the Kubernetes API")
 }
 
 async fn of_default_file() -> Result<Config, KubeconfigError> {
