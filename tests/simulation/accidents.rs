@@ -13,6 +13,9 @@ use crate::line::{Failing, Weather};
 use crate::steps::WATCHED;
 
 const HEALTH: &str = "DescribeTargetHealth";
+/// The time in which a blind leader is followed: a minute, the retry period for writes on their way, and the time in
+/// which the other candidate sees that the Lease is free.
+const HANDS_OVER_WITHIN: Duration = Duration::from_secs(60 + 2 + 8);
 /// The greatest error of a wall clock.
 const YEAR: i64 = 365 * 24 * 3600;
 
@@ -129,6 +132,7 @@ impl Driver {
             denied: share(30),
             unanswered: share(30),
             no_lease: false,
+            no_pods: false,
             slow: share(60),
             late: share(50),
             writes: None,
@@ -170,6 +174,45 @@ impl Driver {
         self.world.api.faults().close_watches();
         let time = self.random.millis(10_000, 20_000);
         self.pass(time).await;
+        self.pod_comes().await;
+    }
+
+    /// The leader can do everything except see pods, which the other replica does. Judges that the other one leads
+    /// before long.
+    pub(crate) async fn pods_are_out_of_reach(&mut self) {
+        let holder = self.world.witness.holder().unwrap_or_default();
+        let lives = |driver: &Self| {
+            let lives = driver.replicas.iter().filter_map(|r| r.life.as_ref());
+            let lives =
+                lives.map(|life| (life.incarnation.clone(), life.cache.pending().is_empty()));
+            lives.collect::<Vec<_>>()
+        };
+        let before = lives(self);
+        if before.len() < 2 || !before.iter().any(|(incarnation, _)| *incarnation == holder) {
+            return;
+        }
+        for replica in &self.replicas {
+            replica.spare();
+            *replica.weather.lock() = Weather {
+                no_pods: holder.starts_with(replica.name),
+                ..Weather::default()
+            };
+        }
+        self.world.api.faults().delay_watch("pods", Duration::ZERO);
+        self.note(&format!("pods are out of reach of {holder}"));
+        self.world.api.faults().close_watches();
+        self.pass(HANDS_OVER_WITHIN).await;
+        let warm = before.iter().all(|(_, warm)| *warm);
+        let still = self.world.witness.holder().unwrap_or_default();
+        if warm && lives(self) == before && still == holder {
+            let what = format!(
+                "{holder} leads, and its watch of pods has failed for {HANDS_OVER_WITHIN:?}"
+            );
+            self.world.trace.violated("the leader sees", &what);
+        }
+        for replica in &self.replicas {
+            replica.weather.lock().no_pods = false;
+        }
         self.pod_comes().await;
     }
 

@@ -29,6 +29,8 @@ pub(crate) struct Weather {
     /// Whether requests about the Lease fail and all others pass. The Lease has a priority level of its own in
     /// the API server.
     pub(crate) no_lease: bool,
+    /// Whether lists and watches of pods fail and all other requests pass.
+    pub(crate) no_pods: bool,
     /// Requests that fail with 500, 429 or, for a patch, 409, and have no effect.
     pub(crate) denied: u64,
     /// Requests that take effect, and are answered with a failure or not at all.
@@ -133,6 +135,7 @@ impl Line {
         let writes = head.method == http::Method::PATCH && is_pod_status(head.uri.path());
         let fate = match weather.fate(writes, &mut self.random.lock()) {
             _ if weather.no_lease && head.uri.path().contains("/leases") => Fate::Refused,
+            _ if weather.no_pods && head.uri.path().ends_with("/pods") => Fate::Refused,
             fate => fate,
         };
         let body = body

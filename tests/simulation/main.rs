@@ -5,7 +5,7 @@
 //! over TLS, index, loop, keeper of certificates, election), and a driver that draws steps from a seed. Pods,
 //! rollouts, bindings, Services and leaders come and go. Watches break, are late, and are answered with 410.
 //! Requests are refused, conflict, time out after they took effect, and arrive when their sender is dead. The
-//! Lease is out of reach while everything else is not. All writes of conditions fail. A kubelet writes to a pod
+//! Lease, or the pods, are out of reach of the leader while everything else is not. All writes of conditions fail. A kubelet writes to a pod
 //! right after us. ELB throttles, hangs, fails, answers late and from the past, in two accounts, and addresses
 //! are reused. Clocks jump, and replicas die at any poll. Then the faults end, and everything has to recover.
 //!
@@ -25,6 +25,8 @@
 //! - *open stays open*: no replica closes a gate that is open.
 //! - *guarded*: each status patch names UID and version.
 //! - *fenced*: no status patch is sent while another replica holds the Lease.
+//! - *the leader sees*: while one replica sees pods, another one whose watch of pods has failed for more than a minute
+//!   does not hold the Lease. Judged after the accident that brings it about.
 //! - *no late write of a former leader*: a write that arrives after another replica took the lead changes
 //!   nothing if the pod was written to since it was sent.
 //! - *nothing lost*: a status patch changes the condition of one gate, a patch of a webhook configuration

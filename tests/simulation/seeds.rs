@@ -15,7 +15,7 @@ const SEEDS: u64 = 200;
 const ENOUGH: u64 = 3;
 
 /// Parts of the trace, each of which must occur in some seed. Otherwise the simulation no longer reaches it.
-const REACHED: [&str; 20] = [
+const REACHED: [&str; 21] = [
     ": healthy\n",
     ": healthy at a used address\n",
     ": not selected\n",
@@ -31,6 +31,7 @@ const REACHED: [&str; 20] = [
     " is down\n",
     ", faster than at first\n",
     "the Lease is out of reach of ",
+    "pods are out of reach of ",
     "kubelet PATCH ",
     "/status Lost",
     "/status Overtaken",

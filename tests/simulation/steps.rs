@@ -37,7 +37,8 @@ impl Driver {
             76..84 => self.watches_have_trouble().await,
             84..89 => self.lines_have_trouble(),
             89..91 => self.lease_is_out_of_reach().await,
-            91..93 => self.clock_jumps(),
+            91..92 => self.pods_are_out_of_reach().await,
+            92..93 => self.clock_jumps(),
             93..99 => self.replica_dies(),
             _ => self.replica_leaves(),
         }

@@ -183,8 +183,7 @@ impl<F: Feed> Follow<F> {
             let keys = objects.iter().map(|object| object.key().clone());
             unfinished.listing.keys.extend(keys);
             self.apply(objects);
-            // What a page tells is as new as what a watch tells.
-            self.look.fails();
+            self.look.read();
             if unfinished.token.is_none() {
                 let listing = &unfinished.listing;
                 self.cache.write(|index| self.feed.retain(index, listing));

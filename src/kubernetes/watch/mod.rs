@@ -154,17 +154,23 @@ impl Look {
 
     /// Sets that the watch works. The resource counts as seen while it is in each namespace.
     fn works(&self) {
-        self.fails_since(None);
+        self.set(|_| None);
     }
 
-    /// Sets that the watch worked until now, and does not any more.
+    /// Sets that a page of a list was read, which is as good as a watch up to now.
+    fn read(&self) {
+        self.set(|_| Some(Instant::now()));
+    }
+
+    /// Sets that the watch does not work. If it did, it worked until now.
     fn fails(&self) {
-        self.fails_since(Some(Instant::now()));
+        self.set(|since| since.or_else(|| Some(Instant::now())));
     }
 
-    fn fails_since(&self, since: Option<Instant>) {
+    fn set(&self, change: impl FnOnce(Option<Instant>) -> Option<Instant>) {
         let mut each = self.looks.each.lock();
-        each[self.slot].fails_since = since;
+        let since = &mut each[self.slot].fails_since;
+        *since = change(*since);
         let longest = each
             .iter()
             .filter_map(|progress| progress.fails_since)

@@ -256,6 +256,8 @@ async fn a_watch_is_known_to_fail_from_its_last_page_or_event_until_it_works() {
     until("listed", || world.look(services) == InitialList::Listed).await;
     let since = world.cache.watch_fails_since(services).unwrap();
     assert!(since.elapsed() < Duration::from_secs(1), "{since:?}");
+    until("it failed twice", || world.restarts("services") == 2).await;
+    assert_eq!(world.cache.watch_fails_since(services), Some(since));
     until("it works", || {
         world.cache.watch_fails_since(services).is_none()
     })

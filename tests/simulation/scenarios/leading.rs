@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::replicas::{lease, leases, renewed};
 use super::stage::{Stage, address};
+use crate::random::Random;
 use crate::replica::Replica;
 
 const S: Duration = Duration::from_secs(1);
@@ -191,7 +192,8 @@ async fn while_the_api_server_is_down_no_replica_leads_and_soon_after_one_does()
     assert!(!a.leads() && !b.leads());
     sleep(300 * S).await;
     stage.api.faults().away(None);
-    sleep(4 * S).await;
+    // Neither sees pods before its watch works: it is tried each ten seconds at most.
+    sleep(12 * S).await;
     assert_ne!(a.leads(), b.leads());
     stage.until_gate("web-1", OPEN).await;
 }
@@ -238,4 +240,54 @@ async fn a_lease_that_is_deleted_or_labelled_stays_with_the_leader() {
         lease(&stage).await.holder_identity.as_deref(),
         Some(a.identity())
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_has_not_seen_pods_for_a_minute_is_followed_by_one_that_does() {
+    let (stage, a, mut b) = two().await;
+    let arn = stage.bind("web").await;
+    sleep(10 * S).await;
+    a.weather.lock().no_pods = true;
+    stage.api.faults().close_watches();
+    let gave_up = a.until_follows().await;
+    let taken = gave_up + b.until_leads().await;
+    assert!((59 * S..=61 * S).contains(&gave_up), "{gave_up:?}");
+    assert!(taken <= gave_up + 4 * S, "{taken:?}");
+    assert_eq!(a.metric("targetgate_leader"), "0");
+    stage.register(&arn, "10.0.0.1");
+    stage.pod("web-1", "10.0.0.1", &["web"]).await;
+    stage.until_gate("web-1", OPEN).await;
+    // It does not stand while it is blind, and does as soon as it sees.
+    b.crash(&stage);
+    sleep(120 * S).await;
+    assert!(!a.leads());
+    a.weather.lock().no_pods = false;
+    let stands = a.until_leads().await;
+    assert!(stands <= 12 * S, "{stands:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_whose_watch_of_pods_breaks_for_less_than_a_minute_stays() {
+    let (stage, a, b) = two().await;
+    for _ in 0..5 {
+        a.weather.lock().no_pods = true;
+        stage.api.faults().close_watches();
+        sleep(45 * S).await;
+        a.weather.lock().no_pods = false;
+        sleep(12 * S).await;
+    }
+    assert!(a.leads() && !b.leads());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_sees_no_pods_makes_the_first_certificate() {
+    let stage = Stage::without_product().await;
+    stage.register_hooks(None).await;
+    let mut replica = stage.replica_with_its_own_certificate("a");
+    replica.weather.lock().no_pods = true;
+    replica.start(&stage, &mut Random::new(1));
+    sleep(40 * S).await;
+    assert!(!replica.leads(), "its index is not warm");
+    assert_eq!(replica.metric("targetgate_certificates_leader"), "1");
+    assert_eq!(replica.metric("targetgate_certificate_trusted"), "1");
 }

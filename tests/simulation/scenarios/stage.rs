@@ -85,6 +85,15 @@ impl Stage {
         Replica::new(name, setup(&self.certificates))
     }
 
+    /// A replica that takes part in the election and keeps a certificate of its own.
+    pub(crate) fn replica_with_its_own_certificate(&self, name: &'static str) -> Replica {
+        let setup = Setup {
+            certificate: None,
+            ..setup(&self.certificates)
+        };
+        Replica::new(name, setup)
+    }
+
     /// Registers the shipped hooks, and opts the namespace in.
     pub(crate) async fn install_hooks(&self) {
         self.register_hooks(Some(&self.certificates.ca)).await;
