@@ -21,6 +21,9 @@ use crate::names::{GroupKey, Quota};
 
 /// A poll with at least this chance of finding healthy pods is `likely_healthy`: 4 of 5, chosen.
 const LIKELY: f64 = 0.8;
+/// The poll of a group whose calls fail is treated as a likely one once it is overdue for so long. Chosen: polls
+/// that are likely would else pass it for ever.
+const PASSED_OVER: Duration = Duration::from_secs(10);
 /// At most this many due groups of one account and Region are ranked, the longest overdue first. Chosen:
 /// it bounds the work of one iteration of the loop.
 const COMPARED: usize = 1000;
@@ -39,14 +42,15 @@ pub struct Call {
 /// A group that is due to be polled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NextPoll {
-    group: GroupKey,
+    pub(crate) group: GroupKey,
     /// The quota that the call counts against.
     pub quota: Quota,
     /// When the group became due.
     pub since: Instant,
     /// How many due groups of the same quota remain, this one included.
     pub groups: usize,
-    /// Whether the poll is likely to find healthy pods; also set while nothing is known of the group.
+    /// Whether the poll is likely to find healthy pods; also set while nothing is known of the group, and once
+    /// a group whose calls fail is overdue for long.
     pub likely_healthy: bool,
 }
 
@@ -57,6 +61,15 @@ pub struct Started {
     pub calls: Vec<Call>,
     /// When to start more calls; `None` while the queue is empty.
     pub again: Option<Instant>,
+}
+
+/// A refusal of the budget.
+#[derive(Debug, Clone, Copy)]
+struct Refusal {
+    /// Before this time, the budget is not asked again.
+    until: Instant,
+    /// Whether a likely poll was refused, so that no other has a chance.
+    likely: bool,
 }
 
 /// The rank of a due group; the least is polled first.
@@ -89,6 +102,8 @@ pub(crate) struct PollQueue {
     groups: BTreeMap<GroupKey, PolledGroup>,
     /// The groups that are not in flight, by their next poll.
     queues: BTreeMap<Quota, BTreeSet<(Instant, GroupKey)>>,
+    /// The quotas whose budget refused a call, and whose due groups need not be ranked until it may allow one.
+    refusals: BTreeMap<Quota, Refusal>,
     /// The slots of the groups all of whose pods have waited for long.
     slots: Slots,
     learned: Learned,
@@ -139,6 +154,7 @@ impl PollQueue {
 
     /// Forgets all results and makes every group due, because this replica begins to lead.
     pub(crate) fn restart(&mut self, now: Instant) {
+        self.refusals.clear();
         let groups: Vec<GroupKey> = self.groups.keys().cloned().collect();
         for group in &groups {
             let Some(polled) = self.groups.get_mut(group) else {
@@ -206,32 +222,53 @@ impl PollQueue {
         mut take: impl FnMut(&NextPoll) -> Result<(), Instant>,
     ) -> Started {
         let mut calls = vec![];
-        // Quotas that refused a token, and until when. Their groups are skipped, not waited for: the budget
-        // of one account must not block the groups of another.
-        let mut spent = BTreeMap::<Quota, Instant>::new();
+        self.refusals.retain(|_, refusal| now < refusal.until);
+        let mut refused = BTreeMap::<Quota, Refusal>::new();
         for next_poll in self.due(throttled, now) {
-            if spent.contains_key(&next_poll.quota) {
+            // Where the budget refuses a group, it is skipped, not waited for: the budget of one account must not
+            // block the groups of another, nor one that has to leave much those that have to leave little.
+            let refusal = refused.get(&next_poll.quota);
+            if refusal.is_some_and(|refusal| refusal.likely || !next_poll.likely_healthy) {
                 continue;
             }
             match take(&next_poll) {
                 Ok(()) => calls.extend(self.begin(next_poll.group, now)),
                 Err(again) => {
-                    spent.insert(next_poll.quota, again.min(now + COMPARED_AGAIN));
+                    let refusal = Refusal {
+                        until: again.min(now + COMPARED_AGAIN),
+                        likely: next_poll.likely_healthy,
+                    };
+                    refused.insert(next_poll.quota, refusal);
                 }
             }
         }
+        for (quota, mut refusal) in refused {
+            // A group that becomes due may be likely, and then need not wait for what was refused.
+            let next = self.next_due(&quota, now).filter(|_| !refusal.likely);
+            refusal.until = next.map_or(refusal.until, |next| next.min(refusal.until));
+            self.refusals.insert(quota, refusal);
+        }
         let others = self.queues.iter();
-        let others = others.filter(|(quota, _)| !spent.contains_key(*quota));
+        let others = others.filter(|(quota, _)| !self.refusals.contains_key(*quota));
         let next = others.filter_map(|(_, queue)| Some(queue.first()?.0));
-        let again = spent.values().copied().chain(next).min();
+        let refusals = self.refusals.values().map(|refusal| refusal.until);
+        let again = refusals.chain(next).min();
         Started { calls, again }
+    }
+
+    /// When the next group of a quota becomes due that is not due yet.
+    fn next_due(&self, quota: &Quota, now: Instant) -> Option<Instant> {
+        let queue = self.queues.get(quota)?;
+        let nexts = queue.iter().map(|(next, _)| *next);
+        nexts.skip_while(|next| *next <= now).next()
     }
 
     /// The groups that are due, in the order of their rank.
     fn due(&self, throttled: &BTreeSet<Quota>, now: Instant) -> Vec<NextPoll> {
         let mut ranked = vec![];
         let mut counts = BTreeMap::new();
-        for (quota, queue) in &self.queues {
+        let queues = self.queues.iter();
+        for (quota, queue) in queues.filter(|(quota, _)| !self.refusals.contains_key(*quota)) {
             let ready = || queue.iter().take_while(|(next, _)| *next <= now);
             counts.insert(quota, ready().count());
             let throttled = throttled.contains(quota);
@@ -248,7 +285,9 @@ impl PollQueue {
                     late: worth.late,
                     since: *since,
                 };
-                let likely_healthy = expected.guessed.is_none() || worth.chance >= LIKELY;
+                let passed_over = polled.failures > 0 && now >= *since + PASSED_OVER;
+                let likely_healthy =
+                    expected.guessed.is_none() || worth.chance >= LIKELY || passed_over;
                 ranked.push((rank, quota, group, likely_healthy));
             }
         }
@@ -427,6 +466,10 @@ impl PollQueue {
             polled.queued = Some(polled.next);
             let queue = self.queues.entry(polled.quota.clone()).or_default();
             queue.insert((polled.next, group.clone()));
+            let refusal = self.refusals.get_mut(&polled.quota);
+            if let Some(refusal) = refusal.filter(|refusal| !refusal.likely) {
+                refusal.until = refusal.until.min(polled.next);
+            }
         }
     }
 

@@ -23,6 +23,7 @@ mod flips;
 mod large;
 mod leading;
 mod pace;
+mod queue;
 mod schedule;
 mod trust;
 mod waiting;
