@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_config::identity::IdentityCache;
 use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::sts::AssumeRoleProvider;
@@ -30,6 +31,9 @@ use crate::metrics::Metrics;
 
 /// Maximum number of cached SDK clients: one per Region, role and external id. Chosen.
 const MAX_CLIENTS: usize = 128;
+/// Maximum number of cached identities. The SDK's default of 64 evicts at random, and each eviction costs an
+/// `AssumeRole`. Chosen: an identity for each client, and as many again of clients that were evicted.
+const MAX_IDENTITIES: usize = 2 * MAX_CLIENTS;
 /// Session name of an assumed role, which CloudTrail of the other account shows.
 const SESSION_NAME: &str = "targetgate";
 
@@ -69,7 +73,36 @@ struct Inner {
     timeouts: Timeouts,
     budget: Budget,
     metrics: CallMetrics,
-    clients: Mutex<HashMap<Access, sdk::Client>>,
+    clients: Mutex<Clients>,
+}
+
+/// The cached clients.
+#[derive(Default)]
+struct Clients {
+    /// Each client with the number of its last use.
+    kept: HashMap<Access, (u64, sdk::Client)>,
+    uses: u64,
+}
+
+impl Clients {
+    fn get(&mut self, access: &Access) -> Option<sdk::Client> {
+        self.uses += 1;
+        let (used, client) = self.kept.get_mut(access)?;
+        *used = self.uses;
+        Some(client.clone())
+    }
+
+    /// Keeps a client, and evicts the one that was not used for longest if there are too many.
+    fn insert(&mut self, access: Access, client: sdk::Client) {
+        self.uses += 1;
+        self.kept.insert(access, (self.uses, client));
+        if self.kept.len() > MAX_CLIENTS {
+            let oldest = self.kept.iter().min_by_key(|(_, (used, _))| *used);
+            if let Some(oldest) = oldest.map(|(access, _)| access.clone()) {
+                self.kept.remove(&oldest);
+            }
+        }
+    }
 }
 
 /// Region and role of a call.
@@ -92,9 +125,11 @@ impl ElbClient {
                 .time_source(SystemTimeSource::new())
                 .build(),
         };
+        let identities = IdentityCache::lazy().max_partitions(MAX_IDENTITIES);
+        let config = config.into_builder().identity_cache(identities.build());
         Self {
             inner: Arc::new(Inner {
-                config,
+                config: config.build(),
                 timeouts,
                 budget,
                 metrics: metrics.of(),
@@ -219,15 +254,16 @@ impl ElbClient {
             role: role.cloned(),
         };
         if let Some(client) = self.inner.clients.lock().get(&access) {
-            return client.clone();
+            return client;
         }
         let client = sdk::Client::from_conf(self.inner.sdk_config(&access).await);
         let mut clients = self.inner.clients.lock();
-        // A full map means ever new roles. Clearing it costs each client a new connection.
-        if clients.len() >= MAX_CLIENTS {
-            clients.clear();
+        // Another call may have made the same client meanwhile, and has the connections.
+        if let Some(known) = clients.get(&access) {
+            return known;
         }
-        clients.entry(access).or_insert(client).clone()
+        clients.insert(access, client.clone());
+        client
     }
 }
 

@@ -383,11 +383,44 @@ async fn a_name_without_any_region_is_refused_before_the_wire() {
 }
 
 #[tokio::test]
-async fn the_kept_clients_stay_few() {
+async fn the_kept_clients_stay_few_and_the_one_that_was_not_used_for_longest_goes() {
     let aws = Aws::new(aws_with_sts);
     let (client, _) = aws.client();
-    for number in 0..=MAX_CLIENTS {
-        client.client(&format!("eu-west-{number}"), None).await;
+    let region = |number: usize| format!("eu-west-{number}");
+    for number in 0..MAX_CLIENTS {
+        client.client(&region(number), None).await;
     }
-    assert!(client.inner.clients.lock().len() <= MAX_CLIENTS);
+    client.client(&region(0), None).await;
+    client.client(&region(MAX_CLIENTS), None).await;
+    let clients = client.inner.clients.lock();
+    assert_eq!(clients.kept.len(), MAX_CLIENTS);
+    let kept = |number| {
+        let region = region(number).into();
+        clients.kept.contains_key(&Access { region, role: None })
+    };
+    assert_eq!([0, 1, 2].map(kept), [true, false, true]);
+}
+
+#[tokio::test]
+async fn each_of_a_hundred_roles_is_assumed_once() {
+    let aws = Aws::new(aws_with_sts);
+    // As the SDK loads it: all clients share one cache of identities.
+    let shared = IdentityCache::lazy().build();
+    let config = aws.config().into_builder().identity_cache(shared).build();
+    let metrics = Metrics::default();
+    let budget = Budget::new(1_000.0, 1_000.0, 1_000, &metrics);
+    let client = ElbClient::new(config, Timeouts::default(), budget, &metrics);
+    let group = arns([1]);
+    for _ in 0..3 {
+        for number in 0..100 {
+            let role = role(Some(&format!("id-{number}")));
+            let asked = client.target_groups(Some("eu-west-1"), Some(&role), &group);
+            asked.await.unwrap();
+        }
+    }
+    let asked = aws.asked();
+    let assumed = asked
+        .iter()
+        .filter(|asked| asked.field("Action") == Some("AssumeRole"));
+    assert_eq!(assumed.count(), 100);
 }
