@@ -259,8 +259,8 @@ impl PollQueue {
     /// When the next group of a quota becomes due that is not due yet.
     fn next_due(&self, quota: &Quota, now: Instant) -> Option<Instant> {
         let queue = self.queues.get(quota)?;
-        let nexts = queue.iter().map(|(next, _)| *next);
-        nexts.skip_while(|next| *next <= now).next()
+        let mut nexts = queue.iter().map(|(next, _)| *next);
+        nexts.find(|next| *next > now)
     }
 
     /// The groups that are due, in the order of their rank.
