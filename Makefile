@@ -101,7 +101,7 @@ docs: fetch ## Generate the pages that come from the code, and the output that R
 	UPDATE_DOCS=1 cargo test --offline --locked --test docs -- generated the_readme_shows
 
 .PHONY: image-binary
-image-binary: fetch ## Build the static program of the image, and run it in an empty root (minutes)
+image-binary: fetch ## Build the static program of the image, and run it in an empty root (minutes; needs cargo-auditable)
 	deploy/static-binary target/image/targetgate
 	tests/image target/image/targetgate
 
