@@ -60,6 +60,7 @@ mod tests {
     use std::cell::RefCell;
 
     use rstest::rstest;
+    use tokio::net::TcpStream;
 
     use super::*;
 
@@ -93,9 +94,13 @@ mod tests {
         assert_eq!(tried, [address]);
     }
 
-    #[test]
-    fn a_socket_of_ipv6_takes_ipv4_as_well() {
-        let socket = socket("[::1]:0".parse().unwrap()).unwrap();
-        assert!(!socket.only_v6().unwrap());
+    /// The loopback address of IPv4 in IPv6's notation, which a socket for IPv6 alone cannot bind.
+    #[tokio::test]
+    async fn a_socket_of_ipv6_takes_ipv4_as_well() {
+        let listener = bind("--listen", "[::ffff:127.0.0.1]:0".parse().unwrap()).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let connecting = TcpStream::connect((Ipv4Addr::LOCALHOST, port));
+        let (accepted, connected) = tokio::join!(listener.accept(), connecting);
+        assert!(accepted.is_ok() && connected.is_ok());
     }
 }
