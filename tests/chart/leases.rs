@@ -4,6 +4,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::ResourceExt as _;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
+use targetgate_sandbox::versions::Version;
 
 use crate::helm::{Helm, NAMESPACE};
 use crate::reader::{INSTALL, Reader};
@@ -39,9 +40,7 @@ async fn an_upgrade_and_an_apply_leave_the_holder() {
     assert_eq!(lease.labels()["team"], "web");
     assert_eq!(lease.spec, held.spec);
 
-    let version = reader.types("kubectl version --output json");
-    let version: Value = serde_json::from_str(&version).unwrap();
-    let version = version["serverVersion"]["gitVersion"].as_str().unwrap();
+    let version = Version::tested();
     let render = format!(
         "helm template targetgate deploy/chart --namespace {NAMESPACE} --kube-version {version} \
          --show-only templates/lease.yaml"
