@@ -4,9 +4,11 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::ResourceExt as _;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
+use targetgate_sandbox::harness::waiting::until;
 use targetgate_sandbox::versions::Version;
 
 use crate::helm::{Helm, NAMESPACE};
+use crate::lifecycle::{program, until_nothing_is_left};
 use crate::reader::{INSTALL, Reader};
 
 #[test]
@@ -53,4 +55,30 @@ async fn an_upgrade_and_an_apply_leave_the_holder() {
         let lease = leases.get("targetgate").await.unwrap();
         assert_eq!(lease.spec, held.spec, "{apply}");
     }
+}
+
+#[tokio::test]
+async fn a_lease_that_the_pods_create_goes_with_the_deployment() {
+    let reader = Reader::new().await;
+    reader.types(&format!("{INSTALL} --set lease.create=false"));
+    let program = program(&reader.server, &reader.client).await;
+    let replica = program.start("targetgate-0").await.unwrap();
+    let leases: Api<Lease> = Api::namespaced(reader.client.clone(), NAMESPACE);
+    for name in ["targetgate", "targetgate-certificates"] {
+        let lease = until("the Lease is created", async || {
+            leases.get_opt(name).await.ok()?
+        })
+        .await;
+        let owners = lease.owner_references();
+        assert_eq!(
+            (owners.len(), &*owners[0].kind),
+            (1, "Deployment"),
+            "{name}"
+        );
+    }
+    reader.types(&format!(
+        "helm uninstall targetgate --namespace {NAMESPACE}"
+    ));
+    until_nothing_is_left(&reader.client).await;
+    drop(replica);
 }

@@ -33,7 +33,7 @@ const HOOKS: [&str; 2] = [
 const HOST: &str = "0.0.0.0";
 
 /// The program that runs in place of the chart's pods.
-async fn program(server: &ControlPlane, client: &Client) -> Program {
+pub(crate) async fn program(server: &ControlPlane, client: &Client) -> Program {
     let kubeconfig = account(server, client, "targetgate").await;
     // No process listens on this address.
     let elb = "http://127.0.0.1:9".to_owned();
@@ -175,7 +175,7 @@ pub(crate) async fn left(client: &Client) -> kube::Result<Vec<String>> {
         .collect())
 }
 
-async fn until_nothing_is_left(client: &Client) {
+pub(crate) async fn until_nothing_is_left(client: &Client) {
     until("nothing is left", async || {
         // Discovery may fail while a CRD is added or deleted.
         left(client).await.ok()?.is_empty().then_some(())

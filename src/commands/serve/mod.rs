@@ -175,7 +175,7 @@ fn seat(settings: &Settings, kube: &Client) -> anyhow::Result<Option<Seat>> {
         // A restarted container of the same pod is another candidate.
         identity: format!("{pod}_{:08x}", fastrand::u32(..)),
         timing,
-        owner: None,
+        owner: Some(settings.tls.tls_owner.clone()),
     }))
 }
 
