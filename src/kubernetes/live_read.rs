@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use crate::kubernetes::decode::{
     BindingObject, ServiceObject, Unreadable, binding, service, url_path,
 };
-use crate::kubernetes::{CALL_TIMEOUT, why};
+use crate::kubernetes::{CALL_TIMEOUT, is_absence, why};
 use crate::state::cache::WatchedResource;
 
 /// Maximum number of bindings in one page of a list. Chosen.
@@ -153,7 +153,7 @@ impl Reader<'_> {
         };
         match timeout(CALL_TIMEOUT, get).await {
             Ok(Ok(object)) => Ok(Answer::Found(object)),
-            Ok(Err(error)) if is_absence(&error) => Ok(Answer::Absent),
+            Ok(Err(kube::Error::Api(status))) if is_absence(&status) => Ok(Answer::Absent),
             Ok(Err(error)) if is_not_found(&error) => Ok(Answer::NotServed),
             Ok(Err(error)) => Err(self.failed("get", what(), why(&error))),
             Err(_) => Err(self.timed_out("get", what())),
@@ -206,18 +206,6 @@ impl Reader<'_> {
             why,
         }
     }
-}
-
-/// Whether it is a 404 that names the object: the resource is served, and the object does not exist.
-fn is_absence(error: &kube::Error) -> bool {
-    let kube::Error::Api(status) = error else {
-        return false;
-    };
-    let named = status
-        .details
-        .as_ref()
-        .is_some_and(|details| !details.name.is_empty());
-    status.code == 404 && named
 }
 
 /// Whether it is any 404. Without the name of an object it is about the path: the resource is not served.

@@ -6,6 +6,7 @@
 use std::error::Error;
 use std::time::Duration;
 
+use kube::core::Status;
 use targetgate_core::text::cut;
 
 pub mod client;
@@ -26,6 +27,13 @@ pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) const MANAGER: &str = "targetgate";
 /// Maximum length of an error's text, in bytes: chosen, so that a terminal shows the line whole.
 const MAX_WHY: usize = 400;
+
+/// Whether it is a 404 that names the object: the resource is served, and the object does not exist. Any other 404 is
+/// about the path, or a proxy's.
+pub(crate) fn is_absence(status: &Status) -> bool {
+    let named = status.details.as_ref();
+    status.code == 404 && named.is_some_and(|details| !details.name.is_empty())
+}
 
 /// Why a call of the API server failed, in one line.
 ///

@@ -20,7 +20,7 @@ use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 
 use crate::kubernetes::decode::url_path;
-use crate::kubernetes::{CALL_TIMEOUT, MANAGER, why};
+use crate::kubernetes::{CALL_TIMEOUT, MANAGER, is_absence, why};
 use crate::state::cache::WatchedResource;
 
 /// Maximum length of a response, in bytes: the API server's limit on the body of a request.
@@ -183,7 +183,7 @@ fn refusal(pod: &ObjectKey, answer: &Response<Bytes>) -> WriteError {
     };
     let why = || why(&kube::Error::Api(status.clone().boxed()));
     match code {
-        StatusCode::NOT_FOUND => WriteError::Gone(pod),
+        StatusCode::NOT_FOUND if is_absence(&status) => WriteError::Gone(pod),
         StatusCode::UNPROCESSABLE_ENTITY if of_uid() => WriteError::Gone(pod),
         StatusCode::CONFLICT => WriteError::Conflict(pod),
         StatusCode::TOO_MANY_REQUESTS => WriteError::TooManyRequests {
@@ -325,6 +325,7 @@ mod tests {
 
     #[rstest]
     #[case::deleted(404, "pods \"web-1\" not found", json!({ "name": "web-1", "kind": "pods" }), "Gone")]
+    #[case::of_the_path(404, "the server could not find the requested resource", json!({}), "Failed")]
     #[case::replaced(422, "Pod \"web-1\" is invalid: metadata.uid: Invalid value: \"u-1\": field is immutable",
         json!({ "causes": [{ "reason": "FieldValueInvalid", "field": "metadata.uid" }] }), "Gone")]
     #[case::invalid(422, "Pod \"web-1\" is invalid: status.conditions[0].type: Invalid value",
@@ -374,6 +375,14 @@ mod tests {
             why: "Too many requests, please try again later. (429)".to_owned(),
         };
         assert_eq!(error, expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_404_of_a_proxy_does_not_mean_that_the_pod_is_gone() {
+        let api = Scripted::default();
+        api.answer(STATUS, Answer::Text(404, "404 page not found\n"));
+        let error = write(&api, None).await.unwrap_err();
+        assert!(matches!(error, WriteError::Failed { .. }), "{error}");
     }
 
     #[tokio::test(start_paused = true)]
