@@ -172,6 +172,7 @@ fn binding(service: &str) -> Binding {
     Binding {
         api: BindingApi::Elbv2,
         name: format!("k8s-shop-{service}").into(),
+        uid: None,
         arn: None,
         target_type: Some(TargetType::Ip),
         family: IpFamily::V4,

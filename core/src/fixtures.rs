@@ -66,6 +66,7 @@ pub fn binding(name: &str) -> Binding {
     Binding {
         api: BindingApi::Elbv2,
         name: name.into(),
+        uid: None,
         arn: Some(arn(name)),
         target_type: Some(TargetType::Ip),
         family: IpFamily::V4,

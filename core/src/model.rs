@@ -100,6 +100,8 @@ impl IpFamily {
 pub struct Binding {
     pub api: BindingApi,
     pub name: Arc<str>,
+    /// `metadata.uid`, by which Events are found; `None` if it is unknown.
+    pub uid: Option<Arc<str>>,
     /// `spec.targetGroupARN`; `None` if it is absent or is not a target group's ARN.
     pub arn: Option<TargetGroupArn>,
     /// `spec.targetType`; `None` if it is absent.

@@ -265,6 +265,7 @@ impl Binding {
                 BindingApi::Elbv2
             },
             name: self.name.as_str().into(),
+            uid: None,
             arn: None,
             target_type: self.target_type.map(|known| match known {
                 TargetType::Ip => model::TargetType::Ip,

@@ -295,10 +295,15 @@ impl Loop {
 
     async fn report_missing_group(&self, group: &GroupKey, binding: (ObjectKey, BindingApi)) {
         let (object, api) = binding;
+        let uid = self.cache.read(|index| {
+            let view = index.namespace(&object.namespace)?;
+            let binding = view.routes.binding(&object.name, api)?;
+            binding.uid.as_deref().map(str::to_owned)
+        });
         let about = About {
             kind: WatchedResource::Bindings(api),
             object,
-            uid: None,
+            uid,
         };
         let note = format!(
             "Target group {} does not exist: the gates of this binding stay closed. Create a binding \

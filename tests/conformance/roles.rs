@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use http::StatusCode;
-use k8s_openapi::api::core::v1::{Secret, Service};
-use k8s_openapi::api::events::v1::Event;
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use k8s_openapi::api::core::v1::{Event, Secret, Service};
+use kube::ResourceExt as _;
+use kube::api::{Api, ApiResource, DeleteParams, ListParams, Patch, PatchParams};
+use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
 use targetgate_core::names::BindingApi;
 use targetgate_sandbox::elb::faults::On;
@@ -87,14 +88,18 @@ async fn its_certificate_is_broken(cluster: &Cluster) {
     }
 }
 
-/// How often users were told of a missing group, by Events.
+/// How often users were told of a missing group, by the Events that `kubectl describe targetgroupbinding web` shows.
 async fn told(cluster: &Cluster) -> i32 {
-    let listed = cluster.api::<Event>().list(&ListParams::default()).await;
-    let events = listed.unwrap().items;
+    let kind = GroupVersionKind::gvk("elbv2.k8s.aws", "v1beta1", "TargetGroupBinding");
+    let bindings = cluster.dynamic(&ApiResource::from_gvk(&kind));
+    let binding = bindings.get("web").await.unwrap();
+    let uid = binding.uid().unwrap();
+    let params = ListParams::default().fields(&format!("involvedObject.uid={uid}"));
+    let events = cluster.api::<Event>().list(&params).await.unwrap().items;
     let told = events
         .iter()
         .filter(|e| e.reason.as_deref() == Some("TargetGroupNotFound"));
-    told.map(|event| event.series.as_ref().map_or(1, |series| series.count))
+    told.map(|event| event.series.as_ref().and_then(|s| s.count).unwrap_or(1))
         .sum()
 }
 

@@ -174,7 +174,10 @@ pub fn binding(
 ) -> Result<(Arc<str>, Binding), Unreadable> {
     let key = readable_key(&object)?;
     let spec = object.take_spec()?;
-    let binding = spec.model(api, &key.name, object.meta.opted_out());
+    let binding = Binding {
+        uid: object.meta.uid.take().map(Into::into),
+        ..spec.model(api, &key.name, object.meta.opted_out())
+    };
     Ok((key.namespace, binding))
 }
 

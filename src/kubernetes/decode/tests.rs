@@ -232,7 +232,7 @@ const ARN: &str =
 #[test]
 fn a_binding_is_read_whole() {
     let object = json!({
-        "metadata": { "name": "web", "namespace": "shop", "finalizers": ["elbv2.k8s.aws/resources"] },
+        "metadata": { "name": "web", "namespace": "shop", "uid": "u-1", "finalizers": ["elbv2.k8s.aws/resources"] },
         "spec": {
             "targetGroupARN": ARN, "targetType": "ip", "ipAddressType": "ipv6",
             "serviceRef": { "name": "web", "port": "http" }, "vpcID": "vpc-01234567",
@@ -251,6 +251,7 @@ fn a_binding_is_read_whole() {
     let expected = Binding {
         api: BindingApi::Eks,
         name: "web".into(),
+        uid: Some("u-1".into()),
         arn: Some(ARN.parse().unwrap()),
         target_type: Some(TargetType::Ip),
         family: IpFamily::V6,

@@ -189,6 +189,7 @@ impl TargetGroupBindingSpec {
         Binding {
             api,
             name: name.into(),
+            uid: None,
             arn: self
                 .target_group_arn
                 .as_deref()

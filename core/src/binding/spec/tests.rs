@@ -117,6 +117,7 @@ fn every_field_is_read() {
     let expected = Binding {
         api: BindingApi::Eks,
         name: "web".into(),
+        uid: None,
         arn: Some(ARN.parse::<TargetGroupArn>().unwrap()),
         target_type: Some(TargetType::Ip),
         family: IpFamily::V6,

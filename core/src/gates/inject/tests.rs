@@ -27,6 +27,7 @@ fn binding(name: &str) -> Binding {
     Binding {
         api: BindingApi::Elbv2,
         name: name.into(),
+        uid: None,
         arn: None,
         target_type: Some(TargetType::Ip),
         family: IpFamily::V4,

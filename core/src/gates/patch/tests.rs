@@ -117,6 +117,7 @@ fn some_binding(name: &'static str) -> impl Strategy<Value = Binding> {
     parts.prop_map(move |(target_type, service, opted_out)| Binding {
         api: BindingApi::Elbv2,
         name: name.into(),
+        uid: None,
         arn: None,
         target_type,
         family: IpFamily::V4,
