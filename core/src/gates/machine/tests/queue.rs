@@ -107,7 +107,7 @@ fn a_likely_poll_does_not_wait_for_the_tokens_of_one_that_ranks_before_it() {
             Err(now)
         }
     });
-    assert_eq!(first.0, [large.clone()]);
+    assert_eq!(first.0, std::slice::from_ref(&large));
     polls.fail(&large);
     polls.now += S;
     // Five tokens are there, and one that is not likely would have to leave 30.
