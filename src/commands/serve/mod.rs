@@ -17,7 +17,7 @@ use targetgate_core::index::HookScope;
 use targetgate_core::names::ObjectKey;
 use tokio::sync::oneshot;
 use tokio::task::{self, JoinError, JoinHandle, JoinSet};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::admission::binding::allowed::Allowed;
@@ -41,6 +41,9 @@ mod signals;
 
 /// The Lease of conditions of all replicas of one namespace, as `deploy/base/rbac.yaml` names it.
 const LEASE: &str = "targetgate";
+
+/// How long the tasks may take to stop. Chosen: each stops when it next waits, and only one that is stuck does not.
+const STOPS_WITHIN: Duration = Duration::from_secs(2);
 
 /// Runs `targetgate serve` until a signal or a failure ends it. Returns the exit code.
 ///
@@ -67,24 +70,31 @@ pub async fn run(settings: Settings) -> anyhow::Result<u8> {
     );
     let mut hooks = task::spawn(hooks.serve(listener, phases));
     let (stop, stopped) = oneshot::channel();
-    let mut election = task::spawn(product.election.run(stopped.map(drop)));
+    let election = task::spawn(product.election.run(stopped.map(drop)));
+    let mut work = Work {
+        tasks,
+        election,
+        stop,
+    };
     info!(%listen, %admin, "started");
     task::spawn(credentials::tell(aws));
 
-    let first = tokio::select! {
-        ended = tasks.ended() => return Err(ended),
-        ended = &mut hooks => return Err(failure("HTTPS listener", ended)),
-        ended = &mut election => return Err(failure("leader election", ended)),
-        first = signals.next() => first,
+    let ended = tokio::select! {
+        ended = work.failed() => Err(ended),
+        ended = &mut hooks => Err(failure("HTTPS listener", ended)),
+        first = signals.next() => Ok(first),
+    };
+    let first = match ended {
+        Ok(first) => first,
+        Err(failure) => {
+            work.end().await;
+            return Err(failure);
+        }
     };
     info!(signal = first.name, "ending: answering what is in flight");
     let wind_down = async {
         drain(&product.phase, settings.shutdown_delay, &mut hooks).await;
-        // Tasks that write as the leader end before the Lease is released.
-        tasks.stop().await;
-        // The election may have ended already.
-        let _ = stop.send(());
-        let _ = election.await;
+        work.end().await;
     };
     tokio::select! {
         () = wind_down => Ok(0),
@@ -238,6 +248,37 @@ fn namespace<'a>(settings: &'a Settings, kube: &'a Client) -> &'a str {
     namespace.unwrap_or(kube.default_namespace())
 }
 
+/// The work of this process, and the elections that let it write.
+struct Work {
+    tasks: Tasks,
+    election: JoinHandle<()>,
+    /// Ends the elections, which then release the Leases.
+    stop: oneshot::Sender<()>,
+}
+
+impl Work {
+    /// Waits for a task or an election that ends, which is always a failure.
+    async fn failed(&mut self) -> anyhow::Error {
+        tokio::select! {
+            ended = self.tasks.ended() => ended,
+            ended = &mut self.election => failure("leader election", ended),
+        }
+    }
+
+    /// Stops the tasks, then releases the Leases, so that another replica leads at once. While a task does not stop,
+    /// which may write as the leader, the Leases are left to run out.
+    async fn end(mut self) {
+        if timeout(STOPS_WITHIN, self.tasks.stop()).await.is_err() {
+            return warn!("a task does not stop: the Leases are not given back, and run out");
+        }
+        let _ = self.stop.send(());
+        if !self.election.is_finished() {
+            // It bounds the release itself.
+            let _ = self.election.await;
+        }
+    }
+}
+
 /// The tasks that run as long as the process does. Dropping this stops them.
 #[derive(Default)]
 struct Tasks {
@@ -281,7 +322,58 @@ fn failure(task: &str, ended: Result<(), JoinError>) -> anyhow::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
+
+    /// The work of a task, and an election that returns whether the task had ended when it was stopped.
+    fn work(task: impl Future<Output = ()> + Send + 'static) -> (Work, oneshot::Receiver<bool>) {
+        struct Ended(Arc<AtomicBool>);
+        impl Drop for Ended {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::SeqCst);
+            }
+        }
+        let ended = Arc::new(AtomicBool::new(false));
+        let guard = Ended(ended.clone());
+        let mut tasks = Tasks::default();
+        tasks.start("health loop", async move {
+            let _guard = guard;
+            task.await;
+        });
+        let ((stop, stopped), (tell, told)) = (oneshot::channel(), oneshot::channel());
+        let election = task::spawn(async move {
+            if stopped.await.is_ok() {
+                let _ = tell.send(ended.load(Ordering::SeqCst));
+            }
+        });
+        let work = Work {
+            tasks,
+            election,
+            stop,
+        };
+        (work, told)
+    }
+
+    #[tokio::test]
+    async fn a_process_that_ends_on_a_failure_gives_the_lease_back_after_its_tasks_have_ended() {
+        let (mut work, released) = work(pending());
+        work.tasks.start("watch pods", async {});
+        let error = work.failed().await;
+        assert!(error.to_string().starts_with("watch pods ended"), "{error}");
+        work.end().await;
+        assert_eq!(released.await, Ok(true));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn while_a_task_is_stuck_the_lease_is_left_to_run_out() {
+        let (work, released) = work(async { std::thread::sleep(STOPS_WITHIN * 2) });
+        task::yield_now().await;
+        sleep(Duration::from_millis(50)).await;
+        work.end().await;
+        assert!(released.await.is_err(), "it was given back");
+    }
 
     #[tokio::test]
     async fn a_task_that_ends_or_panics_is_named() {
