@@ -87,9 +87,11 @@ pub fn leaf(
     })
 }
 
-/// Reads a CA's certificate.
+/// Reads a CA's certificate: the first one of the text, whatever else that holds. A bundle that is made of what is read
+/// then holds what it should.
 pub fn ca(text: &str) -> Result<Ca, ReadError> {
-    trusted(&certificates(text.as_bytes())?[0], text)
+    let certificate = &certificates(text.as_bytes())?[0];
+    trusted(certificate, &pem_of(certificate))
 }
 
 /// Checks that this key belongs to this CA, and that API servers accept certificates that it signs.

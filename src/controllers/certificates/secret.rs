@@ -154,6 +154,13 @@ fn authority(
 ) -> Option<Authority> {
     let certificate = text(data, keys.ca);
     let ca = or_complain(data, keys.ca, read::ca(certificate), complaints)?;
+    let more = read::certificates(certificate.as_bytes()).map_or(0, |all| all.len() - 1);
+    if more > 0 {
+        complaints.push(format!(
+            "{}: {more} more than the one CA that counts, the first",
+            keys.ca
+        ));
+    }
     let key = read::ca_key(certificate, text(data, keys.ca_key));
     let key = key.map_err(|error| complaints.push(format!("{}: {error}", keys.ca_key)));
     Some(Authority {
@@ -218,11 +225,14 @@ impl StoredCa {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use rstest::rstest;
+    use targetgate_core::rotation::{Configuration, Lifetimes, Situation, Step, next, pem};
 
     use super::*;
     use crate::controllers::certificates::make::Maker;
-    use targetgate_core::rotation::Lifetimes;
+    use crate::pki::read;
 
     const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
 
@@ -304,6 +314,69 @@ mod tests {
         // Writing keeps the unreadable key, so that an operator can repair it.
         write(&reading, &mut data);
         assert_eq!(data[ROTATION].0, b"{}");
+    }
+
+    /// What other clients may write beside a CA's certificate, or in its place.
+    fn embellished(text: &str, other: &str, how: usize) -> String {
+        match how {
+            0 => text.to_owned(),
+            1 => format!("{text}{other}"),
+            2 => format!("subject=CN = by hand\n{text}"),
+            3 => text.replace('\n', "\r\n"),
+            4 => format!("{text}{text}"),
+            5 => format!("{}\n\n", text.trim_end()),
+            _ => "nonsense".to_owned(),
+        }
+    }
+
+    #[rstest]
+    fn a_bundle_of_what_was_read_is_what_the_rules_want(
+        #[values(0, 1, 2, 3, 4, 5, 6)] serving: usize,
+        #[values(0, 1, 2, 3, 4, 5, 6)] staged: usize,
+        #[values(0, 1, 2, 3, 4, 5, 6)] retired: usize,
+    ) {
+        let other = maker().pair(NOW).unwrap().authority.ca.pem;
+        let mut record = record();
+        for old in record.retired.iter_mut().flatten() {
+            old.ca.pem = embellished(&old.ca.pem, &other, retired).into();
+        }
+        let mut data = written(&record);
+        for (key, how) in [("ca.crt", serving), ("staged-ca.crt", staged)] {
+            let text = embellished(text(&data, key), &other, how);
+            data.insert(key.to_owned(), ByteString(text.into()));
+        }
+        let read = super::read(&data, &maker().names).record;
+        let trusted = read.trusted();
+        let bundle = read::bundle(pem(&trusted).as_bytes());
+        let bundles = vec![bundle; 2];
+        let configuration = Configuration {
+            bundles,
+            unchanged_for: Duration::from_secs(3600),
+        };
+        let situation = Situation {
+            now: NOW,
+            record: Some(&read),
+            configurations: Some(&[configuration]),
+            remembered: &[],
+        };
+        let step = next(&situation, &Lifetimes::default());
+        assert!(
+            !matches!(step, Step::Trust(_)),
+            "{step:?} for ever: {trusted:?}"
+        );
+    }
+
+    #[test]
+    fn a_second_ca_in_the_secret_is_told_and_does_not_count() {
+        let record = record();
+        let mut data = written(&record);
+        let other = maker().pair(NOW).unwrap().authority.ca.pem;
+        let both = format!("{}{other}", text(&data, "ca.crt"));
+        data.insert("ca.crt".to_owned(), ByteString(both.into()));
+        let reading = read(&data, &maker().names);
+        assert_eq!(reading.record, record);
+        let told = ["ca.crt: 1 more than the one CA that counts, the first"];
+        assert_eq!(reading.complaints, told);
     }
 
     #[test]
