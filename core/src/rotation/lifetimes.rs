@@ -153,6 +153,11 @@ impl Lifetimes {
         after(renewal, left / 2)
     }
 
+    /// Whether a certificate is not valid yet, by more than two clocks may differ.
+    pub(super) fn is_ahead(&self, validity: Validity, now: Timestamp) -> bool {
+        validity.not_before > after(now, self.skew)
+    }
+
     /// When a certificate with this end has expired for all, by the clock of every machine.
     pub fn expired_for_all(&self, end: Timestamp) -> Timestamp {
         after(end, self.skew)

@@ -3,7 +3,7 @@
 //!
 //! The order is the point. A new CA and its leaf are first *staged* in the Secret; the CA joins the
 //! `caBundle` of every webhook configuration beside the old; that is read back from each of them; the
-//! API servers are given time to see it; only then does the leaf move to the keys that replicas serve.
+//! API servers are given time to see it, unless it is the first of all; only then does the leaf move to the keys that replicas serve.
 //! The old CA leaves the bundles when the last leaf that it signed has expired. Each step is one write
 //! that its object's `resourceVersion` guards, and the next is decided on what is read, not on what is
 //! remembered: after a crash, the next leader continues from the step at which the last one stopped.
@@ -75,6 +75,8 @@ pub enum Why {
     NotOurCa,
     /// The leaf does not cover all our names.
     Names,
+    /// It is valid only later, because the clock of the process that made it was wrong.
+    NotYet,
     /// The renewal is due.
     Due,
 }
@@ -86,6 +88,7 @@ impl Why {
             Self::Unusable => "none that can be used",
             Self::NotOurCa => "signed by another CA",
             Self::Names => "not for all our names",
+            Self::NotYet => "valid later only",
             Self::Due => "due",
         }
     }
@@ -162,10 +165,13 @@ pub fn next(situation: &Situation<'_>, lifetimes: &Lifetimes) -> Step {
             None => Step::Rest(rest(now, record, lifetimes)),
         };
     }
-    match lifetimes
-        .seen_after
-        .saturating_sub(unchanged_for(configurations))
-    {
+    // As long as nothing was served and nothing trusted, no replica has a leaf that the staged one could replace too
+    // early: waiting would only keep the first replicas from serving.
+    let seen_after = match record.is_first() {
+        true => Duration::ZERO,
+        false => lifetimes.seen_after,
+    };
+    match seen_after.saturating_sub(unchanged_for(configurations)) {
         Duration::ZERO => Step::Secret(Change::Promote),
         more => Step::Wait(more),
     }
@@ -216,11 +222,12 @@ fn forgets(now: Timestamp, record: &Record, lifetimes: &Lifetimes) -> Option<Cha
 
 /// Signs a leaf with the present CA if that can sign: every bundle holds that CA already.
 fn signs(now: Timestamp, record: &Record, lifetimes: &Lifetimes) -> Option<Change> {
-    let authority = record.signer(now)?;
+    let authority = record.signer(now, lifetimes)?;
     let why = match &record.leaf {
         None => Some(Why::Unusable),
         Some(leaf) if !leaf.signed => Some(Why::NotOurCa),
         Some(leaf) if !leaf.fits => Some(Why::Names),
+        Some(leaf) if lifetimes.is_ahead(leaf.validity, now) => Some(Why::NotYet),
         Some(leaf) => {
             let gained = lifetimes.of_leaf(now, authority.ca.validity).not_after;
             // A leaf is cut to its CA's life, so at the end of that a new leaf would not live longer.
@@ -258,10 +265,14 @@ fn untrusting(configurations: &[Configuration], record: &Record) -> Option<usize
 
 fn stages(now: Timestamp, record: &Record, lifetimes: &Lifetimes) -> Option<Why> {
     if record.staged.is_some() {
-        return record.is_stale(now).then_some(Why::Unusable);
+        return record.is_stale(now, lifetimes).then_some(Why::Unusable);
     }
-    match record.signer(now) {
-        None => Some(Why::Unusable),
+    match record.signer(now, lifetimes) {
+        None => {
+            let authority = record.authority.as_ref();
+            let ahead = authority.is_some_and(|a| lifetimes.is_ahead(a.ca.validity, now));
+            Some(if ahead { Why::NotYet } else { Why::Unusable })
+        }
         Some(authority) => (now >= lifetimes.renewal(authority.ca.validity)).then_some(Why::Due),
     }
 }

@@ -54,9 +54,10 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Whether it has its key and has not expired.
-    fn signs(&self, now: Timestamp) -> bool {
-        self.key.is_some() && now < self.ca.validity.not_after
+    /// Whether it has its key and is valid. Leaves of a CA that is valid only later would be so, too.
+    fn signs(&self, now: Timestamp, lifetimes: &Lifetimes) -> bool {
+        let validity = self.ca.validity;
+        self.key.is_some() && now < validity.not_after && !lifetimes.is_ahead(validity, now)
     }
 }
 
@@ -180,17 +181,24 @@ impl Record {
     }
 
     /// The present CA, if it can sign.
-    pub(super) fn signer(&self, now: Timestamp) -> Option<&Authority> {
-        self.authority.as_ref().filter(|a| a.signs(now))
+    pub(super) fn signer(&self, now: Timestamp, lifetimes: &Lifetimes) -> Option<&Authority> {
+        let authority = self.authority.as_ref();
+        authority.filter(|authority| authority.signs(now, lifetimes))
+    }
+
+    /// Whether nothing was served and nothing trusted before what is staged, as far as the Secret knows.
+    pub(super) fn is_first(&self) -> bool {
+        let none_retired = self.retired.as_ref().is_some_and(Vec::is_empty);
+        self.leaf.is_none() && self.authority.is_none() && none_retired
     }
 
     /// Whether what is staged cannot be served any more. A staged leaf that is merely due for renewal can be:
     /// staging anew each time one becomes due while it waits might never end.
-    pub(super) fn is_stale(&self, now: Timestamp) -> bool {
+    pub(super) fn is_stale(&self, now: Timestamp, lifetimes: &Lifetimes) -> bool {
         self.staged.as_ref().is_some_and(|pair| {
             let leaf = &pair.leaf;
-            let good = leaf.fits && leaf.signed && now < leaf.validity.not_after;
-            !(good && pair.authority.signs(now))
+            let valid = now < leaf.validity.not_after && !lifetimes.is_ahead(leaf.validity, now);
+            !(leaf.fits && leaf.signed && valid && pair.authority.signs(now, lifetimes))
         })
     }
 }

@@ -177,8 +177,62 @@ fn a_configuration_that_cannot_be_read_stops_everything_but_new_leaves() {
 }
 
 #[test]
+fn the_first_certificate_of_all_is_served_as_soon_as_every_bundle_holds_its_ca() {
+    let lifetimes = Lifetimes::default();
+    let first = Record::new(pair(1, NOW, &lifetimes));
+    let mut now = of(&first);
+    now[1] = holding(&[]);
+    assert_eq!(step(&first, &now), Step::Trust(1));
+    now[1] = Configuration {
+        unchanged_for: Duration::ZERO,
+        ..holding(&first.trusted())
+    };
+    assert_eq!(step(&first, &now), Step::Secret(Change::Promote));
+    // Where a CA was trusted before, a replica may still serve a leaf of that.
+    let before = RetiredCa {
+        ca: ca(7, lifetimes.of_ca(NOW)),
+        last_leaf: NOW + DAY,
+    };
+    let second = first.adopted(&[before]);
+    let now = of(&second).map(|configuration| Configuration {
+        unchanged_for: Duration::ZERO,
+        ..configuration
+    });
+    assert_eq!(step(&second, &now), Step::Wait(lifetimes.seen_after));
+}
+
+/// What a leader made whose clock was ahead by so many days.
+#[rstest]
+#[case::a_leaf(|ahead, lifetimes: &Lifetimes| {
+    let record = settled(NOW);
+    let ca = record.authority.as_ref().unwrap().ca.validity;
+    record.signed(leaf(2, lifetimes.of_leaf(ahead, ca)))
+}, Change::Sign(Why::NotYet))]
+#[case::a_ca(|ahead, lifetimes: &Lifetimes| {
+    Record::new(pair(2, ahead, lifetimes)).promoted()
+}, Change::Stage(Why::NotYet))]
+#[case::a_staged_ca(|ahead, lifetimes: &Lifetimes| {
+    settled(NOW).staged(pair(2, ahead, lifetimes))
+}, Change::Stage(Why::Unusable))]
+fn what_is_valid_only_later_is_made_anew(
+    #[case] made: fn(Timestamp, &Lifetimes) -> Record,
+    #[case] change: Change,
+    #[values(1, 20, 300)] days: u32,
+) {
+    let lifetimes = Lifetimes::default();
+    let record = made(NOW + days * DAY, &lifetimes);
+    assert_eq!(step(&record, &of(&record)), Step::Secret(change));
+    // Within the tolerated difference between clocks, it is as good as any.
+    let near = made(NOW + lifetimes.skew, &lifetimes);
+    let step = step(&near, &of(&near));
+    let made = matches!(step, Step::Secret(Change::Sign(_) | Change::Stage(_)));
+    assert!(!made, "{step:?}");
+}
+
+#[test]
 fn a_configuration_that_is_absent_holds_nothing_up() {
-    let record = Record::new(pair(1, NOW, &Lifetimes::default()));
+    let lifetimes = Lifetimes::default();
+    let record = settled(NOW).staged(pair(2, NOW, &lifetimes));
     let mut now = of(&record);
     now[0].bundles.clear();
     assert_eq!(step(&record, &now), Step::Secret(Change::Promote));

@@ -29,6 +29,8 @@ pub(super) enum Event {
     Step(usize),
     /// A replica is replaced by one that remembers nothing.
     Crash(usize),
+    /// A replica is replaced by one of the other release, which remembers nothing either.
+    Replace(usize),
     /// A second passes.
     Tick,
     /// Another client deletes the Secret.
@@ -65,6 +67,8 @@ struct Hooks {
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 struct Replica {
+    /// Whether it is of the release with one Lease.
+    former: bool,
     /// Configurations read in this round, and when.
     read: Vec<(Versioned<Vec<Ca>>, i64)>,
     /// When each configuration was first read in the version that was read last.
@@ -110,6 +114,12 @@ impl World {
         }
     }
 
+    /// The first replica is of the release with one Lease, as in the middle of an upgrade or a return.
+    pub(super) fn of_two_releases(mut self) -> Self {
+        self.replicas[0].former = true;
+        self
+    }
+
     /// All replicas and API servers do what is due, in turn, until this second.
     pub(super) fn settled(until: i64) -> Self {
         let mut world = Self::new();
@@ -130,7 +140,12 @@ impl World {
     pub(super) fn happens(&mut self, event: Event) {
         match event {
             Event::Step(replica) => self.step(replica),
-            Event::Crash(replica) => self.replicas[replica] = Replica::default(),
+            Event::Crash(replica) => self.replicas[replica].crashes(),
+            Event::Replace(replica) => {
+                let replica = &mut self.replicas[replica];
+                replica.crashes();
+                replica.former = !replica.former;
+            }
             Event::Tick => {
                 self.second += 1;
                 let seen = self.second - LIFETIMES.seen_after.as_secs() as i64;
@@ -212,7 +227,7 @@ impl World {
             configurations: Some(&configurations),
             remembered: &replica.remembered,
         };
-        let step = next(&situation, &LIFETIMES);
+        let step = replica.step(next(&situation, &LIFETIMES), &configurations);
         let version = match step {
             Step::Secret(_) => secret.as_ref().map(|secret| secret.version),
             Step::Trust(of) => Some(replica.read[of].0.version),
@@ -243,8 +258,12 @@ impl World {
     pub(super) fn trust(&mut self, of: usize, value: Vec<Ca>) {
         let hooks = &mut self.hooks[of];
         let version = hooks.bundle.version + 1;
-        let ids = hooks.bundle.value.iter().map(|ca| ca.id).collect();
-        hooks.past.push((ids, self.second));
+        assert!(!value.is_empty(), "a bundle is emptied");
+        // An API server that has not seen the first bundle yet trusts no replica, whatever that serves.
+        if hooks.bundle.version > 0 {
+            let ids = hooks.bundle.value.iter().map(|ca| ca.id).collect();
+            hooks.past.push((ids, self.second));
+        }
         hooks.bundle = Versioned { value, version };
     }
 
@@ -325,6 +344,25 @@ impl World {
 }
 
 impl Replica {
+    fn crashes(&mut self) {
+        *self = Self {
+            former: self.former,
+            ..Self::default()
+        };
+    }
+
+    /// The step of its release: the former one has another Lease, so that it writes at the same time as the present
+    /// one, and it waits for API servers with its first certificate, too.
+    fn step(&self, step: Step, configurations: &[Configuration]) -> Step {
+        let more = LIFETIMES
+            .seen_after
+            .saturating_sub(unchanged_for(configurations));
+        match step {
+            Step::Secret(Change::Promote) if self.former && !more.is_zero() => Step::Wait(more),
+            step => step,
+        }
+    }
+
     fn reads(&mut self, bundle: Versioned<Vec<Ca>>, second: i64) {
         let index = self.read.len();
         match self.since.get_mut(index) {

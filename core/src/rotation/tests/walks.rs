@@ -69,6 +69,11 @@ fn possible(budget: Budget, disaster: Event) -> Vec<(Event, Budget)> {
 #[case::of_a_lost_secret(World::settled(5), 1, 1, Event::Lose)]
 #[case::of_a_broken_secret(World::settled(5), 1, 1, Event::Break(Part::Everything))]
 #[case::of_a_broken_ca(World::settled(5), 1, 1, Event::Break(Part::Authority))]
+#[case::of_a_first_start_and_a_lost_secret(World::new(), 1, 1, Event::Lose)]
+#[case::of_an_upgrade_before_the_first_certificate(World::new().of_two_releases(), 2, 1, Event::Replace(0))]
+#[case::of_an_upgrade_in_a_rotation(World::settled(39).of_two_releases(), 2, 1, Event::Replace(0))]
+#[case::of_a_return_in_a_rotation(World::settled(39).of_two_releases(), 2, 1, Event::Replace(1))]
+#[case::of_two_releases_and_a_lost_secret(World::settled(5).of_two_releases(), 1, 1, Event::Lose)]
 fn no_interleaving_serves_what_an_api_server_may_not_trust(
     #[case] start: World,
     #[case] ticks: u32,
@@ -98,6 +103,7 @@ fn event() -> impl Strategy<Value = Event> {
         300 => (0..REPLICAS).prop_map(Event::Step),
         40 => Just(Event::Tick),
         8 => (0..REPLICAS).prop_map(Event::Crash),
+        4 => (0..REPLICAS).prop_map(Event::Replace),
         1 => Just(Event::Lose),
         2 => part.prop_map(Event::Break),
     ]
