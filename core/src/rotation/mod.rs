@@ -177,13 +177,13 @@ pub fn next(situation: &Situation<'_>, lifetimes: &Lifetimes) -> Step {
     }
 }
 
-/// Adopts CAs that the Secret does not name and that may have signed what a replica serves: any CA in a
-/// bundle if the Secret was lost or is broken, and otherwise those that this process remembers.
+/// Adopts CAs that may have signed what a replica serves and that the Secret does not name, or names with an
+/// earlier end of the last leaf: those that this process remembers and, if the Secret was lost or is broken, any
+/// CA in a bundle.
 fn adopts(situation: &Situation<'_>, record: &Record, lifetimes: &Lifetimes) -> Option<Change> {
     let now = situation.now;
     let known: BTreeSet<_> = record.trusted().into_iter().map(|ca| ca.id).collect();
     let damaged = record.authority.is_none() || record.retired.is_none();
-    let remembered = situation.remembered.iter().cloned();
     let found = damaged
         .then(|| in_bundles(situation))
         .into_iter()
@@ -196,16 +196,35 @@ fn adopts(situation: &Situation<'_>, record: &Record, lifetimes: &Lifetimes) -> 
                 ca,
             }
         });
-    let mut seen = known;
-    let places = MAX_RETIRED.saturating_sub(record.retired.iter().flatten().count());
-    let adopted: Vec<RetiredCa> = remembered
-        .chain(found)
-        .filter(|retired| !retired.is_expired_for_all(now, lifetimes) && seen.insert(retired.ca.id))
-        .take(places)
-        .collect();
-    let unnamed = record.retired.is_none() && situation.configurations.is_some();
-    let due = unnamed || !adopted.is_empty();
+    let in_use = |retired: &RetiredCa| !retired.is_expired_for_all(now, lifetimes);
+    // Another replica may have signed a leaf since this one has read the lost Secret, so what is remembered of a
+    // CA is not trusted to be its end where the bundle's bound is later.
+    let mut unnamed = latest(situation.remembered.iter().cloned().chain(found));
+    unnamed.retain(|retired| in_use(retired) && !known.contains(&retired.ca.id));
+    unnamed.truncate(MAX_RETIRED.saturating_sub(record.retired.iter().flatten().count()));
+    let outlasts = |retired: &&RetiredCa| {
+        let mut named = record
+            .signers()
+            .filter(|named| named.ca.id == retired.ca.id);
+        named.any(|named| named.last_leaf < retired.last_leaf)
+    };
+    let longer = situation.remembered.iter().filter(outlasts);
+    let adopted: Vec<RetiredCa> = longer.cloned().filter(in_use).chain(unnamed).collect();
+    let unlisted = record.retired.is_none() && situation.configurations.is_some();
+    let due = unlisted || !adopted.is_empty();
     due.then_some(Change::Adopt(adopted))
+}
+
+/// Each CA once, with the latest end of its last leaf.
+fn latest(retired: impl Iterator<Item = RetiredCa>) -> Vec<RetiredCa> {
+    let mut each: Vec<RetiredCa> = vec![];
+    for retired in retired {
+        match each.iter_mut().find(|known| known.ca.id == retired.ca.id) {
+            Some(known) => known.last_leaf = known.last_leaf.max(retired.last_leaf),
+            None => each.push(retired),
+        }
+    }
+    each
 }
 
 fn in_bundles(situation: &Situation<'_>) -> Vec<Ca> {
@@ -299,13 +318,10 @@ pub fn remember(
     now: Timestamp,
     lifetimes: &Lifetimes,
 ) -> Vec<RetiredCa> {
-    let mut seen = BTreeSet::new();
-    record
-        .signers()
-        .chain(remembered)
-        .filter(|retired| !retired.is_expired_for_all(now, lifetimes) && seen.insert(retired.ca.id))
-        .take(MAX_RETIRED)
-        .collect()
+    let mut each = latest(record.signers().chain(remembered));
+    each.retain(|retired| !retired.is_expired_for_all(now, lifetimes));
+    each.truncate(MAX_RETIRED);
+    each
 }
 
 /// For how long none of these configurations has changed.

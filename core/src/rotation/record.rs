@@ -114,10 +114,20 @@ impl Record {
         }
     }
 
-    /// Adds retired CAs.
+    /// Adds retired CAs. Of a CA that is there already, the later end of the last leaf counts.
     pub fn adopted(mut self, more: &[RetiredCa]) -> Self {
         let retired = self.retired.get_or_insert_default();
-        retired.extend_from_slice(more);
+        for ca in more {
+            let authority = self.authority.iter_mut();
+            let authority = authority.map(|own| (own.ca.id, &mut own.last_leaf));
+            let known = retired
+                .iter_mut()
+                .map(|known| (known.ca.id, &mut known.last_leaf));
+            match authority.chain(known).find(|(id, _)| *id == ca.ca.id) {
+                Some((_, last_leaf)) => *last_leaf = ca.last_leaf.max(*last_leaf),
+                None => retired.push(ca.clone()),
+            }
+        }
         self
     }
 

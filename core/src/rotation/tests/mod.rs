@@ -446,3 +446,51 @@ fn a_replica_gives_up_what_is_trusted_only_for_what_is(
     assert_eq!(takes(serves, standing(false, offered), after), taken);
     assert!(!takes(serves, standing(true, offered), after));
 }
+
+#[test]
+fn of_a_ca_that_is_named_and_remembered_the_later_end_of_its_leaves_counts() {
+    let lifetimes = Lifetimes::default();
+    let longer = RetiredCa {
+        ca: ca(7, lifetimes.of_ca(NOW)),
+        last_leaf: NOW + 20 * DAY,
+    };
+    let shorter = RetiredCa {
+        last_leaf: NOW + 10 * DAY,
+        ..longer.clone()
+    };
+    let record = settled(NOW).adopted(&[shorter]);
+    // Another replica, which had not seen the newest leaf of the CA, wrote the shorter end.
+    let remembered = remember(vec![longer.clone()], &record, NOW, &lifetimes);
+    assert!(remembered.contains(&longer));
+    let configurations = of(&record);
+    let situation = Situation {
+        now: NOW,
+        record: Some(&record),
+        configurations: Some(&configurations),
+        remembered: &remembered,
+    };
+    let adopt = Step::Secret(Change::Adopt(vec![longer.clone()]));
+    assert_eq!(next(&situation, &lifetimes), adopt);
+    let adopted = record.adopted(std::slice::from_ref(&longer));
+    assert_eq!(adopted.retired, Some(vec![longer]));
+}
+
+#[test]
+fn of_a_lost_secret_a_leaf_may_have_been_signed_that_this_replica_has_not_seen() {
+    let lifetimes = Lifetimes::default();
+    let before = settled(NOW - 10 * DAY);
+    let bundles = of(&before);
+    let remembered = remember(vec![], &before, NOW, &lifetimes);
+    let lost = Record::new(pair(2, NOW, &lifetimes));
+    let situation = Situation {
+        now: NOW,
+        record: Some(&lost),
+        configurations: Some(&bundles),
+        remembered: &remembered,
+    };
+    let Step::Secret(Change::Adopt(adopted)) = next(&situation, &lifetimes) else {
+        panic!("not adopted");
+    };
+    assert!(adopted[0].last_leaf > remembered[0].last_leaf);
+    assert_eq!(adopted[0].last_leaf, lifetimes.latest_leaf(NOW));
+}
