@@ -10,6 +10,8 @@ use crate::servers::{Bindings, Cluster, Server, answer, code, create, refused};
 
 /// The shipped webhook configurations.
 const SHIPPED: &str = include_str!("../../deploy/base/webhooks.yaml");
+/// The chart's, before Helm renders them.
+const TEMPLATE: &str = include_str!("../../deploy/chart/templates/webhooks.yaml");
 
 #[rstest]
 #[tokio::test]
@@ -275,4 +277,53 @@ async fn a_hook_for_the_stored_version_gets_objects_of_the_other_version_convert
     assert_eq!(call.request["requestKind"]["version"], "v1alpha1");
     let version = json!(format!("{}/v1beta1", bindings.group));
     assert_eq!(call.request["object"]["apiVersion"], version);
+}
+
+/// The `matchConditions` in the text of a manifest or template.
+fn match_conditions(text: &str) -> Value {
+    let (_, after) = text.split_once("matchConditions:\n").unwrap();
+    let lines = after.lines().take_while(|line| !line.contains("{{"));
+    let lines: Vec<&str> = lines.collect();
+    serde_saphyr::from_str(&lines.join("\n")).unwrap()
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_binding_without_a_spec_can_be_annotated_and_cleaned_up_without_the_hooks(
+    #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
+    #[values(SHIPPED, TEMPLATE)] manifest: &str,
+) {
+    let cluster = server.cluster().await;
+    let bindings = cluster.own_bindings().await;
+    let hook = Hook::allowing().await;
+    let mut webhook = shipped(
+        "vtargetgroupbinding.elbv2.k8s.aws",
+        &hook,
+        &cluster,
+        &bindings,
+    );
+    webhook["matchConditions"] = match_conditions(manifest);
+    let api = bindings.v1beta1();
+    let mut bare = bindings.binding();
+    bare.as_object_mut().unwrap().remove("spec");
+    bare["metadata"]["finalizers"] = json!(["elbv2.k8s.aws/resources"]);
+    create(&api, bare).await.unwrap();
+    cluster.validating(vec![webhook]).await;
+
+    let params = PatchParams::default();
+    let patch = async |patch: Value| {
+        let patched = api.patch("web", &params, &Patch::Merge(patch)).await;
+        patched.unwrap()
+    };
+    patch(json!({ "metadata": { "annotations": { "a": "b" } } })).await;
+    assert_eq!(hook.calls().len(), 0);
+    let spec = bindings.binding()["spec"].clone();
+    patch(json!({ "spec": spec })).await;
+    assert_eq!(hook.calls().len(), 1);
+    patch(json!({ "spec": null })).await;
+    assert_eq!(hook.calls().len(), 2);
+    api.delete("web", &DeleteParams::default()).await.unwrap();
+    patch(json!({ "metadata": { "finalizers": null } })).await;
+    assert_eq!(refused(api.get("web").await).0, 404);
+    assert_eq!(hook.calls().len(), 2);
 }
