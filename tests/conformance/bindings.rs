@@ -6,7 +6,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::hook::{Hook, in_namespace, patched};
-use crate::servers::{Bindings, Cluster, Server, answer, code, create, refused};
+use crate::servers::{ARN, Bindings, Cluster, Server, answer, code, create, refused};
 
 /// The shipped webhook configurations.
 const SHIPPED: &str = include_str!("../../deploy/base/webhooks.yaml");
@@ -326,4 +326,81 @@ async fn a_binding_without_a_spec_can_be_annotated_and_cleaned_up_without_the_ho
     patch(json!({ "metadata": { "finalizers": null } })).await;
     assert_eq!(refused(api.get("web").await).0, 404);
     assert_eq!(hook.calls().len(), 2);
+}
+
+#[rstest]
+#[case::by_arn(json!({ "targetGroupARN": ARN }))]
+#[case::by_name(json!({ "targetGroupName": "web" }))]
+#[case::by_name_beside_an_empty_arn(json!({ "targetGroupARN": "", "targetGroupName": "web" }))]
+#[tokio::test]
+async fn an_older_binding_keeps_all_its_fields_in_the_stored_version(
+    #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
+    #[case] group: Value,
+) {
+    let cluster = server.cluster().await;
+    let bindings = cluster.own_bindings().await;
+    let mut spec = json!({
+        "targetType": "ip",
+        "multiClusterTargetGroup": true,
+        "iamRoleArnToAssume": "arn:aws:iam::444455556666:role/bind",
+        "assumeRoleExternalId": "shop",
+        "serviceRef": { "name": "web", "port": 80 },
+        "networking": { "ingress": [{
+            "from": [{ "securityGroup": { "groupID": "sg-0123456789abcdef0" } }],
+            "ports": [{ "port": "http", "protocol": "TCP" }],
+        }] },
+    });
+    json_patch::merge(&mut spec, &group);
+    let older = json!({
+        "apiVersion": format!("{}/v1alpha1", bindings.group),
+        "kind": "TargetGroupBinding",
+        "metadata": { "name": "web" },
+        "spec": spec,
+    });
+    let alpha = bindings.version("v1alpha1");
+    create(&alpha, older).await.unwrap();
+    let stored = bindings.v1beta1().get("web").await.unwrap();
+    assert_eq!(stored.data["spec"], spec);
+    assert_eq!(alpha.get("web").await.unwrap().data["spec"], spec);
+}
+
+#[rstest]
+#[tokio::test]
+async fn the_condition_by_which_the_incumbent_explains_a_stuck_deletion_is_kept(
+    #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
+) {
+    let cluster = server.cluster().await;
+    let bindings = cluster.own_bindings().await;
+    let api = bindings.v1beta1();
+    create(&api, bindings.binding()).await.unwrap();
+    let status = json!({
+        "observedGeneration": 2,
+        "conditions": [{
+            "type": "Ready",
+            "status": "False",
+            "reason": "FailedCleanup",
+            "message": "x",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+            "observedGeneration": 2,
+        }],
+    });
+    let patch = Patch::Merge(json!({ "status": status }));
+    api.patch_status("web", &PatchParams::default(), &patch)
+        .await
+        .unwrap();
+    assert_eq!(api.get("web").await.unwrap().data["status"], status);
+}
+
+#[rstest]
+#[tokio::test]
+async fn fields_of_the_incumbents_later_releases_are_kept(
+    #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
+) {
+    let cluster = server.cluster().await;
+    let bindings = cluster.own_bindings().await;
+    let mut later = bindings.binding();
+    later["spec"]["registerTargetsWithPodAvailabilityZone"] = json!(true);
+    later["spec"]["targetGroupProtocol"] = json!("GENEVE");
+    let made = create(&bindings.v1beta1(), later.clone()).await.unwrap();
+    assert_eq!(made.data["spec"], later["spec"]);
 }

@@ -16,7 +16,8 @@ use targetgate_sandbox::harness::waiting::until;
 use tokio::net::TcpListener;
 use tokio::sync::OnceCell;
 
-const ARN: &str =
+/// The group of each [`Bindings::binding`].
+pub(crate) const ARN: &str =
     "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0123456789abcdef";
 
 /// The real control plane of all tests of this program, which ends with the process.

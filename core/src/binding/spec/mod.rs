@@ -29,7 +29,6 @@ pub use crate::binding::spec::schema::yaml;
 pub struct TargetGroupBindingSpec {
     /// The Amazon Resource Name (ARN) of the target group. If unset, it is derived from targetGroupName.
     #[serde(default, rename = "targetGroupARN", deserialize_with = "text")]
-    #[schemars(extend("minLength" = 1))]
     pub target_group_arn: Option<String>,
     /// The name of the target group. targetGroupARN prevails where both are set.
     #[serde(default, deserialize_with = "text")]
@@ -66,11 +65,14 @@ pub struct TargetGroupBindingSpec {
     /// The external id that the role's trust policy asks for.
     #[serde(default, deserialize_with = "text")]
     pub assume_role_external_id: Option<String>,
+    /// Whether targets are registered with the Availability Zone of their pods. The AWS Load Balancer Controller reads it.
+    pub register_targets_with_pod_availability_zone: Option<bool>,
 }
 
-/// The protocols of a target group that a binding can name, as AWS lists them.
-const PROTOCOLS: [&str; 8] = [
-    "HTTP", "HTTPS", "TCP", "TLS", "UDP", "TCP_UDP", "QUIC", "TCP_QUIC",
+/// The protocols of a target group that a binding can name: those of the incumbent's v3.5, and `GENEVE` of later
+/// releases.
+const PROTOCOLS: [&str; 9] = [
+    "HTTP", "HTTPS", "TCP", "TLS", "UDP", "TCP_UDP", "QUIC", "TCP_QUIC", "GENEVE",
 ];
 
 /// ServiceReference names a Service of the binding's namespace, and one of its ports.
@@ -96,6 +98,7 @@ pub struct ServiceReference {
 #[expect(dead_code, reason = "the fields are read by the schema's derive")]
 struct LabelSelector {
     /// matchExpressions is a list of label selector requirements. The requirements are ANDed.
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     match_expressions: Option<Vec<LabelSelectorRequirement>>,
     /// matchLabels is a map of {key,value} pairs. A single {key,value} in the matchLabels map is equivalent to an element of matchExpressions, whose key field is "key", the operator is "In", and the values array contains only "value". The requirements are ANDed.
     match_labels: Option<BTreeMap<String, String>>,
@@ -110,6 +113,7 @@ struct LabelSelectorRequirement {
     /// operator represents a key's relationship to a set of values. Valid operators are In, NotIn, Exists and DoesNotExist.
     operator: String,
     /// values is an array of string values. If the operator is In or NotIn, the values array must be non-empty. If the operator is Exists or DoesNotExist, the values array must be empty. This array is replaced during a strategic merge patch.
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     values: Option<Vec<String>>,
 }
 
@@ -177,6 +181,38 @@ struct Port {
 struct TargetGroupBindingStatus {
     /// The generation that the controller has acted on.
     observed_generation: Option<i64>,
+    /// Aspects of the binding's state, such as why its deletion is stuck.
+    conditions: Option<Vec<Condition>>,
+}
+
+/// Condition is one aspect of the binding's state, in the form that Kubernetes' own kinds have.
+///
+/// Source: <https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md#typical-status-properties>
+#[derive(JsonSchema)]
+#[schemars(
+    rename_all = "camelCase",
+    description = "Condition is one aspect of the binding's state, in the form that Kubernetes' own kinds have."
+)]
+#[expect(dead_code, reason = "the fields are read by the schema's derive")]
+struct Condition {
+    /// When the status last changed.
+    #[schemars(extend("format" = "date-time"))]
+    last_transition_time: String,
+    /// Details for humans.
+    #[schemars(extend("maxLength" = 32_768))]
+    message: String,
+    /// The generation that the condition is about.
+    #[schemars(extend("minimum" = 0))]
+    observed_generation: Option<i64>,
+    /// Why the status last changed, in one word.
+    #[schemars(extend("minLength" = 1, "maxLength" = 1024))]
+    reason: String,
+    /// Whether the aspect holds.
+    #[schemars(extend("enum" = ["True", "False", "Unknown"]))]
+    status: String,
+    /// The aspect, in one word.
+    #[schemars(rename = "type", extend("maxLength" = 316))]
+    kind: String,
 }
 
 impl TargetGroupBindingSpec {

@@ -4,32 +4,14 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 use serde_json::{Value, json};
 
-use crate::binding::spec::{
-    Networking, ServiceReference, TargetGroupBindingSpec, TargetGroupBindingStatus,
-};
+use crate::binding::spec::{TargetGroupBindingSpec, TargetGroupBindingStatus};
 use crate::names::BindingApi;
-
-/// TargetGroupBindingSpec says which Service's endpoints are targets of which target group.
-#[derive(JsonSchema)]
-#[schemars(rename_all = "camelCase")]
-#[expect(dead_code, reason = "the fields are read by the schema's derive")]
-struct V1Alpha1Spec {
-    /// The Amazon Resource Name (ARN) of the target group.
-    #[schemars(rename = "targetGroupARN", extend("minLength" = 1))]
-    target_group_arn: String,
-    /// What the targets are: instance (nodes, by node port) or ip (pods). If unset, it is derived from AWS.
-    #[schemars(extend("enum" = ["instance", "ip"]))]
-    target_type: Option<String>,
-    /// The Service, and its port, whose endpoints are registered.
-    service_ref: ServiceReference,
-    /// Which traffic from the load balancer may reach the targets.
-    networking: Option<Networking>,
-}
 
 /// The binding's `CustomResourceDefinition` as YAML.
 ///
-/// It accepts what the incumbent's accepts and refuses what it refuses, so that either can be
-/// installed over the other. The versions share their fields, and therefore do not need a conversion.
+/// It has every field of the incumbent's, and accepts what that accepts, so that it can be installed over it. The
+/// versions have one schema, and therefore do not need a conversion: the incumbent's v1alpha1 lacks a few fields,
+/// which an update in that version would drop.
 /// Source: <https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definition-versioning/>
 pub fn yaml() -> String {
     // A tree of strings, numbers and lists: it always has a YAML form.
@@ -52,8 +34,8 @@ pub(crate) fn definition() -> Value {
                 "singular": "targetgroupbinding",
             },
             "versions": [
-                version("v1alpha1", false, structural::<V1Alpha1Spec>()),
-                version(BindingApi::Elbv2.version(), true, structural::<TargetGroupBindingSpec>()),
+                version("v1alpha1", false),
+                version(BindingApi::Elbv2.version(), true),
             ],
         },
     })
@@ -70,7 +52,7 @@ fn keep() -> Value {
     })
 }
 
-fn version(name: &str, stored: bool, spec: Value) -> Value {
+fn version(name: &str, stored: bool) -> Value {
     let column = |name: &str, path: &str, kind: &str, description: &str| json!({ "name": name, "jsonPath": path, "type": kind, "description": description });
     let mut arn = column(
         "ARN",
@@ -79,6 +61,13 @@ fn version(name: &str, stored: bool, spec: Value) -> Value {
         "The target group's ARN",
     );
     arn["priority"] = json!(1);
+    let mut group_name = column(
+        "NAME",
+        ".spec.targetGroupName",
+        "string",
+        "The target group's name",
+    );
+    group_name["priority"] = json!(2);
     json!({
         "name": name,
         "served": true,
@@ -89,6 +78,7 @@ fn version(name: &str, stored: bool, spec: Value) -> Value {
             column("SERVICE-PORT", ".spec.serviceRef.port", "string", "The Service's port"),
             column("TARGET-TYPE", ".spec.targetType", "string", "What the targets are"),
             arn,
+            group_name,
             column("AGE", ".metadata.creationTimestamp", "date", "Time since the creation"),
         ],
         "schema": { "openAPIV3Schema": {
@@ -98,7 +88,7 @@ fn version(name: &str, stored: bool, spec: Value) -> Value {
                 "apiVersion": { "type": "string" },
                 "kind": { "type": "string" },
                 "metadata": { "type": "object" },
-                "spec": spec,
+                "spec": structural::<TargetGroupBindingSpec>(),
                 "status": structural::<TargetGroupBindingStatus>(),
             },
         }},

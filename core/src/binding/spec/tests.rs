@@ -7,6 +7,9 @@ use crate::names::TargetGroupArn;
 const ARN: &str =
     "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0123456789abcdef";
 
+/// Names and types of the incumbent's fields.
+const INCUMBENT: &str = include_str!("incumbent.txt");
+
 fn spec(json: Value) -> TargetGroupBindingSpec {
     serde_json::from_value(json).unwrap()
 }
@@ -15,11 +18,15 @@ fn model(json: Value) -> Binding {
     spec(json).model(BindingApi::Elbv2, "web", false)
 }
 
-fn schema_of(version: &str) -> Value {
+fn whole_schema_of(version: &str) -> Value {
     let definition = schema::definition();
     let versions = definition["spec"]["versions"].as_array().unwrap();
     let version = versions.iter().find(|v| v["name"] == version).unwrap();
-    version["schema"]["openAPIV3Schema"]["properties"]["spec"].clone()
+    version["schema"]["openAPIV3Schema"].clone()
+}
+
+fn schema_of(version: &str) -> Value {
+    whole_schema_of(version)["properties"]["spec"].clone()
 }
 
 #[test]
@@ -55,11 +62,11 @@ fn v1beta1_is_stored_and_v1alpha1_is_served() {
 }
 
 #[rstest]
-#[case("v1alpha1", json!(["targetGroupARN", "serviceRef"]))]
-#[case("v1beta1", json!(["serviceRef"]))]
-fn the_schema_requires(#[case] version: &str, #[case] required: Value) {
+#[case("v1alpha1")]
+#[case("v1beta1")]
+fn the_schema_requires(#[case] version: &str) {
     let schema = schema_of(version);
-    assert_eq!(schema["required"], required);
+    assert_eq!(schema["required"], json!(["serviceRef"]));
     let service = &schema["properties"]["serviceRef"];
     assert_eq!(service["required"], json!(["name", "port"]));
     assert_eq!(
@@ -68,14 +75,105 @@ fn the_schema_requires(#[case] version: &str, #[case] required: Value) {
     );
 }
 
+/// The schema of a field of the incumbent's, which may be in a list.
+fn field<'a>(schema: &'a Value, path: &str) -> &'a Value {
+    path.split('.').fold(schema, |schema, name| {
+        let known = &schema["properties"][name.trim_end_matches("[]")];
+        match name.ends_with("[]") {
+            true => &known["items"],
+            false => known,
+        }
+    })
+}
+
+fn type_of(schema: &Value) -> String {
+    let constraint = match (&schema["enum"], &schema["format"]) {
+        (Value::Array(allowed), _) => format!(":{}", allowed.len()),
+        (_, Value::String(format)) => format!(":{format}"),
+        _ => String::new(),
+    };
+    match (&schema["type"], &schema["additionalProperties"]["type"]) {
+        (Value::String(kind), Value::String(of)) => format!("{kind}<{of}>"),
+        (Value::String(kind), _) => format!("{kind}{constraint}"),
+        _ if schema["x-kubernetes-int-or-string"] == true => "int-or-string".to_owned(),
+        _ => "absent".to_owned(),
+    }
+}
+
+/// Fields that a schema of ours lacks, or has with another type, are pruned or refused where the incumbent takes
+/// them.
+#[rstest]
+#[case("v1alpha1")]
+#[case("v1beta1")]
+fn every_field_of_the_incumbents_schema_is_in_ours(#[case] version: &str) {
+    let ours = whole_schema_of(version);
+    let fields = INCUMBENT.lines().filter(|line| !line.starts_with('#'));
+    let fields: Vec<&str> = fields
+        .filter_map(|line| line.strip_prefix(version)?.strip_prefix(' '))
+        .collect();
+    assert!(fields.len() > 20, "{fields:?}");
+    for line in fields {
+        let (path, expected) = line.split_once(' ').unwrap();
+        let known = field(&ours, path);
+        match expected.strip_prefix("one of ") {
+            Some(values) => {
+                assert_eq!(known["type"], "string", "{path}");
+                let allowed = known["enum"].as_array().unwrap();
+                for value in values.split(' ') {
+                    assert!(allowed.contains(&json!(value)), "{path}: {value}");
+                }
+            }
+            None => assert_eq!(type_of(known), expected, "{path}"),
+        }
+    }
+}
+
 #[test]
-fn v1alpha1_knows_fewer_fields() {
-    let schema = schema_of("v1alpha1");
-    let known: Vec<&String> = schema["properties"].as_object().unwrap().keys().collect();
-    assert_eq!(
-        known,
-        ["networking", "serviceRef", "targetGroupARN", "targetType"]
-    );
+fn our_schema_requires_no_field_that_the_incumbents_does_not() {
+    fn check(schema: &Value, at: &str, required: &mut Vec<String>) {
+        let names = schema["required"].as_array().into_iter().flatten();
+        required.extend(names.map(|name| format!("{at}{}", name.as_str().unwrap())));
+        for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
+            check(inner, &format!("{at}{name}."), required);
+            check(&inner["items"], &format!("{at}{name}[]."), required);
+        }
+    }
+    let mut ours = vec![];
+    check(&whole_schema_of("v1beta1"), "", &mut ours);
+    ours.sort_unstable();
+    let theirs = INCUMBENT
+        .lines()
+        .filter_map(|line| line.strip_prefix("required "));
+    assert_eq!(ours, theirs.collect::<Vec<_>>());
+}
+
+#[rstest]
+#[case("spec.nodeSelector.matchExpressions")]
+#[case("spec.nodeSelector.matchExpressions[].values")]
+fn a_list_of_the_node_selector_is_replaced_as_a_whole(#[case] path: &str) {
+    let schema = whole_schema_of("v1beta1");
+    assert_eq!(field(&schema, path)["x-kubernetes-list-type"], "atomic");
+}
+
+#[test]
+fn a_binding_is_shown_with_the_incumbents_columns() {
+    let definition = schema::definition();
+    for version in definition["spec"]["versions"].as_array().unwrap() {
+        let columns = version["additionalPrinterColumns"].as_array().unwrap();
+        let columns: Vec<_> = columns
+            .iter()
+            .map(|c| (c["name"].as_str().unwrap(), c["jsonPath"].as_str().unwrap()))
+            .collect();
+        let expected = [
+            ("SERVICE-NAME", ".spec.serviceRef.name"),
+            ("SERVICE-PORT", ".spec.serviceRef.port"),
+            ("TARGET-TYPE", ".spec.targetType"),
+            ("ARN", ".spec.targetGroupARN"),
+            ("NAME", ".spec.targetGroupName"),
+            ("AGE", ".metadata.creationTimestamp"),
+        ];
+        assert_eq!(columns, expected);
+    }
 }
 
 /// The rules that an API server holds a schema to, as far as a derive can break them.
@@ -100,6 +198,7 @@ fn the_schema_is_structural(#[case] version: &str) {
         }
     }
     check(&schema_of(version), "spec");
+    check(&whole_schema_of(version)["properties"]["status"], "status");
 }
 
 #[test]
