@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 use crate::binding::field::{GroupField, SERVICE_PORT};
-use crate::binding::spec::{ServiceReference, TargetGroupBindingSpec, target_type};
+use crate::binding::spec::{
+    ServiceReference, TargetGroupBindingSpec, is_protocol_filled_in, target_type,
+};
 use crate::elb::query::{GroupQuery, GroupSelector};
 use crate::model::{ServicePort, TargetGroup};
 use crate::names::{NameError, TargetGroupArn};
@@ -96,6 +98,7 @@ fn lacks_port(service: &ServiceReference) -> bool {
 
 /// The patch that fills in the fields that are absent, `null` or empty. It never replaces what the user wrote.
 ///
+/// A value that a schema in use may not know is left out, because a default must not make the binding invalid.
 /// `group` is AWS's description, if AWS was asked; `ports` are those of the Service of [`service_to_ask`], if
 /// the index has it.
 ///
@@ -151,8 +154,14 @@ fn of_group(
         });
     }
     Ok(absent(spec)
-        .filter_map(|field| Some(set(field.path(), json!(field.described(group)?))))
+        .filter_map(|field| Some(set(field.path(), json!(writable(field, group)?))))
         .collect())
+}
+
+/// The property's value in AWS, if every schema in use takes it.
+fn writable(field: GroupField, group: &TargetGroup) -> Option<&str> {
+    let value = field.described(group)?;
+    (field != GroupField::Protocol || is_protocol_filled_in(value)).then_some(value)
 }
 
 fn set(path: &str, value: Value) -> PatchOperation {

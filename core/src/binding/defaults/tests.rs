@@ -116,6 +116,20 @@ fn what_aws_does_not_have_stays_absent() {
 }
 
 #[rstest]
+#[case::of_tomorrow("SCTP")]
+#[case::that_the_incumbents_schema_lacks("GENEVE")]
+fn a_protocol_that_a_schema_in_use_may_not_know_is_left_out(#[case] protocol: &str) {
+    let group = TargetGroup {
+        protocol: Some(protocol.into()),
+        ..group()
+    };
+    let spec = spec(&json!({ "targetGroupARN": ARN, "targetType": "ip" }));
+    let patch = fill(&spec, Some(&group), None).unwrap();
+    let paths: Vec<_> = patch.iter().map(|op| op.path().to_string()).collect();
+    assert_eq!(paths, ["/spec/ipAddressType", "/spec/vpcID"]);
+}
+
+#[rstest]
 #[case("lambda")]
 #[case("alb")]
 #[case("")]

@@ -74,6 +74,11 @@ pub struct TargetGroupBindingSpec {
 const PROTOCOLS: [&str; 9] = [
     "HTTP", "HTTPS", "TCP", "TLS", "UDP", "TCP_UDP", "QUIC", "TCP_QUIC", "GENEVE",
 ];
+/// The protocols that [`defaults`](crate::binding::defaults) fills in. `GENEVE` is not among them: beside the
+/// incumbent its CRD is the one that is installed, and that of v3.5 refuses a binding with it.
+const FILLED_IN_PROTOCOLS: [&str; 8] = [
+    "HTTP", "HTTPS", "TCP", "TLS", "UDP", "TCP_UDP", "QUIC", "TCP_QUIC",
+];
 
 /// ServiceReference names a Service of the binding's namespace, and one of its ports.
 ///
@@ -277,6 +282,11 @@ pub(super) fn target_type(text: &str) -> Option<TargetType> {
     [TargetType::Ip, TargetType::Instance]
         .into_iter()
         .find(|known| known.as_str() == text)
+}
+
+/// Whether every schema in use takes this protocol, so that a default does not make a binding invalid.
+pub(super) fn is_protocol_filled_in(protocol: &str) -> bool {
+    FILLED_IN_PROTOCOLS.contains(&protocol)
 }
 
 /// Reads a text, and an empty one as `None`.

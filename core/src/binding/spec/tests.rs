@@ -176,6 +176,16 @@ fn a_binding_is_shown_with_the_incumbents_columns() {
     }
 }
 
+#[test]
+fn a_protocol_that_is_filled_in_is_one_that_the_schema_has() {
+    assert!(
+        FILLED_IN_PROTOCOLS
+            .iter()
+            .all(|protocol| PROTOCOLS.contains(protocol))
+    );
+    assert!(PROTOCOLS.contains(&"GENEVE") && !is_protocol_filled_in("GENEVE"));
+}
+
 /// The rules that an API server holds a schema to, as far as a derive can break them.
 #[rstest]
 #[case("v1alpha1")]
