@@ -1,11 +1,13 @@
-//! The metrics of the process, in OpenMetrics. Every label value comes from a bounded set.
+//! The metrics of the process, in OpenMetrics and in the older format of Prometheus. Every label value comes from a bounded set.
 //!
 //! Each module counts in a [`MetricSet`] of its own; [`Metrics`] serves all of them.
 //!
-//! Source of the format: <https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md>
+//! Sources of the formats: <https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md>,
+//! <https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
@@ -18,7 +20,9 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Metric, Registry};
 
 /// Content type of the text of [`Metrics::encode`].
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Content type of the text of [`Metrics::encode_for_prometheus`].
+pub const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 const PREFIX: &str = "targetgate";
 
@@ -79,6 +83,48 @@ impl Metrics {
         let _ = text::encode(&mut text, &self.0.lock().registry);
         text
     }
+
+    /// Renders all metrics in the text format of Prometheus.
+    pub fn encode_for_prometheus(&self) -> String {
+        for_prometheus(&self.encode())
+    }
+}
+
+/// Rewrites OpenMetrics text in the text format of Prometheus. The samples are the same, but there a counter is
+/// described under the name of its samples, the types `info` and `unknown` do not exist, and nothing marks the end.
+fn for_prometheus(openmetrics: &str) -> String {
+    let described = |line: &'static str| {
+        move |text: &str| -> Option<(String, String)> {
+            let (name, rest) = text.strip_prefix(line)?.split_once(' ')?;
+            Some((name.to_owned(), rest.to_owned()))
+        }
+    };
+    let (help, kind) = (described("# HELP "), described("# TYPE "));
+    let kinds: HashMap<String, String> = openmetrics.lines().filter_map(&kind).collect();
+    let sample = |name: String| match kinds.get(&name).map(String::as_str) {
+        Some("counter") => name + "_total",
+        Some("info") => name + "_info",
+        _ => name,
+    };
+    let mut text = String::with_capacity(openmetrics.len());
+    for line in openmetrics.lines() {
+        // Writing into a String does not fail.
+        let _ = if let Some((name, rest)) = help(line) {
+            writeln!(text, "# HELP {} {rest}", sample(name))
+        } else if let Some((name, kind)) = kind(line) {
+            let kind = match &*kind {
+                "info" => "gauge",
+                "unknown" => "untyped",
+                kind => kind,
+            };
+            writeln!(text, "# TYPE {} {kind}", sample(name))
+        } else if line.starts_with("# ") {
+            Ok(())
+        } else {
+            writeln!(text, "{line}")
+        };
+    }
+    text
 }
 
 /// The registered metrics.
@@ -179,6 +225,52 @@ mod tests {
         assert!(text.contains(r#"targetgate_refusals_total{cause="Path"} 1"#));
         assert!(text.contains("# TYPE targetgate_refusals counter"));
         assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn prometheus_reads_a_counter_under_the_name_of_its_samples() {
+        let openmetrics = "# HELP refusals HTTP requests refused.\n\
+                           # TYPE refusals counter\n\
+                           refusals_total{cause=\"Path\"} 1\n\
+                           # HELP leader Whether it leads.\n\
+                           # TYPE leader gauge\n\
+                           leader 1\n\
+                           # HELP wait_seconds Time.\n\
+                           # TYPE wait_seconds histogram\n\
+                           # UNIT wait_seconds seconds\n\
+                           wait_seconds_sum 0.5\n\
+                           wait_seconds_bucket{le=\"+Inf\"} 1\n\
+                           # HELP build Version.\n\
+                           # TYPE build info\n\
+                           build_info{version=\"1\"} 1\n\
+                           # EOF\n";
+        let expected = "# HELP refusals_total HTTP requests refused.\n\
+                        # TYPE refusals_total counter\n\
+                        refusals_total{cause=\"Path\"} 1\n\
+                        # HELP leader Whether it leads.\n\
+                        # TYPE leader gauge\n\
+                        leader 1\n\
+                        # HELP wait_seconds Time.\n\
+                        # TYPE wait_seconds histogram\n\
+                        wait_seconds_sum 0.5\n\
+                        wait_seconds_bucket{le=\"+Inf\"} 1\n\
+                        # HELP build_info Version.\n\
+                        # TYPE build_info gauge\n\
+                        build_info{version=\"1\"} 1\n";
+        assert_eq!(for_prometheus(openmetrics), expected);
+    }
+
+    #[test]
+    fn both_formats_have_the_same_samples() {
+        let metrics = Metrics::default();
+        metrics.of::<RefusalMetrics>().refused("Path");
+        let samples = |text: &str| -> Vec<String> {
+            let lines = text.lines().filter(|line| !line.starts_with('#'));
+            lines.map(str::to_owned).collect()
+        };
+        let text = metrics.encode_for_prometheus();
+        assert_eq!(samples(&text), samples(&metrics.encode()));
+        assert!(!text.contains("# EOF"));
     }
 
     #[test]

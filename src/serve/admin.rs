@@ -9,8 +9,8 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::StatusCode;
-use http::header::CONTENT_TYPE;
+use http::header::{ACCEPT, CONTENT_TYPE, VARY};
+use http::{HeaderMap, StatusCode};
 use tokio::runtime::Handle;
 
 use crate::metrics;
@@ -35,10 +35,26 @@ async fn readyz(State(health): State<Arc<Health>>) -> Response {
     report("readyz", &health.ready())
 }
 
-async fn scrape(State(metrics): State<Arc<Metrics>>) -> Response {
+async fn scrape(State(metrics): State<Arc<Metrics>>, headers: HeaderMap) -> Response {
     let tasks = Handle::current().metrics().num_alive_tasks();
     metrics.of::<ProcessMetrics>().set_tasks(tasks);
-    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics.encode()).into_response()
+    let (kind, text) = match accepts_openmetrics(&headers) {
+        true => (metrics::OPENMETRICS, metrics.encode()),
+        false => (metrics::PROMETHEUS, metrics.encode_for_prometheus()),
+    };
+    ([(CONTENT_TYPE, kind), (VARY, "accept")], text).into_response()
+}
+
+/// Whether a scraper asks for OpenMetrics. One that asks for anything, or for nothing, may not know it.
+fn accepts_openmetrics(headers: &HeaderMap) -> bool {
+    let lists = headers.get_all(ACCEPT).iter();
+    let lists = lists.filter_map(|list| list.to_str().ok());
+    let mut kinds = lists.flat_map(|list| list.split(','));
+    kinds.any(|kind| {
+        let kind = kind.split(';').next().unwrap_or_default();
+        kind.trim()
+            .eq_ignore_ascii_case("application/openmetrics-text")
+    })
 }
 
 /// Lists every check by name; the status is that for probes.
@@ -70,6 +86,7 @@ mod tests {
     use axum::body::{Body, to_bytes};
     use http::Request;
     use jiff::Timestamp;
+    use rstest::rstest;
     use tower::ServiceExt as _;
 
     use super::*;
@@ -129,10 +146,18 @@ mod tests {
 
         async fn get(&self, path: &str) -> (u16, String) {
             let request = Request::get(path).body(Body::empty()).unwrap();
+            let (status, _, text) = self.answer(request).await;
+            (status, text)
+        }
+
+        /// Status, content type and text of an answer.
+        async fn answer(&self, request: Request<Body>) -> (u16, String, String) {
             let response = self.router.clone().oneshot(request).await.unwrap();
             let status = response.status().as_u16();
+            let kind = response.headers().get(CONTENT_TYPE);
+            let kind = kind.map_or("", |kind| kind.to_str().unwrap()).to_owned();
             let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
-            (status, String::from_utf8(body.into()).unwrap())
+            (status, kind, String::from_utf8(body.into()).unwrap())
         }
     }
 
@@ -204,12 +229,37 @@ mod tests {
         assert_eq!(admin.get("/livez").await.0, 200);
     }
 
+    #[rstest]
+    #[case::nothing(None, false)]
+    #[case::anything(Some("*/*"), false)]
+    #[case::the_older_format(Some("text/plain;version=0.0.4"), false)]
+    #[case::as_prometheus_asks(
+        Some(
+            "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
+        ),
+        true
+    )]
+    #[case::in_capitals(Some("text/html, Application/OpenMetrics-Text"), true)]
     #[tokio::test]
-    async fn metrics_are_served_as_openmetrics() {
-        let (status, text) = Admin::new(NOW).get("/metrics").await;
+    async fn metrics_are_served_as_openmetrics_to_who_asks_for_it(
+        #[case] accept: Option<&str>,
+        #[case] openmetrics: bool,
+    ) {
+        let mut request = Request::get("/metrics").body(Body::empty()).unwrap();
+        if let Some(accept) = accept {
+            let headers = request.headers_mut();
+            headers.insert(ACCEPT, accept.parse().unwrap());
+        }
+        let admin = Admin::new(NOW);
+        let (status, kind, text) = admin.answer(request).await;
         assert_eq!(status, 200);
-        assert!(text.ends_with("# EOF\n"), "{text}");
-        assert_eq!(Admin::new(NOW).get("/").await.0, 404);
+        let expected = match openmetrics {
+            true => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            false => "text/plain; version=0.0.4; charset=utf-8",
+        };
+        assert_eq!(kind, expected);
+        assert_eq!(text.ends_with("# EOF\n"), openmetrics, "{text}");
+        assert_eq!(admin.get("/").await.0, 404);
     }
 
     #[tokio::test]

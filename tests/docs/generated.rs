@@ -41,7 +41,8 @@ fn the_page_of_metrics_is_what_is_served() {
         "docs/metrics.md",
         &format!(
             "# Metrics\n\n\
-             Port 8080 serves them at `/metrics`, as OpenMetrics. Every label value comes from a bounded set.\n\n\
+             Port 8080 serves them at `/metrics`, in the text format of Prometheus, or as OpenMetrics where `Accept` asks for \
+             it. Every label value comes from a bounded set.\n\n\
              <!-- Written from the code by `make docs`. -->\n\n\
              | metric | type | what it is |\n| --- | --- | --- |\n{rows}"
         ),
