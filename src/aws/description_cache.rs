@@ -7,14 +7,16 @@ use std::time::Duration;
 use targetgate_core::model::TargetGroup;
 use tokio::time::Instant;
 
-use targetgate_core::elb::query::GroupQuery;
+use targetgate_core::elb::query::{GroupQuery, GroupSelector};
 
-/// How long the cache serves an answer. Chosen.
+/// How long the cache serves an answer about an ARN. Chosen.
 const TTL: Duration = Duration::from_secs(60);
+/// How long it serves an answer about a name, under which another group may come to be. Contract 3.
+const TTL_OF_NAME: Duration = Duration::from_secs(5);
 /// Maximum number of cached answers; the oldest is evicted first. Chosen.
 const MAX: usize = 10_000;
 
-/// Descriptions by query, each cached for [`TTL`].
+/// Descriptions by query, each cached for its TTL.
 #[derive(Debug, Default)]
 pub(super) struct DescriptionCache {
     groups: HashMap<GroupQuery, (Instant, Arc<TargetGroup>)>,
@@ -26,7 +28,11 @@ impl DescriptionCache {
     /// The cached answer, if it has not expired.
     pub(super) fn find(&self, query: &GroupQuery, now: Instant) -> Option<Arc<TargetGroup>> {
         let (at, group) = self.groups.get(query)?;
-        (*at + TTL > now).then(|| Arc::clone(group))
+        let ttl = match query.selector {
+            GroupSelector::Arn(_) => TTL,
+            GroupSelector::Name(_) => TTL_OF_NAME,
+        };
+        (*at + ttl > now).then(|| Arc::clone(group))
     }
 
     /// Caches an answer, and evicts entries that have expired or exceed [`MAX`].
@@ -49,37 +55,34 @@ impl DescriptionCache {
 mod tests {
     use super::*;
     use crate::aws::fake;
-    use crate::aws::fake::by_name;
+    use crate::aws::fake::{by_arn, by_name};
 
     fn group() -> Arc<TargetGroup> {
         Arc::new(fake::group(1))
     }
 
     #[tokio::test]
-    async fn an_answer_is_kept_for_a_minute() {
+    async fn an_answer_is_kept_for_a_minute_and_one_by_name_for_five_seconds() {
         let start = Instant::now();
         let mut kept = DescriptionCache::default();
-        kept.insert(by_name(1), group(), start);
-        assert!(
-            kept.find(&by_name(1), start + Duration::from_secs(59))
-                .is_some()
-        );
-        assert!(
-            kept.find(&by_name(1), start + Duration::from_secs(60))
-                .is_none()
-        );
-        assert!(kept.find(&by_name(2), start).is_none());
+        for (query, seconds) in [(by_arn(1), 60), (by_name(1), 5)] {
+            kept.insert(query.clone(), group(), start);
+            let after = |seconds| start + Duration::from_secs(seconds);
+            assert!(kept.find(&query, after(seconds - 1)).is_some());
+            assert!(kept.find(&query, after(seconds)).is_none());
+        }
+        assert!(kept.find(&by_arn(2), start).is_none());
     }
 
     #[tokio::test]
     async fn a_newer_answer_outlives_the_one_it_replaced() {
         let start = Instant::now();
         let mut kept = DescriptionCache::default();
-        kept.insert(by_name(1), group(), start);
-        kept.insert(by_name(1), group(), start + Duration::from_secs(50));
-        kept.insert(by_name(2), group(), start + Duration::from_secs(70));
+        kept.insert(by_arn(1), group(), start);
+        kept.insert(by_arn(1), group(), start + Duration::from_secs(50));
+        kept.insert(by_arn(2), group(), start + Duration::from_secs(70));
         assert!(
-            kept.find(&by_name(1), start + Duration::from_secs(70))
+            kept.find(&by_arn(1), start + Duration::from_secs(70))
                 .is_some()
         );
     }

@@ -5,7 +5,7 @@
 //! - [`credentials`]: a check at the start that logs whether credentials can be had.
 //! - [`error`]: why a call failed.
 //! - [`budget`]: allows or delays each call, by a bucket for each account and Region, and one for all.
-//! - [`target_groups`]: `DescribeTargetGroups` for many callers at once, cached for a minute.
+//! - [`target_groups`]: `DescribeTargetGroups` for many callers at once, cached for a minute, by name for five seconds.
 //! - [`vpc`]: the VPC of this instance, from instance metadata.
 //!
 //! # `DescribeTargetHealth` with a list of targets

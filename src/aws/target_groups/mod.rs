@@ -1,7 +1,7 @@
 //! `DescribeTargetGroups` for many callers at once.
 //!
 //! AWS allows few calls, and one call may ask about 20 groups. So concurrent callers share a call, the cache keeps
-//! answers for a minute, and calls wait for the [`Budget`] while more callers join them. Each account and Region has
+//! answers for a minute, those by name for five seconds, and calls wait for the [`Budget`] while more callers join them. Each account and Region has
 //! a queue of its own. One bad id fails a whole call: a failed batch is halved until the bad id is alone in its batch.
 
 use std::sync::Arc;
@@ -61,7 +61,7 @@ impl TargetGroups {
         }
     }
 
-    /// The group as AWS described it within the last minute.
+    /// The group as AWS described it within the last minute, or five seconds if it is asked for by name.
     ///
     /// Throttled and failed calls are retried until the deadline, which ends the wait of this caller only.
     ///

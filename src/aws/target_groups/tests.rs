@@ -142,6 +142,20 @@ async fn an_answer_is_kept_for_a_minute_and_a_name_also_under_its_arn() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_group_that_was_replaced_under_its_name_is_found_after_five_seconds() {
+    let replaced = groups_xml([1]).replace(&arn(1), &arn(2));
+    let aws = Aws::saying([Reply::Say(200, groups_xml([1])), Reply::Say(200, replaced)]);
+    let running = running(&aws, 10.0, 40);
+    let first = running.describe(by_name(1)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let second = running.describe(by_name(1)).await.unwrap();
+    assert_eq!(
+        (first.arn.as_str(), second.arn.as_str()),
+        (&*arn(1), &*arn(2))
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn names_arns_and_roles_are_asked_apart() {
     let aws = Aws::new(|asked| match asked.field("Action") {
         Some("AssumeRole") => error_xml(403, "AccessDenied", "no"),
