@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod binding;
 pub mod body;
+mod deadline;
 pub mod metrics;
 pub mod pod;
 mod prune_json;
@@ -33,6 +34,7 @@ use targetgate_core::text::cut;
 use crate::admission::answer::Answer;
 use crate::admission::binding::BindingReviewer;
 use crate::admission::body::{Intake, Limits, Received};
+use crate::admission::deadline::answer_by;
 use crate::admission::metrics::AdmissionMetrics;
 use crate::admission::refusal::Refusal;
 use crate::admission::review::Request;
@@ -80,10 +82,15 @@ impl BindingHook {
         }
     }
 
-    async fn review(self, reviewer: &BindingReviewer, request: &Request<'_, &RawValue>) -> Answer {
+    async fn review(
+        self,
+        reviewer: &BindingReviewer,
+        request: &Request<'_, &RawValue>,
+        answer_by: Instant,
+    ) -> Answer {
         match self {
-            Self::Mutate => reviewer.mutate(request).await,
-            Self::Validate => reviewer.validate(request).await,
+            Self::Mutate => reviewer.mutate(request, answer_by).await,
+            Self::Validate => reviewer.validate(request, answer_by).await,
         }
     }
 }
@@ -156,6 +163,7 @@ async fn validate_binding(State(shared): State<Arc<Shared>>, request: HttpReques
 /// validated later.
 async fn binding(shared: &Shared, hook: BindingHook, request: HttpRequest) -> Response {
     let name = hook.as_str();
+    let answer_by = answer_by(request.uri(), Instant::now());
     let (body, _place) = match shared.bindings.receive(request).await {
         Ok(Received::Whole(body, place)) => (body, place),
         Ok(Received::Shed(_)) => return shared.refuse(name, Refusal::Overloaded),
@@ -166,7 +174,7 @@ async fn binding(shared: &Shared, hook: BindingHook, request: HttpRequest) -> Re
         Ok(request) => request,
         Err(refusal) => return shared.refuse(name, refusal),
     };
-    let answer = hook.review(&shared.hooks.bindings, &request);
+    let answer = hook.review(&shared.hooks.bindings, &request, answer_by);
     match AssertUnwindSafe(answer).catch_unwind().await {
         Ok(answer) => {
             let namespace = request.logged_namespace();

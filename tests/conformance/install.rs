@@ -176,11 +176,19 @@ impl Installed {
     }
 
     async fn started(site: Site) -> Self {
+        let installed = Self::without_hooks(site).await;
+        let hooks = installed.process().hooks;
+        installed.register_hooks(hooks, json!({})).await;
+        installed
+    }
+
+    /// Starts the process of a site, and waits until it is ready. Its hooks are not registered.
+    pub(crate) async fn without_hooks(site: Site) -> Self {
         let mut installed = Self {
             process: None,
             site,
         };
-        installed.start().await;
+        installed.launch().await.ready().await.unwrap();
         installed
     }
 

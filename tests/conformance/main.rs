@@ -9,6 +9,7 @@
 mod absent;
 mod admission;
 mod apis;
+mod aws_failures;
 mod bindings;
 mod half_open;
 mod hook;

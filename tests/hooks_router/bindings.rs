@@ -1,10 +1,15 @@
 //! The way of a review to the hooks for bindings and back.
 
+use std::time::Duration;
+
+use axum::body::Body;
+use http::Request;
 use rstest::rstest;
 use serde_json::{Value, json};
 use targetgate::admission::{MUTATE_BINDING_PATH, VALIDATE_BINDING_PATH};
+use tokio::time::Instant;
 
-use crate::fixture::{Fixture, UID, answer, refusal, review};
+use crate::fixture::{Aws, Fixture, UID, answer, refusal, review};
 
 const ARN: &str =
     "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0123456789abcdef";
@@ -65,7 +70,7 @@ async fn a_null_object_is_denied_as_none(#[case] path: &str) {
 #[tokio::test]
 async fn a_hook_that_panics_answers_500_and_the_next_is_answered() {
     let fixture = Fixture {
-        aws_panics: true,
+        aws: Aws::Panics,
         ..Fixture::default()
     };
     // Without a target type the mutating hook asks AWS.
@@ -78,6 +83,35 @@ async fn a_hook_that_panics_answers_500_and_the_next_is_answered() {
     let body = review(Value::Null).to_string();
     let response = fixture.post_to(&router, MUTATE_BINDING_PATH, body).await;
     assert_eq!(answer(&response)["allowed"], false);
+}
+
+#[rstest]
+#[case::a_second_before_it("3s", 2_000)]
+#[case::half_of_a_short_one("1s", 500)]
+#[tokio::test(start_paused = true)]
+async fn the_answer_comes_before_the_timeout_of_the_request_while_aws_hangs(
+    #[case] timeout: &str,
+    #[case] millis: u64,
+    #[values(MUTATE_BINDING_PATH, VALIDATE_BINDING_PATH)] path: &str,
+) {
+    let fixture = Fixture {
+        aws: Aws::Hangs,
+        ..Fixture::default()
+    };
+    // No other binding has this group.
+    let spec = json!({
+        "targetGroupARN": ARN.replace("/web/", "/api/"),
+        "targetType": "ip",
+        "serviceRef": { "name": "web", "port": 80 },
+    });
+    let request = Request::post(format!("{path}?timeout={timeout}"))
+        .header("content-type", "application/json")
+        .body(Body::from(binding(&spec).to_string()));
+    let start = Instant::now();
+    let answer = answer(&fixture.send(request.unwrap()).await);
+    assert_eq!(start.elapsed(), Duration::from_millis(millis));
+    let decision = &answer["auditAnnotations"]["decision"];
+    assert_eq!(decision, "AwsUnavailable", "{answer}");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures::FutureExt as _;
-use futures::future::ready;
+use futures::future::{pending, ready};
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
@@ -27,12 +27,22 @@ use tower::ServiceExt as _;
 /// The uid of every review that [`review`] makes.
 pub(crate) const UID: &str = "705ab4f5-6393-11e8-b7cc-42010a800002";
 
+/// The behaviour of a call of AWS.
+#[derive(Clone, Copy)]
+pub(crate) enum Aws {
+    /// It says at once that AWS has not answered in time.
+    IsLate,
+    /// It never returns.
+    Hangs,
+    /// It panics, as a bug would.
+    Panics,
+}
+
 /// A cluster whose namespace `shop` has the Service `web` (`app=web`) and its binding `web`.
 pub(crate) struct Fixture {
     pub(crate) cache: Arc<Cache>,
     pub(crate) metrics: Arc<Metrics>,
-    /// Whether a call of AWS is a bug that panics; else AWS does not answer in time.
-    pub(crate) aws_panics: bool,
+    pub(crate) aws: Aws,
     pub(crate) limits: Limits,
 }
 
@@ -45,7 +55,7 @@ impl Default for Fixture {
         let fixture = Self {
             cache,
             metrics: Arc::default(),
-            aws_panics: false,
+            aws: Aws::IsLate,
             limits: Limits::default(),
         };
         fixture.add_binding("web", Some(TargetType::Ip));
@@ -82,10 +92,11 @@ impl Fixture {
     }
 
     fn reviewer(&self) -> BindingReviewer {
-        let panics = self.aws_panics;
-        let describe = move |_, _| {
-            assert!(!panics, "as a bug would");
-            ready(Err(DescribeError::TimedOut)).boxed()
+        let aws = self.aws;
+        let describe = move |_, _| match aws {
+            Aws::IsLate => ready(Err(DescribeError::TimedOut)).boxed(),
+            Aws::Hangs => pending().boxed(),
+            Aws::Panics => panic!("as a bug would"),
         };
         BindingReviewer::new(self.cache.clone(), Box::new(describe), None)
     }

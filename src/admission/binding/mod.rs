@@ -5,7 +5,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future::BoxFuture;
 use json_patch::{Patch, PatchOperation};
@@ -29,10 +28,6 @@ pub mod allowed;
 mod object;
 #[cfg(test)]
 mod tests;
-
-/// How long AWS may take. Chosen: the hooks are registered with a timeout of 10 s, and a denial with its reason
-/// must arrive before that.
-const AWS_ANSWERS_WITHIN: Duration = Duration::from_secs(6);
 
 fn allowed(reason: Reason) -> Answer {
     Answer::allowed(reason).audited()
@@ -83,8 +78,9 @@ impl BindingReviewer {
 
     /// Fills in absent fields of a new binding from AWS and its Service.
     ///
-    /// It asks AWS at most once, and does not ask about a binding without absent fields.
-    pub async fn mutate(&self, request: &Request<'_, &RawValue>) -> Answer {
+    /// It asks AWS at most once, and does not ask about a binding without absent fields. It answers by `answer_by`,
+    /// however long AWS takes.
+    pub async fn mutate(&self, request: &Request<'_, &RawValue>, answer_by: Instant) -> Answer {
         match &*request.operation {
             "CREATE" if request.sub_resource.is_empty() => {}
             "UPDATE" => return allowed(Reason::UpdateNotDefaulted),
@@ -102,7 +98,7 @@ impl BindingReviewer {
         let group = if absent.is_empty() {
             None
         } else {
-            match self.group(&query).await {
+            match self.group(&query, answer_by).await {
                 Ok(group) => Some(group),
                 Err(error) => return underivable(&absent, &query, &error),
             }
@@ -115,8 +111,8 @@ impl BindingReviewer {
         }
     }
 
-    /// Checks a new or changed binding against all rules.
-    pub async fn validate(&self, request: &Request<'_, &RawValue>) -> Answer {
+    /// Checks a new or changed binding against all rules. It answers by `answer_by`, however long AWS takes.
+    pub async fn validate(&self, request: &Request<'_, &RawValue>, answer_by: Instant) -> Answer {
         let update = match &*request.operation {
             "CREATE" if request.sub_resource.is_empty() => false,
             "UPDATE" if request.sub_resource.is_empty() => true,
@@ -132,7 +128,7 @@ impl BindingReviewer {
                 return denied(Reason::Malformed, error.to_string());
             }
         };
-        self.check(request, old.as_ref(), &new).await
+        self.check(request, old.as_ref(), &new, answer_by).await
     }
 
     async fn check(
@@ -140,11 +136,12 @@ impl BindingReviewer {
         request: &Request<'_, &RawValue>,
         old: Option<&TargetGroupBindingSpec>,
         new: &TargetGroupBindingSpec,
+        answer_by: Instant,
     ) -> Answer {
         let query = defaults::group_query(new).ok();
         let asked = query.as_ref().filter(|_| validate::needs_group(old, new));
         let described = match asked {
-            Some(query) => Some(self.group(query).await),
+            Some(query) => Some(self.group(query, answer_by).await),
             None => None,
         };
         let group = match &described {
@@ -180,12 +177,11 @@ impl BindingReviewer {
         judged(verdict, unchecked)
     }
 
-    /// Describes the group; gives up in time for the hook to answer if AWS hangs.
-    async fn group(&self, query: &GroupQuery) -> Described {
-        let deadline = Instant::now() + AWS_ANSWERS_WITHIN;
-        let described = (self.describe)(query.clone(), deadline);
-        // The deadline is enforced here again: the API server would deny without our reason if the hook hung.
-        timeout_at(deadline + Duration::from_secs(1), described)
+    /// Describes the group; gives up at `answer_by`.
+    async fn group(&self, query: &GroupQuery, answer_by: Instant) -> Described {
+        let described = (self.describe)(query.clone(), answer_by);
+        // The deadline is enforced here again: the API server would deny without our reason if `describe` hung.
+        timeout_at(answer_by, described)
             .await
             .unwrap_or(Err(DescribeError::TimedOut))
     }

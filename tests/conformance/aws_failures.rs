@@ -1,0 +1,119 @@
+//! What the hooks of bindings answer on a real API server while AWS fails, hangs, or refuses them.
+
+use http::{StatusCode, header};
+use kube::api::PostParams;
+use serde_json::{Value, json};
+use targetgate_core::names::BindingApi;
+use targetgate_sandbox::elb::faults::On;
+use targetgate_sandbox::harness::waiting::until;
+
+use crate::install::{Installed, Site};
+use crate::servers::{ARN, create, refused};
+
+const MUTATING: &str = "MutatingWebhookConfiguration";
+const VALIDATING: &str = "ValidatingWebhookConfiguration";
+
+/// The timeout with which the hooks are registered here, in seconds: less than AWS was once given.
+const TIMEOUT: u32 = 3;
+
+/// The VPC of the sandbox's groups.
+const VPC: &str = "vpc-0123456789abcdef0";
+
+/// A spec without absent fields, of the group of this name.
+fn complete(arn: &str) -> Value {
+    json!({
+        "targetGroupARN": arn,
+        "targetType": "ip",
+        "ipAddressType": "ipv4",
+        "vpcID": VPC,
+        "targetGroupProtocol": "HTTP",
+        "serviceRef": { "name": "web", "port": 80 },
+    })
+}
+
+fn binding(name: &str, spec: Value) -> Value {
+    json!({
+        "apiVersion": "elbv2.k8s.aws/v1beta1",
+        "kind": "TargetGroupBinding",
+        "metadata": { "name": name },
+        "spec": spec,
+    })
+}
+
+impl Installed {
+    /// Creates a binding. Returns the warnings of the API server's answer.
+    async fn warned(&self, binding: &Value) -> Vec<String> {
+        let path = format!(
+            "/apis/elbv2.k8s.aws/v1beta1/namespaces/{}/targetgroupbindings",
+            self.cluster.namespace
+        );
+        let request = http::Request::post(path).header(header::CONTENT_TYPE, "application/json");
+        let body = kube::client::Body::from(binding.to_string().into_bytes());
+        let answer = self.cluster.client.send(request.body(body).unwrap()).await;
+        let answer = answer.unwrap();
+        assert_eq!(answer.status(), StatusCode::CREATED);
+        let warnings = answer.headers().get_all(header::WARNING).iter();
+        warnings
+            .map(|warning| warning.to_str().unwrap().to_owned())
+            .collect()
+    }
+
+    /// Registers the shipped hooks of bindings of these kinds, merged with `more`, and waits until the API server
+    /// calls them.
+    async fn register(&mut self, kinds: &[&str], more: Value) {
+        let others = |object: &Value| {
+            let kind = object["kind"].as_str().unwrap();
+            !kind.ends_with("WebhookConfiguration") || kinds.contains(&kind)
+        };
+        self.shipped.retain(others);
+        self.register_hooks(self.process().hooks, more).await;
+        for kind in kinds {
+            let what = format!("the {kind} is in force");
+            until(&what, async || self.is_called(kind).await.then_some(())).await;
+        }
+    }
+
+    /// Whether the hook of bindings of a kind is called.
+    async fn is_called(&self, kind: &str) -> bool {
+        // The mutating hook wants a group, and the validating one no selector of nodes.
+        let (name, fault) = match kind {
+            MUTATING => ("mtargetgroupbinding", json!({ "targetGroupARN": null })),
+            _ => ("vtargetgroupbinding", json!({ "nodeSelector": {} })),
+        };
+        let mut wrong = complete(ARN);
+        json_patch::merge(&mut wrong, &fault);
+        let wrong = serde_json::from_value(binding("wrong", wrong)).unwrap();
+        let dry = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        match self.bindings(BindingApi::Elbv2).create(&dry, &wrong).await {
+            Err(kube::Error::Api(status)) => status.message.contains(name),
+            _ => false,
+        }
+    }
+}
+
+#[tokio::test]
+async fn our_answer_comes_before_the_api_server_gives_up_while_aws_hangs() {
+    let mut installed = Installed::without_hooks(Site::new().await).await;
+    let timeout = json!({ "timeoutSeconds": TIMEOUT });
+    installed.register(&[MUTATING, VALIDATING], timeout).await;
+    let arn = installed.group("web");
+    installed
+        .elb
+        .faults()
+        .hang(On::action("DescribeTargetGroups"));
+
+    let bindings = installed.bindings(BindingApi::Elbv2);
+    let bare = json!({ "targetGroupARN": arn, "serviceRef": { "name": "web", "port": 80 } });
+    let (code, _, message) = refused(create(&bindings, binding("bare", bare)).await);
+    assert_eq!(code, 403, "{message}");
+    for part in ["DescribeTargetGroups", &arn, "Timeout"] {
+        assert!(message.contains(part), "{message}");
+    }
+
+    let warnings = installed.warned(&binding("whole", complete(&arn))).await;
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("not checked against AWS"));
+}
