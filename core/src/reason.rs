@@ -98,6 +98,8 @@ reasons! {
     Valid: "Every rule holds.", "";
     Invalid: "Some rule does not hold.", "Mend the fields that the message names.";
     AwsUnavailable: "AWS did not answer.", "Look at the warning: it names the call and the remedy.";
+    AwsDenied: "AWS refuses the call to the role that makes it, or there are no credentials.",
+        "Look at the warning: it names the action and the role.";
 
     // Why a gate opens.
     Healthy: "ELB says that the target is healthy.", "";

@@ -246,8 +246,12 @@ impl Queue {
         let groups: Vec<_> = groups.into_iter().map(Arc::new).collect();
         let mut found = Vec::new();
         for query in batch.queries {
-            let group = groups.iter().find(|group| query.selector.is(group));
-            let answer = group.cloned().ok_or(DescribeError::NotFound);
+            let mut meant = groups.iter().filter(|group| query.selector.is(group));
+            let answer = match (meant.next(), meant.count()) {
+                (None, _) => Err(DescribeError::NotFound),
+                (Some(group), 0) => Ok(group.clone()),
+                (Some(_), others) => Err(DescribeError::Ambiguous { groups: others + 1 }),
+            };
             self.reply(&query, &answer);
             found.extend(answer.ok().map(|group| (query, group)));
         }

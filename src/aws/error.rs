@@ -4,7 +4,7 @@ use std::error::Error;
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_elasticloadbalancingv2::error::{ProvideErrorMetadata, SdkError};
-use targetgate_core::elb::query::DescribeError;
+use targetgate_core::elb::query::{DescribeError, FailureKind};
 use targetgate_core::text::cut;
 use thiserror::Error;
 
@@ -16,6 +16,11 @@ const MAX_MESSAGE: usize = 300;
 const MAX_CAUSES_LENGTH: usize = 600;
 /// Maximum number of links of a chain of causes. Chosen.
 const MAX_CAUSES: usize = 6;
+
+/// The code of a call without a Region.
+const NO_REGION: &str = "NoRegion";
+/// The code of a request that the SDK could not make.
+const INVALID_REQUEST: &str = "InvalidRequest";
 
 /// A call that was not answered, or that AWS answered with an error.
 ///
@@ -37,12 +42,25 @@ pub struct ElbError {
 
 impl From<&ElbError> for DescribeError {
     fn from(error: &ElbError) -> Self {
-        match error.kind {
-            ElbErrorKind::GroupNotFound => Self::NotFound,
-            _ => Self::Failed {
-                code: error.code.clone(),
-                message: error.to_string(),
-            },
+        let kind = match error.kind {
+            ElbErrorKind::GroupNotFound => return Self::NotFound,
+            ElbErrorKind::Denied => FailureKind::Denied,
+            ElbErrorKind::NoCredentials => FailureKind::NoCredentials,
+            // These two are not an answer of AWS: the Region is not set, or the SDK could not make the request.
+            ElbErrorKind::Invalid if matches!(&*error.code, NO_REGION | INVALID_REQUEST) => {
+                FailureKind::Unavailable
+            }
+            ElbErrorKind::Invalid => FailureKind::Invalid,
+            ElbErrorKind::Throttled
+            | ElbErrorKind::Timeout
+            | ElbErrorKind::Unreachable
+            | ElbErrorKind::Other => FailureKind::Unavailable,
+        };
+        // The hooks say which call it was, and what to do, in their own words.
+        Self::Failed {
+            kind,
+            code: error.code.clone(),
+            message: error.message.clone(),
         }
     }
 }
@@ -156,7 +174,7 @@ impl ElbError {
             action,
             about,
             kind: ElbErrorKind::Invalid,
-            code: "NoRegion".to_owned(),
+            code: NO_REGION.to_owned(),
             message: "no Region is known; set AWS_REGION".to_owned(),
         }
     }
@@ -195,7 +213,7 @@ impl ElbError {
                 (ElbErrorKind::Unreachable, "Unreachable", causes(error))
             }
             SdkError::ConstructionFailure(_) => {
-                (ElbErrorKind::Invalid, "InvalidRequest", causes(error))
+                (ElbErrorKind::Invalid, INVALID_REQUEST, causes(error))
             }
             _ => (ElbErrorKind::Other, "InvalidResponse", causes(error)),
         };

@@ -379,7 +379,8 @@ impl Wiring {
             let groups = groups.clone();
             async move { groups.describe(&query, deadline).await }.boxed()
         });
-        let reviewer = BindingReviewer::new(cache, describe, parts.vpc_id.clone());
+        let reviewer = BindingReviewer::new(cache, describe, parts.vpc_id.clone())
+            .in_region(self.elb.default_region());
         admission::router(Hooks {
             cache: parts.cache.clone(),
             policy: parts.policy.clone(),

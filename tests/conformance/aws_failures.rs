@@ -2,6 +2,7 @@
 
 use http::{StatusCode, header};
 use kube::api::PostParams;
+use rstest::rstest;
 use serde_json::{Value, json};
 use targetgate_core::names::BindingApi;
 use targetgate_sandbox::elb::faults::On;
@@ -109,11 +110,59 @@ async fn our_answer_comes_before_the_api_server_gives_up_while_aws_hangs() {
     let bare = json!({ "targetGroupARN": arn, "serviceRef": { "name": "web", "port": 80 } });
     let (code, _, message) = refused(create(&bindings, binding("bare", bare)).await);
     assert_eq!(code, 403, "{message}");
-    for part in ["DescribeTargetGroups", &arn, "Timeout"] {
+    for part in ["DescribeTargetGroups", &arn, "eu-west-1", "Timeout"] {
         assert!(message.contains(part), "{message}");
     }
 
     let warnings = installed.warned(&binding("whole", complete(&arn))).await;
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].contains("not checked against AWS"));
+}
+
+#[rstest]
+#[case::no_such_call("ValidationError", 400)]
+#[case::no_such_group("TargetGroupNotFound", 400)]
+#[tokio::test]
+async fn validation_alone_denies_a_group_that_aws_refuses_to_describe(
+    #[case] code: &str,
+    #[case] status: u16,
+) {
+    let mut installed = Installed::without_hooks(Site::new().await).await;
+    installed.register(&[VALIDATING], json!({})).await;
+    let arn = installed.group("web");
+    let on = On::action("DescribeTargetGroups");
+    let status = StatusCode::from_u16(status).unwrap();
+    installed.elb.faults().fail(on, code, status, None);
+    let bindings = installed.bindings(BindingApi::Elbv2);
+    let (status, _, message) = refused(create(&bindings, binding("web", complete(&arn))).await);
+    assert_eq!(status, 403, "{message}");
+    for part in [&*arn, "eu-west-1", code] {
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_role_that_may_not_ask_stops_only_a_binding_with_absent_fields() {
+    let mut installed = Installed::without_hooks(Site::new().await).await;
+    installed.register(&[MUTATING, VALIDATING], json!({})).await;
+    let arn = installed.group("web");
+    let on = On::action("DescribeTargetGroups");
+    installed
+        .elb
+        .faults()
+        .fail(on, "AccessDenied", StatusCode::FORBIDDEN, None);
+    let bindings = installed.bindings(BindingApi::Elbv2);
+    let bare = json!({ "targetGroupARN": arn, "serviceRef": { "name": "web", "port": 80 } });
+    let (status, _, message) = refused(create(&bindings, binding("bare", bare)).await);
+    assert_eq!(status, 403);
+    let warnings = installed.warned(&binding("whole", complete(&arn))).await;
+    for text in [&message, &warnings[0]] {
+        for part in [
+            "AccessDenied",
+            "elasticloadbalancing:DescribeTargetGroups",
+            "targetgate's own role",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
 }

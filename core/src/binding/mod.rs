@@ -2,6 +2,7 @@
 
 pub mod allow_list;
 pub mod defaults;
+pub mod failure;
 pub mod field;
 pub mod spec;
 pub mod validate;

@@ -70,17 +70,34 @@ pub enum DescribeError {
     /// AWS answers that the group does not exist.
     #[error("the target group does not exist in this account and Region")]
     NotFound,
+    /// Several groups have the name.
+    #[error("{groups} target groups have this name")]
+    Ambiguous { groups: usize },
     /// The caller's deadline passed before AWS was asked or had answered.
     #[error("AWS has not answered in time")]
     TimedOut,
     /// The call failed, for good or up to the caller's deadline.
     #[error("{message}")]
     Failed {
+        kind: FailureKind,
         /// AWS's error code, or `Overloaded` if too many callers waited already.
         code: String,
-        /// What was tried, why it failed and what to do.
+        /// AWS's message, or the SDK's.
         message: String,
     },
+}
+
+/// The kind of a failed call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    /// AWS refuses the ARN or name.
+    Invalid,
+    /// AWS rejects the credentials as expired, unknown or not authorized.
+    Denied,
+    /// There are no credentials, or the role of the binding cannot be assumed.
+    NoCredentials,
+    /// No answer, throttling, or a failure inside of AWS or of ours.
+    Unavailable,
 }
 
 impl DescribeError {
@@ -88,6 +105,7 @@ impl DescribeError {
     pub fn code(&self) -> &str {
         match self {
             Self::NotFound => "TargetGroupNotFound",
+            Self::Ambiguous { .. } => "AmbiguousName",
             Self::TimedOut => "Timeout",
             Self::Failed { code, .. } => code,
         }

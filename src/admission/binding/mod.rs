@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use json_patch::{Patch, PatchOperation};
 use serde_json::value::RawValue;
 use targetgate_core::binding::defaults;
+use targetgate_core::binding::failure::{Failure, Meaning};
 use targetgate_core::binding::spec::TargetGroupBindingSpec;
 use targetgate_core::binding::validate;
 use targetgate_core::binding::validate::{Allowance, GroupLookup, Sharer, Subject};
@@ -47,6 +48,8 @@ pub struct BindingReviewer {
     cache: Arc<Cache>,
     describe: Describe,
     vpc_id: Option<Arc<str>>,
+    /// The Region in which names are looked up, if it is known.
+    region: Option<String>,
     allowed: Option<Arc<Allowed>>,
 }
 
@@ -65,8 +68,16 @@ impl BindingReviewer {
             cache,
             describe,
             vpc_id,
+            region: None,
             allowed: None,
         }
+    }
+
+    /// Names the Region in which `describe` looks up names, for messages.
+    #[must_use]
+    pub fn in_region(mut self, region: Option<&str>) -> Self {
+        self.region = region.map(str::to_owned);
+        self
     }
 
     /// Adds an allow-list, which must allow each binding.
@@ -100,7 +111,7 @@ impl BindingReviewer {
         } else {
             match self.group(&query, answer_by).await {
                 Ok(group) => Some(group),
-                Err(error) => return underivable(&absent, &query, &error),
+                Err(failure) => return underivable(&absent, failure),
             }
         };
         let ports = defaults::service_to_ask(&spec)
@@ -139,15 +150,18 @@ impl BindingReviewer {
         answer_by: Instant,
     ) -> Answer {
         let query = defaults::group_query(new).ok();
-        let asked = query.as_ref().filter(|_| validate::needs_group(old, new));
-        let described = match asked {
+        let asks = validate::needs_group(old, new);
+        let described = match query.as_ref().filter(|_| asks) {
             Some(query) => Some(self.group(query, answer_by).await),
             None => None,
         };
-        let group = match &described {
-            Some(Ok(group)) => GroupLookup::Found(group),
-            Some(Err(DescribeError::NotFound)) => GroupLookup::NotFound,
-            Some(Err(_)) | None => GroupLookup::Unanswered,
+        let (group, unchecked) = match &described {
+            None => (GroupLookup::Unanswered, None),
+            Some(Ok(group)) => (GroupLookup::Found(group), None),
+            Some(Err(Failure { meaning, message })) => match unanswered(*meaning) {
+                None => (GroupLookup::Refused(message), None),
+                Some(reason) => (GroupLookup::Unanswered, Some((reason, message))),
+            },
         };
         let arn = match (query.as_ref().map(|query| &query.selector), group) {
             (Some(GroupSelector::Arn(arn)), _) => Some(arn),
@@ -168,22 +182,21 @@ impl BindingReviewer {
                 arn,
             }),
         });
-        let unchecked = match (&described, asked) {
-            (Some(Err(error)), Some(query)) if *error != DescribeError::NotFound => {
-                Some(failed(query, error))
-            }
-            _ => None,
-        };
         judged(verdict, unchecked)
     }
 
     /// Describes the group; gives up at `answer_by`.
-    async fn group(&self, query: &GroupQuery, answer_by: Instant) -> Described {
+    async fn group(
+        &self,
+        query: &GroupQuery,
+        answer_by: Instant,
+    ) -> Result<Arc<TargetGroup>, Failure> {
         let described = (self.describe)(query.clone(), answer_by);
         // The deadline is enforced here again: the API server would deny without our reason if `describe` hung.
         timeout_at(answer_by, described)
             .await
             .unwrap_or(Err(DescribeError::TimedOut))
+            .map_err(|error| Failure::of(query, self.region.as_deref(), &error))
     }
 
     fn ports(&self, namespace: &str, service: &str) -> Option<Vec<ServicePort>> {
@@ -226,44 +239,43 @@ fn defaulted(patch: Patch) -> Answer {
 }
 
 /// The denial of a binding whose absent fields AWS did not tell.
-fn underivable(absent: &[&str], query: &GroupQuery, error: &DescribeError) -> Answer {
-    let reason = match error {
-        DescribeError::NotFound => Reason::Incomplete,
-        DescribeError::TimedOut | DescribeError::Failed { .. } => Reason::AwsUnavailable,
-    };
-    denied(
-        reason,
-        format!(
-            "{}; only AWS knows the absent fields {}: set them, or try again when AWS answers",
-            failed(query, error),
-            absent.join(", ")
-        ),
-    )
+fn underivable(absent: &[&str], failure: Failure) -> Answer {
+    let Failure { meaning, message } = failure;
+    match unanswered(meaning) {
+        None => denied(Reason::Incomplete, message),
+        Some(reason) => {
+            let absent = absent.join(", ");
+            let way_out = "or set the absent fields, which only AWS knows";
+            denied(reason, format!("{message}; {way_out}: {absent}"))
+        }
+    }
 }
 
-/// Describes the failed call: its query and its error.
-fn failed(query: &GroupQuery, error: &DescribeError) -> String {
-    let group = query.selector.as_str();
-    let code = error.code();
-    format!("DescribeTargetGroups for target group {group:?} failed with {code}: {error}")
+/// The reason where AWS has said nothing about the binding.
+fn unanswered(meaning: Meaning) -> Option<Reason> {
+    match meaning {
+        Meaning::Refused => None,
+        Meaning::Denied => Some(Reason::AwsDenied),
+        Meaning::Unavailable => Some(Reason::AwsUnavailable),
+    }
 }
 
 /// The answer for a verdict; `unchecked` says why the verdict does without AWS.
-fn judged(verdict: validate::Verdict, unchecked: Option<String>) -> Answer {
-    let mut answer = match verdict.denial() {
-        Some(message) => {
+fn judged(verdict: validate::Verdict, unchecked: Option<(Reason, &String)>) -> Answer {
+    let mut answer = match (verdict.denial(), unchecked) {
+        (Some(message), _) => {
             let mut answer = denied(Reason::Invalid, message);
             let found = verdict.changed.iter().chain(&verdict.violations);
             let fields: Vec<&str> = found.map(|violation| violation.field).collect();
             answer.audit.insert("violations", fields.join(","));
             answer
         }
-        None if unchecked.is_some() => allowed(Reason::AwsUnavailable),
-        None => allowed(Reason::Valid),
+        (None, Some((reason, _))) => allowed(reason),
+        (None, None) => allowed(Reason::Valid),
     };
     answer.warnings = verdict.warnings;
     match unchecked {
-        Some(why) => answer.warn(format!("not checked against AWS: {why}")),
+        Some((_, why)) => answer.warn(format!("not checked against AWS: {why}")),
         None => answer,
     }
 }

@@ -6,6 +6,7 @@ use futures::FutureExt as _;
 use proptest::prelude::*;
 use rstest::rstest;
 use serde_json::{Value, json};
+use targetgate_core::elb::query::FailureKind;
 use targetgate_core::model::{IpFamily, Service};
 use targetgate_core::names::AssumedRole;
 
@@ -48,6 +49,7 @@ impl Setting {
             cache: Arc::default(),
             describe: Box::new(describe),
             vpc_id: Some("vpc-01234567".into()),
+            region: Some("eu-west-1".to_owned()),
             allowed: None,
         };
         Self { reviewer, asked }
@@ -115,10 +117,19 @@ fn group() -> TargetGroup {
 }
 
 fn throttled() -> Aws {
+    failing(FailureKind::Unavailable, "Throttling")
+}
+
+fn failing(kind: FailureKind, code: &str) -> Aws {
     Aws::Fails(DescribeError::Failed {
-        code: "Throttling".to_owned(),
-        message: "Rate exceeded".to_owned(),
+        kind,
+        code: code.to_owned(),
+        message: "what AWS says".to_owned(),
     })
+}
+
+fn denied_role() -> Aws {
+    failing(FailureKind::Denied, "AccessDenied")
 }
 
 /// A spec without absent fields.
@@ -223,10 +234,7 @@ async fn a_complete_binding_is_not_asked_about_and_not_changed() {
 async fn only_a_new_binding_is_filled_in(#[case] operation: &str, #[case] reason: &str) {
     let setting = Setting::new(Aws::Hangs);
     let answer = setting.mutate(operation, &json!({})).await;
-    assert_eq!(
-        (answer.reason.as_str(), answer.denied),
-        ("AwsUnavailable", None)
-    );
+    assert_eq!((answer.reason.as_str(), answer.denied), (reason, None));
     assert!(answer.patch.is_empty());
 }
 
@@ -247,10 +255,11 @@ async fn what_cannot_be_filled_in_is_denied(#[case] change: Value, #[case] words
 #[case::throttled(throttled(), "AwsUnavailable", "Throttling")]
 #[case::slow(Aws::Fails(DescribeError::TimedOut), "AwsUnavailable", "Timeout")]
 #[case::hanging(Aws::Hangs, "AwsUnavailable", "Timeout")]
-#[case::gone(
-    Aws::Fails(DescribeError::NotFound),
-    "Incomplete",
-    "TargetGroupNotFound"
+#[case::denied(denied_role(), "AwsDenied", "AccessDenied")]
+#[case::without_credentials(
+    failing(FailureKind::NoCredentials, "NoCredentials"),
+    "AwsDenied",
+    "NoCredentials"
 )]
 #[tokio::test(start_paused = true)]
 async fn what_only_aws_knows_is_denied_when_it_does_not_tell(
@@ -268,13 +277,36 @@ async fn what_only_aws_knows_is_denied_when_it_does_not_tell(
     let parts = [
         "DescribeTargetGroups",
         ARN,
+        "eu-west-1",
         code,
-        "spec.targetType, spec.vpcID",
-        "set them, or try again",
+        "or set the absent fields, which only AWS knows: spec.targetType, spec.vpcID",
     ];
     for part in parts {
         assert!(message.contains(part), "{message}");
     }
+}
+
+#[rstest]
+#[case::not_found(DescribeError::NotFound, "TargetGroupNotFound")]
+#[case::of_two_groups(DescribeError::Ambiguous { groups: 2 }, "2 target groups have this name")]
+#[tokio::test]
+async fn what_aws_refuses_is_denied_with_the_region_and_no_advice_that_cannot_help(
+    #[case] error: DescribeError,
+    #[case] words: &str,
+) {
+    let setting = Setting::new(Aws::Fails(error));
+    let bare = json!({ "targetGroupName": "web", "serviceRef": { "name": "web", "port": 80 } });
+    let answer = setting.mutate("CREATE", &bare).await;
+    assert_eq!(answer.reason.as_str(), "Incomplete");
+    let message = answer.denied.unwrap();
+    assert!(
+        message.contains(words) && message.contains("in eu-west-1"),
+        "{message}"
+    );
+    assert!(
+        !message.contains("absent fields") && !message.contains("try again"),
+        "{message}"
+    );
 }
 
 #[tokio::test]
@@ -307,11 +339,22 @@ async fn every_violation_is_told_at_once() {
 }
 
 #[rstest]
-#[case(throttled(), "Throttling")]
-#[case(Aws::Hangs, "Timeout")]
+#[case(throttled(), "AwsUnavailable", "Throttling")]
+#[case(Aws::Hangs, "AwsUnavailable", "Timeout")]
+#[case(
+    denied_role(),
+    "AwsDenied",
+    "allow elasticloadbalancing:DescribeTargetGroups to targetgate's own role"
+)]
+#[case(
+    failing(FailureKind::NoCredentials, "NoCredentials"),
+    "AwsDenied",
+    "NoCredentials"
+)]
 #[tokio::test(start_paused = true)]
-async fn a_complete_binding_is_allowed_unchecked_when_aws_does_not_answer(
+async fn a_complete_binding_is_allowed_unchecked_when_aws_says_nothing_about_it(
     #[case] aws: Aws,
+    #[case] reason: &str,
     #[case] code: &str,
 ) {
     let setting = Setting::new(aws);
@@ -336,12 +379,23 @@ async fn what_is_wrong_without_aws_is_denied_when_aws_does_not_answer() {
     assert_eq!(answer.warnings.len(), 1);
 }
 
+#[rstest]
+#[case(Aws::Fails(DescribeError::NotFound), "TargetGroupNotFound")]
+#[case(failing(FailureKind::Invalid, "ValidationError"), "ValidationError")]
 #[tokio::test]
-async fn a_group_that_aws_does_not_know_is_refused() {
-    let setting = Setting::new(Aws::Fails(DescribeError::NotFound));
+async fn a_group_that_aws_refuses_to_describe_is_refused(#[case] aws: Aws, #[case] code: &str) {
+    let setting = Setting::new(aws);
     let answer = setting.validate("CREATE", Some(&complete()), None).await;
+    assert_eq!(answer.reason.as_str(), "Invalid");
     let message = answer.denied.unwrap();
-    assert!(message.contains("TargetGroupNotFound"), "{message}");
+    assert!(
+        message.starts_with("spec.targetGroupARN: Describe"),
+        "{message}"
+    );
+    assert!(
+        message.contains(code) && message.contains("in eu-west-1"),
+        "{message}"
+    );
     assert_eq!(answer.warnings, Vec::<String>::new());
 }
 

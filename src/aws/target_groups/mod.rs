@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
-use targetgate_core::elb::query::{DescribeError, GroupQuery, GroupSelector};
+use targetgate_core::elb::query::{DescribeError, FailureKind, GroupQuery, GroupSelector};
 use targetgate_core::model::TargetGroup;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -155,9 +155,9 @@ async fn until(at: Option<Instant>) {
 
 fn overloaded() -> DescribeError {
     DescribeError::Failed {
+        kind: FailureKind::Unavailable,
         code: "Overloaded".to_owned(),
-        message: "too many reviews wait for DescribeTargetGroups; try again in a few seconds"
-            .to_owned(),
+        message: "too many reviews wait for this call".to_owned(),
     }
 }
 

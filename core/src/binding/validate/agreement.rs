@@ -5,26 +5,23 @@ use crate::binding::validate::written::is_instance;
 use crate::binding::validate::{GroupLookup, Subject, shown};
 
 pub(super) fn arn_exists(subject: &Subject<'_>) -> Option<String> {
-    let arn = subject.new.target_group_arn.as_deref()?;
-    not_found(subject, Some(arn))
+    subject.new.target_group_arn.as_ref()?;
+    refused(subject)
 }
 
 pub(super) fn name_exists(subject: &Subject<'_>) -> Option<String> {
-    let spec = subject.new;
     // AWS was asked by the name only if the binding lacks an ARN.
-    match spec.target_group_arn {
+    match subject.new.target_group_arn {
         Some(_) => None,
-        None => not_found(subject, spec.target_group_name.as_deref()),
+        None => refused(subject),
     }
 }
 
-fn not_found(subject: &Subject<'_>, group: Option<&str>) -> Option<String> {
-    (subject.group == GroupLookup::NotFound).then(|| {
-        let shown = shown(group);
-        format!(
-            "AWS knows no target group {shown} (TargetGroupNotFound): check its account and Region, or create it first"
-        )
-    })
+fn refused(subject: &Subject<'_>) -> Option<String> {
+    match subject.group {
+        GroupLookup::Refused(message) => Some(message.to_owned()),
+        GroupLookup::Unanswered | GroupLookup::Found(_) => None,
+    }
 }
 
 pub(super) fn target_type(subject: &Subject<'_>) -> Option<String> {
@@ -52,7 +49,7 @@ pub(super) fn quic_not_for_instance(subject: &Subject<'_>) -> Option<String> {
         GroupLookup::Unanswered => None,
         // The missing group is reported by its own rule, and the group that the user meant may have any
         // protocol.
-        GroupLookup::NotFound => return None,
+        GroupLookup::Refused(_) => return None,
     };
     let protocol = spec.target_group_protocol.as_deref().or(of_group)?;
     (matches!(protocol, "QUIC" | "TCP_QUIC") && is_instance(spec)).then(|| {

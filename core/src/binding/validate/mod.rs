@@ -51,9 +51,10 @@ pub struct Allowance<'a> {
 /// What AWS answered about a binding's target group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GroupLookup<'a> {
-    /// AWS was not asked, or did not answer.
+    /// AWS was not asked, or what it answered says nothing about the binding.
     Unanswered,
-    NotFound,
+    /// AWS does not have the group, or refuses its ARN or name, with the message about it.
+    Refused(&'a str),
     Found(&'a TargetGroup),
 }
 
@@ -151,7 +152,7 @@ pub fn needs_group(old: Option<&TargetGroupBindingSpec>, new: &TargetGroupBindin
 /// let verdict = check(&Subject {
 ///     old: None,
 ///     new: &new,
-///     group: GroupLookup::NotFound,
+///     group: GroupLookup::Refused("AWS does not have this group"),
 ///     sharers: &[],
 ///     vpc_id: None,
 ///     allowance: None,
@@ -159,7 +160,7 @@ pub fn needs_group(old: Option<&TargetGroupBindingSpec>, new: &TargetGroupBindin
 /// let fields: Vec<_> = verdict.violations.iter().map(|found| found.field).collect();
 /// assert_eq!(fields, ["spec.vpcID", "spec.targetGroupName"]);
 /// let denial = verdict.denial().unwrap();
-/// assert!(denial.contains(r#"AWS knows no target group "web""#));
+/// assert!(denial.contains("spec.targetGroupName: AWS does not have this group"));
 /// ```
 pub fn check(subject: &Subject<'_>) -> Verdict {
     let mut verdict = Verdict::default();

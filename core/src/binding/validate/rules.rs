@@ -141,14 +141,14 @@ pub const RULES: &[Rule] = &[
     Rule {
         name: "ArnExists",
         field: ARN,
-        demands: "is a group that AWS knows",
+        demands: "is a group that AWS describes",
         on: ASKS_AWS,
         check: Check::Required(agreement::arn_exists),
     },
     Rule {
         name: "NameExists",
         field: NAME,
-        demands: "is a group that AWS knows, where there is no ARN",
+        demands: "is the name of one group that AWS describes, where there is no ARN",
         on: ASKS_AWS,
         check: Check::Required(agreement::name_exists),
     },
