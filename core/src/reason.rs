@@ -81,6 +81,8 @@ reasons! {
         "Compare the webhook's rules with those that are shipped.";
     NotReady: "Bindings or Services are not known yet: targetgate has just started.",
         "Create the pod anew.";
+    NotWatched: "`--watch-namespaces` leaves out the pod's namespace.",
+        "Add the namespace to `--watch-namespaces`, or take the opt-in label off it.";
     BadReview: "The review cannot be read, or is of another version.",
         "Look at the warning: it names the place.";
     BadObject: "The object cannot be read as a Pod.", "Look at the warning: it names the field.";

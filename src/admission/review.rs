@@ -21,7 +21,7 @@ pub const KIND: &str = "AdmissionReview";
 /// UUIDs of 36.
 const MAX_UID: usize = 128;
 /// Maximum length of the name of a namespace, in bytes: that of a DNS label.
-const MAX_NAMESPACE: usize = 63;
+pub(super) const MAX_NAMESPACE: usize = 63;
 /// Maximum length of the text about an unreadable review in a warning or refusal, in bytes. Chosen.
 const MAX_PROBLEM: usize = 200;
 

@@ -205,6 +205,7 @@ pub fn compose(parts: Parts) -> anyhow::Result<Product> {
         // Nothing of certificates is written.
         Source::None | Source::Given(_) | Source::Files(..) => (None, Leadership::following().1),
     };
+    parts.cache.watch_only(parts.namespaces.clone());
     let (phase, phases) = phases();
     let mut wiring = Wiring::new(parts, leadership, keeper_leadership);
     let (watches, gates) = (wiring.watches(), wiring.gates());

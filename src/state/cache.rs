@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::pin;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
 use targetgate_core::index::Index;
@@ -62,6 +63,8 @@ pub struct Cache {
     /// Since when the watch of each resource has not worked; absent while it works.
     failing: RwLock<BTreeMap<WatchedResource, Instant>>,
     view_changed: Notify,
+    /// The only namespaces that are watched; empty for all.
+    namespaces: OnceLock<Vec<Arc<str>>>,
 }
 
 impl Default for Cache {
@@ -78,6 +81,7 @@ impl Default for Cache {
                     .into(),
             ),
             view_changed: Notify::new(),
+            namespaces: OnceLock::new(),
         }
     }
 }
@@ -96,6 +100,18 @@ impl Cache {
             self.changed.notify_one();
         }
         fed
+    }
+
+    /// Says which namespaces are watched, of all if empty. Only the first call counts.
+    pub fn watch_only(&self, namespaces: Vec<Arc<str>>) {
+        // An error means that it was said before.
+        let _ = self.namespaces.set(namespaces);
+    }
+
+    /// Whether a namespace is watched: of any other the index knows nothing.
+    pub fn watches(&self, namespace: &str) -> bool {
+        let named = self.namespaces.get().filter(|named| !named.is_empty());
+        named.is_none_or(|named| named.iter().any(|name| **name == *namespace))
     }
 
     /// Returns once there may be dirty pods to take. Supports one waiter.
@@ -164,9 +180,17 @@ impl Cache {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
+
+    #[test]
+    fn all_namespaces_are_watched_unless_some_are_named() {
+        let (all, some) = (Cache::default(), Cache::default());
+        all.watch_only(vec![]);
+        some.watch_only(vec!["shop".into()]);
+        assert!(all.watches("shop") && all.watches("blog"));
+        assert!(some.watches("shop") && !some.watches("blog"));
+        assert!(Cache::default().watches("shop"));
+    }
 
     #[tokio::test]
     async fn it_is_warm_once_every_resource_is_listed_or_known_not_to_be_served() {

@@ -162,3 +162,22 @@ async fn before_the_services_are_listed_a_pod_is_allowed_with_a_warning() {
     );
     fixture.assert_measured(r#"targetgate_admissions_total{hook="pod",reason="NotReady"} 1"#);
 }
+
+#[tokio::test]
+async fn a_pod_of_a_namespace_that_is_not_watched_is_told_so() {
+    let fixture = Fixture::default();
+    fixture.cache.watch_only(vec!["shop".into()]);
+    let mut elsewhere = review(pod());
+    elsewhere["request"]["namespace"] = json!("elsewhere");
+    let answer = fixture.pod(&elsewhere).await;
+    assert_eq!(answer["allowed"], true);
+    let audit = json!({ "decision": "NotWatched" });
+    assert_eq!(answer["auditAnnotations"], audit);
+    let warning = answer["warnings"][0].as_str().unwrap();
+    assert!(
+        warning.ends_with(r#"--watch-namespaces leaves out namespace "elsewhere""#),
+        "{warning}"
+    );
+    let here = fixture.pod(&review(pod())).await;
+    assert_eq!(here["auditAnnotations"]["decision"], "Injected");
+}

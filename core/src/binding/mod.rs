@@ -4,5 +4,6 @@ pub mod allow_list;
 pub mod defaults;
 pub mod failure;
 pub mod field;
+pub mod service;
 pub mod spec;
 pub mod validate;

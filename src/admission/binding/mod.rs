@@ -11,11 +11,12 @@ use json_patch::{Patch, PatchOperation};
 use serde_json::value::RawValue;
 use targetgate_core::binding::defaults;
 use targetgate_core::binding::failure::{Failure, Meaning};
+use targetgate_core::binding::service::ServiceLookup;
 use targetgate_core::binding::spec::TargetGroupBindingSpec;
 use targetgate_core::binding::validate;
 use targetgate_core::binding::validate::{Allowance, GroupLookup, Sharer, Subject};
 use targetgate_core::elb::query::{DescribeError, GroupQuery, GroupSelector};
-use targetgate_core::model::{ServicePort, TargetGroup};
+use targetgate_core::model::TargetGroup;
 use targetgate_core::names::{BindingApi, ObjectKey, TargetGroupArn};
 use targetgate_core::reason::Reason;
 use tokio::time::{Instant, timeout_at};
@@ -114,9 +115,8 @@ impl BindingReviewer {
                 Err(failure) => return underivable(&absent, failure),
             }
         };
-        let ports = defaults::service_to_ask(&spec)
-            .and_then(|service| self.ports(&request.namespace, service));
-        match defaults::fill(&spec, group.as_deref(), ports.as_deref()) {
+        let service = self.service(&request.namespace, &spec);
+        match defaults::fill(&spec, group.as_deref(), &service) {
             Ok(patch) => defaulted(patch),
             Err(error) => denied(Reason::Incomplete, error.to_string()),
         }
@@ -199,11 +199,17 @@ impl BindingReviewer {
             .map_err(|error| Failure::of(query, self.region.as_deref(), &error))
     }
 
-    fn ports(&self, namespace: &str, service: &str) -> Option<Vec<ServicePort>> {
-        self.cache.read(|index| {
-            let service = index.service(namespace, service)?;
+    fn service(&self, namespace: &str, spec: &TargetGroupBindingSpec) -> ServiceLookup {
+        if !self.cache.watches(namespace) {
+            return ServiceLookup::NotWatched;
+        }
+        let service = spec.service_ref.as_ref();
+        let name = service.and_then(|service| service.name.as_deref());
+        let ports = self.cache.read(|index| {
+            let service = index.service(namespace, name?)?;
             Some(service.ports.clone())
-        })
+        });
+        ports.map_or(ServiceLookup::Absent, ServiceLookup::Ports)
     }
 
     /// The other bindings of the same group.

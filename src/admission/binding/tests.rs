@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use rstest::rstest;
 use serde_json::{Value, json};
 use targetgate_core::elb::query::FailureKind;
-use targetgate_core::model::{IpFamily, Service};
+use targetgate_core::model::{IpFamily, Service, ServicePort};
 use targetgate_core::names::AssumedRole;
 
 use super::*;
@@ -397,6 +397,16 @@ async fn a_group_that_aws_refuses_to_describe_is_refused(#[case] aws: Aws, #[cas
         "{message}"
     );
     assert_eq!(answer.warnings, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn in_a_namespace_that_is_not_watched_a_port_is_asked_for_in_other_words() {
+    let setting = Setting::new(Aws::Answers);
+    setting.reviewer.cache.watch_only(vec!["blog".into()]);
+    let portless = with(json!({ "serviceRef": { "port": null } }));
+    let message = setting.mutate("CREATE", &portless).await.denied.unwrap();
+    assert!(message.contains("--watch-namespaces"), "{message}");
+    assert!(!message.contains("create the Service"), "{message}");
 }
 
 #[rstest]

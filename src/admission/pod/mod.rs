@@ -10,19 +10,20 @@ use targetgate_core::gates::patch;
 use targetgate_core::index::NamespaceView;
 use targetgate_core::object::GateAnnotation;
 use targetgate_core::reason::Reason;
+use targetgate_core::text::cut;
 
 use crate::admission::answer::Answer;
 use crate::admission::prune_json::{Keep, prune};
 use crate::admission::refusal::Refusal;
 use crate::admission::review;
-use crate::admission::review::{Object, Request, Review};
+use crate::admission::review::{MAX_NAMESPACE, Object, Request, Review};
 use crate::state::cache::{Cache, InitialList, WatchedResource};
 
 mod object;
 #[cfg(test)]
 mod tests;
 
-use crate::admission::pod::object::{LabelList, Metadata, Pod, Spec};
+use crate::admission::pod::object::{LabelList, Pod};
 
 /// Maximum length of the `bindings` annotation, in bytes, because the API server writes it into the audit log for every
 /// new pod. Chosen.
@@ -179,18 +180,27 @@ fn decided(
     let Some(Object(spec)) = &pod.spec else {
         return bad("it has no spec");
     };
-    if !knows_what_decides(cache, policy) {
-        return allow(
-            Reason::NotReady,
-            format_args!(
-                "targetgate has just started and does not know the bindings and Services yet"
-            ),
-        );
+    let gates = spec.readiness_gates.as_deref().unwrap_or_default();
+    let gates: Vec<&str> = gates.iter().map(|Object(g)| &*g.condition_type).collect();
+    match unknown(&request.namespace, cache, policy) {
+        Some(answer) => answer,
+        None => cache.read(|index| {
+            let view = index.namespace(&request.namespace);
+            in_namespace(pod, &gates, view, policy)
+        }),
     }
-    cache.read(|index| {
-        let view = index.namespace(&request.namespace);
-        in_namespace(pod.metadata.as_ref(), spec, view, policy)
-    })
+}
+
+/// The answer where the index does not know what decides.
+fn unknown(namespace: &str, cache: &Cache, policy: &GatePolicy) -> Option<Answer> {
+    if !cache.watches(namespace) {
+        let namespace = cut(namespace, MAX_NAMESPACE);
+        let why = format_args!("--watch-namespaces leaves out namespace {namespace:?}");
+        return Some(allow(Reason::NotWatched, why));
+    }
+    let starting = "targetgate has just started and does not know the bindings and Services yet";
+    (!knows_what_decides(cache, policy))
+        .then(|| allow(Reason::NotReady, format_args!("{starting}")))
 }
 
 /// Whether the initial lists of Services and of bindings that gate pods are complete.
@@ -201,8 +211,8 @@ fn knows_what_decides(cache: &Cache, policy: &GatePolicy) -> bool {
 }
 
 fn in_namespace(
-    metadata: Option<&Object<Metadata<'_>>>,
-    spec: &Spec<'_>,
+    pod: &Pod<'_>,
+    gates: &[&str],
     view: Option<&NamespaceView>,
     policy: &GatePolicy,
 ) -> Answer {
@@ -210,20 +220,19 @@ fn in_namespace(
         return Answer::allowed(Reason::NoBinding).audited();
     };
     let (none, never) = (LabelList::default(), GateAnnotation::default());
-    let metadata = metadata.map(|Object(metadata)| metadata);
-    let gates = spec.readiness_gates.as_deref().unwrap_or_default();
-    let gates: Vec<&str> = gates.iter().map(|Object(g)| &*g.condition_type).collect();
-    let pod = NewPod {
+    let metadata = pod.metadata.as_ref().map(|Object(metadata)| metadata);
+    let new = NewPod {
         labels: metadata.and_then(|m| m.labels.as_ref()).unwrap_or(&none),
-        gates: &gates,
+        gates,
         opted_out: metadata
             .and_then(|m| m.annotations.as_ref())
             .unwrap_or(&never)
             .opted_out,
     };
-    let decision = inject::decide(&pod, &view.routes, policy);
+    let decision = inject::decide(&new, &view.routes, policy);
     let mut answer = Answer::allowed(decision.reason).audited();
-    answer.patch = patch::of_pod(&decision, spec.readiness_gates.is_some());
+    let has_list = matches!(&pod.spec, Some(Object(spec)) if spec.readiness_gates.is_some());
+    answer.patch = patch::of_pod(&decision, has_list);
     if decision.reason != Reason::NoBinding {
         answer.audit.insert("bindings", by_binding(&decision));
     }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 use crate::binding::field::{GroupField, SERVICE_PORT};
+use crate::binding::service::{ServiceLookup, listed};
 use crate::binding::spec::{
     ServiceReference, TargetGroupBindingSpec, is_protocol_filled_in, target_type,
 };
@@ -37,23 +38,27 @@ pub enum Incomplete {
         "{SERVICE_PORT}: it is not set, and Service {service:?} is not known in the binding's namespace; set the port, or create the Service first"
     )]
     NoService { service: String },
+    /// `spec.serviceRef.port` is absent, and the Services of the namespace are not watched.
+    #[error(
+        "{SERVICE_PORT}: it is not set, and --watch-namespaces leaves out the binding's namespace, so that the ports of Service {service:?} are not known; set the port"
+    )]
+    NotWatched { service: String },
     /// `spec.serviceRef.port` is absent, and the Service does not have exactly one port.
     #[error(
         "{SERVICE_PORT}: it is not set, and Service {service:?} has {} ports{}; set the port",
         ports.len(),
-        listed(ports)
+        in_parentheses(ports)
     )]
     AmbiguousPort {
         service: String,
-        /// The Service's ports, by number and name.
-        ports: Vec<String>,
+        ports: Vec<ServicePort>,
     },
 }
 
-fn listed(ports: &[String]) -> String {
+fn in_parentheses(ports: &[ServicePort]) -> String {
     match ports {
         [] => String::new(),
-        ports => format!(" ({})", ports.join(", ")),
+        ports => format!(" ({})", listed(ports)),
     }
 }
 
@@ -99,8 +104,7 @@ fn lacks_port(service: &ServiceReference) -> bool {
 /// The patch that fills in the fields that are absent, `null` or empty. It never replaces what the user wrote.
 ///
 /// A value that a schema in use may not know is left out, because a default must not make the binding invalid.
-/// `group` is AWS's description, if AWS was asked; `ports` are those of the Service of [`service_to_ask`], if
-/// the index has it.
+/// `group` is AWS's description, if AWS was asked; `service` is the one of [`service_to_ask`].
 ///
 /// # Errors
 /// [`Incomplete`], if a field that the binding needs cannot be filled in.
@@ -108,6 +112,7 @@ fn lacks_port(service: &ServiceReference) -> bool {
 /// ```
 /// use serde_json::json;
 /// use targetgate_core::binding::defaults::fill;
+/// use targetgate_core::binding::service::ServiceLookup;
 /// use targetgate_core::binding::spec::TargetGroupBindingSpec;
 /// use targetgate_core::model::ServicePort;
 ///
@@ -118,25 +123,25 @@ fn lacks_port(service: &ServiceReference) -> bool {
 /// let spec: TargetGroupBindingSpec = serde_json::from_value(binding["spec"].clone()).unwrap();
 /// let only = ServicePort { name: None, port: 8080, target_port: None };
 ///
-/// let patch = fill(&spec, None, Some(&[only]))?;
+/// let patch = fill(&spec, None, &ServiceLookup::Ports(vec![only]))?;
 /// json_patch::patch(&mut binding, &patch).unwrap();
 /// assert_eq!(binding["spec"]["serviceRef"], json!({ "name": "web", "port": 8080 }));
 ///
-/// let error = fill(&spec, None, None).unwrap_err();
+/// let error = fill(&spec, None, &ServiceLookup::Absent).unwrap_err();
 /// assert!(error.to_string().contains("create the Service first"));
 /// # Ok::<(), targetgate_core::binding::defaults::Incomplete>(())
 /// ```
 pub fn fill(
     spec: &TargetGroupBindingSpec,
     group: Option<&TargetGroup>,
-    ports: Option<&[ServicePort]>,
+    service: &ServiceLookup,
 ) -> Result<Patch, Incomplete> {
     let mut patch = match group {
         Some(group) => of_group(spec, group)?,
         None => Vec::new(),
     };
-    if let Some(service) = service_to_ask(spec) {
-        let port = only_port(service, ports)?;
+    if let Some(name) = service_to_ask(spec) {
+        let port = only_port(name, service)?;
         patch.push(set(SERVICE_PORT, json!(port)));
     }
     Ok(Patch(patch))
@@ -169,23 +174,18 @@ fn set(path: &str, value: Value) -> PatchOperation {
     add(&keys, value)
 }
 
-fn only_port(service: &str, ports: Option<&[ServicePort]>) -> Result<u16, Incomplete> {
-    match ports {
-        None => Err(Incomplete::NoService {
-            service: service.to_owned(),
-        }),
-        Some([port]) => Ok(port.port),
-        Some(ports) => Err(Incomplete::AmbiguousPort {
-            service: service.to_owned(),
-            ports: ports.iter().map(port_text).collect(),
-        }),
-    }
-}
-
-fn port_text(port: &ServicePort) -> String {
-    match &port.name {
-        Some(name) => format!("{} {name:?}", port.port),
-        None => port.port.to_string(),
+fn only_port(name: &str, lookup: &ServiceLookup) -> Result<u16, Incomplete> {
+    let service = name.to_owned();
+    match lookup {
+        ServiceLookup::NotWatched => Err(Incomplete::NotWatched { service }),
+        ServiceLookup::Absent => Err(Incomplete::NoService { service }),
+        ServiceLookup::Ports(ports) => match &ports[..] {
+            [port] => Ok(port.port),
+            ports => Err(Incomplete::AmbiguousPort {
+                service,
+                ports: ports.to_vec(),
+            }),
+        },
     }
 }
 

@@ -33,9 +33,13 @@ fn port(port: u16, name: Option<&str>) -> ServicePort {
     }
 }
 
+fn ports(ports: Vec<ServicePort>) -> ServiceLookup {
+    ServiceLookup::Ports(ports)
+}
+
 /// The spec after the patch.
 fn filled(json: &Value) -> Value {
-    let patch = fill(&spec(json), Some(&group()), Some(&[port(80, None)])).unwrap();
+    let patch = fill(&spec(json), Some(&group()), &ports(vec![port(80, None)])).unwrap();
     let mut object = json!({ "spec": json });
     json_patch::patch(&mut object, &patch).unwrap();
     object["spec"].take()
@@ -99,7 +103,7 @@ fn aws_fills_in_the_field(
         None => drop(json.as_object_mut().unwrap().remove(field)),
     }
     assert_eq!(left_to_aws(&spec(&json)), [format!("spec.{field}")]);
-    let patch = fill(&spec(&json), Some(&group()), None).unwrap();
+    let patch = fill(&spec(&json), Some(&group()), &ServiceLookup::Absent).unwrap();
     assert_eq!(patch.len(), 1);
     assert_eq!(filled(&json), expected);
 }
@@ -112,7 +116,10 @@ fn what_aws_does_not_have_stays_absent() {
         ..group()
     };
     let spec = spec(&json!({ "targetGroupARN": ARN, "targetType": "ip", "ipAddressType": "ipv4" }));
-    assert_eq!(fill(&spec, Some(&bare), None), Ok(Patch(vec![])));
+    assert_eq!(
+        fill(&spec, Some(&bare), &ServiceLookup::Absent),
+        Ok(Patch(vec![]))
+    );
 }
 
 #[rstest]
@@ -124,9 +131,18 @@ fn a_protocol_that_a_schema_in_use_may_not_know_is_left_out(#[case] protocol: &s
         ..group()
     };
     let spec = spec(&json!({ "targetGroupARN": ARN, "targetType": "ip" }));
-    let patch = fill(&spec, Some(&group), None).unwrap();
+    let patch = fill(&spec, Some(&group), &ServiceLookup::Absent).unwrap();
     let paths: Vec<_> = patch.iter().map(|op| op.path().to_string()).collect();
     assert_eq!(paths, ["/spec/ipAddressType", "/spec/vpcID"]);
+}
+
+#[test]
+fn a_message_lists_some_of_many_ports() {
+    let many = ports((1..=1_000).map(|number| port(number, None)).collect());
+    let spec = spec(&json!({ "serviceRef": { "name": "web" } }));
+    let error = fill(&spec, None, &many).unwrap_err().to_string();
+    assert!(error.contains("has 1000 ports (1, 2, "), "{error}");
+    assert!(error.contains(", 20, 980 more)"), "{error}");
 }
 
 #[rstest]
@@ -139,7 +155,9 @@ fn an_unsupported_target_type_is_refused(#[case] target_type: &str) {
         ..group()
     };
     let spec = spec(&json!({ "targetGroupARN": ARN }));
-    let error = fill(&spec, Some(&group), None).unwrap_err().to_string();
+    let error = fill(&spec, Some(&group), &ServiceLookup::Absent)
+        .unwrap_err()
+        .to_string();
     for part in [
         ARN,
         &format!("unsupported target type {target_type:?}"),
@@ -156,7 +174,7 @@ fn an_unsupported_target_type_is_refused(#[case] target_type: &str) {
 fn the_only_port_of_the_service_is_filled_in(#[case] service: Value) {
     let json = json!({ "serviceRef": service });
     assert_eq!(service_to_ask(&spec(&json)), Some("web"));
-    let patch = fill(&spec(&json), None, Some(&[port(8080, Some("http"))])).unwrap();
+    let patch = fill(&spec(&json), None, &ports(vec![port(8080, Some("http"))])).unwrap();
     let expected = json!([{ "op": "add", "path": "/spec/serviceRef/port", "value": 8080 }]);
     assert_eq!(json!(patch), expected);
 }
@@ -170,22 +188,23 @@ fn the_only_port_of_the_service_is_filled_in(#[case] service: Value) {
 fn a_port_that_is_written_or_has_no_service_is_left(#[case] service: Value) {
     let spec = spec(&json!({ "serviceRef": service }));
     assert_eq!(service_to_ask(&spec), None);
-    assert_eq!(fill(&spec, None, None), Ok(Patch(vec![])));
+    assert_eq!(fill(&spec, None, &ServiceLookup::Absent), Ok(Patch(vec![])));
 }
 
 #[rstest]
-#[case::unknown(None, r#"Service "web" is not known"#)]
-#[case::none(Some(vec![]), r#"Service "web" has 0 ports; set the port"#)]
+#[case::unknown(ServiceLookup::Absent, r#"Service "web" is not known"#)]
+#[case::not_watched(
+    ServiceLookup::NotWatched,
+    "--watch-namespaces leaves out the binding's namespace"
+)]
+#[case::none(ports(vec![]), r#"Service "web" has 0 ports; set the port"#)]
 #[case::two(
-    Some(vec![port(80, Some("http")), port(443, None)]),
+    ports(vec![port(80, Some("http")), port(443, None)]),
     r#"Service "web" has 2 ports (80 "http", 443); set the port"#
 )]
-fn a_port_that_cannot_be_told_is_asked_for(
-    #[case] ports: Option<Vec<ServicePort>>,
-    #[case] words: &str,
-) {
+fn a_port_that_cannot_be_told_is_asked_for(#[case] service: ServiceLookup, #[case] words: &str) {
     let spec = spec(&json!({ "serviceRef": { "name": "web" } }));
-    let error = fill(&spec, None, ports.as_deref()).unwrap_err().to_string();
+    let error = fill(&spec, None, &service).unwrap_err().to_string();
     assert!(
         error.starts_with("spec.serviceRef.port: it is not set"),
         "{error}"
