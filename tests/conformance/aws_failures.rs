@@ -166,3 +166,19 @@ async fn a_role_that_may_not_ask_stops_only_a_binding_with_absent_fields() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_port_that_the_service_lacks_is_warned_of() {
+    let mut installed = Installed::without_hooks(Site::new().await).await;
+    installed.register(&[MUTATING, VALIDATING], json!({})).await;
+    // Once its port is filled in, our index knows the Service.
+    installed.bind("web").await;
+    let arn = installed.group("other");
+    let mut spec = complete(&arn);
+    spec["serviceRef"]["port"] = json!(30080);
+    let warnings = installed.warned(&binding("other", spec)).await;
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    for part in ["spec.serviceRef.port", "30080", "80"] {
+        assert!(warnings[0].contains(part), "{warnings:?}");
+    }
+}

@@ -1,6 +1,6 @@
 //! The Service of a binding, as far as the index tells.
 
-use crate::model::ServicePort;
+use crate::model::{PortRef, ServicePort};
 
 /// A message lists at most this many ports. Chosen so that the message stays short.
 const MAX_LISTED: usize = 20;
@@ -14,6 +14,14 @@ pub enum ServiceLookup {
     Absent,
     /// The Service's ports, in order.
     Ports(Vec<ServicePort>),
+}
+
+/// Whether one of the ports has this number or name.
+pub(super) fn has(ports: &[ServicePort], wanted: &PortRef) -> bool {
+    ports.iter().any(|port| match wanted {
+        PortRef::Number(number) => port.port == *number,
+        PortRef::Name(name) => port.name.as_ref() == Some(name),
+    })
 }
 
 /// The ports by number and name, as a message lists them.

@@ -169,12 +169,14 @@ impl BindingReviewer {
             _ => None,
         };
         let sharers = arn.map_or_else(Vec::new, |arn| self.sharers(arn, request));
+        let service = self.service(&request.namespace, new);
         let list = self.allowed.as_ref().map(|allowed| allowed.list());
         let verdict = validate::check(&Subject {
             old,
             new,
             group,
             sharers: &sharers,
+            service: &service,
             vpc_id: self.vpc_id.as_deref(),
             allowance: list.as_deref().map(|list| Allowance {
                 list,

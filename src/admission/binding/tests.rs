@@ -400,6 +400,19 @@ async fn a_group_that_aws_refuses_to_describe_is_refused(#[case] aws: Aws, #[cas
 }
 
 #[tokio::test]
+async fn a_port_that_the_service_lacks_is_warned_of() {
+    let setting = Setting::new(Aws::Answers).service("web", &[80, 443]);
+    let wrong = with(json!({ "serviceRef": { "port": 30080 } }));
+    let answer = setting.validate("CREATE", Some(&wrong), None).await;
+    assert_eq!(answer.denied, None);
+    assert!(
+        answer.warnings[0].contains("has no port 30080"),
+        "{:?}",
+        answer.warnings
+    );
+}
+
+#[tokio::test]
 async fn in_a_namespace_that_is_not_watched_a_port_is_asked_for_in_other_words() {
     let setting = Setting::new(Aws::Answers);
     setting.reviewer.cache.watch_only(vec!["blog".into()]);

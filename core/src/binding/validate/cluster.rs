@@ -1,7 +1,9 @@
-//! Rules on other bindings of the cluster, and on what the operator allows a namespace to bind.
+//! Rules on other objects of the cluster, and on what the operator allows a namespace to bind.
 
 use crate::binding::field::MULTI_CLUSTER;
-use crate::binding::validate::{Allowance, Subject};
+use crate::binding::service::{ServiceLookup, has, listed};
+use crate::binding::validate::{Allowance, Subject, shown};
+use crate::object::IntOrString;
 
 /// A message names at most this many other bindings. Chosen so that the message stays short.
 const MAX_NAMED: usize = 5;
@@ -40,4 +42,26 @@ pub(super) fn group_allowed(subject: &Subject<'_>) -> Option<String> {
     };
     let denied = list.check(namespace, arn).err()?;
     Some(denied.message(namespace))
+}
+
+pub(super) fn port_of_service(subject: &Subject<'_>) -> Option<String> {
+    let ServiceLookup::Ports(ports) = subject.service else {
+        return None;
+    };
+    let service = subject.new.service_ref.as_ref()?;
+    let written = match service.port.as_ref()? {
+        IntOrString::Number(number) => number.to_string(),
+        IntOrString::Text(name) => shown(Some(name)),
+    };
+    if service.port().is_some_and(|port| has(ports, &port)) {
+        return None;
+    }
+    let name = shown(service.name.as_deref());
+    let known = match &ports[..] {
+        [] => "none".to_owned(),
+        ports => listed(ports),
+    };
+    Some(format!(
+        "Service {name} has no port {written}, and the gates of its pods stay closed until it has; its ports: {known}"
+    ))
 }

@@ -5,6 +5,7 @@
 use std::fmt;
 
 use crate::binding::allow_list::AllowList;
+use crate::binding::service::ServiceLookup;
 use crate::binding::spec::TargetGroupBindingSpec;
 use crate::binding::validate::rules::{ASKS_AWS, Check};
 use crate::model::TargetGroup;
@@ -33,6 +34,8 @@ pub struct Subject<'a> {
     pub group: GroupLookup<'a>,
     /// The other bindings of the group, in either API group and any namespace.
     pub sharers: &'a [Sharer],
+    /// The Service that the binding names.
+    pub service: &'a ServiceLookup,
     /// The cluster's own VPC, if it is known.
     pub vpc_id: Option<&'a str>,
     /// What the binding's namespace may bind; `None` if the operator did not set an allow-list.
@@ -140,6 +143,7 @@ pub fn needs_group(old: Option<&TargetGroupBindingSpec>, new: &TargetGroupBindin
 /// this check, so that removing a finalizer works whatever the binding says.
 ///
 /// ```
+/// use targetgate_core::binding::service::ServiceLookup;
 /// use targetgate_core::binding::spec::TargetGroupBindingSpec;
 /// use targetgate_core::binding::validate::{GroupLookup, Subject, check};
 ///
@@ -154,6 +158,7 @@ pub fn needs_group(old: Option<&TargetGroupBindingSpec>, new: &TargetGroupBindin
 ///     new: &new,
 ///     group: GroupLookup::Refused("AWS does not have this group"),
 ///     sharers: &[],
+///     service: &ServiceLookup::Absent,
 ///     vpc_id: None,
 ///     allowance: None,
 /// });

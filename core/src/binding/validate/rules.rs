@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::binding::field::{GroupField, NODE_SELECTOR, ROLE};
+use crate::binding::field::{GroupField, NODE_SELECTOR, ROLE, SERVICE_PORT};
 use crate::binding::spec::TargetGroupBindingSpec;
 use crate::binding::validate::{Subject, agreement, cluster, immutable, written};
 
@@ -207,6 +207,13 @@ pub const RULES: &[Rule] = &[
         demands: "is the name in the ARN, where both are set; the ARN prevails",
         on: On::CreateAndUpdate,
         check: Check::Advised(written::name_of_arn),
+    },
+    Rule {
+        name: "PortOfService",
+        field: SERVICE_PORT,
+        demands: "is a port of the Service, by number or name, where the Service exists",
+        on: On::CreateAndUpdate,
+        check: Check::Advised(cluster::port_of_service),
     },
 ];
 

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::binding::field::GroupField;
-use crate::model::IpFamily;
+use crate::model::{IpFamily, ServicePort};
 
 const ARN: &str = GroupField::Arn.path();
 const NAME: &str = GroupField::Name.path();
@@ -50,6 +50,7 @@ fn subject(new: &TargetGroupBindingSpec) -> Subject<'_> {
         new,
         group: GroupLookup::Unanswered,
         sharers: &[],
+        service: &ServiceLookup::Absent,
         vpc_id: Some(OWN_VPC),
         allowance: None,
     }
@@ -278,6 +279,53 @@ fn what_aws_says_of_a_group_that_it_does_not_describe_is_told_of_the_field(
     .violations;
     let message = "what AWS says".to_owned();
     assert_eq!(found, [Violation { field, message }]);
+}
+
+#[rstest]
+#[case::by_number(json!(80), None)]
+#[case::by_name(json!("http"), None)]
+#[case::another_number(json!(30080), Some("30080"))]
+#[case::another_name(json!("htpp"), Some("\"htpp\""))]
+#[case::a_number_in_quotes(json!("80"), Some("\"80\""))]
+#[case::no_port(json!(0), Some("0"))]
+#[case::absent(json!(null), None)]
+fn a_port_that_the_service_lacks_is_warned_of_with_those_that_it_has(
+    #[case] port: Value,
+    #[case] lacks: Option<&str>,
+    #[values(false, true)] update: bool,
+) {
+    let port = json!({ "serviceRef": { "port": port } });
+    let new = spec(port);
+    let ports = [(80, Some("http")), (443, None)].map(|(port, name)| ServicePort {
+        name: name.map(Into::into),
+        port,
+        target_port: None,
+    });
+    let verdict = check(&Subject {
+        old: update.then_some(&new),
+        service: &ServiceLookup::Ports(ports.to_vec()),
+        ..subject(&new)
+    });
+    assert_eq!(verdict.denial(), None);
+    let expected = lacks.map(|port| {
+        format!(
+            "spec.serviceRef.port: Service \"web\" has no port {port}, and the gates of its pods stay closed \
+             until it has; its ports: 80 \"http\", 443"
+        )
+    });
+    assert_eq!(verdict.warnings, Vec::from_iter(expected));
+}
+
+#[rstest]
+#[case(ServiceLookup::Absent)]
+#[case(ServiceLookup::NotWatched)]
+fn a_port_of_a_service_that_is_not_known_is_not_warned_of(#[case] service: ServiceLookup) {
+    let new = spec(json!({}));
+    let verdict = check(&Subject {
+        service: &service,
+        ..subject(&new)
+    });
+    assert_eq!(verdict.warnings, [""; 0]);
 }
 
 #[rstest]
