@@ -10,7 +10,9 @@ use aws_config::imds::Client;
 use aws_config::imds::client::error::ImdsError;
 use aws_config::provider_config::ProviderConfig;
 use tokio::time::timeout;
-use tracing::{debug, info};
+use tracing::info;
+
+use crate::aws::error::causes;
 
 /// Bounds the wait for the metadata service, which does not answer at all outside EC2 or when a pod may not reach
 /// it. Chosen: it delays the start.
@@ -21,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub async fn own(config: &SdkConfig) -> Option<Arc<str>> {
     let off = std::env::var("AWS_EC2_METADATA_DISABLED");
     if off.is_ok_and(|off| off.eq_ignore_ascii_case("true")) {
-        return None;
+        return unknown("AWS_EC2_METADATA_DISABLED is true");
     }
     let mut provider = ProviderConfig::without_region();
     if let Some(client) = config.http_client() {
@@ -36,15 +38,22 @@ pub async fn own(config: &SdkConfig) -> Option<Arc<str>> {
             info!(%vpc_id, "the cluster's own VPC, from instance metadata");
             Some(vpc_id)
         }
-        Ok(Err(error)) => {
-            debug!(%error, "instance metadata does not tell the VPC; give --vpc-id");
-            None
-        }
-        Err(_) => {
-            debug!("instance metadata is out of reach; give --vpc-id");
-            None
-        }
+        Ok(Err(error)) => unknown(&causes(&error)),
+        Err(_) => unknown(&format!(
+            "instance metadata did not answer within {PATIENCE:?}"
+        )),
     }
+}
+
+/// Says what follows: otherwise an operator would read of it in a denial first, that of a binding which is older
+/// than the field.
+fn unknown(why: &str) -> Option<Arc<str>> {
+    info!(
+        why,
+        "the cluster's own VPC is not known: AWS is asked for the target group's, where an update adds vpcID to a \
+         TargetGroupBinding, and without its answer the update is denied; give --vpc-id"
+    );
+    None
 }
 
 async fn ask(client: &Client) -> Result<Arc<str>, ImdsError> {

@@ -1,7 +1,7 @@
 //! What the hooks of bindings answer on a real API server while AWS fails, hangs, or refuses them.
 
 use http::{StatusCode, header};
-use kube::api::PostParams;
+use kube::api::{Patch, PatchParams, PostParams};
 use rstest::rstest;
 use serde_json::{Value, json};
 use targetgate_core::names::BindingApi;
@@ -165,6 +165,31 @@ async fn a_role_that_may_not_ask_stops_only_a_binding_with_absent_fields() {
             assert!(text.contains(part), "{text}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_vpc_may_be_added_where_it_is_the_groups_and_our_own_is_not_known() {
+    let mut installed = Installed::without_hooks(Site::new().await).await;
+    let arn = installed.group("web");
+    let bindings = installed.bindings(BindingApi::Elbv2);
+    let mut older = complete(&arn);
+    older.as_object_mut().unwrap().remove("vpcID");
+    until("the hooks of a former test are forgotten", async || {
+        create(&bindings, binding("web", older.clone())).await.ok()
+    })
+    .await;
+    installed.register(&[VALIDATING], json!({})).await;
+
+    let params = PatchParams::default();
+    let set = async |vpc: &str| {
+        let patch = Patch::Merge(json!({ "spec": { "vpcID": vpc } }));
+        bindings.patch("web", &params, &patch).await
+    };
+    let (status, _, message) = refused(set("vpc-01234567").await);
+    assert_eq!(status, 403, "{message}");
+    assert!(message.contains("spec.vpcID"), "{message}");
+    let patched = set(VPC).await.unwrap();
+    assert_eq!(patched.data["spec"]["vpcID"], VPC);
 }
 
 #[tokio::test]

@@ -150,7 +150,8 @@ impl BindingReviewer {
         answer_by: Instant,
     ) -> Answer {
         let query = defaults::group_query(new).ok();
-        let asks = validate::needs_group(old, new);
+        let own_vpc = self.vpc_id.as_deref();
+        let asks = validate::needs_group(old, new, own_vpc);
         let described = match query.as_ref().filter(|_| asks) {
             Some(query) => Some(self.group(query, answer_by).await),
             None => None,
@@ -177,7 +178,7 @@ impl BindingReviewer {
             group,
             sharers: &sharers,
             service: &service,
-            vpc_id: self.vpc_id.as_deref(),
+            vpc_id: own_vpc,
             allowance: list.as_deref().map(|list| Allowance {
                 list,
                 namespace: &request.namespace,

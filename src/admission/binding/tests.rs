@@ -399,6 +399,25 @@ async fn a_group_that_aws_refuses_to_describe_is_refused(#[case] aws: Aws, #[cas
     assert_eq!(answer.warnings, Vec::<String>::new());
 }
 
+#[rstest]
+#[case::the_groups_own("vpc-01234567", false)]
+#[case::another("vpc-fedcba98", true)]
+#[tokio::test]
+async fn a_vpc_is_compared_with_the_groups_where_our_own_is_not_known(
+    #[case] vpc_id: &str,
+    #[case] denied: bool,
+) {
+    let mut setting = Setting::new(Aws::Answers);
+    setting.reviewer.vpc_id = None;
+    let (old, new) = (
+        with(json!({ "vpcID": null })),
+        with(json!({ "vpcID": vpc_id })),
+    );
+    let answer = setting.validate("UPDATE", Some(&new), Some(&old)).await;
+    assert_eq!(answer.denied.is_some(), denied, "{:?}", answer.denied);
+    assert_eq!(setting.asked().len(), 1);
+}
+
 #[tokio::test]
 async fn a_port_that_the_service_lacks_is_warned_of() {
     let setting = Setting::new(Aws::Answers).service("web", &[80, 443]);

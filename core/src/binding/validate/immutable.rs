@@ -2,7 +2,7 @@
 
 use crate::binding::field::GroupField;
 use crate::binding::spec::TargetGroupBindingSpec;
-use crate::binding::validate::{Subject, shown};
+use crate::binding::validate::{GroupLookup, Subject, shown};
 use crate::model::IpFamily;
 use crate::names::TargetGroupArn;
 
@@ -26,29 +26,40 @@ pub(super) fn ip_address_type(
     subject: &Subject<'_>,
 ) -> Option<String> {
     let default = Some(IpFamily::default().as_str());
-    unless_spelled_out(GroupField::IpAddressType, default, old, subject)
+    unless_spelled_out(GroupField::IpAddressType, &[default], old, subject)
 }
 
 pub(super) fn vpc_id(old: &TargetGroupBindingSpec, subject: &Subject<'_>) -> Option<String> {
-    let message = unless_spelled_out(GroupField::VpcId, subject.vpc_id, old, subject)?;
-    let note = match (&old.vpc_id, subject.vpc_id) {
-        (None, None) => {
-            ", and the cluster's own VPC, which would be no change, is not known: start targetgate with --vpc-id"
-        }
-        _ => "",
+    let of_group = match subject.group {
+        GroupLookup::Found(group) => group.vpc_id.as_deref(),
+        GroupLookup::Unanswered | GroupLookup::Refused(_) => None,
     };
-    Some(message + note)
+    let meant = [subject.vpc_id, of_group];
+    let message = unless_spelled_out(GroupField::VpcId, &meant, old, subject)?;
+    Some(match (of_group, subject.vpc_id) {
+        _ if !adds_vpc_id(old, subject.new) => message,
+        (Some(of_group), _) => format!("{message}, and the target group's is {of_group:?}"),
+        (None, Some(_)) => message,
+        (None, None) => format!(
+            "{message}, and it is not known whether that is no change: neither the cluster's own VPC (start targetgate with --vpc-id) nor what AWS says of the target group's"
+        ),
+    })
 }
 
-/// The change of a field, unless the update only spells out what the absent field meant.
+/// Whether the VPC is added to a binding without one.
+pub(super) fn adds_vpc_id(old: &TargetGroupBindingSpec, new: &TargetGroupBindingSpec) -> bool {
+    old.vpc_id.is_none() && new.vpc_id.is_some()
+}
+
+/// The change of a field, unless the update only spells out what the absent field meant, which is one of `meant`.
 fn unless_spelled_out(
     field: GroupField,
-    default: Option<&str>,
+    meant: &[Option<&str>],
     old: &TargetGroupBindingSpec,
     subject: &Subject<'_>,
 ) -> Option<String> {
     let (from, to) = (field.written(old), field.written(subject.new));
-    let spelled_out = from.is_none() && to == default;
+    let spelled_out = from.is_none() && to.is_some() && meant.contains(&to);
     (from != to && !spelled_out).then(|| change(field, old, subject))
 }
 

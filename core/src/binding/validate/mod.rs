@@ -134,9 +134,15 @@ impl Verdict {
     }
 }
 
-/// Whether AWS has to be asked about the group: on CREATE, and if an update changes the protocol.
-pub fn needs_group(old: Option<&TargetGroupBindingSpec>, new: &TargetGroupBindingSpec) -> bool {
-    ASKS_AWS.covers(old, new)
+/// Whether AWS has to be asked about the group: on CREATE, and if an update changes the protocol, or adds a VPC other
+/// than the cluster's own, `vpc_id`.
+pub fn needs_group(
+    old: Option<&TargetGroupBindingSpec>,
+    new: &TargetGroupBindingSpec,
+    vpc_id: Option<&str>,
+) -> bool {
+    let adds_vpc = |old| immutable::adds_vpc_id(old, new) && new.vpc_id.as_deref() != vpc_id;
+    ASKS_AWS.covers(old, new) || old.is_some_and(adds_vpc)
 }
 
 /// Checks a binding against all rules. The caller lets an update that does not change the spec pass without

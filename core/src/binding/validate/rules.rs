@@ -92,7 +92,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         name: "VpcUnchanged",
         field: VPC_ID,
-        demands: "stays as it is; the cluster's own VPC, which unset means, may be added",
+        demands: "stays as it is; the cluster's own VPC, or the target group's in AWS, which unset means, may be added",
         on: On::Update,
         check: Check::Unchanged(immutable::vpc_id),
     },

@@ -235,8 +235,37 @@ fn an_address_type_that_is_left_out_means_ipv4() {
 #[case::set(Some(json!({})), json!({ "targetGroupProtocol": "TCP" }), true)]
 #[case::unset(Some(json!({ "targetGroupProtocol": "TCP" })), json!({}), false)]
 #[case::kept(Some(json!({ "targetGroupProtocol": "TCP" })), json!({ "targetGroupProtocol": "TCP" }), false)]
+#[case::own_vpc(Some(json!({})), json!({ "vpcID": OWN_VPC }), false)]
+#[case::another_vpc(Some(json!({})), json!({ "vpcID": OTHER_VPC }), true)]
+#[case::vpc_changed(Some(json!({ "vpcID": OWN_VPC })), json!({ "vpcID": OTHER_VPC }), false)]
 fn aws_is_asked(#[case] old: Option<Value>, #[case] new: Value, #[case] asked: bool) {
-    assert_eq!(needs_group(old.map(spec).as_ref(), &spec(new)), asked);
+    let old = old.map(spec);
+    assert_eq!(needs_group(old.as_ref(), &spec(new), Some(OWN_VPC)), asked);
+}
+
+#[rstest]
+#[case::the_groups_own(Some(OTHER_VPC), None, true)]
+#[case::the_groups_own_beside_the_clusters(Some(OTHER_VPC), Some(OWN_VPC), true)]
+#[case::another(Some(OWN_VPC), None, false)]
+#[case::of_a_group_without_one(None, None, false)]
+fn a_vpc_may_be_added_where_it_is_the_groups_in_aws(
+    #[case] of_group: Option<&str>,
+    #[case] own: Option<&str>,
+    #[case] allowed: bool,
+) {
+    let described = TargetGroup {
+        vpc_id: of_group.map(Into::into),
+        ..group()
+    };
+    let (old, new) = (spec(json!({})), spec(json!({ "vpcID": OTHER_VPC })));
+    let verdict = check(&Subject {
+        old: Some(&old),
+        group: GroupLookup::Found(&described),
+        vpc_id: own,
+        ..subject(&new)
+    });
+    let changed: &[&str] = if allowed { &[] } else { &[VPC_ID] };
+    assert_eq!(fields(&verdict.changed), changed);
 }
 
 #[test]
