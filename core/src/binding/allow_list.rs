@@ -1,4 +1,4 @@
-//! Which target groups the bindings of a namespace may name (contract 4).
+//! Which target groups the bindings of a namespace may name, and which roles they may assume (contract 4).
 //!
 //! Without the list, a user that may create bindings in one namespace can register pods in any
 //! target group of the account.
@@ -14,7 +14,9 @@ const MAX_NAMED: usize = 5;
 /// The operator's list of rules, each of which allows some namespaces to bind some target groups. A group
 /// is denied unless a rule allows it.
 ///
-/// The file is YAML. In namespaces and ARNs a `*` matches any text, `/` and `:` included.
+/// A rule may list the roles that a binding of these groups may assume; without a list it may assume any.
+///
+/// The file is YAML. In namespaces, ARNs and roles a `*` matches any text, `/` and `:` included.
 ///
 /// ```
 /// use targetgate_core::binding::allow_list::AllowList;
@@ -24,12 +26,16 @@ const MAX_NAMED: usize = 5;
 /// - name: payments
 ///   namespaces: [payments, payments-*]
 ///   targetGroupARNs: ['arn:aws:elasticloadbalancing:eu-west-1:111122223333:targetgroup/pay-*']
+///   roles: ['arn:aws:iam::111122223333:role/payments-*']
 /// ",
 /// )?;
 /// let group = "arn:aws:elasticloadbalancing:eu-west-1:111122223333:targetgroup/pay-web/0123456789abcdef";
 /// let group = group.parse().unwrap();
 /// assert!(list.check("payments-eu", &group).is_ok());
 /// assert!(list.check("shop", &group).is_err());
+/// let role = |name| list.check_role("payments", &group, name);
+/// assert!(role("arn:aws:iam::111122223333:role/payments-bind").is_ok());
+/// assert!(role("arn:aws:iam::111122223333:role/admin").is_err());
 /// # Ok::<(), targetgate_core::binding::allow_list::AllowListError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -45,6 +51,8 @@ struct Rule {
     namespaces: Vec<Pattern>,
     #[serde(rename = "targetGroupARNs")]
     arns: Vec<Pattern>,
+    /// Absent for any role; empty for none.
+    roles: Option<Vec<Pattern>>,
 }
 
 /// A pattern in which each `*` matches any text.
@@ -55,7 +63,9 @@ struct Pattern(String);
 /// Why a file is not an allow-list.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum AllowListError {
-    #[error("not a list of rules, each with name, namespaces and targetGroupARNs: {0}")]
+    #[error(
+        "not a list of rules, each with name, namespaces, targetGroupARNs and perhaps roles: {0}"
+    )]
     Shape(String),
     /// The file is empty, and probably still being written rather than meant to deny everything.
     #[error("empty: write [] where no target group may be bound")]
@@ -65,10 +75,10 @@ pub enum AllowListError {
     Hollow(String),
 }
 
-/// Why a namespace may not bind a target group.
+/// Why a namespace may not bind a target group, or not assume a role for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotAllowed {
-    /// The rules about the namespace, at most [`MAX_NAMED`], whose groups may be bound instead.
+    /// The rules about the namespace, at most [`MAX_NAMED`], whose groups or roles may be named instead.
     rules: Vec<String>,
 }
 
@@ -96,31 +106,77 @@ impl AllowList {
     /// # Errors
     /// [`NotAllowed`], which lists the rules about the namespace.
     pub fn check(&self, namespace: &str, arn: &TargetGroupArn) -> Result<(), NotAllowed> {
-        let about = || {
-            let rules = self.rules.iter();
-            rules.filter(|rule| rule.namespaces.iter().any(|n| n.matches(namespace)))
-        };
-        if about().any(|rule| rule.arns.iter().any(|a| a.matches(arn.as_str()))) {
+        let about = || self.about(namespace);
+        if about().any(|rule| rule.covers(arn)) {
             return Ok(());
         }
-        let rules = about().take(MAX_NAMED).map(|rule| rule.name.clone());
-        Err(NotAllowed {
-            rules: rules.collect(),
-        })
+        Err(NotAllowed::by(about()))
+    }
+
+    /// Whether a binding of this namespace may assume this role for a group that it may name.
+    ///
+    /// # Errors
+    /// [`NotAllowed`], which lists the rules about the namespace and the group.
+    pub fn check_role(
+        &self,
+        namespace: &str,
+        arn: &TargetGroupArn,
+        role: &str,
+    ) -> Result<(), NotAllowed> {
+        let about = || self.about(namespace).filter(|rule| rule.covers(arn));
+        if about().next().is_none() || about().any(|rule| rule.admits(role)) {
+            return Ok(());
+        }
+        Err(NotAllowed::by(about()))
+    }
+
+    fn about(&self, namespace: &str) -> impl Iterator<Item = &Rule> {
+        let rules = self.rules.iter();
+        rules.filter(move |rule| rule.namespaces.iter().any(|n| n.matches(namespace)))
+    }
+}
+
+impl Rule {
+    fn covers(&self, arn: &TargetGroupArn) -> bool {
+        self.arns.iter().any(|a| a.matches(arn.as_str()))
+    }
+
+    fn admits(&self, role: &str) -> bool {
+        let listed = |roles: &Vec<Pattern>| roles.iter().any(|r| r.matches(role));
+        self.roles.as_ref().is_none_or(listed)
     }
 }
 
 impl NotAllowed {
+    fn by<'a>(rules: impl Iterator<Item = &'a Rule>) -> Self {
+        let rules = rules.take(MAX_NAMED).map(|rule| rule.name.clone());
+        Self {
+            rules: rules.collect(),
+        }
+    }
+
+    /// The message of a denial of the role `shown`, after the path of the field.
+    pub fn message_of_role(&self, namespace: &str, shown: &str) -> String {
+        format!(
+            "{shown} is not among the roles that --allow-arns lets namespace {namespace:?} assume for this target group by {}: use such a role, or ask whoever runs targetgate",
+            self.names()
+        )
+    }
+
+    fn names(&self) -> String {
+        let rules: Vec<String> = self.rules.iter().map(|name| format!("{name:?}")).collect();
+        rules.join(", ")
+    }
+
     /// The message of a denial, after the path of the field.
     pub fn message(&self, namespace: &str) -> String {
-        let rules: Vec<String> = self.rules.iter().map(|name| format!("{name:?}")).collect();
-        match rules.is_empty() {
+        match self.rules.is_empty() {
             true => format!(
                 "no rule of --allow-arns is about namespace {namespace:?}, so its bindings may name no target group: ask whoever runs targetgate for one"
             ),
             false => format!(
                 "namespace {namespace:?} may bind only what --allow-arns lets it by {}: use such a target group, or ask whoever runs targetgate",
-                rules.join(", ")
+                self.names()
             ),
         }
     }
@@ -180,6 +236,31 @@ mod tests {
     ) {
         let list = AllowList::parse(LIST).unwrap();
         assert_eq!(list.check(namespace, &arn(group)).is_ok(), allowed);
+    }
+
+    #[rstest]
+    #[case::listed("payments", "pay-web", "arn:aws:iam::1:role/pay-bind", true)]
+    #[case::not_listed("payments", "pay-web", "arn:aws:iam::1:role/admin", false)]
+    #[case::by_a_rule_without_a_list("payments", "shared", "arn:aws:iam::1:role/admin", true)]
+    #[case::by_an_empty_list("shop", "public", "arn:aws:iam::1:role/pay-bind", false)]
+    #[case::of_a_group_that_is_denied_anyway("shop", "web", "arn:aws:iam::1:role/admin", true)]
+    fn a_rule_with_roles_lets_its_bindings_assume_these(
+        #[case] namespace: &str,
+        #[case] group: &str,
+        #[case] role: &str,
+        #[case] allowed: bool,
+    ) {
+        let list = AllowList::parse(
+            "
+- {name: payments, namespaces: [payments], targetGroupARNs: ['*:targetgroup/pay-*'], roles: ['*:role/pay-*']}
+- {name: shared, namespaces: ['*'], targetGroupARNs: ['*:targetgroup/shared/*']}
+- {name: public, namespaces: ['*'], targetGroupARNs: ['*:targetgroup/public/*'], roles: []}
+",
+        );
+        let denied = list.unwrap().check_role(namespace, &arn(group), role).err();
+        assert_eq!(denied.is_none(), allowed);
+        let message = denied.map(|denied| denied.message_of_role(namespace, role));
+        assert!(message.is_none_or(|message| message.contains("by \"p") && message.contains(role)));
     }
 
     #[test]

@@ -44,6 +44,18 @@ pub(super) fn group_allowed(subject: &Subject<'_>) -> Option<String> {
     Some(denied.message(namespace))
 }
 
+pub(super) fn role_allowed(subject: &Subject<'_>) -> Option<String> {
+    let Allowance {
+        list,
+        namespace,
+        arn,
+    } = subject.allowance?;
+    let role = subject.new.iam_role_arn_to_assume.as_deref()?;
+    // A group that is not known, or not allowed, is reported by its own rule.
+    let denied = list.check_role(namespace, arn?, role).err()?;
+    Some(denied.message_of_role(namespace, &shown(Some(role))))
+}
+
 pub(super) fn port_of_service(subject: &Subject<'_>) -> Option<String> {
     let ServiceLookup::Ports(ports) = subject.service else {
         return None;

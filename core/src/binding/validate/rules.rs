@@ -202,6 +202,13 @@ pub const RULES: &[Rule] = &[
         check: Check::Required(cluster::group_allowed),
     },
     Rule {
+        name: "RoleAllowed",
+        field: ROLE,
+        demands: "is a role that `--allow-arns` lets the namespace assume for the group, where the rules about the group list roles",
+        on: On::CreateAndUpdate,
+        check: Check::Required(cluster::role_allowed),
+    },
+    Rule {
         name: "NameOfArn",
         field: NAME,
         demands: "is the name in the ARN, where both are set; the ARN prevails",

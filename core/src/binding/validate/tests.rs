@@ -358,6 +358,33 @@ fn a_port_of_a_service_that_is_not_known_is_not_warned_of(#[case] service: Servi
 }
 
 #[rstest]
+#[case::none(None, false)]
+#[case::listed(Some("arn:aws:iam::123456789012:role/bind"), false)]
+#[case::not_listed(Some("arn:aws:iam::123456789012:role/admin"), true)]
+fn a_role_that_no_rule_lists_is_refused(#[case] role: Option<&str>, #[case] refused: bool) {
+    let list = AllowList::parse(
+        "[{name: web, namespaces: [shop], targetGroupARNs: ['*'], roles: ['*:role/bind']}]",
+    );
+    let list = list.unwrap();
+    let new = spec(json!({ "iamRoleArnToAssume": role }));
+    let arn = ARN_TEXT.parse().unwrap();
+    let verdict = check(&Subject {
+        allowance: Some(Allowance {
+            list: &list,
+            namespace: "shop",
+            arn: Some(&arn),
+        }),
+        ..subject(&new)
+    });
+    let expected: &[&str] = if refused {
+        &["spec.iamRoleArnToAssume"]
+    } else {
+        &[]
+    };
+    assert_eq!(fields(&verdict.violations), expected);
+}
+
+#[rstest]
 #[case("QUIC", "instance", true)]
 #[case("TCP_QUIC", "instance", true)]
 #[case("QUIC", "ip", false)]
