@@ -181,3 +181,39 @@ async fn a_pod_of_a_namespace_that_is_not_watched_is_told_so() {
     let here = fixture.pod(&review(pod())).await;
     assert_eq!(here["auditAnnotations"]["decision"], "Injected");
 }
+
+const LEGACY: &str = "target-health.alb.ingress.k8s.aws/web_web_80";
+
+#[rstest]
+#[case::not_selected("shop", json!({ "app": "api" }))]
+#[case::without_a_binding("elsewhere", json!({ "app": "web" }))]
+#[tokio::test]
+async fn a_pod_that_keeps_a_legacy_gate_is_warned_of(
+    #[case] namespace: &str,
+    #[case] labels: Value,
+) {
+    let gates = json!([{ "conditionType": "example.com/warm" }, { "conditionType": LEGACY }]);
+    let mut legacy = pod_with("/spec", "readinessGates", gates);
+    legacy["metadata"]["labels"] = labels;
+    let mut review = review(legacy);
+    review["request"]["namespace"] = json!(namespace);
+    let answer = Fixture::default().pod(&review).await;
+    assert_eq!(
+        (&answer["allowed"], answer.get("patch")),
+        (&json!(true), None)
+    );
+    let warnings = answer["warnings"].as_array().unwrap();
+    assert_eq!(warnings.len(), 1, "{answer}");
+    let warning = warnings[0].as_str().unwrap();
+    assert!(warning.contains(LEGACY), "{warning}");
+    assert!(warning.contains("remove from its template"), "{warning}");
+}
+
+#[tokio::test]
+async fn a_pod_whose_legacy_gate_is_replaced_is_not_warned_of() {
+    let gates = json!([{ "conditionType": LEGACY }]);
+    let legacy = pod_with("/spec", "readinessGates", gates);
+    let answer = Fixture::default().pod(&review(legacy)).await;
+    assert_eq!(answer["auditAnnotations"]["decision"], "Injected");
+    assert_eq!(answer.get("warnings"), None);
+}

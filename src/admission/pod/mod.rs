@@ -8,6 +8,7 @@ use targetgate_core::gates::inject;
 use targetgate_core::gates::inject::{Decision, GatePolicy, NewPod};
 use targetgate_core::gates::patch;
 use targetgate_core::index::NamespaceView;
+use targetgate_core::names::is_legacy_gate;
 use targetgate_core::object::GateAnnotation;
 use targetgate_core::reason::Reason;
 use targetgate_core::text::cut;
@@ -29,6 +30,9 @@ use crate::admission::pod::object::{LabelList, Pod};
 /// new pod. Chosen.
 const MAX_AUDIT: usize = 512;
 const CUT: char = '…';
+/// Maximum length of a warning, in bytes: the API server may cut a longer one.
+/// Source: <https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#response>
+const MAX_WARNING: usize = 256;
 
 /// Allows the pod without gates, and tells the client why.
 fn allow(reason: Reason, why: fmt::Arguments<'_>) -> Answer {
@@ -182,13 +186,14 @@ fn decided(
     };
     let gates = spec.readiness_gates.as_deref().unwrap_or_default();
     let gates: Vec<&str> = gates.iter().map(|Object(g)| &*g.condition_type).collect();
-    match unknown(&request.namespace, cache, policy) {
+    let answer = match unknown(&request.namespace, cache, policy) {
         Some(answer) => answer,
         None => cache.read(|index| {
             let view = index.namespace(&request.namespace);
             in_namespace(pod, &gates, view, policy)
         }),
-    }
+    };
+    warn_of_legacy_gate(answer, &gates)
 }
 
 /// The answer where the index does not know what decides.
@@ -201,6 +206,19 @@ fn unknown(namespace: &str, cache: &Cache, policy: &GatePolicy) -> Option<Answer
     let starting = "targetgate has just started and does not know the bindings and Services yet";
     (!knows_what_decides(cache, policy))
         .then(|| allow(Reason::NotReady, format_args!("{starting}")))
+}
+
+/// Warns of a legacy gate that the pod keeps, whose condition nobody writes any more.
+fn warn_of_legacy_gate(answer: Answer, gates: &[&str]) -> Answer {
+    // A gate that is due takes the place of legacy ones.
+    let due = matches!(answer.reason, Reason::Injected | Reason::AlreadyInjected);
+    let Some(gate) = gates.iter().find(|gate| !due && is_legacy_gate(gate)) else {
+        return answer;
+    };
+    let warning = format!(
+        "nobody writes the condition of a gate that the pod keeps, so that it never becomes Ready: remove from its template the readiness gate {gate:?}"
+    );
+    answer.warn(cut(&warning, MAX_WARNING))
 }
 
 /// Whether the initial lists of Services and of bindings that gate pods are complete.
