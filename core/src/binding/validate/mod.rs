@@ -108,7 +108,8 @@ impl Verdict {
         let fields: Vec<&str> = self.changed.iter().map(|change| change.field).collect();
         let details: Vec<String> = self.changed.iter().map(ToString::to_string).collect();
         (!fields.is_empty()).then(|| {
-            // The words up to the parenthesis are the incumbent's, because tools search for them.
+            // The words up to the parenthesis are those of the incumbent's releases until February 2025, because
+            // tools search for them; later ones say "these immutable fields" (docs/moving.md).
             format!(
                 "TargetGroupBinding update may not change these fields: {} ({}); create a new TargetGroupBinding with the new values and delete this one",
                 fields.join(","),
