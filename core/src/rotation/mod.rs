@@ -209,7 +209,11 @@ fn adopts(situation: &Situation<'_>, record: &Record, lifetimes: &Lifetimes) -> 
         named.any(|named| named.last_leaf < retired.last_leaf)
     };
     let longer = situation.remembered.iter().filter(outlasts);
-    let adopted: Vec<RetiredCa> = longer.cloned().filter(in_use).chain(unnamed).collect();
+    let adopted: Vec<RetiredCa> = longer
+        .filter(|ca| in_use(ca))
+        .cloned()
+        .chain(unnamed)
+        .collect();
     let unlisted = record.retired.is_none() && situation.configurations.is_some();
     let due = unlisted || !adopted.is_empty();
     due.then_some(Change::Adopt(adopted))
