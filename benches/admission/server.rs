@@ -24,7 +24,7 @@ use targetgate::serve::listener;
 use targetgate::serve::listener::{Limits, Listener};
 use targetgate::state::cache::{Cache, InitialList, WatchedResource};
 use targetgate_core::model::{
-    Binding, IpFamily, Namespace, PortRef, Service, ServicePort, TargetType,
+    Binding, IpFamily, Namespace, PortRef, Protocol, Service, ServicePort, TargetType,
 };
 use targetgate_core::names::{BindingApi, ObjectKey};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -162,6 +162,7 @@ fn service(name: &str) -> Service {
         ports: vec![ServicePort {
             name: Some("http".into()),
             port: 80,
+            protocol: Protocol::Tcp,
             target_port: Some(PortRef::Number(8080)),
         }],
         opted_out: false,
@@ -174,6 +175,7 @@ fn binding(service: &str) -> Binding {
         name: format!("k8s-shop-{service}").into(),
         uid: None,
         arn: None,
+        group_name: Some("web".into()),
         target_type: Some(TargetType::Ip),
         family: IpFamily::V4,
         service: service.into(),
@@ -181,6 +183,7 @@ fn binding(service: &str) -> Binding {
         role: None,
         multi_cluster: false,
         opted_out: false,
+        terminating: false,
     }
 }
 

@@ -12,7 +12,8 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use crate::model::{
-    Binding, Condition, IpFamily, Labels, Pod, PortRef, Service, ServicePort, TargetType,
+    Binding, Condition, IpFamily, Labels, NamedPort, Pod, PortRef, Protocol, Service, ServicePort,
+    TargetType,
 };
 use crate::names::{BindingApi, ConditionPrefix, ObjectKey, TargetGroupArn};
 
@@ -43,9 +44,11 @@ pub fn pod(name: &str) -> Pod {
         labels: Arc::default(),
         opted_out: false,
         gates: vec![],
+        host_network: false,
         ips: vec![],
         ports: vec![],
         containers_ready: None,
+        started: None,
         terminating: false,
         finished: false,
     }
@@ -68,6 +71,7 @@ pub fn binding(name: &str) -> Binding {
         name: name.into(),
         uid: None,
         arn: Some(arn(name)),
+        group_name: None,
         target_type: Some(TargetType::Ip),
         family: IpFamily::V4,
         service: "web".into(),
@@ -75,6 +79,7 @@ pub fn binding(name: &str) -> Binding {
         role: None,
         multi_cluster: false,
         opted_out: false,
+        terminating: false,
     }
 }
 
@@ -99,8 +104,16 @@ impl Pod {
         self
     }
 
-    pub fn named_port(mut self, name: &str, number: u16) -> Self {
-        self.ports.push((name.into(), number));
+    pub fn named_port(self, name: &str, number: u16) -> Self {
+        self.named_port_of(Protocol::Tcp, name, number)
+    }
+
+    pub fn named_port_of(mut self, protocol: Protocol, name: &str, number: u16) -> Self {
+        self.ports.push(NamedPort {
+            name: name.into(),
+            protocol,
+            number,
+        });
         self
     }
 
@@ -133,10 +146,21 @@ impl Service {
         self
     }
 
-    pub fn port(mut self, name: &str, port: u16, target_port: Option<PortRef>) -> Self {
+    pub fn port(self, name: &str, port: u16, target_port: Option<PortRef>) -> Self {
+        self.port_of(Protocol::Tcp, name, port, target_port)
+    }
+
+    pub fn port_of(
+        mut self,
+        protocol: Protocol,
+        name: &str,
+        port: u16,
+        target_port: Option<PortRef>,
+    ) -> Self {
         self.ports.push(ServicePort {
             name: Some(name.into()),
             port,
+            protocol,
             target_port,
         });
         self

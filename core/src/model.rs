@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::names::{AssumedRole, BindingApi, GateName, ObjectKey, TargetGroupArn};
+use crate::names::{AssumedRole, BindingApi, GateName, NamedGroup, ObjectKey, TargetGroupArn};
 
 /// Labels of a pod, or the selector of a Service.
 pub type Labels = BTreeMap<Arc<str>, Arc<str>>;
@@ -30,8 +31,46 @@ pub struct ServicePort {
     /// The name, which a Service's only port may lack.
     pub name: Option<Arc<str>>,
     pub port: u16,
+    pub protocol: Protocol,
     /// `targetPort`; absent means [`Self::port`] itself.
     pub target_port: Option<PortRef>,
+}
+
+/// A port's protocol, which Kubernetes compares besides the name where it looks a named port up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Protocol {
+    #[default]
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+impl Protocol {
+    /// As the field `protocol` of a Service or container spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+            Self::Sctp => "SCTP",
+        }
+    }
+
+    /// Reads the field, whose default is TCP; `None` for a protocol that Kubernetes introduces later.
+    pub fn of_field(field: Option<&str>) -> Option<Self> {
+        let Some(field) = field.filter(|field| !field.is_empty()) else {
+            return Some(Self::default());
+        };
+        let mut all = [Self::Tcp, Self::Udp, Self::Sctp].into_iter();
+        all.find(|protocol| protocol.as_str() == field)
+    }
+}
+
+/// A named port of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedPort {
+    pub name: Arc<str>,
+    pub protocol: Protocol,
+    pub number: u16,
 }
 
 /// A port by number or by name (Kubernetes' `IntOrString`).
@@ -104,6 +143,8 @@ pub struct Binding {
     pub uid: Option<Arc<str>>,
     /// `spec.targetGroupARN`; `None` if it is absent or is not a target group's ARN.
     pub arn: Option<TargetGroupArn>,
+    /// `spec.targetGroupName`; `None` if it is absent.
+    pub group_name: Option<Arc<str>>,
     /// `spec.targetType`; `None` if it is absent.
     pub target_type: Option<TargetType>,
     /// `spec.ipAddressType`.
@@ -118,6 +159,19 @@ pub struct Binding {
     pub multi_cluster: bool,
     /// `targetgate.dev/gate: "false"`.
     pub opted_out: bool,
+    /// Whether `metadata.deletionTimestamp` is set: its targets are being deregistered.
+    pub terminating: bool,
+}
+
+impl Binding {
+    /// The group by its name alone, where the ARN does not identify it.
+    pub fn named_group(&self) -> Option<NamedGroup> {
+        let name = self.group_name.as_ref().filter(|_| self.arn.is_none())?;
+        Some(NamedGroup {
+            name: name.clone(),
+            role: self.role.clone(),
+        })
+    }
 }
 
 /// A pod as the API server shows it.
@@ -133,12 +187,16 @@ pub struct Pod {
     pub opted_out: bool,
     /// Its gates under the prefixes that are served, in order, with the condition of each.
     pub gates: Vec<(GateName, Option<Condition>)>,
+    /// `spec.hostNetwork`: its addresses are the node's, which other pods share.
+    pub host_network: bool,
     /// `status.podIPs` (or `status.podIP`).
     pub ips: Vec<IpAddr>,
     /// The named ports of its containers and restartable init containers.
-    pub ports: Vec<(Arc<str>, u16)>,
+    pub ports: Vec<NamedPort>,
     /// When the condition `ContainersReady` became `True`; `None` while it is not.
     pub containers_ready: Option<Timestamp>,
+    /// `status.startTime`: when the kubelet took the pod in.
+    pub started: Option<Timestamp>,
     /// Whether `metadata.deletionTimestamp` is set.
     pub terminating: bool,
     /// Whether `status.phase` is `Succeeded` or `Failed`.
@@ -222,15 +280,41 @@ pub struct TargetGroup {
     pub vpc_id: Option<Arc<str>>,
     /// `Protocol`; absent for `lambda`.
     pub protocol: Option<Arc<str>>,
-    /// `HealthCheckIntervalSeconds`.
-    pub check_interval: std::time::Duration,
-    /// `HealthyThresholdCount`.
-    pub healthy_threshold: u32,
+    /// `None` while AWS leaves out one of the numbers.
+    pub health_checks: Option<HealthChecks>,
 }
 
-impl TargetGroup {
+/// How ELB checks the health of a group's targets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HealthChecks {
+    /// `HealthCheckIntervalSeconds`.
+    pub interval: Duration,
+    /// `HealthyThresholdCount`.
+    pub healthy_threshold: u32,
+    /// `UnhealthyThresholdCount`.
+    pub unhealthy_threshold: u32,
+}
+
+impl HealthChecks {
     /// Health check interval times healthy threshold: a target that works is healthy within this time.
-    pub fn proving_time(&self) -> std::time::Duration {
-        self.check_interval.saturating_mul(self.healthy_threshold)
+    pub fn healthy_after(&self) -> Duration {
+        self.interval.saturating_mul(self.healthy_threshold)
+    }
+
+    /// The time after which ELB's word is about the pod that has the address, and not about a previous one:
+    /// a healthy target stays so until the unhealthy threshold is reached, and the first check comes up to
+    /// one interval after the pod.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use targetgate_core::model::HealthChecks;
+    ///
+    /// let interval = Duration::from_secs(15);
+    /// let calm = HealthChecks { interval, healthy_threshold: 2, unhealthy_threshold: 10 };
+    /// assert_eq!(calm.proving_time(), Duration::from_secs(165));
+    /// ```
+    pub fn proving_time(&self) -> Duration {
+        let checks = self.healthy_threshold.max(self.unhealthy_threshold);
+        self.interval.saturating_mul(checks.saturating_add(1))
     }
 }

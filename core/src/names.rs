@@ -297,6 +297,14 @@ impl AssumedRole {
     }
 }
 
+/// A target group as a binding without an ARN names it, in the SDK's own Region.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NamedGroup {
+    pub name: Arc<str>,
+    /// The role with which its ARN is looked up; `None` for the process's own credentials.
+    pub role: Option<AssumedRole>,
+}
+
 /// A quota: an account in a Region. AWS counts and throttles the calls of each by itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Quota {

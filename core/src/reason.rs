@@ -61,6 +61,10 @@ reasons! {
     AlreadyInjected: "The pod had the gate already.", "";
     OptedOut: "`targetgate.dev/gate: \"false\"` on the Pod, Service or binding opts it out.",
         "Remove the annotation, and create the pod anew.";
+    BindingTerminating: "The binding is being deleted, so no pod is registered for it any more.",
+        "Create the binding anew once it is gone; if it stays, look at its finalizers.";
+    GroupUnknown: "The binding names no target group: no name, and no ARN that can be read.",
+        "Set `spec.targetGroupARN`, or create the binding anew while the hooks of bindings run.";
     SelectorMismatch: "The binding's Service does not select the pod.",
         "Compare the Service's selector with the pod's labels.";
     ServiceMissing: "The binding's Service does not exist.",
@@ -106,7 +110,7 @@ reasons! {
     // Why a gate opens.
     Healthy: "ELB says that the target is healthy.", "";
     BindingGone: "No binding of the gate's name is there.", "";
-    ServiceGone: "The binding's Service is not there, or has no such port.", "";
+    ServiceGone: "The binding's Service is not there.", "";
     NotSelected: "The binding's Service does not select the pod.", "";
 
     // Why a gate is closed.
@@ -114,6 +118,11 @@ reasons! {
         "Look at the condition: its reason and message are ELB's own.";
     PortNotFound: "The Service's `targetPort` is a name that no container of the pod has.",
         "Name the container's port, or mend the Service's `targetPort`.";
+    ServicePortNotFound: "The binding's Service has no port that `spec.serviceRef.port` names.",
+        "Mend `spec.serviceRef.port` or the Service; new pods get no gate with `targetgate.dev/gate: \"false\"`.";
+    TargetGroupUnknown: "The binding names no target group that can be found.",
+        "Set `spec.targetGroupARN`, or create the binding anew while the hooks of bindings run.";
+    AddressChanged: "The pod has another address than the one for which its gate was opened.", "";
     AddressNotFound: "The pod has no address of the target group's IP address type.",
         "Bind a group of the pod's address family.";
     TargetGroupNotFound: "AWS does not have the target group.",
@@ -127,8 +136,7 @@ reasons! {
     AnswerStale: "ELB's last answer is too old to open the gate, so ELB is asked again.", "";
     AbsenceNotConfirmed: "A binding or Service seems absent, and a live read has not confirmed it yet.",
         "";
-    TargetGroupUnknown: "The binding names no target group.",
-        "Set `spec.targetGroupARN`, or create the binding anew while the hooks of bindings run.";
+    GroupNotResolved: "AWS was not asked yet, or did not answer, which group has the name in the binding.", "";
 }
 
 impl fmt::Display for Reason {

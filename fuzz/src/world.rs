@@ -267,6 +267,7 @@ impl Binding {
             name: self.name.as_str().into(),
             uid: None,
             arn: None,
+            group_name: Some("web".into()),
             target_type: self.target_type.map(|known| match known {
                 TargetType::Ip => model::TargetType::Ip,
                 TargetType::Instance => model::TargetType::Instance,
@@ -277,6 +278,7 @@ impl Binding {
             role: None,
             multi_cluster: false,
             opted_out: self.opted_out,
+            terminating: false,
         }
     }
 }

@@ -19,7 +19,7 @@ use sdk::config::SharedCredentialsProvider;
 use sdk::error::{ProvideErrorMetadata, SdkError};
 use sdk::types::{TargetDescription, TargetHealthDescription, TargetHealthStateEnum};
 use targetgate_core::elb::query::GroupSelector;
-use targetgate_core::model::{IpFamily, TargetGroup, TargetHealth, TargetState};
+use targetgate_core::model::{HealthChecks, IpFamily, TargetGroup, TargetHealth, TargetState};
 use targetgate_core::names::{AssumedRole, GroupKey, Quota, TargetGroupArn};
 use tokio::time::{Instant, timeout};
 
@@ -344,17 +344,25 @@ fn target_state(state: &TargetHealthStateEnum) -> TargetState {
 fn target_group(told: &sdk::types::TargetGroup) -> Option<TargetGroup> {
     let arn: TargetGroupArn = told.target_group_arn()?.parse().ok()?;
     let ipv6 = told.ip_address_type().is_some_and(|t| t.as_str() == "ipv6");
-    let seconds = told.health_check_interval_seconds().unwrap_or(0);
-    let threshold = told.healthy_threshold_count().unwrap_or(0);
     Some(TargetGroup {
         name: told.target_group_name().unwrap_or(arn.name()).into(),
         target_type: told.target_type().map_or("", |t| t.as_str()).into(),
         family: if ipv6 { IpFamily::V6 } else { IpFamily::V4 },
         vpc_id: told.vpc_id().map(Into::into),
         protocol: told.protocol().map(|p| p.as_str().into()),
-        check_interval: Duration::from_secs(u64::try_from(seconds).unwrap_or(0)),
-        healthy_threshold: u32::try_from(threshold).unwrap_or(0),
+        health_checks: health_checks(told),
         arn,
+    })
+}
+
+/// A number that AWS leaves out is unknown, not zero: with zero, each `healthy` would count at once.
+fn health_checks(told: &sdk::types::TargetGroup) -> Option<HealthChecks> {
+    let number = |number: Option<i32>| u32::try_from(number?).ok().filter(|number| *number > 0);
+    let interval = number(told.health_check_interval_seconds())?;
+    Some(HealthChecks {
+        interval: Duration::from_secs(u64::from(interval)),
+        healthy_threshold: number(told.healthy_threshold_count())?,
+        unhealthy_threshold: number(told.unhealthy_threshold_count())?,
     })
 }
 

@@ -18,7 +18,7 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use parking_lot::Mutex;
-use targetgate_core::model::{IpFamily, TargetGroup};
+use targetgate_core::model::{HealthChecks, IpFamily, TargetGroup};
 use tokio::time::Instant;
 
 use crate::aws::budget::Budget;
@@ -215,8 +215,11 @@ pub(super) fn group(number: usize) -> TargetGroup {
         family: IpFamily::V4,
         vpc_id: Some("vpc-0123456789abcdef0".into()),
         protocol: Some("HTTP".into()),
-        check_interval: Duration::from_secs(15),
-        healthy_threshold: 3,
+        health_checks: Some(HealthChecks {
+            interval: Duration::from_secs(15),
+            healthy_threshold: 3,
+            unhealthy_threshold: 4,
+        }),
     }
 }
 
@@ -230,7 +233,8 @@ pub(super) fn groups_xml(numbers: impl IntoIterator<Item = usize>) -> String {
                  <Protocol>HTTP</Protocol><Port>80</Port><VpcId>vpc-0123456789abcdef0</VpcId>\
                  <TargetType>ip</TargetType><IpAddressType>ipv4</IpAddressType>\
                  <HealthCheckIntervalSeconds>15</HealthCheckIntervalSeconds>\
-                 <HealthyThresholdCount>3</HealthyThresholdCount></member>",
+                 <HealthyThresholdCount>3</HealthyThresholdCount>\
+                 <UnhealthyThresholdCount>4</UnhealthyThresholdCount></member>",
                 arn(number)
             )
         })

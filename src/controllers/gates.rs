@@ -10,15 +10,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use targetgate_core::elb::query::GroupQuery;
+use targetgate_core::elb::query::{DescribeError, GroupQuery};
 use targetgate_core::gates::machine::Tracker;
 use targetgate_core::gates::machine::action::{
     Action, CallFailure, Change, GateId, LiveRead, Settings, Write, WriteOutcome,
 };
 use targetgate_core::gates::requirements;
 use targetgate_core::index::Index;
-use targetgate_core::model::TargetHealth;
-use targetgate_core::names::{BindingApi, GroupKey, ObjectKey};
+use targetgate_core::model::{HealthChecks, TargetHealth};
+use targetgate_core::names::{BindingApi, GroupKey, NamedGroup, ObjectKey, TargetGroupArn};
+use targetgate_core::reason::Reason;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
@@ -42,8 +43,8 @@ use targetgate_core::elb::buckets::PollRequest;
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Maximum number of concurrent requests other than status patches, such as live reads. Chosen.
 const REQUESTS_AT_ONCE: usize = 16;
-/// How long the loop waits for a group's health check settings. Chosen.
-const PROVING_DEADLINE: Duration = Duration::from_secs(10);
+/// How long the loop waits for a group's ARN or health check settings. Chosen.
+const DESCRIBE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The health loop, with the parts that it uses.
 #[derive(Clone)]
@@ -67,7 +68,8 @@ enum Done {
     Answered(GroupKey, Instant, Result<Vec<TargetHealth>, ElbError>),
     Written(Write, WriteOutcome),
     Confirmed(GateId, Option<LiveRead>),
-    Proven(GroupKey, Option<Duration>),
+    Proven(GroupKey, Option<HealthChecks>),
+    Resolved(NamedGroup, Result<Option<TargetGroupArn>, ()>),
     Told,
 }
 
@@ -131,8 +133,9 @@ impl Loop {
             return vec![];
         }
         let dirty = self.cache.write(Index::take_dirty);
+        let wall = (self.now)();
         let actions = self.cache.read(|index| {
-            let observe = |key| tracker.observe(key, index, now);
+            let observe = |key| tracker.observe(key, index, now, wall);
             dirty.iter().flat_map(observe).collect()
         });
         if enabled!(Level::DEBUG) {
@@ -159,8 +162,9 @@ impl Loop {
             Ok(())
         });
         for call in started.calls {
-            if let Some(found) = self.groups.known(&GroupQuery::from(&call.group)) {
-                tracker.note_checks(&call.group, found.proving_time());
+            let known = self.groups.known(&GroupQuery::from(&call.group));
+            if let Some(checks) = known.and_then(|found| found.health_checks) {
+                tracker.note_checks(&call.group, checks);
             }
             let elb = self.elb.clone();
             tasks.spawn(async move {
@@ -187,9 +191,14 @@ impl Loop {
                 tracker.written(&write, &outcome, now)
             }
             Done::Confirmed(id, fresh) => tracker.confirmed(&id, fresh.as_ref(), now),
-            Done::Proven(group, time) => {
-                tracker.proven(&group, time);
+            Done::Proven(group, checks) => {
+                tracker.proven(&group, checks);
                 vec![]
+            }
+            Done::Resolved(group, found) => {
+                let moment = (now, (self.now)());
+                self.cache
+                    .read(|index| tracker.resolved(&group, found, index, moment))
             }
             Done::Told => vec![],
         }
@@ -227,10 +236,23 @@ impl Loop {
                 let fresh = self.confirm(&id).await;
                 Done::Confirmed(id, fresh)
             }
+            // Calls about groups are bounded by their own queue, and do not wait behind live reads.
             Action::Prove(group) => {
+                let checks = self.health_checks(&group).await;
+                Done::Proven(group, checks)
+            }
+            Action::Resolve(group) => {
+                let found = self.resolve(&group).await;
+                Done::Resolved(group, found)
+            }
+            Action::Report {
+                binding,
+                reason,
+                message,
+            } => {
                 let _request = request().await;
-                let time = self.proving_time(&group).await;
-                Done::Proven(group, time)
+                self.report_problem(binding, reason, &message).await;
+                Done::Told
             }
             Action::MissingGroup { group, binding } => {
                 let _request = request().await;
@@ -315,15 +337,51 @@ impl Loop {
             .await;
     }
 
-    /// The proving time of a group: health check interval × healthy threshold.
-    async fn proving_time(&self, group: &GroupKey) -> Option<Duration> {
-        let deadline = clock::monotonic() + PROVING_DEADLINE;
+    /// Tells by an Event that the gates of a binding stay closed until it is mended.
+    async fn report_problem(
+        &self,
+        binding: (ObjectKey, BindingApi),
+        reason: Reason,
+        message: &str,
+    ) {
+        let (object, api) = binding;
+        let about = About {
+            kind: WatchedResource::Bindings(api),
+            object,
+            uid: None,
+        };
+        let note = format!(
+            "{message}. The gates of this binding stay closed. {}",
+            reason.remedy()
+        );
+        self.events
+            .warn(&about, "OpenGate", reason.as_str(), &note)
+            .await;
+    }
+
+    /// The ARN of the group that has this name; the error is that AWS did not tell.
+    async fn resolve(&self, group: &NamedGroup) -> Result<Option<TargetGroupArn>, ()> {
+        let deadline = clock::monotonic() + DESCRIBE_DEADLINE;
+        let query = GroupQuery::from(group);
+        match self.groups.describe(&query, deadline.into()).await {
+            Ok(found) => Ok(Some(found.arn.clone())),
+            Err(DescribeError::NotFound) => Ok(None),
+            Err(error) => {
+                warn!(group = %group.name, %error, "gates wait until AWS tells the group's ARN");
+                Err(())
+            }
+        }
+    }
+
+    /// How ELB checks the health of a group, from which its proving time follows.
+    async fn health_checks(&self, group: &GroupKey) -> Option<HealthChecks> {
+        let deadline = clock::monotonic() + DESCRIBE_DEADLINE;
         match self
             .groups
             .describe(&GroupQuery::from(group), deadline.into())
             .await
         {
-            Ok(found) => Some(found.proving_time()),
+            Ok(found) => found.health_checks,
             Err(error) => {
                 warn!(group = %group.arn, %error, "a gate on a used address waits to be proven");
                 None

@@ -17,7 +17,7 @@ use targetgate::aws::error::ElbErrorKind;
 use targetgate::aws::target_groups::TargetGroups;
 use targetgate::metrics::Metrics;
 use targetgate_core::elb::query::{DescribeError, GroupQuery, GroupSelector};
-use targetgate_core::model::{IpFamily, TargetState};
+use targetgate_core::model::{HealthChecks, IpFamily, TargetState};
 use targetgate_core::names::GroupKey;
 use targetgate_sandbox::elb::{Elb, Options};
 use targetgate_sandbox::harness::standalone::status;
@@ -81,6 +81,7 @@ impl Aws {
             .vpc_id(&self.vpc_id)
             .health_check_interval_seconds(7)
             .healthy_threshold_count(3)
+            .unhealthy_threshold_count(4)
             .send()
             .await
             .unwrap();
@@ -159,8 +160,12 @@ async fn a_group_is_described_by_arn_and_by_name(
     assert_eq!(group.family, IpFamily::V4);
     assert_eq!(group.vpc_id.as_deref(), Some(&*aws.vpc_id));
     assert_eq!(group.protocol.as_deref(), Some("HTTP"));
-    assert_eq!(group.check_interval, Duration::from_secs(7));
-    assert_eq!(group.healthy_threshold, 3);
+    let checks = HealthChecks {
+        interval: Duration::from_secs(7),
+        healthy_threshold: 3,
+        unhealthy_threshold: 4,
+    };
+    assert_eq!(group.health_checks, Some(checks));
     assert_eq!(by_name.unwrap(), std::slice::from_ref(group));
 }
 

@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::model::TargetGroup;
-use crate::names::{AssumedRole, GroupKey, Quota, TargetGroupArn};
+use crate::names::{AssumedRole, GroupKey, NamedGroup, Quota, TargetGroupArn};
 
 /// A target group as a call identifies it; [`GroupKey`] is one whose ARN is known.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,6 +59,15 @@ impl From<&GroupKey> for GroupQuery {
     fn from(group: &GroupKey) -> Self {
         Self {
             selector: GroupSelector::Arn(group.arn.clone()),
+            role: group.role.clone(),
+        }
+    }
+}
+
+impl From<&NamedGroup> for GroupQuery {
+    fn from(group: &NamedGroup) -> Self {
+        Self {
+            selector: GroupSelector::Name(group.name.to_string()),
             role: group.role.clone(),
         }
     }

@@ -10,7 +10,7 @@ use crate::reason::Reason;
 pub enum Absence {
     /// A binding of that name does not exist.
     BindingGone,
-    /// The binding's Service does not exist, or lacks the port.
+    /// The binding's Service does not exist.
     ServiceGone { service: Arc<str> },
     /// The binding's Service does not select the pod.
     NotSelected {
@@ -19,6 +19,9 @@ pub enum Absence {
     },
     /// The binding registers nodes, not pods.
     TargetTypeInstance { binding: Arc<str> },
+    /// The binding is being deleted. Its gate opens for that only if ELB does not have the target, or
+    /// deregisters it.
+    BindingTerminating { binding: Arc<str> },
 }
 
 impl Absence {
@@ -29,6 +32,7 @@ impl Absence {
             Self::ServiceGone { .. } => Reason::ServiceGone,
             Self::NotSelected { .. } => Reason::NotSelected,
             Self::TargetTypeInstance { .. } => Reason::TargetTypeInstance,
+            Self::BindingTerminating { .. } => Reason::BindingTerminating,
         }
     }
 }

@@ -3,16 +3,19 @@
 //! Where the incumbent writes a condition for the same fact, the words are the incumbent's, so that both
 //! can run side by side without overwriting each other for ever.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::gates::absence::Absence;
 use crate::gates::target::NoTarget;
-use crate::model::{Condition, TargetHealth, TargetState};
+use crate::model::{Binding, Condition, Service, ServicePort, TargetHealth, TargetState};
 use crate::names::TargetGroupArn;
 use crate::reason::Reason;
 
 const REGISTRATION: &str = "Elb.RegistrationInProgress";
 const NOT_REGISTERED: &str = "Target.NotRegistered";
+/// A message lists at most this many ports of a Service. Chosen.
+const PORTS_LISTED: usize = 10;
 
 /// The condition that a gate should have, and the reason for metrics, logs and explanations, which is not
 /// always that of the condition.
@@ -58,6 +61,17 @@ fn words_of_health(health: Option<&TargetHealth>) -> Condition {
     }
 }
 
+/// Whether ELB has the target and does not deregister it.
+pub fn is_registered(health: Option<&TargetHealth>) -> bool {
+    health.is_some_and(|health| {
+        let leaves = matches!(
+            health.state,
+            TargetState::Draining | TargetState::UnhealthyDraining
+        );
+        !leaves && is_in_group(health)
+    })
+}
+
 /// Whether the group has the target. ELB also answers about a target that the call named and that is not
 /// registered, as `unused` with reason `Target.NotRegistered`.
 pub fn is_in_group(health: &TargetHealth) -> bool {
@@ -67,7 +81,7 @@ pub fn is_in_group(health: &TargetHealth) -> bool {
 /// The condition of a gate that opens for an absence.
 pub fn of_absence(absence: &Absence) -> Decision {
     let condition = match absence {
-        Absence::BindingGone | Absence::ServiceGone { .. } => {
+        Absence::BindingGone | Absence::ServiceGone { .. } | Absence::BindingTerminating { .. } => {
             condition(true, "", "Target Group Binding is deleted")
         }
         Absence::NotSelected { binding, service } => condition(
@@ -88,15 +102,65 @@ pub fn of_absence(absence: &Absence) -> Decision {
 /// The condition of a gate whose pod cannot be a target.
 pub fn of_no_target(cause: &NoTarget, service: &str) -> Decision {
     match cause {
-        NoTarget::PortNotFound(name) => Decision::closed(
+        NoTarget::PortNotFound { name, protocol } => Decision::closed(
             Reason::PortNotFound,
-            &format!("Service {service} targets port {name}, which no container of this pod has"),
+            &format!(
+                "Service {service} targets {} port {name}, which no container of this pod has",
+                protocol.as_str()
+            ),
         ),
         NoTarget::AddressNotFound => Decision::closed(
             Reason::AddressNotFound,
             "This pod has no address of the target group's IP address type",
         ),
     }
+}
+
+/// The condition of a gate whose binding names a port that its Service does not have.
+pub fn of_missing_port(binding: &Binding, service: &Service) -> Decision {
+    let wanted = binding.port.as_ref().map_or_else(
+        || "spec.serviceRef.port is absent".to_owned(),
+        |port| format!("it has no port {port}"),
+    );
+    let (name, ports) = (&binding.service, listed(&service.ports));
+    let message = format!("Service {name} has {ports}, and {wanted}: no target is registered");
+    Decision::closed(Reason::ServicePortNotFound, &message)
+}
+
+fn listed(ports: &[ServicePort]) -> String {
+    let named = ports.iter().take(PORTS_LISTED).map(|port| {
+        let name = port.name.as_ref().filter(|name| !name.is_empty());
+        name.map_or_else(
+            || port.port.to_string(),
+            |name| format!("{} ({name})", port.port),
+        )
+    });
+    let listed: Vec<String> = named.collect();
+    match (listed.len(), ports.len()) {
+        (_, 0) => "no ports".to_owned(),
+        (all, total) if all == total => format!("ports {}", listed.join(", ")),
+        (_, total) => format!("{total} ports, such as {}", listed.join(", ")),
+    }
+}
+
+/// The condition of a gate whose binding names no group that can be found.
+pub fn of_unknown_group(name: Option<&str>) -> Decision {
+    let message = match name {
+        Some(name) => format!(
+            "spec.targetGroupName is {name}, and AWS has no target group of that name in this account \
+             and Region"
+        ),
+        None => "spec.targetGroupARN is absent or is not a target group's ARN, and \
+                 spec.targetGroupName is absent"
+            .to_owned(),
+    };
+    Decision::closed(Reason::TargetGroupUnknown, &message)
+}
+
+/// The condition of an open gate whose pod has another address than the one for which it was opened.
+pub fn of_another_address(address: IpAddr) -> Decision {
+    let message = format!("The pod's address is now {address}, for which the gate was not opened");
+    Decision::closed(Reason::AddressChanged, &message)
 }
 
 /// The condition of a gate whose group AWS does not know.

@@ -3,13 +3,14 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::model::{Binding, IpFamily, Pod, PortRef, Service, ServicePort};
+use crate::model::{Binding, IpFamily, Pod, PortRef, Protocol, Service, ServicePort};
 
 /// Why a pod cannot be a target of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoTarget {
-    /// The containers of this pod do not have a port of the name in the Service's `targetPort`.
-    PortNotFound(Arc<str>),
+    /// The containers of this pod do not have a port of this protocol and of the name in the Service's
+    /// `targetPort`.
+    PortNotFound { name: Arc<str>, protocol: Protocol },
     /// The pod does not have an address of the binding's family.
     AddressNotFound,
 }
@@ -32,17 +33,23 @@ pub fn target(pod: &Pod, family: IpFamily, port: &ServicePort) -> Result<(IpAddr
     let number = match &port.target_port {
         None => port.port,
         Some(PortRef::Number(number)) => *number,
-        Some(PortRef::Name(name)) => named_port(pod, name)?,
+        Some(PortRef::Name(name)) => named_port(pod, name, port.protocol)?,
     };
     let address = pod.ips.iter().find(|ip| family.has(**ip));
     Ok((*address.ok_or(NoTarget::AddressNotFound)?, number))
 }
 
-fn named_port(pod: &Pod, name: &Arc<str>) -> Result<u16, NoTarget> {
+/// The number of a named port. Kubernetes looks it up by name and protocol, because two containers of a pod
+/// may give one name to a port of each protocol.
+fn named_port(pod: &Pod, name: &Arc<str>, protocol: Protocol) -> Result<u16, NoTarget> {
     let mut ports = pod.ports.iter();
-    ports
-        .find_map(|(known, number)| (known == name).then_some(*number))
-        .ok_or_else(|| NoTarget::PortNotFound(name.clone()))
+    let found = ports.find(|port| (&port.name, port.protocol) == (name, protocol));
+    found
+        .map(|port| port.number)
+        .ok_or_else(|| NoTarget::PortNotFound {
+            name: name.clone(),
+            protocol,
+        })
 }
 
 #[cfg(test)]
@@ -80,7 +87,7 @@ mod tests {
     #[case::by_the_name_that_this_pod_has(Some(PortRef::Name("http".into())), Ok(8081))]
     #[case::by_another_name(
         Some(PortRef::Name("web".into())),
-        Err(NoTarget::PortNotFound("web".into()))
+        Err(NoTarget::PortNotFound { name: "web".into(), protocol: Protocol::Tcp })
     )]
     fn a_target_port_is_found_in_this_very_pod(
         #[case] target_port: Option<PortRef>,
@@ -90,9 +97,27 @@ mod tests {
         let port = ServicePort {
             name: None,
             port: 80,
+            protocol: Protocol::Tcp,
             target_port,
         };
         let found = target(&pod, IpFamily::V4, &port).map(|(_, port)| port);
+        assert_eq!(found, expected);
+    }
+
+    #[rstest]
+    #[case(Protocol::Tcp, Ok(5353))]
+    #[case(Protocol::Udp, Ok(5354))]
+    #[case(Protocol::Sctp, Err(NoTarget::PortNotFound { name: "dns".into(), protocol: Protocol::Sctp }))]
+    fn a_named_target_port_is_found_by_name_and_protocol(
+        #[case] protocol: Protocol,
+        #[case] expected: Result<u16, NoTarget>,
+    ) {
+        let pod = pod("dns-0").ip("10.0.0.21");
+        let pod = pod.named_port_of(Protocol::Tcp, "dns", 5353);
+        let pod = pod.named_port_of(Protocol::Udp, "dns", 5354);
+        let dns = Some(PortRef::Name("dns".into()));
+        let service = service().port_of(protocol, "dns", 53, dns);
+        let found = target(&pod, IpFamily::V4, &service.ports[0]).map(|(_, port)| port);
         assert_eq!(found, expected);
     }
 
@@ -101,6 +126,7 @@ mod tests {
         let port = ServicePort {
             name: None,
             port: 80,
+            protocol: Protocol::Tcp,
             target_port: None,
         };
         let dual = pod("web-1").ip("10.0.0.1").ip("fd00::1");

@@ -1,58 +1,209 @@
 //! Which pods have, or had, which address: an address may be used again while ELB still reports the health of
 //! the previous pod (contract 5.4).
+//!
+//! Any pod counts, gated or not, of whatever namespace. There can be many, so the index keeps numbers of them.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use crate::model::Pod;
+use crate::model::{IpFamily, Pod};
 
-/// At most this many deleted pods are kept, the latest. Chosen: ELB forgets a target after the group's
-/// deregistration delay, an hour at most (AWS), and a cluster seldom ends more gated pods in that time.
+/// At most this many addresses are kept that pods have left, the latest. Chosen: ELB forgets a target after the
+/// group's deregistration delay, an hour at most (AWS), and a cluster seldom ends more pods in that time.
 pub(crate) const REMEMBERED: usize = 10_000;
 
-/// Living and recently deleted pods, by their addresses.
+/// A pod's UID as a number: its hash, because the text would be most of what is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PodNumber(NonZeroU64);
+
+impl PodNumber {
+    pub(crate) fn of(uid: &str) -> Self {
+        let mut hasher = DefaultHasher::new();
+        uid.hash(&mut hasher);
+        Self(NonZeroU64::new(hasher.finish()).unwrap_or(NonZeroU64::MIN))
+    }
+}
+
+/// The addresses of all pods, and of those that ended lately.
 #[derive(Debug, Default)]
 pub(crate) struct Addresses {
-    by_ip: HashMap<IpAddr, Vec<Arc<Pod>>>,
-    gone: VecDeque<Arc<Pod>>,
+    by_ip: HashMap<IpAddr, Occupants>,
+    /// Addresses that a pod has left, the latest last.
+    left: VecDeque<(IpAddr, Occupant)>,
+    departures: u64,
+}
+
+/// The last two pods that had an address. Two are enough, since one of them is another than the pod that asks.
+#[derive(Debug)]
+struct Occupants {
+    latest: Occupant,
+    former: Option<Occupant>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Occupant {
+    pod: PodNumber,
+    /// The number of its departure; `None` while it has the address.
+    left: Option<NonZeroU64>,
 }
 
 impl Addresses {
-    /// Takes in a pod, in place of its former version.
-    pub(crate) fn apply(&mut self, pod: &Arc<Pod>) {
-        for ip in &pod.ips {
-            let here = self.by_ip.entry(*ip).or_default();
-            here.retain(|known| known.uid != pod.uid);
-            here.push(pod.clone());
+    /// Takes in that a pod has an address.
+    pub(crate) fn take(&mut self, ip: IpAddr, pod: PodNumber) {
+        let occupant = Occupant { pod, left: None };
+        let Some(here) = self.by_ip.get_mut(&ip) else {
+            let alone = Occupants {
+                latest: occupant,
+                former: None,
+            };
+            self.by_ip.insert(ip, alone);
+            return;
+        };
+        match here.of(pod) {
+            Some(known) => known.left = None,
+            None => here.former = Some(std::mem::replace(&mut here.latest, occupant)),
         }
     }
 
-    /// Takes in that a pod is gone. Beyond [`REMEMBERED`], the pod that has been gone for longest is evicted.
-    pub(crate) fn retire(&mut self, pod: &Arc<Pod>) {
-        self.gone.push_back(pod.clone());
-        if self.gone.len() > REMEMBERED
-            && let Some(oldest) = self.gone.pop_front()
+    /// Takes in that a pod has an address no longer. Beyond [`REMEMBERED`], the address that was left first is
+    /// forgotten.
+    pub(crate) fn leave(&mut self, ip: IpAddr, pod: PodNumber) {
+        let known = self.by_ip.get_mut(&ip).and_then(|here| here.of(pod));
+        let Some(known) = known.filter(|known| known.left.is_none()) else {
+            return;
+        };
+        self.departures += 1;
+        known.left = NonZeroU64::new(self.departures);
+        self.left.push_back((ip, *known));
+        if self.left.len() > REMEMBERED
+            && let Some((ip, first)) = self.left.pop_front()
         {
-            self.forget(&oldest);
+            self.forget(ip, first);
         }
     }
 
-    /// The pods other than `pod` that have, or had, one of its addresses.
-    pub(crate) fn others<'a>(&'a self, pod: &'a Pod) -> impl Iterator<Item = &'a Arc<Pod>> {
-        let here = pod.ips.iter().filter_map(|ip| self.by_ip.get(ip));
-        here.flatten().filter(|known| known.uid != pod.uid)
+    /// Whether another pod has, or had, this address.
+    pub(crate) fn was_of_another(&self, ip: IpAddr, pod: PodNumber) -> bool {
+        self.by_ip.get(&ip).is_some_and(|here| {
+            let mut all = std::iter::once(&here.latest).chain(&here.former);
+            all.any(|occupant| occupant.pod != pod)
+        })
     }
 
-    fn forget(&mut self, pod: &Pod) {
-        for ip in &pod.ips {
-            if let Some(here) = self.by_ip.get_mut(ip) {
-                here.retain(|known| known.uid != pod.uid);
-                if here.is_empty() {
-                    self.by_ip.remove(ip);
-                }
+    /// Forgets an occupant, unless it has come back since.
+    fn forget(&mut self, ip: IpAddr, gone: Occupant) {
+        let Some(here) = self.by_ip.get_mut(&ip) else {
+            return;
+        };
+        if here.former == Some(gone) {
+            here.former = None;
+        } else if here.latest == gone {
+            match here.former.take() {
+                Some(former) => here.latest = former,
+                None => _ = self.by_ip.remove(&ip),
             }
         }
+    }
+}
+
+impl Occupants {
+    fn of(&mut self, pod: PodNumber) -> Option<&mut Occupant> {
+        let mut all = std::iter::once(&mut self.latest).chain(&mut self.former);
+        all.find(|occupant| occupant.pod == pod)
+    }
+}
+
+/// The pods of a namespace, with the addresses by which they are known.
+#[derive(Debug, Default)]
+pub(crate) struct Holders(BTreeMap<Arc<str>, Holder>);
+
+/// A pod, as far as its addresses are concerned. A pod has at most one of each family (Kubernetes).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Holder {
+    pod: PodNumber,
+    /// The last address of each family, which is kept when the pod has none for a while.
+    last: [Option<IpAddr>; 2],
+    /// Whether a list told of the pod before this process knew any.
+    pub(crate) of_first_list: bool,
+}
+
+impl Holder {
+    fn new(pod: PodNumber, of_first_list: bool) -> Self {
+        Self {
+            pod,
+            last: [None; 2],
+            of_first_list,
+        }
+    }
+
+    fn leave(&self, addresses: &mut Addresses) {
+        let last = self.last.iter().flatten();
+        last.for_each(|ip| addresses.leave(*ip, self.pod));
+    }
+
+    /// Takes in the address of one family. Returns whether it is another than before.
+    fn see(&mut self, family: IpFamily, pod: &Pod, addresses: &mut Addresses) -> bool {
+        let last = &mut self.last[family as usize];
+        // A finished pod's status keeps the address, which it has given back.
+        let mut its = pod.ips.iter().filter(|_| !pod.finished);
+        let now = its.find(|ip| family.has(**ip)).copied();
+        let changed = last.is_some() && now.is_some() && *last != now;
+        if let Some(before) = last.filter(|before| Some(*before) != now) {
+            addresses.leave(before, self.pod);
+        }
+        if let Some(now) = now {
+            addresses.take(now, self.pod);
+            *last = Some(now);
+        }
+        // The pods that had the new address before are known since the list.
+        self.of_first_list &= !changed;
+        changed
+    }
+}
+
+impl Holders {
+    /// Takes in a pod, in place of its former version or of the pod that had its name. Returns the families of
+    /// which it has another address than before.
+    pub(crate) fn apply(
+        &mut self,
+        pod: &Pod,
+        of_first_list: bool,
+        addresses: &mut Addresses,
+    ) -> Vec<IpFamily> {
+        let number = PodNumber::of(&pod.uid);
+        let new = || Holder::new(number, of_first_list);
+        let holder = self.0.entry(pod.key.name.clone()).or_insert_with(new);
+        // A pod can be replaced under its name while the watch is interrupted. The previous pod then never had
+        // a DELETE event, but its address counts as used.
+        if holder.pod != number {
+            holder.leave(addresses);
+            *holder = new();
+        }
+        let families = [IpFamily::V4, IpFamily::V6].into_iter();
+        let changed = families.filter(|family| holder.see(*family, pod, addresses));
+        changed.collect()
+    }
+
+    /// Removes a pod, whose addresses stay known for a while.
+    pub(crate) fn delete(&mut self, name: &str, addresses: &mut Addresses) {
+        if let Some(holder) = self.0.remove(name) {
+            holder.leave(addresses);
+        }
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Holder> {
+        self.0.get(name)
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.0.keys()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
@@ -61,44 +212,111 @@ mod tests {
     use super::*;
     use crate::fixtures::pod;
 
-    fn seen(addresses: &mut Addresses, name: &str, ip: [u8; 4]) -> Arc<Pod> {
-        let pod = Arc::new(pod(name).ip(&IpAddr::from(ip).to_string()));
-        addresses.apply(&pod);
-        pod
+    const SHARED: &str = "10.0.0.1";
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn is_used(addresses: &Addresses, by: &str, at: &str) -> bool {
+        addresses.was_of_another(ip(at), PodNumber::of(by))
+    }
+
+    /// Lets so many other pods end that each earlier departure is forgotten.
+    fn forget_all(addresses: &mut Addresses) {
+        for number in 0..REMEMBERED {
+            let [_, _, high, low] = u32::try_from(number).unwrap().to_be_bytes();
+            let (other, at) = (
+                PodNumber::of(&number.to_string()),
+                [10, 1, high, low].into(),
+            );
+            addresses.take(at, other);
+            addresses.leave(at, other);
+        }
+        assert_eq!(addresses.left.len(), REMEMBERED);
     }
 
     #[test]
-    fn the_longest_gone_is_forgotten_once_too_many_are_gone() {
+    fn an_address_is_used_while_another_pod_has_it_and_after_that() {
         let mut addresses = Addresses::default();
-        let first = seen(&mut addresses, "first", [10, 0, 0, 1]);
-        seen(&mut addresses, "living", [10, 0, 0, 1]);
-        addresses.retire(&first);
-        let others = |addresses: &Addresses| {
-            let newcomer = pod("newcomer").ip("10.0.0.1");
-            let others = addresses.others(&newcomer);
-            others
-                .map(|pod| pod.key.name.to_string())
-                .collect::<Vec<_>>()
-        };
-        for number in 1..REMEMBERED {
-            let [_, _, high, low] = u32::try_from(number).unwrap().to_be_bytes();
-            let name = format!("pod-{number}");
-            let gone = seen(&mut addresses, &name, [10, 1, high, low]);
-            addresses.retire(&gone);
-        }
-        assert_eq!(others(&addresses), ["first", "living"]);
-        let last = seen(&mut addresses, "last", [10, 0, 0, 2]);
-        addresses.retire(&last);
-        assert_eq!(others(&addresses), ["living"]);
-        assert_eq!(addresses.gone.len(), REMEMBERED);
+        let (first, second) = (PodNumber::of("first"), PodNumber::of("second"));
+        addresses.take(ip(SHARED), first);
+        assert!(is_used(&addresses, "second", SHARED) && !is_used(&addresses, "first", SHARED));
+        addresses.leave(ip(SHARED), first);
+        addresses.take(ip(SHARED), second);
+        assert!(is_used(&addresses, "second", SHARED));
+        forget_all(&mut addresses);
+        assert!(!is_used(&addresses, "second", SHARED) && is_used(&addresses, "third", SHARED));
+    }
+
+    #[test]
+    fn a_pod_that_has_its_address_again_is_not_forgotten() {
+        let mut addresses = Addresses::default();
+        let first = PodNumber::of("first");
+        addresses.take(ip(SHARED), first);
+        addresses.leave(ip(SHARED), first);
+        addresses.take(ip(SHARED), first);
+        forget_all(&mut addresses);
+        assert!(is_used(&addresses, "second", SHARED));
         assert_eq!(addresses.by_ip.len(), REMEMBERED + 1);
     }
 
     #[test]
     fn an_address_without_recent_pods_takes_no_memory() {
         let mut addresses = Addresses::default();
-        let pod = seen(&mut addresses, "web-1", [10, 0, 0, 1]);
-        addresses.forget(&pod);
-        assert!(addresses.by_ip.is_empty());
+        let first = PodNumber::of("first");
+        addresses.take(ip(SHARED), first);
+        addresses.leave(ip(SHARED), first);
+        addresses.leave(ip(SHARED), first);
+        forget_all(&mut addresses);
+        assert!(!addresses.by_ip.contains_key(&ip(SHARED)));
+        assert_eq!(addresses.by_ip.len(), REMEMBERED);
+    }
+
+    #[test]
+    fn an_address_that_a_pod_had_before_its_last_one_is_forgotten_as_well() {
+        let (mut holders, mut addresses) = (Holders::default(), Addresses::default());
+        let at = |at: &str| pod("web-1").ip(at);
+        assert_eq!(holders.apply(&at(SHARED), false, &mut addresses), []);
+        assert_eq!(holders.apply(&pod("web-1"), false, &mut addresses), []);
+        let changed = holders.apply(&at("10.0.0.2"), false, &mut addresses);
+        assert_eq!(changed, [IpFamily::V4]);
+        holders.delete("web-1", &mut addresses);
+        assert!(is_used(&addresses, "other", SHARED) && is_used(&addresses, "other", "10.0.0.2"));
+        forget_all(&mut addresses);
+        assert!(!is_used(&addresses, "other", SHARED) && !is_used(&addresses, "other", "10.0.0.2"));
+    }
+
+    #[test]
+    fn another_order_or_a_second_family_is_no_change() {
+        let (mut holders, mut addresses) = (Holders::default(), Addresses::default());
+        let (v4, v6) = (SHARED, "fd00::1");
+        for pod in [
+            pod("web-1").ip(v4),
+            pod("web-1").ip(v4).ip(v6),
+            pod("web-1").ip(v6).ip(v4),
+        ] {
+            assert_eq!(holders.apply(&pod, false, &mut addresses), []);
+        }
+        let both = holders.apply(
+            &pod("web-1").ip("fd00::2").ip("10.0.0.2"),
+            false,
+            &mut addresses,
+        );
+        assert_eq!(both, [IpFamily::V4, IpFamily::V6]);
+    }
+
+    #[test]
+    fn a_finished_pod_has_given_its_address_back() {
+        let (mut holders, mut addresses) = (Holders::default(), Addresses::default());
+        holders.apply(&pod("job").ip(SHARED), false, &mut addresses);
+        let finished = Pod {
+            finished: true,
+            ..pod("job").ip(SHARED)
+        };
+        holders.apply(&finished, false, &mut addresses);
+        assert!(is_used(&addresses, "web-1", SHARED));
+        forget_all(&mut addresses);
+        assert!(!is_used(&addresses, "web-1", SHARED));
     }
 }

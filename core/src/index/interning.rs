@@ -29,8 +29,8 @@ impl Interner {
                 self.word(&mut condition.message);
             }
         }
-        for (name, _) in &mut pod.ports {
-            self.word(name);
+        for port in &mut pod.ports {
+            self.word(&mut port.name);
         }
         pod.gates.shrink_to_fit();
         pod.ips.shrink_to_fit();
@@ -132,7 +132,7 @@ mod tests {
         );
         assert!(Arc::ptr_eq(&one.labels, &other.labels));
         assert!(Arc::ptr_eq(&one.key.namespace, &other.key.namespace));
-        assert!(Arc::ptr_eq(&one.ports[0].0, &other.ports[0].0));
+        assert!(Arc::ptr_eq(&one.ports[0].name, &other.ports[0].name));
         assert_eq!(
             one.gates[0].0.as_str().as_ptr(),
             other.gates[0].0.as_str().as_ptr()

@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::index::services::ServiceIndex;
-use crate::model::{Binding, Namespace, Pod, Service};
+use crate::model::{Binding, IpFamily, Namespace, Pod, Service};
 use crate::names::{BindingApi, GateName, ObjectKey, TargetGroupArn};
 
 mod addresses;
 mod interning;
+mod moved_gates;
 mod recently_deleted;
 mod scope;
 pub mod services;
@@ -17,8 +19,9 @@ pub mod services;
 mod tests;
 mod ungated;
 
-use crate::index::addresses::Addresses;
+use crate::index::addresses::{Addresses, Holders, PodNumber};
 use crate::index::interning::Interner;
+use crate::index::moved_gates::MovedGates;
 use crate::index::recently_deleted::RecentlyDeleted;
 use crate::index::ungated::UngatedPods;
 
@@ -38,6 +41,8 @@ pub struct NamespaceView {
     pub routes: ServiceIndex,
     pods: BTreeMap<Arc<str>, Arc<Pod>>,
     ungated_pods: UngatedPods,
+    holders: Holders,
+    moved_gates: MovedGates,
 }
 
 impl NamespaceView {
@@ -65,10 +70,7 @@ impl NamespaceView {
     }
 
     fn is_empty(&self) -> bool {
-        self.namespace == Namespace::default()
-            && self.routes.is_empty()
-            && self.pods.is_empty()
-            && self.ungated_pods.is_empty()
+        self.namespace == Namespace::default() && self.routes.is_empty() && self.holders.is_empty()
     }
 }
 
@@ -102,6 +104,8 @@ pub struct Index {
     namespaces: HashMap<Arc<str>, NamespaceView>,
     by_arn: HashMap<TargetGroupArn, BTreeSet<BindingKey>>,
     addresses: Addresses,
+    /// The namespaces whose pods were listed to the end; `None` stands for the whole cluster.
+    listed: BTreeSet<Option<Arc<str>>>,
     recently_deleted: RecentlyDeleted,
     shared: Interner,
     dirty: BTreeSet<ObjectKey>,
@@ -155,9 +159,23 @@ impl Index {
         self.recently_deleted.contains(namespace, gate)
     }
 
-    /// The previous pods: others, living or gone, that had one of this pod's addresses.
-    pub fn former_occupants<'a>(&'a self, pod: &'a Pod) -> impl Iterator<Item = &'a Arc<Pod>> {
-        self.addresses.others(pod)
+    /// Whether another pod, living or gone, gated or not, had this address of a pod, as far as is known.
+    pub fn was_of_another(&self, ip: IpAddr, pod: &Pod) -> bool {
+        self.addresses.was_of_another(ip, PodNumber::of(&pod.uid))
+    }
+
+    /// Whether this pod was found by the first list, so that pods which ended before are not known.
+    pub fn is_of_first_list(&self, pod: &ObjectKey) -> bool {
+        let view = self.namespace(&pod.namespace);
+        let holder = view.and_then(|view| view.holders.get(&pod.name));
+        holder.is_some_and(|holder| holder.of_first_list)
+    }
+
+    /// The address families of which a pod has another address since this gate of it was opened, as far as
+    /// both were seen.
+    pub fn moved(&self, pod: &ObjectKey, gate: &GateName) -> Vec<IpFamily> {
+        let view = self.namespace(&pod.namespace);
+        view.map_or(vec![], |view| view.moved_gates.families(&pod.name, gate))
     }
 
     /// Removes and returns the dirty pods.
@@ -259,24 +277,29 @@ impl Index {
         }
     }
 
-    /// Takes in a pod that was created or changed. A pod without our gates is only counted.
+    /// Takes in a pod that was created or changed. A pod without our gates is only counted, and its addresses
+    /// are noted.
     pub fn apply_pod(&mut self, pod: Pod) {
-        if self.entry(&pod.key.namespace).ungated_pods.apply(&pod) {
+        let of_first_list = self.is_unlisted(&pod.key.namespace);
+        let namespace = self.namespaces.entry(pod.key.namespace.clone());
+        let view = namespace.or_default();
+        let addresses = &mut self.addresses;
+        let changed = view.holders.apply(&pod, of_first_list, addresses);
+        if view.ungated_pods.apply(&pod) {
             self.uncounted.insert(pod.key.namespace.clone());
         }
         if pod.gates.is_empty() {
             return self.drop_gated(&pod.key);
         }
+        view.moved_gates.apply(&pod, &changed);
         let pod = Arc::new(self.shared.pod(pod));
-        self.addresses.apply(&pod);
-        let pods = &mut self.entry(&pod.key.namespace).pods;
-        let before = pods.insert(pod.key.name.clone(), pod.clone());
-        // A pod can be replaced under its name while the watch is interrupted. The previous pod then never
-        // had a DELETE event, but its address counts as used.
-        if let Some(former) = before.filter(|former| former.uid != pod.uid) {
-            self.addresses.retire(&former);
-        }
+        view.pods.insert(pod.key.name.clone(), pod.clone());
         self.dirty.insert(pod.key.clone());
+    }
+
+    /// Whether the first list of a namespace's pods is not complete.
+    fn is_unlisted(&self, namespace: &Arc<str>) -> bool {
+        !self.listed.contains(&None) && !self.listed.contains(&Some(namespace.clone()))
     }
 
     /// Removes a pod.
@@ -284,6 +307,7 @@ impl Index {
         let Some(view) = self.namespaces.get_mut(&key.namespace) else {
             return;
         };
+        view.holders.delete(&key.name, &mut self.addresses);
         if view.ungated_pods.delete(&key.name) {
             self.uncounted.insert(key.namespace.clone());
         }
@@ -292,9 +316,10 @@ impl Index {
 
     /// Removes a pod from the gated ones.
     fn drop_gated(&mut self, key: &ObjectKey) {
-        let gated = self.namespaces.get_mut(&key.namespace);
-        if let Some(pod) = gated.and_then(|view| view.pods.remove(&key.name)) {
-            self.addresses.retire(&pod);
+        if let Some(view) = self.namespaces.get_mut(&key.namespace)
+            && view.pods.remove(&key.name).is_some()
+        {
+            view.moved_gates.delete(&key.name);
             self.dirty.insert(key.clone());
         }
         self.forget_if_empty(&key.namespace);
@@ -328,11 +353,10 @@ impl Index {
 
     /// Removes the pods that a list did not return.
     pub fn retain_pods(&mut self, listing: &Listing) {
-        for key in self.unlisted(listing, |view| {
-            view.pods.keys().chain(view.ungated_pods.names()).collect()
-        }) {
+        for key in self.unlisted(listing, |view| view.holders.names().collect()) {
             self.delete_pod(&key);
         }
+        self.listed.insert(listing.namespace.clone());
     }
 
     fn unlisted(

@@ -94,14 +94,6 @@ impl UngatedPods {
         let classes = self.classes.iter_mut();
         classes.filter(|(class, _)| covers(class)).map(count).sum()
     }
-
-    pub(crate) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.pods.keys()
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.pods.is_empty()
-    }
 }
 
 /// Labels in one allocation, because each pod of a StatefulSet has labels of its own. Each key and value ends
@@ -181,7 +173,7 @@ mod tests {
             terminating: true,
             ..web()
         };
-        assert!(ungated_pods.apply(&ended) && ungated_pods.is_empty());
+        assert!(ungated_pods.apply(&ended) && ungated_pods.pods.is_empty());
         assert!(!ungated_pods.delete("web-1"));
         assert_eq!(ungated_pods.count(|_| true, |_| true), 0);
     }

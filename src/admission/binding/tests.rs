@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use rstest::rstest;
 use serde_json::{Value, json};
 use targetgate_core::elb::query::FailureKind;
-use targetgate_core::model::{IpFamily, Service, ServicePort};
+use targetgate_core::model::{IpFamily, Protocol, Service, ServicePort};
 use targetgate_core::names::AssumedRole;
 
 use super::*;
@@ -60,6 +60,7 @@ impl Setting {
         let port = |port: &u16| ServicePort {
             name: None,
             port: *port,
+            protocol: Protocol::Tcp,
             target_port: None,
         };
         let service = Service {
@@ -111,8 +112,7 @@ fn group() -> TargetGroup {
         family: IpFamily::V4,
         vpc_id: Some("vpc-01234567".into()),
         protocol: Some("HTTP".into()),
-        check_interval: Duration::from_secs(30),
-        healthy_threshold: 5,
+        health_checks: None,
     }
 }
 

@@ -131,6 +131,43 @@ async fn a_group_of_which_aws_tells_little_has_the_documented_defaults() {
     assert_eq!(groups.unwrap(), [expected]);
 }
 
+#[rstest]
+#[case("<HealthCheckIntervalSeconds>15</HealthCheckIntervalSeconds>")]
+#[case("<HealthyThresholdCount>3</HealthyThresholdCount>")]
+#[case("<UnhealthyThresholdCount>4</UnhealthyThresholdCount>")]
+#[tokio::test]
+async fn a_number_of_the_health_checks_that_aws_leaves_out_is_unknown_and_not_zero(
+    #[case] number: &str,
+) {
+    let xml = groups_xml([1]);
+    assert!(xml.contains(number));
+    let aws = Aws::saying([Reply::Say(200, xml.replace(number, ""))]);
+    let (client, _) = aws.client();
+    let groups = client
+        .target_groups(Some("eu-west-1"), None, &arns([1]))
+        .await;
+    assert_eq!(groups.unwrap()[0].health_checks, None);
+}
+
+/// A zonal shift overrides where a load balancer sends, and tells it beside the state of the health checks.
+/// Source: <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_AdministrativeOverride.html>
+#[tokio::test]
+async fn an_administrative_override_does_not_change_a_targets_health() {
+    let shifted = member("10.0.0.1", "healthy", "").replace(
+        "</member>",
+        "<AdministrativeOverride><State>zonal_shift_active</State>\
+         <Reason>AdministrativeOverride.ZonalShiftActive</Reason>\
+         <Description>Zonal shift is active</Description></AdministrativeOverride></member>",
+    );
+    let aws = Aws::saying([Reply::Say(200, health_xml(&[&shifted]))]);
+    let (client, _) = aws.client();
+    let healths = client.target_health(&asked_group(), &[]).await.unwrap();
+    assert_eq!(
+        (healths[0].state, &*healths[0].reason),
+        (TargetState::Healthy, "")
+    );
+}
+
 #[tokio::test]
 async fn names_are_asked_in_the_sdks_own_region() {
     let aws = Aws::saying([Reply::Say(200, groups_xml([1]))]);

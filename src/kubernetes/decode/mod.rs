@@ -8,7 +8,9 @@ use kube::api::{ApiResource, DynamicObject};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use targetgate_core::binding::spec::TargetGroupBindingSpec;
-use targetgate_core::model::{Binding, Condition, Labels, Namespace, Pod, Service, ServicePort};
+use targetgate_core::model::{
+    Binding, Condition, Labels, NamedPort, Namespace, Pod, Protocol, Service, ServicePort,
+};
 use targetgate_core::names::{
     BindingApi, ConditionPrefix, GateName, INJECT_ENABLED, INJECT_LABEL, ObjectKey,
 };
@@ -176,6 +178,7 @@ pub fn binding(
     let spec = object.take_spec()?;
     let binding = Binding {
         uid: object.meta.uid.take().map(Into::into),
+        terminating: object.meta.deletion_timestamp.is_some(),
         ..spec.model(api, &key.name, object.meta.opted_out())
     };
     Ok((key.namespace, binding))
@@ -193,8 +196,10 @@ pub fn pod(mut object: PodObject, prefixes: &[ConditionPrefix]) -> Result<Pod, U
         opted_out: object.meta.opted_out(),
         labels: object.labels().into(),
         gates: gates(&spec, &status, prefixes),
+        host_network: spec.host_network,
         ips: status.ips(),
         containers_ready: status.containers_ready(object.meta.created()),
+        started: status.started(),
         finished: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
         ports: named_ports(spec),
         terminating: object.meta.deletion_timestamp.is_some(),
@@ -230,20 +235,26 @@ fn gates(
 }
 
 /// The named ports of the containers, and of sidecars: init containers that restart, which keep running.
-fn named_ports(spec: PodSpec) -> Vec<(Arc<str>, u16)> {
+fn named_ports(spec: PodSpec) -> Vec<NamedPort> {
     let sidecars = spec.init_containers.into_iter().flatten();
     let sidecars = sidecars.filter(|init| init.restart_policy.as_deref() == Some("Always"));
     let containers = spec.containers.into_iter().flatten().chain(sidecars);
     let ports = containers.flat_map(|container| container.ports.into_iter().flatten());
-    ports
-        .filter_map(|port| Some((port.name?.into(), port_number(port.container_port)?)))
-        .collect()
+    let named = ports.filter_map(|port| {
+        Some(NamedPort {
+            protocol: Protocol::of_field(port.protocol.as_deref())?,
+            number: port_number(port.container_port)?,
+            name: port.name?.into(),
+        })
+    });
+    named.collect()
 }
 
 fn service_port(port: ServicePortSpec) -> Option<ServicePort> {
     Some(ServicePort {
         name: port.name.map(Arc::from),
         port: port_number(port.port)?,
+        protocol: Protocol::of_field(port.protocol.as_deref())?,
         target_port: match port.target_port {
             // A Service without a `targetPort` may have 0 or "", which means the port itself.
             None | Some(IntOrString::Number(0)) => None,

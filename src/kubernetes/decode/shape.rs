@@ -105,6 +105,7 @@ pub struct ServiceSpec {
 pub(super) struct ServicePortSpec {
     pub(super) name: Option<String>,
     pub(super) port: i64,
+    pub(super) protocol: Option<String>,
     pub(super) target_port: Option<IntOrString>,
 }
 
@@ -112,6 +113,7 @@ pub(super) struct ServicePortSpec {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PodSpec {
+    pub(super) host_network: bool,
     pub(super) readiness_gates: Option<Vec<ReadinessGate>>,
     pub(super) containers: Option<Vec<Container>>,
     pub(super) init_containers: Option<Vec<Container>>,
@@ -135,6 +137,7 @@ pub(super) struct Container {
 pub(super) struct ContainerPort {
     pub(super) name: Option<String>,
     pub(super) container_port: i64,
+    pub(super) protocol: Option<String>,
 }
 
 /// `status` of a Pod, slim.
@@ -146,6 +149,8 @@ pub struct PodStatus {
     pub(super) pod_ip: Option<String>,
     #[serde(rename = "podIPs")]
     pub(super) pod_ips: Option<Vec<PodIp>>,
+    #[serde(rename = "startTime")]
+    pub(super) start_time: Option<String>,
     pub(super) conditions: Option<Vec<StatusCondition>>,
 }
 
@@ -169,6 +174,11 @@ impl PodStatus {
                 .collect();
         }
         all
+    }
+
+    /// When the kubelet took the pod in.
+    pub(super) fn started(&self) -> Option<Timestamp> {
+        self.start_time.as_ref()?.parse().ok()
     }
 
     /// When the containers became ready. A condition without a time counts from the creation of the pod.

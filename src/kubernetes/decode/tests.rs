@@ -39,17 +39,18 @@ fn running_pod() -> Value {
             "initContainers": [
                 { "name": "migrate", "image": "m", "ports": [{ "name": "once", "containerPort": 1 }] },
                 { "name": "proxy", "image": "p", "restartPolicy": "Always",
-                  "ports": [{ "name": "https", "containerPort": 8443, "protocol": "TCP" }] }
+                  "ports": [{ "name": "https", "containerPort": 8443, "protocol": "UDP" }] }
             ],
             "containers": [
                 { "name": "web", "image": "w", "env": [{ "name": "A", "value": "b" }],
                   "ports": [{ "name": "http", "containerPort": 8080, "protocol": "TCP" },
-                            { "containerPort": 9090, "protocol": "TCP" }] }
+                            { "containerPort": 9090, "protocol": "TCP" },
+                            { "name": "later", "containerPort": 9091, "protocol": "QUIC" }] }
             ],
-            "restartPolicy": "Always", "nodeName": "node-1"
+            "restartPolicy": "Always", "nodeName": "node-1", "hostNetwork": true
         },
         "status": {
-            "phase": "Running", "podIP": "10.0.0.7",
+            "phase": "Running", "podIP": "10.0.0.7", "startTime": "2026-11-21T09:00:01Z",
             "podIPs": [{ "ip": "10.0.0.7" }, { "ip": "2001:db8::7" }],
             "conditions": [
                 { "type": "ContainersReady", "status": "True", "lastProbeTime": null,
@@ -84,7 +85,18 @@ fn a_running_pod_is_read_down_to_what_decides() {
     assert_eq!(pod.gates[1].1, None);
     let ips: [IpAddr; 2] = ["10.0.0.7".parse().unwrap(), "2001:db8::7".parse().unwrap()];
     assert_eq!(pod.ips, ips);
-    assert_eq!(pod.ports, [("http".into(), 8080), ("https".into(), 8443)]);
+    let port = |name: &str, protocol, number| NamedPort {
+        name: name.into(),
+        protocol,
+        number,
+    };
+    let ports = [
+        port("http", Protocol::Tcp, 8080),
+        port("https", Protocol::Udp, 8443),
+    ];
+    assert_eq!(pod.ports, ports);
+    let started: Timestamp = "2026-11-21T09:00:01Z".parse().unwrap();
+    assert_eq!((pod.started, pod.host_network), (Some(started), true));
     let ready: Timestamp = "2026-11-21T09:00:07Z".parse().unwrap();
     assert_eq!(pod.containers_ready, Some(ready));
     assert!(pod.is_due() && !pod.opted_out);
@@ -178,6 +190,7 @@ fn a_service_keeps_the_ports_that_are_ports() {
             "ports": [
                 { "name": "http", "port": 80, "protocol": "TCP", "targetPort": "http" },
                 { "name": "admin", "port": 8080, "targetPort": 9090 },
+                { "name": "dns", "port": 53, "protocol": "UDP", "targetPort": "dns" },
                 { "name": "plain", "port": 443 },
                 { "name": "high", "port": 70000 },
                 { "name": "nowhere", "port": 81, "targetPort": -1 },
@@ -192,6 +205,7 @@ fn a_service_keeps_the_ports_that_are_ports() {
     let port = |name: &str, port, target_port| ServicePort {
         name: Some(name.into()),
         port,
+        protocol: Protocol::Tcp,
         target_port,
     };
     assert_eq!(
@@ -199,6 +213,10 @@ fn a_service_keeps_the_ports_that_are_ports() {
         [
             port("http", 80, Some(PortRef::Name("http".into()))),
             port("admin", 8080, Some(PortRef::Number(9090))),
+            ServicePort {
+                protocol: Protocol::Udp,
+                ..port("dns", 53, Some(PortRef::Name("dns".into())))
+            },
             port("plain", 443, None),
             port("zero", 82, None),
         ]
@@ -232,9 +250,10 @@ const ARN: &str =
 #[test]
 fn a_binding_is_read_whole() {
     let object = json!({
-        "metadata": { "name": "web", "namespace": "shop", "uid": "u-1", "finalizers": ["elbv2.k8s.aws/resources"] },
+        "metadata": { "name": "web", "namespace": "shop", "uid": "u-1", "finalizers": ["elbv2.k8s.aws/resources"],
+            "deletionTimestamp": "2026-11-21T09:00:00Z" },
         "spec": {
-            "targetGroupARN": ARN, "targetType": "ip", "ipAddressType": "ipv6",
+            "targetGroupARN": ARN, "targetGroupName": "web", "targetType": "ip", "ipAddressType": "ipv6",
             "serviceRef": { "name": "web", "port": "http" }, "vpcID": "vpc-01234567",
             "iamRoleArnToAssume": "arn:aws:iam::210987654321:role/elb", "assumeRoleExternalId": "x1",
             "multiClusterTargetGroup": true,
@@ -253,6 +272,7 @@ fn a_binding_is_read_whole() {
         name: "web".into(),
         uid: Some("u-1".into()),
         arn: Some(ARN.parse().unwrap()),
+        group_name: Some("web".into()),
         target_type: Some(TargetType::Ip),
         family: IpFamily::V6,
         service: "web".into(),
@@ -260,6 +280,7 @@ fn a_binding_is_read_whole() {
         role: Some(role),
         multi_cluster: true,
         opted_out: false,
+        terminating: true,
     };
     assert_eq!(binding, expected);
 }

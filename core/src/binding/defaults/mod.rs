@@ -114,14 +114,14 @@ fn lacks_port(service: &ServiceReference) -> bool {
 /// use targetgate_core::binding::defaults::fill;
 /// use targetgate_core::binding::service::ServiceLookup;
 /// use targetgate_core::binding::spec::TargetGroupBindingSpec;
-/// use targetgate_core::model::ServicePort;
+/// use targetgate_core::model::{Protocol, ServicePort};
 ///
 /// let mut binding = json!({ "spec": {
 ///     "targetGroupName": "web",
 ///     "serviceRef": { "name": "web", "port": "" },
 /// } });
 /// let spec: TargetGroupBindingSpec = serde_json::from_value(binding["spec"].clone()).unwrap();
-/// let only = ServicePort { name: None, port: 8080, target_port: None };
+/// let only = ServicePort { name: None, port: 8080, protocol: Protocol::Tcp, target_port: None };
 ///
 /// let patch = fill(&spec, None, &ServiceLookup::Ports(vec![only]))?;
 /// json_patch::patch(&mut binding, &patch).unwrap();

@@ -3,7 +3,7 @@ use rstest::rstest;
 use serde_json::Value;
 
 use super::*;
-use crate::model::IpFamily;
+use crate::model::{IpFamily, Protocol};
 
 const ARN: &str =
     "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0123456789abcdef";
@@ -20,8 +20,7 @@ fn group() -> TargetGroup {
         family: IpFamily::V6,
         vpc_id: Some("vpc-01234567".into()),
         protocol: Some("HTTP".into()),
-        check_interval: std::time::Duration::from_secs(30),
-        healthy_threshold: 5,
+        health_checks: None,
     }
 }
 
@@ -29,6 +28,7 @@ fn port(port: u16, name: Option<&str>) -> ServicePort {
     ServicePort {
         name: name.map(Into::into),
         port,
+        protocol: Protocol::Tcp,
         target_port: None,
     }
 }

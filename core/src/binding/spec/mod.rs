@@ -235,6 +235,7 @@ impl TargetGroupBindingSpec {
                 .target_group_arn
                 .as_deref()
                 .and_then(|arn| arn.parse().ok()),
+            group_name: self.target_group_name.as_deref().map(Into::into),
             target_type: self.target_type.as_deref().and_then(target_type),
             family: self.family(),
             service: service
@@ -245,6 +246,7 @@ impl TargetGroupBindingSpec {
             role: self.role(),
             multi_cluster: self.is_multi_cluster(),
             opted_out,
+            terminating: false,
         }
     }
 

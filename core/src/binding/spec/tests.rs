@@ -215,6 +215,7 @@ fn the_schema_is_structural(#[case] version: &str) {
 fn every_field_is_read() {
     let binding = spec(json!({
         "targetGroupARN": ARN,
+        "targetGroupName": "web",
         "targetType": "ip",
         "ipAddressType": "ipv6",
         "serviceRef": { "name": "web", "port": "http" },
@@ -228,6 +229,7 @@ fn every_field_is_read() {
         name: "web".into(),
         uid: None,
         arn: Some(ARN.parse::<TargetGroupArn>().unwrap()),
+        group_name: Some("web".into()),
         target_type: Some(TargetType::Ip),
         family: IpFamily::V6,
         service: "web".into(),
@@ -238,6 +240,7 @@ fn every_field_is_read() {
         }),
         multi_cluster: true,
         opted_out: true,
+        terminating: false,
     };
     assert_eq!(binding, expected);
 }

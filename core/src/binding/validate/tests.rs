@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::binding::field::GroupField;
-use crate::model::{IpFamily, ServicePort};
+use crate::model::{IpFamily, Protocol, ServicePort};
 
 const ARN: &str = GroupField::Arn.path();
 const NAME: &str = GroupField::Name.path();
@@ -28,8 +28,7 @@ fn group() -> TargetGroup {
         family: IpFamily::V4,
         vpc_id: Some(OWN_VPC.into()),
         protocol: Some("HTTP".into()),
-        check_interval: std::time::Duration::from_secs(30),
-        healthy_threshold: 5,
+        health_checks: None,
     }
 }
 
@@ -328,6 +327,7 @@ fn a_port_that_the_service_lacks_is_warned_of_with_those_that_it_has(
     let ports = [(80, Some("http")), (443, None)].map(|(port, name)| ServicePort {
         name: name.map(Into::into),
         port,
+        protocol: Protocol::Tcp,
         target_port: None,
     });
     let verdict = check(&Subject {

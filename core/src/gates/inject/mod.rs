@@ -77,7 +77,6 @@ impl<'a> Decision<'a> {
 /// API server may reinvoke the hook.
 ///
 /// ```
-/// use serde_json::json;
 /// use targetgate_core::binding::spec::TargetGroupBindingSpec;
 /// use targetgate_core::gates::inject::{GatePolicy, NewPod, decide};
 /// use targetgate_core::index::services::ServiceIndex;
@@ -87,8 +86,8 @@ impl<'a> Decision<'a> {
 /// let labels = Labels::from([("app".into(), "web".into())]);
 /// let (selector, ports) = (labels.clone(), vec![]);
 /// let service = Service { selector, external_name: false, ports, opted_out: false };
-/// let spec = json!({ "serviceRef": { "name": "web" }, "targetType": "ip" });
-/// let spec: TargetGroupBindingSpec = serde_json::from_value(spec).unwrap();
+/// let spec = r#"{ "serviceRef": { "name": "web" }, "targetType": "ip", "targetGroupName": "web" }"#;
+/// let spec: TargetGroupBindingSpec = serde_json::from_str(spec).unwrap();
 ///
 /// let mut namespace = ServiceIndex::default();
 /// namespace.apply_service(&"web".into(), service);

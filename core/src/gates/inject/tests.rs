@@ -29,6 +29,7 @@ fn binding(name: &str) -> Binding {
         name: name.into(),
         uid: None,
         arn: None,
+        group_name: Some("web".into()),
         target_type: Some(TargetType::Ip),
         family: IpFamily::V4,
         service: "web".into(),
@@ -36,6 +37,7 @@ fn binding(name: &str) -> Binding {
         role: None,
         multi_cluster: false,
         opted_out: false,
+        terminating: false,
     }
 }
 
@@ -137,6 +139,8 @@ fn a_selected_pod_gets_the_gate_of_its_binding() {
 #[rstest]
 #[case::no_binding(Case::with(|c| c.bindings.clear()), Reason::NoBinding)]
 #[case::the_pod_opted_out(Case::with(|c| c.opted_out = true), Reason::OptedOut)]
+#[case::being_deleted(Case::with_binding(|b| b.terminating = true), Reason::BindingTerminating)]
+#[case::of_no_group(Case::with_binding(|b| b.group_name = None), Reason::GroupUnknown)]
 #[case::the_service_opted_out(Case::with_service(|s| s.opted_out = true), Reason::OptedOut)]
 #[case::the_binding_opted_out(Case::with_binding(|b| b.opted_out = true), Reason::OptedOut)]
 #[case::not_selected(Case::with(|c| c.labels = labels(&[("app", "api")])), Reason::SelectorMismatch)]

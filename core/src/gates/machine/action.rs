@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::model::{Binding, Condition, Service};
-use crate::names::{BindingApi, GateName, GroupKey, ObjectKey};
+use crate::names::{BindingApi, GateName, GroupKey, NamedGroup, ObjectKey};
 use crate::reason::Reason;
 
 /// Identifies one gate of one pod. A pod that replaces another under its name is another pod.
@@ -27,6 +27,15 @@ pub enum Action {
     Confirm(GateId),
     /// Ask AWS for a group's health check settings; report to [`Tracker::proven`](crate::gates::machine::Tracker::proven).
     Prove(GroupKey),
+    /// Ask AWS which group has this name; report to [`Tracker::resolved`](crate::gates::machine::Tracker::resolved).
+    Resolve(NamedGroup),
+    /// Report by an Event that the gates of a binding stay closed until it is mended.
+    Report {
+        binding: (ObjectKey, BindingApi),
+        reason: Reason,
+        /// The message of the condition.
+        message: Arc<str>,
+    },
     /// Report by an Event that AWS does not know this group.
     MissingGroup {
         group: GroupKey,

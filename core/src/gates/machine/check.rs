@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use crate::gates::attribution::{Observation, Trust, trust};
+use crate::gates::attribution::{Observation, Tenure, Trust, trust};
 use crate::gates::condition;
 use crate::gates::condition::Decision;
 use crate::gates::machine::observation::{CheckResult, PollResult};
+use crate::gates::machine::pending_absence::ABSENT_FOR;
 use crate::gates::requirements::TargetQuery;
-use crate::gates::target::{service_port, target};
-use crate::model::{Binding, Pod, Service};
+use crate::model::TargetHealth;
 use crate::reason::Reason;
 
 /// An answer is too old to open a gate after this time. Chosen (docs/schedule.md), longer than each interval
@@ -21,8 +21,11 @@ pub(crate) struct TargetCheck {
     pub(crate) query: TargetQuery,
     /// Whether ELB can still mean the previous pod with this address.
     maybe_previous_pod: bool,
-    /// Whether an answer since the pod is due showed the target absent or not healthy.
-    seen_unhealthy: bool,
+    /// Whether an answer since the pod has the address showed the target absent or not healthy.
+    seen_otherwise: bool,
+    /// When the first and the last of the latest answers were requested that showed the target not registered,
+    /// or draining.
+    unregistered: Option<(Instant, Instant)>,
     /// The error is why no answer counts.
     answer: Result<LastAnswer, Reason>,
 }
@@ -39,7 +42,8 @@ impl TargetCheck {
         Self {
             query,
             maybe_previous_pod,
-            seen_unhealthy: false,
+            seen_otherwise: false,
+            unregistered: None,
             answer: Err(Reason::NotPolled),
         }
     }
@@ -57,31 +61,39 @@ impl TargetCheck {
         self.answer().is_ok_and(|answer| answer.condition.status)
     }
 
-    /// Applies an answer about the group to a call that was sent at `requested`, for a pod that is due
-    /// since `due`.
+    /// Whether ELB has not had the target, or has deregistered it, for as long as an absence must last.
+    pub(crate) fn is_unregistered(&self) -> bool {
+        let unregistered = self.unregistered;
+        unregistered.is_some_and(|(first, last)| last.duration_since(first) >= ABSENT_FOR)
+    }
+
+    /// Applies an answer about the group to a call that was sent at `requested`, for a pod that has had the
+    /// address as `tenure` says.
     pub(crate) fn apply(
         &mut self,
         answer: &PollResult<'_>,
         requested: Instant,
-        due: Instant,
+        tenure: &Tenure,
         proving_time: Option<Duration>,
     ) -> CheckResult {
         let health = answer.of(&self.query.target);
         let decision = condition::of_health(health);
+        self.weigh(health, decision.condition.status, requested, tenure);
         let observation = Observation {
-            requested_after: requested.checked_duration_since(due),
+            due_for: tenure
+                .due
+                .and_then(|due| requested.checked_duration_since(due)),
+            had_for: requested.saturating_duration_since(tenure.since),
             maybe_previous_pod: self.maybe_previous_pod,
-            seen_unhealthy: self.seen_unhealthy,
+            seen_otherwise: self.seen_otherwise,
             proving_time,
         };
         let mut unproven = false;
         match trust(observation) {
-            // An answer from before the pod was due that lists the target is about a previous pod, so later
-            // answers may be as well.
-            Trust::Stale => self.maybe_previous_pod |= health.is_some_and(condition::is_in_group),
+            Trust::Stale => {}
             // Attribution only guards `healthy`: a target that is not healthy keeps the gate closed whichever
-            // pod ELB means, and ends the doubt.
-            _ if !decision.condition.status => self.see_unhealthy(decision, requested),
+            // pod ELB means.
+            _ if !decision.condition.status => self.take(decision, requested),
             Trust::Trusted => self.take(decision, requested),
             Trust::Suspect => self.doubt(),
             Trust::SuspectForUnknownTime => {
@@ -95,10 +107,32 @@ impl TargetCheck {
         }
     }
 
+    /// Takes in what an answer tells about the pods that had the address, even one that opens nothing.
+    fn weigh(
+        &mut self,
+        health: Option<&TargetHealth>,
+        is_healthy: bool,
+        requested: Instant,
+        tenure: &Tenure,
+    ) {
+        if tenure.covers(requested) {
+            self.seen_otherwise |= !is_healthy;
+        } else {
+            // A target that was registered before the pod had the address is a previous pod's.
+            self.maybe_previous_pod |= health.is_some_and(condition::is_in_group);
+        }
+        self.unregistered = match condition::is_registered(health) {
+            true => None,
+            false => Some((self.unregistered.map_or(requested, |(at, _)| at), requested)),
+        };
+    }
+
     /// Takes in that AWS does not know the group.
     pub(crate) fn apply_missing_group(&mut self, requested: Instant) {
         let decision = condition::of_missing_group(&self.query.group.arn);
-        self.see_unhealthy(decision, requested);
+        self.seen_otherwise = true;
+        self.unregistered = Some((self.unregistered.map_or(requested, |(at, _)| at), requested));
+        self.take(decision, requested);
     }
 
     /// Forgets the answer, so that ELB is asked again.
@@ -123,31 +157,10 @@ impl TargetCheck {
         }
     }
 
-    fn see_unhealthy(&mut self, decision: Decision, requested: Instant) {
-        self.seen_unhealthy = true;
-        self.take(decision, requested);
-    }
-
     fn take(&mut self, decision: Decision, requested: Instant) {
         self.answer = Ok(LastAnswer {
             decision,
             requested,
         });
     }
-}
-
-/// Whether another pod has, or had, the target of this query.
-pub(crate) fn had_target<'a>(
-    other: &Pod,
-    query: &TargetQuery,
-    bindings: &[&Binding],
-    service: impl Fn(&str) -> Option<&'a Service>,
-) -> bool {
-    let mut bindings = bindings.iter();
-    let its = bindings.find(|b| (&b.name, b.api) == (&query.binding.0, query.binding.1));
-    let theirs = its.and_then(|binding| {
-        let port = service_port(binding, service(&binding.service)?)?;
-        target(other, binding.family, port).ok()
-    });
-    theirs == Some(query.target)
 }

@@ -1,10 +1,12 @@
 //! One gate of one pod, from when a watch first shows it until it is open.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::gates::BACKOFF;
 use crate::gates::absence::Absence;
+use crate::gates::attribution::Tenure;
 use crate::gates::condition;
 use crate::gates::condition::Decision;
 use crate::gates::machine::action::{Action, Change, GateId, Settings, WriteOutcome};
@@ -12,10 +14,10 @@ use crate::gates::machine::check::TargetCheck;
 use crate::gates::machine::observation::{CheckResult, PollResult};
 use crate::gates::machine::pending_absence::PendingAbsence;
 use crate::gates::polling::group::Target;
-use crate::gates::requirements::{GateRequirements, TargetQuery};
+use crate::gates::requirements::{Closed, GateRequirements, TargetQuery};
 use crate::gates::writes::queue::Urgency;
 use crate::model::{Condition, Pod};
-use crate::names::{GateName, GroupKey};
+use crate::names::{BindingApi, GateName, GroupKey, NamedGroup, ObjectKey};
 use crate::reason::Reason;
 use crate::version::is_older;
 
@@ -32,11 +34,17 @@ pub(crate) struct Gate {
     /// Whether a watch or a live read ever showed a binding for this gate.
     bound: bool,
     current: Option<Condition>,
+    /// The address that the pod has, where `current` opened the gate for another one.
+    moved_to: Option<IpAddr>,
+    /// The pod's addresses, and when it was first seen with each.
+    addresses: Vec<(IpAddr, Instant)>,
     checks: Vec<TargetCheck>,
     /// An answer was forgotten or a query was added, and the polling queue does not know yet.
     forgot: bool,
-    closed: Option<Decision>,
-    unknown: bool,
+    closed: Option<Closed>,
+    /// The groups that its bindings name without an ARN.
+    names: Vec<NamedGroup>,
+    unresolved: bool,
     pending_absence: Option<PendingAbsence>,
     writing: Option<Writing>,
     /// The version of the pod on which a write was decided that the API server refused, because another
@@ -53,6 +61,11 @@ pub(crate) struct Seen<'a> {
     pub(crate) old: bool,
     /// Whether a binding for the gate exists, or existed before.
     pub(crate) bound: bool,
+    /// Whether the pod has another address of the binding's family since the gate was opened, as far as both
+    /// were seen: the address.
+    pub(crate) moved_to: Option<IpAddr>,
+    /// Since when a pod that this process has not seen before has its addresses.
+    pub(crate) had_since: Instant,
 }
 
 /// A write in flight.
@@ -71,10 +84,13 @@ impl Gate {
             seen_before_due: false,
             bound: false,
             current: None,
+            moved_to: None,
+            addresses: vec![],
             checks: vec![],
             forgot: false,
             closed: None,
-            unknown: false,
+            names: vec![],
+            unresolved: false,
             pending_absence: None,
             writing: None,
             conflict: None,
@@ -91,16 +107,39 @@ impl Gate {
         }
     }
 
-    /// Whether the gate is to be kept for this pod: its condition is not `True`, or the watch is behind our
-    /// last write (`old`) and may yet show that another client closed it.
-    pub(crate) fn still_waits(pod: &Pod, name: &GateName, old: bool) -> bool {
+    /// Whether the gate is to be kept for this pod: its condition is not `True`, or is for another address
+    /// (`moved`), or the watch is behind our last write (`old`) and may yet show that another client closed it.
+    pub(crate) fn still_waits(pod: &Pod, name: &GateName, old: bool, moved: bool) -> bool {
         let condition = condition_of(pod, name);
-        condition.is_some_and(|condition| !is_true(condition) || old)
+        condition.is_some_and(|condition| !is_true(condition) || old || moved)
     }
 
-    /// Whether its condition is `True`, as last seen or written.
+    /// Whether its condition is `True` for the pod's address, as last seen or written.
     pub(crate) fn is_open(&self) -> bool {
-        is_true(self.current.as_ref())
+        is_true(self.current.as_ref()) && self.moved_to.is_none()
+    }
+
+    /// The address for which the gate has to be closed, because it was opened for another one.
+    fn closes_for(&self) -> Option<IpAddr> {
+        self.moved_to.filter(|_| is_true(self.current.as_ref()))
+    }
+
+    /// Whether something can be written or confirmed: it waits, or has to be closed.
+    fn has_work(&self) -> bool {
+        self.waits() || self.closes_for().is_some()
+    }
+
+    /// Its groups without an ARN, while it waits.
+    pub(crate) fn names(&self) -> &[NamedGroup] {
+        match self.waits() {
+            true => &self.names,
+            false => &[],
+        }
+    }
+
+    /// What keeps it closed whatever ELB answers, while it waits.
+    pub(crate) fn closed(&self) -> Option<&Closed> {
+        self.closed.as_ref().filter(|_| self.waits())
     }
 
     /// Whether the gate waits for something: its pod is due, and it is not open.
@@ -120,6 +159,17 @@ impl Gate {
         of_group.map(|query| query.target).collect()
     }
 
+    /// The bindings from which its queries follow.
+    pub(crate) fn bindings(&self) -> impl Iterator<Item = (ObjectKey, BindingApi)> {
+        self.checks.iter().map(|check| {
+            let (name, api) = &check.query.binding;
+            (
+                ObjectKey::new(self.pod.key.namespace.clone(), name.clone()),
+                *api,
+            )
+        })
+    }
+
     /// A query that names this group.
     pub(crate) fn query(&self, group: &GroupKey) -> Option<&TargetQuery> {
         let mut queries = self.checks.iter().map(|check| &check.query);
@@ -130,41 +180,82 @@ impl Gate {
     /// whether ELB can still mean a previous pod by a target.
     pub(crate) fn see(
         &mut self,
-        Seen { pod, old, bound }: Seen<'_>,
+        seen: &Seen<'_>,
         name: &GateName,
         requirements: GateRequirements,
         maybe_previous_pod: impl Fn(&TargetQuery) -> bool,
         settings: &Settings,
         now: Instant,
     ) {
-        if !old {
+        let pod = seen.pod;
+        if !seen.old {
             self.current = condition_of(pod, name).flatten().cloned();
+            self.moved_to = seen.moved_to;
         }
         self.settle_conflict(pod);
+        self.see_addresses(pod, seen.had_since, now);
         self.pod = pod.clone();
-        // A pod whose containers stop being ready is due anew once they are ready again: what ELB answered
-        // before says nothing about the restarted containers.
-        let due = pod.is_due().then(|| self.due.unwrap_or(now));
+        self.see_due(&requirements.queries, now);
         let mut former = std::mem::take(&mut self.checks);
-        if due != self.due {
-            former.clear();
-        }
-        self.due = due;
-        self.seen_before_due |= due.is_none();
+        self.seen_before_due |= self.due.is_none();
         // An unchanged query keeps its answer, so that a change to the pod's labels costs no poll.
-        let keep = |query: TargetQuery| match former.iter().position(|check| check.query == query) {
-            Some(at) => former.swap_remove(at),
-            None => {
-                self.forgot = true;
-                let maybe_previous_pod = maybe_previous_pod(&query);
-                TargetCheck::new(query, maybe_previous_pod)
+        let keep = |query: TargetQuery| {
+            let same = |check: &TargetCheck| check.query.is_same_target(&query);
+            if let Some(at) = former.iter().position(same) {
+                let mut known = former.swap_remove(at);
+                known.query = query;
+                return known;
             }
+            self.forgot = true;
+            let maybe_previous_pod = maybe_previous_pod(&query);
+            TargetCheck::new(query, maybe_previous_pod)
         };
         self.checks = requirements.queries.into_iter().map(keep).collect();
         self.closed = requirements.closed;
-        self.unknown = requirements.unknown;
-        self.bound |= bound;
+        self.names = requirements.names;
+        self.unresolved = requirements.unresolved;
+        self.bound |= seen.bound;
         self.set_absence(requirements.absence, settings, now);
+    }
+
+    /// Notes since when the pod has its addresses. Those of a pod that was never seen without them count from
+    /// `had_since`.
+    fn see_addresses(&mut self, pod: &Pod, had_since: Instant, now: Instant) {
+        let is_first = self.addresses.is_empty();
+        let since = if is_first { had_since } else { now };
+        self.addresses.retain(|(ip, _)| pod.ips.contains(ip));
+        for ip in &pod.ips {
+            if self.addresses.iter().all(|(known, _)| known != ip) {
+                self.addresses.push((*ip, since));
+            }
+        }
+    }
+
+    /// A pod whose containers stop being ready, or whose address changes, is due anew: what ELB answered before
+    /// says nothing about the restarted containers, or about the new address.
+    fn see_due(&mut self, queries: &[TargetQuery], now: Instant) {
+        let moved = self.checks.iter().any(|check| {
+            let of_binding = |query: &&TargetQuery| query.binding == check.query.binding;
+            let mut queries = queries.iter().filter(of_binding);
+            queries.any(|query| query.target.0 != check.query.target.0)
+        });
+        let known = self.due.filter(|_| !moved);
+        let due = self.pod.is_due().then(|| known.unwrap_or(now));
+        if due != self.due {
+            self.checks.iter_mut().for_each(TargetCheck::forget);
+            self.forgot = true;
+        }
+        self.due = due;
+    }
+
+    /// Since when the pod has the address of a target.
+    fn tenure(&self, target: Target) -> Option<Tenure> {
+        let (_, since) = self.addresses.iter().find(|(ip, _)| *ip == target.0)?;
+        Some(Tenure {
+            since: *since,
+            due: self.due,
+            shared: self.pod.host_network,
+        })
     }
 
     /// Ends the backoff after a conflict once the watch shows a newer version than the refused write
@@ -207,7 +298,7 @@ impl Gate {
         });
     }
 
-    /// Applies an answer of ELB about a group.
+    /// Applies an answer of ELB about a group. Before the pod is due, an answer only tells whose target it is.
     pub(crate) fn apply(
         &mut self,
         group: &GroupKey,
@@ -215,17 +306,19 @@ impl Gate {
         requested: Instant,
         proving_time: Option<Duration>,
     ) -> CheckResult {
-        let Some(due) = self.due else {
-            return CheckResult::default();
-        };
         let mut unproven = false;
         let mut healthy = vec![];
-        for check in self.checks_of(group) {
-            if answer.is_about(&check.query.target) {
-                let result = check.apply(answer, requested, due, proving_time);
-                unproven |= result.unproven;
-                healthy.push(result.healthy);
+        for at in 0..self.checks.len() {
+            let query = &self.checks[at].query;
+            if query.group != *group || !answer.is_about(&query.target) {
+                continue;
             }
+            let Some(tenure) = self.tenure(query.target) else {
+                continue;
+            };
+            let result = self.checks[at].apply(answer, requested, &tenure, proving_time);
+            unproven |= result.unproven;
+            healthy.push(result.healthy);
         }
         let healthy = !healthy.is_empty() && healthy.iter().all(|healthy| *healthy);
         CheckResult { unproven, healthy }
@@ -275,6 +368,7 @@ impl Gate {
             WriteOutcome::Written(version) => {
                 // The watch may have told of it, and of what came after it, before it was answered.
                 if !self.has_seen_past(version) {
+                    self.moved_to = self.moved_to.filter(|_| writing.condition.status);
                     self.current = Some(writing.condition);
                 }
                 self.failures = 0;
@@ -305,23 +399,34 @@ impl Gate {
 
     /// The gate's next wake-up: when its backoff ends or its absence is to be confirmed.
     pub(crate) fn wake(&self) -> Option<Instant> {
-        if self.writing.is_some() || !self.waits() {
+        if self.writing.is_some() || !self.has_work() {
             return None;
         }
-        self.retry_at
-            .or_else(|| self.pending_absence.as_ref()?.wake())
+        let absence = self.pending_absence.as_ref();
+        let absence = absence.filter(|_| self.may_confirm());
+        self.retry_at.or_else(|| absence?.wake())
+    }
+
+    /// Whether a live read may confirm the absence. A binding that is being deleted is an absence only while ELB
+    /// does not have the targets.
+    fn may_confirm(&self) -> bool {
+        let of_terminating = |check: &&TargetCheck| check.query.terminating;
+        let mut terminating = self.checks.iter().filter(of_terminating);
+        self.waits() && !self.unresolved && terminating.all(TargetCheck::is_unregistered)
     }
 
     /// The action that is due now, except for a write.
     pub(crate) fn step(&mut self, name: &GateName, now: Instant) -> Option<Action> {
-        if self.writing.is_some() || !self.waits() || self.retry_at.is_some_and(|at| now < at) {
+        if self.writing.is_some() || !self.has_work() || self.retry_at.is_some_and(|at| now < at) {
             return None;
         }
         self.retry_at = None;
         // The backoff is over and the watch still has not shown what the other client wrote: the write is
         // tried again rather than left to a watch that may be broken.
         self.conflict = None;
-        let confirm = self.pending_absence.as_mut()?.start_confirming(now);
+        let may_confirm = self.may_confirm();
+        let absence = self.pending_absence.as_mut().filter(|_| may_confirm);
+        let confirm = absence?.start_confirming(now);
         confirm.then(|| Action::Confirm(self.id(name)))
     }
 
@@ -362,7 +467,7 @@ impl Gate {
 
     /// What to write, if that is decided and differs from the current condition.
     fn due_change(&self) -> Option<Decision> {
-        if self.writing.is_some() || !self.waits() || self.retry_at.is_some() {
+        if self.writing.is_some() || !self.has_work() || self.retry_at.is_some() {
             return None;
         }
         let decision = self.decide().ok()?;
@@ -371,7 +476,7 @@ impl Gate {
 
     /// Why the gate is not open: what keeps it closed, or why that is not decided yet.
     pub(crate) fn waits_for(&self) -> Reason {
-        if self.due.is_none() {
+        if self.due.is_none() && self.closes_for().is_none() {
             return Reason::PodNotDue;
         }
         self.decide()
@@ -382,23 +487,32 @@ impl Gate {
     ///
     /// The order matters: all that keeps the gate closed comes before what opens it.
     fn decide(&self) -> Result<Decision, Reason> {
-        if let Some(closed) = &self.closed {
-            return Ok(closed.clone());
+        if let Some(address) = self.closes_for() {
+            return Ok(condition::of_another_address(address));
         }
-        let mut answers = self.checks.iter().filter_map(|check| check.answer().ok());
+        if let Some(closed) = &self.closed {
+            return Ok(closed.decision.clone());
+        }
+        let pending = self.pending_absence.as_ref();
+        let confirmed = pending.is_some_and(PendingAbsence::is_confirmed);
+        // ELB's word counts as long as a binding that is being deleted has the target.
+        let is_over =
+            |check: &TargetCheck| check.query.terminating && check.is_unregistered() && confirmed;
+        let checks = || self.checks.iter().filter(|check| !is_over(check));
+        let mut answers = checks().filter_map(|check| check.answer().ok());
         if let Some(not_healthy) = answers.find(|answer| !answer.condition.status) {
             return Ok(not_healthy.clone());
         }
         // From here on, only what opens the gate is left, so each doubt holds it back.
-        if self.unknown {
-            return Err(Reason::TargetGroupUnknown);
+        if self.unresolved {
+            return Err(Reason::GroupNotResolved);
         }
         let mut healthy = None;
-        for check in &self.checks {
+        for check in checks() {
             healthy = Some(check.answer()?);
         }
-        let pending = self.pending_absence.as_ref();
-        if pending.is_some_and(|pending| !pending.is_confirmed()) {
+        let terminates = pending.is_some_and(|pending| pending.is_of_terminating());
+        if pending.is_some() && !confirmed && !(terminates && healthy.is_some()) {
             return Err(Reason::AbsenceNotConfirmed);
         }
         // Bindings of both API groups can share the gate. If one is gone and the target of the other is

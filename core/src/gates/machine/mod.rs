@@ -4,35 +4,42 @@
 //! actions that it returns. Time is passed in.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::mem;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use crate::gates::machine::action::{
-    Action, CallFailure, Change, GateId, LiveRead, Settings, Waiting, Write, WriteOutcome,
+    Action, Change, GateId, Settings, Waiting, Write, WriteOutcome,
 };
-use crate::gates::machine::check::had_target;
+use crate::gates::machine::expecting::Expecting;
 use crate::gates::machine::gate::{Gate, Seen};
-use crate::gates::machine::observation::PollResult;
+use crate::gates::machine::live_reads::LiveReads;
+use crate::gates::machine::named_groups::NamedGroups;
 use crate::gates::machine::pod::PodGates;
+use crate::gates::machine::problems::Problems;
 use crate::gates::machine::timers::Timers;
 use crate::gates::polling::group::Due;
 use crate::gates::polling::queue::{NextPoll, PollQueue, Started};
-use crate::gates::requirements::{self, TargetQuery};
+use crate::gates::requirements::{self, GateRequirements, TargetQuery};
 use crate::gates::writes::limiter::WriteLimiter;
 use crate::gates::writes::queue::WriteQueue;
 use crate::index::Index;
-use crate::model::{Binding, Pod, TargetHealth};
-use crate::names::{GateName, GroupKey, ObjectKey, Quota};
+use crate::model::Pod;
+use crate::names::{GateName, GroupKey, NamedGroup, ObjectKey, Quota};
 
 pub mod action;
+mod answers;
 mod check;
+mod expecting;
 mod gate;
+mod live_reads;
+mod named_groups;
 mod observation;
 mod pending_absence;
 mod pod;
+mod problems;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -43,6 +50,10 @@ pub struct Tracker {
     settings: Settings,
     pods: BTreeMap<ObjectKey, PodGates>,
     polls: PollQueue,
+    expecting: Expecting,
+    live_reads: LiveReads,
+    names: NamedGroups,
+    problems: Problems,
     timers: Timers,
     writes: WriteQueue,
     write_limiter: WriteLimiter,
@@ -58,6 +69,10 @@ impl Tracker {
             settings,
             pods: BTreeMap::new(),
             polls: PollQueue::default(),
+            expecting: Expecting::default(),
+            live_reads: LiveReads::default(),
+            names: NamedGroups::default(),
+            problems: Problems::default(),
             timers: Timers::default(),
             writes: WriteQueue::default(),
             leads_since: None,
@@ -88,15 +103,26 @@ impl Tracker {
     pub fn follow(&mut self) {
         self.leads_since = None;
         self.writes.clear();
+        self.problems = Problems::default();
     }
 
-    /// Takes in a change that may concern this pod: to the pod itself, a binding or a Service.
-    pub fn observe(&mut self, key: &ObjectKey, index: &Index, now: Instant) -> Vec<Action> {
+    /// Takes in a change that may concern this pod: to the pod itself, a binding or a Service. `wall` is the same
+    /// moment as `now` on the wall clock.
+    pub fn observe(
+        &mut self,
+        key: &ObjectKey,
+        index: &Index,
+        now: Instant,
+        wall: Timestamp,
+    ) -> Vec<Action> {
         let pod = index.pod(key).filter(|pod| pod.is_live());
         let tracked = self.pods.get(key);
         let old = tracked.zip(pod).is_some_and(|(t, pod)| t.is_ahead_of(pod));
+        let moved = |name: &GateName| !index.moved(key, name).is_empty();
         let stays = |name: &GateName, gate: &Gate| {
-            pod.is_some_and(|pod| pod.uid == gate.pod.uid && Gate::still_waits(pod, name, old))
+            pod.is_some_and(|pod| {
+                pod.uid == gate.pod.uid && Gate::still_waits(pod, name, old, moved(name))
+            })
         };
         let gates = tracked.into_iter().flat_map(|tracked| &tracked.gates);
         let left: Vec<GateId> = gates
@@ -104,6 +130,7 @@ impl Tracker {
             .map(|(name, gate)| gate.id(name))
             .collect();
         left.iter().for_each(|id| self.forget(id));
+        self.settle(key, now);
         let Some(pod) = pod else {
             return vec![];
         };
@@ -111,8 +138,9 @@ impl Tracker {
         for (name, condition) in &pod.gates {
             let open = condition.as_ref().is_some_and(|condition| condition.status);
             let tracked = self.pods.get(key);
-            if !open || tracked.is_some_and(|tracked| tracked.gates.contains_key(name)) {
-                actions.extend(self.look(pod, name, index, now));
+            let is_tracked = tracked.is_some_and(|tracked| tracked.gates.contains_key(name));
+            if !open || is_tracked || moved(name) {
+                actions.extend(self.look(pod, name, index, now, wall));
             }
         }
         actions
@@ -125,51 +153,75 @@ impl Tracker {
         name: &GateName,
         index: &Index,
         now: Instant,
+        wall: Timestamp,
     ) -> Option<Action> {
         let view = index.namespace(&pod.key.namespace)?;
         let bindings = view.bindings_of(name);
         let service = |service: &str| view.routes.service(service);
-        let requirements = requirements::of_gate(pod, &bindings, service, &self.settings.apis);
-        let bound = !bindings.is_empty() || index.saw_binding_go(&pod.key.namespace, name);
-        // ELB may still mean a previous pod by a target that its last answer listed before this pod had it,
-        // or that a pod with the same address had.
+        let resolve = |group: &NamedGroup| self.names.resolution(group);
+        let apis = &self.settings.apis;
+        let requirements = requirements::of_gate(pod, &bindings, service, resolve, apis);
+        let of_first_list = index.is_of_first_list(&pod.key);
+        // ELB may still mean a previous pod by a target that its last answer listed before this pod had it, or
+        // whose address another pod had. Of pods that ended before the first list nothing is known.
         let maybe_previous_pod = |query: &TargetQuery| {
-            let mut others = index.former_occupants(pod);
-            self.polls.is_registered(&query.group, query.target)
-                || others.any(|other| had_target(other, query, &bindings, service))
+            of_first_list
+                || self.polls.is_registered(&query.group, query.target)
+                || index.was_of_another(query.target.0, pod)
         };
         let tracked = self.pods.entry(pod.key.clone()).or_default();
         let old = tracked.is_ahead_of(pod);
         if !old {
             tracked.caught_up();
         }
-        let gate = tracked
-            .gates
-            .entry(name.clone())
-            .or_insert_with(|| Gate::new(pod.clone()));
+        let seen = Seen {
+            pod,
+            old,
+            bound: !bindings.is_empty() || index.saw_binding_go(&pod.key.namespace, name),
+            moved_to: moved_to(&requirements, pod, name, index),
+            had_since: match of_first_list {
+                true => started(pod, now, wall),
+                false => now,
+            },
+        };
+        let new = || Gate::new(pod.clone());
+        let gate = tracked.gates.entry(name.clone()).or_insert_with(new);
         let former: Vec<GroupKey> = gate.groups().cloned().collect();
-        gate.see(
-            Seen { pod, old, bound },
-            name,
-            requirements,
-            maybe_previous_pod,
-            &self.settings,
-            now,
-        );
+        let settings = &self.settings;
+        gate.see(&seen, name, requirements, maybe_previous_pod, settings, now);
         let id = gate.id(name);
-        if let Some(at) = gate.due.filter(|_| gate.waits()) {
-            let observed = gate.seen_before_due;
-            let due = Due { at, observed };
-            for group in gate.groups() {
-                let targets = gate.targets(group);
-                self.polls.join(group, &id, targets, due, now);
+        self.join(&id, &former, now);
+        self.step(&id, now)
+    }
+
+    /// Brings the groups of a gate up to date: those that are polled for it, and those whose answers for others
+    /// it hears. `former` are the groups that it had.
+    fn join(&mut self, id: &GateId, former: &[GroupKey], now: Instant) {
+        let tracked = self.pods.get(&id.pod);
+        let Some(gate) = tracked.and_then(|tracked| tracked.gates.get(&id.gate)) else {
+            return;
+        };
+        let groups: BTreeSet<&GroupKey> = gate.groups().collect();
+        let due = gate.due.filter(|_| gate.waits()).map(|at| Due {
+            at,
+            observed: gate.seen_before_due,
+        });
+        for group in &groups {
+            match due {
+                Some(due) => {
+                    self.polls.join(group, id, gate.targets(group), due, now);
+                    self.expecting.leave(group, id);
+                }
+                None => {
+                    self.polls.leave(group, id);
+                    self.expecting.join(group, id);
+                }
             }
         }
-        let groups: Vec<&GroupKey> = gate.groups().filter(|_| gate.waits()).collect();
         for group in former.iter().filter(|group| !groups.contains(group)) {
-            self.polls.leave(group, &id);
+            self.polls.leave(group, id);
+            self.expecting.leave(group, id);
         }
-        self.step(&id, now)
     }
 
     /// The action that is due now for one gate, except for a write, which the write queue releases.
@@ -177,21 +229,30 @@ impl Tracker {
         let tracked = self.pods.get_mut(&id.pod);
         let tracked = tracked.filter(|_| self.leads_since.is_some());
         let action = tracked.and_then(|tracked| tracked.step(&id.gate, now));
-        self.settle(&id.pod);
-        action
+        self.settle(&id.pod, now);
+        action.filter(|action| self.begins(action, now))
     }
 
     /// The actions that are due now for all gates of a pod, except for a write.
     fn step_all(&mut self, pod: &ObjectKey, now: Instant) -> Vec<Action> {
         let tracked = self.pods.get_mut(pod);
         let tracked = tracked.filter(|_| self.leads_since.is_some());
-        let actions = tracked.map(|tracked| tracked.step_all(now));
-        self.settle(pod);
-        actions.unwrap_or_default()
+        let mut actions = tracked.map_or(vec![], |tracked| tracked.step_all(now));
+        self.settle(pod, now);
+        actions.retain(|action| self.begins(action, now));
+        actions
     }
 
-    /// Brings polling queue, timers and write queue in step with a pod's gates after a change to them.
-    fn settle(&mut self, pod: &ObjectKey) {
+    /// Whether an action has to be carried out, and is not shared with one in flight.
+    fn begins(&mut self, action: &Action, now: Instant) -> bool {
+        match action {
+            Action::Confirm(id) => self.live_reads.begin(id, now),
+            _ => true,
+        }
+    }
+
+    /// Brings queues, timers and names in step with a pod's gates after a change to them.
+    fn settle(&mut self, pod: &ObjectKey, now: Instant) {
         let tracked = self.pods.get_mut(pod);
         let gates = tracked.into_iter().flat_map(|tracked| &mut tracked.gates);
         for (name, gate) in gates {
@@ -202,10 +263,16 @@ impl Tracker {
             }
         }
         let tracked = self.pods.get(pod);
-        let timers = tracked.map(PodGates::timers);
-        self.timers.set(pod, timers.unwrap_or_default());
-        if self.leads() {
+        self.timers
+            .set(pod, tracked.map(PodGates::timers).unwrap_or_default());
+        self.names
+            .set(pod, &tracked.map(PodGates::names).unwrap_or_default(), now);
+        if self.leads_since.is_some() {
             self.writes.set(pod, tracked.and_then(PodGates::urgency));
+            let gates = tracked
+                .into_iter()
+                .flat_map(|tracked| tracked.gates.values());
+            gates.for_each(|gate| self.problems.see(gate));
         }
     }
 
@@ -220,7 +287,7 @@ impl Tracker {
                 self.write_limiter.begin();
                 actions.push(Action::Write(write));
             }
-            self.settle(&pod);
+            self.settle(&pod, now);
         }
         actions
     }
@@ -247,7 +314,8 @@ impl Tracker {
             .write_limiter
             .pause(now)
             .filter(|_| !self.writes.is_empty());
-        self.timers.next().into_iter().chain(resumed).min()
+        let wakes = [self.timers.next(), self.names.next(), resumed];
+        wakes.into_iter().flatten().min()
     }
 
     /// The actions of the pods whose wake-up has passed.
@@ -255,124 +323,13 @@ impl Tracker {
         if self.leads_since.is_none() {
             return vec![];
         }
-        let woken = self.timers.woken(now);
-        woken
-            .iter()
-            .flat_map(|pod| self.step_all(pod, now))
-            .collect()
-    }
-
-    /// Takes in the answer of ELB, or the failure, to a poll that was sent at `requested`. An answer that
-    /// was requested before this replica led is discarded, and the group is polled again.
-    pub fn answered(
-        &mut self,
-        group: &GroupKey,
-        requested: Instant,
-        answer: Result<&[TargetHealth], CallFailure>,
-        now: Instant,
-    ) -> Vec<Action> {
-        if self.leads_since.is_none_or(|since| requested < since) {
-            self.polls.failed(group, CallFailure::Throttled, now);
-            return vec![];
-        }
-        match answer {
-            Ok(targets) => self.apply_answer(group, requested, targets, now),
-            Err(CallFailure::GroupNotFound) => self.apply_missing_group(group, requested, now),
-            Err(failure) => {
-                self.polls.failed(group, failure, now);
-                vec![]
-            }
-        }
-    }
-
-    fn apply_answer(
-        &mut self,
-        group: &GroupKey,
-        requested: Instant,
-        targets: &[TargetHealth],
-        now: Instant,
-    ) -> Vec<Action> {
-        let answer = PollResult::new(self.polls.in_call(group), targets);
-        let proving_time = self.polls.proving_time(group);
-        let mut actions = vec![];
-        let mut unproven = false;
-        let mut healthy = BTreeSet::new();
-        for id in self.polls.waiting(group) {
-            let Some(gate) = self.gate(&id) else {
-                continue;
-            };
-            let result = gate.apply(group, &answer, requested, proving_time);
-            unproven |= result.unproven;
-            actions.extend(self.step(&id, now));
-            if result.healthy {
-                healthy.insert(id);
-            }
-        }
-        self.polls
-            .answered(group, answer.registered(), &healthy, now);
-        if unproven && self.polls.start_proving(group) {
-            actions.push(Action::Prove(group.clone()));
+        let mut actions = self.problems.take();
+        let names = self.names.start(now).into_iter();
+        actions.extend(names.map(Action::Resolve));
+        for pod in self.timers.woken(now) {
+            actions.extend(self.step_all(&pod, now));
         }
         actions
-    }
-
-    fn apply_missing_group(
-        &mut self,
-        group: &GroupKey,
-        requested: Instant,
-        now: Instant,
-    ) -> Vec<Action> {
-        let mut is_new = self.polls.mark_missing(group);
-        let mut actions = vec![];
-        self.polls.failed(group, CallFailure::GroupNotFound, now);
-        for id in self.polls.waiting(group) {
-            let Some(gate) = self.gate(&id) else {
-                continue;
-            };
-            gate.apply_missing_group(group, requested);
-            let query = gate.query(group).filter(|_| mem::take(&mut is_new));
-            let missing = query.map(|query| Action::MissingGroup {
-                group: group.clone(),
-                binding: (
-                    ObjectKey::new(id.pod.namespace.clone(), query.binding.0.clone()),
-                    query.binding.1,
-                ),
-            });
-            actions.extend(self.step(&id, now));
-            actions.extend(missing);
-        }
-        actions
-    }
-
-    /// Takes in what an [`Action::Prove`] found: health check interval times healthy threshold.
-    pub fn proven(&mut self, group: &GroupKey, time: Option<Duration>) {
-        self.polls.proven(group, time);
-    }
-
-    /// Notes a group's health check interval times its healthy threshold, as AWS described it to a hook.
-    pub fn note_checks(&mut self, group: &GroupKey, time: Duration) {
-        self.polls.note_checks(group, time);
-    }
-
-    /// Takes in what an [`Action::Confirm`] read; `None` where the read failed, or where an API group that
-    /// should be served is not: its bindings are unknown, not gone.
-    pub fn confirmed(
-        &mut self,
-        id: &GateId,
-        fresh: Option<&LiveRead>,
-        now: Instant,
-    ) -> Vec<Action> {
-        let settings = self.settings.clone();
-        let Some(gate) = self.gate(id) else {
-            return vec![];
-        };
-        let requirements = fresh.map(|fresh| {
-            let bindings: Vec<&Binding> = fresh.bindings.iter().collect();
-            let service = |name: &str| fresh.services.get(name);
-            requirements::of_gate(&gate.pod, &bindings, service, &settings.apis)
-        });
-        gate.confirm(requirements.as_ref(), &settings, now);
-        self.step(id, now).into_iter().collect()
     }
 
     /// How an [`Action::Write`] ended.
@@ -402,16 +359,15 @@ impl Tracker {
             gate: change.gate.clone(),
         };
         if *outcome == WriteOutcome::Gone {
-            return self.forget(&id);
+            self.forget(&id);
+            return self.settle(&id.pod, now);
         }
         let Some(gate) = self.gate(&id) else {
             return;
         };
         gate.written(&write.version, outcome, now);
-        if !gate.waits() {
-            let groups: Vec<GroupKey> = gate.groups().cloned().collect();
-            groups.iter().for_each(|group| self.polls.leave(group, &id));
-        }
+        let groups: Vec<GroupKey> = gate.groups().cloned().collect();
+        self.join(&id, &groups, now);
     }
 
     /// Why the gates of a pod are not open; empty for a pod whose gates are.
@@ -456,11 +412,32 @@ impl Tracker {
             return;
         }
         if let Some(gate) = gates.remove(&id.gate) {
-            gate.groups().for_each(|group| self.polls.leave(group, id));
+            for group in gate.groups() {
+                self.polls.leave(group, id);
+                self.expecting.leave(group, id);
+            }
         }
         if gates.is_empty() {
             self.pods.remove(&id.pod);
         }
-        self.settle(&id.pod);
     }
+}
+
+/// The address that a pod has now, where this gate of it was opened for another one of the binding's family.
+fn moved_to(
+    requirements: &GateRequirements,
+    pod: &Pod,
+    name: &GateName,
+    index: &Index,
+) -> Option<IpAddr> {
+    let families = index.moved(&pod.key, name);
+    let mut addresses = requirements.queries.iter().map(|query| query.target.0);
+    addresses.find(|ip| families.iter().any(|family| family.has(*ip)))
+}
+
+/// When the kubelet took the pod in, by the monotonic clock; now, if that is unknown or seems to lie ahead.
+fn started(pod: &Pod, now: Instant, wall: Timestamp) -> Instant {
+    let age = pod.started.map(|started| wall.duration_since(started));
+    let age = age.and_then(|age| Duration::try_from(age).ok());
+    now.checked_sub(age.unwrap_or_default()).unwrap_or(now)
 }

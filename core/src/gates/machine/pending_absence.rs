@@ -8,7 +8,7 @@ use crate::gates::absence::Absence;
 
 /// How long something must be absent before its absence is confirmed: watches have no order among
 /// each other, so a pod may be seen before the binding under which it was admitted.
-const ABSENT_FOR: Duration = Duration::from_secs(30);
+pub(crate) const ABSENT_FOR: Duration = Duration::from_secs(30);
 /// Between two attempts to confirm an absence where the first could not be carried out.
 const CONFIRM_AGAIN: Duration = Duration::from_secs(10);
 
@@ -42,6 +42,11 @@ impl PendingAbsence {
     /// Whether a live read has confirmed the absence.
     pub(crate) fn is_confirmed(&self) -> bool {
         self.stage == Stage::Confirmed
+    }
+
+    /// Whether it is a binding that is being deleted, and not one that is gone.
+    pub(crate) fn is_of_terminating(&self) -> bool {
+        matches!(self.absence, Absence::BindingTerminating { .. })
     }
 
     /// When a live read is due.

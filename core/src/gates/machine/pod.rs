@@ -1,6 +1,6 @@
 //! The gates of one pod that are not open. They are written together, one patch at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use std::time::Instant;
@@ -10,7 +10,7 @@ use crate::gates::machine::gate::Gate;
 use crate::gates::machine::timers::PodTimers;
 use crate::gates::writes::queue::Urgency;
 use crate::model::Pod;
-use crate::names::{GateName, ObjectKey};
+use crate::names::{GateName, NamedGroup, ObjectKey};
 use crate::version::is_older;
 
 /// The gates of one pod that are not open.
@@ -87,6 +87,12 @@ impl PodGates {
             changes,
             containers_ready: pod.containers_ready,
         })
+    }
+
+    /// The groups without an ARN that its gates wait for.
+    pub(crate) fn names(&self) -> BTreeSet<NamedGroup> {
+        let names = self.gates.values().flat_map(Gate::names);
+        names.cloned().collect()
     }
 
     /// The pod's entry in the timers.

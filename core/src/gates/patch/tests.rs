@@ -119,6 +119,7 @@ fn some_binding(name: &'static str) -> impl Strategy<Value = Binding> {
         name: name.into(),
         uid: None,
         arn: None,
+        group_name: Some("web".into()),
         target_type,
         family: IpFamily::V4,
         service: service.into(),
@@ -126,6 +127,7 @@ fn some_binding(name: &'static str) -> impl Strategy<Value = Binding> {
         role: None,
         multi_cluster: false,
         opted_out,
+        terminating: false,
     })
 }
 

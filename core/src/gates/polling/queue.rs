@@ -438,9 +438,6 @@ impl PollQueue {
             polled.proving = false;
             polled.proving_time = time;
         }
-        if let Some(time) = time {
-            self.note_checks(group, time);
-        }
     }
 
     /// Notes a group's health check interval times its healthy threshold, as AWS described it.

@@ -48,7 +48,8 @@ impl IndexedBinding {
     ) -> Option<Reason> {
         let opted_out = pod_opted_out || service.opted_out || self.binding.opted_out;
         of_api(self.binding.api, apis).or(match self.default_reason {
-            Reason::SelectorMismatch => opted_out.then_some(Reason::OptedOut),
+            Reason::SelectorMismatch if opted_out => Some(Reason::OptedOut),
+            Reason::SelectorMismatch => not_registering(&self.binding),
             default_reason => Some(default_reason),
         })
     }
@@ -265,6 +266,15 @@ impl ServiceIndex {
 /// Why bindings of this API group do not give gates; `None` if they do.
 fn of_api(api: BindingApi, apis: &[BindingApi]) -> Option<Reason> {
     (!apis.contains(&api)).then_some(Reason::ApiNotGated)
+}
+
+/// Why nobody will register a pod for this binding; `None` if its group may be found.
+fn not_registering(binding: &Binding) -> Option<Reason> {
+    let unknown = binding.arn.is_none() && binding.group_name.is_none();
+    match binding.terminating {
+        true => Some(Reason::BindingTerminating),
+        false => unknown.then_some(Reason::GroupUnknown),
+    }
 }
 
 /// Why a binding does not give a gate to pods that its Service does not select.

@@ -335,9 +335,8 @@ fn pods_with_a_gate_share_what_they_have_alike() {
     assert!(Arc::ptr_eq(&one.labels, &other.labels));
 }
 
-fn occupants(index: &Index, pod: &Pod) -> Vec<String> {
-    let occupants = index.former_occupants(pod);
-    occupants.map(|other| other.uid.to_string()).collect()
+fn is_used(index: &Index, pod: &Pod) -> bool {
+    index.was_of_another(pod.ips[0], pod)
 }
 
 #[test]
@@ -346,19 +345,22 @@ fn a_living_pod_keeps_its_address_however_often_it_is_seen() {
     for _ in 0..addresses::REMEMBERED + 2 {
         index.apply_pod(pod("web-1").gate("web").ip("10.0.0.1"));
     }
-    let newcomer = pod("web-2").ip("10.0.0.1");
-    assert_eq!(occupants(&index, &newcomer), ["uid-web-1"]);
+    assert!(is_used(&index, &pod("web-2").ip("10.0.0.1")));
+    assert!(!is_used(&index, &pod("web-1").ip("10.0.0.1")));
 }
 
 #[test]
-fn an_address_remembers_its_previous_pods() {
+fn an_address_remembers_its_previous_pods_gated_or_not_of_any_namespace() {
     let mut index = Index::default();
-    index.apply_pod(pod("web-1").gate("web").ip("10.0.0.1"));
-    index.delete_pod(&key("web-1"));
+    let plain = Pod {
+        key: ObjectKey::new("other", "plain"),
+        ..pod("plain").ip("10.0.0.1")
+    };
+    index.apply_pod(plain.clone());
+    index.delete_pod(&plain.key);
     index.apply_pod(pod("web-2").gate("web").ip("10.0.0.1"));
-    let newcomer = pod("web-2").ip("10.0.0.1");
-    assert_eq!(occupants(&index, &newcomer), ["uid-web-1"]);
-    assert!(occupants(&index, &pod("web-3").ip("10.0.0.2")).is_empty());
+    assert!(is_used(&index, &pod("web-2").ip("10.0.0.1")));
+    assert!(!is_used(&index, &pod("web-3").ip("10.0.0.2")));
 }
 
 #[test]
@@ -367,14 +369,32 @@ fn a_pod_replaced_under_its_name_leaves_its_address_behind() {
     index.apply_pod(pod("web-0").uid("first").gate("web").ip("10.0.0.1"));
     let second = pod("web-0").uid("second").gate("web").ip("10.0.0.1");
     index.apply_pod(second.clone());
-    assert_eq!(occupants(&index, &second), ["first"]);
+    assert!(is_used(&index, &second));
 }
 
 #[test]
-fn a_pod_that_changes_is_remembered_once() {
+fn pods_of_the_first_list_are_told_from_those_that_come_later() {
     let mut index = Index::default();
-    for version in ["1", "2", "3"] {
-        index.apply_pod(pod("web-1").version(version).gate("web").ip("10.0.0.1"));
-    }
-    assert_eq!(occupants(&index, &pod("web-2").ip("10.0.0.1")).len(), 1);
+    index.apply_pod(pod("web-1").gate("web"));
+    let listing = Listing {
+        namespace: Some("shop".into()),
+        keys: [key("web-1")].into(),
+    };
+    index.retain_pods(&listing);
+    index.apply_pod(pod("web-2").gate("web"));
+    index.apply_pod(pod("web-1").gate("web").version("2"));
+    let of_first_list = ["web-1", "web-2"].map(|name| index.is_of_first_list(&key(name)));
+    assert_eq!(of_first_list, [true, false]);
+}
+
+#[test]
+fn a_list_removes_pods_that_are_known_by_their_address_alone() {
+    let mut index = Index::default();
+    let finished = Pod {
+        finished: true,
+        ..pod("job").ip("10.0.0.1")
+    };
+    index.apply_pod(finished);
+    index.retain_pods(&Listing::default());
+    assert!(index.namespace("shop").is_none());
 }

@@ -128,6 +128,17 @@ fn a_binding_whose_service_is_gone_opens_its_gates() {
 }
 
 #[test]
+fn the_gates_of_one_binding_share_a_live_read() {
+    let mut world = World::new();
+    for n in 1..=3 {
+        world.see(web(&format!("web-{n}"), &format!("10.0.0.{n}")));
+    }
+    world.unbind("web");
+    world.confirm(30 * S, Some(&fresh(&[], &[])));
+    assert_eq!(world.done().len(), 3);
+}
+
+#[test]
 fn an_absence_is_confirmed_only_after_the_pause_of_a_failed_write() {
     let (mut world, write) = World::opening();
     world.unbind("web");

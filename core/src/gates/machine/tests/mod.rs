@@ -4,27 +4,33 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::time::{Duration, Instant};
 
+use jiff::{SignedDuration, Timestamp};
+
 use crate::fixtures::{arn, binding, epoch, pod, service};
 use crate::gates::machine::Tracker;
 use crate::gates::machine::action::{
     Action, CallFailure, Change, GateId, LiveRead, Settings, Write, WriteOutcome,
 };
 use crate::gates::polling::queue::{Call, NextPoll};
-use crate::index::{BindingKey, Index};
-use crate::model::{Binding, Condition, Pod, Service, TargetHealth, TargetState};
-use crate::names::{BindingApi, GroupKey, ObjectKey};
+use crate::index::{BindingKey, Index, Listing};
+use crate::model::{Binding, Condition, HealthChecks, Pod, Service, TargetHealth, TargetState};
+use crate::names::{BindingApi, GroupKey, ObjectKey, TargetGroupArn};
 
 const S: Duration = Duration::from_secs(1);
 const ORPHAN_AFTER: Duration = Duration::from_secs(300);
+const WALL: &str = "2026-11-21T09:00:00Z";
 
 mod absences;
 mod accounts;
 mod flips;
 mod large;
 mod leading;
+mod moved;
+mod names;
 mod pace;
 mod queue;
 mod schedule;
+mod terminating;
 mod trust;
 mod waiting;
 mod writes;
@@ -33,6 +39,7 @@ mod writes;
 struct World {
     index: Index,
     tracker: Tracker,
+    begun: Instant,
     now: Instant,
     actions: Vec<Action>,
 }
@@ -47,6 +54,7 @@ impl World {
     }
 
     fn empty() -> Self {
+        let now = epoch();
         let mut world = Self {
             index: Index::default(),
             tracker: Tracker::new(Settings {
@@ -54,9 +62,12 @@ impl World {
                 orphan_after: ORPHAN_AFTER,
                 seed: 1,
             }),
-            now: epoch(),
+            begun: now,
+            now,
             actions: vec![],
         };
+        // The first list of pods is over: it found none.
+        world.index.retain_pods(&Listing::default());
         world.lead();
         world
     }
@@ -95,9 +106,16 @@ impl World {
 
     fn settle(&mut self) {
         for key in self.index.take_dirty() {
-            let actions = self.tracker.observe(&key, &self.index, self.now);
+            let wall = self.wall();
+            let actions = self.tracker.observe(&key, &self.index, self.now, wall);
             self.actions.extend(actions);
         }
+    }
+
+    /// The wall clock, which has moved as far as the monotonic one since [`WALL`].
+    fn wall(&self) -> Timestamp {
+        let passed = SignedDuration::try_from(self.now - self.begun).unwrap();
+        WALL.parse::<Timestamp>().unwrap() + passed
     }
 
     /// The name of the group that is due.
@@ -175,6 +193,12 @@ impl World {
     fn patched(&mut self, write: &Write, outcome: WriteOutcome) {
         let actions = self.tracker.written(write, &outcome, self.now);
         self.actions.extend(actions);
+    }
+
+    /// Asserts that the gate of `web-1` is not open.
+    #[track_caller]
+    fn assert_is_closed(&self) {
+        assert_eq!(self.tracker.waiting(&key("web-1")).len(), 1);
     }
 
     /// A world in which the gate of `web-1` is being opened.

@@ -89,6 +89,12 @@ fn a_gate_whose_binding_names_no_group_says_so() {
     });
     world.see(web("web-1", "10.0.0.1"));
     world.assert_waits_for("TargetGroupUnknown");
+    world.bind(Binding {
+        arn: None,
+        group_name: Some("web".into()),
+        ..binding("web")
+    });
+    world.assert_waits_for("GroupNotResolved");
 }
 
 #[test]
