@@ -191,10 +191,7 @@ impl Loop {
                 tracker.written(&write, &outcome, now)
             }
             Done::Confirmed(id, fresh) => tracker.confirmed(&id, fresh.as_ref(), now),
-            Done::Proven(group, checks) => {
-                tracker.proven(&group, checks);
-                vec![]
-            }
+            Done::Proven(group, checks) => tracker.proven(&group, checks, now),
             Done::Resolved(group, found) => {
                 let moment = (now, (self.now)());
                 self.cache

@@ -175,7 +175,8 @@ impl Installed {
         Self::started(Site::on(cluster, arguments).await).await
     }
 
-    async fn started(site: Site) -> Self {
+    /// Starts targetgate where it is installed, and waits until it is ready.
+    pub(crate) async fn started(site: Site) -> Self {
         let installed = Self::without_hooks(site).await;
         let hooks = installed.process().hooks;
         installed.register_hooks(hooks, json!({})).await;

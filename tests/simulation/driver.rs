@@ -133,15 +133,19 @@ impl Driver {
             .strftime("%Y-%m-%dT%H:%M:%SZ")
             .to_string();
         let status = json!({ "status": {
-            "phase": "Running", "podIP": pod.ip, "podIPs": [{ "ip": pod.ip }],
+            "phase": "Running", "podIP": pod.ip,
+            "podIPs": [{ "$patch": "replace" }, { "ip": pod.ip }],
             "conditions": [{
                 "type": "ContainersReady", "status": if ready { "True" } else { "False" },
                 "lastTransitionTime": since,
             }],
         } });
         let path = format!("{}/status", pod_path(key));
+        let occupants = (pod.ip.clone(), pod.uid.clone());
         if ready {
             let mut facts = self.world.facts.lock();
+            let here = facts.occupants.entry(occupants.0).or_default();
+            here.insert(occupants.1);
             facts
                 .due
                 .entry(pod.uid.clone())
@@ -239,6 +243,7 @@ impl Driver {
             let binding = Binding {
                 service: service.to_owned(),
                 arn,
+                terminating: false,
             };
             let mut facts = self.world.facts.lock();
             facts.bindings.insert(key.clone(), binding);
@@ -268,8 +273,32 @@ impl Driver {
         &mut self,
         namespace: &str,
         app: &str,
+        at: (Option<&str>, Option<&str>),
+        by_hand: Option<String>,
+    ) -> Option<Key> {
+        let kept = json!({ "keep": "me" });
+        self.annotated_pod(namespace, app, at, by_hand, kept).await
+    }
+
+    /// Creates a pod that is opted out of its gates.
+    pub(crate) async fn ungated_pod(
+        &mut self,
+        namespace: &str,
+        app: &str,
+        at: (Option<&str>, Option<&str>),
+    ) -> Option<Key> {
+        let opted_out = json!({ "targetgate.dev/gate": "false" });
+        self.annotated_pod(namespace, app, at, None, opted_out)
+            .await
+    }
+
+    async fn annotated_pod(
+        &mut self,
+        namespace: &str,
+        app: &str,
         (name, ip): (Option<&str>, Option<&str>),
         by_hand: Option<String>,
+        annotations: Value,
     ) -> Option<Key> {
         self.number += 1;
         let name = name.map_or_else(|| format!("{app}-{}", self.number), str::to_owned);
@@ -280,7 +309,7 @@ impl Driver {
         let by_hand = by_hand.map(|name| json!([{ "conditionType": gate(&name) }]));
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",
-            "metadata": { "name": name, "labels": { "app": app }, "annotations": { "keep": "me" } },
+            "metadata": { "name": name, "labels": { "app": app }, "annotations": annotations },
             "spec": {
                 "nodeName": "node-1",
                 "containers": [{ "name": "web", "image": "web", "env": [{ "name": "A", "value": "b" }] }],
@@ -343,7 +372,7 @@ impl Driver {
     }
 
     /// An address that no pod has. There are so few that most of them had another pod before.
-    fn free_address(&mut self, namespace: &str) -> Option<String> {
+    pub(crate) fn free_address(&mut self, namespace: &str) -> Option<String> {
         let facts = self.world.facts.lock();
         let taken: Vec<&str> = facts.pods.values().map(|pod| pod.ip.as_str()).collect();
         let all = addresses(namespace).into_iter();

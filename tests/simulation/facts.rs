@@ -1,6 +1,6 @@
 //! The facts of the world, as the driver made it and as ELB answered, by which writes are judged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ pub(crate) struct Service {
 pub(crate) struct Binding {
     pub(crate) service: String,
     pub(crate) arn: String,
+    /// Whether it is being deleted, and its finalizer holds it.
+    pub(crate) terminating: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +51,8 @@ pub(crate) fn target(ip: &str) -> SocketAddr {
 pub(crate) enum Standing {
     /// A binding whose Service selects the pod.
     Asked,
+    /// The same, but the binding is being deleted.
+    Terminating,
     /// The binding or its Service does not exist.
     Gone,
     NotSelected,
@@ -88,6 +92,12 @@ pub(crate) struct Facts {
     pub(crate) pods: BTreeMap<Key, Pod>,
     /// When the containers of a pod were first ready, by UID.
     pub(crate) due: BTreeMap<String, Instant>,
+    /// The UIDs of the pods that were shown with each address.
+    pub(crate) occupants: BTreeMap<String, BTreeSet<String>>,
+    /// The UIDs of the pods that were shown with another address than before.
+    pub(crate) moved: BTreeSet<String>,
+    /// Whether nothing has gone wrong, so that each replica knows all that happened.
+    pub(crate) calm: bool,
     /// All names that pods have had.
     pub(crate) names: Vec<Key>,
     /// All groups that a binding of this name has named.
@@ -114,7 +124,10 @@ impl Facts {
         if !self.services.contains_key(&service) {
             Standing::Gone
         } else if self.selects(&service, pod) {
-            Standing::Asked
+            match binding.terminating {
+                true => Standing::Terminating,
+                false => Standing::Asked,
+            }
         } else {
             Standing::NotSelected
         }
@@ -168,7 +181,8 @@ impl Facts {
     /// The targets that belong to the group of each binding.
     pub(crate) fn targets(&self) -> BTreeMap<String, Vec<SocketAddr>> {
         let mut targets = BTreeMap::<String, Vec<SocketAddr>>::new();
-        for ((namespace, _), binding) in &self.bindings {
+        let bindings = self.bindings.iter();
+        for ((namespace, _), binding) in bindings.filter(|(_, binding)| !binding.terminating) {
             let service = (namespace.clone(), binding.service.clone());
             let mine = self.pods.iter().filter(|((of, _), pod)| {
                 of == namespace && pod.ready && !pod.terminating && self.selects(&service, pod)

@@ -1,8 +1,11 @@
 //! Bugs that a seed or a reader has found. A seed makes another run as soon as the simulation draws otherwise,
 //! so the events that led to the bug are written down here.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::driver::Driver;
+use crate::facts::Key;
 use crate::line::{Failing, Weather};
 use crate::outcome::{Outcome, simulate};
 use crate::replica::ORPHAN_AFTER;
@@ -49,6 +52,86 @@ fn a_gate_that_could_not_be_written_is_written_again_after_its_pause_beside_a_th
 #[test]
 fn a_conflict_that_the_watch_has_explained_already_is_not_waited_for() {
     prompt(Failing::Overtaken);
+}
+
+/// Only gated pods were known by their addresses, so ELB's word about the target of an ungated one opened the
+/// gate of the pod that had its address next.
+#[test]
+fn the_health_of_an_ungated_pod_does_not_open_the_gate_of_its_successor() {
+    let outcome = in_calm(async |driver, binding| {
+        let (namespace, app) = (binding.0.clone(), binding.1.clone());
+        let plain = driver.ungated_pod(&namespace, &app, (None, None)).await;
+        driver.pass(30 * S).await;
+        let plain = plain.unwrap();
+        let ip = driver.world.facts.lock().pods[&plain].ip.clone();
+        // Nobody takes the target out.
+        driver.world.registers.store(false, Ordering::Relaxed);
+        assert!(driver.remove(&plain).await);
+        let at = (None, Some(ip.as_str()));
+        driver.gated_pod(&namespace, &app, at, None).await;
+        driver.pass(60 * S).await;
+    });
+    outcome.expect("used: healthy at a used address\n");
+}
+
+/// An open gate was never looked at again, so a pod was Ready at an address that ELB had not seen.
+#[test]
+fn an_open_gate_closes_when_its_pod_has_another_address() {
+    let outcome = in_calm(async |driver, binding| {
+        let pod = driver
+            .gated_pod(&binding.0, &binding.1, (None, None), None)
+            .await;
+        driver.pass(60 * S).await;
+        let pod = pod.unwrap();
+        let known = driver.world.facts.lock().pods[&pod].clone();
+        driver.change_address(&pod, &known).await;
+        driver.pass(60 * S).await;
+    });
+    outcome.expect("used: it moved\n");
+    assert_eq!(outcome.trace.matches("/status used: healthy").count(), 2);
+}
+
+/// A gate waited for a binding under deletion as long as that kept its finalizer.
+#[test]
+fn a_gate_of_a_binding_that_is_being_deleted_opens_once_elb_has_let_the_target_go() {
+    let outcome = in_calm(async |driver, binding| {
+        driver.world.registers.store(false, Ordering::Relaxed);
+        driver
+            .gated_pod(&binding.0, &binding.1, (None, None), None)
+            .await;
+        driver.pass(10 * S).await;
+        driver.begin_to_unbind(binding).await;
+        driver.pass(20 * S).await;
+        assert!(!driver.world.trace.text().contains("used: terminating\n"));
+        driver.pass(60 * S).await;
+    });
+    outcome.expect("used: terminating\n");
+}
+
+/// Lets something happen to binding `used`, of the Service and group of its name, in calm weather.
+fn in_calm(happens: impl AsyncFnOnce(&mut Driver, &Key)) -> Outcome {
+    simulate(1, async |driver| {
+        driver.world.facts.lock().calm = true;
+        for replica in &driver.replicas {
+            *replica.weather.lock() = Weather::default();
+        }
+        driver.pass(30 * S).await;
+        let binding = (driver.namespaces[0].clone(), "used".to_owned());
+        driver.service(&binding, "used").await;
+        driver.bind_in(&binding, "used", false).await;
+        driver.pass(5 * S).await;
+        happens(driver, &binding).await;
+    })
+}
+
+impl Outcome {
+    /// Asserts that this happened, and that no invariant was broken.
+    #[track_caller]
+    fn expect(&self, happened: &str) {
+        let Self { trace, violations } = self;
+        assert!(violations.is_empty(), "\nknown: {}", violations.join("\n"));
+        assert!(trace.contains(happened), "\nknown: never {happened}{trace}");
+    }
 }
 
 fn prompt(failing: Failing) {

@@ -3,7 +3,8 @@
 //!
 //! One thread, time paused, no socket: the sandbox's API server and ELB, two replicas of the product (admission
 //! over TLS, index, loop, keeper of certificates, election), and a driver that draws steps from a seed. Pods,
-//! rollouts, bindings, Services and leaders come and go. Watches break, are late, and are answered with 410.
+//! rollouts, bindings, Services and leaders come and go. Pods without gates use the same addresses, addresses
+//! change, and bindings under deletion stay. Watches break, are late, and are answered with 410.
 //! Requests are refused, conflict, time out after they took effect, and arrive when their sender is dead. The
 //! Lease, or the pods, are out of reach of the leader while everything else is not. All writes of conditions fail. A kubelet writes to a pod
 //! right after us. ELB throttles, hangs, fails, answers late and from the past, in two accounts, and addresses
@@ -19,10 +20,11 @@
 //!
 //! - *no gate opened without right*: ELB called the pod's own target healthy, in an answer that this replica
 //!   requested when the pod was ready, and received within the last minute. If this replica knew another pod
-//!   with that address behind the gate, then only after an answer that said otherwise, or after the group's
-//!   proving time. Or the binding or its Service was absent, or did not select the pod, at least 30 s ago, and
-//!   at some time of the last minute.
-//! - *open stays open*: no replica closes a gate that is open.
+//!   with that address behind the gate (in calm weather: any pod with that address), then only after an answer
+//!   that said otherwise, or after the group's proving time. Or the binding or its Service was absent, or did not
+//!   select the pod, at least 30 s ago, and at some time of the last minute. Or the binding was being deleted
+//!   for as long, and ELB answered for as long that it does not have the target.
+//! - *open stays open*: no replica closes a gate that is open, unless its pod has another address.
 //! - *guarded*: each status patch names UID and version.
 //! - *fenced*: no status patch is sent while another replica holds the Lease.
 //! - *the leader sees*: while one replica sees pods, another one whose watch of pods has failed for more than a minute

@@ -25,8 +25,9 @@ impl Driver {
             0..14 => self.pod_comes().await,
             14..22 => self.pod_goes().await,
             22..28 => self.pod_is_replaced().await,
-            28..32 => self.rolls_out().await,
-            32..36 => self.containers_fail_or_recover().await,
+            28..31 => self.rolls_out().await,
+            31..34 => self.containers_fail_or_recover().await,
+            34..36 => self.address_changes().await,
             36..40 => self.pod_is_relabelled().await,
             40..46 => self.others_write_to_a_pod().await,
             46..51 => self.binding_comes_or_goes().await,
@@ -72,7 +73,56 @@ impl Driver {
 
     pub(crate) async fn pod_comes(&mut self) {
         let (namespace, app) = (self.some_namespace(), self.some_app());
+        if self.random.percent(15) {
+            self.ungated_pod(&namespace, &app, (None, None)).await;
+            return;
+        }
         self.pod(&namespace, &app, None, None).await;
+    }
+
+    /// The sandbox of a pod is made anew, as after a reboot of its node: the same pod has another address.
+    async fn address_changes(&mut self) {
+        if let Some((key, pod)) = self
+            .some_pod()
+            .filter(|(_, pod)| pod.ready && !pod.terminating)
+        {
+            self.change_address(&key, &pod).await;
+        }
+    }
+
+    pub(crate) async fn change_address(&mut self, key: &Key, pod: &Pod) {
+        let Some(ip) = self.free_address(&key.0) else {
+            return;
+        };
+        self.note(&format!("{} moves from {} to {ip}", key.1, pod.ip));
+        let nowhere = json!({ "status": {
+            "podIP": null, "podIPs": [{ "$patch": "replace" }],
+            "conditions": [{ "type": "ContainersReady", "status": "False" }],
+        } });
+        let path = format!("{}/status", pod_path(key));
+        let (code, _) = self.world.call("PATCH", &path, Some(nowhere)).await;
+        if code != 200 {
+            return;
+        }
+        if let Some(known) = self.world.facts.lock().pods.get_mut(key) {
+            known.ready = false;
+        }
+        let time = self.random.millis(0, 3_000);
+        self.pass(time).await;
+        let moved = {
+            let mut facts = self.world.facts.lock();
+            facts.moved.insert(pod.uid.clone());
+            // It is due anew, once it is shown with the other address.
+            facts.due.remove(&pod.uid);
+            let known = facts.pods.get_mut(key);
+            known.filter(|known| known.uid == pod.uid).map(|known| {
+                known.ip = ip;
+                known.clone()
+            })
+        };
+        if let Some(moved) = moved.filter(|moved| !moved.terminating) {
+            self.readiness(key, &moved, true).await;
+        }
     }
 
     async fn pod_goes(&mut self) {
@@ -95,7 +145,7 @@ impl Driver {
     }
 
     /// Deletes a pod without grace.
-    async fn remove(&mut self, key: &Key) -> bool {
+    pub(crate) async fn remove(&mut self, key: &Key) -> bool {
         let now = json!({ "gracePeriodSeconds": 0 });
         let (code, _) = self.world.call("DELETE", &pod_path(key), Some(now)).await;
         if code == 200 {
@@ -190,6 +240,9 @@ impl Driver {
             }
             return self.bind(&key, &app).await;
         }
+        if self.random.percent(30) {
+            return self.begin_to_unbind(&key).await;
+        }
         self.unbind(&key).await;
         if self.random.percent(40) {
             let gap = self.random.millis(0, 40_000);
@@ -213,10 +266,32 @@ impl Driver {
         faults.delay_watch(bindings, Duration::ZERO);
     }
 
+    /// Deletes a binding whose finalizer nobody takes off.
+    pub(crate) async fn begin_to_unbind(&mut self, key: &Key) {
+        let path = format!("{}/{}", bindings_path(&key.0), key.1);
+        let held = json!({ "metadata": { "finalizers": ["elbv2.k8s.aws/resources"] } });
+        let (held, _) = self.world.call("MERGE", &path, Some(held)).await;
+        if held != 200 {
+            return;
+        }
+        let (code, _) = self.world.call("DELETE", &path, None).await;
+        let mut facts = self.world.facts.lock();
+        if let Some(binding) = facts.bindings.get_mut(key).filter(|_| code == 200) {
+            binding.terminating = true;
+            facts.remember();
+        }
+    }
+
     pub(crate) async fn unbind(&mut self, key: &Key) {
         let path = format!("{}/{}", bindings_path(&key.0), key.1);
+        let free = json!({ "metadata": { "finalizers": null } });
+        let (free, _) = self.world.call("MERGE", &path, Some(free)).await;
+        if free != 200 {
+            return;
+        }
         let (code, _) = self.world.call("DELETE", &path, None).await;
-        if code == 200 {
+        // A binding that was being deleted is gone as soon as its finalizer is.
+        if matches!(code, 200 | 404) {
             let mut facts = self.world.facts.lock();
             facts.bindings.remove(key);
             facts.remember();

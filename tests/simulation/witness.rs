@@ -20,8 +20,13 @@ use crate::trace::Trace;
 const FRESH: Duration = Duration::from_secs(60);
 /// How long an absence must have lasted (contract 5.5).
 const ABSENT_FOR: Duration = Duration::from_secs(30);
-/// Health check interval × healthy threshold of all groups of the world.
-pub(crate) const PROVING: Duration = Duration::from_secs(10);
+/// The health check interval of all groups of the world.
+pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
+/// The healthy and the unhealthy threshold of all groups of the world.
+pub(crate) const THRESHOLDS: (u32, u32) = (2, 3);
+/// The time after which a healthy target is so by its present pod's doing: the interval times the larger
+/// threshold, and one interval more.
+const PROVING: Duration = Duration::from_secs(20);
 const PREFIX: &str = "target-health.elbv2.k8s.aws/";
 pub(crate) const LEASE: &str =
     "/apis/coordination.k8s.io/v1/namespaces/targetgate-system/leases/targetgate";
@@ -132,8 +137,7 @@ impl Witness {
                 continue;
             };
             if was_open && condition["status"] != "True" {
-                let what = format!("{} {gate} is closed again", sent.path);
-                self.trace.violated("open stays open", &what);
+                self.closed(sent, before, gate);
             }
             let former_leader = self
                 .holder()
@@ -147,6 +151,20 @@ impl Witness {
                 self.opened(sent, before, gate, condition);
             }
             self.note_told(sent, before, gate);
+        }
+    }
+
+    /// Judges the closing of an open gate: the pod has another address.
+    fn closed(&self, sent: &Sent, pod: &Value, gate: &str) {
+        let moved = self.facts.lock().moved.contains(&uid(pod));
+        let what = format!("{} {gate}", sent.path);
+        match moved {
+            true => self
+                .trace
+                .note(&sent.incarnation, &format!("closes {what}: it moved")),
+            false => self
+                .trace
+                .violated("open stays open", &format!("{what} is closed again")),
         }
     }
 
@@ -176,6 +194,7 @@ impl Witness {
             Some("NotSelected") if stood(Standing::NotSelected) => Ok("not selected"),
             Some("NotSelected") => Err("it is selected"),
             _ if gone && stood(Standing::Gone) => Ok("gone"),
+            _ if gone && stood(Standing::Terminating) => is_unregistered(&facts, sent, pod, gate),
             _ if gone => Err("its binding is there"),
             Some("") | None => is_healthy(&facts, sent, pod, gate),
             Some(_) => Err("for no known reason"),
@@ -202,6 +221,36 @@ impl Witness {
             .entry(incarnation.to_owned())
             .or_default()
             .push(heard);
+    }
+}
+
+/// Whether ELB answered at least half a minute apart, and always between, that it does not have this pod's target
+/// or deregisters it.
+fn is_unregistered(
+    facts: &Facts,
+    sent: &Sent,
+    pod: &Value,
+    gate: &str,
+) -> Result<&'static str, &'static str> {
+    let uid = uid(pod);
+    let Some((key, known)) = facts.pods.iter().find(|(_, known)| known.uid == uid) else {
+        return Err("the pod is gone");
+    };
+    let groups = facts.groups.get(&(key.0.clone(), gate.to_owned()));
+    let groups = groups.map(Vec::as_slice).unwrap_or_default();
+    let heard = facts.heard.get(&sent.incarnation).into_iter().flatten();
+    let mut about: Vec<&Heard> = heard.filter(|h| groups.contains(&h.arn)).collect();
+    about.sort_by_key(|h| h.sent);
+    let is_registered = |h: &&&Heard| {
+        let state = h.states.get(&known.target()).map(String::as_str);
+        !matches!(state, None | Some("unused" | "draining"))
+    };
+    let mut last = about.iter().rev().take_while(|h| !is_registered(h));
+    let latest = last.next().ok_or("ELB has the target")?.sent;
+    let first = last.last().map_or(latest, |h| h.sent);
+    match latest - first >= ABSENT_FOR {
+        true => Ok("terminating"),
+        false => Err("ELB had the target lately"),
     }
 }
 
@@ -250,9 +299,12 @@ fn is_healthy(
         .get(&sent.incarnation)
         .map(Vec::as_slice)
         .unwrap_or_default();
-    let used = told
-        .iter()
-        .any(|t| t.target == target && t.uid != uid && t.gate == binding);
+    let of_another = |occupants: &BTreeSet<String>| occupants.iter().any(|other| *other != uid);
+    let had_another = facts.occupants.get(&known.ip).is_some_and(of_another);
+    let used = facts.calm && had_another
+        || told
+            .iter()
+            .any(|t| t.target == target && t.uid != uid && t.gate == binding);
     let otherwise = about().find(|h| !is_healthy(h)).map(|h| h.received);
     let proven =
         |h: &Heard| otherwise.is_some_and(|at| at <= h.received) || h.sent >= due + PROVING;

@@ -32,7 +32,7 @@ use crate::kubelet::{Written, kubelet};
 use crate::random::Random;
 use crate::replica::HOME;
 use crate::trace::Trace;
-use crate::witness::{PROVING, Witness};
+use crate::witness::{INTERVAL, THRESHOLDS, Witness};
 
 /// The path of CustomResourceDefinitions.
 pub(crate) const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
@@ -40,8 +40,6 @@ pub(crate) const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresour
 const REGISTERS_EVERY: Duration = Duration::from_secs(2);
 /// The buffer of a connection in each direction.
 const BUFFER: usize = 64 * 1024;
-/// The healthy threshold of all groups.
-const THRESHOLD: u32 = 2;
 
 pub(crate) struct World {
     pub(crate) api: Api,
@@ -65,9 +63,10 @@ impl World {
     pub(crate) async fn of_seed(random: &mut Random) -> Self {
         let delays = Delays {
             registration: Duration::from_secs(2),
-            health_check_interval: PROVING / THRESHOLD,
+            health_check_interval: INTERVAL,
             health_check_timeout: Duration::from_secs(3),
-            healthy_threshold: THRESHOLD,
+            healthy_threshold: THRESHOLDS.0,
+            unhealthy_threshold: THRESHOLDS.1,
             deregistration_delay: Duration::from_secs(10),
             ..Delays::alb()
         };

@@ -179,6 +179,7 @@ impl Stage {
         });
         let status = json!({ "status": {
             "phase": "Running",
+            "startTime": since,
             "podIP": ip,
             "podIPs": [{ "ip": ip }],
             "conditions": [condition],

@@ -104,12 +104,26 @@ impl Tracker {
     }
 
     /// Takes in what an [`Action::Prove`] found; `None` where the call failed, or AWS leaves out a number.
-    pub fn proven(&mut self, group: &GroupKey, checks: Option<HealthChecks>) {
+    pub fn proven(
+        &mut self,
+        group: &GroupKey,
+        checks: Option<HealthChecks>,
+        now: Instant,
+    ) -> Vec<Action> {
         let time = checks.map(|checks| checks.proving_time());
         self.polls.proven(group, time);
-        if let Some(checks) = checks {
-            self.note_checks(group, checks);
+        let Some(checks) = checks else {
+            return vec![];
+        };
+        self.note_checks(group, checks);
+        let mut actions = vec![];
+        for id in self.polls.waiting(group) {
+            if let Some(gate) = self.gate(&id) {
+                gate.prove(group, checks.proving_time());
+                actions.extend(self.step(&id, now));
+            }
         }
+        actions
     }
 
     /// Notes how ELB checks a group, as AWS described it to a hook.

@@ -26,6 +26,9 @@ pub(crate) struct TargetCheck {
     /// When the first and the last of the latest answers were requested that showed the target not registered,
     /// or draining.
     unregistered: Option<(Instant, Instant)>,
+    /// The last healthy answer that may be about a previous pod, and for how long the pod had had its address
+    /// when it was requested.
+    doubted: Option<(LastAnswer, Duration)>,
     /// The error is why no answer counts.
     answer: Result<LastAnswer, Reason>,
 }
@@ -44,6 +47,7 @@ impl TargetCheck {
             maybe_previous_pod,
             seen_otherwise: false,
             unregistered: None,
+            doubted: None,
             answer: Err(Reason::NotPolled),
         }
     }
@@ -88,22 +92,31 @@ impl TargetCheck {
             seen_otherwise: self.seen_otherwise,
             proving_time,
         };
-        let mut unproven = false;
-        match trust(observation) {
+        let trust = trust(observation);
+        match trust {
             Trust::Stale => {}
             // Attribution only guards `healthy`: a target that is not healthy keeps the gate closed whichever
             // pod ELB means.
             _ if !decision.condition.status => self.take(decision, requested),
             Trust::Trusted => self.take(decision, requested),
-            Trust::Suspect => self.doubt(),
-            Trust::SuspectForUnknownTime => {
-                unproven = true;
-                self.doubt();
+            Trust::Suspect | Trust::SuspectForUnknownTime => {
+                let answer = LastAnswer {
+                    decision,
+                    requested,
+                };
+                self.doubt(answer, observation.had_for);
             }
         }
         CheckResult {
-            unproven,
+            unproven: trust == Trust::SuspectForUnknownTime,
             healthy: self.is_healthy(),
+        }
+    }
+
+    /// Takes in the group's proving time: a doubted answer counts if the pod had had its address for as long.
+    pub(crate) fn prove(&mut self, time: Duration) {
+        if let Some((answer, _)) = self.doubted.take_if(|(_, had_for)| *had_for >= time) {
+            self.answer = Ok(answer);
         }
     }
 
@@ -138,6 +151,7 @@ impl TargetCheck {
     /// Forgets the answer, so that ELB is asked again.
     pub(crate) fn forget(&mut self) {
         self.answer = Err(Reason::NotPolled);
+        self.doubted = None;
     }
 
     /// Forgets the answer if it is too old to open a gate. Returns whether it was.
@@ -151,13 +165,15 @@ impl TargetCheck {
     }
 
     /// Notes that a healthy answer may be about a previous pod. An earlier answer that counts stays.
-    fn doubt(&mut self) {
+    fn doubt(&mut self, answer: LastAnswer, had_for: Duration) {
+        self.doubted = Some((answer, had_for));
         if let Err(reason) = &mut self.answer {
             *reason = Reason::AnswerDoubtful;
         }
     }
 
     fn take(&mut self, decision: Decision, requested: Instant) {
+        self.doubted = None;
         self.answer = Ok(LastAnswer {
             decision,
             requested,

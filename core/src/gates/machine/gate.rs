@@ -32,40 +32,26 @@ pub(crate) struct Gate {
     /// a start, has been so for longer than we know.
     pub(crate) seen_before_due: bool,
     /// Whether a watch or a live read ever showed a binding for this gate.
-    bound: bool,
-    current: Option<Condition>,
+    pub(super) bound: bool,
+    pub(super) current: Option<Condition>,
     /// The address that the pod has, where `current` opened the gate for another one.
-    moved_to: Option<IpAddr>,
+    pub(super) moved_to: Option<IpAddr>,
     /// The pod's addresses, and when it was first seen with each.
-    addresses: Vec<(IpAddr, Instant)>,
-    checks: Vec<TargetCheck>,
+    pub(super) addresses: Vec<(IpAddr, Instant)>,
+    pub(super) checks: Vec<TargetCheck>,
     /// An answer was forgotten or a query was added, and the polling queue does not know yet.
-    forgot: bool,
-    closed: Option<Closed>,
+    pub(super) forgot: bool,
+    pub(super) closed: Option<Closed>,
     /// The groups that its bindings name without an ARN.
-    names: Vec<NamedGroup>,
-    unresolved: bool,
-    pending_absence: Option<PendingAbsence>,
+    pub(super) names: Vec<NamedGroup>,
+    pub(super) unresolved: bool,
+    pub(super) pending_absence: Option<PendingAbsence>,
     writing: Option<Writing>,
     /// The version of the pod on which a write was decided that the API server refused, because another
     /// client had written a newer one.
-    conflict: Option<Arc<str>>,
-    retry_at: Option<Instant>,
-    failures: u32,
-}
-
-/// A pod as a watch shows it.
-pub(crate) struct Seen<'a> {
-    pub(crate) pod: &'a Arc<Pod>,
-    /// Whether the watch is behind our last write.
-    pub(crate) old: bool,
-    /// Whether a binding for the gate exists, or existed before.
-    pub(crate) bound: bool,
-    /// Whether the pod has another address of the binding's family since the gate was opened, as far as both
-    /// were seen: the address.
-    pub(crate) moved_to: Option<IpAddr>,
-    /// Since when a pod that this process has not seen before has its addresses.
-    pub(crate) had_since: Instant,
+    pub(super) conflict: Option<Arc<str>>,
+    pub(super) retry_at: Option<Instant>,
+    pub(super) failures: u32,
 }
 
 /// A write in flight.
@@ -176,78 +162,6 @@ impl Gate {
         queries.find(|query| query.group == *group)
     }
 
-    /// Takes in the pod as a watch shows it, and the gate's requirements by now. `maybe_previous_pod` tells
-    /// whether ELB can still mean a previous pod by a target.
-    pub(crate) fn see(
-        &mut self,
-        seen: &Seen<'_>,
-        name: &GateName,
-        requirements: GateRequirements,
-        maybe_previous_pod: impl Fn(&TargetQuery) -> bool,
-        settings: &Settings,
-        now: Instant,
-    ) {
-        let pod = seen.pod;
-        if !seen.old {
-            self.current = condition_of(pod, name).flatten().cloned();
-            self.moved_to = seen.moved_to;
-        }
-        self.settle_conflict(pod);
-        self.see_addresses(pod, seen.had_since, now);
-        self.pod = pod.clone();
-        self.see_due(&requirements.queries, now);
-        let mut former = std::mem::take(&mut self.checks);
-        self.seen_before_due |= self.due.is_none();
-        // An unchanged query keeps its answer, so that a change to the pod's labels costs no poll.
-        let keep = |query: TargetQuery| {
-            let same = |check: &TargetCheck| check.query.is_same_target(&query);
-            if let Some(at) = former.iter().position(same) {
-                let mut known = former.swap_remove(at);
-                known.query = query;
-                return known;
-            }
-            self.forgot = true;
-            let maybe_previous_pod = maybe_previous_pod(&query);
-            TargetCheck::new(query, maybe_previous_pod)
-        };
-        self.checks = requirements.queries.into_iter().map(keep).collect();
-        self.closed = requirements.closed;
-        self.names = requirements.names;
-        self.unresolved = requirements.unresolved;
-        self.bound |= seen.bound;
-        self.set_absence(requirements.absence, settings, now);
-    }
-
-    /// Notes since when the pod has its addresses. Those of a pod that was never seen without them count from
-    /// `had_since`.
-    fn see_addresses(&mut self, pod: &Pod, had_since: Instant, now: Instant) {
-        let is_first = self.addresses.is_empty();
-        let since = if is_first { had_since } else { now };
-        self.addresses.retain(|(ip, _)| pod.ips.contains(ip));
-        for ip in &pod.ips {
-            if self.addresses.iter().all(|(known, _)| known != ip) {
-                self.addresses.push((*ip, since));
-            }
-        }
-    }
-
-    /// A pod whose containers stop being ready, or whose address changes, is due anew: what ELB answered before
-    /// says nothing about the restarted containers, or about the new address.
-    fn see_due(&mut self, queries: &[TargetQuery], now: Instant) {
-        let moved = self.checks.iter().any(|check| {
-            let of_binding = |query: &&TargetQuery| query.binding == check.query.binding;
-            let mut queries = queries.iter().filter(of_binding);
-            queries.any(|query| query.target.0 != check.query.target.0)
-        });
-        let known = self.due.filter(|_| !moved);
-        let due = self.pod.is_due().then(|| known.unwrap_or(now));
-        if due != self.due {
-            self.checks.iter_mut().for_each(TargetCheck::forget);
-            self.forgot = true;
-        }
-        self.due = due;
-    }
-
     /// Since when the pod has the address of a target.
     fn tenure(&self, target: Target) -> Option<Tenure> {
         let (_, since) = self.addresses.iter().find(|(ip, _)| *ip == target.0)?;
@@ -256,15 +170,6 @@ impl Gate {
             due: self.due,
             shared: self.pod.host_network,
         })
-    }
-
-    /// Ends the backoff after a conflict once the watch shows a newer version than the refused write
-    /// replaced: the next write is decided on what the other client wrote.
-    fn settle_conflict(&mut self, pod: &Pod) {
-        let met = |version: &mut Arc<str>| is_older(version, &pod.resource_version);
-        if self.conflict.take_if(met).is_some() {
-            self.retry_at = None;
-        }
     }
 
     /// Forgets all answers of ELB, so that the groups are polled again.
@@ -285,17 +190,6 @@ impl Gate {
             .iter()
             .filter(|check| check.query.group == *group);
         checks.all(TargetCheck::is_healthy)
-    }
-
-    fn set_absence(&mut self, absence: Option<Absence>, settings: &Settings, now: Instant) {
-        let known = self.pending_absence.take();
-        let known = known.filter(|known| Some(&known.absence) == absence.as_ref());
-        self.pending_absence = known.or_else(|| {
-            let absence = absence?;
-            let orphan = absence == Absence::BindingGone && !self.bound;
-            let orphan_after = orphan.then_some(settings.orphan_after);
-            Some(PendingAbsence::new(absence, orphan_after, now))
-        });
     }
 
     /// Applies an answer of ELB about a group. Before the pod is due, an answer only tells whose target it is.
@@ -322,6 +216,11 @@ impl Gate {
         }
         let healthy = !healthy.is_empty() && healthy.iter().all(|healthy| *healthy);
         CheckResult { unproven, healthy }
+    }
+
+    /// Takes in the proving time of a group.
+    pub(crate) fn prove(&mut self, group: &GroupKey, time: Duration) {
+        self.checks_of(group).for_each(|check| check.prove(time));
     }
 
     /// Takes in that AWS does not know a group.
@@ -531,7 +430,7 @@ fn is_true(condition: Option<&Condition>) -> bool {
 }
 
 /// The condition of a pod's gate; `None` where the pod does not have the gate.
-fn condition_of<'a>(pod: &'a Pod, name: &GateName) -> Option<Option<&'a Condition>> {
+pub(super) fn condition_of<'a>(pod: &'a Pod, name: &GateName) -> Option<Option<&'a Condition>> {
     let mut gates = pod.gates.iter();
     gates.find_map(|(known, condition)| (known == name).then_some(condition.as_ref()))
 }

@@ -14,11 +14,12 @@ use crate::gates::machine::action::{
     Action, Change, GateId, Settings, Waiting, Write, WriteOutcome,
 };
 use crate::gates::machine::expecting::Expecting;
-use crate::gates::machine::gate::{Gate, Seen};
+use crate::gates::machine::gate::Gate;
 use crate::gates::machine::live_reads::LiveReads;
 use crate::gates::machine::named_groups::NamedGroups;
 use crate::gates::machine::pod::PodGates;
 use crate::gates::machine::problems::Problems;
+use crate::gates::machine::sight::Seen;
 use crate::gates::machine::timers::Timers;
 use crate::gates::polling::group::Due;
 use crate::gates::polling::queue::{NextPoll, PollQueue, Started};
@@ -40,6 +41,7 @@ mod observation;
 mod pending_absence;
 mod pod;
 mod problems;
+mod sight;
 #[cfg(test)]
 mod tests;
 mod timers;
