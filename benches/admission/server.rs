@@ -24,7 +24,7 @@ use targetgate::serve::listener;
 use targetgate::serve::listener::{Limits, Listener};
 use targetgate::state::cache::{Cache, InitialList, WatchedResource};
 use targetgate_core::model::{
-    Binding, IpFamily, Namespace, PortRef, Protocol, Service, ServicePort, TargetType,
+    Binding, IpFamily, Namespace, Policies, PortRef, Protocol, Service, ServicePort, TargetType,
 };
 use targetgate_core::names::{BindingApi, ObjectKey};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -138,7 +138,13 @@ fn listen() -> (Runtime, TcpListener) {
 fn cache(services: usize) -> Cache {
     let cache = Cache::default();
     cache.write(|index| {
-        index.apply_namespace(&NAMESPACE.into(), Namespace { opted_in: true });
+        index.apply_namespace(
+            &NAMESPACE.into(),
+            Namespace {
+                opted_in: true,
+                ..Namespace::default()
+            },
+        );
         for number in 0..services {
             let name = format!("checkout-{number}");
             index.apply_service(&ObjectKey::new(NAMESPACE, &*name), service(&name));
@@ -184,6 +190,7 @@ fn binding(service: &str) -> Binding {
         multi_cluster: false,
         opted_out: false,
         terminating: false,
+        policies: Policies::default(),
     }
 }
 

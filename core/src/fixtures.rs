@@ -12,8 +12,8 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use crate::model::{
-    Binding, Condition, IpFamily, Labels, NamedPort, Pod, PortRef, Protocol, Service, ServicePort,
-    TargetType,
+    Binding, Condition, IpFamily, Labels, NamedPort, Pod, Policies, PortRef, Protocol, Service,
+    ServicePort, TargetType,
 };
 use crate::names::{BindingApi, ConditionPrefix, ObjectKey, TargetGroupArn};
 
@@ -43,6 +43,7 @@ pub fn pod(name: &str) -> Pod {
         resource_version: "1".into(),
         labels: Arc::default(),
         opted_out: false,
+        policies: Policies::default(),
         gates: vec![],
         host_network: false,
         ips: vec![],
@@ -80,6 +81,7 @@ pub fn binding(name: &str) -> Binding {
         multi_cluster: false,
         opted_out: false,
         terminating: false,
+        policies: Policies::default(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -134,6 +135,41 @@ impl IpFamily {
     }
 }
 
+/// What a gate does while ELB says that no load balancer uses its target group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenUnused {
+    /// It stays closed, as with the incumbent.
+    Wait,
+    /// It opens.
+    Open,
+}
+
+/// How gates depart from what ELB says, as one object is annotated (contract 5.6). `None` leaves it to the next
+/// object: the pod comes before the binding, and that before the namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Policies {
+    pub when_unused: Option<WhenUnused>,
+    /// The seconds since the pod is due after which a gate opens.
+    pub open_after: Option<NonZeroU32>,
+}
+
+impl Policies {
+    /// These, and what they leave open from the next object.
+    #[must_use]
+    pub fn or(self, next: Self) -> Self {
+        Self {
+            when_unused: self.when_unused.or(next.when_unused),
+            open_after: self.open_after.or(next.open_after),
+        }
+    }
+
+    /// The time since the pod is due after which a gate opens; `None` if it never does by that.
+    pub fn open_after(self) -> Option<Duration> {
+        let seconds = self.open_after?;
+        Some(Duration::from_secs(u64::from(seconds.get())))
+    }
+}
+
 /// A `TargetGroupBinding` of either API group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binding {
@@ -161,6 +197,7 @@ pub struct Binding {
     pub opted_out: bool,
     /// Whether `metadata.deletionTimestamp` is set: its targets are being deregistered.
     pub terminating: bool,
+    pub policies: Policies,
 }
 
 impl Binding {
@@ -185,6 +222,7 @@ pub struct Pod {
     pub labels: Arc<Labels>,
     /// `targetgate.dev/gate: "false"`.
     pub opted_out: bool,
+    pub policies: Policies,
     /// Its gates under the prefixes that are served, in order, with the condition of each.
     pub gates: Vec<(GateName, Option<Condition>)>,
     /// `spec.hostNetwork`: its addresses are the node's, which other pods share.
@@ -231,6 +269,7 @@ pub struct Condition {
 pub struct Namespace {
     /// Whether it carries `elbv2.k8s.aws/pod-readiness-gate-inject=enabled`.
     pub opted_in: bool,
+    pub policies: Policies,
 }
 
 /// One target of a group as `DescribeTargetHealth` describes it.

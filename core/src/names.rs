@@ -22,6 +22,13 @@ pub const INJECT_ENABLED: &str = "enabled";
 /// The annotation that opts out a Pod, Service or binding with the value `"false"`.
 pub const GATE_ANNOTATION: &str = "targetgate.dev/gate";
 
+/// The annotation of a Pod, binding or Namespace that says what a gate does while no load balancer uses its target
+/// group: `wait` or `open`.
+pub const WHEN_UNUSED_ANNOTATION: &str = "targetgate.dev/when-unused";
+/// The annotation of a Pod, binding or Namespace with the time after which a gate opens whatever ELB says, such as
+/// `10m`.
+pub const OPEN_AFTER_ANNOTATION: &str = "targetgate.dev/open-after";
+
 /// Whether this value of [`GATE_ANNOTATION`] opts out, for admissions and watches alike.
 pub fn opts_out(value: &str) -> bool {
     value == "false"

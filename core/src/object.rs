@@ -1,15 +1,18 @@
 //! Parts of Kubernetes objects that reviews and watches both read.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::marker::PhantomData;
+use std::num::NonZeroU32;
 
+use jiff::SignedDuration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::model::PortRef;
-use crate::names::{GATE_ANNOTATION, opts_out};
+use crate::model::{Policies, PortRef, WhenUnused};
+use crate::names::{GATE_ANNOTATION, OPEN_AFTER_ANNOTATION, WHEN_UNUSED_ANNOTATION, opts_out};
 
 /// A string that borrows inside of lists and maps, where serde's own `Cow` is always owned.
 #[derive(Debug, Deserialize)]
@@ -54,14 +57,49 @@ pub fn entries<'de, T: Entries<'de>, D: Deserializer<'de>>(deserializer: D) -> R
     deserializer.deserialize_map(EntriesVisitor(PhantomData))
 }
 
-/// The one annotation that is read from `metadata.annotations`, because others can be as large as the object.
+/// Our annotations, out of `metadata.annotations`: others can be as large as the object.
 #[derive(Debug, Clone, Default)]
-pub struct GateAnnotation {
+pub struct OwnAnnotations {
     /// Whether [`GATE_ANNOTATION`] opts its object out.
     pub opted_out: bool,
+    pub policies: Policies,
+    /// Those whose value cannot be read, and therefore counts as absent.
+    pub unreadable: BTreeSet<&'static str>,
 }
 
-impl<'de> Entries<'de> for GateAnnotation {
+impl OwnAnnotations {
+    /// Each of them.
+    pub const ALL: [&'static str; 3] = [
+        GATE_ANNOTATION,
+        WHEN_UNUSED_ANNOTATION,
+        OPEN_AFTER_ANNOTATION,
+    ];
+
+    fn read(&mut self, name: &'static str, value: &str) {
+        let policies = &mut self.policies;
+        let read = match name {
+            WHEN_UNUSED_ANNOTATION => {
+                policies.when_unused = when_unused(value);
+                policies.when_unused.is_some()
+            }
+            OPEN_AFTER_ANNOTATION => {
+                policies.open_after = seconds(value);
+                policies.open_after.is_some()
+            }
+            _ => {
+                self.opted_out = opts_out(value);
+                true
+            }
+        };
+        // If a key occurs twice, the API server takes the last value.
+        match read {
+            true => self.unreadable.remove(name),
+            false => self.unreadable.insert(name),
+        };
+    }
+}
+
+impl<'de> Entries<'de> for OwnAnnotations {
     const EXPECTED: &'static str = "an object of annotations";
 
     fn entry<A: MapAccess<'de>>(
@@ -69,20 +107,35 @@ impl<'de> Entries<'de> for GateAnnotation {
         key: Cow<'de, str>,
         map: &mut A,
     ) -> Result<(), A::Error> {
-        if key == GATE_ANNOTATION {
-            let Text(value) = map.next_value()?;
-            self.opted_out = opts_out(&value);
-        } else {
-            map.next_value::<IgnoredAny>()?;
+        match Self::ALL.into_iter().find(|known| key == *known) {
+            Some(known) => {
+                let Text(value) = map.next_value()?;
+                self.read(known, &value);
+            }
+            None => _ = map.next_value::<IgnoredAny>()?,
         }
         Ok(())
     }
 }
 
-impl<'de> Deserialize<'de> for GateAnnotation {
+impl<'de> Deserialize<'de> for OwnAnnotations {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         entries(deserializer)
     }
+}
+
+fn when_unused(value: &str) -> Option<WhenUnused> {
+    match value {
+        "wait" => Some(WhenUnused::Wait),
+        "open" => Some(WhenUnused::Open),
+        _ => None,
+    }
+}
+
+/// The seconds of a duration such as `10m` or `1h 30m`; `None` if it is none, or below a second.
+fn seconds(value: &str) -> Option<NonZeroU32> {
+    let duration: SignedDuration = value.parse().ok()?;
+    NonZeroU32::new(u32::try_from(duration.as_secs()).ok()?)
 }
 
 /// A port by number or by name, as Kubernetes' `IntOrString` spells it.
@@ -119,4 +172,51 @@ impl JsonSchema for IntOrString {
 /// The number of a port; `None` if it is not between 1 and 65535.
 pub fn port_number(number: i64) -> Option<u16> {
     u16::try_from(number).ok().filter(|number| *number != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn read(json: Value) -> OwnAnnotations {
+        serde_json::from_str(&json.to_string()).unwrap()
+    }
+
+    #[rstest]
+    #[case("10m", Some(600))]
+    #[case("1h30m", Some(5400))]
+    #[case("90s", Some(90))]
+    #[case("1m 30s", Some(90))]
+    #[case("0s", None)]
+    #[case("-10m", None)]
+    #[case("10", None)]
+    #[case("soon", None)]
+    #[case("", None)]
+    #[case("9999999999h", None)]
+    fn a_time_after_which_a_gate_opens_is_a_duration(
+        #[case] value: &str,
+        #[case] seconds: Option<u32>,
+    ) {
+        let read = read(json!({ "targetgate.dev/open-after": value }));
+        assert_eq!(read.policies.open_after.map(NonZeroU32::get), seconds);
+        let unreadable = read.unreadable.contains(OPEN_AFTER_ANNOTATION);
+        assert_eq!(unreadable, seconds.is_none());
+    }
+
+    #[rstest]
+    #[case("open", Some(WhenUnused::Open))]
+    #[case("wait", Some(WhenUnused::Wait))]
+    #[case("Open", None)]
+    #[case("true", None)]
+    fn what_a_gate_does_while_its_group_is_unused_is_one_of_two_words(
+        #[case] value: &str,
+        #[case] expected: Option<WhenUnused>,
+    ) {
+        let read = read(json!({ "other": {}, "targetgate.dev/when-unused": value }));
+        assert_eq!(read.policies.when_unused, expected);
+        assert_eq!(read.unreadable.len(), usize::from(expected.is_none()));
+    }
 }

@@ -112,6 +112,9 @@ reasons! {
     BindingGone: "No binding of the gate's name is there.", "";
     ServiceGone: "The binding's Service is not there.", "";
     NotSelected: "The binding's Service does not select the pod.", "";
+    TargetGroupUnused: "No load balancer uses the target group, and `targetgate.dev/when-unused: open` is set.", "";
+    GateTimeout: "The gate was not open within the time of `targetgate.dev/open-after`.",
+        "Look at the Event: it says what kept the gate closed.";
 
     // Why a gate is closed.
     NotHealthy: "ELB says something else than healthy.",

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use targetgate::state::cache::{Cache, InitialList, WatchedResource};
 use targetgate_core::gates::inject::GatePolicy;
 use targetgate_core::model;
-use targetgate_core::model::{IpFamily, Namespace};
+use targetgate_core::model::{IpFamily, Namespace, Policies};
 use targetgate_core::names::{
     BindingApi, ConditionPrefix, GATE_ANNOTATION, LEGACY_CONDITION_PREFIX, ObjectKey,
 };
@@ -95,7 +95,13 @@ impl World {
         let cache = Cache::default();
         let namespace: Arc<str> = NAMESPACE.into();
         cache.write(|index| {
-            index.apply_namespace(&namespace, Namespace { opted_in: true });
+            index.apply_namespace(
+                &namespace,
+                Namespace {
+                    opted_in: true,
+                    ..Namespace::default()
+                },
+            );
             for (name, service) in &self.services {
                 index.apply_service(&ObjectKey::new(NAMESPACE, &**name), service.known());
             }
@@ -279,6 +285,7 @@ impl Binding {
             multi_cluster: false,
             opted_out: self.opted_out,
             terminating: false,
+            policies: Policies::default(),
         }
     }
 }

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use targetgate_core::elb::query::{DescribeError, GroupQuery};
 use targetgate_core::gates::machine::Tracker;
 use targetgate_core::gates::machine::action::{
-    Action, CallFailure, Change, GateId, LiveRead, Settings, Write, WriteOutcome,
+    Action, CallFailure, Change, GateId, LiveRead, Settings, Subject, Write, WriteOutcome,
 };
 use targetgate_core::gates::requirements;
 use targetgate_core::index::Index;
@@ -243,12 +243,12 @@ impl Loop {
                 Done::Resolved(group, found)
             }
             Action::Report {
-                binding,
+                about,
                 reason,
                 message,
             } => {
                 let _request = request().await;
-                self.report_problem(binding, reason, &message).await;
+                self.tell(about, reason, &message).await;
                 Done::Told
             }
             Action::MissingGroup { group, binding } => {
@@ -334,25 +334,30 @@ impl Loop {
             .await;
     }
 
-    /// Tells by an Event that the gates of a binding stay closed until it is mended.
-    async fn report_problem(
-        &self,
-        binding: (ObjectKey, BindingApi),
-        reason: Reason,
-        message: &str,
-    ) {
-        let (object, api) = binding;
-        let about = About {
-            kind: WatchedResource::Bindings(api),
-            object,
-            uid: None,
+    /// Tells by an Event that the gates of a binding stay closed until it is mended, or that a gate was opened
+    /// whatever ELB says.
+    async fn tell(&self, about: Subject, reason: Reason, message: &str) {
+        let (about, what) = match about {
+            Subject::Binding(object, api) => (
+                About {
+                    kind: WatchedResource::Bindings(api),
+                    object,
+                    uid: None,
+                },
+                "The gates of this binding stay closed",
+            ),
+            Subject::Pod(object, uid) => (
+                About {
+                    kind: WatchedResource::Pods,
+                    object,
+                    uid: Some(uid.to_string()),
+                },
+                "The gate was opened",
+            ),
         };
-        let note = format!(
-            "{message}. The gates of this binding stay closed. {}",
-            reason.remedy()
-        );
+        let note = format!("{what}: {message}. {}", reason.remedy());
         self.events
-            .warn(&about, "OpenGate", reason.as_str(), &note)
+            .warn(&about, "OpenGate", reason.as_str(), note.trim_end())
             .await;
     }
 

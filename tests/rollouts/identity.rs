@@ -24,9 +24,11 @@ async fn a_stateful_sets_pod_is_not_opened_on_the_health_of_its_predecessor() {
     let mut site = Site::new(binary(), Reuse::AtOnce).await;
     let delays = Delays {
         health_check_interval: Duration::from_secs(2),
+        unhealthy_threshold: 3,
         ..alb()
     };
-    let proves_in = delays.health_check_interval * delays.healthy_threshold;
+    let checks = delays.healthy_threshold.max(delays.unhealthy_threshold) + 1;
+    let proves_in = delays.health_check_interval * checks;
     let kind = LoadBalancerKind::Application;
     let group = site.group("db", kind, delays);
     site.balance(kind, &[(&group, 1)]).await;

@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::gates::absence::Absence;
 use crate::gates::target::NoTarget;
@@ -14,6 +15,7 @@ use crate::reason::Reason;
 
 const REGISTRATION: &str = "Elb.RegistrationInProgress";
 const NOT_REGISTERED: &str = "Target.NotRegistered";
+const NOT_IN_USE: &str = "Target.NotInUse";
 /// A message lists at most this many ports of a Service. Chosen.
 const PORTS_LISTED: usize = 10;
 
@@ -161,6 +163,31 @@ pub fn of_unknown_group(name: Option<&str>) -> Decision {
 pub fn of_another_address(address: IpAddr) -> Decision {
     let message = format!("The pod's address is now {address}, for which the gate was not opened");
     Decision::closed(Reason::AddressChanged, &message)
+}
+
+/// Whether ELB said that no load balancer uses the target group.
+pub fn is_unused(decision: &Decision) -> bool {
+    &*decision.condition.reason == NOT_IN_USE
+}
+
+/// The condition of a gate that opens although no load balancer uses its target group.
+pub fn of_unused() -> Decision {
+    let reason = Reason::TargetGroupUnused;
+    let message = "No load balancer uses the target group; targetgate.dev/when-unused is open";
+    Decision {
+        condition: condition(true, reason.as_str(), message),
+        reason,
+    }
+}
+
+/// The condition of a gate that opens because it was kept closed, by `cause`, for too long.
+pub fn of_timeout(after: Duration, cause: Reason) -> Decision {
+    let reason = Reason::GateTimeout;
+    let message = format!("Not open after {after:?} (targetgate.dev/open-after): {cause}");
+    Decision {
+        condition: condition(true, reason.as_str(), &message),
+        reason,
+    }
 }
 
 /// The condition of a gate whose group AWS does not know.

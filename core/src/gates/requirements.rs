@@ -79,7 +79,7 @@ pub struct GateRequirements {
 /// use targetgate_core::gates::absence::Absence;
 /// use targetgate_core::gates::requirements;
 /// use targetgate_core::gates::requirements::Resolution;
-/// use targetgate_core::model::Pod;
+/// use targetgate_core::model::{Pod, Policies};
 /// use targetgate_core::names::{BindingApi, ObjectKey};
 ///
 /// let pod = Pod {
@@ -88,6 +88,7 @@ pub struct GateRequirements {
 ///     resource_version: "1".into(),
 ///     labels: Arc::default(),
 ///     opted_out: false,
+///     policies: Policies::default(),
 ///     gates: vec![],
 ///     host_network: false,
 ///     ips: vec!["10.0.0.1".parse().unwrap()],

@@ -215,7 +215,10 @@ impl Index {
 
     /// Takes in a Namespace that was created or changed.
     pub fn apply_namespace(&mut self, name: &Arc<str>, namespace: Namespace) {
-        if mem::replace(&mut self.entry(name).namespace, namespace) != namespace {
+        let former = mem::replace(&mut self.entry(name).namespace, namespace);
+        if former.policies != namespace.policies {
+            self.mark_namespace(name);
+        } else if former != namespace {
             self.uncounted.insert(name.clone());
         }
         self.forget_if_empty(name);

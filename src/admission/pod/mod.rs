@@ -9,7 +9,7 @@ use targetgate_core::gates::inject::{Decision, GatePolicy, NewPod};
 use targetgate_core::gates::patch;
 use targetgate_core::index::NamespaceView;
 use targetgate_core::names::is_legacy_gate;
-use targetgate_core::object::GateAnnotation;
+use targetgate_core::object::OwnAnnotations;
 use targetgate_core::reason::Reason;
 use targetgate_core::text::cut;
 
@@ -237,15 +237,15 @@ fn in_namespace(
     let Some(view) = view else {
         return Answer::allowed(Reason::NoBinding).audited();
     };
-    let (none, never) = (LabelList::default(), GateAnnotation::default());
+    let (none, never) = (LabelList::default(), OwnAnnotations::default());
     let metadata = pod.metadata.as_ref().map(|Object(metadata)| metadata);
+    let annotations = metadata
+        .and_then(|m| m.annotations.as_ref())
+        .unwrap_or(&never);
     let new = NewPod {
         labels: metadata.and_then(|m| m.labels.as_ref()).unwrap_or(&none),
         gates,
-        opted_out: metadata
-            .and_then(|m| m.annotations.as_ref())
-            .unwrap_or(&never)
-            .opted_out,
+        opted_out: annotations.opted_out,
     };
     let decision = inject::decide(&new, &view.routes, policy);
     let mut answer = Answer::allowed(decision.reason).audited();
@@ -254,6 +254,12 @@ fn in_namespace(
     if decision.reason != Reason::NoBinding {
         answer.audit.insert("bindings", by_binding(&decision));
     }
+    let warnings = annotations.unreadable.iter().map(|name| {
+        format!(
+            "the annotation {name} is ignored: its value is not one of those that are documented"
+        )
+    });
+    answer.warnings.extend(warnings);
     answer
 }
 

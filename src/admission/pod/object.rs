@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use serde::de::MapAccess;
 use serde::{Deserialize, Deserializer};
-use targetgate_core::names::GATE_ANNOTATION;
-use targetgate_core::object::{Entries, GateAnnotation, Text, entries};
+use targetgate_core::names::{GATE_ANNOTATION, OPEN_AFTER_ANNOTATION, WHEN_UNUSED_ANNOTATION};
+use targetgate_core::object::{Entries, OwnAnnotations, Text, entries};
 use targetgate_core::selector::LabelSet;
 
 use crate::admission::prune_json::Keep;
@@ -19,7 +19,12 @@ pub(super) const KEPT: &[(&str, Keep)] = &[
 ];
 const METADATA: &[(&str, Keep)] = &[
     ("labels", Keep::Whole),
-    ("annotations", Keep::Only(&[(GATE_ANNOTATION, Keep::Whole)])),
+    ("annotations", Keep::Only(ANNOTATIONS)),
+];
+const ANNOTATIONS: &[(&str, Keep)] = &[
+    (GATE_ANNOTATION, Keep::Whole),
+    (WHEN_UNUSED_ANNOTATION, Keep::Whole),
+    (OPEN_AFTER_ANNOTATION, Keep::Whole),
 ];
 
 /// The fields of a Pod's raw object that decide.
@@ -37,7 +42,7 @@ pub(super) struct Pod<'a> {
 pub(super) struct Metadata<'a> {
     #[serde(borrow)]
     pub(super) labels: Option<LabelList<'a>>,
-    pub(super) annotations: Option<GateAnnotation>,
+    pub(super) annotations: Option<OwnAnnotations>,
 }
 
 #[derive(Deserialize)]

@@ -36,7 +36,7 @@ fn labels_and_gates_are_borrowed_from_the_body() {
 #[case(r#"{ "other": "false" }"#, false)]
 #[case("{}", false)]
 fn only_the_word_false_in_our_annotation_opts_out(#[case] json: &str, #[case] opted_out: bool) {
-    let read: GateAnnotation = serde_json::from_str(json).unwrap();
+    let read: OwnAnnotations = serde_json::from_str(json).unwrap();
     assert_eq!(read.opted_out, opted_out);
 }
 
@@ -190,4 +190,21 @@ fn what_decides_need_not_include_pods_and_namespaces() {
     let elbv2 = WatchedResource::Bindings(targetgate_core::names::BindingApi::Elbv2);
     cache.looked(elbv2, InitialList::NotServed);
     assert!(knows_what_decides(&cache, &policy));
+}
+
+#[test]
+fn a_policy_that_cannot_be_read_is_warned_about() {
+    let json = r#"{ "metadata": { "annotations": {
+        "targetgate.dev/open-after": "soon", "targetgate.dev/when-unused": "open" } }, "spec": {} }"#;
+    let Object(pod): Object<Pod<'_>> = serde_json::from_str(json).unwrap();
+    let view = NamespaceView::default();
+    let answer = in_namespace(&pod, &[], Some(&view), &GatePolicy::default());
+    let [warning] = &answer.warnings[..] else {
+        panic!("one warning, not {:?}", answer.warnings);
+    };
+    assert!(
+        warning.contains("targetgate.dev/open-after is ignored"),
+        "{warning}"
+    );
+    assert!(answer.denied.is_none());
 }

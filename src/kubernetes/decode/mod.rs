@@ -149,8 +149,11 @@ pub fn url_path(watched: WatchedResource, namespace: Option<&str>) -> String {
 pub fn namespace(mut object: NamespaceObject) -> Result<(Arc<str>, Namespace), Unreadable> {
     let key = readable_key(&object)?;
     let label = object.labels().remove(INJECT_LABEL);
-    let opted_in = label.as_deref() == Some(INJECT_ENABLED);
-    Ok((key.name, Namespace { opted_in }))
+    let namespace = Namespace {
+        opted_in: label.as_deref() == Some(INJECT_ENABLED),
+        policies: object.meta.policies(),
+    };
+    Ok((key.name, namespace))
 }
 
 /// Reads a Service object, without its invalid ports.
@@ -178,6 +181,7 @@ pub fn binding(
     let spec = object.take_spec()?;
     let binding = Binding {
         uid: object.meta.uid.take().map(Into::into),
+        policies: object.meta.policies(),
         terminating: object.meta.deletion_timestamp.is_some(),
         ..spec.model(api, &key.name, object.meta.opted_out())
     };
@@ -194,6 +198,7 @@ pub fn pod(mut object: PodObject, prefixes: &[ConditionPrefix]) -> Result<Pod, U
     Ok(Pod {
         key,
         opted_out: object.meta.opted_out(),
+        policies: object.meta.policies(),
         labels: object.labels().into(),
         gates: gates(&spec, &status, prefixes),
         host_network: spec.host_network,

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde::de::{IgnoredAny, MapAccess};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
-use targetgate_core::model::{Condition, Labels};
-use targetgate_core::object::{Entries, GateAnnotation, IntOrString, Text, entries};
+use targetgate_core::model::{Condition, Labels, Policies};
+use targetgate_core::object::{Entries, IntOrString, OwnAnnotations, Text, entries};
 
 /// A part of an object, which may be `null`, absent or of an unexpected shape.
 ///
@@ -51,7 +51,7 @@ pub(super) struct Meta {
     pub(super) uid: Option<String>,
     pub(super) resource_version: Option<String>,
     pub(super) labels: Option<Pairs>,
-    pub(super) annotations: Option<GateAnnotation>,
+    pub(super) annotations: Option<OwnAnnotations>,
     pub(super) creation_timestamp: Option<String>,
     pub(super) deletion_timestamp: Option<IgnoredAny>,
 }
@@ -63,6 +63,11 @@ impl Meta {
 
     pub(super) fn opted_out(&self) -> bool {
         self.annotations.as_ref().is_some_and(|a| a.opted_out)
+    }
+
+    pub(super) fn policies(&self) -> Policies {
+        let annotations = self.annotations.as_ref();
+        annotations.map_or_else(Policies::default, |a| a.policies)
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use rstest::rstest;
 use serde_json::{Value, json};
-use targetgate_core::model::{IpFamily, TargetType};
+use targetgate_core::model::{IpFamily, Policies, TargetType, WhenUnused};
 use targetgate_core::names::AssumedRole;
 
 use targetgate_core::model::PortRef;
@@ -240,7 +240,13 @@ fn a_service_without_selector_selects_nothing() {
 fn a_namespace_opts_in_by_its_label(#[case] labels: Value, #[case] opted_in: bool) {
     let object = json!({ "metadata": { "name": "shop", "labels": labels },
         "spec": { "finalizers": ["kubernetes"] }, "status": { "phase": "Active" } });
-    let expected = ("shop".into(), Namespace { opted_in });
+    let expected = (
+        "shop".into(),
+        Namespace {
+            opted_in,
+            ..Namespace::default()
+        },
+    );
     assert_eq!(namespace(read(object)).unwrap(), expected);
 }
 
@@ -251,7 +257,8 @@ const ARN: &str =
 fn a_binding_is_read_whole() {
     let object = json!({
         "metadata": { "name": "web", "namespace": "shop", "uid": "u-1", "finalizers": ["elbv2.k8s.aws/resources"],
-            "deletionTimestamp": "2026-11-21T09:00:00Z" },
+            "deletionTimestamp": "2026-11-21T09:00:00Z",
+            "annotations": { "targetgate.dev/when-unused": "open" } },
         "spec": {
             "targetGroupARN": ARN, "targetGroupName": "web", "targetType": "ip", "ipAddressType": "ipv6",
             "serviceRef": { "name": "web", "port": "http" }, "vpcID": "vpc-01234567",
@@ -281,6 +288,10 @@ fn a_binding_is_read_whole() {
         multi_cluster: true,
         opted_out: false,
         terminating: true,
+        policies: Policies {
+            when_unused: Some(WhenUnused::Open),
+            open_after: None,
+        },
     };
     assert_eq!(binding, expected);
 }

@@ -6,10 +6,10 @@ use http::StatusCode;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 use targetgate_sandbox::api::{Away, Match, Status, Verb, When};
-use targetgate_sandbox::elb::Health;
 use targetgate_sandbox::elb::check::CheckOutcome;
 use targetgate_sandbox::elb::faults::On;
 use targetgate_sandbox::elb::health::CheckFailure;
+use targetgate_sandbox::elb::{Health, LoadBalancerKind, TargetGroupSpec};
 
 use super::stage::{GATE, Stage, address, condition};
 
@@ -310,6 +310,53 @@ async fn a_crash_in_the_middle_loses_nothing() {
     stage.start();
     let took = stage.until_gate("web-1", OPEN).await;
     assert!(took < 5 * S, "{took:?} after the start");
+}
+
+/// Before the cut-over of a blue/green deployment no load balancer uses the new group.
+#[tokio::test(start_paused = true)]
+async fn a_group_on_no_load_balancer_opens_its_gates_where_the_namespace_says_so() {
+    let stage = Stage::new().await;
+    stage
+        .annotate(json!({ "targetgate.dev/when-unused": "open" }))
+        .await;
+    let arn = stage.bind("web").await;
+    stage
+        .elb
+        .script(&arn, address("10.0.0.1").ip(), 8080, Health::not_in_use())
+        .unwrap();
+    stage.pod("web-1", "10.0.0.1", &["web"]).await;
+    stage
+        .until_gate("web-1", ("True", "TargetGroupUnused"))
+        .await;
+    assert_eq!(stage.until_event("TargetGroupUnused").await, "web-1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gate_that_nothing_opens_opens_after_the_time_of_its_annotation() {
+    let stage = Stage::new().await;
+    stage
+        .annotate(json!({ "targetgate.dev/open-after": "10m" }))
+        .await;
+    stage.bind("web").await;
+    stage.pod("web-1", "10.0.0.1", &["web"]).await;
+    let took = stage.until_gate("web-1", ("True", "GateTimeout")).await;
+    assert!((595..605).contains(&took.as_secs()), "{took:?}");
+    assert_eq!(stage.until_event("GateTimeout").await, "web-1");
+}
+
+/// A weight decides who gets traffic, and not whether the group is in use: ELB checks its targets.
+#[tokio::test(start_paused = true)]
+async fn a_group_of_weight_0_is_in_use_and_its_gates_open_as_healthy() {
+    let stage = Stage::new().await;
+    let arn = stage.elb.create_target_group(TargetGroupSpec::http("web"));
+    let balancer = stage
+        .elb
+        .create_load_balancer("web", LoadBalancerKind::Application, &[]);
+    stage.elb.add_listener(&balancer, &[(&arn, 0)]).unwrap();
+    stage.bind_to("web", &arn).await;
+    stage.pod("web-1", "10.0.0.1", &["web"]).await;
+    stage.register(&arn, "10.0.0.1");
+    stage.until_gate("web-1", OPEN).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -109,6 +109,14 @@ impl Stage {
         namespaces.patch(NAMESPACE, &params, &patch).await.unwrap();
     }
 
+    /// Annotates the namespace.
+    pub(crate) async fn annotate(&self, annotations: Value) {
+        let patch = Patch::Merge(json!({ "metadata": { "annotations": annotations } }));
+        let namespaces = KubeApi::<Namespace>::all(self.kube.clone());
+        let params = PatchParams::default();
+        namespaces.patch(NAMESPACE, &params, &patch).await.unwrap();
+    }
+
     /// Lets the watches deliver their events. Paused time moves only once no task on this thread has anything
     /// left to do.
     pub(crate) async fn settle(&self) {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
-use crate::model::{Binding, IpFamily, PortRef, TargetType};
+use crate::model::{Binding, IpFamily, Policies, PortRef, TargetType};
 use crate::names::{AssumedRole, BindingApi};
 use crate::object::IntOrString;
 
@@ -247,6 +247,7 @@ impl TargetGroupBindingSpec {
             multi_cluster: self.is_multi_cluster(),
             opted_out,
             terminating: false,
+            policies: Policies::default(),
         }
     }
 

@@ -241,6 +241,7 @@ fn every_field_is_read() {
         multi_cluster: true,
         opted_out: true,
         terminating: false,
+        policies: Policies::default(),
     };
     assert_eq!(binding, expected);
 }

@@ -5,7 +5,7 @@ use rstest::rstest;
 use super::*;
 use std::sync::Arc;
 
-use crate::model::{IpFamily, Labels, Service, TargetType};
+use crate::model::{IpFamily, Labels, Policies, Service, TargetType};
 
 fn labels(pairs: &[(&str, &str)]) -> Labels {
     let pairs = pairs.iter();
@@ -38,6 +38,7 @@ fn binding(name: &str) -> Binding {
         multi_cluster: false,
         opted_out: false,
         terminating: false,
+        policies: Policies::default(),
     }
 }
 

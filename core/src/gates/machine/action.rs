@@ -29,9 +29,10 @@ pub enum Action {
     Prove(GroupKey),
     /// Ask AWS which group has this name; report to [`Tracker::resolved`](crate::gates::machine::Tracker::resolved).
     Resolve(NamedGroup),
-    /// Report by an Event that the gates of a binding stay closed until it is mended.
+    /// Report by an Event that the gates of a binding stay closed until it is mended, or that a pod's gate was
+    /// opened whatever ELB says.
     Report {
-        binding: (ObjectKey, BindingApi),
+        about: Subject,
         reason: Reason,
         /// The message of the condition.
         message: Arc<str>,
@@ -42,6 +43,14 @@ pub enum Action {
         /// One of the bindings that name it.
         binding: (ObjectKey, BindingApi),
     },
+}
+
+/// What an Event is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    Binding(ObjectKey, BindingApi),
+    /// A pod and its UID.
+    Pod(ObjectKey, Arc<str>),
 }
 
 /// One patch of a pod's status.

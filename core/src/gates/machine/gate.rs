@@ -16,7 +16,7 @@ use crate::gates::machine::pending_absence::PendingAbsence;
 use crate::gates::polling::group::Target;
 use crate::gates::requirements::{Closed, GateRequirements, TargetQuery};
 use crate::gates::writes::queue::Urgency;
-use crate::model::{Condition, Pod};
+use crate::model::{Condition, Pod, Policies, WhenUnused};
 use crate::names::{BindingApi, GateName, GroupKey, NamedGroup, ObjectKey};
 use crate::reason::Reason;
 use crate::version::is_older;
@@ -51,6 +51,10 @@ pub(crate) struct Gate {
     /// client had written a newer one.
     pub(super) conflict: Option<Arc<str>>,
     pub(super) retry_at: Option<Instant>,
+    /// How it departs from what ELB says.
+    pub(super) policies: Policies,
+    /// Whether the time is over after which it opens.
+    pub(super) timed_out: bool,
     pub(super) failures: u32,
 }
 
@@ -81,6 +85,8 @@ impl Gate {
             writing: None,
             conflict: None,
             retry_at: None,
+            policies: Policies::default(),
+            timed_out: false,
             failures: 0,
         }
     }
@@ -303,7 +309,14 @@ impl Gate {
         }
         let absence = self.pending_absence.as_ref();
         let absence = absence.filter(|_| self.may_confirm());
-        self.retry_at.or_else(|| absence?.wake())
+        let wake = self.retry_at.or_else(|| absence?.wake());
+        let timeout = self.timeout().filter(|_| !self.timed_out);
+        wake.into_iter().chain(timeout).min()
+    }
+
+    /// When it opens whatever ELB says.
+    fn timeout(&self) -> Option<Instant> {
+        Some(self.due.filter(|_| self.waits())? + self.policies.open_after()?)
     }
 
     /// Whether a live read may confirm the absence. A binding that is being deleted is an absence only while ELB
@@ -316,6 +329,7 @@ impl Gate {
 
     /// The action that is due now, except for a write.
     pub(crate) fn step(&mut self, name: &GateName, now: Instant) -> Option<Action> {
+        self.timed_out = self.timeout().is_some_and(|timeout| timeout <= now);
         if self.writing.is_some() || !self.has_work() || self.retry_at.is_some_and(|at| now < at) {
             return None;
         }
@@ -383,9 +397,23 @@ impl Gate {
     }
 
     /// The condition that the gate should have; the error is why that is not decided yet.
+    fn decide(&self) -> Result<Decision, Reason> {
+        let decided = self.decide_in_time();
+        let Some(after) = self.policies.open_after().filter(|_| self.timed_out) else {
+            return decided;
+        };
+        match decided {
+            Ok(decision) if decision.condition.status => Ok(decision),
+            Ok(decision) if self.closes_for().is_some() => Ok(decision),
+            Ok(decision) => Ok(condition::of_timeout(after, decision.reason)),
+            Err(undecided) => Ok(condition::of_timeout(after, undecided)),
+        }
+    }
+
+    /// The same, as long as the gate need not open whatever ELB says.
     ///
     /// The order matters: all that keeps the gate closed comes before what opens it.
-    fn decide(&self) -> Result<Decision, Reason> {
+    fn decide_in_time(&self) -> Result<Decision, Reason> {
         if let Some(address) = self.closes_for() {
             return Ok(condition::of_another_address(address));
         }
@@ -397,7 +425,9 @@ impl Gate {
         // ELB's word counts as long as a binding that is being deleted has the target.
         let is_over =
             |check: &TargetCheck| check.query.terminating && check.is_unregistered() && confirmed;
-        let checks = || self.checks.iter().filter(|check| !is_over(check));
+        let unused = || self.checks.iter().any(|check| self.opens_unused(check));
+        let counts = |check: &&TargetCheck| !is_over(check) && !self.opens_unused(check);
+        let checks = || self.checks.iter().filter(counts);
         let mut answers = checks().filter_map(|check| check.answer().ok());
         if let Some(not_healthy) = answers.find(|answer| !answer.condition.status) {
             return Ok(not_healthy.clone());
@@ -417,11 +447,20 @@ impl Gate {
         // Bindings of both API groups can share the gate. If one is gone and the target of the other is
         // healthy, the gate opens as healthy.
         match (healthy, pending) {
+            _ if unused() => Ok(condition::of_unused()),
             (Some(healthy), _) => Ok(healthy.clone()),
             (None, Some(pending)) => Ok(condition::of_absence(&pending.absence)),
             // A binding gives at least one of these, and a gate without bindings an absence.
             (None, None) => Err(Reason::NotPolled),
         }
+    }
+}
+
+impl Gate {
+    /// Whether no load balancer uses the group of a target, for which the gate need not wait then.
+    fn opens_unused(&self, check: &TargetCheck) -> bool {
+        let opens = self.policies.when_unused == Some(WhenUnused::Open);
+        opens && check.answer().is_ok_and(condition::is_unused)
     }
 }
 

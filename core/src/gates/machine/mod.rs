@@ -179,6 +179,10 @@ impl Tracker {
         let seen = Seen {
             pod,
             old,
+            policies: bindings
+                .iter()
+                .fold(pod.policies, |so_far, binding| so_far.or(binding.policies))
+                .or(view.namespace.policies),
             bound: !bindings.is_empty() || index.saw_binding_go(&pod.key.namespace, name),
             moved_to: moved_to(&requirements, pod, name, index),
             had_since: match of_first_list {
@@ -368,6 +372,12 @@ impl Tracker {
             return;
         };
         gate.written(&write.version, outcome, now);
+        if matches!(outcome, WriteOutcome::Written(_)) {
+            self.problems.opened(write, change);
+        }
+        let Some(gate) = self.gate(&id) else {
+            return;
+        };
         let groups: Vec<GroupKey> = gate.groups().cloned().collect();
         self.join(&id, &groups, now);
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::mem;
 
-use crate::gates::machine::action::Action;
+use crate::gates::machine::action::{Action, Change, Subject, Write};
 use crate::gates::machine::gate::Gate;
 use crate::names::{BindingApi, ObjectKey};
 use crate::reason::Reason;
@@ -22,8 +22,9 @@ pub(crate) struct Problems {
 impl Problems {
     /// Takes in why a gate is closed, if that is its binding's fault.
     pub(crate) fn see(&mut self, gate: &Gate) {
-        for binding in gate.bindings() {
-            self.told.remove(&binding);
+        if !self.told.is_empty() {
+            gate.bindings()
+                .for_each(|binding| _ = self.told.remove(&binding));
         }
         let Some(closed) = gate.closed() else {
             return;
@@ -44,10 +45,24 @@ impl Problems {
             self.told.pop_first();
         }
         self.news.push(Action::Report {
-            binding,
+            about: Subject::Binding(binding.0, binding.1),
             reason,
             message: closed.decision.condition.message.clone(),
         });
+    }
+
+    /// Takes in that a condition was written, which may have opened a gate whatever ELB says.
+    pub(crate) fn opened(&mut self, write: &Write, change: &Change) {
+        if matches!(
+            change.reason,
+            Reason::GateTimeout | Reason::TargetGroupUnused
+        ) {
+            self.news.push(Action::Report {
+                about: Subject::Pod(write.pod.clone(), write.uid.clone()),
+                reason: change.reason,
+                message: change.condition.message.clone(),
+            });
+        }
     }
 
     /// The Events that are due.

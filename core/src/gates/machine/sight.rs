@@ -10,7 +10,7 @@ use crate::gates::machine::check::TargetCheck;
 use crate::gates::machine::gate::{Gate, condition_of};
 use crate::gates::machine::pending_absence::PendingAbsence;
 use crate::gates::requirements::{GateRequirements, TargetQuery};
-use crate::model::Pod;
+use crate::model::{Pod, Policies};
 use crate::names::GateName;
 use crate::version::is_older;
 
@@ -26,6 +26,8 @@ pub(crate) struct Seen<'a> {
     pub(crate) moved_to: Option<IpAddr>,
     /// Since when a pod that this process has not seen before has its addresses.
     pub(crate) had_since: Instant,
+    /// How the gate departs from what ELB says.
+    pub(crate) policies: Policies,
 }
 
 impl Gate {
@@ -68,6 +70,7 @@ impl Gate {
         self.names = requirements.names;
         self.unresolved = requirements.unresolved;
         self.bound |= seen.bound;
+        self.policies = seen.policies;
         self.set_absence(requirements.absence, settings, now);
     }
 

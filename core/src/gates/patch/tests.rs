@@ -9,7 +9,7 @@ use proptest::sample::{select, subsequence};
 use super::*;
 use crate::gates::inject::{GatePolicy, NewPod, decide};
 use crate::index::services::ServiceIndex;
-use crate::model::{Binding, IpFamily, Labels, Service, TargetType};
+use crate::model::{Binding, IpFamily, Labels, Policies, Service, TargetType};
 use crate::names::{BindingApi, LEGACY_CONDITION_PREFIX, is_legacy_gate};
 
 const NAMES: [&str; 4] = ["api", "web", "web-2", "ünïcode"];
@@ -128,6 +128,7 @@ fn some_binding(name: &'static str) -> impl Strategy<Value = Binding> {
         multi_cluster: false,
         opted_out,
         terminating: false,
+        policies: Policies::default(),
     })
 }
 

@@ -124,7 +124,13 @@ const APIS: [BindingApi; 1] = [BindingApi::Elbv2];
 /// An index of namespace `shop`, which has opted in, with binding `web` to what is `app=web`.
 fn opted_in() -> Index {
     let mut index = bound([binding("web")]);
-    index.apply_namespace(&"shop".into(), Namespace { opted_in: true });
+    index.apply_namespace(
+        &"shop".into(),
+        Namespace {
+            opted_in: true,
+            ..Namespace::default()
+        },
+    );
     index.apply_service(&key("web"), service().selecting("app", "web"));
     index
 }
@@ -175,7 +181,10 @@ fn pods_come_to_lack_a_gate_when_their_namespace_opts_in_and_when_a_binding_come
         change(&mut index);
         index.count_ungated(&APIS)
     };
-    let opts = |opted_in| Namespace { opted_in };
+    let opts = |opted_in| Namespace {
+        opted_in,
+        ..Namespace::default()
+    };
     let selecting = |value| service().selecting("app", value);
     assert_eq!(ungated(&|index| index.apply_pod(web("web-1"))), 0);
     assert_eq!(
@@ -217,6 +226,7 @@ fn ungated_of(opt_in: OptIn, excluded: &str, namespace: bool) -> usize {
     index.count_ungated(&APIS);
     let opted_in = Namespace {
         opted_in: namespace,
+        ..Namespace::default()
     };
     index.apply_namespace(&"shop".into(), opted_in);
     index.count_ungated(&APIS)
@@ -277,7 +287,10 @@ fn what_a_new_list_leaves_out_is_gone() {
 fn a_namespace_that_is_not_listed_loses_its_opt_in_but_not_its_content() {
     let mut index = bound([binding("web")]);
     let shop: Arc<str> = "shop".into();
-    let opted_in = Namespace { opted_in: true };
+    let opted_in = Namespace {
+        opted_in: true,
+        ..Namespace::default()
+    };
     index.apply_namespace(&shop, opted_in);
     index.retain_namespaces(&listing(&[ObjectKey::new("", "shop")]));
     assert_eq!(index.namespace("shop").unwrap().namespace, opted_in);
@@ -313,7 +326,10 @@ fn a_list_of_one_namespace_says_nothing_of_others() {
 #[test]
 fn a_list_of_one_namespaces_own_object_says_nothing_of_others() {
     let mut index = Index::default();
-    let opted_in = Namespace { opted_in: true };
+    let opted_in = Namespace {
+        opted_in: true,
+        ..Namespace::default()
+    };
     for name in ["shop", "other"] {
         index.apply_namespace(&name.into(), opted_in);
     }

@@ -55,7 +55,13 @@ fn tell(index: &mut Index, told: &Told) {
         Told::NoBinding(n) => index.delete_binding(&binding_key(&n.to_string())),
         Told::Namespace(opted_in) => {
             let opted_in = *opted_in;
-            index.apply_namespace(&"shop".into(), Namespace { opted_in });
+            index.apply_namespace(
+                &"shop".into(),
+                Namespace {
+                    opted_in,
+                    ..Namespace::default()
+                },
+            );
         }
     }
 }

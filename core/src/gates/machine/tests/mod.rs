@@ -28,6 +28,7 @@ mod leading;
 mod moved;
 mod names;
 mod pace;
+mod policies;
 mod queue;
 mod schedule;
 mod terminating;

@@ -58,7 +58,7 @@ fn a_gate_whose_target_is_not_registered_opens_after_30_seconds_and_a_live_read(
     let mut last = vec![];
     for _ in 0..20 {
         world.pass(S);
-        last = world.hear(0, &[draining.clone()]);
+        last = world.hear(0, std::slice::from_ref(&draining));
         if !last.is_empty() {
             break;
         }
