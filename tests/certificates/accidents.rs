@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use targetgate::commands::certs;
 use targetgate::commands::certs::Made;
 use targetgate_sandbox::harness::waiting::until;
+use tokio::time::{Instant, sleep};
 
 use crate::creations::Creations;
 use crate::replica::Replica;
@@ -125,6 +126,73 @@ async fn a_bundle_that_another_client_changed_is_restored_and_an_event_names_the
     assert!(note.contains(&named), "{note}");
     let repairs = replica.metric("targetgate_ca_bundle_repairs_total").await;
     assert_eq!(repairs, Some(1.0));
+    replica.ready().await;
+}
+
+/// The time in which a bundle is put back.
+const PUT_BACK_WITHIN: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn bundles_that_a_gitops_tool_empties_each_three_seconds_are_put_back_within_a_second_each_time()
+ {
+    const TIMES: usize = 8;
+    let (world, mut replica) = settled().await;
+    let before = world.bundles().await;
+    for round in 0..TIMES {
+        for kind in KINDS {
+            world.replace_without_bundles(kind).await;
+        }
+        let emptied = Instant::now();
+        until("the bundles are as before", async || {
+            (world.bundles().await == before).then_some(())
+        })
+        .await;
+        let took = emptied.elapsed();
+        assert!(took <= PUT_BACK_WITHIN, "round {round}: {took:?}");
+        sleep(Duration::from_secs(3)).await;
+    }
+    let line = replica.logs(|line| {
+        line["message"]
+            .as_str()
+            .is_some_and(|m| m.contains("put back"))
+    });
+    let by = line.await["by"].as_str().unwrap().to_owned();
+    assert!(by.contains(APPLIER), "{by}");
+    // One line and one Event tell of each configuration, however often it happens.
+    let lines = replica.log().matches("a caBundle was changed").count();
+    assert_eq!(
+        (lines, world.events().await.len()),
+        (KINDS.len(), KINDS.len())
+    );
+    let repairs = replica.metric("targetgate_ca_bundle_repairs_total").await;
+    assert_eq!(repairs, Some((TIMES * KINDS.len()) as f64));
+}
+
+#[tokio::test]
+async fn the_first_certificate_of_an_empty_cluster_is_served_without_waiting() {
+    let world = World::new().await;
+    let replica = Replica::start(&world, &["--lease=off", "--tls-ca-wait=1h"]).await;
+    replica.ready().await;
+}
+
+#[tokio::test]
+async fn a_secret_of_another_with_two_cas_is_replaced() {
+    let world = World::new().await;
+    let (old, new) = (foreign(&world, 0), foreign(&world, 0));
+    let secret = json!({
+        "metadata": { "name": SECRET },
+        "type": "kubernetes.io/tls",
+        "stringData": {
+            "tls.crt": new.certificate, "tls.key": new.key, "ca.crt": format!("{}{}", new.ca, old.ca),
+        },
+    });
+    create(&world.secrets(), secret).await;
+    let replica = Replica::start(&world, &["--lease=off"]).await;
+    until("a leaf of ours is served", async || {
+        let issuer = replica.issuer(&world).await?;
+        issuer.starts_with("CN=targetgate CA").then_some(())
+    })
+    .await;
     replica.ready().await;
 }
 

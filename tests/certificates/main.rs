@@ -11,4 +11,5 @@ mod creations;
 mod proxy;
 mod replica;
 mod rotations;
+mod upgrading;
 mod world;

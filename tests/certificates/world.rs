@@ -189,6 +189,34 @@ impl World {
         patched.unwrap();
     }
 
+    /// Replaces a configuration by one without bundles, in the name of the client that applies the hooks, as
+    /// `kubectl replace` does.
+    pub(crate) async fn replace_without_bundles(&self, kind: &str) {
+        let configurations = self.configurations(kind);
+        let params = PostParams {
+            field_manager: Some(APPLIER.to_owned()),
+            ..PostParams::default()
+        };
+        loop {
+            let mut object = configurations.get(&self.namespace).await.unwrap();
+            for webhook in object.data["webhooks"].as_array_mut().unwrap() {
+                webhook["clientConfig"]
+                    .as_object_mut()
+                    .unwrap()
+                    .remove("caBundle");
+            }
+            match configurations
+                .replace(&self.namespace, &params, &object)
+                .await
+            {
+                Ok(_) => return,
+                // The keeper wrote in between.
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
     /// The text of a key of the Secret, or an empty one if it does not exist.
     pub(crate) async fn secret(&self, key: &str) -> String {
         let secret = self.secrets().get_opt(SECRET).await.unwrap();

@@ -54,8 +54,8 @@ impl fmt::Display for Culprit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Owner(manager) => f.write_str(manager),
-            Self::LastWriter(manager) => write!(f, "somebody, perhaps {manager}"),
-            Self::Nobody => f.write_str("somebody"),
+            Self::LastWriter(manager) => write!(f, "an unnamed client, perhaps {manager}"),
+            Self::Nobody => f.write_str("an unnamed client"),
         }
     }
 }

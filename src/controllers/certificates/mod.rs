@@ -30,6 +30,7 @@ use crate::controllers::certificates::watch_one::wake;
 mod configurations;
 pub mod make;
 mod reconcile;
+mod repairs;
 mod secret;
 mod serving;
 mod store;

@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use crate::controllers::certificates::Keeper;
 use crate::controllers::certificates::configurations::Hooks;
 use crate::controllers::certificates::make::MakeError;
+use crate::controllers::certificates::repairs::Repairs;
 use crate::controllers::certificates::secret;
 use crate::controllers::certificates::secret::Reading;
 use crate::controllers::certificates::serving::Served;
@@ -67,6 +68,7 @@ pub(super) struct Rounds<'a> {
     remembered: Vec<RetiredCa>,
     /// The last logged problem of each object, so that the same problem is logged once.
     told: BTreeMap<String, String>,
+    repairs: Repairs,
 }
 
 impl<'a> Rounds<'a> {
@@ -80,6 +82,7 @@ impl<'a> Rounds<'a> {
             hooks,
             remembered: vec![],
             told: BTreeMap::new(),
+            repairs: Repairs::default(),
         }
     }
 
@@ -237,12 +240,16 @@ impl<'a> Rounds<'a> {
         info!(object = title, step, "rotation: written");
         if let Some(culprit) = hooks.take_culprit() {
             let culprit = culprit.to_string();
+            self.keeper.metrics.repaired_bundle();
+            let Some(times) = self.repairs.repaired(&title, &culprit, Instant::now()) else {
+                return Ok(());
+            };
             warn!(
                 object = title,
                 by = culprit,
+                times,
                 "a caBundle was changed; it is put back"
             );
-            self.keeper.metrics.repaired_bundle();
             let note = format!(
                 "A caBundle that belongs to targetgate was changed by {culprit}; it is put back. \
                  Whoever applies the webhooks should leave the field out, or ignore it."
