@@ -36,10 +36,10 @@ pub struct TlsSettings {
     /// Additional DNS names and IP addresses of the certificate, separated by commas.
     #[arg(long, env = "TARGETGATE_TLS_NAMES", value_name = "NAMES", value_delimiter = ',', value_parser = subject, help_heading = CERTIFICATE)]
     pub tls_names: Vec<String>,
-    /// MutatingWebhookConfigurations whose caBundle is written, separated by commas.
+    /// MutatingWebhookConfigurations whose caBundle is written, or with `files` compared, separated by commas.
     #[arg(long, env = "TARGETGATE_TLS_MUTATING", value_name = "NAMES", value_delimiter = ',', default_value = "targetgate", help_heading = CERTIFICATE)]
     pub tls_mutating: Vec<String>,
-    /// ValidatingWebhookConfigurations whose caBundle is written, separated by commas.
+    /// ValidatingWebhookConfigurations whose caBundle is written, or with `files` compared, separated by commas.
     #[arg(long, env = "TARGETGATE_TLS_VALIDATING", value_name = "NAMES", value_delimiter = ',', default_value = "targetgate", help_heading = CERTIFICATE)]
     pub tls_validating: Vec<String>,
     /// Validity of a serving certificate.

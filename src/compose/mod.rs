@@ -33,7 +33,8 @@ use crate::aws::metrics::{BudgetMetrics, CallMetrics};
 use crate::aws::target_groups::TargetGroups;
 use crate::clock::Now;
 use crate::controllers::certificates::make::Maker;
-use crate::controllers::certificates::{Keeper, ManagedObjects};
+use crate::controllers::certificates::trust_check::TrustCheck;
+use crate::controllers::certificates::{Keeper, Kind, ManagedObjects};
 use crate::controllers::gates::Loop;
 use crate::controllers::metrics::{GateMetrics, KeeperMetrics};
 use crate::files::FileMetrics;
@@ -135,8 +136,9 @@ pub enum Source {
     None,
     /// A fixed certificate.
     Given(Certificate),
-    /// Files that another program writes, and what they hold to begin with.
-    Files(PemFiles, Certificate),
+    /// Files that another program writes, what they hold to begin with, and the webhook configurations whose bundles
+    /// should verify that.
+    Files(PemFiles, Certificate, Vec<(Kind, String)>),
     /// A Secret that only targetgate writes, dated by a clock of its own.
     Own(ManagedObjects, Maker, Now),
 }
@@ -346,12 +348,31 @@ impl Wiring {
 
     /// The keeper of the certificate, and the tasks that follow files of operators.
     fn reloads(&self) -> impl Iterator<Item = Task> {
+        let parts = &self.parts;
+        let (allowed, clients) = (parts.allowed.clone(), parts.clients.clone());
+        let allowed = allowed.map(|allowed| task("allow-list reload", allowed.follow()));
+        let clients = clients.map(|clients| task("client CA reload", clients.follow()));
+        let certificate = self.certificate().into_iter();
+        certificate.chain(allowed).chain(clients)
+    }
+
+    fn certificate(&self) -> Vec<Task> {
         let (parts, certificates) = (&self.parts, self.certificates.clone());
-        let certificate = match &parts.certificate {
-            Source::None | Source::Given(_) => None,
-            Source::Files(files, _) => {
+        match &parts.certificate {
+            Source::None | Source::Given(_) => vec![],
+            Source::Files(files, _, configurations) => {
+                let check = TrustCheck {
+                    kube: parts.kube.clone(),
+                    configurations: configurations.clone(),
+                    certificates: certificates.clone(),
+                    events: self.events.clone(),
+                    now: parts.now.clone(),
+                };
                 let follow = certificates::follow(files.clone(), certificates);
-                Some(task("certificate reload", follow))
+                vec![
+                    task("certificate reload", follow),
+                    task("check of the caBundles", check.run()),
+                ]
             }
             Source::Own(place, maker, now) => {
                 let keeper = Keeper {
@@ -364,13 +385,9 @@ impl Wiring {
                     metrics: parts.metrics.of(),
                     now: now.clone(),
                 };
-                Some(task("certificate keeper", keeper.run()))
+                vec![task("certificate keeper", keeper.run())]
             }
-        };
-        let (allowed, clients) = (parts.allowed.clone(), parts.clients.clone());
-        let allowed = allowed.map(|allowed| task("allow-list reload", allowed.follow()));
-        let clients = clients.map(|clients| task("client CA reload", clients.follow()));
-        [certificate, allowed, clients].into_iter().flatten()
+        }
     }
 
     fn reviews(&self) -> Router {
@@ -420,7 +437,7 @@ impl Source {
     fn served(&self, metrics: &Metrics) -> Certificates {
         match self {
             Self::None | Self::Own(..) => Certificates::none(metrics),
-            Self::Given(certificate) | Self::Files(_, certificate) => {
+            Self::Given(certificate) | Self::Files(_, certificate, _) => {
                 Certificates::new(certificate.clone(), metrics)
             }
         }

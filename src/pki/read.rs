@@ -81,7 +81,7 @@ pub fn leaf(
         id: fingerprint(end),
         validity: chain.validity,
         fits,
-        signed: verifies(&chain, signer, within),
+        signed: verifies(&chain.key, signer, within),
         chain: chain_text.into(),
         key: PrivateKey(key.into()),
     })
@@ -129,7 +129,11 @@ pub fn bundle(text: &[u8]) -> Bundle {
 }
 
 /// Whether an API server that trusts these CAs accepts the chain at this time.
-pub fn verifies<'a>(chain: &Chain, cas: impl IntoIterator<Item = &'a Ca>, at: Timestamp) -> bool {
+pub fn verifies<'a>(
+    chain: &CertifiedKey,
+    cas: impl IntoIterator<Item = &'a Ca>,
+    at: Timestamp,
+) -> bool {
     let mut roots = RootCertStore::empty();
     for ca in cas {
         let certificates = certificates(ca.pem.as_bytes()).unwrap_or_default();
@@ -138,7 +142,7 @@ pub fn verifies<'a>(chain: &Chain, cas: impl IntoIterator<Item = &'a Ca>, at: Ti
             .into_iter()
             .for_each(|root| drop(roots.add(root)));
     }
-    let Some((end, issuers)) = chain.key.cert.split_first() else {
+    let Some((end, issuers)) = chain.cert.split_first() else {
         return false;
     };
     let seconds = u64::try_from(at.as_second()).unwrap_or(0);

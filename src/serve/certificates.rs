@@ -180,7 +180,7 @@ pub struct Certificates {
 }
 
 /// Whether API servers trust the served leaf, as far as we know. With `--tls files` the operator is responsible for
-/// that.
+/// that, and it is taken for granted until a `caBundle` that we read says otherwise.
 #[derive(Debug)]
 struct Trust {
     /// At the last read.
@@ -203,6 +203,7 @@ impl Certificates {
     pub fn new(certificate: Certificate, metrics: &Metrics) -> Self {
         let served = metrics.of::<CertificateMetrics>();
         served.set_expiry(certificate.expiry);
+        served.set_trusted(true);
         Self {
             current: ArcSwapOption::from_pointee(certificate),
             trust: Trust::new(true),
@@ -249,6 +250,12 @@ impl Certificates {
         self.current.load().as_ref().map(|current| current.expiry)
     }
 
+    /// The served chain with its key; `None` without one.
+    pub fn served(&self) -> Option<Arc<CertifiedKey>> {
+        let current = self.current.load();
+        current.as_ref().map(|current| current.key.clone())
+    }
+
     fn serves(&self, certificate: &Certificate) -> bool {
         let current = self.current.load();
         current
@@ -268,8 +275,7 @@ impl fmt::Debug for Certificates {
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let current = self.current.load();
-        current.as_ref().map(|current| current.key.clone())
+        self.served()
     }
 }
 

@@ -41,7 +41,9 @@ impl Served {
                 maker(settings, namespace, lifetimes),
                 clock::system(),
             ),
-            Self::Files(files, certificate) => Source::Files(files, certificate),
+            Self::Files(files, certificate) => {
+                Source::Files(files, certificate, configurations(settings))
+            }
         }
     }
 }
@@ -58,15 +60,20 @@ pub(super) fn clients(
     Ok(Some(Arc::new(clients)))
 }
 
-fn place(tls: &TlsSettings, namespace: &str) -> ManagedObjects {
+/// The webhook configurations whose bundles are ours, or should verify what we serve.
+fn configurations(tls: &TlsSettings) -> Vec<(Kind, String)> {
     let of = |kind, names: &[String]| names.iter().map(move |n| (kind, n.clone())).collect();
     let mutating: Vec<_> = of(Kind::Mutating, &tls.tls_mutating);
     let validating: Vec<_> = of(Kind::Validating, &tls.tls_validating);
+    [mutating, validating].concat()
+}
+
+fn place(tls: &TlsSettings, namespace: &str) -> ManagedObjects {
     ManagedObjects {
         namespace: namespace.to_owned(),
         secret: tls.tls_secret.clone(),
         deployment: tls.tls_owner.clone(),
-        configurations: [mutating, validating].concat(),
+        configurations: configurations(tls),
     }
 }
 

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::{Client, ResourceExt as _};
+use rustls::sign::CertifiedKey;
 use serde_json::{Value, json};
 use targetgate_core::rotation;
 use targetgate_core::rotation::{Bundle, Ca, Configuration};
@@ -148,6 +150,12 @@ impl Hooks {
             bundles: known.bundles(),
             unchanged_for: known.unchanged_for(),
         })
+    }
+
+    /// Whether each bundle verifies this chain, as far as it is known.
+    pub(super) fn verify(&self, chain: &CertifiedKey, now: Timestamp) -> bool {
+        let mut webhooks = self.known.iter().flat_map(|known| &known.webhooks);
+        webhooks.all(|webhook| read::verifies(chain, &webhook.bundle.cas, now))
     }
 
     /// Writes these CAs into every bundle of it, unless another client has written in between.

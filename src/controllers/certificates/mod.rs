@@ -34,6 +34,7 @@ mod repairs;
 mod secret;
 mod serving;
 mod store;
+pub mod trust_check;
 mod watch_one;
 
 pub use crate::controllers::certificates::configurations::Kind;

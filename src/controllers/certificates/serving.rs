@@ -86,11 +86,7 @@ impl Served {
 
 /// The standing of a leaf, as far as the configurations are known.
 fn standing(chain: &Chain, hooks: &[Hooks], now: Timestamp) -> Standing {
-    let configurations = hooks.iter().map(Hooks::configuration);
-    let verified = configurations.flatten().all(|configuration| {
-        let mut bundles = configuration.bundles.iter();
-        bundles.all(|bundle| read::verifies(chain, &bundle.cas, now))
-    });
+    let verified = hooks.iter().all(|hooks| hooks.verify(&chain.key, now));
     Standing {
         expired: now >= chain.validity.not_after,
         trusted_for: unchanged_for(hooks).filter(|_| verified),
