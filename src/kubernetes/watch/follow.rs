@@ -8,6 +8,7 @@ use kube::Client;
 use kube::Error::BuildRequest;
 use kube::api::{ListParams, WatchParams};
 use kube::core::Request;
+use targetgate_core::backoff::Backoff;
 use targetgate_core::index::Listing;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
@@ -33,8 +34,10 @@ pub(super) const WATCH_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) const SILENCE: Duration = Duration::from_secs(150);
 /// How long we ask the API server to keep a watch open (`timeoutSeconds`). client-go draws 5 to 10 minutes.
 const WATCH_SECONDS: u32 = 290;
-/// Longest pause between two polls of a resource that is not served. Chosen.
-const LOOK_AGAIN: Duration = Duration::from_secs(8);
+/// The pause between two polls of a resource that is not served. Chosen: a CRD that is being installed or replaced is
+/// there within seconds, and one that nobody uses must not cost a request each few seconds for ever, which EKS bills as
+/// lines of the audit log. Most clusters do not serve one of the two groups.
+const NOT_SERVED: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(300));
 /// The pods that are watched. An API server keeps up to 12,500 finished ones (`--terminated-pod-gc-threshold`).
 const UNFINISHED_PODS: &str = "status.phase!=Succeeded,status.phase!=Failed";
 /// A watch that ends earlier, without an event, counts as failed. Chosen.
@@ -86,6 +89,8 @@ pub(super) struct Follow<F: Feed> {
     page_size: u32,
     look: Look,
     backoff: JitteredBackoff,
+    /// How often in a row the resource was not served.
+    absences: u32,
     failing: Option<Discriminant<Failure>>,
 }
 
@@ -112,6 +117,7 @@ impl<F: Feed> Follow<F> {
             page_size: scope.options.page_size,
             look,
             backoff: JitteredBackoff::new(seed),
+            absences: 0,
             failing: None,
         }
     }
@@ -268,6 +274,7 @@ impl<F: Feed> Follow<F> {
     /// Notes that the watch works, and logs it if it did not before.
     fn works(&mut self) {
         self.backoff.reset();
+        self.absences = 0;
         self.look.works();
         if self.failing.take().is_some() {
             let namespace = self.namespace.as_deref();
@@ -285,7 +292,8 @@ impl<F: Feed> Follow<F> {
             if !known {
                 info!(resource, namespace, "not watched: {failure}");
             }
-            return self.backoff.jittered(LOOK_AGAIN);
+            self.absences = self.absences.saturating_add(1);
+            return self.backoff.jittered(NOT_SERVED.after(self.absences));
         }
         self.metrics.restarted(resource);
         if !known {

@@ -7,7 +7,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 use targetgate_core::names::{BindingApi, ObjectKey};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::*;
 use crate::kubernetes::testing::{Answer, Scripted, Seen, event, list, page, status, until};
@@ -420,6 +420,27 @@ async fn a_crd_that_is_absent_is_no_error_and_may_appear(#[case] answer: Answer)
     );
     assert_eq!(world.bindings(), 1);
     assert_eq!(world.restarts(elbv2.as_str()), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_is_not_served_is_looked_for_each_few_minutes() {
+    const SCRIPTED: usize = 60;
+    let world = world();
+    for _ in 0..SCRIPTED {
+        world
+            .api
+            .answer(BINDINGS, Answer::Text(404, "404 page not found\n"));
+    }
+    let world = world.watched();
+    let elbv2 = WatchedResource::Bindings(BindingApi::Elbv2);
+    sleep(Duration::from_secs(60)).await;
+    let soon = world.api.seen(BINDINGS).len();
+    assert!((6..=10).contains(&soon), "{soon} in the first minute");
+    sleep(Duration::from_secs(3600)).await;
+    // At least each five minutes, and at most each two and a half.
+    let hour = world.api.seen(BINDINGS).len() - soon;
+    assert!((12..=30).contains(&hour), "{hour} in an hour");
+    assert_eq!(world.look(elbv2), InitialList::NotServed);
 }
 
 #[tokio::test(start_paused = true)]
