@@ -89,7 +89,7 @@ impl MetricSet for CertificateMetrics {
             ),
             trusted: registered.add(
                 "certificate_trusted",
-                "1 while every caBundle verifies the served certificate; 0 with --tls files",
+                "1 while every caBundle that can be read verifies the served certificate",
                 Gauge::default(),
             ),
         }

@@ -8,6 +8,7 @@ mod accidents;
 mod clients;
 mod crashes;
 mod creations;
+mod given;
 mod proxy;
 mod replica;
 mod rotations;

@@ -49,11 +49,12 @@ impl Replica {
     /// Starts a replica, and waits until it listens.
     pub(crate) async fn start(world: &World, flags: &[&str]) -> Self {
         let kubeconfig = control_plane().await.kubeconfig();
-        let given = flags.iter().any(|flag| flag.starts_with("--tls-ca-wait"));
-        let wait = (!given).then_some("--tls-ca-wait=300ms");
+        let has = |flag: &str| flags.iter().any(|given| given.starts_with(flag));
+        let source = (!has("--tls=")).then_some("--tls=self");
+        let wait = (!has("--tls-ca-wait=")).then_some("--tls-ca-wait=300ms");
         let mut command = isolated(Path::new(env!("CARGO_BIN_EXE_targetgate")));
         serve(&mut command, Ipv4Addr::LOCALHOST.into())
-            .arg("--tls=self")
+            .args(source)
             .args(wait)
             .arg(format!("--tls-mutating={}", world.namespace))
             .arg(format!("--tls-validating={}", world.namespace))

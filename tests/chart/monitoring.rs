@@ -43,13 +43,6 @@ fn every_alert_asks_for_a_metric_that_is_served() {
 }
 
 #[test]
-fn no_alert_asks_for_trust_that_is_not_watched() {
-    let values = json!({ "alerts": { "enabled": true }, "certificates": { "source": "secret" } });
-    let asked = json!(rules(&values)).to_string();
-    assert!(!asked.contains("certificate_trusted"), "{asked}");
-}
-
-#[test]
 fn the_monitor_reads_the_admin_port_of_our_pods() {
     let labels = json!({ "release": "prometheus" });
     let values = json!({ "podMonitor": { "enabled": true, "labels": labels, "interval": "30s" } });
