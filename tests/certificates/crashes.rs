@@ -9,7 +9,7 @@ use targetgate_sandbox::harness::waiting::until;
 
 use crate::creations::Creations;
 use crate::replica::Replica;
-use crate::world::{NAME, World, create};
+use crate::world::{World, create};
 
 /// The beginning of each step's name, and the object that the step writes.
 const STEPS: [(&str, &str); 6] = [
@@ -42,9 +42,9 @@ async fn crash(world: &World, (step, object): (&str, &str), message: &str) {
 #[tokio::test]
 async fn a_leader_that_dies_at_any_step_fails_no_admission() {
     let world = Arc::new(World::new().await);
-    // The replica that answers reviews never leads, because the Lease is held for an hour.
+    // The replica that answers reviews never writes, because the Lease of certificates is held for an hour.
     let held = json!({
-        "metadata": { "name": NAME },
+        "metadata": { "name": "targetgate-certificates" },
         "spec": { "holderIdentity": "nobody", "leaseDurationSeconds": 3600 },
     });
     create(&world.api::<Lease>(), held).await;

@@ -85,7 +85,9 @@ impl Site {
         // Leftovers of the previous test are deleted: the program would wait for the holder of its Lease, which
         // was killed, and its hooks, which no process answers any more, would deny bindings.
         let leases = ["targetgate", "targetgate-certificates"];
-        let mut left: Vec<_> = leases.map(|name| ("coordination.k8s.io", "Lease", name)).into();
+        let mut left: Vec<_> = leases
+            .map(|name| ("coordination.k8s.io", "Lease", name))
+            .into();
         for object in shipped.iter().filter(|object| is_hooks(object)) {
             let kind = object["kind"].as_str().unwrap();
             left.push(("admissionregistration.k8s.io", kind, "targetgate"));
