@@ -192,3 +192,34 @@ async fn the_readme_applies_each_folder_with_an_image_of_ones_own() {
         );
     }
 }
+
+/// Page for clusters that differ.
+const INSTALLING: &str = "docs/installing.md";
+
+#[test]
+fn the_values_of_the_page_for_other_clusters_are_valid() {
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(INSTALLING));
+    let mut rendered = 0;
+    for block in blocks(&page.unwrap(), "yaml") {
+        let values: Value = serde_saphyr::from_str(&block).unwrap();
+        // That of kustomize is tried below.
+        if values["resources"].is_null() {
+            Helm::new().template(&values);
+            rendered += 1;
+        }
+    }
+    assert!(rendered >= 5, "{rendered}");
+}
+
+#[tokio::test]
+async fn kustomize_leaves_the_users_to_the_cluster_as_documented() {
+    let server = control_plane().await;
+    let (helm, checkout) = (Helm::new(), Checkout::new());
+    let written = blocks(&section(INSTALLING, "## OpenShift"), "yaml").remove(0);
+    std::fs::write(checkout.path().join("kustomization.yaml"), written).unwrap();
+    let rendered = helm.typed(server, checkout.path(), "kubectl kustomize .");
+    let rendered: Vec<Value> = serde_saphyr::from_multiple(&rendered.unwrap()).unwrap();
+    let pod = &find(&rendered, "Deployment")["spec"]["template"]["spec"];
+    let left = pod["securityContext"].as_object().unwrap().keys();
+    assert_eq!(left.collect::<Vec<_>>(), ["runAsNonRoot", "seccompProfile"]);
+}
