@@ -3,3 +3,4 @@
 pub mod adaptive_bucket;
 pub mod buckets;
 pub mod query;
+pub mod sweep;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::index::services::ServiceIndex;
 use crate::model::{Binding, IpFamily, Namespace, Pod, Service};
-use crate::names::{BindingApi, GateName, ObjectKey, TargetGroupArn};
+use crate::names::{BindingApi, GateName, GroupKey, ObjectKey, TargetGroupArn};
 
 mod addresses;
 mod interning;
@@ -145,6 +145,19 @@ impl Index {
     ) -> impl Iterator<Item = (&BindingKey, &Binding)> {
         let keys = self.by_arn.get(arn).into_iter().flatten();
         keys.filter_map(|key| Some((key, self.binding(key)?)))
+    }
+
+    /// The target groups that bindings of these API groups name by their ARN.
+    pub fn named_groups(&self, apis: &[BindingApi]) -> BTreeSet<GroupKey> {
+        let keys = self.by_arn.values().flatten();
+        let keys = keys.filter(|key| apis.contains(&key.api));
+        let group = |binding: &Binding| {
+            Some(GroupKey {
+                arn: binding.arn.clone()?,
+                role: binding.role.clone(),
+            })
+        };
+        keys.filter_map(|key| group(self.binding(key)?)).collect()
     }
 
     /// The binding of this key.

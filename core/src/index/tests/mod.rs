@@ -414,3 +414,30 @@ fn a_list_removes_pods_that_are_known_by_their_address_alone() {
     index.retain_pods(&Listing::default());
     assert!(index.namespace("shop").is_none());
 }
+
+#[test]
+fn groups_are_named_by_bindings_of_the_wanted_apis_until_these_go() {
+    let mut index = Index::default();
+    let mut nameless = binding("nameless");
+    nameless.arn = None;
+    for binding in [
+        binding("web"),
+        binding("auto").of_api(BindingApi::Eks),
+        nameless,
+    ] {
+        index.apply_binding(&"shop".into(), binding);
+    }
+    let names = |index: &Index, apis: &[BindingApi]| {
+        let groups = index.named_groups(apis).into_iter();
+        groups
+            .map(|group| group.arn.name().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(&index, &[BindingApi::Elbv2]), ["web"]);
+    assert_eq!(names(&index, &BindingApi::ALL), ["auto", "web"]);
+    index.delete_binding(&BindingKey {
+        object: ObjectKey::new("shop", "web"),
+        api: BindingApi::Elbv2,
+    });
+    assert_eq!(names(&index, &BindingApi::ALL), ["auto"]);
+}
