@@ -13,7 +13,8 @@
 //! - [`binding`]: `TargetGroupBinding` as a user writes it, its defaults and its rules.
 //! - [`index`]: in-memory cache of the cluster, fed with objects.
 //! - [`gates`]: which gates a pod gets, when they open, which groups are polled and what is written.
-//! - [`elb`]: how often ELB may be called.
+//! - [`elb`]: how often ELB may be called, and which groups are swept.
+//! - [`failure_log`]: which failures are told, and which are counted.
 //! - [`lease`]: leader election.
 //! - [`reason`]: the one vocabulary of reasons for decisions.
 //! - [`rotation`]: when certificates are renewed, and in which order.
@@ -25,6 +26,7 @@ pub mod backoff;
 pub mod binding;
 pub mod client_names;
 pub mod elb;
+pub mod failure_log;
 #[cfg(any(test, feature = "fixtures"))]
 pub mod fixtures;
 pub mod gates;

@@ -10,39 +10,46 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use targetgate_core::elb::buckets::PollRequest;
 use targetgate_core::elb::query::{DescribeError, GroupQuery};
+use targetgate_core::elb::sweep::{Batch, Sweep};
 use targetgate_core::gates::machine::Tracker;
 use targetgate_core::gates::machine::action::{
-    Action, CallFailure, Change, GateId, LiveRead, Settings, Subject, Write, WriteOutcome,
+    Action, CallFailure, Change, LiveRead, Settings, Write, WriteOutcome,
 };
 use targetgate_core::gates::requirements;
 use targetgate_core::index::Index;
-use targetgate_core::model::{HealthChecks, TargetHealth};
+use targetgate_core::model::{HealthChecks, TargetGroup, TargetHealth};
 use targetgate_core::names::{BindingApi, GroupKey, NamedGroup, ObjectKey, TargetGroupArn};
-use targetgate_core::reason::Reason;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
-use tracing::{Level, debug, enabled, info, warn};
+use tracing::{Level, debug, enabled, info};
 
 use crate::aws::budget::Budget;
 use crate::aws::client::ElbClient;
 use crate::aws::error::{ElbError, ElbErrorKind};
 use crate::aws::target_groups::TargetGroups;
 use crate::clock::{self, Now};
+use crate::controllers::gates::failures::{Failures, Unread};
+use crate::controllers::gates::live_reads::{LiveReads, Subject};
 use crate::controllers::metrics::GateMetrics;
-use crate::kubernetes::events::{About, Events};
+use crate::kubernetes::events::Events;
 use crate::kubernetes::live_read;
 use crate::kubernetes::pod_status;
 use crate::kubernetes::pod_status::{Entry, Revision, WriteError};
-use crate::state::cache::{Cache, WatchedResource};
+use crate::state::cache::Cache;
 use crate::state::leadership::Leadership;
-use targetgate_core::elb::buckets::PollRequest;
+
+mod failures;
+mod live_reads;
+mod reports;
+mod sweep;
 
 /// Longest pause between two heartbeats of the loop. Chosen.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// Maximum number of concurrent requests other than status patches, such as live reads. Chosen.
-const REQUESTS_AT_ONCE: usize = 16;
+/// Maximum number of concurrent live reads. Chosen.
+const READS_AT_ONCE: usize = 16;
 /// How long the loop waits for a group's ARN or health check settings. Chosen.
 const DESCRIBE_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -66,35 +73,58 @@ pub struct Loop {
 /// The result of a task of the loop.
 enum Done {
     Answered(GroupKey, Instant, Result<Vec<TargetHealth>, ElbError>),
-    Written(Write, WriteOutcome),
-    Confirmed(GateId, Option<LiveRead>),
-    Proven(GroupKey, Option<HealthChecks>),
-    Resolved(NamedGroup, Result<Option<TargetGroupArn>, ()>),
+    Written(Write, Result<Arc<str>, WriteError>),
+    /// Not sent, because this replica does not lead any more.
+    Unsent(Write),
+    Read(Subject, Result<LiveRead, Unread>),
+    Proven(GroupKey, Result<Option<HealthChecks>, DescribeError>),
+    Resolved(NamedGroup, Result<TargetGroupArn, DescribeError>),
+    Swept(Batch, Result<Vec<TargetGroup>, ElbError>),
     Told,
+}
+
+/// The state of the loop.
+struct Work {
+    tracker: Tracker,
+    sweep: Sweep,
+    reads: LiveReads,
+    failures: Failures,
 }
 
 impl Loop {
     /// Runs for ever, and calls `beat` at least every five seconds, unless it is stuck.
     /// Panics only if one of its own tasks has panicked, so that the process ends.
     pub async fn run(self, beat: impl Fn() + Send) {
-        let mut tracker = Tracker::new(self.settings.clone());
+        let mut work = Work {
+            tracker: Tracker::new(self.settings.clone()),
+            sweep: Sweep::default(),
+            reads: LiveReads::default(),
+            failures: Failures::default(),
+        };
         let mut tasks = JoinSet::new();
-        let requests = Arc::new(Semaphore::new(REQUESTS_AT_ONCE));
+        let reads_at_once = Arc::new(Semaphore::new(READS_AT_ONCE));
         let mut leadership = self.leadership.clone();
         let mut actions = vec![];
         loop {
             beat();
             let now = clock::monotonic();
-            actions.extend(self.sync_leadership(&mut tracker, now));
-            actions.extend(self.observe(&mut tracker, now));
+            let tracker = &mut work.tracker;
+            actions.extend(self.sync_leadership(tracker, now));
+            actions.extend(self.observe(tracker, now));
             actions.extend(tracker.tick(now));
             actions.extend(tracker.writes(now));
             for action in actions.drain(..) {
-                tasks.spawn(self.clone().carry_out(action, requests.clone()));
+                self.carry_out(action, &mut work, &mut tasks, now);
             }
-            let token = self.call(&mut tracker, &mut tasks, now);
-            self.report(&tracker);
-            let wakes = [tracker.next_tick(now), token, Some(now + LONGEST_PAUSE)];
+            for subject in work.reads.start() {
+                tasks.spawn(self.clone().read(subject, reads_at_once.clone()));
+            }
+            let token = self.call(&mut work.tracker, &mut tasks, now);
+            let swept = self.sweep(&mut work, &mut tasks, now);
+            let counted = work.failures.count(now);
+            self.report(&work);
+            let tick = work.tracker.next_tick(now);
+            let wakes = [tick, token, swept, counted, Some(now + LONGEST_PAUSE)];
             let wake = wakes.into_iter().flatten().min().unwrap_or(now);
             // Biased, so that a simulation repeats itself. The last branches do not starve: each round checks
             // everything except the tasks anyway.
@@ -103,9 +133,10 @@ impl Loop {
                 Some(done) = tasks.join_next() => {
                     // Process all results so far together, before acting on the decisions.
                     let more = iter::from_fn(|| tasks.try_join_next());
-                    for done in iter::once(done).chain(more) {
+                    let all: Vec<_> = iter::once(done).chain(more).collect();
+                    for done in all {
                         let done = done.unwrap_or_else(|error| resume_unwind(error.into_panic()));
-                        actions.extend(self.handle(&mut tracker, done));
+                        actions.extend(self.handle(&mut work, &mut tasks, done));
                     }
                 }
                 () = self.cache.changed() => {}
@@ -177,31 +208,83 @@ impl Loop {
 }
 
 impl Loop {
-    fn handle(&self, tracker: &mut Tracker, done: Done) -> Vec<Action> {
+    fn handle(&self, work: &mut Work, tasks: &mut JoinSet<Done>, done: Done) -> Vec<Action> {
         let now = clock::monotonic();
         match done {
-            Done::Answered(group, requested, Ok(targets)) => {
-                tracker.answered(&group, requested, Ok(&targets), now)
+            Done::Answered(group, requested, answer) => {
+                self.answered(work, &group, requested, answer, now)
             }
-            Done::Answered(group, requested, Err(error)) => {
-                tracker.answered(&group, requested, Err(self.failure(&error)), now)
+            Done::Written(write, result) => {
+                work.failures.wrote(&write.pod, result.as_ref().err(), now);
+                self.ended(work, &write, &outcome(result), now)
             }
-            Done::Written(write, outcome) => {
-                self.note(&write, &outcome);
-                tracker.written(&write, &outcome, now)
+            Done::Unsent(write) => self.ended(work, &write, &WriteOutcome::Unsent, now),
+            Done::Read(subject, read) => {
+                work.failures.read(&subject, read.as_ref().err(), now);
+                let read = read.ok();
+                let ids = work.reads.end(&subject).into_iter();
+                let confirmed = |id| work.tracker.confirmed(&id, read.as_ref(), now);
+                ids.flat_map(confirmed).collect()
             }
-            Done::Confirmed(id, fresh) => tracker.confirmed(&id, fresh.as_ref(), now),
-            Done::Proven(group, checks) => tracker.proven(&group, checks, now),
-            Done::Resolved(group, found) => {
-                let moment = (now, (self.now)());
-                self.cache
-                    .read(|index| tracker.resolved(&group, found, index, moment))
+            Done::Proven(group, checks) => {
+                work.failures.proven(&group, checks.as_ref().err(), now);
+                let checks = checks.ok().flatten();
+                work.tracker.proven(&group, checks, now)
+            }
+            Done::Resolved(group, found) => self.resolved(work, &group, found, now),
+            Done::Swept(batch, answer) => {
+                self.swept(work, tasks, &batch, &answer, now);
+                vec![]
             }
             Done::Told => vec![],
         }
     }
 
-    fn failure(&self, error: &ElbError) -> CallFailure {
+    /// Takes in the ARN of a group that bindings name without it, or why it is not known.
+    fn resolved(
+        &self,
+        work: &mut Work,
+        group: &NamedGroup,
+        found: Result<TargetGroupArn, DescribeError>,
+        now: Instant,
+    ) -> Vec<Action> {
+        let found = match found {
+            Ok(arn) => Ok(Some(arn)),
+            Err(DescribeError::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        };
+        work.failures.resolved(group, found.as_ref().err(), now);
+        let (found, moment) = (found.map_err(|_| ()), (now, (self.now)()));
+        self.cache
+            .read(|index| work.tracker.resolved(group, found, index, moment))
+    }
+
+    fn answered(
+        &self,
+        work: &mut Work,
+        group: &GroupKey,
+        requested: Instant,
+        answer: Result<Vec<TargetHealth>, ElbError>,
+        now: Instant,
+    ) -> Vec<Action> {
+        let answer = match &answer {
+            Ok(targets) => {
+                work.sweep.found(group, now);
+                work.failures.polled(group, None, now);
+                Ok(&targets[..])
+            }
+            Err(error) => Err(self.failure(&mut work.failures, group, error, now)),
+        };
+        work.tracker.answered(group, requested, answer, now)
+    }
+
+    fn failure(
+        &self,
+        failures: &mut Failures,
+        group: &GroupKey,
+        error: &ElbError,
+        now: Instant,
+    ) -> CallFailure {
         match error.kind {
             ElbErrorKind::GroupNotFound => {
                 self.metrics.group_not_found();
@@ -209,7 +292,7 @@ impl Loop {
             }
             ElbErrorKind::Throttled => CallFailure::Throttled,
             kind => {
-                warn!(%error, "gates stay as they are");
+                failures.polled(group, Some(error), now);
                 match kind {
                     ElbErrorKind::Invalid => CallFailure::Invalid,
                     _ => CallFailure::Other,
@@ -217,55 +300,78 @@ impl Loop {
             }
         }
     }
+
+    fn ended(
+        &self,
+        work: &mut Work,
+        write: &Write,
+        outcome: &WriteOutcome,
+        now: Instant,
+    ) -> Vec<Action> {
+        self.note(write, outcome);
+        work.tracker.written(write, outcome, now)
+    }
+}
+
+fn outcome(result: Result<Arc<str>, WriteError>) -> WriteOutcome {
+    match result {
+        Ok(version) => WriteOutcome::Written(version),
+        Err(WriteError::Gone(_)) => WriteOutcome::Gone,
+        Err(WriteError::Conflict(_)) => WriteOutcome::Conflict,
+        Err(WriteError::TooManyRequests { retry_after, .. }) => {
+            WriteOutcome::PutOff { retry_after }
+        }
+        Err(WriteError::Failed { .. }) => WriteOutcome::Failed,
+    }
 }
 
 impl Loop {
-    async fn carry_out(self, action: Action, requests: Arc<Semaphore>) -> Done {
-        // The semaphore is never closed.
-        let request = async || requests.acquire().await.ok();
+    fn carry_out(&self, action: Action, work: &mut Work, tasks: &mut JoinSet<Done>, now: Instant) {
         match action {
             Action::Write(write) => {
-                let outcome = self.write(&write).await;
-                Done::Written(write, outcome)
+                let writer = self.clone();
+                tasks.spawn(async move { writer.write(write).await });
             }
-            Action::Confirm(id) => {
-                let _request = request().await;
-                let fresh = self.confirm(&id).await;
-                Done::Confirmed(id, fresh)
-            }
-            // Calls about groups are bounded by their own queue, and do not wait behind live reads.
+            Action::Confirm(id) => work.reads.add(id),
             Action::Prove(group) => {
-                let checks = self.health_checks(&group).await;
-                Done::Proven(group, checks)
+                let prover = self.clone();
+                tasks.spawn(async move {
+                    let checks = prover.health_checks(&group).await;
+                    Done::Proven(group, checks)
+                });
             }
             Action::Resolve(group) => {
-                let found = self.resolve(&group).await;
-                Done::Resolved(group, found)
+                let resolver = self.clone();
+                tasks.spawn(async move {
+                    let found = resolver.arn(&group).await;
+                    Done::Resolved(group, found)
+                });
             }
             Action::Report {
                 about,
                 reason,
                 message,
             } => {
-                let _request = request().await;
-                self.tell(about, reason, &message).await;
-                Done::Told
+                let reporter = self.clone();
+                tasks.spawn(async move {
+                    reporter.tell(about, reason, &message).await;
+                    Done::Told
+                });
             }
-            Action::MissingGroup { group, binding } => {
-                let _request = request().await;
-                self.report_missing_group(&group, binding).await;
-                Done::Told
+            Action::MissingGroup { group, .. } => {
+                if work.sweep.missing(&group, now) {
+                    self.tell_missing(vec![group], tasks);
+                }
             }
         }
     }
 
-    async fn write(&self, write: &Write) -> WriteOutcome {
+    async fn write(&self, write: Write) -> Done {
         let Some(write_by) = self.leadership.write_by() else {
-            return WriteOutcome::Unsent;
+            return Done::Unsent(write);
         };
-        let pod = &write.pod;
         let revision = Revision {
-            pod,
+            pod: &write.pod,
             uid: &write.uid,
             version: &write.version,
         };
@@ -276,119 +382,42 @@ impl Loop {
             transition: change.transition.then_some(now),
         });
         let entries: Vec<Entry<'_>> = entries.collect();
-        match pod_status::write_conditions(&self.kube, revision, &entries, write_by).await {
-            Ok(written) => WriteOutcome::Written(written.resource_version),
-            Err(WriteError::Gone(_)) => WriteOutcome::Gone,
-            Err(WriteError::Conflict(_)) => WriteOutcome::Conflict,
-            Err(error @ WriteError::TooManyRequests { retry_after, .. }) => {
-                warn!(%pod, %error, "no conditions are written for a while");
-                WriteOutcome::PutOff { retry_after }
-            }
-            Err(error) => {
-                warn!(%pod, %error, "conditions not written; they are decided again soon");
-                WriteOutcome::Failed
-            }
-        }
+        let written = pod_status::write_conditions(&self.kube, revision, &entries, write_by).await;
+        let version = written.map(|written| written.resource_version);
+        Done::Written(write, version)
     }
 
-    /// Makes the live read of a gate; `None` if it does not confirm anything.
-    async fn confirm(&self, id: &GateId) -> Option<LiveRead> {
-        let GateId { pod, gate, .. } = id;
+    /// Makes a live read, once a permit is free.
+    async fn read(self, subject: Subject, at_once: Arc<Semaphore>) -> Done {
+        // The semaphore is never closed.
+        let _permit = at_once.acquire().await.ok();
+        let Subject { namespace, gate } = &subject;
         let apis = &self.settings.apis;
-        let read = live_read::read(&self.kube, &pod.namespace, gate, &BindingApi::ALL).await;
-        match read {
-            Ok(read) if requirements::is_knowable(apis, &read.not_served) => Some(LiveRead {
+        let read = match live_read::read(&self.kube, namespace, gate, &BindingApi::ALL).await {
+            Ok(read) if requirements::is_knowable(apis, &read.not_served) => Ok(LiveRead {
                 bindings: read.bindings,
                 services: read.services,
             }),
-            Ok(_) => {
-                info!(%pod, %gate, "the binding's API is not served: the gate stays closed");
-                None
-            }
-            Err(error) => {
-                warn!(%pod, %gate, %error, "the gate stays closed; it is looked at again soon");
-                None
-            }
-        }
-    }
-
-    async fn report_missing_group(&self, group: &GroupKey, binding: (ObjectKey, BindingApi)) {
-        let (object, api) = binding;
-        let uid = self.cache.read(|index| {
-            let view = index.namespace(&object.namespace)?;
-            let binding = view.routes.binding(&object.name, api)?;
-            binding.uid.as_deref().map(str::to_owned)
-        });
-        let about = About {
-            kind: WatchedResource::Bindings(api),
-            object,
-            uid,
+            Ok(_) => Err(Unread::NotServed),
+            Err(error) => Err(Unread::Failed(error)),
         };
-        let note = format!(
-            "Target group {} does not exist: the gates of this binding stay closed. Create a binding \
-             to a group that exists, or delete this one",
-            group.arn
-        );
-        self.events
-            .warn(&about, "DescribeTargetHealth", "TargetGroupNotFound", &note)
-            .await;
+        Done::Read(subject, read)
     }
 
-    /// Tells by an Event that the gates of a binding stay closed until it is mended, or that a gate was opened
-    /// whatever ELB says.
-    async fn tell(&self, about: Subject, reason: Reason, message: &str) {
-        let (about, what) = match about {
-            Subject::Binding(object, api) => (
-                About {
-                    kind: WatchedResource::Bindings(api),
-                    object,
-                    uid: None,
-                },
-                "The gates of this binding stay closed",
-            ),
-            Subject::Pod(object, uid) => (
-                About {
-                    kind: WatchedResource::Pods,
-                    object,
-                    uid: Some(uid.to_string()),
-                },
-                "The gate was opened",
-            ),
-        };
-        let note = format!("{what}: {message}. {}", reason.remedy());
-        self.events
-            .warn(&about, "OpenGate", reason.as_str(), note.trim_end())
-            .await;
-    }
-
-    /// The ARN of the group that has this name; the error is that AWS did not tell.
-    async fn resolve(&self, group: &NamedGroup) -> Result<Option<TargetGroupArn>, ()> {
+    /// The ARN of the group that has this name.
+    async fn arn(&self, group: &NamedGroup) -> Result<TargetGroupArn, DescribeError> {
         let deadline = clock::monotonic() + DESCRIBE_DEADLINE;
         let query = GroupQuery::from(group);
-        match self.groups.describe(&query, deadline.into()).await {
-            Ok(found) => Ok(Some(found.arn.clone())),
-            Err(DescribeError::NotFound) => Ok(None),
-            Err(error) => {
-                warn!(group = %group.name, %error, "gates wait until AWS tells the group's ARN");
-                Err(())
-            }
-        }
+        let found = self.groups.describe(&query, deadline.into()).await?;
+        Ok(found.arn.clone())
     }
 
     /// How ELB checks the health of a group, from which its proving time follows.
-    async fn health_checks(&self, group: &GroupKey) -> Option<HealthChecks> {
+    async fn health_checks(&self, group: &GroupKey) -> Result<Option<HealthChecks>, DescribeError> {
         let deadline = clock::monotonic() + DESCRIBE_DEADLINE;
-        match self
-            .groups
-            .describe(&GroupQuery::from(group), deadline.into())
-            .await
-        {
-            Ok(found) => found.health_checks,
-            Err(error) => {
-                warn!(group = %group.arn, %error, "a gate on a used address waits to be proven");
-                None
-            }
-        }
+        let query = GroupQuery::from(group);
+        let found = self.groups.describe(&query, deadline.into()).await?;
+        Ok(found.health_checks)
     }
 
     /// Logs and counts the result of a write.
@@ -414,7 +443,8 @@ impl Loop {
 
     /// Exports the number of pending gates, the age of the oldest, and the number of ungated pods. Only the
     /// leader does, so that a sum over the replicas is right.
-    fn report(&self, tracker: &Tracker) {
+    fn report(&self, work: &Work) {
+        let tracker = &work.tracker;
         let (gates, oldest, ungated) = match tracker.leads() {
             true => (
                 tracker.pending(),
@@ -423,6 +453,7 @@ impl Loop {
             ),
             false => (0, Duration::ZERO, 0),
         };
+        self.metrics.set_missing(work.sweep.missing_groups());
         self.metrics.set_pending(gates, oldest);
         self.metrics.set_ungated(ungated);
     }

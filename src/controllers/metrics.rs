@@ -20,6 +20,7 @@ pub struct GateMetrics {
     flips: Counters<1>,
     open_seconds: Histogram,
     groups_not_found: Counter,
+    groups_missing: Gauge,
 }
 
 impl MetricSet for GateMetrics {
@@ -57,6 +58,11 @@ impl MetricSet for GateMetrics {
                 "Answers of ELB that the target group of a binding does not exist",
                 Counter::default(),
             ),
+            groups_missing: registered.add(
+                "target_groups_missing",
+                "Target groups that bindings name and AWS does not have, whether or not pods wait for them",
+                Gauge::default(),
+            ),
         }
     }
 }
@@ -85,6 +91,12 @@ impl GateMetrics {
         let reason = reason.as_str();
         self.flips.get_or_create(&[("reason", reason)]).inc();
         self.open_seconds.observe(waited.as_secs_f64());
+    }
+
+    /// Sets the number of missing target groups.
+    pub(super) fn set_missing(&self, groups: usize) {
+        let groups = i64::try_from(groups).unwrap_or(i64::MAX);
+        self.groups_missing.set(groups);
     }
 
     /// Counts an answer of ELB that the target group of a binding does not exist.

@@ -11,6 +11,7 @@ const CORE: Law = &[
     ("text", &[]),
     ("names", &["text"]),
     ("backoff", &[]),
+    ("failure_log", &[]),
     ("reason", &[]),
     ("version", &[]),
     ("client_names", &["text"]),

@@ -47,7 +47,12 @@
 //!   leader waits for no gate.
 //! - *bounded*: there are no more tasks than two idle replicas need.
 //!
-//! Judged then by [`promptness`], while one account is throttled for good and the writes of conditions fail for
+//! Judged at the very end, in some seeds, by [`dropped`]:
+//!
+//! - *dropped groups are told*: an Event says within five minutes that AWS does not have the group of a binding,
+//!   though no pod waits for it.
+//!
+//! Judged before that by [`promptness`], while one account is throttled for good and the writes of conditions fail for
 //! a while, and nothing else is wrong:
 //!
 //! - *throttled apart*: healthy gates of another account are written as soon as if it were not throttled.
@@ -65,6 +70,7 @@ mod accounts;
 mod calls;
 mod direct;
 mod driver;
+mod dropped;
 mod ending;
 mod facts;
 mod known;

@@ -16,6 +16,8 @@ const PERIOD: Duration = Duration::from_secs(240);
 const FIRST: Duration = Duration::from_secs(120);
 /// A batch whose call failed is asked about again after this pause. Chosen.
 const RETRY: Duration = Duration::from_secs(60);
+/// The groups that bindings name are taken in so often. Chosen: it costs a walk over all bindings.
+const NAMES_EVERY: Duration = Duration::from_secs(15);
 /// The pause between two calls. Chosen: 9,600 groups are asked about in a period.
 const PAUSE: Duration = Duration::from_millis(500);
 /// A batch that is overdue by this time does not leave the saved share of the burst to the polls any more. Chosen.
@@ -31,6 +33,7 @@ pub struct Sweep {
     groups: BTreeMap<GroupKey, Checked>,
     /// The halves of batches that failed, which go first.
     halves: VecDeque<Vec<GroupKey>>,
+    named_at: Option<Instant>,
     /// No call is made before this time.
     paused_until: Option<Instant>,
 }
@@ -78,8 +81,14 @@ pub enum Swept<'a> {
 }
 
 impl Sweep {
+    /// Whether it is time to take in the groups that bindings name.
+    pub fn wants_names(&self, now: Instant) -> bool {
+        self.named_at.is_none_or(|at| now >= at + NAMES_EVERY)
+    }
+
     /// Takes in the groups that bindings name by now.
     pub fn name(&mut self, named: BTreeSet<GroupKey>, now: Instant) {
+        self.named_at = Some(now);
         self.groups.retain(|group, _| named.contains(group));
         for group in named {
             let new = || Checked {

@@ -6,4 +6,5 @@ mod hooks;
 mod leading;
 mod replicas;
 mod stage;
+mod trouble;
 mod writes;

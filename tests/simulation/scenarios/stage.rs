@@ -284,6 +284,12 @@ impl Stage {
         condition(&self.pods().get(pod).await.unwrap(), GATE)
     }
 
+    /// The metrics of the product.
+    pub(crate) fn metrics(&self) -> String {
+        let life = self.product.life.as_ref();
+        life.map(|life| life.metrics.encode()).unwrap_or_default()
+    }
+
     /// How often an action of the ELB API was called.
     pub(crate) fn calls(&self, action: &str) -> usize {
         let calls = self.elb.calls();

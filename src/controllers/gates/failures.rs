@@ -1,0 +1,140 @@
+//! Failures of the loop's work, told once and then counted (contract 5.10).
+
+use std::fmt::Display;
+use std::time::Instant;
+
+use targetgate_core::elb::query::DescribeError;
+use targetgate_core::elb::sweep::Batch;
+use targetgate_core::failure_log::FailureLog;
+use targetgate_core::names::{AssumedRole, GroupKey, NamedGroup, ObjectKey, Quota};
+use tracing::warn;
+
+use crate::aws::error::ElbError;
+use crate::controllers::gates::live_reads::Subject;
+use crate::kubernetes::live_read::ConfirmError;
+use crate::kubernetes::pod_status::WriteError;
+
+/// What each kind of work has failed at.
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    polls: FailureLog<GroupKey>,
+    sweeps: FailureLog<Lane>,
+    proofs: FailureLog<GroupKey>,
+    names: FailureLog<NamedGroup>,
+    reads: FailureLog<Subject>,
+    writes: FailureLog<ObjectKey>,
+}
+
+/// The account and Region of a sweep, and the role that it assumes.
+type Lane = (Option<Quota>, Option<AssumedRole>);
+
+/// Why a live read confirms nothing.
+#[derive(Debug)]
+pub(super) enum Unread {
+    /// The API of the binding is not served.
+    NotServed,
+    Failed(ConfirmError),
+}
+
+impl Failures {
+    pub(super) fn polled(&mut self, group: &GroupKey, error: Option<&ElbError>, now: Instant) {
+        match error {
+            None => self.polls.worked(group),
+            Some(error) if self.polls.failed(group.clone(), error.code(), now) => {
+                warn!(%error, "gates stay as they are");
+            }
+            Some(_) => {}
+        }
+    }
+
+    pub(super) fn swept(&mut self, batch: &Batch, error: Option<&ElbError>, now: Instant) {
+        let lane = (batch.quota(), batch.role().cloned());
+        match error {
+            None => self.sweeps.worked(&lane),
+            Some(error) if self.sweeps.failed(lane, error.code(), now) => {
+                warn!(%error, "it is not known whether AWS has the target groups of bindings");
+            }
+            Some(_) => {}
+        }
+    }
+
+    pub(super) fn proven(&mut self, group: &GroupKey, error: Option<&DescribeError>, now: Instant) {
+        match error {
+            None => self.proofs.worked(group),
+            Some(error) if self.proofs.failed(group.clone(), error.code(), now) => {
+                warn!(group = %group.arn, %error, "a gate on a used address waits to be proven");
+            }
+            Some(_) => {}
+        }
+    }
+
+    pub(super) fn resolved(
+        &mut self,
+        group: &NamedGroup,
+        error: Option<&DescribeError>,
+        now: Instant,
+    ) {
+        match error {
+            None => self.names.worked(group),
+            Some(error) if self.names.failed(group.clone(), error.code(), now) => {
+                warn!(group = %group.name, %error, "gates wait until AWS tells the group's ARN");
+            }
+            Some(_) => {}
+        }
+    }
+
+    pub(super) fn read(&mut self, subject: &Subject, error: Option<&Unread>, now: Instant) {
+        let Some(error) = error else {
+            return self.reads.worked(subject);
+        };
+        let (code, why): (&str, &dyn Display) = match error {
+            Unread::NotServed => ("NotServed", &"the binding's API is not served"),
+            Unread::Failed(error @ ConfirmError::Failed { .. }) => ("Failed", error),
+            Unread::Failed(error @ ConfirmError::Unreadable(_)) => ("Unreadable", error),
+        };
+        if self.reads.failed(subject.clone(), code, now) {
+            let Subject { namespace, gate } = subject;
+            warn!(%namespace, %gate, error = %why, "the gate stays closed; it is looked at again soon");
+        }
+    }
+
+    pub(super) fn wrote(&mut self, pod: &ObjectKey, error: Option<&WriteError>, now: Instant) {
+        let code = match error {
+            Some(WriteError::TooManyRequests { .. }) => "TooManyRequests",
+            Some(WriteError::Failed { .. }) => "Failed",
+            // A pod that is gone or changed is no failure.
+            None | Some(WriteError::Gone(_) | WriteError::Conflict(_)) => {
+                return self.writes.worked(pod);
+            }
+        };
+        if let Some(error) = error
+            && self.writes.failed(pod.clone(), code, now)
+        {
+            warn!(%pod, %error, "conditions not written; they are decided again soon");
+        }
+    }
+
+    /// Tells the counts that are due. Returns when more will be.
+    pub(super) fn count(&mut self, now: Instant) -> Option<Instant> {
+        let wakes = [
+            count(&mut self.polls, "polls of target groups", now),
+            count(&mut self.sweeps, "sweeps of target groups", now),
+            count(&mut self.proofs, "descriptions of target groups", now),
+            count(&mut self.names, "look-ups of target groups by name", now),
+            count(&mut self.reads, "live reads of bindings", now),
+            count(&mut self.writes, "writes of conditions", now),
+        ];
+        wakes.into_iter().flatten().min()
+    }
+}
+
+fn count<K: Ord>(log: &mut FailureLog<K>, work: &str, now: Instant) -> Option<Instant> {
+    for count in log.counts(now) {
+        let (code, failures, of) = (count.code, count.failures, count.of);
+        warn!(
+            work,
+            code, failures, of, "more failures that were not told one by one"
+        );
+    }
+    log.wake()
+}

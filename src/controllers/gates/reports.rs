@@ -1,0 +1,48 @@
+//! Events of the loop about bindings and pods (contract 5.10).
+
+use targetgate_core::gates::machine::action::Subject;
+use targetgate_core::names::{BindingApi, ObjectKey};
+use targetgate_core::reason::Reason;
+
+use crate::controllers::gates::Loop;
+use crate::kubernetes::events::About;
+use crate::state::cache::WatchedResource;
+
+impl Loop {
+    /// Tells by an Event that the gates of a binding stay closed until it is mended, or that a gate was opened
+    /// whatever ELB says.
+    pub(super) async fn tell(&self, about: Subject, reason: Reason, message: &str) {
+        let (about, what) = match about {
+            Subject::Binding(object, api) => (
+                self.about_binding(object, api),
+                "The gates of this binding stay closed",
+            ),
+            Subject::Pod(object, uid) => (
+                About {
+                    kind: WatchedResource::Pods,
+                    object,
+                    uid: Some(uid.to_string()),
+                },
+                "The gate was opened",
+            ),
+        };
+        let note = format!("{what}: {message}. {}", reason.remedy());
+        self.events
+            .warn(&about, "OpenGate", reason.as_str(), note.trim_end())
+            .await;
+    }
+
+    /// A binding as an Event is about it, with the UID by which `kubectl describe` finds the Event.
+    pub(super) fn about_binding(&self, object: ObjectKey, api: BindingApi) -> About {
+        let uid = self.cache.read(|index| {
+            let view = index.namespace(&object.namespace)?;
+            let binding = view.routes.binding(&object.name, api)?;
+            binding.uid.as_deref().map(str::to_owned)
+        });
+        About {
+            kind: WatchedResource::Bindings(api),
+            object,
+            uid,
+        }
+    }
+}

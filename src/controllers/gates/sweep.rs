@@ -1,0 +1,142 @@
+//! The sweep: asks AWS now and then whether it has the target groups that bindings name, and tells of those that
+//! it does not have (contract 5.7).
+
+use std::time::{Duration, Instant};
+
+use targetgate_core::elb::buckets::PollRequest;
+use targetgate_core::elb::query::GroupSelector;
+use targetgate_core::elb::sweep::{Batch, Sweep, Swept};
+use targetgate_core::index::BindingKey;
+use targetgate_core::model::TargetGroup;
+use targetgate_core::names::{GroupKey, TargetGroupArn};
+use tokio::task::JoinSet;
+use tracing::warn;
+
+use crate::aws::error::{ElbError, ElbErrorKind};
+use crate::controllers::gates::{Done, Loop, Work};
+
+/// Maximum number of bindings of one group that are told that it is missing. Chosen: rarely more than one names it.
+const MAX_TOLD: usize = 10;
+/// How many polls a sweep counts as, so that it leaves the saved share of the burst to them. Chosen: more than any
+/// burst.
+const AFTER_ALL_POLLS: usize = usize::MAX;
+
+/// The budget is asked again after this pause. Chosen: a sweep has no hurry.
+const AGAIN: Duration = Duration::from_secs(1);
+
+impl Loop {
+    /// Starts the call that is due, as far as the budget allows. Returns the next wake-up.
+    pub(super) fn sweep(
+        &self,
+        work: &mut Work,
+        tasks: &mut JoinSet<Done>,
+        now: Instant,
+    ) -> Option<Instant> {
+        let sweep = &mut work.sweep;
+        if !work.tracker.leads() {
+            *sweep = Sweep::default();
+            return None;
+        }
+        if sweep.wants_names(now) {
+            let apis = &self.settings.apis;
+            let named = self.cache.read(|index| index.named_groups(apis));
+            sweep.name(named, now);
+        }
+        let batch = match sweep.next(now) {
+            Ok(batch) => batch,
+            Err(again) => return again,
+        };
+        let request = PollRequest {
+            groups: AFTER_ALL_POLLS,
+            likely_healthy: batch.urgent,
+        };
+        let quota = batch.quota()?;
+        if let Err(again) = self.budget.try_take_for_loop(&quota, request) {
+            return Some(again.max(now + AGAIN));
+        }
+        sweep.begin(&batch, now);
+        let elb = self.elb.clone();
+        tasks.spawn(async move {
+            let arns = batch.groups.iter().map(|group| group.arn.clone());
+            let arns: Vec<_> = arns.map(GroupSelector::Arn).collect();
+            let answer = elb
+                .target_groups(Some(quota.region()), batch.role(), &arns)
+                .await;
+            Done::Swept(batch, answer)
+        });
+        Some(now)
+    }
+
+    /// Takes in the answer to a call of the sweep, or its failure.
+    pub(super) fn swept(
+        &self,
+        work: &mut Work,
+        tasks: &mut JoinSet<Done>,
+        batch: &Batch,
+        answer: &Result<Vec<TargetGroup>, ElbError>,
+        now: Instant,
+    ) {
+        let arns: Vec<TargetGroupArn>;
+        let outcome = match answer {
+            Ok(groups) => {
+                arns = groups.iter().map(|group| group.arn.clone()).collect();
+                Swept::Found(&arns)
+            }
+            Err(error) if error.kind == ElbErrorKind::GroupNotFound => Swept::NotFound,
+            Err(error) if error.code() == "ValidationError" => Swept::Rejected,
+            Err(_) => Swept::Failed,
+        };
+        let error = answer.as_ref().err();
+        let error = error.filter(|_| outcome == Swept::Failed);
+        work.failures.swept(batch, error, now);
+        let missing = work.sweep.ended(&batch.groups, outcome, now);
+        if !missing.is_empty() {
+            self.tell_missing(missing, tasks);
+        }
+    }
+
+    /// Tells that AWS does not have these groups, in the log and by an Event on each binding that names one.
+    pub(super) fn tell_missing(&self, groups: Vec<GroupKey>, tasks: &mut JoinSet<Done>) {
+        let with_bindings = |group: GroupKey| (self.bindings_of(&group), group);
+        let told: Vec<(Vec<BindingKey>, GroupKey)> =
+            groups.into_iter().map(with_bindings).collect();
+        for (bindings, group) in &told {
+            let bindings = bindings.iter().map(|key| key.object.to_string());
+            let bindings: Vec<String> = bindings.collect();
+            warn!(group = %group.arn, ?bindings, "AWS does not have the target group of a binding");
+        }
+        let told_by = self.clone();
+        tasks.spawn(async move {
+            // One after the other: Events are few at a time.
+            for (bindings, group) in told {
+                for binding in bindings {
+                    told_by.report_missing_group(&group, binding).await;
+                }
+            }
+            Done::Told
+        });
+    }
+
+    /// The bindings that name a group, as far as they are told.
+    fn bindings_of(&self, group: &GroupKey) -> Vec<BindingKey> {
+        let apis = &self.settings.apis;
+        self.cache.read(|index| {
+            let bindings = index.bindings_of_group(&group.arn);
+            let ours = bindings
+                .filter(|(key, binding)| binding.role == group.role && apis.contains(&key.api));
+            ours.take(MAX_TOLD).map(|(key, _)| key.clone()).collect()
+        })
+    }
+
+    async fn report_missing_group(&self, group: &GroupKey, binding: BindingKey) {
+        let about = self.about_binding(binding.object, binding.api);
+        let note = format!(
+            "Target group {} does not exist: the gates of this binding stay closed. Create a binding \
+             to a group that exists, or delete this one",
+            group.arn
+        );
+        self.events
+            .warn(&about, "DescribeTargetHealth", "TargetGroupNotFound", &note)
+            .await;
+    }
+}
