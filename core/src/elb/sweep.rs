@@ -31,8 +31,11 @@ const MOST_ARNS: usize = 20;
 #[derive(Debug, Default)]
 pub struct Sweep {
     groups: BTreeMap<GroupKey, Checked>,
+    missing: BTreeSet<GroupKey>,
     /// The halves of batches that failed, which go first.
     halves: VecDeque<Vec<GroupKey>>,
+    /// No group is due before this time; `None` where that has to be looked up.
+    next_due: Option<Instant>,
     named_at: Option<Instant>,
     /// No call is made before this time.
     paused_until: Option<Instant>,
@@ -43,7 +46,8 @@ pub struct Sweep {
 struct Checked {
     /// When it is to be asked about.
     due: Instant,
-    missing: bool,
+    /// Whether it is asked about alone, because it would fail the call for others.
+    alone: bool,
 }
 
 /// One call to make: groups of one quota, asked about by one role.
@@ -89,11 +93,13 @@ impl Sweep {
     /// Takes in the groups that bindings name by now.
     pub fn name(&mut self, named: BTreeSet<GroupKey>, now: Instant) {
         self.named_at = Some(now);
+        self.next_due = None;
         self.groups.retain(|group, _| named.contains(group));
+        self.missing.retain(|group| named.contains(group));
         for group in named {
             let new = || Checked {
                 due: now + FIRST,
-                missing: false,
+                alone: false,
             };
             self.groups.entry(group).or_insert_with(new);
         }
@@ -116,19 +122,23 @@ impl Sweep {
             }
             self.halves.pop_front();
         }
-        let first = |missing: bool| {
+        if let Some(due) = self.next_due.filter(|due| now < *due) {
+            return Err(Some(due));
+        }
+        let first = |alone: bool| {
             let groups = self.groups.iter();
-            let groups = groups.filter(|(_, checked)| checked.missing == missing);
+            let groups = groups.filter(|(_, checked)| checked.alone == alone);
             groups.min_by_key(|(_, checked)| checked.due)
         };
-        let (there, missing) = (first(false), first(true));
-        let dues = [there, missing].into_iter().flatten();
+        let (joined, alone) = (first(false), first(true));
         let due = |found: &(&GroupKey, &Checked)| found.1.due <= now;
-        // Groups that are there go first: of a missing one, it has been told.
-        let Some((group, checked)) = there.filter(due).or(missing.filter(due)) else {
-            return Err(dues.map(|(_, checked)| checked.due).min());
+        // Of those that are asked about alone, it is known what is the matter.
+        let Some((group, checked)) = joined.filter(due).or(alone.filter(due)) else {
+            let dues = [joined, alone].into_iter().flatten();
+            self.next_due = dues.map(|(_, checked)| checked.due).min();
+            return Err(self.next_due);
         };
-        let groups = match checked.missing {
+        let groups = match checked.alone {
             true => vec![group.clone()],
             false => self.batch_with(group),
         };
@@ -141,7 +151,7 @@ impl Sweep {
         let quota = Quota::of(&group.arn);
         let joins = |other: &GroupKey| other.role == group.role && Quota::of(&other.arn) == quota;
         let groups = self.groups.iter();
-        let there = groups.filter(|(other, checked)| !checked.missing && joins(other));
+        let there = groups.filter(|(other, checked)| !checked.alone && joins(other));
         let mut there: Vec<(Instant, &GroupKey)> =
             there.map(|(other, checked)| (checked.due, other)).collect();
         there.sort();
@@ -160,7 +170,9 @@ impl Sweep {
             false => PAUSE,
         };
         self.paused_until = Some(now + pause);
-        self.postpone(&batch.groups, now + RETRY);
+        for group in &batch.groups {
+            self.set(group, |checked| checked.due = now + RETRY);
+        }
     }
 
     /// Takes in how the call of a batch ended. Returns the groups that are newly missing.
@@ -185,7 +197,10 @@ impl Sweep {
             Swept::NotFound => self.note_missing(groups.iter().collect(), now),
             // Whether a group of another account exists is not ours to know.
             Swept::Rejected => {
-                self.postpone(groups, now + PERIOD);
+                for group in groups {
+                    let (due, alone) = (now + PERIOD, true);
+                    self.set(group, |checked| *checked = Checked { due, alone });
+                }
                 vec![]
             }
             // The batch is asked about again after its pause.
@@ -195,29 +210,22 @@ impl Sweep {
 
     /// Notes that AWS has a group, as an answer to any call shows.
     pub fn found(&mut self, group: &GroupKey, now: Instant) {
-        if let Some(checked) = self.groups.get_mut(group) {
-            let due = now + PERIOD;
-            *checked = Checked {
-                due,
-                missing: false,
-            };
-        }
+        self.missing.remove(group);
+        let (due, alone) = (now + PERIOD, false);
+        self.set(group, |checked| *checked = Checked { due, alone });
     }
 
     /// Notes that AWS does not have a group. Returns whether that is new.
     pub fn missing(&mut self, group: &GroupKey, now: Instant) -> bool {
-        let checked = Checked {
-            due: now + PERIOD,
-            missing: true,
-        };
-        let before = self.groups.insert(group.clone(), checked);
-        before.is_none_or(|before| !before.missing)
+        let (due, alone) = (now + PERIOD, true);
+        self.groups.insert(group.clone(), Checked { due, alone });
+        self.next_due = None;
+        self.missing.insert(group.clone())
     }
 
     /// The number of groups that AWS does not have.
     pub fn missing_groups(&self) -> usize {
-        let groups = self.groups.values();
-        groups.filter(|checked| checked.missing).count()
+        self.missing.len()
     }
 
     /// Notes groups as missing. Returns those that are newly so.
@@ -227,198 +235,14 @@ impl Sweep {
         newly.cloned().collect()
     }
 
-    fn postpone(&mut self, groups: &[GroupKey], due: Instant) {
-        for group in groups {
-            if let Some(checked) = self.groups.get_mut(group) {
-                checked.due = due;
-            }
+    fn set(&mut self, group: &GroupKey, change: impl FnOnce(&mut Checked)) {
+        if let Some(checked) = self.groups.get_mut(group) {
+            change(checked);
+            let due = checked.due;
+            self.next_due = self.next_due.map(|next| next.min(due));
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fixtures::{arn, epoch};
-
-    const S: Duration = Duration::from_secs(1);
-
-    fn group(name: &str) -> GroupKey {
-        GroupKey {
-            arn: arn(name),
-            role: None,
-        }
-    }
-
-    fn groups(numbers: std::ops::Range<usize>) -> BTreeSet<GroupKey> {
-        numbers
-            .map(|number| group(&format!("g-{number}")))
-            .collect()
-    }
-
-    /// AWS, which has all groups but these, and a budget that grants all calls.
-    struct Aws {
-        sweep: Sweep,
-        now: Instant,
-        gone: BTreeSet<GroupKey>,
-        calls: usize,
-        told: Vec<(GroupKey, Instant)>,
-    }
-
-    impl Aws {
-        fn with(named: BTreeSet<GroupKey>) -> Self {
-            let mut sweep = Sweep::default();
-            sweep.name(named, epoch());
-            Self {
-                sweep,
-                now: epoch(),
-                gone: BTreeSet::new(),
-                calls: 0,
-                told: vec![],
-            }
-        }
-
-        fn pass(&mut self, time: Duration) {
-            let end = self.now + time;
-            while self.now < end {
-                match self.sweep.next(self.now) {
-                    Ok(batch) => self.call(&batch),
-                    Err(again) => self.now = again.unwrap_or(end).min(end),
-                }
-            }
-        }
-
-        fn call(&mut self, batch: &Batch) {
-            assert!((1..=MOST_ARNS).contains(&batch.groups.len()));
-            self.sweep.begin(batch, self.now);
-            self.calls += 1;
-            let arns: Vec<_> = batch.groups.iter().map(|group| group.arn.clone()).collect();
-            let outcome = match batch.groups.iter().any(|group| self.gone.contains(group)) {
-                true => Swept::NotFound,
-                false => Swept::Found(&arns),
-            };
-            let newly = self.sweep.ended(&batch.groups, outcome, self.now);
-            self.told
-                .extend(newly.into_iter().map(|group| (group, self.now)));
-        }
-    }
-
-    #[test]
-    fn twenty_groups_cost_one_call_in_four_minutes() {
-        let mut aws = Aws::with(groups(0..20));
-        aws.pass(3600 * S);
-        assert_eq!(aws.calls, 15);
-        let mut aws = Aws::with(groups(0..41));
-        aws.pass(3600 * S);
-        assert!((40..=50).contains(&aws.calls), "{}", aws.calls);
-    }
-
-    #[test]
-    fn groups_that_are_dropped_are_told_once_within_five_minutes() {
-        for (all, gone) in [(1, 1), (20, 1), (100, 100), (500, 3)] {
-            let mut aws = Aws::with(groups(0..all));
-            aws.pass(1_000 * S);
-            assert_eq!(aws.told, []);
-            let dropped = aws.now;
-            aws.gone = groups(0..gone);
-            aws.pass(3_600 * S);
-            let told: BTreeSet<_> = aws.told.iter().map(|(group, _)| group.clone()).collect();
-            assert_eq!((told, aws.told.len()), (aws.gone.clone(), gone));
-            let last = aws.told.iter().map(|(_, at)| *at - dropped).max();
-            assert!(last.unwrap() <= 300 * S, "{all} {gone}: {last:?}");
-            assert_eq!(aws.sweep.missing_groups(), gone);
-        }
-    }
-
-    #[test]
-    fn a_missing_group_costs_one_call_in_four_minutes_and_spoils_no_batch() {
-        let mut aws = Aws::with(groups(0..20));
-        aws.gone = groups(0..1);
-        aws.pass(600 * S);
-        aws.calls = 0;
-        aws.pass(2_400 * S);
-        assert!((20..=21).contains(&aws.calls), "{}", aws.calls);
-    }
-
-    #[test]
-    fn a_group_that_is_there_again_is_missing_no_more_and_told_anew_when_it_goes() {
-        let mut aws = Aws::with(groups(0..2));
-        aws.gone = groups(0..1);
-        aws.pass(600 * S);
-        aws.gone.clear();
-        aws.pass(600 * S);
-        assert_eq!(aws.sweep.missing_groups(), 0);
-        aws.gone = groups(0..1);
-        aws.pass(600 * S);
-        assert_eq!(aws.told.len(), 2);
-    }
-
-    #[test]
-    fn a_group_that_no_binding_names_any_more_is_forgotten() {
-        let mut aws = Aws::with(groups(0..2));
-        aws.gone = groups(0..1);
-        aws.pass(600 * S);
-        aws.sweep.name(groups(1..2), aws.now);
-        assert_eq!(aws.sweep.missing_groups(), 0);
-        aws.sweep.name(BTreeSet::new(), aws.now);
-        aws.now += 600 * S;
-        assert_eq!(aws.sweep.next(aws.now), Err(None));
-    }
-
-    #[test]
-    fn groups_of_another_account_or_role_are_asked_about_apart() {
-        let ours = group("web");
-        let mut role = ours.clone();
-        role.role = Some(AssumedRole {
-            arn: "arn:aws:iam::210987654321:role/r".into(),
-            external_id: None,
-        });
-        let mut theirs = ours.clone();
-        let arn = ours
-            .arn
-            .as_str()
-            .replace(ours.arn.account(), "210987654321");
-        theirs.arn = arn.parse().unwrap();
-        let mut aws = Aws::with([ours, role, theirs].into());
-        aws.pass(FIRST + 2 * S);
-        assert_eq!(aws.calls, 3);
-    }
-
-    #[test]
-    fn polls_that_find_a_group_spare_it_the_sweep() {
-        let mut aws = Aws::with(groups(0..1));
-        for _ in 0..100 {
-            aws.pass(60 * S);
-            aws.sweep.found(&group("g-0"), aws.now);
-        }
-        assert_eq!(aws.calls, 0);
-        assert!(aws.sweep.missing(&group("g-0"), aws.now));
-        assert!(!aws.sweep.missing(&group("g-0"), aws.now));
-    }
-
-    #[test]
-    fn a_failed_call_says_nothing_and_is_made_again_after_a_minute() {
-        let start = epoch();
-        let mut sweep = Sweep::default();
-        sweep.name(groups(0..3), start);
-        let now = start + FIRST;
-        let batch = sweep.next(now).unwrap();
-        sweep.begin(&batch, now);
-        assert_eq!(sweep.ended(&batch.groups, Swept::Failed, now), []);
-        assert_eq!(sweep.next(now + S), Err(Some(now + RETRY)));
-        assert!(sweep.next(now + RETRY).is_ok());
-    }
-
-    #[test]
-    fn a_call_that_the_budget_keeps_waiting_becomes_urgent_and_is_then_made_rarely() {
-        let start = epoch();
-        let mut sweep = Sweep::default();
-        sweep.name(groups(0..40), start);
-        assert!(!sweep.next(start + FIRST).unwrap().urgent);
-        let late = start + FIRST + PATIENCE;
-        let batch = sweep.next(late).unwrap();
-        assert!(batch.urgent);
-        sweep.begin(&batch, late);
-        assert_eq!(sweep.next(late), Err(Some(late + PAUSE_UNDER_PRESSURE)));
-    }
-}
+mod tests;

@@ -131,8 +131,8 @@ impl Loop {
     async fn report_missing_group(&self, group: &GroupKey, binding: BindingKey) {
         let about = self.about_binding(binding.object, binding.api);
         let note = format!(
-            "Target group {} does not exist: the gates of this binding stay closed. Create a binding \
-             to a group that exists, or delete this one",
+            "Target group {} does not exist: its targets get no traffic, and gates of this binding that are not open \
+             stay closed. Create a binding to a group that exists, then delete this one",
             group.arn
         );
         self.events

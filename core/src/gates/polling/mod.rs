@@ -2,5 +2,6 @@
 
 pub mod group;
 pub mod learned;
+pub mod order;
 pub mod queue;
 pub mod schedule;

@@ -6,7 +6,6 @@
 //! likely been healthy for longest. Groups of an account and Region that AWS throttles come last, and do
 //! not block the others while the budget refuses their calls.
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::time::{Duration, Instant};
@@ -15,6 +14,7 @@ use crate::gates::BACKOFF;
 use crate::gates::machine::action::{CallFailure, GateId};
 use crate::gates::polling::group::{Due, PolledGroup, Shown, Target, Waiter};
 use crate::gates::polling::learned::Learned;
+use crate::gates::polling::order::{Rank, Refusal, Refusals};
 use crate::gates::polling::schedule;
 use crate::gates::polling::schedule::{LONGEST_INTERVAL, Slots};
 use crate::names::{GroupKey, Quota};
@@ -63,39 +63,6 @@ pub struct Started {
     pub again: Option<Instant>,
 }
 
-/// A refusal of the budget.
-#[derive(Debug, Clone, Copy)]
-struct Refusal {
-    /// Before this time, the budget is not asked again.
-    until: Instant,
-    /// Whether a likely poll was refused, so that no other has a chance.
-    likely: bool,
-}
-
-/// The rank of a due group; the least is polled first.
-#[derive(Debug, Clone, Copy)]
-struct Rank {
-    throttled: bool,
-    waits_long: bool,
-    fresh: bool,
-    late: f64,
-    since: Instant,
-}
-
-impl Rank {
-    fn compare(&self, other: &Self) -> Ordering {
-        let throttled = self.throttled.cmp(&other.throttled);
-        throttled
-            // Hundreds of groups whose pods have waited for long cost the others no call.
-            .then(self.waits_long.cmp(&other.waits_long))
-            // A group with pods that were never polled goes first (contract 5.7: freshest first).
-            .then(other.fresh.cmp(&self.fresh))
-            .then(other.late.total_cmp(&self.late))
-            // Ties go to the group that is longest overdue.
-            .then(self.since.cmp(&other.since))
-    }
-}
-
 /// The groups that pods wait for, by their next poll.
 #[derive(Debug, Default)]
 pub(crate) struct PollQueue {
@@ -103,7 +70,7 @@ pub(crate) struct PollQueue {
     /// The groups that are not in flight, by their next poll.
     queues: BTreeMap<Quota, BTreeSet<(Instant, GroupKey)>>,
     /// The quotas whose budget refused a call, and whose due groups need not be ranked until it may allow one.
-    refusals: BTreeMap<Quota, Refusal>,
+    refusals: Refusals,
     /// The slots of the groups all of whose pods have waited for long.
     slots: Slots,
     learned: Learned,
@@ -154,7 +121,7 @@ impl PollQueue {
 
     /// Forgets all results and makes every group due, because this replica begins to lead.
     pub(crate) fn restart(&mut self, now: Instant) {
-        self.refusals.clear();
+        self.refusals = Refusals::default();
         let groups: Vec<GroupKey> = self.groups.keys().cloned().collect();
         for group in &groups {
             let Some(polled) = self.groups.get_mut(group) else {
@@ -222,13 +189,13 @@ impl PollQueue {
         mut take: impl FnMut(&NextPoll) -> Result<(), Instant>,
     ) -> Started {
         let mut calls = vec![];
-        self.refusals.retain(|_, refusal| now < refusal.until);
+        self.refusals.expire(now);
         let mut refused = BTreeMap::<Quota, Refusal>::new();
         for next_poll in self.due(throttled, now) {
             // Where the budget refuses a group, it is skipped, not waited for: the budget of one account must not
             // block the groups of another, nor one that has to leave much those that have to leave little.
             let refusal = refused.get(&next_poll.quota);
-            if refusal.is_some_and(|refusal| refusal.likely || !next_poll.likely_healthy) {
+            if refusal.is_some_and(|refusal| refusal.covers(next_poll.likely_healthy)) {
                 continue;
             }
             match take(&next_poll) {
@@ -242,17 +209,14 @@ impl PollQueue {
                 }
             }
         }
-        for (quota, mut refusal) in refused {
-            // A group that becomes due may be likely, and then need not wait for what was refused.
-            let next = self.next_due(&quota, now).filter(|_| !refusal.likely);
-            refusal.until = next.map_or(refusal.until, |next| next.min(refusal.until));
-            self.refusals.insert(quota, refusal);
+        for (quota, refusal) in refused {
+            let next = self.next_due(&quota, now);
+            self.refusals.note(quota, refusal, next);
         }
         let others = self.queues.iter();
-        let others = others.filter(|(quota, _)| !self.refusals.contains_key(*quota));
+        let others = others.filter(|(quota, _)| !self.refusals.has(quota));
         let next = others.filter_map(|(_, queue)| Some(queue.first()?.0));
-        let refusals = self.refusals.values().map(|refusal| refusal.until);
-        let again = refusals.chain(next).min();
+        let again = next.chain(self.refusals.next()).min();
         Started { calls, again }
     }
 
@@ -268,7 +232,7 @@ impl PollQueue {
         let mut ranked = vec![];
         let mut counts = BTreeMap::new();
         let queues = self.queues.iter();
-        for (quota, queue) in queues.filter(|(quota, _)| !self.refusals.contains_key(*quota)) {
+        for (quota, queue) in queues.filter(|(quota, _)| !self.refusals.has(quota)) {
             let ready = || queue.iter().take_while(|(next, _)| *next <= now);
             counts.insert(quota, ready().count());
             let throttled = throttled.contains(quota);
@@ -463,10 +427,7 @@ impl PollQueue {
             polled.queued = Some(polled.next);
             let queue = self.queues.entry(polled.quota.clone()).or_default();
             queue.insert((polled.next, group.clone()));
-            let refusal = self.refusals.get_mut(&polled.quota);
-            if let Some(refusal) = refusal.filter(|refusal| !refusal.likely) {
-                refusal.until = refusal.until.min(polled.next);
-            }
+            self.refusals.due_at(&polled.quota, polled.next);
         }
     }
 
