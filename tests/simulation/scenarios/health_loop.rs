@@ -59,15 +59,15 @@ async fn one_call_answers_for_all_pods_of_a_group() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_called_while_no_gate_waits() {
+async fn no_group_is_polled_while_no_gate_waits() {
     let stage = Stage::new().await;
     let arn = stage.bind("web").await;
     stage.register(&arn, "10.0.0.1");
     stage.pod("web-1", "10.0.0.1", &["web"]).await;
     stage.until_gate("web-1", OPEN).await;
-    let calls = stage.elb.calls().len();
+    let calls = stage.calls(HEALTH);
     stage.gate_after(600 * S, "web-1").await;
-    assert_eq!(stage.elb.calls().len(), calls);
+    assert_eq!(stage.calls(HEALTH), calls);
 }
 
 #[tokio::test(start_paused = true)]
