@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 const LINES: u32 = 10;
 /// After so long, there is room for one more such line. Chosen: two a minute tell of each kind of trouble.
 const LINE_EVERY: Duration = Duration::from_secs(30);
-/// Failures that were not told one by one are counted for this long. Chosen, as the contract's bound for what
-/// is to be known.
+/// Failures that were not told one by one are counted for this long. Chosen, equal to the five minutes of
+/// contract 5.7.
 const COUNT_EVERY: Duration = Duration::from_secs(300);
 /// At most this many things are remembered as failing; those beyond are only counted. Chosen, more than there
 /// are groups or gates that fail at a time.
