@@ -213,3 +213,38 @@ async fn a_field_that_cannot_be_selected_by_is_a_bad_request(
     let listed = cluster.pods().list(&params).await;
     assert_eq!(code(listed), answer(400, "BadRequest"));
 }
+
+/// The product watches pods that have not finished.
+#[rstest]
+#[tokio::test]
+async fn a_pod_that_finishes_leaves_a_watch_of_unfinished_pods_as_deleted(
+    #[values(Server::Sandbox, Server::Kubernetes)] server: Server,
+    #[values("Succeeded", "Failed")] phase: &str,
+) {
+    let cluster = server.cluster().await;
+    let pods = cluster.pods();
+    let selector = "status.phase!=Succeeded,status.phase!=Failed";
+    let list = ListParams::default().fields(selector);
+    cluster.pod("a", json!({})).await.unwrap();
+    let listed = pods.list(&list).await.unwrap();
+    assert_eq!(listed.items.len(), 1);
+    let version = listed.metadata.resource_version.unwrap();
+    let params = WatchParams::default().fields(selector);
+    let events = pods.watch(&params, &version).await.unwrap();
+    let mut events = Box::pin(events);
+    let finished = Patch::Strategic(json!({ "status": { "phase": phase } }));
+    let params = PatchParams::default();
+    pods.patch_status("a", &params, &finished).await.unwrap();
+    let deleted = timeout(DEADLINE, async {
+        loop {
+            match events.next().await.unwrap().unwrap() {
+                WatchEvent::Deleted(pod) => return pod,
+                WatchEvent::Bookmark(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    });
+    let deleted = deleted.await.unwrap();
+    assert_eq!(deleted.name_any(), "a");
+    assert!(pods.list(&list).await.unwrap().items.is_empty());
+}
