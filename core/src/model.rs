@@ -118,6 +118,9 @@ pub enum IpFamily {
 }
 
 impl IpFamily {
+    /// Each of them.
+    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+
     /// As the binding's field spells it.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -122,7 +122,7 @@ reasons! {
     PortNotFound: "The Service's `targetPort` is a name that no container of the pod has.",
         "Name the container's port, or mend the Service's `targetPort`.";
     ServicePortNotFound: "The binding's Service has no port that `spec.serviceRef.port` names.",
-        "Mend `spec.serviceRef.port` or the Service; new pods get no gate with `targetgate.dev/gate: \"false\"`.";
+        "Mend `spec.serviceRef.port` or the Service. `targetgate.dev/open-after` opens such gates all the same, and new pods with `targetgate.dev/gate: \"false\"` get none.";
     TargetGroupUnknown: "The binding names no target group that can be found.",
         "Set `spec.targetGroupARN`, or create the binding anew while the hooks of bindings run.";
     AddressChanged: "The pod has another address than the one for which its gate was opened.", "";

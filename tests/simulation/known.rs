@@ -91,6 +91,42 @@ fn an_open_gate_closes_when_its_pod_has_another_address() {
     assert_eq!(outcome.trace.matches("/status used: healthy").count(), 2);
 }
 
+/// Targets that are registered early are healthy before their pods are due, which an answer shows that was requested
+/// before, and arrives after.
+#[test]
+fn an_answer_that_was_requested_before_a_pod_was_due_does_not_open_its_gate() {
+    let outcome = in_calm(async |driver, binding| {
+        driver.world.registers.store(false, Ordering::Relaxed);
+        let (namespace, app) = (&binding.0, &binding.1);
+        driver.gated_pod(namespace, app, (None, None), None).await;
+        driver.pass(10 * S).await;
+        let arn = driver.world.facts.lock().bindings[binding].arn.clone();
+        let mut early = vec![];
+        for _ in 0..3 {
+            let pod = driver.gated_pod(namespace, app, (None, None), None).await;
+            let Some(key) = pod else { break };
+            let known = driver.world.facts.lock().pods[&key].clone();
+            driver.hold_back(&known);
+            driver.readiness(&key, &known, false).await;
+            early.push((key, known));
+        }
+        driver.pass(5 * S).await;
+        let elb = driver.world.accounts.of(&arn);
+        for (_, pod) in &early {
+            let target = pod.target();
+            elb.register(&arn, target.ip(), target.port()).unwrap();
+        }
+        elb.faults().delay(3 * S);
+        driver.pass(20 * S).await;
+        for (key, pod) in &early {
+            driver.readiness(key, pod, true).await;
+            driver.pass(700 * S / 1000).await;
+        }
+        driver.pass(30 * S).await;
+    });
+    outcome.expect("used: healthy\n");
+}
+
 /// A gate waited for a binding under deletion as long as that kept its finalizer.
 #[test]
 fn a_gate_of_a_binding_that_is_being_deleted_opens_once_elb_has_let_the_target_go() {

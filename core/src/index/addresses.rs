@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::net::IpAddr;
-use std::num::NonZeroU64;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::model::{IpFamily, Pod};
@@ -15,15 +15,17 @@ use crate::model::{IpFamily, Pod};
 /// group's deregistration delay, an hour at most (AWS), and a cluster seldom ends more pods in that time.
 pub(crate) const REMEMBERED: usize = 10_000;
 
-/// A pod's UID as a number: its hash, because the text would be most of what is kept.
+/// A pod's UID as a number: part of its hash, because the text would be most of what is kept. That two pods of one
+/// address have the same number is as likely as 1 to 4 billion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PodNumber(NonZeroU64);
+pub(crate) struct PodNumber(NonZeroU32);
 
 impl PodNumber {
     pub(crate) fn of(uid: &str) -> Self {
         let mut hasher = DefaultHasher::new();
         uid.hash(&mut hasher);
-        Self(NonZeroU64::new(hasher.finish()).unwrap_or(NonZeroU64::MIN))
+        let [_, _, _, _, low @ ..] = hasher.finish().to_be_bytes();
+        Self(NonZeroU32::new(u32::from_be_bytes(low)).unwrap_or(NonZeroU32::MIN))
     }
 }
 
@@ -33,7 +35,7 @@ pub(crate) struct Addresses {
     by_ip: HashMap<IpAddr, Occupants>,
     /// Addresses that a pod has left, the latest last.
     left: VecDeque<(IpAddr, Occupant)>,
-    departures: u64,
+    departures: u32,
 }
 
 /// The last two pods that had an address. Two are enough, since one of them is another than the pod that asks.
@@ -47,7 +49,7 @@ struct Occupants {
 struct Occupant {
     pod: PodNumber,
     /// The number of its departure; `None` while it has the address.
-    left: Option<NonZeroU64>,
+    left: Option<NonZeroU32>,
 }
 
 impl Addresses {
@@ -75,8 +77,9 @@ impl Addresses {
         let Some(known) = known.filter(|known| known.left.is_none()) else {
             return;
         };
-        self.departures += 1;
-        known.left = NonZeroU64::new(self.departures);
+        // A number is used again after 4 billion departures, long after it is forgotten.
+        self.departures = self.departures.checked_add(1).unwrap_or(1);
+        known.left = NonZeroU32::new(self.departures);
         self.left.push_back((ip, *known));
         if self.left.len() > REMEMBERED
             && let Some((ip, first)) = self.left.pop_front()
@@ -125,7 +128,8 @@ pub(crate) struct Holders(BTreeMap<Arc<str>, Holder>);
 pub(crate) struct Holder {
     pod: PodNumber,
     /// The last address of each family, which is kept when the pod has none for a while.
-    last: [Option<IpAddr>; 2],
+    last_v4: Option<Ipv4Addr>,
+    last_v6: Option<Ipv6Addr>,
     /// Whether a list told of the pod before this process knew any.
     pub(crate) of_first_list: bool,
 }
@@ -134,29 +138,43 @@ impl Holder {
     fn new(pod: PodNumber, of_first_list: bool) -> Self {
         Self {
             pod,
-            last: [None; 2],
+            last_v4: None,
+            last_v6: None,
             of_first_list,
         }
     }
 
     fn leave(&self, addresses: &mut Addresses) {
-        let last = self.last.iter().flatten();
-        last.for_each(|ip| addresses.leave(*ip, self.pod));
+        for family in IpFamily::ALL {
+            if let Some(ip) = self.last(family) {
+                addresses.leave(ip, self.pod);
+            }
+        }
+    }
+
+    fn last(&self, family: IpFamily) -> Option<IpAddr> {
+        match family {
+            IpFamily::V4 => self.last_v4.map(IpAddr::V4),
+            IpFamily::V6 => self.last_v6.map(IpAddr::V6),
+        }
     }
 
     /// Takes in the address of one family. Returns whether it is another than before.
     fn see(&mut self, family: IpFamily, pod: &Pod, addresses: &mut Addresses) -> bool {
-        let last = &mut self.last[family as usize];
+        let last = self.last(family);
         // A finished pod's status keeps the address, which it has given back.
         let mut its = pod.ips.iter().filter(|_| !pod.finished);
         let now = its.find(|ip| family.has(**ip)).copied();
-        let changed = last.is_some() && now.is_some() && *last != now;
+        let changed = last.is_some() && now.is_some() && last != now;
         if let Some(before) = last.filter(|before| Some(*before) != now) {
             addresses.leave(before, self.pod);
         }
         if let Some(now) = now {
             addresses.take(now, self.pod);
-            *last = Some(now);
+            match now {
+                IpAddr::V4(ip) => self.last_v4 = Some(ip),
+                IpAddr::V6(ip) => self.last_v6 = Some(ip),
+            }
         }
         // The pods that had the new address before are known since the list.
         self.of_first_list &= !changed;
@@ -182,7 +200,7 @@ impl Holders {
             holder.leave(addresses);
             *holder = new();
         }
-        let families = [IpFamily::V4, IpFamily::V6].into_iter();
+        let families = IpFamily::ALL.into_iter();
         let changed = families.filter(|family| holder.see(*family, pod, addresses));
         changed.collect()
     }
