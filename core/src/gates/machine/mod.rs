@@ -4,9 +4,8 @@
 //! actions that it returns. Time is passed in.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jiff::Timestamp;
 
@@ -19,11 +18,11 @@ use crate::gates::machine::live_reads::LiveReads;
 use crate::gates::machine::named_groups::NamedGroups;
 use crate::gates::machine::pod::PodGates;
 use crate::gates::machine::problems::Problems;
-use crate::gates::machine::sight::Seen;
+use crate::gates::machine::sight::{Seen, moved_to, started};
 use crate::gates::machine::timers::Timers;
 use crate::gates::polling::group::Due;
 use crate::gates::polling::queue::{NextPoll, PollQueue, Started};
-use crate::gates::requirements::{self, GateRequirements, TargetQuery};
+use crate::gates::requirements::{self, TargetQuery};
 use crate::gates::writes::limiter::WriteLimiter;
 use crate::gates::writes::queue::WriteQueue;
 use crate::index::Index;
@@ -33,6 +32,7 @@ use crate::names::{GateName, GroupKey, NamedGroup, ObjectKey, Quota};
 pub mod action;
 mod answers;
 mod check;
+mod decision;
 mod expecting;
 mod gate;
 mod live_reads;
@@ -433,23 +433,4 @@ impl Tracker {
             self.pods.remove(&id.pod);
         }
     }
-}
-
-/// The address that a pod has now, where this gate of it was opened for another one of the binding's family.
-fn moved_to(
-    requirements: &GateRequirements,
-    pod: &Pod,
-    name: &GateName,
-    index: &Index,
-) -> Option<IpAddr> {
-    let families = index.moved(&pod.key, name);
-    let mut addresses = requirements.queries.iter().map(|query| query.target.0);
-    addresses.find(|ip| families.iter().any(|family| family.has(*ip)))
-}
-
-/// When the kubelet took the pod in, by the monotonic clock; now, if that is unknown or seems to lie ahead.
-fn started(pod: &Pod, now: Instant, wall: Timestamp) -> Instant {
-    let age = pod.started.map(|started| wall.duration_since(started));
-    let age = age.and_then(|age| Duration::try_from(age).ok());
-    now.checked_sub(age.unwrap_or_default()).unwrap_or(now)
 }

@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
 
 use crate::gates::absence::Absence;
 use crate::gates::machine::action::Settings;
@@ -10,6 +12,7 @@ use crate::gates::machine::check::TargetCheck;
 use crate::gates::machine::gate::{Gate, condition_of};
 use crate::gates::machine::pending_absence::PendingAbsence;
 use crate::gates::requirements::{GateRequirements, TargetQuery};
+use crate::index::Index;
 use crate::model::{Pod, Policies};
 use crate::names::GateName;
 use crate::version::is_older;
@@ -123,4 +126,23 @@ impl Gate {
             Some(PendingAbsence::new(absence, orphan_after, now))
         });
     }
+}
+
+/// The address that a pod has now, where this gate of it was opened for another one of the binding's family.
+pub(super) fn moved_to(
+    requirements: &GateRequirements,
+    pod: &Pod,
+    name: &GateName,
+    index: &Index,
+) -> Option<IpAddr> {
+    let families = index.moved(&pod.key, name);
+    let mut addresses = requirements.queries.iter().map(|query| query.target.0);
+    addresses.find(|ip| families.iter().any(|family| family.has(*ip)))
+}
+
+/// When the kubelet took the pod in, by the monotonic clock; now, if that is unknown or seems to lie ahead.
+pub(super) fn started(pod: &Pod, now: Instant, wall: Timestamp) -> Instant {
+    let age = pod.started.map(|started| wall.duration_since(started));
+    let age = age.and_then(|age| Duration::try_from(age).ok());
+    now.checked_sub(age.unwrap_or_default()).unwrap_or(now)
 }
