@@ -1,6 +1,6 @@
 //! The answer of a hook, and its form on the wire.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -58,6 +58,18 @@ impl Answer {
     #[must_use]
     pub fn warn(mut self, warning: impl Into<String>) -> Self {
         self.warnings.push(warning.into());
+        self
+    }
+
+    /// Warns of annotations of ours that cannot be read, and therefore count as absent (contract 5.6).
+    #[must_use]
+    pub fn warn_of_unreadable(mut self, annotations: &BTreeSet<&'static str>) -> Self {
+        let warnings = annotations.iter().map(|name| {
+            format!(
+                "the annotation {name} is ignored: its value is not one of those that are documented"
+            )
+        });
+        self.warnings.extend(warnings);
         self
     }
 

@@ -139,7 +139,11 @@ impl BindingReviewer {
                 return denied(Reason::Malformed, error.to_string());
             }
         };
-        self.check(request, old.as_ref(), &new, answer_by).await
+        let answer = self.check(request, old.as_ref(), &new, answer_by).await;
+        match update {
+            true => answer,
+            false => answer.warn_of_unreadable(&object::unreadable_annotations(request.object)),
+        }
     }
 
     async fn check(

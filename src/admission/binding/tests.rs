@@ -485,6 +485,36 @@ async fn an_update_of_what_may_not_change_is_denied_in_the_incumbents_words() {
 }
 
 #[rstest]
+#[case::none(json!({}), &[])]
+#[case::readable(json!({ "targetgate.dev/open-after": "10m", "other": "soon" }), &[])]
+#[case::of_no_unit(json!({ "targetgate.dev/open-after": "10" }), &["targetgate.dev/open-after"])]
+#[case::both(
+    json!({ "targetgate.dev/open-after": "soon", "targetgate.dev/when-unused": "yes" }),
+    &["targetgate.dev/open-after", "targetgate.dev/when-unused"]
+)]
+#[tokio::test]
+async fn an_annotation_that_cannot_be_read_is_warned_of_at_the_creation(
+    #[case] annotations: Value,
+    #[case] named: &[&str],
+) {
+    let setting = Setting::new(Aws::Answers);
+    let mut annotated = object(&complete());
+    annotated["metadata"]["annotations"] = annotations;
+    let text = review_of("CREATE", Some(annotated.clone()), None);
+    let answer = setting.reviewer.validate(&request(&text), soon()).await;
+    assert_eq!(answer.denied, None);
+    assert_eq!(answer.warnings.len(), named.len(), "{:?}", answer.warnings);
+    for (warning, name) in answer.warnings.iter().zip(named) {
+        assert!(warning.contains(name), "{warning}");
+    }
+    let mut former = annotated.clone();
+    former["spec"]["multiClusterTargetGroup"] = json!(true);
+    let text = review_of("UPDATE", Some(annotated), Some(former));
+    let answer = setting.reviewer.validate(&request(&text), soon()).await;
+    assert_eq!((answer.denied, answer.warnings), (None, vec![]));
+}
+
+#[rstest]
 #[case::delete("DELETE", None, Some(json!({})))]
 #[case::connect("CONNECT", Some(json!({})), None)]
 #[tokio::test]

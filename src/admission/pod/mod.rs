@@ -254,13 +254,7 @@ fn in_namespace(
     if decision.reason != Reason::NoBinding {
         answer.audit.insert("bindings", by_binding(&decision));
     }
-    let warnings = annotations.unreadable.iter().map(|name| {
-        format!(
-            "the annotation {name} is ignored: its value is not one of those that are documented"
-        )
-    });
-    answer.warnings.extend(warnings);
-    answer
+    answer.warn_of_unreadable(&annotations.unreadable)
 }
 
 /// `name=Reason`, joined by commas, the injected gates first, so that truncation spares them.
