@@ -15,7 +15,7 @@ use targetgate_core::elb::query::{DescribeError, GroupQuery};
 use targetgate_core::elb::sweep::{Batch, Sweep};
 use targetgate_core::gates::machine::Tracker;
 use targetgate_core::gates::machine::action::{
-    Action, CallFailure, Change, LiveRead, Settings, Write, WriteOutcome,
+    Action, CallFailure, Change, GateId, LiveRead, Settings, Write, WriteOutcome,
 };
 use targetgate_core::gates::requirements;
 use targetgate_core::index::Index;
@@ -32,7 +32,6 @@ use crate::aws::error::{ElbError, ElbErrorKind};
 use crate::aws::target_groups::TargetGroups;
 use crate::clock::{self, Now};
 use crate::controllers::gates::failures::{Failures, Unread};
-use crate::controllers::gates::live_reads::{LiveReads, Subject};
 use crate::controllers::metrics::GateMetrics;
 use crate::kubernetes::events::Events;
 use crate::kubernetes::live_read;
@@ -42,7 +41,6 @@ use crate::state::cache::Cache;
 use crate::state::leadership::Leadership;
 
 mod failures;
-mod live_reads;
 mod reports;
 mod sweep;
 
@@ -76,7 +74,7 @@ enum Done {
     Written(Write, Result<Arc<str>, WriteError>),
     /// Not sent, because this replica does not lead any more.
     Unsent(Write),
-    Read(Subject, Result<LiveRead, Unread>),
+    Read(GateId, Result<LiveRead, Unread>),
     Proven(GroupKey, Result<Option<HealthChecks>, DescribeError>),
     Resolved(NamedGroup, Result<TargetGroupArn, DescribeError>),
     Swept(Batch, Result<Vec<TargetGroup>, ElbError>),
@@ -87,7 +85,7 @@ enum Done {
 struct Work {
     tracker: Tracker,
     sweep: Sweep,
-    reads: LiveReads,
+    reads_at_once: Arc<Semaphore>,
     failures: Failures,
 }
 
@@ -98,11 +96,10 @@ impl Loop {
         let mut work = Work {
             tracker: Tracker::new(self.settings.clone()),
             sweep: Sweep::default(),
-            reads: LiveReads::default(),
+            reads_at_once: Arc::new(Semaphore::new(READS_AT_ONCE)),
             failures: Failures::default(),
         };
         let mut tasks = JoinSet::new();
-        let reads_at_once = Arc::new(Semaphore::new(READS_AT_ONCE));
         let mut leadership = self.leadership.clone();
         let mut actions = vec![];
         loop {
@@ -115,9 +112,6 @@ impl Loop {
             actions.extend(tracker.writes(now));
             for action in actions.drain(..) {
                 self.carry_out(action, &mut work, &mut tasks, now);
-            }
-            for subject in work.reads.start() {
-                tasks.spawn(self.clone().read(subject, reads_at_once.clone()));
             }
             let token = self.call(&mut work.tracker, &mut tasks, now);
             let swept = self.sweep(&mut work, &mut tasks, now);
@@ -219,12 +213,9 @@ impl Loop {
                 self.ended(work, &write, &outcome(result), now)
             }
             Done::Unsent(write) => self.ended(work, &write, &WriteOutcome::Unsent, now),
-            Done::Read(subject, read) => {
-                work.failures.read(&subject, read.as_ref().err(), now);
-                let read = read.ok();
-                let ids = work.reads.end(&subject).into_iter();
-                let confirmed = |id| work.tracker.confirmed(&id, read.as_ref(), now);
-                ids.flat_map(confirmed).collect()
+            Done::Read(id, read) => {
+                work.failures.read(&id, read.as_ref().err(), now);
+                work.tracker.confirmed(&id, read.ok().as_ref(), now)
             }
             Done::Proven(group, checks) => {
                 work.failures.proven(&group, checks.as_ref().err(), now);
@@ -332,7 +323,9 @@ impl Loop {
                 let writer = self.clone();
                 tasks.spawn(async move { writer.write(write).await });
             }
-            Action::Confirm(id) => work.reads.add(id),
+            Action::Confirm(id) => {
+                tasks.spawn(self.clone().read(id, work.reads_at_once.clone()));
+            }
             Action::Prove(group) => {
                 let prover = self.clone();
                 tasks.spawn(async move {
@@ -358,7 +351,7 @@ impl Loop {
                     Done::Told
                 });
             }
-            Action::MissingGroup { group, .. } => {
+            Action::MissingGroup(group) => {
                 if work.sweep.missing(&group, now) {
                     self.tell_missing(vec![group], tasks);
                 }
@@ -388,10 +381,10 @@ impl Loop {
     }
 
     /// Makes a live read, once a permit is free.
-    async fn read(self, subject: Subject, at_once: Arc<Semaphore>) -> Done {
+    async fn read(self, id: GateId, at_once: Arc<Semaphore>) -> Done {
         // The semaphore is never closed.
         let _permit = at_once.acquire().await.ok();
-        let Subject { namespace, gate } = &subject;
+        let (namespace, gate) = (&id.pod.namespace, &id.gate);
         let apis = &self.settings.apis;
         let read = match live_read::read(&self.kube, namespace, gate, &BindingApi::ALL).await {
             Ok(read) if requirements::is_knowable(apis, &read.not_served) => Ok(LiveRead {
@@ -401,7 +394,7 @@ impl Loop {
             Ok(_) => Err(Unread::NotServed),
             Err(error) => Err(Unread::Failed(error)),
         };
-        Done::Read(subject, read)
+        Done::Read(id, read)
     }
 
     /// The ARN of the group that has this name.

@@ -1,16 +1,17 @@
 //! Failures of the loop's work, told once and then counted (contract 5.10).
 
 use std::fmt::Display;
+use std::sync::Arc;
 use std::time::Instant;
 
 use targetgate_core::elb::query::DescribeError;
 use targetgate_core::elb::sweep::Batch;
 use targetgate_core::failure_log::FailureLog;
-use targetgate_core::names::{AssumedRole, GroupKey, NamedGroup, ObjectKey, Quota};
+use targetgate_core::gates::machine::action::GateId;
+use targetgate_core::names::{AssumedRole, GateName, GroupKey, NamedGroup, ObjectKey, Quota};
 use tracing::warn;
 
 use crate::aws::error::ElbError;
-use crate::controllers::gates::live_reads::Subject;
 use crate::kubernetes::live_read::ConfirmError;
 use crate::kubernetes::pod_status::WriteError;
 
@@ -21,7 +22,8 @@ pub(super) struct Failures {
     sweeps: FailureLog<Lane>,
     proofs: FailureLog<GroupKey>,
     names: FailureLog<NamedGroup>,
-    reads: FailureLog<Subject>,
+    /// By namespace and gate, because the pods of a gate share a live read.
+    reads: FailureLog<(Arc<str>, GateName)>,
     writes: FailureLog<ObjectKey>,
 }
 
@@ -83,17 +85,18 @@ impl Failures {
         }
     }
 
-    pub(super) fn read(&mut self, subject: &Subject, error: Option<&Unread>, now: Instant) {
+    pub(super) fn read(&mut self, id: &GateId, error: Option<&Unread>, now: Instant) {
+        let subject = (id.pod.namespace.clone(), id.gate.clone());
         let Some(error) = error else {
-            return self.reads.worked(subject);
+            return self.reads.worked(&subject);
         };
         let (code, why): (&str, &dyn Display) = match error {
             Unread::NotServed => ("NotServed", &"the binding's API is not served"),
             Unread::Failed(error @ ConfirmError::Failed { .. }) => ("Failed", error),
             Unread::Failed(error @ ConfirmError::Unreadable(_)) => ("Unreadable", error),
         };
+        let (namespace, gate) = &subject;
         if self.reads.failed(subject.clone(), code, now) {
-            let Subject { namespace, gate } = subject;
             warn!(%namespace, %gate, error = %why, "the gate stays closed; it is looked at again soon");
         }
     }

@@ -38,11 +38,7 @@ pub enum Action {
         message: Arc<str>,
     },
     /// Report by an Event that AWS does not know this group.
-    MissingGroup {
-        group: GroupKey,
-        /// One of the bindings that name it.
-        binding: (ObjectKey, BindingApi),
-    },
+    MissingGroup(GroupKey),
 }
 
 /// What an Event is about.

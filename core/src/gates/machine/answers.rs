@@ -1,7 +1,6 @@
 //! What the tracker does with answers: of ELB to polls, of AWS about groups, and of live reads.
 
 use std::collections::BTreeSet;
-use std::mem;
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -81,24 +80,16 @@ impl Tracker {
         now: Instant,
     ) -> Vec<Action> {
         self.names.is_missing(&group.arn);
-        let mut is_new = self.polls.mark_missing(group);
-        let mut actions = vec![];
+        let is_new = self.polls.mark_missing(group);
+        let news = is_new.then(|| Action::MissingGroup(group.clone()));
+        let mut actions: Vec<Action> = news.into_iter().collect();
         self.polls.failed(group, CallFailure::GroupNotFound, now);
         for id in self.polls.waiting(group) {
             let Some(gate) = self.gate(&id) else {
                 continue;
             };
             gate.apply_missing_group(group, requested);
-            let query = gate.query(group).filter(|_| mem::take(&mut is_new));
-            let missing = query.map(|query| Action::MissingGroup {
-                group: group.clone(),
-                binding: (
-                    ObjectKey::new(id.pod.namespace.clone(), query.binding.0.clone()),
-                    query.binding.1,
-                ),
-            });
             actions.extend(self.step(&id, now));
-            actions.extend(missing);
         }
         actions
     }

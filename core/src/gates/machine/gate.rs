@@ -13,7 +13,7 @@ use crate::gates::machine::check::TargetCheck;
 use crate::gates::machine::observation::{CheckResult, PollResult};
 use crate::gates::machine::pending_absence::PendingAbsence;
 use crate::gates::polling::group::Target;
-use crate::gates::requirements::{Closed, GateRequirements, TargetQuery};
+use crate::gates::requirements::{Closed, GateRequirements};
 use crate::gates::writes::queue::Urgency;
 use crate::model::{Condition, Pod, Policies};
 use crate::names::{BindingApi, GateName, GroupKey, NamedGroup, ObjectKey};
@@ -158,12 +158,6 @@ impl Gate {
                 *api,
             )
         })
-    }
-
-    /// A query that names this group.
-    pub(crate) fn query(&self, group: &GroupKey) -> Option<&TargetQuery> {
-        let mut queries = self.checks.iter().map(|check| &check.query);
-        queries.find(|query| query.group == *group)
     }
 
     /// Since when the pod has the address of a target.

@@ -114,13 +114,13 @@ fn a_group_that_aws_does_not_know_is_said_so_once() {
     world.see(web("web-1", "10.0.0.1"));
     assert!(world.asks().is_some());
     world.answer("web", world.now, Err(CallFailure::GroupNotFound));
-    let [Action::MissingGroup { binding, .. }, Action::Write(write)] = &world.done()[..] else {
+    let [Action::MissingGroup(missing), Action::Write(write)] = &world.done()[..] else {
         panic!("the news and a write");
     };
     let write = OneChange::of(write.clone());
     assert_eq!(
-        (&*write.condition.reason, &binding.0),
-        ("TargetGroupNotFound", &key("web"))
+        (&*write.condition.reason, missing),
+        ("TargetGroupNotFound", &group("web"))
     );
     world.written(&write, "2");
     world.pass(S);
