@@ -80,9 +80,8 @@ pub struct Seat {
 impl Seat {
     /// The same candidate's seat for the work on certificates, whose Lease is beside the one of this seat.
     ///
-    /// The chart does not have this Lease: a return to a release without it would delete it while pods of this one
-    /// still create it anew, and Helm does not take over an object that it did not make. The garbage collector deletes
-    /// it with its owner.
+    /// The chart never has this Lease: a return to a release without it would delete it while pods of this one still
+    /// create it anew, and Helm does not take over an object that it did not make.
     pub fn of_certificates(&self, owner: &str) -> Self {
         let ObjectKey { namespace, name } = &self.lease;
         Self {
