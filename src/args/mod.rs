@@ -66,11 +66,11 @@ pub struct DevCerts {
 /// Settings of `targetgate serve`.
 #[derive(Debug, Clone, Args)]
 pub struct Settings {
-    /// Address of the HTTPS listener for admission reviews; [::] is all addresses of both families, or of IPv4 where
-    /// the kernel has no IPv6.
+    /// Address of the HTTPS listener for admission reviews; the host :: is all addresses of both families, or of IPv4
+    /// where the kernel has no IPv6.
     #[arg(long, env = "TARGETGATE_LISTEN", value_name = "ADDRESS", default_value = "[::]:9443", help_heading = LISTENERS)]
     pub listen: SocketAddr,
-    /// Address of the plain HTTP listener for /livez, /readyz and /metrics; [::] as for --listen.
+    /// Address of the plain HTTP listener for /livez, /readyz and /metrics; the host :: as for --listen.
     #[arg(long, env = "TARGETGATE_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "[::]:8080", help_heading = LISTENERS)]
     pub admin_listen: SocketAddr,
     /// How long to accept reviews after SIGTERM, because Services keep routing to this pod for a while.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// The pause between two slots: groups whose pods have waited for long share 2 calls a second. Contract 5.7.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// The slots that are taken, at least [`PAUSE`] apart from each other.
+/// The slots that are taken, at least `PAUSE` apart from each other.
 #[derive(Debug, Default)]
 pub struct Slots {
     taken: BTreeSet<Instant>,
