@@ -329,15 +329,15 @@ impl Loop {
             Action::Prove(group) => {
                 let prover = self.clone();
                 tasks.spawn(async move {
-                    let checks = prover.health_checks(&group).await;
-                    Done::Proven(group, checks)
+                    let found = prover.describe(GroupQuery::from(&group)).await;
+                    Done::Proven(group, found.map(|found| found.health_checks))
                 });
             }
             Action::Resolve(group) => {
                 let resolver = self.clone();
                 tasks.spawn(async move {
-                    let found = resolver.arn(&group).await;
-                    Done::Resolved(group, found)
+                    let found = resolver.describe(GroupQuery::from(&group)).await;
+                    Done::Resolved(group, found.map(|found| found.arn.clone()))
                 });
             }
             Action::Report {
@@ -397,20 +397,10 @@ impl Loop {
         Done::Read(id, read)
     }
 
-    /// The ARN of the group that has this name.
-    async fn arn(&self, group: &NamedGroup) -> Result<TargetGroupArn, DescribeError> {
+    /// What AWS says of a group: its ARN, and how its health is checked.
+    async fn describe(&self, query: GroupQuery) -> Result<Arc<TargetGroup>, DescribeError> {
         let deadline = clock::monotonic() + DESCRIBE_DEADLINE;
-        let query = GroupQuery::from(group);
-        let found = self.groups.describe(&query, deadline.into()).await?;
-        Ok(found.arn.clone())
-    }
-
-    /// How ELB checks the health of a group, from which its proving time follows.
-    async fn health_checks(&self, group: &GroupKey) -> Result<Option<HealthChecks>, DescribeError> {
-        let deadline = clock::monotonic() + DESCRIBE_DEADLINE;
-        let query = GroupQuery::from(group);
-        let found = self.groups.describe(&query, deadline.into()).await?;
-        Ok(found.health_checks)
+        self.groups.describe(&query, deadline.into()).await
     }
 
     /// Logs and counts the result of a write.

@@ -40,33 +40,21 @@ pub(super) enum Unread {
 
 impl Failures {
     pub(super) fn polled(&mut self, group: &GroupKey, error: Option<&ElbError>, now: Instant) {
-        match error {
-            None => self.polls.worked(group),
-            Some(error) if self.polls.failed(group.clone(), error.code(), now) => {
-                warn!(%error, "gates stay as they are");
-            }
-            Some(_) => {}
+        if let Some(error) = news(&mut self.polls, group, error, ElbError::code, now) {
+            warn!(%error, "gates stay as they are");
         }
     }
 
     pub(super) fn swept(&mut self, batch: &Batch, error: Option<&ElbError>, now: Instant) {
         let lane = (batch.quota(), batch.role().cloned());
-        match error {
-            None => self.sweeps.worked(&lane),
-            Some(error) if self.sweeps.failed(lane, error.code(), now) => {
-                warn!(%error, "it is not known whether AWS has the target groups of bindings");
-            }
-            Some(_) => {}
+        if let Some(error) = news(&mut self.sweeps, &lane, error, ElbError::code, now) {
+            warn!(%error, "it is not known whether AWS has the target groups of bindings");
         }
     }
 
     pub(super) fn proven(&mut self, group: &GroupKey, error: Option<&DescribeError>, now: Instant) {
-        match error {
-            None => self.proofs.worked(group),
-            Some(error) if self.proofs.failed(group.clone(), error.code(), now) => {
-                warn!(group = %group.arn, %error, "a gate on a used address waits to be proven");
-            }
-            Some(_) => {}
+        if let Some(error) = news(&mut self.proofs, group, error, DescribeError::code, now) {
+            warn!(group = %group.arn, %error, "a gate on a used address waits to be proven");
         }
     }
 
@@ -76,12 +64,8 @@ impl Failures {
         error: Option<&DescribeError>,
         now: Instant,
     ) {
-        match error {
-            None => self.names.worked(group),
-            Some(error) if self.names.failed(group.clone(), error.code(), now) => {
-                warn!(group = %group.name, %error, "gates wait until AWS tells the group's ARN");
-            }
-            Some(_) => {}
+        if let Some(error) = news(&mut self.names, group, error, DescribeError::code, now) {
+            warn!(group = %group.name, %error, "gates wait until AWS tells the group's ARN");
         }
     }
 
@@ -129,6 +113,21 @@ impl Failures {
         ];
         wakes.into_iter().flatten().min()
     }
+}
+
+/// Notes how work about `key` ended. Returns the error if it is to be told.
+fn news<'e, K: Ord + Clone, E>(
+    log: &mut FailureLog<K>,
+    key: &K,
+    error: Option<&'e E>,
+    code: impl Fn(&'e E) -> &'e str,
+    now: Instant,
+) -> Option<&'e E> {
+    let Some(error) = error else {
+        log.worked(key);
+        return None;
+    };
+    log.failed(key.clone(), code(error), now).then_some(error)
 }
 
 fn count<K: Ord>(log: &mut FailureLog<K>, work: &str, now: Instant) -> Option<Instant> {

@@ -24,9 +24,9 @@ impl Gate {
         let Some(after) = self.policies.open_after().filter(|_| self.timed_out) else {
             return decided;
         };
+        let closes = self.closes_for().is_some();
         match decided {
-            Ok(decision) if decision.condition.status => Ok(decision),
-            Ok(decision) if self.closes_for().is_some() => Ok(decision),
+            Ok(decision) if decision.condition.status || closes => Ok(decision),
             Ok(decision) => Ok(condition::of_timeout(after, decision.reason)),
             Err(undecided) => Ok(condition::of_timeout(after, undecided)),
         }

@@ -29,13 +29,13 @@ impl World {
         self.actions.extend(actions);
     }
 
-    /// Asserts that the gate of `web-1`, which just became due, opens only once it is proven.
+    /// Asserts that the gate of `web-1`, which just became due, opens only once it is proven, after this time.
     #[track_caller]
-    fn assert_doubted_for_10_s(&mut self) {
+    fn assert_doubted_for(&mut self, time: Duration) {
         self.round("web", &[healthy("10.0.0.1")]);
         assert_eq!(self.done(), vec![Action::Prove(group("web"))]);
         self.proven();
-        self.pass(9 * S);
+        self.pass(time - S);
         self.round("web", &[healthy("10.0.0.1")]);
         assert_eq!(self.done(), vec![]);
         self.pass(S);
@@ -89,15 +89,7 @@ fn a_used_address_counts_once_the_checks_had_time_to_notice() {
     world.see(web("web-0", "10.0.0.1").condition(true, "", ""));
     world.index.delete_pod(&key("web-0"));
     world.see(web("web-1", "10.0.0.1"));
-    world.round("web", &[healthy("10.0.0.1")]);
-    world.done();
-    world.proven();
-    world.pass(9 * S);
-    world.round("web", &[healthy("10.0.0.1")]);
-    assert_eq!(world.done(), vec![]);
-    world.pass(S);
-    world.round("web", &[healthy("10.0.0.1")]);
-    assert!(world.write().condition.status);
+    world.assert_doubted_for(10 * S);
 }
 
 #[test]
@@ -124,7 +116,7 @@ fn an_address_of_an_ungated_pod_of_another_namespace_is_a_used_one() {
     world.index.apply_pod(plain.clone());
     world.index.delete_pod(&plain.key);
     world.see(web("web-1", "10.0.0.1"));
-    world.assert_doubted_for_10_s();
+    world.assert_doubted_for(10 * S);
 }
 
 #[test]
@@ -140,15 +132,7 @@ fn a_pod_of_the_first_list_that_started_lately_is_doubted() {
         keys: [key("web-1")].into(),
     });
     world.settle();
-    world.round("web", &[healthy("10.0.0.1")]);
-    assert_eq!(world.done(), vec![Action::Prove(group("web"))]);
-    world.proven();
-    world.pass(5 * S);
-    world.round("web", &[healthy("10.0.0.1")]);
-    assert_eq!(world.done(), vec![]);
-    world.pass(S);
-    world.round("web", &[healthy("10.0.0.1")]);
-    assert!(world.write().condition.status);
+    world.assert_doubted_for(6 * S);
 }
 
 #[test]
