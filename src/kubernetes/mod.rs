@@ -17,6 +17,7 @@ pub mod live_read;
 pub mod metrics;
 pub(crate) mod owner;
 pub mod pod_status;
+pub(crate) mod server_clock;
 #[cfg(test)]
 mod testing;
 pub mod watch;

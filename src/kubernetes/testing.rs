@@ -26,6 +26,8 @@ pub(super) enum Answer {
     Text(u16, &'static str),
     /// 429 in the form of an API server, with this `Retry-After`.
     TooManyRequests(Option<&'static str>),
+    /// An empty object with this `Date`.
+    Dated(&'static str),
     /// A watch of these events that stays open.
     Events(Vec<Value>),
     /// A watch of these events that ends.
@@ -107,6 +109,10 @@ impl Scripted {
                 }
                 let said = "Too many requests, please try again later.\n";
                 (429, vec![said.to_owned()], false)
+            }
+            Answer::Dated(date) => {
+                response = response.header("date", date);
+                (200, vec!["{}".to_owned()], false)
             }
             Answer::Events(events) => (200, lines(&events), true),
             Answer::EventsThenEnd(events) => (200, lines(&events), false),

@@ -47,9 +47,6 @@ pub(crate) const ORPHAN_AFTER: Duration = Duration::from_secs(45);
 const RESTLESS: u64 = 100_000;
 /// The connections of the API server that wait to be accepted. Chosen.
 const BACKLOG: usize = 128;
-/// The clock of certificates is wrong by only this fraction of the skew, because certificates allow for clocks
-/// that are five minutes apart, and not a year.
-const SKEW_OF_CERTIFICATES: i64 = 300_000;
 const S: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
@@ -266,7 +263,7 @@ impl Product<'_> {
         let (world, limits) = (self.world, self.setup.elb);
         let kube = self.line().client();
         let http = calls::client(&world.accounts, &world.witness, &self.incarnation, limits);
-        let dated = skewed(world, &self.skew, SKEW_OF_CERTIFICATES);
+        let dated = skewed(world, &self.skew);
         let own = || Source::Own(place(), maker(), dated);
         let parts = Parts {
             elb: limits,
@@ -286,7 +283,7 @@ impl Product<'_> {
                 timing: Timing::new(15 * S, 10 * S, 2 * S).unwrap(),
                 owner: None,
             }),
-            ..Parts::new(kube, world.aws(http), skewed(world, &self.skew, 1))
+            ..Parts::new(kube, world.aws(http), skewed(world, &self.skew))
         };
         compose(parts).unwrap()
     }
@@ -303,10 +300,10 @@ impl Product<'_> {
     }
 }
 
-/// The wall clock of a replica, which is wrong by a fraction of its skew.
-fn skewed(world: &World, skew: &Arc<AtomicI64>, share: i64) -> Now {
+/// The wall clock of a replica, which is wrong by its skew.
+fn skewed(world: &World, skew: &Arc<AtomicI64>) -> Now {
     let (now, skew) = (world.now.clone(), skew.clone());
-    Arc::new(move || now() + SignedDuration::from_secs(skew.load(Ordering::Relaxed) / share))
+    Arc::new(move || now() + SignedDuration::from_secs(skew.load(Ordering::Relaxed)))
 }
 
 /// Runs the product within one task. After a stop, everything else ends before the Lease is released, as in

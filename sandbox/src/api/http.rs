@@ -7,6 +7,7 @@ use futures::stream;
 use http::{Method, Request, Response, header};
 use http_body_util::{BodyExt, Full, Limited, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::{Body as HttpBody, Frame};
+use jiff::fmt::rfc2822::DateTimePrinter;
 use serde_json::{Value, json};
 
 use super::{
@@ -34,6 +35,21 @@ const LARGEST: usize = 3 << 20;
 
 /// Answers one request. An error stands for a server that refuses connections.
 pub async fn handle<B>(api: Arc<Inner>, request: Request<B>) -> io::Result<Response<Body>>
+where
+    B: HttpBody<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let now = (api.now)();
+    let mut answer = undated(api, request).await?;
+    // hyper dates by the machine's clock what has no date, and the sandbox has a clock of its own.
+    let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&now);
+    if let Some(date) = date.ok().and_then(|date| date.parse().ok()) {
+        answer.headers_mut().insert(header::DATE, date);
+    }
+    Ok(answer)
+}
+
+async fn undated<B>(api: Arc<Inner>, request: Request<B>) -> io::Result<Response<Body>>
 where
     B: HttpBody<Data = Bytes> + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,

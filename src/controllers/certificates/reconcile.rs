@@ -20,6 +20,7 @@ use crate::controllers::certificates::secret;
 use crate::controllers::certificates::secret::Reading;
 use crate::controllers::certificates::serving::Served;
 use crate::controllers::certificates::store::Store;
+use crate::kubernetes::server_clock::ServerClock;
 use crate::kubernetes::watch::JitteredBackoff;
 use crate::kubernetes::{CALL_TIMEOUT, why};
 use crate::state::leadership::Leadership;
@@ -64,6 +65,7 @@ pub(super) struct Rounds<'a> {
     store: Store,
     hooks: Vec<Hooks>,
     leadership: Leadership,
+    clock: ServerClock,
     served: Served,
     remembered: Vec<RetiredCa>,
     /// The last logged problem of each object, so that the same problem is logged once.
@@ -77,6 +79,7 @@ impl<'a> Rounds<'a> {
         Self {
             served: Served::new(certificates, keeper.maker.lifetimes.seen_after),
             leadership: keeper.leadership.clone(),
+            clock: ServerClock::new(keeper.kube.clone()),
             keeper,
             store,
             hooks,
@@ -131,7 +134,7 @@ impl<'a> Rounds<'a> {
             }
         };
         let record = self.understand(&object, found.as_ref());
-        let (now, lifetimes) = ((self.keeper.now)(), self.keeper.maker.lifetimes);
+        let (now, lifetimes) = (self.now().await, self.keeper.maker.lifetimes);
         if let Some(record) = &record {
             let remembered = std::mem::take(&mut self.remembered);
             self.remembered = rotation::remember(remembered, record, now, &lifetimes);
@@ -157,6 +160,22 @@ impl<'a> Rounds<'a> {
             true => Pause::For(pause.min(look_again).min(LOOK_AGAIN)),
             false => Pause::Failed,
         }
+    }
+
+    /// The time by which certificates are made and judged: a machine whose clock is wrong by more than certificates
+    /// allow for would sign what API servers do not accept, and forget a CA that they need.
+    async fn now(&mut self) -> Timestamp {
+        let tolerance = self.keeper.maker.lifetimes.skew;
+        self.clock.read().await;
+        let own = (self.keeper.now)();
+        let now = self.clock.correct(own, tolerance);
+        let wrong = (now != own).then(|| {
+            format!(
+                "this machine's clock differs from the API server's by more than {tolerance:?}, so certificates are made by the API server's: mend the clock of the node"
+            )
+        });
+        self.tell("clock", wrong);
+        now
     }
 
     async fn read_configurations(&mut self) -> bool {

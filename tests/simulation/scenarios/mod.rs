@@ -1,6 +1,7 @@
 //! Scenarios: each writes down what happens, in calm weather, and asserts the outcome. The invariants that do
 //! not need [`facts`](crate::facts) are judged in them as well.
 
+mod certificates;
 mod health_loop;
 mod hooks;
 mod leading;
