@@ -147,6 +147,15 @@ pub enum WhenUnused {
     Open,
 }
 
+/// What an open gate does once ELB calls its target anything but healthy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterOpen {
+    /// It stays open for the pod's life.
+    Hold,
+    /// It closes, and opens again when ELB says healthy.
+    Follow,
+}
+
 /// How gates depart from what ELB says, as one object is annotated (contract 5.6). `None` leaves it to the next
 /// object: the pod comes before the binding, and that before the namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -154,6 +163,7 @@ pub struct Policies {
     pub when_unused: Option<WhenUnused>,
     /// The seconds since the pod is due after which a gate opens.
     pub open_after: Option<NonZeroU32>,
+    pub after_open: Option<AfterOpen>,
 }
 
 impl Policies {
@@ -163,7 +173,13 @@ impl Policies {
         Self {
             when_unused: self.when_unused.or(next.when_unused),
             open_after: self.open_after.or(next.open_after),
+            after_open: self.after_open.or(next.after_open),
         }
+    }
+
+    /// Whether open gates follow ELB.
+    pub fn follows(self) -> bool {
+        self.after_open == Some(AfterOpen::Follow)
     }
 
     /// The time since the pod is due after which a gate opens; `None` if it never does by that.

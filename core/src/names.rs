@@ -28,6 +28,9 @@ pub const WHEN_UNUSED_ANNOTATION: &str = "targetgate.dev/when-unused";
 /// The annotation of a Pod, binding or Namespace with the time after which a gate opens whatever ELB says, such as
 /// `10m`.
 pub const OPEN_AFTER_ANNOTATION: &str = "targetgate.dev/open-after";
+/// The annotation of a Pod, binding or Namespace that says what an open gate does once ELB calls its target
+/// anything but healthy: `hold` or `follow`.
+pub const AFTER_OPEN_ANNOTATION: &str = "targetgate.dev/after-open";
 
 /// Whether this value of [`GATE_ANNOTATION`] opts out, for admissions and watches alike.
 pub fn opts_out(value: &str) -> bool {

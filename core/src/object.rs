@@ -11,8 +11,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::model::{Policies, PortRef, WhenUnused};
-use crate::names::{GATE_ANNOTATION, OPEN_AFTER_ANNOTATION, WHEN_UNUSED_ANNOTATION, opts_out};
+use crate::model::{AfterOpen, Policies, PortRef, WhenUnused};
+use crate::names::{
+    AFTER_OPEN_ANNOTATION, GATE_ANNOTATION, OPEN_AFTER_ANNOTATION, WHEN_UNUSED_ANNOTATION, opts_out,
+};
 
 /// A string that borrows inside of lists and maps, where serde's own `Cow` is always owned.
 #[derive(Debug, Deserialize)]
@@ -69,10 +71,11 @@ pub struct OwnAnnotations {
 
 impl OwnAnnotations {
     /// Each of them.
-    pub const ALL: [&'static str; 3] = [
+    pub const ALL: [&'static str; 4] = [
         GATE_ANNOTATION,
         WHEN_UNUSED_ANNOTATION,
         OPEN_AFTER_ANNOTATION,
+        AFTER_OPEN_ANNOTATION,
     ];
 
     fn read(&mut self, name: &'static str, value: &str) {
@@ -85,6 +88,10 @@ impl OwnAnnotations {
             OPEN_AFTER_ANNOTATION => {
                 policies.open_after = seconds(value);
                 policies.open_after.is_some()
+            }
+            AFTER_OPEN_ANNOTATION => {
+                policies.after_open = after_open(value);
+                policies.after_open.is_some()
             }
             _ => {
                 self.opted_out = opts_out(value);
@@ -128,6 +135,14 @@ fn when_unused(value: &str) -> Option<WhenUnused> {
     match value {
         "wait" => Some(WhenUnused::Wait),
         "open" => Some(WhenUnused::Open),
+        _ => None,
+    }
+}
+
+fn after_open(value: &str) -> Option<AfterOpen> {
+    match value {
+        "hold" => Some(AfterOpen::Hold),
+        "follow" => Some(AfterOpen::Follow),
         _ => None,
     }
 }
@@ -217,6 +232,20 @@ mod tests {
     ) {
         let read = read(json!({ "other": {}, "targetgate.dev/when-unused": value }));
         assert_eq!(read.policies.when_unused, expected);
+        assert_eq!(read.unreadable.len(), usize::from(expected.is_none()));
+    }
+
+    #[rstest]
+    #[case("follow", Some(AfterOpen::Follow))]
+    #[case("hold", Some(AfterOpen::Hold))]
+    #[case("close", None)]
+    #[case("true", None)]
+    fn what_an_open_gate_does_is_one_of_two_words(
+        #[case] value: &str,
+        #[case] expected: Option<AfterOpen>,
+    ) {
+        let read = read(json!({ "targetgate.dev/after-open": value }));
+        assert_eq!(read.policies.after_open, expected);
         assert_eq!(read.unreadable.len(), usize::from(expected.is_none()));
     }
 }

@@ -119,6 +119,8 @@ reasons! {
     // Why a gate is closed.
     NotHealthy: "ELB says something else than healthy.",
         "Look at the condition: its reason and message are ELB's own.";
+    NotRegistered: "The target group does not have the target, or deregisters it.",
+        "Look at the controller that registers the binding's targets.";
     PortNotFound: "The Service's `targetPort` is a name that no container of the pod has.",
         "Name the container's port, or mend the Service's `targetPort`.";
     ServicePortNotFound: "The binding's Service has no port that `spec.serviceRef.port` names.",

@@ -112,6 +112,19 @@ impl Budget {
         taken.map_err(|wait| now + wait)
     }
 
+    /// The same for a recheck, which may only spend a share of the rate, and none of what is saved.
+    ///
+    /// # Errors
+    /// A call is not allowed yet; the error is the time at which to ask again.
+    pub fn try_take_for_recheck(&self, quota: &Quota) -> Result<(), Instant> {
+        let now = clock::monotonic();
+        let taken = self.with(quota, |state| {
+            let admissions = state.admissions(quota, now);
+            state.buckets.try_take_for_recheck(quota, admissions, now)
+        });
+        taken.map_err(|wait| now + wait)
+    }
+
     /// Notes that AWS throttled a call that was `sent` then; [`crate::aws::client::ElbClient`] reports its own
     /// throttles.
     pub fn throttled(&self, quota: &Quota, sent: Instant) {

@@ -178,6 +178,11 @@ impl Loop {
     ) -> Option<Instant> {
         let throttled = self.budget.all_throttled();
         let started = tracker.start_calls(&throttled, now, |turn| {
+            if turn.recheck {
+                self.budget.try_take_for_recheck(&turn.quota)?;
+                self.budget.waited("recheck", now - turn.since);
+                return Ok(());
+            }
             let wish = PollRequest {
                 groups: turn.groups,
                 likely_healthy: turn.likely_healthy,
@@ -414,13 +419,24 @@ impl Loop {
             WriteOutcome::Failed => "Failed",
         };
         self.metrics.wrote(result, write.changes.len());
-        let opened = |change: &&Change| change.condition.status;
-        let written = matches!(outcome, WriteOutcome::Written(_));
-        for change in write.changes.iter().filter(opened).filter(|_| written) {
-            let waited = self.age(write.containers_ready);
-            let Change { gate, reason, .. } = change;
+        if matches!(outcome, WriteOutcome::Written(_)) {
+            write
+                .changes
+                .iter()
+                .for_each(|change| self.note_change(write, change));
+        }
+    }
+
+    fn note_change(&self, write: &Write, change: &Change) {
+        let (pod, Change { gate, reason, .. }) = (&write.pod, change);
+        if change.closes {
+            self.metrics.closed(*reason);
+            info!(%pod, %gate, %reason, "gate closed again");
+        } else if change.condition.status && change.transition {
+            // How long a pod waits says nothing about one whose gate was open before.
+            let waited = (!change.reopens).then(|| self.age(write.containers_ready));
             self.metrics.opened(*reason, waited);
-            info!(pod = %write.pod, %gate, %reason, ?waited, "gate opened");
+            info!(%pod, %gate, %reason, ?waited, "gate opened");
         }
     }
 

@@ -18,6 +18,7 @@ pub struct GateMetrics {
     ungated: Gauge,
     condition_writes: Counters<1>,
     flips: Counters<1>,
+    closings: Counters<1>,
     open_seconds: Histogram,
     groups_not_found: Counter,
     groups_missing: Gauge,
@@ -33,7 +34,8 @@ impl MetricSet for GateMetrics {
             ),
             oldest_pending: registered.add(
                 "gates_oldest_pending_seconds",
-                "Time since the containers of the pod with the oldest pending gate became ready",
+                "Time since the containers of the pod with the oldest pending gate became ready; a gate that was \
+                 closed again does not count",
                 FloatGauge::default(),
             ),
             ungated: registered.add(
@@ -48,9 +50,15 @@ impl MetricSet for GateMetrics {
                 Counters::default(),
             ),
             flips: registered.add("flips", "Gates opened, by reason", Counters::default()),
+            closings: registered.add(
+                "gates_closed",
+                "Open gates closed again, by reason: under targetgate.dev/after-open: follow, or for another address",
+                Counters::default(),
+            ),
             open_seconds: registered.add(
                 "open_seconds",
-                "Time from when a pod's containers became ready until its gate was opened",
+                "Time from when a pod's containers became ready until its gate was opened; not for a gate that was \
+                 closed again",
                 Histogram::new(exponential_buckets(0.5, 2.0, 12)),
             ),
             groups_not_found: registered.add(
@@ -86,11 +94,20 @@ impl GateMetrics {
             .inc_by(u64::try_from(conditions).unwrap_or(u64::MAX));
     }
 
-    /// Counts a gate that opened `waited` after its pod's containers became ready.
-    pub(super) fn opened(&self, reason: Reason, waited: Duration) {
+    /// Counts a gate that opened `waited` after its pod's containers became ready; `None` for one that was open
+    /// before.
+    pub(super) fn opened(&self, reason: Reason, waited: Option<Duration>) {
         let reason = reason.as_str();
         self.flips.get_or_create(&[("reason", reason)]).inc();
-        self.open_seconds.observe(waited.as_secs_f64());
+        if let Some(waited) = waited {
+            self.open_seconds.observe(waited.as_secs_f64());
+        }
+    }
+
+    /// Counts an open gate that was closed.
+    pub(super) fn closed(&self, reason: Reason) {
+        let reason = reason.as_str();
+        self.closings.get_or_create(&[("reason", reason)]).inc();
     }
 
     /// Sets the number of missing target groups.

@@ -25,6 +25,8 @@ const LATELY: Duration = Duration::from_secs(10);
 const SAVED: f64 = 3.0;
 /// At most this share of the burst is saved. Chosen (docs/schedule.md).
 const MOST_SAVED: f64 = 0.75;
+/// Rechecks take at most this share of the rate, of a bucket and of the cap. Contract 5.6.
+const FOR_RECHECKS: f64 = 0.2;
 /// A quota is in use for this long after a call. Chosen (docs/schedule.md).
 const IN_USE: Duration = Duration::from_secs(10);
 
@@ -68,6 +70,8 @@ pub struct Buckets {
     cap: Bucket,
     /// When an admission last asked for a call, of whatever quota.
     admitted: Option<Instant>,
+    /// No recheck is made before this time, of whatever quota.
+    recheck_from: Instant,
     evicted: Option<Quota>,
 }
 
@@ -77,6 +81,8 @@ struct KeptBucket {
     used: Instant,
     /// When an admission last asked for a call.
     admitted: Option<Instant>,
+    /// No recheck is made before this time.
+    recheck_from: Instant,
 }
 
 impl Buckets {
@@ -88,6 +94,7 @@ impl Buckets {
             each: BTreeMap::new(),
             cap: Bucket::new(highest, highest, limits.burst, now),
             admitted: None,
+            recheck_from: now,
             evicted: None,
         }
     }
@@ -116,6 +123,37 @@ impl Buckets {
         let in_bucket = self.left_in_bucket(quota, request, admissions.here, now);
         let in_cap = self.left_in_cap(quota, admissions.held_up, now);
         self.take_leaving(quota, (in_bucket, in_cap), now)
+    }
+
+    /// Takes a token for a recheck: a call of the loop for gates that are open. It leaves the saved share of the
+    /// bucket and of the cap to polls for waiting pods, and what it waits for does not make the rate climb.
+    ///
+    /// # Errors
+    /// How long until there is one, unless another caller takes it first.
+    pub fn try_take_for_recheck(
+        &mut self,
+        quota: &Quota,
+        admissions: Admissions,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        let from = self.kept(quota, now).recheck_from.max(self.recheck_from);
+        if now < from {
+            return Err(from - now);
+        }
+        let (rate, most) = (self.rate(quota), self.cap.rate());
+        let admitted = self.kept(quota, now).admitted;
+        let in_bucket = self.reserved(rate, admissions.here, admitted, now);
+        let in_bucket = in_bucket.max(self.saved(rate));
+        let in_cap = self.reserved(most, admissions.held_up, self.admitted, now);
+        let in_cap = in_cap.max(self.saved(most));
+        if let Some(wait) = self.kept(quota, now).bucket.wait(in_bucket, now) {
+            return Err(wait);
+        }
+        self.take_leaving(quota, (in_bucket, in_cap), now)?;
+        let pause = |rate: f64| Duration::from_secs_f64(1.0 / (FOR_RECHECKS * rate));
+        self.kept(quota, now).recheck_from = now + pause(rate);
+        self.recheck_from = now + pause(most);
+        Ok(())
     }
 
     /// Takes a token of the bucket and one of the cap, if so many others remain in each.
@@ -240,6 +278,7 @@ impl Buckets {
                 bucket: Bucket::new(rate, highest, burst, now),
                 used: now,
                 admitted: None,
+                recheck_from: now,
             });
         kept.used = now;
         kept

@@ -42,7 +42,8 @@ pub fn of_health(health: Option<&TargetHealth>) -> Decision {
     let condition = words_of_health(health);
     let reason = match condition.status {
         true => Reason::Healthy,
-        false => Reason::NotHealthy,
+        false if is_registered(health) => Reason::NotHealthy,
+        false => Reason::NotRegistered,
     };
     Decision { condition, reason }
 }
@@ -61,6 +62,11 @@ fn words_of_health(health: Option<&TargetHealth>) -> Condition {
             message: health.description.clone(),
         },
     }
+}
+
+/// Whether a condition says that ELB called the target healthy: a gate that opens for another reason names it.
+pub fn says_healthy(condition: &Condition) -> bool {
+    *condition == self::condition(true, "", "")
 }
 
 /// Whether ELB has the target and does not deregister it.
@@ -241,7 +247,11 @@ mod tests {
             "Elb.RegistrationInProgress",
             "Target registration is in progress",
         );
-        assert_eq!(of_health(health.as_ref()).condition, words);
+        let decided = of_health(health.as_ref());
+        assert_eq!(
+            (decided.condition, decided.reason),
+            (words, Reason::NotRegistered)
+        );
     }
 
     #[rstest]

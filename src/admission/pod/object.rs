@@ -4,7 +4,9 @@ use std::borrow::Cow;
 
 use serde::de::MapAccess;
 use serde::{Deserialize, Deserializer};
-use targetgate_core::names::{GATE_ANNOTATION, OPEN_AFTER_ANNOTATION, WHEN_UNUSED_ANNOTATION};
+use targetgate_core::names::{
+    AFTER_OPEN_ANNOTATION, GATE_ANNOTATION, OPEN_AFTER_ANNOTATION, WHEN_UNUSED_ANNOTATION,
+};
 use targetgate_core::object::{Entries, OwnAnnotations, Text, entries};
 use targetgate_core::selector::LabelSet;
 
@@ -25,6 +27,7 @@ const ANNOTATIONS: &[(&str, Keep)] = &[
     (GATE_ANNOTATION, Keep::Whole),
     (WHEN_UNUSED_ANNOTATION, Keep::Whole),
     (OPEN_AFTER_ANNOTATION, Keep::Whole),
+    (AFTER_OPEN_ANNOTATION, Keep::Whole),
 ];
 
 /// The fields of a Pod's raw object that decide.

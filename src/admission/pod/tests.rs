@@ -192,18 +192,26 @@ fn what_decides_need_not_include_pods_and_namespaces() {
     assert!(knows_what_decides(&cache, &policy));
 }
 
-#[test]
-fn a_policy_that_cannot_be_read_is_warned_about() {
-    let json = r#"{ "metadata": { "annotations": {
-        "targetgate.dev/open-after": "soon", "targetgate.dev/when-unused": "open" } }, "spec": {} }"#;
-    let Object(pod): Object<Pod<'_>> = serde_json::from_str(json).unwrap();
+#[rstest]
+#[case(
+    r#""targetgate.dev/open-after": "soon", "targetgate.dev/when-unused": "open""#,
+    "open-after"
+)]
+#[case(
+    r#""targetgate.dev/after-open": "close", "targetgate.dev/open-after": "1h""#,
+    "after-open"
+)]
+fn a_policy_that_cannot_be_read_is_warned_about(#[case] annotations: &str, #[case] named: &str) {
+    let json =
+        format!(r#"{{ "metadata": {{ "annotations": {{ {annotations} }} }}, "spec": {{}} }}"#);
+    let Object(pod): Object<Pod<'_>> = serde_json::from_str(&json).unwrap();
     let view = NamespaceView::default();
     let answer = in_namespace(&pod, &[], Some(&view), &GatePolicy::default());
     let [warning] = &answer.warnings[..] else {
         panic!("one warning, not {:?}", answer.warnings);
     };
     assert!(
-        warning.contains("targetgate.dev/open-after is ignored"),
+        warning.contains(&format!("targetgate.dev/{named} is ignored")),
         "{warning}"
     );
     assert!(answer.denied.is_none());

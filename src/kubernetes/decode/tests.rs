@@ -290,7 +290,7 @@ fn a_binding_is_read_whole() {
         terminating: true,
         policies: Policies {
             when_unused: Some(WhenUnused::Open),
-            open_after: None,
+            ..Policies::default()
         },
     };
     assert_eq!(binding, expected);

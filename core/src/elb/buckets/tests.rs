@@ -243,3 +243,63 @@ fn buckets_are_bounded_and_the_one_that_was_not_used_for_longest_goes() {
     assert_eq!(buckets.each.len(), MOST_BUCKETS);
     assert!(buckets.all_throttled(now).contains(&quota(0)));
 }
+
+fn recheck(buckets: &mut Buckets, quota: &Quota, now: Instant) -> Result<(), Duration> {
+    buckets.try_take_for_recheck(quota, Admissions::default(), now)
+}
+
+/// Takes for rechecks for so many seconds, whenever it can. Returns how often it could.
+fn recheck_all(buckets: &mut Buckets, quotas: &[Quota], now: &mut Instant, seconds: u32) -> usize {
+    let mut taken = 0;
+    for _ in 0..seconds * 100 {
+        *now += secs(0.01);
+        let times = quotas.iter();
+        taken += times
+            .filter(|quota| recheck(buckets, quota, *now).is_ok())
+            .count();
+    }
+    taken
+}
+
+#[test]
+fn rechecks_take_a_fifth_of_the_rate_and_do_not_make_it_climb() {
+    let mut now = epoch();
+    let mut buckets = Buckets::new(LIMITS, now);
+    let taken = recheck_all(&mut buckets, &[quota(1)], &mut now, 60);
+    assert!((118..=121).contains(&taken), "{taken}");
+    assert_eq!(buckets.rate(&quota(1)), 10.0);
+    let many: Vec<Quota> = (1..=10).map(quota).collect();
+    let taken = recheck_all(&mut buckets, &many, &mut now, 60);
+    let most = 60 * 40 / 5 + 1;
+    assert!(
+        (most - 60..=most).contains(&taken),
+        "of all accounts: {taken}"
+    );
+}
+
+#[test]
+fn rechecks_leave_what_is_saved_for_waiting_pods() {
+    let mut now = epoch();
+    let mut buckets = Buckets::new(LIMITS, now);
+    let one = quota(1);
+    while take(&mut buckets, &one, now).is_ok() {}
+    let begun = now;
+    while recheck(&mut buckets, &one, now).is_err() {
+        now += secs(0.01);
+    }
+    assert!(now - begun >= secs(3.0), "{:?}", now - begun);
+    let left = (0..100)
+        .filter(|_| take(&mut buckets, &one, now).is_ok())
+        .count();
+    assert!(left >= 30, "{left}");
+}
+
+#[test]
+fn no_burst_is_too_small_for_rechecks() {
+    for burst in 1..20 {
+        let mut now = epoch();
+        let mut buckets = Buckets::new(Limits { burst, ..LIMITS }, now);
+        let taken = recheck_all(&mut buckets, &[quota(1)], &mut now, 10);
+        assert!(taken >= 18, "{burst}: {taken}");
+    }
+}

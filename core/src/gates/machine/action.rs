@@ -72,6 +72,10 @@ pub struct Change {
     pub condition: Condition,
     /// Whether the status changes: only then does `lastTransitionTime` move.
     pub transition: bool,
+    /// Whether an open gate closes.
+    pub closes: bool,
+    /// Whether a gate opens that was closed again before.
+    pub reopens: bool,
     /// The reason for metrics and logs.
     pub reason: Reason,
 }

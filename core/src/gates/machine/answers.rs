@@ -60,6 +60,14 @@ impl Tracker {
                 healthy.insert(id);
             }
         }
+        for id in self.polls.followed(group) {
+            let Some(gate) = self.gate(&id) else {
+                continue;
+            };
+            let result = gate.apply(group, &answer, requested, proving_time);
+            unproven |= result.unproven && !gate.says_healthy();
+            actions.extend(self.step(&id, now));
+        }
         for id in self.expecting.of(group) {
             if let Some(gate) = self.gate(&id) {
                 gate.apply(group, &answer, requested, proving_time);

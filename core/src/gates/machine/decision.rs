@@ -77,6 +77,27 @@ impl Gate {
         }
     }
 
+    /// What becomes of an open gate that follows ELB; `None` while it stays as it is.
+    ///
+    /// Only what ELB says of a target closes the gate, and only if it was healthy before: a gate that was opened
+    /// for another reason, such as its age, would be closed and opened by turns. A binding that is being deleted
+    /// takes its targets out, which says nothing about the pods.
+    pub(super) fn decide_followed(&self) -> Option<Decision> {
+        let counts = |check: &&TargetCheck| !check.query.terminating && !self.opens_unused(check);
+        let checks = self.checks.iter().filter(counts);
+        let mut answers = checks.filter_map(|check| check.answer().ok());
+        let closes = |answer: &&Decision| {
+            matches!(answer.reason, Reason::NotHealthy | Reason::NotRegistered)
+        };
+        if let Some(not_healthy) = answers.find(closes) {
+            return self.says_healthy().then(|| not_healthy.clone());
+        }
+        let others = self.pending_absence.is_some() || self.closed.is_some() || self.unresolved;
+        let healthy = !others && self.checks.iter().all(TargetCheck::is_healthy);
+        let healthy = self.checks.first().filter(|_| healthy)?;
+        healthy.answer().ok().cloned()
+    }
+
     /// Whether no load balancer uses the group of a target, for which the gate need not wait then.
     fn opens_unused(&self, check: &TargetCheck) -> bool {
         let opens = self.policies.when_unused == Some(WhenUnused::Open);

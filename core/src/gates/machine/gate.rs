@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::gates::BACKOFF;
 use crate::gates::absence::Absence;
 use crate::gates::attribution::Tenure;
+use crate::gates::condition;
 use crate::gates::condition::Decision;
 use crate::gates::machine::action::{Action, Change, GateId, Settings, WriteOutcome};
 use crate::gates::machine::check::TargetCheck;
@@ -19,7 +20,7 @@ use crate::model::{Condition, Pod, Policies};
 use crate::names::{BindingApi, GateName, GroupKey, NamedGroup, ObjectKey};
 use crate::version::is_older;
 
-/// A gate whose condition is not `True`, or was not yet seen as `True` after our write.
+/// A gate whose condition is not `True`, or was not yet seen as `True` after our write, or which follows ELB.
 #[derive(Debug)]
 pub(crate) struct Gate {
     /// The pod as a watch last showed it.
@@ -49,6 +50,8 @@ pub(crate) struct Gate {
     /// client had written a newer one.
     pub(super) conflict: Option<Arc<str>>,
     pub(super) retry_at: Option<Instant>,
+    /// When it was last closed, if it was open before for the address that the pod has.
+    pub(super) closed_again: Option<Instant>,
     /// How it departs from what ELB says.
     pub(super) policies: Policies,
     /// Whether the time is over after which it opens.
@@ -83,6 +86,7 @@ impl Gate {
             writing: None,
             conflict: None,
             retry_at: None,
+            closed_again: None,
             policies: Policies::default(),
             timed_out: false,
             failures: 0,
@@ -114,14 +118,45 @@ impl Gate {
         self.moved_to.filter(|_| is_true(self.current.as_ref()))
     }
 
-    /// Whether something can be written or confirmed: it waits, or has to be closed.
-    fn has_work(&self) -> bool {
-        self.waits() || self.closes_for().is_some()
+    /// Whether it is open, and ELB is asked whether it has to close.
+    pub(crate) fn is_followed(&self) -> bool {
+        self.policies.follows() && self.due.is_some() && self.is_open()
     }
 
-    /// Its groups without an ARN, while it waits.
+    /// Whether it is open, and its condition says that ELB called the target healthy.
+    pub(crate) fn says_healthy(&self) -> bool {
+        let current = self.current.as_ref();
+        self.is_open() && current.is_some_and(condition::says_healthy)
+    }
+
+    /// Whether it is closed, and was open before for the address that the pod has.
+    pub(crate) fn was_closed_again(&self) -> bool {
+        self.closed_again.is_some()
+    }
+
+    /// Since when it waits, while its pod is due: a gate that was closed again waits from then on.
+    pub(crate) fn waits_since(&self) -> Option<Instant> {
+        let due = self.due.filter(|_| self.waits())?;
+        Some(self.closed_again.map_or(due, |closed| closed.max(due)))
+    }
+
+    /// Notes that it was closed again, or is open. `was_open` is what it was before.
+    pub(super) fn note_closing(&mut self, was_open: bool, now: Instant) {
+        if self.is_open() {
+            self.closed_again = None;
+        } else if was_open && !is_true(self.current.as_ref()) {
+            self.closed_again = Some(now);
+        }
+    }
+
+    /// Whether something can be written or confirmed: it waits, has to be closed, or follows ELB.
+    fn has_work(&self) -> bool {
+        self.waits() || self.closes_for().is_some() || self.is_followed()
+    }
+
+    /// Its groups without an ARN, while ELB is asked about it.
     pub(crate) fn names(&self) -> &[NamedGroup] {
-        match self.waits() {
+        match self.waits() || self.is_followed() {
             true => &self.names,
             false => &[],
         }
@@ -265,8 +300,10 @@ impl Gate {
             WriteOutcome::Written(version) => {
                 // The watch may have told of it, and of what came after it, before it was answered.
                 if !self.has_seen_past(version) {
+                    let was_open = self.is_open();
                     self.moved_to = self.moved_to.filter(|_| writing.condition.status);
                     self.current = Some(writing.condition);
+                    self.note_closing(was_open, now);
                 }
                 self.failures = 0;
                 return;
@@ -308,7 +345,7 @@ impl Gate {
 
     /// When it opens whatever ELB says.
     fn timeout(&self) -> Option<Instant> {
-        Some(self.due.filter(|_| self.waits())? + self.policies.open_after()?)
+        Some(self.waits_since()? + self.policies.open_after()?)
     }
 
     /// Whether a live read may confirm the absence. A binding that is being deleted is an absence only while ELB
@@ -337,8 +374,9 @@ impl Gate {
 
     /// The urgency of the write that is due; `None` while a write is not due.
     pub(crate) fn urgency(&self) -> Option<Urgency> {
-        Some(match self.due_change()?.condition.status {
-            true => Urgency::Opens,
+        let opens = self.due_change()?.condition.status;
+        Some(match opens != is_true(self.current.as_ref()) {
+            true => Urgency::Readiness,
             false => Urgency::MessageOnly,
         })
     }
@@ -354,7 +392,8 @@ impl Gate {
         // An answer can have become stale while the write waited for its turn. The fold visits all checks, so
         // that one more poll refreshes every stale one.
         let forget_stale = |old, check: &mut TargetCheck| check.forget_stale(now) || old;
-        if condition.status && self.checks.iter_mut().fold(false, forget_stale) {
+        let by_answer = condition.status || self.is_followed();
+        if by_answer && self.checks.iter_mut().fold(false, forget_stale) {
             self.forgot = true;
             return None;
         }
@@ -365,6 +404,8 @@ impl Gate {
         Some(Change {
             gate: name.clone(),
             transition: self.current.as_ref().map(|c| c.status) != Some(condition.status),
+            closes: is_true(self.current.as_ref()) && !condition.status,
+            reopens: self.closed_again.is_some() && condition.status,
             condition,
             reason,
         })
@@ -375,7 +416,10 @@ impl Gate {
         if self.writing.is_some() || !self.has_work() || self.retry_at.is_some() {
             return None;
         }
-        let decision = self.decide().ok()?;
+        let decision = match self.is_followed() {
+            true => self.decide_followed()?,
+            false => self.decide().ok()?,
+        };
         (self.current.as_ref() != Some(&decision.condition)).then_some(decision)
     }
 }

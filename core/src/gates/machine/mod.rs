@@ -1,4 +1,4 @@
-//! State machine of all gates that are not open, without I/O.
+//! State machine of all gates that are not open, or follow ELB, without I/O.
 //!
 //! The loop feeds it with what watches show, what ELB answers and how writes end, and carries out the
 //! actions that it returns. Time is passed in.
@@ -25,8 +25,8 @@ use crate::gates::polling::queue::{NextPoll, PollQueue, Started};
 use crate::gates::requirements::{self, TargetQuery};
 use crate::gates::writes::limiter::WriteLimiter;
 use crate::gates::writes::queue::WriteQueue;
-use crate::index::Index;
-use crate::model::Pod;
+use crate::index::{Index, NamespaceView};
+use crate::model::{Binding, Pod, Policies};
 use crate::names::{GateName, GroupKey, NamedGroup, ObjectKey, Quota};
 
 pub mod action;
@@ -46,7 +46,7 @@ mod sight;
 mod tests;
 mod timers;
 
-/// All gates that are not open, with the queues of polls and writes for them.
+/// All gates that are not open, or follow ELB, with the queues of polls and writes for them.
 #[derive(Debug)]
 pub struct Tracker {
     settings: Settings,
@@ -121,9 +121,14 @@ impl Tracker {
         let tracked = self.pods.get(key);
         let old = tracked.zip(pod).is_some_and(|(t, pod)| t.is_ahead_of(pod));
         let moved = |name: &GateName| !index.moved(key, name).is_empty();
+        let follows = |pod: &Pod, name: &GateName| {
+            let view = index.namespace(&key.namespace);
+            view.is_some_and(|view| policies(pod, &view.bindings_of(name), view).follows())
+        };
         let stays = |name: &GateName, gate: &Gate| {
             pod.is_some_and(|pod| {
-                pod.uid == gate.pod.uid && Gate::still_waits(pod, name, old, moved(name))
+                pod.uid == gate.pod.uid
+                    && (Gate::still_waits(pod, name, old, moved(name)) || follows(pod, name))
             })
         };
         let gates = tracked.into_iter().flat_map(|tracked| &tracked.gates);
@@ -141,7 +146,7 @@ impl Tracker {
             let open = condition.as_ref().is_some_and(|condition| condition.status);
             let tracked = self.pods.get(key);
             let is_tracked = tracked.is_some_and(|tracked| tracked.gates.contains_key(name));
-            if !open || is_tracked || moved(name) {
+            if !open || is_tracked || moved(name) || follows(pod, name) {
                 actions.extend(self.look(pod, name, index, now, wall));
             }
         }
@@ -179,10 +184,7 @@ impl Tracker {
         let seen = Seen {
             pod,
             old,
-            policies: bindings
-                .iter()
-                .fold(pod.policies, |so_far, binding| so_far.or(binding.policies))
-                .or(view.namespace.policies),
+            policies: policies(pod, &bindings, view),
             bound: !bindings.is_empty() || index.saw_binding_go(&pod.key.namespace, name),
             moved_to: moved_to(&requirements, pod, name, index),
             had_since: match of_first_list {
@@ -208,24 +210,34 @@ impl Tracker {
             return;
         };
         let groups: BTreeSet<&GroupKey> = gate.groups().collect();
-        let due = gate.due.filter(|_| gate.waits()).map(|at| Due {
+        let due = gate.waits_since().map(|at| Due {
             at,
-            observed: gate.seen_before_due,
+            observed: gate.seen_before_due && !gate.was_closed_again(),
         });
+        // What a group is polled for next comes before what it is not polled for any more, so that it is not
+        // forgotten in between.
         for group in &groups {
             match due {
                 Some(due) => {
                     self.polls.join(group, id, gate.targets(group), due, now);
+                    self.polls.unfollow(group, id);
+                    self.expecting.leave(group, id);
+                }
+                None if gate.is_followed() => {
+                    self.polls.follow(group, id, now);
+                    self.polls.leave(group, id);
                     self.expecting.leave(group, id);
                 }
                 None => {
                     self.polls.leave(group, id);
+                    self.polls.unfollow(group, id);
                     self.expecting.join(group, id);
                 }
             }
         }
         for group in former.iter().filter(|group| !groups.contains(group)) {
             self.polls.leave(group, id);
+            self.polls.unfollow(group, id);
             self.expecting.leave(group, id);
         }
     }
@@ -426,6 +438,7 @@ impl Tracker {
         if let Some(gate) = gates.remove(&id.gate) {
             for group in gate.groups() {
                 self.polls.leave(group, id);
+                self.polls.unfollow(group, id);
                 self.expecting.leave(group, id);
             }
         }
@@ -433,4 +446,13 @@ impl Tracker {
             self.pods.remove(&id.pod);
         }
     }
+}
+
+/// How a gate of a pod departs from what ELB says: its own annotation counts before those of its bindings, and these
+/// before the Namespace's.
+fn policies(pod: &Pod, bindings: &[&Binding], view: &NamespaceView) -> Policies {
+    let own = bindings
+        .iter()
+        .fold(pod.policies, |so_far, binding| so_far.or(binding.policies));
+    own.or(view.namespace.policies)
 }

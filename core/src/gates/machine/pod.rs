@@ -1,9 +1,11 @@
-//! The gates of one pod that are not open. They are written together, one patch at a time.
+//! The gates of one pod that are not open, or follow ELB. They are written together, one patch at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use std::time::Instant;
+
+use jiff::Timestamp;
 
 use crate::gates::machine::action::{Action, Change, Write};
 use crate::gates::machine::gate::Gate;
@@ -13,7 +15,7 @@ use crate::model::Pod;
 use crate::names::{GateName, NamedGroup, ObjectKey};
 use crate::version::is_older;
 
-/// The gates of one pod that are not open.
+/// The gates of one pod that are not open, or follow ELB.
 #[derive(Debug, Default)]
 pub(crate) struct PodGates {
     pub(crate) gates: BTreeMap<GateName, Gate>,
@@ -95,13 +97,20 @@ impl PodGates {
         names.cloned().collect()
     }
 
+    /// When its containers became ready, if a gate waits since then; one that was closed again does not.
+    fn waits_since_ready(&self) -> Option<Timestamp> {
+        let mut gates = self.gates.values();
+        let gate = gates.find(|gate| !gate.is_open() && !gate.was_closed_again())?;
+        gate.pod.containers_ready
+    }
+
     /// The pod's entry in the timers.
     pub(crate) fn timers(&self) -> PodTimers {
         let gates = || self.gates.values();
         PodTimers {
             wake: gates().filter_map(Gate::wake).min(),
             pending: gates().filter(|gate| !gate.is_open()).count(),
-            containers_ready: self.pod().and_then(|pod| pod.containers_ready),
+            containers_ready: self.waits_since_ready(),
         }
     }
 }

@@ -45,10 +45,11 @@ impl Gate {
         settings: &Settings,
         now: Instant,
     ) {
-        let pod = seen.pod;
+        let (pod, was_open) = (seen.pod, self.is_open());
         if !seen.old {
             self.current = condition_of(pod, name).flatten().cloned();
             self.moved_to = seen.moved_to;
+            self.note_closing(was_open, now);
         }
         self.settle_conflict(pod);
         self.see_addresses(pod, seen.had_since, now);

@@ -1,4 +1,4 @@
-//! One group in the polling queue, with the gates that wait for it.
+//! One group in the polling queue, with the gates that wait for it, and the open ones that follow it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -22,21 +22,30 @@ const TRUST_AFTER_FAILURE: f64 = 0.5;
 /// A target of a group, as address and port.
 pub(crate) type Target = (IpAddr, u16);
 
-/// A group in the polling queue, while gates wait for it.
+/// A group in the polling queue, while gates wait for it or follow it.
 #[derive(Debug)]
 pub(crate) struct PolledGroup {
     pub(crate) quota: Quota,
+    /// When the first gate joined it.
+    pub(crate) since: Instant,
     pub(crate) waiting: BTreeMap<GateId, Waiter>,
-    /// When the group may be polled again.
+    /// The open gates that follow the group.
+    pub(crate) followed: BTreeSet<GateId>,
+    /// When the group may be polled again for those that wait.
     pub(crate) next: Instant,
-    /// The key under which the group is queued; `None` while a call is in flight.
+    /// The key under which the group is queued for those that wait, and for those that follow it; `None` while a
+    /// call is in flight.
     pub(crate) queued: Option<Instant>,
+    pub(crate) recheck: Option<Instant>,
+    pub(crate) in_flight: bool,
     /// The slot of the next poll, while all of its pods have waited for long.
     pub(crate) slot: Option<Instant>,
     /// When the last call was sent.
     pub(crate) requested: Option<Instant>,
     /// When the last call that ELB answered for the whole group was sent.
     pub(crate) whole: Option<Instant>,
+    /// When the last call for the whole group was sent, answered or not.
+    pub(crate) whole_sent: Option<Instant>,
     /// The targets that the call in flight names; empty for the whole group.
     pub(crate) in_call: Vec<Target>,
     /// Calls that failed in a row.
@@ -139,12 +148,17 @@ impl PolledGroup {
     pub(crate) fn new(quota: Quota, now: Instant) -> Self {
         Self {
             quota,
+            since: now,
             waiting: BTreeMap::new(),
+            followed: BTreeSet::new(),
             next: now,
             queued: None,
+            recheck: None,
+            in_flight: false,
             slot: None,
             requested: None,
             whole: None,
+            whole_sent: None,
             in_call: vec![],
             failures: 0,
             registered: BTreeSet::new(),
@@ -154,9 +168,9 @@ impl PolledGroup {
         }
     }
 
-    /// Whether a call about the group is in flight.
-    pub(crate) fn is_in_flight(&self) -> bool {
-        self.queued.is_none()
+    /// Whether no gate waits for the group or follows it.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.waiting.is_empty() && self.followed.is_empty()
     }
 
     /// The waiters that a poll could show healthy.
@@ -185,7 +199,8 @@ impl PolledGroup {
     /// Whether all of its pods have waited for long.
     pub(crate) fn waits_long(&self, expected: Expected, now: Instant) -> bool {
         let mut waiting = self.waiting.values();
-        waiting.all(|waiter| waiter.waits_long(expected, now))
+        let all = waiting.all(|waiter| waiter.waits_long(expected, now));
+        all && !self.waiting.is_empty()
     }
 
     /// Whether a pod was never polled while timings, of the group or of groups with the same checks, are

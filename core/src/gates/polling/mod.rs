@@ -4,4 +4,5 @@ pub mod group;
 pub mod learned;
 pub mod order;
 pub mod queue;
+pub mod rechecks;
 pub mod schedule;

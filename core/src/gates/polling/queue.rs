@@ -1,7 +1,7 @@
 //! Polling queue: which group is polled next with `DescribeTargetHealth` (contract 5.7).
 //!
-//! The queue polls only groups for which due pods wait, and makes one call at a time for each, so that
-//! a slow group does not delay another. [`schedule`] sets the next poll of a group to when its pods may
+//! The queue polls only groups for which due pods wait, or which open gates follow, and makes one call at a time for
+//! each, so that a slow group does not delay another. [`schedule`] sets the next poll of a group to when its pods may
 //! have become healthy. Among the groups that are due, the queue prefers the one whose pods have most
 //! likely been healthy for longest. Groups of an account and Region that AWS throttles come last, and do
 //! not block the others while the budget refuses their calls.
@@ -15,6 +15,8 @@ use crate::gates::machine::action::{CallFailure, GateId};
 use crate::gates::polling::group::{Due, PolledGroup, Shown, Target, Waiter};
 use crate::gates::polling::learned::Learned;
 use crate::gates::polling::order::{Rank, Refusal, Refusals};
+use crate::gates::polling::rechecks;
+use crate::gates::polling::rechecks::Rechecks;
 use crate::gates::polling::schedule;
 use crate::gates::polling::schedule::{LONGEST_INTERVAL, Slots};
 use crate::names::{GroupKey, Quota};
@@ -52,6 +54,8 @@ pub struct NextPoll {
     /// Whether the poll is likely to find healthy pods; also set while nothing is known of the group, and once
     /// a group whose calls fail is overdue for long.
     pub likely_healthy: bool,
+    /// Whether it is a recheck: no poll is due for a waiting pod of the group, only one for open gates.
+    pub recheck: bool,
 }
 
 /// The calls that the queue has started.
@@ -71,6 +75,7 @@ pub(crate) struct PollQueue {
     queues: BTreeMap<Quota, BTreeSet<(Instant, GroupKey)>>,
     /// The quotas whose budget refused a call, and whose due groups need not be ranked until it may allow one.
     refusals: Refusals,
+    rechecks: Rechecks,
     /// The slots of the groups all of whose pods have waited for long.
     slots: Slots,
     learned: Learned,
@@ -86,9 +91,9 @@ impl PollQueue {
         due: Due,
         now: Instant,
     ) {
-        let is_new = !self.groups.contains_key(group);
         let new = || PolledGroup::new(Quota::of(&group.arn), now);
         let polled = self.groups.entry(group.clone()).or_insert_with(new);
+        let is_first = polled.waiting.is_empty();
         let joined = polled.waiting.get(gate);
         if joined.is_some_and(|waiter| waiter.due == due.at && waiter.targets == targets) {
             return;
@@ -105,17 +110,38 @@ impl PollQueue {
         polled.waiting.insert(gate.clone(), waiter);
         // A pod that joins pulls the group's next poll forward, as if the group's wait had just begun, but
         // not below the shortest interval since the last call. A failing group keeps its backoff.
-        if is_new {
-            polled.next = first_poll;
-        } else if polled.failures == 0 {
+        if polled.failures == 0 {
             let shortest = schedule::shortest_interval(expected.known, polled.waiting.len());
             let soon = polled
                 .requested
                 .map_or(first_poll, |requested| first_poll.max(requested + shortest));
-            polled.next = polled.next.min(soon);
+            polled.next = match is_first {
+                true => soon,
+                false => polled.next.min(soon),
+            };
         }
-        if is_new || !polled.is_in_flight() {
+        if !polled.in_flight {
             self.enqueue(group);
+        }
+    }
+
+    /// Adds an open gate that follows a group.
+    pub(crate) fn follow(&mut self, group: &GroupKey, gate: &GateId, now: Instant) {
+        let new = || PolledGroup::new(Quota::of(&group.arn), now);
+        let polled = self.groups.entry(group.clone()).or_insert_with(new);
+        let is_new = polled.followed.insert(gate.clone());
+        if is_new && !polled.in_flight {
+            self.enqueue(group);
+        }
+    }
+
+    /// Removes an open gate from a group that it followed.
+    pub(crate) fn unfollow(&mut self, group: &GroupKey, gate: &GateId) {
+        if let Some(polled) = self.groups.get_mut(group)
+            && polled.followed.remove(gate)
+            && !polled.in_flight
+        {
+            self.settle(group);
         }
     }
 
@@ -129,8 +155,9 @@ impl PollQueue {
             };
             polled.next = now;
             polled.failures = 0;
+            polled.whole_sent = None;
             polled.forget_results();
-            if !polled.is_in_flight() {
+            if !polled.in_flight {
                 self.enqueue(group);
             }
         }
@@ -146,7 +173,7 @@ impl PollQueue {
             return;
         };
         waiter.shown = Shown::Forgotten;
-        if polled.failures > 0 || polled.is_in_flight() {
+        if polled.failures > 0 || polled.in_flight {
             return;
         }
         let expected = self.learned.expected(group);
@@ -158,12 +185,12 @@ impl PollQueue {
         self.enqueue(group);
     }
 
-    /// Removes a gate from a group. The last gate to leave removes the group, but not its timings.
+    /// Removes a waiting gate from a group. The last gate to leave removes the group, but not its timings.
     pub(crate) fn leave(&mut self, group: &GroupKey, gate: &GateId) {
         if let Some(polled) = self.groups.get_mut(group) {
             polled.waiting.remove(gate);
-            if polled.waiting.is_empty() && !polled.is_in_flight() {
-                self.remove(group);
+            if polled.waiting.is_empty() && !polled.in_flight {
+                self.settle(group);
             }
         }
     }
@@ -199,7 +226,7 @@ impl PollQueue {
                 continue;
             }
             match take(&next_poll) {
-                Ok(()) => calls.extend(self.begin(next_poll.group, now)),
+                Ok(()) => calls.extend(self.begin(&next_poll, now)),
                 Err(again) => {
                     let refusal = Refusal {
                         until: again.min(now + COMPARED_AGAIN),
@@ -217,7 +244,47 @@ impl PollQueue {
         let others = others.filter(|(quota, _)| !self.refusals.has(quota));
         let next = others.filter_map(|(_, queue)| Some(queue.first()?.0));
         let again = next.chain(self.refusals.next()).min();
+        calls.extend(self.start_rechecks(now, take));
+        let again = [again, self.rechecks.next()].into_iter().flatten().min();
         Started { calls, again }
+    }
+
+    /// The same for rechecks, which come after all other polls: where the budget has refused one of those, it is
+    /// not even asked.
+    fn start_rechecks(
+        &mut self,
+        now: Instant,
+        mut take: impl FnMut(&NextPoll) -> Result<(), Instant>,
+    ) -> Vec<Call> {
+        let mut calls = vec![];
+        loop {
+            let due = self.rechecks.due(now);
+            if due.is_empty() {
+                return calls;
+            }
+            for (quota, since, group) in due {
+                let next_poll = NextPoll {
+                    group,
+                    quota,
+                    since,
+                    groups: 1,
+                    likely_healthy: false,
+                    recheck: true,
+                };
+                let taken = match self.refusals.has(&next_poll.quota) {
+                    true => Err(now + COMPARED_AGAIN),
+                    false => take(&next_poll),
+                };
+                match taken {
+                    Ok(()) => {
+                        let NextPoll { quota, group, .. } = &next_poll;
+                        self.rechecks.leave(quota, since, group);
+                        calls.extend(self.begin(&next_poll, now));
+                    }
+                    Err(again) => self.rechecks.refuse(next_poll.quota, again),
+                }
+            }
+        }
     }
 
     /// When the next group of a quota becomes due that is not due yet.
@@ -266,23 +333,29 @@ impl PollQueue {
                 since: rank.since,
                 groups,
                 likely_healthy,
+                recheck: false,
             })
         };
         ranked.into_iter().filter_map(next_poll).collect()
     }
 
     /// Marks a group as in flight.
-    fn begin(&mut self, group: GroupKey, now: Instant) -> Option<Call> {
-        self.dequeue(&group);
-        let polled = self.groups.get_mut(&group)?;
+    fn begin(&mut self, next_poll: &NextPoll, now: Instant) -> Option<Call> {
+        let group = &next_poll.group;
+        self.dequeue(group);
+        let polled = self.groups.get_mut(group)?;
         polled.requested = Some(now);
-        polled.in_call = match self.learned.rejects_names(&group) {
+        polled.in_flight = true;
+        polled.in_call = match next_poll.recheck || self.learned.rejects_names(group) {
             true => vec![],
             false => polled.targets(now),
         };
+        if polled.in_call.is_empty() {
+            polled.whole_sent = Some(now);
+        }
         Some(Call {
             targets: polled.in_call.clone(),
-            group,
+            group: group.clone(),
         })
     }
 
@@ -290,6 +363,12 @@ impl PollQueue {
     pub(crate) fn waiting(&self, group: &GroupKey) -> Vec<GateId> {
         let polled = self.groups.get(group);
         polled.map_or(vec![], |polled| polled.waiting.keys().cloned().collect())
+    }
+
+    /// The open gates that follow a group.
+    pub(crate) fn followed(&self, group: &GroupKey) -> Vec<GateId> {
+        let polled = self.groups.get(group);
+        polled.map_or(vec![], |polled| polled.followed.iter().cloned().collect())
     }
 
     /// The targets that the call in flight names; empty for the whole group.
@@ -368,7 +447,7 @@ impl PollQueue {
     fn take_slot(&mut self, group: &GroupKey, now: Instant) {
         let expected = self.learned.expected(group);
         if let Some(polled) = self.groups.get_mut(group)
-            && polled.is_in_flight()
+            && polled.in_flight
             && polled.waits_long(expected, now)
         {
             polled.next = self.slots.take(polled.next.max(now + LONGEST_INTERVAL));
@@ -409,32 +488,44 @@ impl PollQueue {
         self.learned.note_checks(group, time);
     }
 
-    /// Queues a group again after its call has ended, or removes it if its last gate has left meanwhile.
+    /// Queues a group again after its call has ended or a gate has left, or removes it if that was the last one.
     fn settle(&mut self, group: &GroupKey) {
-        let waits = self
-            .groups
-            .get(group)
-            .map(|polled| !polled.waiting.is_empty());
-        match waits {
-            Some(true) => self.enqueue(group),
-            _ => self.remove(group),
+        let polled = self.groups.get_mut(group);
+        match polled.filter(|polled| !polled.is_unused()) {
+            Some(polled) => {
+                polled.in_flight = false;
+                self.enqueue(group);
+            }
+            None => self.remove(group),
         }
     }
 
     fn enqueue(&mut self, group: &GroupKey) {
         self.dequeue(group);
-        if let Some(polled) = self.groups.get_mut(group) {
+        let Some(polled) = self.groups.get_mut(group) else {
+            return;
+        };
+        if !polled.waiting.is_empty() {
             polled.queued = Some(polled.next);
             let queue = self.queues.entry(polled.quota.clone()).or_default();
             queue.insert((polled.next, group.clone()));
             self.refusals.due_at(&polled.quota, polled.next);
         }
+        if !polled.followed.is_empty() {
+            let at = rechecks::next(polled.whole_sent, polled.since);
+            polled.recheck = Some(at);
+            self.rechecks.join(&polled.quota, at, group);
+        }
     }
 
     fn dequeue(&mut self, group: &GroupKey) {
-        let polled = self.groups.get_mut(group);
-        let queued = polled.and_then(|polled| Some((polled.queued.take()?, polled)));
-        let Some((queued, polled)) = queued else {
+        let Some(polled) = self.groups.get_mut(group) else {
+            return;
+        };
+        if let Some(at) = polled.recheck.take() {
+            self.rechecks.leave(&polled.quota, at, group);
+        }
+        let Some(queued) = polled.queued.take() else {
             return;
         };
         if let Some(slot) = polled.slot.take() {

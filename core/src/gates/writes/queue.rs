@@ -1,4 +1,4 @@
-//! Write queue: pods whose gate opens go before pods of which only reason or message change, and namespaces
+//! Write queue: pods whose gate opens, or closes again, go before pods of which only reason or message change, and namespaces
 //! take turns, so that a large rollout does not delay the rollouts of other namespaces.
 //!
 //! The content of a write is decided when it leaves the queue, not when the pod joins.
@@ -14,15 +14,15 @@ use crate::names::ObjectKey;
 pub(crate) enum Urgency {
     /// Only reason or message change, and the pod's readiness stays.
     MessageOnly,
-    /// A gate opens.
-    Opens,
+    /// The pod's readiness may change: a gate opens, or closes again.
+    Readiness,
 }
 
 /// The pods that wait to be written to.
 #[derive(Debug, Default)]
 pub(crate) struct WriteQueue {
     waiting: BTreeMap<ObjectKey, Place>,
-    opens: Turns,
+    readiness: Turns,
     words: Turns,
     arrivals: u64,
 }
@@ -54,7 +54,7 @@ impl WriteQueue {
 
     /// Removes and returns the next pod.
     pub(crate) fn take(&mut self) -> Option<ObjectKey> {
-        let pod = self.opens.take().or_else(|| self.words.take())?;
+        let pod = self.readiness.take().or_else(|| self.words.take())?;
         self.waiting.remove(&pod);
         Some(pod)
     }
@@ -71,7 +71,7 @@ impl WriteQueue {
 
     fn turns(&mut self, urgency: Urgency) -> &mut Turns {
         match urgency {
-            Urgency::Opens => &mut self.opens,
+            Urgency::Readiness => &mut self.readiness,
             Urgency::MessageOnly => &mut self.words,
         }
     }
@@ -133,21 +133,21 @@ mod tests {
         let all: Vec<String> = std::iter::from_fn(|| writes.take())
             .map(|pod| pod.to_string())
             .collect();
-        assert!(writes.is_empty() && writes.opens.namespaces.is_empty());
+        assert!(writes.is_empty() && writes.readiness.namespaces.is_empty());
         assert!(writes.words.namespaces.is_empty());
         all
     }
 
-    use Urgency::{MessageOnly, Opens};
+    use Urgency::{MessageOnly, Readiness};
 
     #[test]
     fn namespaces_take_turns_and_their_pods_come_in_order() {
         let writes = waiting(&[
-            ("big/3", Opens),
-            ("big/2", Opens),
-            ("big/1", Opens),
-            ("small/1", Opens),
-            ("tiny/1", Opens),
+            ("big/3", Readiness),
+            ("big/2", Readiness),
+            ("big/1", Readiness),
+            ("small/1", Readiness),
+            ("tiny/1", Readiness),
         ]);
         let expected = ["big/3", "small/1", "tiny/1", "big/2", "big/1"];
         assert_eq!(order(writes), expected);
@@ -155,36 +155,44 @@ mod tests {
 
     #[test]
     fn a_namespace_that_had_its_turn_goes_after_one_that_comes_later() {
-        let mut writes = waiting(&[("big/1", Opens), ("big/2", Opens)]);
+        let mut writes = waiting(&[("big/1", Readiness), ("big/2", Readiness)]);
         assert_eq!(writes.take(), Some(key("big/1")));
-        writes.set(&key("small/1"), Some(Opens));
+        writes.set(&key("small/1"), Some(Readiness));
         assert_eq!(order(writes), ["small/1", "big/2"]);
     }
 
     #[test]
     fn opening_a_gate_goes_before_changing_its_message() {
-        let writes = waiting(&[("a/1", MessageOnly), ("a/2", Opens), ("b/1", MessageOnly)]);
+        let writes = waiting(&[
+            ("a/1", MessageOnly),
+            ("a/2", Readiness),
+            ("b/1", MessageOnly),
+        ]);
         assert_eq!(order(writes), ["a/2", "a/1", "b/1"]);
     }
 
     #[test]
     fn a_pod_waits_once_at_the_place_of_its_newest_urgency() {
-        let mut writes = waiting(&[("a/1", MessageOnly), ("a/2", Opens), ("a/3", MessageOnly)]);
-        writes.set(&key("a/3"), Some(Opens));
+        let mut writes = waiting(&[
+            ("a/1", MessageOnly),
+            ("a/2", Readiness),
+            ("a/3", MessageOnly),
+        ]);
+        writes.set(&key("a/3"), Some(Readiness));
         writes.set(&key("a/2"), Some(MessageOnly));
         assert_eq!(order(writes), ["a/3", "a/1", "a/2"]);
     }
 
     #[test]
     fn queueing_a_pod_again_keeps_its_place() {
-        let mut writes = waiting(&[("a/1", Opens), ("a/2", Opens)]);
-        writes.set(&key("a/1"), Some(Opens));
+        let mut writes = waiting(&[("a/1", Readiness), ("a/2", Readiness)]);
+        writes.set(&key("a/1"), Some(Readiness));
         assert_eq!(order(writes), ["a/1", "a/2"]);
     }
 
     #[test]
     fn a_pod_without_a_write_leaves_the_queue() {
-        let mut writes = waiting(&[("a/1", Opens), ("b/1", MessageOnly)]);
+        let mut writes = waiting(&[("a/1", Readiness), ("b/1", MessageOnly)]);
         writes.set(&key("a/1"), None);
         writes.set(&key("a/2"), None);
         assert_eq!(order(writes), ["b/1"]);

@@ -321,9 +321,10 @@ async fn an_update_of_what_may_not_change_is_denied_in_the_incumbents_words() {
 #[case::none(json!({}), &[])]
 #[case::readable(json!({ "targetgate.dev/open-after": "10m", "other": "soon" }), &[])]
 #[case::of_no_unit(json!({ "targetgate.dev/open-after": "10" }), &["targetgate.dev/open-after"])]
-#[case::both(
-    json!({ "targetgate.dev/open-after": "soon", "targetgate.dev/when-unused": "yes" }),
-    &["targetgate.dev/open-after", "targetgate.dev/when-unused"]
+#[case::all(
+    json!({ "targetgate.dev/open-after": "soon", "targetgate.dev/when-unused": "yes",
+        "targetgate.dev/after-open": "close" }),
+    &["targetgate.dev/after-open", "targetgate.dev/open-after", "targetgate.dev/when-unused"]
 )]
 #[tokio::test]
 async fn an_annotation_that_cannot_be_read_is_warned_of_at_the_creation(

@@ -23,6 +23,7 @@ const WALL: &str = "2026-11-21T09:00:00Z";
 mod absences;
 mod accounts;
 mod flips;
+mod follow;
 mod large;
 mod leading;
 mod moved;
@@ -219,6 +220,8 @@ struct OneChange {
     version: std::sync::Arc<str>,
     condition: Condition,
     transition: bool,
+    closes: bool,
+    reopens: bool,
     reason: &'static str,
     write: Write,
 }
@@ -232,6 +235,8 @@ impl OneChange {
             gate,
             condition,
             transition,
+            closes,
+            reopens,
             reason,
         } = change.clone();
         Self {
@@ -243,6 +248,8 @@ impl OneChange {
             version: write.version.clone(),
             condition,
             transition,
+            closes,
+            reopens,
             reason: reason.as_str(),
             write,
         }
