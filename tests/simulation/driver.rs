@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use targetgate_core::model::Policies;
 use targetgate_sandbox::elb::faults::On;
 use tokio::time::{Instant, sleep};
 
@@ -71,6 +72,7 @@ impl Driver {
 
     /// Takes all steps, until an invariant is broken.
     pub(crate) async fn drive(&mut self) {
+        self.begin_policies().await;
         for _ in 0..STEPS {
             self.step().await;
             let pause = self.random.millis(0, 400).max(Duration::from_millis(1));
@@ -249,6 +251,7 @@ impl Driver {
                 service: service.to_owned(),
                 arn,
                 terminating: false,
+                policies: Policies::default(),
             };
             let mut facts = self.world.facts.lock();
             facts.bindings.insert(key.clone(), binding);
@@ -334,6 +337,7 @@ impl Driver {
             gates: gates(&made),
             ready: false,
             terminating: false,
+            policies: Policies::default(),
         };
         self.world
             .trace

@@ -25,6 +25,8 @@ const BOUND: Duration = Duration::from_secs(180);
 const KNOWN_WITHIN: Duration = Duration::from_secs(90);
 /// The percentage of seeds in which a group is dropped in the end. Chosen: it costs five minutes of their time.
 const DROPS: u64 = 15;
+/// The percentage of seeds in which a pod that follows ELB is judged in the end. Chosen.
+const FOLLOWS: u64 = 30;
 /// The most tasks that may be left. Chosen, for two idle replicas, the world, and tasks that are about to end.
 const TASKS: usize = 60;
 
@@ -55,6 +57,11 @@ impl Driver {
         if self.opens("nobody stuck").await {
             self.pass(Duration::from_secs(10)).await;
             self.knows_all().await;
+            if self.random.percent(FOLLOWS) {
+                self.judge_following().await;
+                self.knows_all().await;
+            }
+            self.judge_rates();
             if self.random.percent(DROPS) {
                 self.judge_dropped().await;
             }
@@ -84,6 +91,10 @@ impl Driver {
             self.hanging.iter().for_each(|on| faults.release(on));
             self.frozen.iter().for_each(|arn| faults.thaw(arn));
         }
+        let unused: Vec<String> = self.world.unused.lock().iter().cloned().collect();
+        unused
+            .iter()
+            .for_each(|arn| self.world.put_in_use(arn, true));
         self.world.registers.store(true, Ordering::Relaxed);
         for namespace in &self.namespaces {
             for ip in addresses(namespace) {
@@ -180,6 +191,23 @@ impl Driver {
                 return;
             }
             self.pass(Duration::from_secs(2)).await;
+        }
+    }
+
+    /// Judges that no replica allows itself a higher rate than the highest.
+    pub(crate) fn judge_rates(&self) {
+        for replica in &self.replicas {
+            let highest = replica.limits().highest;
+            let metrics = replica.life.as_ref().map(|life| life.metrics.encode());
+            let metrics = metrics.unwrap_or_default();
+            let rates = metrics
+                .lines()
+                .filter(|line| line.starts_with("targetgate_elb_rate{"));
+            let rate = |line: &str| line.rsplit(' ').next()?.parse::<f64>().ok();
+            for line in rates.filter(|line| rate(line).is_none_or(|rate| rate > highest)) {
+                let what = format!("{} allows itself {line}", replica.name);
+                self.world.trace.violated("the rate is kept", &what);
+            }
         }
     }
 

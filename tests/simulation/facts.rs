@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use targetgate_core::model::Policies;
 use tokio::time::Instant;
+
+use crate::policies::Annotated;
 
 /// Namespace and name.
 pub(crate) type Key = (String, String);
@@ -22,6 +25,7 @@ pub(crate) struct Binding {
     pub(crate) arn: String,
     /// Whether it is being deleted, and its finalizer holds it.
     pub(crate) terminating: bool,
+    pub(crate) policies: Policies,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +37,7 @@ pub(crate) struct Pod {
     pub(crate) gates: Vec<String>,
     pub(crate) ready: bool,
     pub(crate) terminating: bool,
+    pub(crate) policies: Policies,
 }
 
 impl Pod {
@@ -90,6 +95,8 @@ pub(crate) struct Facts {
     pub(crate) services: BTreeMap<Key, Service>,
     pub(crate) bindings: BTreeMap<Key, Binding>,
     pub(crate) pods: BTreeMap<Key, Pod>,
+    /// The annotations of namespaces.
+    pub(crate) namespaces: BTreeMap<String, Policies>,
     /// When the containers of a pod were first ready, by UID.
     pub(crate) due: BTreeMap<String, Instant>,
     /// The UIDs of the pods that were shown with each address.
@@ -104,6 +111,8 @@ pub(crate) struct Facts {
     pub(crate) groups: BTreeMap<Key, Vec<String>>,
     /// What each gate stood for, with the time from which it did, by UID and binding.
     standings: BTreeMap<(String, String), Vec<(Instant, Standing)>>,
+    /// What annotations ever said of each gate, by UID and binding. A late watch may show any of it as the present.
+    policies: BTreeMap<(String, String), Vec<Policies>>,
     /// The answers of ELB that each incarnation of a replica heard.
     pub(crate) heard: BTreeMap<String, Vec<Heard>>,
     pub(crate) told: BTreeMap<String, Vec<Told>>,
@@ -115,7 +124,7 @@ impl Facts {
         service.is_some_and(|s| s.selector.iter().all(|(k, v)| pod.labels.get(k) == Some(v)))
     }
 
-    fn standing(&self, namespace: &str, pod: &Pod, binding: &str) -> Standing {
+    pub(crate) fn standing(&self, namespace: &str, pod: &Pod, binding: &str) -> Standing {
         let key = (namespace.to_owned(), binding.to_owned());
         let Some(binding) = self.bindings.get(&key) else {
             return Standing::Gone;
@@ -133,6 +142,45 @@ impl Facts {
         }
     }
 
+    /// Notes what the annotations of an object say now. Returns what they said before.
+    pub(crate) fn annotate(&mut self, object: &Annotated, policies: Policies) -> Policies {
+        let noted = match object {
+            Annotated::Namespace(name) => Some(self.namespaces.entry(name.clone()).or_default()),
+            Annotated::Binding(key) => self.bindings.get_mut(key).map(|b| &mut b.policies),
+            Annotated::Pod(key) => self.pods.get_mut(key).map(|pod| &mut pod.policies),
+        };
+        let former = noted.map(|noted| std::mem::replace(noted, policies));
+        self.remember();
+        former.unwrap_or_default()
+    }
+
+    /// What the annotations of a pod, of its binding and of its namespace say of a gate.
+    fn policies(&self, namespace: &str, pod: &Pod, binding: &str) -> Policies {
+        let binding = self
+            .bindings
+            .get(&(namespace.to_owned(), binding.to_owned()));
+        let binding = binding.map(|binding| binding.policies).unwrap_or_default();
+        let namespace = self.namespaces.get(namespace).copied().unwrap_or_default();
+        pod.policies.or(binding).or(namespace)
+    }
+
+    /// Whether annotations ever said so of a gate; in calm weather, whether the last ones do.
+    pub(crate) fn had_policies(
+        &self,
+        gate: &(String, String),
+        so: impl Fn(&Policies) -> bool,
+    ) -> bool {
+        let said = self
+            .policies
+            .get(gate)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        match self.calm {
+            true => said.last().is_some_and(so),
+            false => said.iter().any(so),
+        }
+    }
+
     /// Notes what each gate stands for now. It has to be called after each change.
     pub(crate) fn remember(&mut self) {
         let now = Instant::now();
@@ -140,10 +188,15 @@ impl Facts {
         for ((namespace, _), pod) in &self.pods {
             for gate in &pod.gates {
                 let standing = self.standing(namespace, pod, gate);
-                seen.push(((pod.uid.clone(), gate.clone()), standing));
+                let policies = self.policies(namespace, pod, gate);
+                seen.push(((pod.uid.clone(), gate.clone()), standing, policies));
             }
         }
-        for (gate, standing) in seen {
+        for (gate, standing, policies) in seen {
+            let said = self.policies.entry(gate.clone()).or_default();
+            if said.last() != Some(&policies) {
+                said.push(policies);
+            }
             let history = self.standings.entry(gate).or_default();
             if history.last().map(|(_, last)| *last) != Some(standing) {
                 history.push((now, standing));
@@ -206,6 +259,7 @@ impl Facts {
             gates: vec![],
             ready: false,
             terminating: false,
+            policies: Policies::default(),
         };
         let names = self.bindings.keys().filter(|(of, _)| of == namespace);
         let due = names.filter(|(_, name)| self.standing(namespace, &pod, name) == Standing::Asked);

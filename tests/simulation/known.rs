@@ -4,10 +4,16 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use http::StatusCode;
+use targetgate_sandbox::elb::check::CheckOutcome;
+use targetgate_sandbox::elb::faults::On;
+use targetgate_sandbox::elb::health::CheckFailure;
+
 use crate::driver::Driver;
 use crate::facts::Key;
 use crate::line::{Failing, Weather};
 use crate::outcome::{Outcome, simulate};
+use crate::policies::{Annotated, FOLLOW, HOLD};
 use crate::replica::ORPHAN_AFTER;
 
 const S: Duration = Duration::from_secs(1);
@@ -142,6 +148,159 @@ fn a_gate_of_a_binding_that_is_being_deleted_opens_once_elb_has_let_the_target_g
         driver.pass(60 * S).await;
     });
     outcome.expect("used: terminating\n");
+}
+
+/// Without the bound, the rate of a bucket climbed as long as calls waited: harmless while the cap of the process
+/// holds, and a lie in the metric.
+#[test]
+fn the_rate_of_a_replica_stays_at_the_highest_however_long_calls_wait_for_it() {
+    let outcome = in_calm(async |driver, binding| {
+        driver.world.registers.store(false, Ordering::Relaxed);
+        many_groups(driver, binding).await;
+        driver.pass(60 * S).await;
+        driver.judge_rates();
+    });
+    outcome.expect(", faster than at first\n");
+}
+
+/// What was deleted while a watch was broken stayed in the index: the list that followed did not have it.
+#[test]
+fn what_was_deleted_while_a_watch_was_broken_is_known_to_be_gone() {
+    let outcome = in_calm(async |driver, binding| {
+        let faults = driver.world.api.faults();
+        faults.delay_watch("targetgroupbindings", 600 * S);
+        faults.close_watches();
+        driver.pass(10 * S).await;
+        driver.unbind(binding).await;
+        driver.pass(10 * S).await;
+        driver.world.api.forget_history();
+        let faults = driver.world.api.faults();
+        faults.delay_watch("targetgroupbindings", Duration::ZERO);
+        faults.close_watches();
+        driver.pass(30 * S).await;
+        driver.knows_all().await;
+    });
+    outcome.expect(
+        "DELETE /apis/elbv2.k8s.aws/v1beta1/namespaces/ns-1/targetgroupbindings/used 200\n",
+    );
+}
+
+/// Under `after-open: follow` the gate of a pod whose target fails closes, and opens again; another pod of the group
+/// holds.
+#[test]
+fn of_two_pods_whose_targets_fail_the_gate_of_the_one_that_follows_closes_until_it_passes() {
+    let outcome = in_calm(async |driver, binding| {
+        let pods = following(driver, binding).await;
+        checks_find(
+            driver,
+            &pods,
+            CheckOutcome::Failed(CheckFailure::Status(503)),
+        );
+        driver.pass(60 * S).await;
+        let failed = driver.world.trace.text();
+        assert_eq!(
+            failed.matches("used: it follows\n").count(),
+            1,
+            "\nknown: it follows{failed}"
+        );
+        checks_find(driver, &pods, CheckOutcome::Passed);
+        driver.pass(45 * S).await;
+    });
+    outcome.expect("used: it follows\n");
+    let opened = outcome.trace.matches("/status used: healthy").count();
+    assert_eq!(opened, 3, "\nknown: it opens again{}", outcome.trace);
+}
+
+/// Neither an error nor silence of ELB is its word about a target.
+#[test]
+fn an_open_gate_that_follows_stays_open_while_elb_fails_and_when_its_group_is_gone() {
+    let outcome = in_calm(async |driver, binding| {
+        following(driver, binding).await;
+        let arn = driver.world.facts.lock().bindings[binding].arn.clone();
+        let elb = driver.world.accounts.of(&arn).clone();
+        let on = || On::action("DescribeTargetHealth");
+        elb.faults()
+            .fail(on(), "InternalFailure", StatusCode::BAD_GATEWAY, None);
+        driver.pass(90 * S).await;
+        elb.faults().clear_failures();
+        elb.faults().throttle(0.0, 0);
+        driver.pass(90 * S).await;
+        elb.faults().unthrottle();
+        elb.remove_target_group(&arn).unwrap();
+        driver.pass(90 * S).await;
+    });
+    outcome.expect("hears DescribeTargetHealth ns-1-used 502");
+    assert!(
+        !outcome.trace.contains(" closes "),
+        "\nknown: it closes{}",
+        outcome.trace
+    );
+}
+
+/// Rechecks take a fifth of the rate at most, however many groups there are.
+#[test]
+fn the_rechecks_of_many_groups_are_a_fifth_of_the_rate() {
+    let outcome = in_calm(async |driver, binding| {
+        many_groups(driver, binding).await;
+        driver.pass(120 * S).await;
+        let namespace = Annotated::Namespace(binding.0.clone());
+        driver.annotate(&namespace, FOLLOW).await;
+        let asked = |driver: &Driver| {
+            driver
+                .world
+                .trace
+                .text()
+                .matches("asks DescribeTargetHealth")
+                .count()
+        };
+        let before = asked(driver);
+        driver.pass(120 * S).await;
+        // The highest rate is 3 calls a second.
+        let (made, most) = (asked(driver) - before, 120 * 3 / 5 + 1);
+        driver.note(&format!("{made} rechecks"));
+        if made > most {
+            let what = format!("{made} rechecks in two minutes, and {most} are a fifth");
+            driver.world.trace.violated("the fifth", &what);
+        }
+        assert!(made > most / 2, "\nknown: only {made} rechecks");
+    });
+    outcome.expect(" rechecks\n");
+}
+
+/// Creates a pod that is registered in many groups.
+async fn many_groups(driver: &mut Driver, binding: &Key) {
+    for n in 1..=30 {
+        let key = (binding.0.clone(), format!("many-{n}"));
+        driver.bind_in(&key, &binding.1, false).await;
+    }
+    driver.pass(5 * S).await;
+    driver
+        .gated_pod(&binding.0, &binding.1, (None, None), None)
+        .await;
+}
+
+/// Creates two pods with open gates, of which the first follows ELB.
+async fn following(driver: &mut Driver, binding: &Key) -> Vec<Key> {
+    let mut pods = vec![];
+    for policies in [FOLLOW, HOLD] {
+        let pod = driver
+            .gated_pod(&binding.0, &binding.1, (None, None), None)
+            .await;
+        pods.extend(pod.clone());
+        driver
+            .annotate(&Annotated::Pod(pod.unwrap()), policies)
+            .await;
+    }
+    driver.pass(60 * S).await;
+    pods
+}
+
+fn checks_find(driver: &Driver, pods: &[Key], outcome: CheckOutcome) {
+    let facts = driver.world.facts.lock();
+    for pod in pods {
+        let target = facts.pods[pod].target();
+        driver.world.probe.answer(target, Some(outcome));
+    }
 }
 
 /// Lets something happen to binding `used`, of the Service and group of its name, in calm weather.

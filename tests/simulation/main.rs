@@ -4,7 +4,8 @@
 //! One thread, time paused, no socket: the sandbox's API server and ELB, two replicas of the product (admission
 //! over TLS, index, loop, keeper of certificates, election), and a driver that draws steps from a seed. Pods,
 //! rollouts, bindings, Services and leaders come and go. Pods without gates use the same addresses, addresses
-//! change, and bindings under deletion stay. Watches break, are late, and are answered with 410.
+//! change, and bindings under deletion stay. Annotations that let gates open and close otherwise are edited, and
+//! load balancers begin and cease to use groups. Watches break, are late, and are answered with 410.
 //! Requests are refused, conflict, time out after they took effect, and arrive when their sender is dead. The
 //! Lease, or the pods, are out of reach of the leader while everything else is not. All writes of conditions fail. A kubelet writes to a pod
 //! right after us. ELB throttles, hangs, fails, answers late and from the past, in two accounts, and addresses
@@ -24,7 +25,11 @@
 //!   that said otherwise, or after the group's proving time. Or the binding or its Service was absent, or did not
 //!   select the pod, at least 30 s ago, and at some time of the last minute. Or the binding was being deleted
 //!   for as long, and ELB answered for as long that it does not have the target.
-//! - *open stays open*: no replica closes a gate that is open, unless its pod has another address.
+//!   Or an annotation says so: the pod was due for as long as `open-after` says, or ELB answered within the last
+//!   minute that the target is unused, under `when-unused: open`.
+//! - *open stays open*: no replica closes a gate that is open, unless its pod has another address, or it is under
+//!   `after-open: follow` and ELB answered this replica within the last minute, in an answer that was requested
+//!   when the pod was ready, that the target is not healthy.
 //! - *guarded*: each status patch names UID and version.
 //! - *fenced*: no status patch is sent while another replica holds the Lease.
 //! - *the leader sees*: while one replica sees pods, another one whose watch of pods has failed for more than a minute
@@ -36,7 +41,8 @@
 //! - *no gate lost or doubled*: an admission keeps everything in a pod and adds each gate once; a status patch
 //!   keeps the number of conditions, with each type once.
 //! - *the rate is kept*: in no window of time, of any length, does a replica call ELB more often than the burst
-//!   and what the highest rate allows in that length. It begins with a lower rate and climbs.
+//!   and what the highest rate allows in that length. It begins with a lower rate and climbs, and its own metric
+//!   of the rate never exceeds the highest.
 //! - *nothing panics*, no part of the product ends, and all of it rests once there is nothing to do.
 //!
 //! Judged in the end, by [`ending`]:
@@ -47,8 +53,10 @@
 //!   leader waits for no gate.
 //! - *bounded*: there are no more tasks than two idle replicas need.
 //!
-//! Judged at the very end, in some seeds, by [`dropped`]:
+//! Judged at the very end, in some seeds, by [`policies`] and [`dropped`]:
 //!
+//! - *follows*: once the target of a pod under `after-open: follow` fails, its gates close within a minute and a
+//!   half, and open again once it passes.
 //! - *dropped groups are told*: an Event says within five minutes that AWS does not have the group of a binding,
 //!   though no pod waits for it.
 //!
@@ -77,6 +85,7 @@ mod known;
 mod kubelet;
 mod line;
 mod outcome;
+mod policies;
 mod promptness;
 mod random;
 mod replica;

@@ -125,6 +125,11 @@ impl Replica {
         }
     }
 
+    /// The limits of its ELB calls.
+    pub(crate) fn limits(&self) -> Limits {
+        self.setup.elb
+    }
+
     pub(crate) fn start(&mut self, world: &World, random: &mut Random) {
         self.lives += 1;
         let incarnation = format!("{}{}", self.name, self.lives);

@@ -15,7 +15,7 @@ const SEEDS: u64 = 200;
 const ENOUGH: u64 = 3;
 
 /// Parts of the trace, each of which must occur in some seed. Otherwise the simulation no longer reaches it.
-const REACHED: [&str; 22] = [
+const REACHED: [&str; 25] = [
     ": healthy\n",
     ": healthy at a used address\n",
     ": not selected\n",
@@ -38,6 +38,9 @@ const REACHED: [&str; 22] = [
     "throttles all that the other account asks\n",
     "writes are well\n",
     " is dropped\n",
+    ": it follows\n",
+    ": by its age\n",
+    ": unused\n",
 ];
 
 /// Runs one seed on this thread.

@@ -21,7 +21,7 @@ pub(crate) const WATCHED: [&str; 5] = [
 
 impl Driver {
     pub(crate) async fn step(&mut self) {
-        match self.random.below(100) {
+        match self.random.below(110) {
             0..14 => self.pod_comes().await,
             14..22 => self.pod_goes().await,
             22..28 => self.pod_is_replaced().await,
@@ -41,6 +41,8 @@ impl Driver {
             91..92 => self.pods_are_out_of_reach().await,
             92..93 => self.clock_jumps(),
             93..99 => self.replica_dies(),
+            99..107 => self.policies_change().await,
+            107..109 => self.group_is_put_in_or_out_of_use(),
             _ => self.replica_leaves(),
         }
     }

@@ -8,16 +8,18 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::Value;
+use targetgate_core::names::AFTER_OPEN_ANNOTATION;
 use targetgate_sandbox::api::Api;
 use tokio::time::Instant;
 
 use crate::direct;
 use crate::facts::{Facts, Heard, Standing, Told};
+use crate::policies;
 use crate::trace::Trace;
 
 /// The greatest age of an answer of ELB, or of an absence, when the write that is based on it arrives. It is
 /// longer than any pause, timeout and held-up line together.
-const FRESH: Duration = Duration::from_secs(60);
+pub(crate) const FRESH: Duration = Duration::from_secs(60);
 /// How long an absence must have lasted (contract 5.5).
 const ABSENT_FOR: Duration = Duration::from_secs(30);
 /// The health check interval of all groups of the world.
@@ -154,17 +156,41 @@ impl Witness {
         }
     }
 
-    /// Judges the closing of an open gate: the pod has another address.
+    /// Judges the closing of an open gate: the pod has another address, or it follows ELB.
     fn closed(&self, sent: &Sent, pod: &Value, gate: &str) {
-        let moved = self.facts.lock().moved.contains(&uid(pod));
+        let facts = self.facts.lock();
+        let right = match facts.moved.contains(&uid(pod)) {
+            true => Ok("it moved"),
+            false if self.knows_all => {
+                let key = (uid(pod), gate.to_owned());
+                policies::is_followed(&facts, &sent.incarnation, &key)
+            }
+            false => self.is_annotated(pod),
+        };
+        drop(facts);
         let what = format!("{} {gate}", sent.path);
-        match moved {
-            true => self
-                .trace
-                .note(&sent.incarnation, &format!("closes {what}: it moved")),
-            false => self
-                .trace
-                .violated("open stays open", &format!("{what} is closed again")),
+        match right {
+            Ok(why) => {
+                let what = format!("closes {what}: {why}");
+                self.trace.note(&sent.incarnation, &what);
+            }
+            Err(why) => {
+                let what = format!("{what} is closed again: {why}");
+                self.trace.violated("open stays open", &what);
+            }
+        }
+    }
+
+    /// Whether the pod or its namespace has the annotation under which gates close, in a world without facts.
+    fn is_annotated(&self, pod: &Value) -> Result<&'static str, &'static str> {
+        let namespace = pod["metadata"]["namespace"].as_str().unwrap_or_default();
+        let namespace = direct::get(&self.api, &format!("/api/v1/namespaces/{namespace}"));
+        let mut objects = [Some(pod), namespace.as_ref()].into_iter().flatten();
+        let follows =
+            |object: &Value| object["metadata"]["annotations"][AFTER_OPEN_ANNOTATION] == "follow";
+        match objects.any(follows) {
+            true => Ok("it follows"),
+            false => Err("it holds"),
         }
     }
 
@@ -196,6 +222,8 @@ impl Witness {
             _ if gone && stood(Standing::Gone) => Ok("gone"),
             _ if gone && stood(Standing::Terminating) => is_unregistered(&facts, sent, pod, gate),
             _ if gone => Err("its binding is there"),
+            Some("GateTimeout") => policies::is_old(&facts, &key),
+            Some("TargetGroupUnused") => policies::is_unused(&facts, &sent.incarnation, &key),
             Some("") | None => is_healthy(&facts, sent, pod, gate),
             Some(_) => Err("for no known reason"),
         };

@@ -1,7 +1,7 @@
 //! The world of one run, of a seed or of a scenario: the sandbox's API server and ELB, and a stand-in for the
 //! incumbent that registers targets. One thread, no socket, time paused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -52,6 +52,10 @@ pub(crate) struct World {
     pub(crate) witness: Witness,
     /// The kubelet that updates a pod after our writes. A scenario has none.
     pub(crate) kubelet: Option<Written>,
+    /// The load balancer of each group.
+    balancers: Mutex<BTreeMap<String, String>>,
+    /// The groups that no load balancer uses.
+    pub(crate) unused: Mutex<BTreeSet<String>>,
     /// Whether the registrar runs.
     pub(crate) registers: Arc<AtomicBool>,
     actors: JoinSet<()>,
@@ -126,6 +130,8 @@ impl World {
             trace,
             witness,
             kubelet: None,
+            balancers: Mutex::default(),
+            unused: Mutex::default(),
             registers: Arc::new(AtomicBool::new(true)),
             actors,
         }
@@ -199,7 +205,22 @@ impl World {
         let kind = LoadBalancerKind::Application;
         let balancer = elb.create_load_balancer(name, kind, &[]);
         elb.add_listener(&balancer, &[(&arn, 1)]).unwrap();
+        self.balancers.lock().insert(arn.clone(), balancer);
         arn
+    }
+
+    /// Lets the load balancer of a group use it, or not.
+    pub(crate) fn put_in_use(&self, arn: &str, used: bool) {
+        let elb = self.accounts.of(arn);
+        let (balancers, mut unused) = (self.balancers.lock(), self.unused.lock());
+        let Some(balancer) = balancers.get(arn) else {
+            return;
+        };
+        if used && unused.remove(arn) {
+            elb.add_listener(balancer, &[(arn, 1)]).unwrap();
+        } else if !used && unused.insert(arn.to_owned()) {
+            elb.remove_listener(balancer).unwrap();
+        }
     }
 
     pub(crate) fn aws(&self, http: SharedHttpClient) -> aws_config::SdkConfig {
