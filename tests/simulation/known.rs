@@ -237,6 +237,35 @@ fn an_open_gate_that_follows_stays_open_while_elb_fails_and_when_its_group_is_go
     );
 }
 
+/// A closing whose write fails is decided anew, once ELB can be asked, and not by the answer of minutes ago.
+#[test]
+fn an_open_gate_that_follows_stays_open_when_the_answer_that_closes_it_cannot_be_written_in_time() {
+    let outcome = in_calm(async |driver, binding| {
+        let pods = following(driver, binding).await;
+        driver.writes_fail(Some(Failing::Denied));
+        checks_find(
+            driver,
+            &pods,
+            CheckOutcome::Failed(CheckFailure::Status(503)),
+        );
+        driver.pass(60 * S).await;
+        let elb = driver.world.accounts.ours().clone();
+        let on = On::action("DescribeTargetHealth");
+        elb.faults()
+            .fail(on, "InternalFailure", StatusCode::BAD_GATEWAY, None);
+        driver.pass(90 * S).await;
+        driver.writes_fail(None);
+        driver.pass(45 * S).await;
+        assert!(
+            !driver.world.trace.text().contains(" closes "),
+            "\nknown: it closes"
+        );
+        elb.faults().clear_failures();
+        driver.pass(60 * S).await;
+    });
+    outcome.expect("used: it follows\n");
+}
+
 /// Rechecks take a fifth of the rate at most, however many groups there are.
 #[test]
 fn the_rechecks_of_many_groups_are_a_fifth_of_the_rate() {

@@ -90,7 +90,7 @@ impl Driver {
         }
     }
 
-    fn writes_fail(&self, failing: Option<Failing>) {
+    pub(crate) fn writes_fail(&self, failing: Option<Failing>) {
         for replica in &self.replicas {
             replica.weather.lock().writes = failing;
         }
