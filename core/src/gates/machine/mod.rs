@@ -220,24 +220,24 @@ impl Tracker {
             match due {
                 Some(due) => {
                     self.polls.join(group, id, gate.targets(group), due, now);
-                    self.polls.unfollow(group, id);
+                    self.polls.leave_open(group, id);
                     self.expecting.leave(group, id);
                 }
                 None if gate.is_followed() => {
-                    self.polls.follow(group, id, now);
+                    self.polls.join_open(group, id, now);
                     self.polls.leave(group, id);
                     self.expecting.leave(group, id);
                 }
                 None => {
                     self.polls.leave(group, id);
-                    self.polls.unfollow(group, id);
+                    self.polls.leave_open(group, id);
                     self.expecting.join(group, id);
                 }
             }
         }
         for group in former.iter().filter(|group| !groups.contains(group)) {
             self.polls.leave(group, id);
-            self.polls.unfollow(group, id);
+            self.polls.leave_open(group, id);
             self.expecting.leave(group, id);
         }
     }
@@ -438,7 +438,7 @@ impl Tracker {
         if let Some(gate) = gates.remove(&id.gate) {
             for group in gate.groups() {
                 self.polls.leave(group, id);
-                self.polls.unfollow(group, id);
+                self.polls.leave_open(group, id);
                 self.expecting.leave(group, id);
             }
         }

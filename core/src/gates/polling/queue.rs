@@ -126,7 +126,7 @@ impl PollQueue {
     }
 
     /// Adds an open gate that follows a group.
-    pub(crate) fn follow(&mut self, group: &GroupKey, gate: &GateId, now: Instant) {
+    pub(crate) fn join_open(&mut self, group: &GroupKey, gate: &GateId, now: Instant) {
         let new = || PolledGroup::new(Quota::of(&group.arn), now);
         let polled = self.groups.entry(group.clone()).or_insert_with(new);
         let is_new = polled.followed.insert(gate.clone());
@@ -136,7 +136,7 @@ impl PollQueue {
     }
 
     /// Removes an open gate from a group that it followed.
-    pub(crate) fn unfollow(&mut self, group: &GroupKey, gate: &GateId) {
+    pub(crate) fn leave_open(&mut self, group: &GroupKey, gate: &GateId) {
         if let Some(polled) = self.groups.get_mut(group)
             && polled.followed.remove(gate)
             && !polled.in_flight
