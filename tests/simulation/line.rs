@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full};
 use kube::Client;
 use kube::client::Body;
@@ -20,6 +20,9 @@ use crate::facts::Failed;
 use crate::kubelet::Written;
 use crate::random::Random;
 use crate::witness::{Witness, is_judged, is_pod_status, object_path};
+
+/// The objects on a page of a list. Chosen, so that the lists of seeds have a few pages.
+const PAGE: usize = 5;
 
 /// The percentage of requests that meet each fate. The others pass.
 #[derive(Debug, Clone, Copy, Default)]
@@ -131,7 +134,10 @@ impl Line {
 
     async fn carry(self, request: Request<Body>) -> std::io::Result<Response<ResponseBody>> {
         let weather = *self.weather.lock();
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        if self.witness.knows_all {
+            shorten_page(&mut head.uri);
+        }
         let writes = head.method == http::Method::PATCH && is_pod_status(head.uri.path());
         let fate = match weather.fate(writes, &mut self.random.lock()) {
             _ if weather.no_lease && head.uri.path().contains("/leases") => Fate::Refused,
@@ -147,7 +153,12 @@ impl Line {
         if fate == Fate::Passes && head.method == http::Method::GET {
             // Most requests are such, and what follows from their answers is in the trace anyway.
         } else {
-            self.note(&format!("{shown} {fate:?}"));
+            let next = head
+                .uri
+                .query()
+                .is_some_and(|query| query.contains("continue="));
+            let page = if next { " of a next page" } else { "" };
+            self.note(&format!("{shown} {fate:?}{page}"));
         }
         match fate {
             Fate::Refused => return Err(std::io::ErrorKind::ConnectionRefused.into()),
@@ -252,6 +263,23 @@ impl Line {
     fn note(&self, what: &str) {
         self.witness.trace.note(&self.incarnation, what);
     }
+}
+
+/// Asks for a page of so few objects that the lists of seeds have several, each of which may fail.
+fn shorten_page(uri: &mut Uri) {
+    let Some((path, query)) = uri
+        .path_and_query()
+        .and_then(|all| all.as_str().split_once('?'))
+    else {
+        return;
+    };
+    let shorter = |part: &str| match part.starts_with("limit=") {
+        true => format!("limit={PAGE}"),
+        false => part.to_owned(),
+    };
+    let parts: Vec<String> = query.split('&').map(shorter).collect();
+    let shorter = format!("{path}?{}", parts.join("&"));
+    *uri = shorter.parse().unwrap_or_else(|_| uri.clone());
 }
 
 /// The names of Events contain the real time, so they are left out.

@@ -15,7 +15,7 @@ const SEEDS: u64 = 200;
 const ENOUGH: u64 = 3;
 
 /// Parts of the trace, each of which must occur in some seed. Otherwise the simulation no longer reaches it.
-const REACHED: [&str; 25] = [
+const REACHED: [&str; 26] = [
     ": healthy\n",
     ": healthy at a used address\n",
     ": not selected\n",
@@ -39,6 +39,7 @@ const REACHED: [&str; 25] = [
     "writes are well\n",
     " is dropped\n",
     ": it follows\n",
+    " of a next page\n",
     ": by its age\n",
     ": unused\n",
 ];
