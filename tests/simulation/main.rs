@@ -6,10 +6,11 @@
 //! rollouts, bindings, Services and leaders come and go. Pods without gates use the same addresses, addresses
 //! change, and bindings under deletion stay. Annotations that let gates open and close otherwise are edited, and
 //! load balancers begin and cease to use groups. Watches break, are late, and are answered with 410.
-//! Lists come in pages, of which any may fail. Requests are refused, conflict, time out after they took effect, and arrive when their sender is dead. The
-//! Lease, or the pods, are out of reach of the leader while everything else is not. All writes of conditions fail. A kubelet writes to a pod
-//! right after us. ELB throttles, hangs, fails, answers late and from the past, in two accounts, and addresses
-//! are reused. Clocks jump, and replicas die at any poll. Then the faults end, and everything has to recover.
+//! Lists come in pages, of which any may fail. Requests are refused, conflict, time out after they took effect, and
+//! arrive when their sender is dead. The Lease, or the pods, are out of reach of the leader while everything else is
+//! not. All writes of conditions fail. A kubelet writes to a pod right after us. ELB throttles, hangs, fails, answers
+//! late and from the past, in two accounts, and addresses are reused. Clocks jump, and replicas die at any poll. Then
+//! the faults end, and everything has to recover.
 //!
 //! A scenario has the same world, replicas, lines and judges, but calm weather, and as many replicas as it
 //! starts. It has no kubelet, and only the scenario itself registers targets. It does not note its actions in
