@@ -202,14 +202,14 @@ fn of_pods_whose_targets_fail_the_gate_of_the_one_that_follows_closes_until_it_p
         assert_eq!(
             failed.matches("used: it follows\n").count(),
             1,
-            "\nknown: it follows{failed}"
+            "\nknown: it follows: {failed}"
         );
         checks_find(driver, &pods, CheckOutcome::Passed);
         driver.pass(45 * S).await;
     });
     outcome.expect("used: it follows\n");
     let opened = outcome.trace.matches("/status used: healthy").count();
-    assert_eq!(opened, 4, "\nknown: it opens again{}", outcome.trace);
+    assert_eq!(opened, 4, "\nknown: it opens again: {}", outcome.trace);
 }
 
 /// Neither an error nor silence of ELB is its word about a target.
@@ -233,7 +233,7 @@ fn an_open_gate_that_follows_stays_open_while_elb_fails_and_when_its_group_is_go
     outcome.expect("hears DescribeTargetHealth ns-1-used 502");
     assert!(
         !outcome.trace.contains(" closes "),
-        "\nknown: it closes{}",
+        "\nknown: it closes: {}",
         outcome.trace
     );
 }
@@ -292,7 +292,7 @@ fn the_rechecks_of_many_groups_are_a_fifth_of_the_rate() {
             let what = format!("{made} rechecks in two minutes, and {most} are a fifth");
             driver.world.trace.violated("the fifth", &what);
         }
-        assert!(made > most / 2, "\nknown: only {made} rechecks");
+        assert!(made > most / 2, "\nknown: only: {made} rechecks");
     });
     outcome.expect(" rechecks\n");
 }
