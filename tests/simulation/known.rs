@@ -186,6 +186,31 @@ fn what_was_deleted_while_a_watch_was_broken_is_known_to_be_gone() {
     );
 }
 
+/// A list goes on with the page that failed, and must not forget what the pages before have named.
+#[test]
+fn what_the_pages_before_a_failed_one_have_named_stays_known() {
+    let outcome = in_calm(async |driver, binding| {
+        many_groups(driver, binding).await;
+        driver.pass(60 * S).await;
+        for replica in &driver.replicas {
+            let weather = Weather {
+                denied: 30,
+                ..Weather::default()
+            };
+            *replica.weather.lock() = weather;
+        }
+        driver.world.api.forget_history();
+        driver.world.api.faults().close_watches();
+        driver.pass(60 * S).await;
+        for replica in &driver.replicas {
+            *replica.weather.lock() = Weather::default();
+        }
+        driver.pass(30 * S).await;
+        driver.knows_all().await;
+    });
+    outcome.expect(" of a next page\n");
+}
+
 /// Under `after-open: follow` the gate of a pod whose target fails closes, and opens again; the others of the group
 /// hold.
 #[test]
