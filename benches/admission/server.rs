@@ -184,6 +184,7 @@ fn binding(service: &str) -> Binding {
         group_name: Some("web".into()),
         target_type: Some(TargetType::Ip),
         family: IpFamily::V4,
+        load_balancer: None,
         service: service.into(),
         port: Some(PortRef::Number(80)),
         role: None,

@@ -75,6 +75,7 @@ pub fn binding(name: &str) -> Binding {
         group_name: None,
         target_type: Some(TargetType::Ip),
         family: IpFamily::V4,
+        load_balancer: None,
         service: "web".into(),
         port: Some(PortRef::Number(80)),
         role: None,

@@ -6,6 +6,7 @@
 //!
 //! - [`backoff`]: exponential backoff between attempts that fail.
 //! - [`names`]: gates, target group ARNs and keys, parsed once.
+//! - [`drain`]: how long pods sleep before their end.
 //! - [`model`]: the few fields of each object that decide something.
 //! - [`object`]: parts of Kubernetes objects that reviews and watches both read.
 //! - [`patch`]: operations of a JSON Patch.
@@ -25,6 +26,7 @@
 pub mod backoff;
 pub mod binding;
 pub mod client_names;
+pub mod drain;
 pub mod elb;
 pub mod failure_log;
 #[cfg(any(test, feature = "fixtures"))]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::drain::{DrainLabel, LoadBalancerKind};
 use crate::names::{AssumedRole, BindingApi, GateName, NamedGroup, ObjectKey, TargetGroupArn};
 
 /// Labels of a pod, or the selector of a Service.
@@ -204,6 +205,8 @@ pub struct Binding {
     pub target_type: Option<TargetType>,
     /// `spec.ipAddressType`.
     pub family: IpFamily,
+    /// The kind of load balancer, by `spec.targetGroupProtocol`; `None` if that does not tell.
+    pub load_balancer: Option<LoadBalancerKind>,
     /// `spec.serviceRef.name`.
     pub service: Arc<str>,
     /// `spec.serviceRef.port`; `None` if it is absent or is not a port.
@@ -288,6 +291,8 @@ pub struct Condition {
 pub struct Namespace {
     /// Whether it carries `elbv2.k8s.aws/pod-readiness-gate-inject=enabled`.
     pub opted_in: bool,
+    /// Its label `targetgate.dev/drain`.
+    pub drain: DrainLabel,
     pub policies: Policies,
 }
 

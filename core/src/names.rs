@@ -32,6 +32,15 @@ pub const OPEN_AFTER_ANNOTATION: &str = "targetgate.dev/open-after";
 /// anything but healthy: `hold` or `follow`.
 pub const AFTER_OPEN_ANNOTATION: &str = "targetgate.dev/after-open";
 
+/// The label of a Namespace that says whether its pods sleep before their end: `sleep` or `off`.
+pub const DRAIN_LABEL: &str = "targetgate.dev/drain";
+/// The annotation of a Pod that says the same, and comes before the label.
+pub const DRAIN_ANNOTATION: &str = DRAIN_LABEL;
+/// The annotation of a Pod with the seconds that it sleeps, 1 to 600.
+pub const DRAIN_SECONDS_ANNOTATION: &str = "targetgate.dev/drain-seconds";
+/// The annotation that a Pod gets with its sleep: `<sleep>/<given>`, both in seconds.
+pub const DRAINED_ANNOTATION: &str = "targetgate.dev/drained";
+
 /// Whether this value of [`GATE_ANNOTATION`] opts out, for admissions and watches alike.
 pub fn opts_out(value: &str) -> bool {
     value == "false"
@@ -54,7 +63,7 @@ pub struct NameError {
 }
 
 impl NameError {
-    fn new(value: &str, expected: &'static str) -> Self {
+    pub(crate) fn new(value: &str, expected: &'static str) -> Self {
         Self {
             value: cut(value, MAX_SHOWN).to_owned(),
             expected,

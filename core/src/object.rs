@@ -11,9 +11,11 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::drain::{DrainMode, Drained, SleepSeconds};
 use crate::model::{AfterOpen, Policies, PortRef, WhenUnused};
 use crate::names::{
-    AFTER_OPEN_ANNOTATION, GATE_ANNOTATION, OPEN_AFTER_ANNOTATION, WHEN_UNUSED_ANNOTATION, opts_out,
+    AFTER_OPEN_ANNOTATION, DRAIN_ANNOTATION, DRAIN_SECONDS_ANNOTATION, DRAINED_ANNOTATION,
+    GATE_ANNOTATION, OPEN_AFTER_ANNOTATION, WHEN_UNUSED_ANNOTATION, opts_out,
 };
 
 /// A string that borrows inside of lists and maps, where serde's own `Cow` is always owned.
@@ -65,17 +67,26 @@ pub struct OwnAnnotations {
     /// Whether [`GATE_ANNOTATION`] opts its object out.
     pub opted_out: bool,
     pub policies: Policies,
+    /// Whether a Pod sleeps before its end.
+    pub drain: Option<DrainMode>,
+    /// How long it sleeps.
+    pub drain_seconds: Option<SleepSeconds>,
+    /// What the hook did to a Pod. A value that is not ours counts as absent, and the hook replaces it.
+    pub drained: Option<Drained>,
     /// Those whose value cannot be read, and therefore counts as absent.
     pub unreadable: BTreeSet<&'static str>,
 }
 
 impl OwnAnnotations {
     /// Each of them.
-    pub const ALL: [&'static str; 4] = [
+    pub const ALL: [&'static str; 7] = [
         GATE_ANNOTATION,
         WHEN_UNUSED_ANNOTATION,
         OPEN_AFTER_ANNOTATION,
         AFTER_OPEN_ANNOTATION,
+        DRAIN_ANNOTATION,
+        DRAIN_SECONDS_ANNOTATION,
+        DRAINED_ANNOTATION,
     ];
 
     fn read(&mut self, name: &'static str, value: &str) {
@@ -92,6 +103,18 @@ impl OwnAnnotations {
             AFTER_OPEN_ANNOTATION => {
                 policies.after_open = after_open(value);
                 policies.after_open.is_some()
+            }
+            DRAIN_ANNOTATION => {
+                self.drain = value.parse().ok();
+                self.drain.is_some()
+            }
+            DRAIN_SECONDS_ANNOTATION => {
+                self.drain_seconds = value.parse().ok();
+                self.drain_seconds.is_some()
+            }
+            DRAINED_ANNOTATION => {
+                self.drained = value.parse().ok();
+                true
             }
             _ => {
                 self.opted_out = opts_out(value);
@@ -219,6 +242,28 @@ mod tests {
         assert_eq!(read.policies.open_after.map(NonZeroU32::get), seconds);
         let unreadable = read.unreadable.contains(OPEN_AFTER_ANNOTATION);
         assert_eq!(unreadable, seconds.is_none());
+    }
+
+    #[rstest]
+    #[case("sleep", "20", Some(DrainMode::Sleep), Some(20), 0)]
+    #[case("off", "600", Some(DrainMode::Off), Some(600), 0)]
+    #[case("on", "601", None, None, 2)]
+    #[case("Sleep", "20s", None, None, 2)]
+    #[case("", "20", None, Some(20), 1)]
+    fn the_drain_of_a_pod_is_one_of_two_words_and_1_to_600_seconds(
+        #[case] mode: &str,
+        #[case] seconds: &str,
+        #[case] expected_mode: Option<DrainMode>,
+        #[case] expected_seconds: Option<u16>,
+        #[case] unreadable: usize,
+    ) {
+        let read = read(json!({
+            "targetgate.dev/drain": mode, "targetgate.dev/drain-seconds": seconds,
+            "targetgate.dev/drained": "none of ours",
+        }));
+        assert_eq!(read.drain, expected_mode);
+        assert_eq!(read.drain_seconds.map(SleepSeconds::get), expected_seconds);
+        assert_eq!((read.unreadable.len(), read.drained), (unreadable, None));
     }
 
     #[rstest]

@@ -279,6 +279,7 @@ impl Binding {
                 TargetType::Instance => model::TargetType::Instance,
             }),
             family: IpFamily::V4,
+            load_balancer: None,
             service: self.service.as_str().into(),
             port: None,
             role: None,

@@ -15,14 +15,15 @@ const CORE: Law = &[
     ("reason", &[]),
     ("version", &[]),
     ("client_names", &["text"]),
-    ("model", &["names"]),
-    ("object", &["model", "names"]),
+    ("drain", &["names"]),
+    ("model", &["drain", "names"]),
+    ("object", &["drain", "model", "names"]),
     ("selector", &["model"]),
     ("patch", &[]),
     ("elb", &["model", "names"]),
     (
         "binding",
-        &["elb", "model", "names", "object", "patch", "text"],
+        &["drain", "elb", "model", "names", "object", "patch", "text"],
     ),
     ("index", &["model", "names", "reason", "selector"]),
     (

@@ -8,11 +8,12 @@ use kube::api::{ApiResource, DynamicObject};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use targetgate_core::binding::spec::TargetGroupBindingSpec;
+use targetgate_core::drain::DrainLabel;
 use targetgate_core::model::{
     Binding, Condition, Labels, NamedPort, Namespace, Pod, Protocol, Service, ServicePort,
 };
 use targetgate_core::names::{
-    BindingApi, ConditionPrefix, GateName, INJECT_ENABLED, INJECT_LABEL, ObjectKey,
+    BindingApi, ConditionPrefix, DRAIN_LABEL, GateName, INJECT_ENABLED, INJECT_LABEL, ObjectKey,
 };
 use targetgate_core::object::{IntOrString, port_number};
 use thiserror::Error;
@@ -148,9 +149,11 @@ pub fn url_path(watched: WatchedResource, namespace: Option<&str>) -> String {
 /// Reads a Namespace object.
 pub fn namespace(mut object: NamespaceObject) -> Result<(Arc<str>, Namespace), Unreadable> {
     let key = readable_key(&object)?;
-    let label = object.labels().remove(INJECT_LABEL);
+    let labels = object.labels();
+    let label = |name: &str| labels.get(name).map(|value| &**value);
     let namespace = Namespace {
-        opted_in: label.as_deref() == Some(INJECT_ENABLED),
+        opted_in: label(INJECT_LABEL) == Some(INJECT_ENABLED),
+        drain: DrainLabel::of(label(DRAIN_LABEL)),
         policies: object.meta.policies(),
     };
     Ok((key.name, namespace))

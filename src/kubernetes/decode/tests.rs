@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use rstest::rstest;
 use serde_json::{Value, json};
+use targetgate_core::drain::{DrainMode, LoadBalancerKind};
 use targetgate_core::model::{IpFamily, Policies, TargetType, WhenUnused};
 use targetgate_core::names::AssumedRole;
 
@@ -250,6 +251,17 @@ fn a_namespace_opts_in_by_its_label(#[case] labels: Value, #[case] opted_in: boo
     assert_eq!(namespace(read(object)).unwrap(), expected);
 }
 
+#[rstest]
+#[case(json!({ "targetgate.dev/drain": "sleep" }), DrainLabel::Mode(DrainMode::Sleep))]
+#[case(json!({ "targetgate.dev/drain": "off" }), DrainLabel::Mode(DrainMode::Off))]
+#[case(json!({ "targetgate.dev/drain": "yes" }), DrainLabel::Unreadable)]
+#[case(json!({}), DrainLabel::Absent)]
+fn a_namespace_asks_for_drain_by_its_label(#[case] labels: Value, #[case] expected: DrainLabel) {
+    let object = json!({ "metadata": { "name": "shop", "labels": labels } });
+    let (_, namespace) = namespace(read(object)).unwrap();
+    assert_eq!(namespace.drain, expected);
+}
+
 const ARN: &str =
     "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0123456789abcdef";
 
@@ -263,7 +275,7 @@ fn a_binding_is_read_whole() {
             "targetGroupARN": ARN, "targetGroupName": "web", "targetType": "ip", "ipAddressType": "ipv6",
             "serviceRef": { "name": "web", "port": "http" }, "vpcID": "vpc-01234567",
             "iamRoleArnToAssume": "arn:aws:iam::210987654321:role/elb", "assumeRoleExternalId": "x1",
-            "multiClusterTargetGroup": true,
+            "multiClusterTargetGroup": true, "targetGroupProtocol": "TLS",
             "networking": { "ingress": [{ "ports": [{ "protocol": "TCP" }] }] }
         },
         "status": { "observedGeneration": 1 }
@@ -282,6 +294,7 @@ fn a_binding_is_read_whole() {
         group_name: Some("web".into()),
         target_type: Some(TargetType::Ip),
         family: IpFamily::V6,
+        load_balancer: Some(LoadBalancerKind::Nlb),
         service: "web".into(),
         port: Some(PortRef::Name("http".into())),
         role: Some(role),

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
+use crate::drain::LoadBalancerKind;
 use crate::model::{Binding, IpFamily, Policies, PortRef, TargetType};
 use crate::names::{AssumedRole, BindingApi};
 use crate::object::IntOrString;
@@ -238,6 +239,7 @@ impl TargetGroupBindingSpec {
             group_name: self.target_group_name.as_deref().map(Into::into),
             target_type: self.target_type.as_deref().and_then(target_type),
             family: self.family(),
+            load_balancer: self.load_balancer(),
             service: service
                 .and_then(|s| s.name.as_deref())
                 .unwrap_or_default()
@@ -257,6 +259,12 @@ impl TargetGroupBindingSpec {
             Some("ipv6") => IpFamily::V6,
             _ => IpFamily::V4,
         }
+    }
+
+    /// The kind of load balancer that can use the group; `None` while the protocol does not tell.
+    pub fn load_balancer(&self) -> Option<LoadBalancerKind> {
+        let protocol = self.target_group_protocol.as_deref();
+        protocol.and_then(LoadBalancerKind::of_protocol)
     }
 
     /// The role to assume for calls about the group; `None` for targetgate's own credentials.

@@ -232,6 +232,7 @@ fn every_field_is_read() {
         group_name: Some("web".into()),
         target_type: Some(TargetType::Ip),
         family: IpFamily::V6,
+        load_balancer: None,
         service: "web".into(),
         port: Some(PortRef::Name("http".into())),
         role: Some(AssumedRole {

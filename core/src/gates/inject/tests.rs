@@ -32,6 +32,7 @@ fn binding(name: &str) -> Binding {
         group_name: Some("web".into()),
         target_type: Some(TargetType::Ip),
         family: IpFamily::V4,
+        load_balancer: None,
         service: "web".into(),
         port: None,
         role: None,

@@ -122,6 +122,7 @@ fn some_binding(name: &'static str) -> impl Strategy<Value = Binding> {
         group_name: Some("web".into()),
         target_type,
         family: IpFamily::V4,
+        load_balancer: None,
         service: service.into(),
         port: None,
         role: None,

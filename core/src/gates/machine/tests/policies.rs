@@ -169,6 +169,7 @@ fn the_pods_annotation_counts_before_the_bindings_and_that_before_the_namespaces
             Namespace {
                 opted_in: true,
                 policies,
+                ..Namespace::default()
             },
         );
         world.settle();
