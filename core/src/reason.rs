@@ -57,8 +57,8 @@ macro_rules! reasons {
 
 reasons! {
     // The pod hook, by precedence.
-    Injected: "The gate was added.", "";
-    AlreadyInjected: "The pod had the gate already.", "";
+    Injected: "The pod was given what it is due: its gate, or the sleep before its end.", "";
+    AlreadyInjected: "The pod had it already: its gate, or the sleep before its end.", "";
     OptedOut: "`targetgate.dev/gate: \"false\"` on the Pod, Service or binding opts it out.",
         "Remove the annotation, and create the pod anew.";
     BindingTerminating: "The binding is being deleted, so no pod is registered for it any more.",
@@ -83,7 +83,7 @@ reasons! {
     // The pod hook, for reviews that it answered without a decision about gates.
     NotPodCreate: "The review is not about the creation of a v1 Pod.",
         "Compare the webhook's rules with those that are shipped.";
-    NotReady: "Bindings or Services are not known yet: targetgate has just started.",
+    NotReady: "Bindings, Services or Namespaces are not known yet: targetgate has just started.",
         "Create the pod anew.";
     NotWatched: "`--watch-namespaces` leaves out the pod's namespace.",
         "Add the namespace to `--watch-namespaces`, or take the opt-in label off it.";
@@ -92,6 +92,19 @@ reasons! {
     BadObject: "The object cannot be read as a Pod.", "Look at the warning: it names the field.";
     Overloaded: "Too many reviews were in progress.", "Create the pod anew; raise the replicas.";
     Internal: "The hook failed inside.", "Report it, with the log.";
+
+    // The end of a pod that has a gate, besides Injected and AlreadyInjected.
+    Off: "Drain is off for the pod, by its annotation, its Namespace's label, or `--drain`.",
+        "Label the Namespace `targetgate.dev/drain=sleep`, and create the pod anew.";
+    HasPreStop: "Each main container has a `preStop` of its own, which is kept.",
+        "See that it is as long as the load balancer needs.";
+    Job: "The pod is a Job's, which ends by itself.", "";
+    GraceZero: "The pod's grace period is 0, so that no `preStop` runs.",
+        "Raise `terminationGracePeriodSeconds`.";
+    ServerTooOld: "The API server is older than 1.31, so that it, or another one beside it, may refuse the sleep.",
+        "Update the cluster.";
+    ServerUnknown: "The API server has not told its version yet.",
+        "Look at the log: it says why `/version` cannot be read. Then create the pod anew.";
 
     // The hooks of bindings.
     NotReviewed: "The operation, or the subresource, is not reviewed.", "";

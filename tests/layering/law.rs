@@ -15,11 +15,11 @@ const CORE: Law = &[
     ("reason", &[]),
     ("version", &[]),
     ("client_names", &["text"]),
-    ("drain", &["names"]),
+    ("patch", &[]),
+    ("drain", &["names", "patch", "reason"]),
     ("model", &["drain", "names"]),
     ("object", &["drain", "model", "names"]),
     ("selector", &["model"]),
-    ("patch", &[]),
     ("elb", &["model", "names"]),
     (
         "binding",

@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use crate::names::NameError;
 
+pub mod inject;
+
 /// Whether pods get a sleep before their end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum DrainMode {
@@ -42,6 +44,69 @@ impl FromStr for DrainMode {
 impl fmt::Display for DrainMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// Whether pods sleep, and for how long, where neither pod nor Namespace says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DrainPolicy {
+    pub mode: DrainMode,
+    pub seconds: DrainSeconds,
+}
+
+impl DrainPolicy {
+    /// The mode for a pod: its annotation comes before its Namespace's label.
+    pub fn mode(&self, pod: Option<DrainMode>, namespace: DrainLabel) -> DrainMode {
+        pod.or(namespace.mode()).unwrap_or(self.mode)
+    }
+}
+
+/// The version of an API server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServerVersion {
+    pub major: u32,
+    pub minor: u32,
+}
+
+impl ServerVersion {
+    /// The oldest version whose pods get a sleep. By default 1.30 is the first to take it, and 1.29 refuses the pod;
+    /// while a control plane is upgraded another API server may be a minor version older than the one that told its
+    /// version.
+    const SLEEPS_SINCE: Self = Self {
+        major: 1,
+        minor: 31,
+    };
+
+    /// Reads `major` and `minor` of `/version`; clouds add a `+` to the latter.
+    ///
+    /// ```
+    /// use targetgate_core::drain::ServerVersion;
+    ///
+    /// let eks = ServerVersion::of("1", "31+").unwrap();
+    /// assert!(eks.knows_sleep());
+    /// assert!(!ServerVersion::of("1", "30").unwrap().knows_sleep());
+    /// assert_eq!(ServerVersion::of("", ""), None);
+    /// ```
+    pub fn of(major: &str, minor: &str) -> Option<Self> {
+        let number = |text: &str| {
+            let end = text.find(|c: char| !c.is_ascii_digit());
+            text[..end.unwrap_or(text.len())].parse().ok()
+        };
+        Some(Self {
+            major: number(major)?,
+            minor: number(minor)?,
+        })
+    }
+
+    /// Whether each API server beside it takes a sleep as well.
+    pub fn knows_sleep(self) -> bool {
+        self >= Self::SLEEPS_SINCE
+    }
+}
+
+impl fmt::Display for ServerVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
     }
 }
 
