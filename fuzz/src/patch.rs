@@ -6,8 +6,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use targetgate::admission::answer::Answer;
 use targetgate::admission::pod;
+use targetgate::admission::pod::PodPolicy;
 use targetgate::state::cache::Cache;
-use targetgate_core::gates::inject::GatePolicy;
 
 use crate::answered;
 use crate::unique;
@@ -64,7 +64,7 @@ struct Case<'a> {
 }
 
 /// The hook's answer to the creation of a pod.
-fn answer(pod: &str, cache: &Cache, policy: &GatePolicy) -> Answer {
+fn answer(pod: &str, cache: &Cache, policy: &PodPolicy) -> Answer {
     let resource = r#"{"group":"","version":"v1","resource":"pods"}"#;
     let body = format!(
         r#"{{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{{"uid":"1",

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use targetgate::admission::pod::PodPolicy;
 use targetgate::state::cache::{Cache, InitialList, WatchedResource};
-use targetgate_core::gates::inject::GatePolicy;
 use targetgate_core::model;
 use targetgate_core::model::{IpFamily, Namespace, Policies};
 use targetgate_core::names::{
@@ -115,10 +115,10 @@ impl World {
         cache
     }
 
-    pub(crate) fn policy(&self) -> GatePolicy {
-        let mut policy = GatePolicy::default();
+    pub(crate) fn policy(&self) -> PodPolicy {
+        let mut policy = PodPolicy::default();
         if self.gate_eks {
-            policy.apis.push(BindingApi::Eks);
+            policy.gates.apis.push(BindingApi::Eks);
         }
         policy
     }

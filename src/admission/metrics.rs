@@ -10,6 +10,7 @@ use crate::metrics::{Counters, Histograms, MetricSet, Registered, fast};
 #[derive(Clone)]
 pub struct AdmissionMetrics {
     admissions: Counters<2>,
+    drains: Counters<1>,
     seconds: Histograms,
 }
 
@@ -19,6 +20,11 @@ impl MetricSet for AdmissionMetrics {
             admissions: registered.add(
                 "admissions",
                 "Reviews answered, by hook and reason",
+                Counters::default(),
+            ),
+            drains: registered.add(
+                "drains",
+                "New pods with a gate, by what was decided about the sleep before their end",
                 Counters::default(),
             ),
             seconds: registered.add(
@@ -31,6 +37,12 @@ impl MetricSet for AdmissionMetrics {
 }
 
 impl AdmissionMetrics {
+    /// Counts what was decided about a new pod's end.
+    pub(super) fn drained(&self, reason: Reason) {
+        let reason = reason.as_str();
+        self.drains.get_or_create(&[("reason", reason)]).inc();
+    }
+
     /// Counts an answered review.
     pub(super) fn answered(&self, hook: &'static str, reason: Reason, took: Duration) {
         let reason = reason.as_str();

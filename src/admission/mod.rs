@@ -27,7 +27,6 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use targetgate_core::gates::inject::GatePolicy;
 use targetgate_core::reason::Reason;
 use targetgate_core::text::cut;
 
@@ -36,6 +35,7 @@ use crate::admission::binding::BindingReviewer;
 use crate::admission::body::{Intake, Limits, Received};
 use crate::admission::deadline::answer_by;
 use crate::admission::metrics::AdmissionMetrics;
+use crate::admission::pod::PodPolicy;
 use crate::admission::refusal::Refusal;
 use crate::admission::review::Request;
 use crate::admission::room::Room;
@@ -57,8 +57,8 @@ const MAX_LOGGED: usize = 512;
 #[derive(Clone)]
 pub struct Hooks {
     pub cache: Arc<Cache>,
-    /// The pods that get gates, and the names of gates.
-    pub policy: GatePolicy,
+    /// What new pods get.
+    pub policy: PodPolicy,
     pub metrics: Arc<Metrics>,
     pub bindings: Arc<BindingReviewer>,
     pub limits: Limits,
@@ -146,7 +146,12 @@ async fn pod(State(shared): State<Arc<Shared>>, request: HttpRequest) -> Respons
         Received::Shed(start) => pod::shed(start, Reason::Overloaded),
     };
     match reply {
-        Ok(reply) => shared.answer(HOOK, &reply.uid, &reply.namespace, &reply.answer, start),
+        Ok(reply) => {
+            if let Some(reason) = reply.drain {
+                shared.metrics.drained(reason);
+            }
+            shared.answer(HOOK, &reply.uid, &reply.namespace, &reply.answer, start)
+        }
         Err(refusal) => shared.refuse(HOOK, refusal),
     }
 }

@@ -12,6 +12,8 @@ pub(super) enum Keep {
     Whole,
     /// These members of an object; the whole of another value.
     Only(&'static [(&'static str, Keep)]),
+    /// This part of each item of a list; the whole of another value.
+    Each(&'static Keep),
 }
 
 /// Initial capacity of the pruned JSON, in bytes. Chosen: it suffices for most reviews.
@@ -70,6 +72,7 @@ impl<'a> Reader<'a> {
         self.skip_space();
         match keep {
             Keep::Only(members) if self.peek()? == b'{' => self.keep_members(members, kept),
+            Keep::Each(item) if self.peek()? == b'[' => self.keep_items(item, kept),
             _ => {
                 kept.extend_from_slice(self.value()?);
                 Some(())
@@ -94,6 +97,26 @@ impl<'a> Reader<'a> {
         }
         self.expect(b'}')?;
         kept.push(b'}');
+        Some(())
+    }
+
+    fn keep_items(&mut self, item: &Keep, kept: &mut Vec<u8>) -> Option<()> {
+        self.expect(b'[')?;
+        kept.push(b'[');
+        self.skip_space();
+        if self.peek()? != b']' {
+            loop {
+                self.keep(item, kept)?;
+                self.skip_space();
+                if self.peek()? == b']' {
+                    break;
+                }
+                self.expect(b',')?;
+                kept.push(b',');
+            }
+        }
+        self.expect(b']')?;
+        kept.push(b']');
         Some(())
     }
 
@@ -218,6 +241,7 @@ mod tests {
             "b",
             Keep::Only(&[("a", Keep::Whole), ("c", Keep::Only(&[]))]),
         ),
+        ("d", Keep::Each(&Keep::Only(&[("a", Keep::Whole)]))),
     ]);
 
     fn condensed(json: &str) -> Option<String> {
@@ -234,6 +258,13 @@ mod tests {
     )]
     #[case::a_member_twice(r#"{"a":1,"x":0,"a":2}"#, r#"{"a":1,"a":2}"#)]
     #[case::no_object_where_one_belongs(r#"{"b":["x",1],"x":0}"#, r#"{"b":["x",1]}"#)]
+    #[case::items(r#"{"d":[{"x":1,"a":2},{},{"x":[3]}]}"#, r#"{"d":[{"a":2},{},{}]}"#)]
+    #[case::no_items(r#"{"d":[ ]}"#, r#"{"d":[]}"#)]
+    #[case::items_that_are_no_objects(
+        r#"{"d":[1,"]",null,[{"x":1}]]}"#,
+        r#"{"d":[1,"]",null,[{"x":1}]]}"#
+    )]
+    #[case::no_list_where_one_belongs(r#"{"d":{"x":1},"x":0}"#, r#"{"d":{"x":1}}"#)]
     #[case::null(r#"{"b":null,"x":null}"#, r#"{"b":null}"#)]
     #[case::no_object_at_all("[1]", "[1]")]
     #[case::quotes_and_brackets_in_texts(r#"{"x":"\"}]\\","a":"{\"b\":["}"#, r#"{"a":"{\"b\":["}"#)]
@@ -258,6 +289,9 @@ mod tests {
     #[case::no_colon(r#"{"x" 1}"#)]
     #[case::no_comma(r#"{"x":1 "a":2}"#)]
     #[case::a_comma_too_many(r#"{"a":1,}"#)]
+    #[case::no_comma_between_items(r#"{"d":[1 2]}"#)]
+    #[case::a_comma_after_the_items(r#"{"d":[1,]}"#)]
+    #[case::cut_off_in_an_item(r#"{"d":[{"a":1},{"x""#)]
     fn what_is_left_to_serde(#[case] json: &str) {
         assert_eq!(condensed(json), None);
     }
@@ -270,8 +304,12 @@ mod tests {
 
     /// [`prune`] on parsed values.
     fn cut(value: &Value, keep: &Keep) -> Value {
-        let (Keep::Only(members), Value::Object(object)) = (keep, value) else {
-            return value.clone();
+        let (members, object) = match (keep, value) {
+            (Keep::Only(members), Value::Object(object)) => (members, object),
+            (Keep::Each(item), Value::Array(items)) => {
+                return items.iter().map(|value| cut(value, item)).collect();
+            }
+            _ => return value.clone(),
         };
         let kept = members
             .iter()
@@ -288,7 +326,7 @@ mod tests {
             r#"["\\\[\]{},:]{0,8}"#.prop_map(Value::from),
         ];
         leaf.prop_recursive(5, 40, 6, |inner| {
-            let name = prop_oneof!["[abcx]", r#"["\\{}]{1,3}"#];
+            let name = prop_oneof!["[abcdx]", r#"["\\{}]{1,3}"#];
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
                 prop::collection::btree_map(name, inner, 0..6)

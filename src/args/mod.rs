@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use targetgate_core::drain::{DrainMode, DrainSeconds};
 use targetgate_core::index::OptIn;
 use targetgate_core::lease::{Timing, TimingError};
 use targetgate_core::names::{
@@ -127,6 +128,14 @@ pub struct Settings {
     #[arg(long, env = "TARGETGATE_ORPHAN_AFTER", value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration, help_heading = GATES)]
     pub orphan_after: Duration,
 
+    /// Whether pods with a gate sleep before their end, until the load balancer sends nothing more: off or sleep. The
+    /// label targetgate.dev/drain of a Namespace, and the annotation of a pod, come before.
+    #[arg(long, env = "TARGETGATE_DRAIN", value_name = "MODE", default_value = "off", help_heading = DRAIN)]
+    pub drain: DrainMode,
+    /// How long they sleep, in seconds from 1 to 600, by the kind of load balancer.
+    #[arg(long, env = "TARGETGATE_DRAIN_SECONDS", value_name = "SECONDS", default_value = "alb=20,nlb=100", help_heading = DRAIN)]
+    pub drain_seconds: DrainSeconds,
+
     /// YAML file with the target groups that the bindings of each namespace may name, reloaded when it
     /// changes [default: any group].
     #[arg(long, env = "TARGETGATE_ALLOW_ARNS", value_name = "FILE", help_heading = AWS)]
@@ -160,6 +169,7 @@ const CERTIFICATE: &str = "Certificate";
 const KUBERNETES: &str = "Kubernetes";
 const REPLICAS: &str = "Replicas";
 const GATES: &str = "Gates";
+const DRAIN: &str = "Drain";
 const AWS: &str = "AWS";
 const LOG: &str = "Log";
 
@@ -296,6 +306,8 @@ mod tests {
         assert_eq!(settings.condition_prefix, ConditionPrefix::default());
         assert_eq!(settings.orphan_after, Duration::from_secs(300));
         assert_eq!((settings.elb_rate, settings.elb_burst), (10.0, 40));
+        assert_eq!(settings.drain, DrainMode::Off);
+        assert_eq!(settings.drain_seconds, DrainSeconds::default());
         assert_eq!(settings.elb_rate_max, 40.0);
         assert!(settings.watch_namespaces.is_empty());
         assert_eq!(settings.shutdown_delay, Duration::from_secs(5));
@@ -348,6 +360,9 @@ mod tests {
     #[case("--gate-apis", "elbv2.k8s.aws,apps")]
     #[case("--opt-in", "cluster")]
     #[case("--excluded-namespaces", "kube-system,Shop")]
+    #[case("--drain", "on")]
+    #[case("--drain-seconds", "alb=0")]
+    #[case("--drain-seconds", "20")]
     #[case("--vpc-id", "vpc-1")]
     #[case("--watch-namespaces", "shop,Shop")]
     #[case("--elb-rate", "0")]

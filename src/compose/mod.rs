@@ -14,6 +14,7 @@ use fastrand::Rng;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use kube::Client;
+use targetgate_core::drain::DrainPolicy;
 use targetgate_core::elb::buckets::Limits;
 use targetgate_core::gates::inject::GatePolicy;
 use targetgate_core::gates::machine::action::Settings as GateSettings;
@@ -26,6 +27,7 @@ use crate::admission;
 use crate::admission::binding::BindingReviewer;
 use crate::admission::binding::allowed::Allowed;
 use crate::admission::metrics::AdmissionMetrics;
+use crate::admission::pod::PodPolicy;
 use crate::admission::{Hooks, body};
 use crate::aws::budget::Budget;
 use crate::aws::client::{ElbClient, Timeouts};
@@ -41,6 +43,7 @@ use crate::files::FileMetrics;
 use crate::kubernetes::events::Events;
 use crate::kubernetes::lease::{Candidate, Seat, Work};
 use crate::kubernetes::metrics::{LeaseMetrics, WatchMetrics};
+use crate::kubernetes::server_version;
 use crate::kubernetes::watch::{WatchOptions, watches};
 use crate::metrics::{Metrics, RefusalMetrics};
 use crate::serve::certificates::{self, Certificate, Certificates, PemFiles};
@@ -50,6 +53,7 @@ use crate::serve::metrics::{CertificateMetrics, ListenerMetrics, ProcessMetrics}
 use crate::serve::places::Places;
 use crate::serve::readiness::{Health, Heartbeat, STALLED_AFTER};
 use crate::serve::{PhaseReceiver, PhaseSender, admin, phases};
+use crate::state::api_server::ApiServer;
 use crate::state::cache::{Cache, WatchedResource};
 use crate::state::leadership::Leadership;
 
@@ -81,6 +85,8 @@ pub struct Parts {
     /// The namespaces to watch; empty for all.
     pub namespaces: Vec<Arc<str>>,
     pub policy: GatePolicy,
+    /// The pods that get a sleep before their end, and its length.
+    pub drain: DrainPolicy,
     /// The pods for which the hook is called, for the count of ungated ones.
     pub scope: HookScope,
     /// The prefixes of all gates that the loop opens.
@@ -118,6 +124,7 @@ impl Parts {
             pod_name: None,
             namespaces: vec![],
             policy: GatePolicy::default(),
+            drain: DrainPolicy::default(),
             scope: HookScope::default(),
             prefixes: WatchOptions::default().prefixes,
             orphan_after: Duration::from_secs(300),
@@ -212,6 +219,7 @@ pub fn compose(parts: Parts) -> anyhow::Result<Product> {
     let mut wiring = Wiring::new(parts, leadership, keeper_leadership);
     let (watches, gates) = (wiring.watches(), wiring.gates());
     let tasks = watches.into_iter().chain(gates).chain(wiring.reloads());
+    let tasks = tasks.chain([wiring.server_version()]);
     Ok(Product {
         tasks: tasks.collect(),
         election: Election::new(candidate, keeper, wiring.parts.cache.clone()),
@@ -274,6 +282,7 @@ struct Wiring {
     elb: ElbClient,
     groups: TargetGroups,
     heartbeat: Arc<Heartbeat>,
+    server: Arc<ApiServer>,
 }
 
 impl Wiring {
@@ -293,6 +302,7 @@ impl Wiring {
             events: Arc::new(Events::new(parts.kube.clone(), parts.pod_name.clone())),
             groups: TargetGroups::new(elb.clone(), budget.clone(), random.u64(..)),
             heartbeat: Arc::default(),
+            server: Arc::default(),
             random,
             leadership,
             keeper_leadership,
@@ -390,6 +400,11 @@ impl Wiring {
         }
     }
 
+    fn server_version(&self) -> Task {
+        let (kube, server) = (self.parts.kube.clone(), self.server.clone());
+        task("API server's version", server_version::follow(kube, server))
+    }
+
     fn reviews(&self) -> Router {
         let parts = &self.parts;
         let (cache, groups) = (parts.cache.clone(), self.groups.clone());
@@ -401,7 +416,12 @@ impl Wiring {
             .in_region(self.elb.default_region());
         admission::router(Hooks {
             cache: parts.cache.clone(),
-            policy: parts.policy.clone(),
+            policy: PodPolicy {
+                gates: parts.policy.clone(),
+                prefixes: parts.prefixes.clone(),
+                drain: parts.drain.clone(),
+                server: self.server.clone(),
+            },
             metrics: parts.metrics.clone(),
             bindings: Arc::new(reviewer.with_allow_list(parts.allowed.clone())),
             limits: body::Limits::default(),

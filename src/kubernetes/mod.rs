@@ -18,6 +18,7 @@ pub mod metrics;
 pub(crate) mod owner;
 pub mod pod_status;
 pub(crate) mod server_clock;
+pub mod server_version;
 #[cfg(test)]
 mod testing;
 pub mod watch;

@@ -14,12 +14,12 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use targetgate::admission::binding::BindingReviewer;
 use targetgate::admission::body::Limits;
+use targetgate::admission::pod::PodPolicy;
 use targetgate::admission::{Hooks, POD_PATH, router};
 use targetgate::metrics::Metrics;
 use targetgate::state::cache::{Cache, InitialList, WatchedResource};
 use targetgate_core::elb::query::DescribeError;
 use targetgate_core::fixtures;
-use targetgate_core::gates::inject::GatePolicy;
 use targetgate_core::model::{Binding, TargetType};
 use targetgate_core::names::ObjectKey;
 use tower::ServiceExt as _;
@@ -44,6 +44,7 @@ pub(crate) struct Fixture {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) aws: Aws,
     pub(crate) limits: Limits,
+    pub(crate) policy: PodPolicy,
 }
 
 impl Default for Fixture {
@@ -57,6 +58,7 @@ impl Default for Fixture {
             metrics: Arc::default(),
             aws: Aws::IsLate,
             limits: Limits::default(),
+            policy: PodPolicy::default(),
         };
         fixture.add_binding("web", Some(TargetType::Ip));
         let key = ObjectKey::new("shop", "web");
@@ -84,7 +86,7 @@ impl Fixture {
     pub(crate) fn router(&self) -> Router {
         router(Hooks {
             cache: self.cache.clone(),
-            policy: GatePolicy::default(),
+            policy: self.policy.clone(),
             metrics: self.metrics.clone(),
             bindings: Arc::new(self.reviewer()),
             limits: self.limits.clone(),

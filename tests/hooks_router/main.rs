@@ -7,5 +7,6 @@
 mod bad_input;
 mod bindings;
 mod bounds;
+mod drain;
 mod fixture;
 mod pods;

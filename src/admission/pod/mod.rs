@@ -1,14 +1,17 @@
-//! The pod hook: it adds the gates of a new pod, from memory, and never denies a pod (contract 2).
+//! The pod hook: it adds the gates of a new pod and what its end needs, from memory, and never denies a pod
+//! (contract 2, 9).
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, LazyLock};
 
 use serde::de::IgnoredAny;
+use targetgate_core::drain::{DrainLabel, DrainPolicy};
 use targetgate_core::gates::inject;
 use targetgate_core::gates::inject::{Decision, GatePolicy, NewPod};
 use targetgate_core::gates::patch;
 use targetgate_core::index::NamespaceView;
-use targetgate_core::names::is_legacy_gate;
+use targetgate_core::names::{ConditionPrefix, DRAIN_LABEL, GateName, is_legacy_gate};
 use targetgate_core::object::OwnAnnotations;
 use targetgate_core::reason::Reason;
 use targetgate_core::text::cut;
@@ -18,12 +21,15 @@ use crate::admission::prune_json::{Keep, prune};
 use crate::admission::refusal::Refusal;
 use crate::admission::review;
 use crate::admission::review::{MAX_NAMESPACE, Object, Request, Review};
+use crate::state::api_server::ApiServer;
 use crate::state::cache::{Cache, InitialList, WatchedResource};
 
+mod drain;
 mod object;
 #[cfg(test)]
 mod tests;
 
+use crate::admission::pod::drain::Asked;
 use crate::admission::pod::object::{LabelList, Pod};
 
 /// Maximum length of the `bindings` annotation, in bytes, because the API server writes it into the audit log for every
@@ -33,6 +39,29 @@ const CUT: char = '…';
 /// Maximum length of a warning, in bytes: the API server may cut a longer one.
 /// Source: <https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#response>
 const MAX_WARNING: usize = 256;
+
+/// What the hook decides by, besides the index.
+#[derive(Debug, Clone)]
+pub struct PodPolicy {
+    /// The pods that get gates, and the names of gates.
+    pub gates: GatePolicy,
+    /// The prefixes of all gates that are opened.
+    pub prefixes: Vec<ConditionPrefix>,
+    /// The pods that get a sleep, and its length.
+    pub drain: DrainPolicy,
+    pub server: Arc<ApiServer>,
+}
+
+impl Default for PodPolicy {
+    fn default() -> Self {
+        Self {
+            gates: GatePolicy::default(),
+            prefixes: vec![ConditionPrefix::default()],
+            drain: DrainPolicy::default(),
+            server: Arc::default(),
+        }
+    }
+}
 
 /// Allows the pod without gates, and tells the client why.
 fn allow(reason: Reason, why: fmt::Arguments<'_>) -> Answer {
@@ -67,15 +96,17 @@ pub struct Reply {
     pub namespace: String,
     /// The answer, which always allows the pod.
     pub answer: Answer,
+    /// What was decided about the end of the pod, and why; `None` if it has no gate of ours.
+    pub drain: Option<Reason>,
 }
 
 /// Answers a review of the pod hook.
 ///
 /// # Errors
 /// The body does not have a uid that the answer could repeat.
-pub fn reply(body: &[u8], cache: &Cache, policy: &GatePolicy) -> Result<Reply, Refusal> {
+pub fn reply(body: &[u8], cache: &Cache, policy: &PodPolicy) -> Result<Reply, Refusal> {
     let of_pod = |review: Review<'_, Object<Pod<'_>>, _>| {
-        of_review(review, |request| decided(request, cache, policy))
+        of_review(review, |request| decided(request, body, cache, policy))
     };
     caught(body, || {
         let kept = prune(body, &KEPT);
@@ -109,6 +140,7 @@ pub fn shed(start: &[u8], why: Reason) -> Result<Reply, Refusal> {
     Ok(Reply {
         uid,
         namespace: String::new(),
+        drain: None,
         answer: allow(why, format_args!("{said}")),
     })
 }
@@ -116,30 +148,33 @@ pub fn shed(start: &[u8], why: Reason) -> Result<Reply, Refusal> {
 /// Checks the envelope, and answers with `decide` if the request creates a v1 Pod.
 fn of_review<'a, O>(
     review: Review<'a, O, IgnoredAny>,
-    decide: impl FnOnce(&Request<'a, O, IgnoredAny>) -> Answer,
+    decide: impl FnOnce(&Request<'a, O, IgnoredAny>) -> Decided,
 ) -> Result<Reply, Refusal> {
     let Some(request) = review.request.filter(Request::has_uid) else {
         let problem = review::without_uid();
         return Err(Refusal::NoReview { problem });
     };
-    let answer = if review.kind != review::KIND || review.api_version != review::API_VERSION {
-        allow(
-            Reason::BadReview,
-            format_args!(
-                "the request is no {} of {}",
-                review::KIND,
-                review::API_VERSION
-            ),
-        )
-    } else if creates_pod(&request) {
-        decide(&request)
-    } else {
-        Answer::allowed(Reason::NotPodCreate).audited()
-    };
+    let Decided { answer, drain } =
+        if review.kind != review::KIND || review.api_version != review::API_VERSION {
+            allow(
+                Reason::BadReview,
+                format_args!(
+                    "the request is no {} of {}",
+                    review::KIND,
+                    review::API_VERSION
+                ),
+            )
+            .into()
+        } else if creates_pod(&request) {
+            decide(&request)
+        } else {
+            Answer::allowed(Reason::NotPodCreate).audited().into()
+        };
     Ok(Reply {
         namespace: request.logged_namespace().to_owned(),
         uid: request.uid.into_owned(),
         answer,
+        drain,
     })
 }
 
@@ -147,7 +182,7 @@ fn of_review<'a, O>(
 fn unread(body: &[u8], error: &serde_json::Error) -> Result<Reply, Refusal> {
     let problem = review::problem(error);
     if let Ok(review) = review::decode::<IgnoredAny, IgnoredAny>(body) {
-        let object = |_: &_| allow(Reason::BadObject, format_args!("its object: {problem}"));
+        let object = |_: &_| allow(Reason::BadObject, format_args!("its object: {problem}")).into();
         return of_review(review, object);
     }
     let Some(uid) = review::uid(body) else {
@@ -156,6 +191,7 @@ fn unread(body: &[u8], error: &serde_json::Error) -> Result<Reply, Refusal> {
     Ok(Reply {
         uid,
         namespace: String::new(),
+        drain: None,
         answer: allow(Reason::BadReview, format_args!("the review: {problem}")),
     })
 }
@@ -167,12 +203,28 @@ fn creates_pod<O, Old>(request: &Request<'_, O, Old>) -> bool {
         && (&*resource.group, &*resource.version, &*resource.resource) == ("", "v1", "pods")
 }
 
+/// An answer, and what was decided about the end of the pod.
+struct Decided {
+    answer: Answer,
+    drain: Option<Reason>,
+}
+
+impl From<Answer> for Decided {
+    fn from(answer: Answer) -> Self {
+        Self {
+            answer,
+            drain: None,
+        }
+    }
+}
+
 fn decided(
     request: &Request<'_, Object<Pod<'_>>, IgnoredAny>,
+    body: &[u8],
     cache: &Cache,
-    policy: &GatePolicy,
-) -> Answer {
-    let bad = |what| allow(Reason::BadObject, format_args!("its object: {what}"));
+    policy: &PodPolicy,
+) -> Decided {
+    let bad = |what| allow(Reason::BadObject, format_args!("its object: {what}")).into();
     let Some(Object(pod)) = &request.object else {
         return bad("there is none");
     };
@@ -186,14 +238,22 @@ fn decided(
     };
     let gates = spec.readiness_gates.as_deref().unwrap_or_default();
     let gates: Vec<&str> = gates.iter().map(|Object(g)| &*g.condition_type).collect();
-    let answer = match unknown(&request.namespace, cache, policy) {
-        Some(answer) => answer,
+    let known = cache.look(WatchedResource::Namespaces) != InitialList::Pending;
+    let (answer, asked) = match unknown(&request.namespace, cache, &policy.gates) {
+        Some(answer) => (answer, None),
         None => cache.read(|index| {
             let view = index.namespace(&request.namespace);
-            in_namespace(pod, &gates, view, policy)
+            in_namespace(pod, &gates, view, known, policy)
         }),
     };
-    warn_of_legacy_gate(answer, &gates)
+    let answer = warn_of_legacy_gate(answer, &gates);
+    // The lock of the index is not held while the containers are read.
+    let Some(asked) = asked else {
+        return answer.into();
+    };
+    let (answer, drain) = drain::answered(answer, asked, body, pod);
+    let drain = Some(drain);
+    Decided { answer, drain }
 }
 
 /// The answer where the index does not know what decides.
@@ -228,15 +288,16 @@ fn knows_what_decides(cache: &Cache, policy: &GatePolicy) -> bool {
     known(WatchedResource::Services) && apis.all(|api| known(WatchedResource::Bindings(*api)))
 }
 
+/// Decides about gates, and what is asked for the end of a pod that has one. `known` tells whether the Namespaces are.
 fn in_namespace(
     pod: &Pod<'_>,
     gates: &[&str],
     view: Option<&NamespaceView>,
-    policy: &GatePolicy,
-) -> Answer {
-    let Some(view) = view else {
-        return Answer::allowed(Reason::NoBinding).audited();
-    };
+    known: bool,
+    policy: &PodPolicy,
+) -> (Answer, Option<Asked>) {
+    static EMPTY: LazyLock<NamespaceView> = LazyLock::new(NamespaceView::default);
+    let view = view.unwrap_or(&EMPTY);
     let (none, never) = (LabelList::default(), OwnAnnotations::default());
     let metadata = pod.metadata.as_ref().map(|Object(metadata)| metadata);
     let annotations = metadata
@@ -247,14 +308,37 @@ fn in_namespace(
         gates,
         opted_out: annotations.opted_out,
     };
-    let decision = inject::decide(&new, &view.routes, policy);
+    let decision = inject::decide(&new, &view.routes, &policy.gates);
+    let answer = of_gates(pod, &decision).warn_of_unreadable(&annotations.unreadable);
+    let has_gate = |gate: &&str| GateName::under(&policy.prefixes, gate).is_some();
+    if decision.reason > Reason::AlreadyInjected && !gates.iter().any(has_gate) {
+        return (answer, None);
+    }
+    let label = view.namespace.drain;
+    let kinds = decision.giving().map(|binding| binding.load_balancer);
+    let asked = drain::asked(annotations, known.then_some(label), kinds, policy);
+    (warn_of_label(answer, label), Some(asked))
+}
+
+/// The answer that carries out a decision about gates.
+fn of_gates(pod: &Pod<'_>, decision: &Decision<'_>) -> Answer {
     let mut answer = Answer::allowed(decision.reason).audited();
     let has_list = matches!(&pod.spec, Some(Object(spec)) if spec.readiness_gates.is_some());
-    answer.patch = patch::of_pod(&decision, has_list);
+    answer.patch = patch::of_pod(decision, has_list);
     if decision.reason != Reason::NoBinding {
-        answer.audit.insert("bindings", by_binding(&decision));
+        answer.audit.insert("bindings", by_binding(decision));
     }
-    answer.warn_of_unreadable(&annotations.unreadable)
+    answer
+}
+
+/// Warns of a Namespace's label of ours that cannot be read, and therefore counts as absent.
+fn warn_of_label(answer: Answer, label: DrainLabel) -> Answer {
+    match label {
+        DrainLabel::Unreadable => answer.warn(format!(
+            "the label {DRAIN_LABEL} of the Namespace is ignored: its value is neither sleep nor off"
+        )),
+        DrainLabel::Absent | DrainLabel::Mode(_) => answer,
+    }
 }
 
 /// `name=Reason`, joined by commas, the injected gates first, so that truncation spares them.

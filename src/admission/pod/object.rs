@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use serde::de::MapAccess;
 use serde::{Deserialize, Deserializer};
 use targetgate_core::names::{
-    AFTER_OPEN_ANNOTATION, GATE_ANNOTATION, OPEN_AFTER_ANNOTATION, WHEN_UNUSED_ANNOTATION,
+    AFTER_OPEN_ANNOTATION, DRAIN_ANNOTATION, DRAIN_SECONDS_ANNOTATION, DRAINED_ANNOTATION,
+    GATE_ANNOTATION, OPEN_AFTER_ANNOTATION, WHEN_UNUSED_ANNOTATION,
 };
 use targetgate_core::object::{Entries, OwnAnnotations, Text, entries};
 use targetgate_core::selector::LabelSet;
@@ -28,6 +29,9 @@ const ANNOTATIONS: &[(&str, Keep)] = &[
     (WHEN_UNUSED_ANNOTATION, Keep::Whole),
     (OPEN_AFTER_ANNOTATION, Keep::Whole),
     (AFTER_OPEN_ANNOTATION, Keep::Whole),
+    (DRAIN_ANNOTATION, Keep::Whole),
+    (DRAIN_SECONDS_ANNOTATION, Keep::Whole),
+    (DRAINED_ANNOTATION, Keep::Whole),
 ];
 
 /// The fields of a Pod's raw object that decide.

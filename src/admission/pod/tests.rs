@@ -139,7 +139,7 @@ proptest! {
     #[test]
     fn a_pod_of_any_shape_is_allowed_under_its_uid(metadata in any_json(), spec in any_json()) {
         let body = review(&json!({ "kind": "Pod", "metadata": metadata, "spec": spec }));
-        let reply = reply(&body, &Cache::default(), &GatePolicy::default()).unwrap();
+        let reply = reply(&body, &Cache::default(), &PodPolicy::default()).unwrap();
         prop_assert_eq!(&*reply.uid, "u-1");
         prop_assert!(reply.answer.denied.is_none());
         prop_assert!(reply.answer.patch.is_empty());
@@ -149,7 +149,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_answered_without_a_panic(body in any::<Vec<u8>>()) {
-        let read = reply(&body, &Cache::default(), &GatePolicy::default());
+        let read = reply(&body, &Cache::default(), &PodPolicy::default());
         let refused = matches!(read, Err(Refusal::NoReview { .. }));
         prop_assert!(refused);
     }
@@ -160,7 +160,7 @@ proptest! {
         let length = (body.len() as f64 * cut) as usize;
         let at = |needle: &[u8]| body.windows(needle.len()).position(|w| w == needle).unwrap();
         let uid_ends = at(b"\"u-1\"") + b"\"u-1\"".len();
-        match reply(&body[..length], &Cache::default(), &GatePolicy::default()) {
+        match reply(&body[..length], &Cache::default(), &PodPolicy::default()) {
             Ok(reply) => {
                 prop_assert!(length >= uid_ends);
                 prop_assert_eq!(reply.answer.reason, Reason::BadReview);
@@ -206,7 +206,7 @@ fn a_policy_that_cannot_be_read_is_warned_about(#[case] annotations: &str, #[cas
         format!(r#"{{ "metadata": {{ "annotations": {{ {annotations} }} }}, "spec": {{}} }}"#);
     let Object(pod): Object<Pod<'_>> = serde_json::from_str(&json).unwrap();
     let view = NamespaceView::default();
-    let answer = in_namespace(&pod, &[], Some(&view), &GatePolicy::default());
+    let (answer, _) = in_namespace(&pod, &[], Some(&view), true, &PodPolicy::default());
     let [warning] = &answer.warnings[..] else {
         panic!("one warning, not {:?}", answer.warnings);
     };

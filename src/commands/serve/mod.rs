@@ -11,6 +11,7 @@ use futures::FutureExt as _;
 use humantime::format_duration;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
+use targetgate_core::drain::DrainPolicy;
 use targetgate_core::elb::buckets::Limits;
 use targetgate_core::gates::inject::GatePolicy;
 use targetgate_core::index::HookScope;
@@ -132,6 +133,10 @@ async fn parts(settings: &Settings) -> anyhow::Result<Parts> {
         policy: GatePolicy {
             prefix: settings.condition_prefix.clone(),
             apis: settings.gate_apis.clone(),
+        },
+        drain: DrainPolicy {
+            mode: settings.drain,
+            seconds: settings.drain_seconds,
         },
         scope: scope(settings, &kube),
         prefixes: settings.served_prefixes(),

@@ -57,6 +57,13 @@ impl<'a> Decision<'a> {
         injected.map(|(binding, _)| &*binding.name)
     }
 
+    /// The bindings that give the pod a gate, or gave it one that it has.
+    pub fn giving(&self) -> impl Iterator<Item = &'a Binding> {
+        let gives = |(_, reason): &&(_, Reason)| *reason <= Reason::AlreadyInjected;
+        let giving = self.selecting.iter().filter(gives);
+        giving.map(|(binding, _)| *binding)
+    }
+
     /// The reason for each binding of the namespace, in the order of their names.
     pub fn bindings(&self) -> impl Iterator<Item = (&'a str, Reason)> {
         let mut selecting = self.selecting.iter().peekable();
