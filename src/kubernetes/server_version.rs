@@ -56,3 +56,56 @@ fn take_in(server: &ApiServer, version: ServerVersion) {
         info!(%version, drains, "the API server told its version");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::task;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::kubernetes::testing::{Answer, Scripted, until};
+
+    const PATH: &str = "/version";
+
+    fn of(minor: &str) -> Answer {
+        Answer::Json(200, json!({ "major": "1", "minor": minor }))
+    }
+
+    async fn is_known(server: &ApiServer, minor: u32) {
+        let version = ServerVersion { major: 1, minor };
+        let known = || server.version() == Some(version);
+        until(&format!("1.{minor} is known"), known).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_version_is_read_until_it_is_known_and_anew_each_hour() {
+        let (api, server) = (Scripted::default(), Arc::new(ApiServer::default()));
+        for answer in [Answer::Refused, Answer::Silence, of(""), of("30+")] {
+            api.answer(PATH, answer);
+        }
+        api.answer(PATH, Answer::Refused).answer(PATH, of("31"));
+        let begun = Instant::now();
+        let follow = task::spawn(follow(api.client(), server.clone()));
+        is_known(&server, 30).await;
+        assert!(begun.elapsed() < Duration::from_secs(30));
+        assert_eq!(api.seen(PATH).len(), 4);
+        is_known(&server, 31).await;
+        let took = begun.elapsed();
+        assert!((EACH..EACH + Duration::from_secs(60)).contains(&took));
+        follow.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_version_that_cannot_be_read_again_stays_known() {
+        let (api, server) = (Scripted::default(), Arc::new(ApiServer::default()));
+        api.answer(PATH, of("31"));
+        let follow = task::spawn(follow(api.client(), server.clone()));
+        is_known(&server, 31).await;
+        // From here on the script answers with a list, which has no version.
+        sleep(EACH * 3).await;
+        assert!(api.seen(PATH).len() > 2);
+        is_known(&server, 31).await;
+        follow.abort();
+    }
+}

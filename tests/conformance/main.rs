@@ -11,6 +11,7 @@ mod admission;
 mod apis;
 mod aws_failures;
 mod bindings;
+mod drain;
 mod following;
 mod gates;
 mod half_open;

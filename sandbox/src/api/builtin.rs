@@ -114,6 +114,9 @@ fn each(value: &mut Value, list: &str, mut change: impl FnMut(&mut Value)) {
 fn pod_spec(spec: &mut Value) {
     absent(spec, "restartPolicy", json!("Always"));
     absent(spec, "terminationGracePeriodSeconds", json!(30));
+    if grace(spec) < 0 {
+        spec["terminationGracePeriodSeconds"] = json!(1);
+    }
     absent(spec, "dnsPolicy", json!("ClusterFirst"));
     for list in ["containers", "initContainers"] {
         each(spec, list, |container| {
@@ -122,6 +125,10 @@ fn pod_spec(spec: &mut Value) {
             });
         });
     }
+}
+
+fn grace(spec: &Value) -> i64 {
+    spec["terminationGracePeriodSeconds"].as_i64().unwrap_or(30)
 }
 
 fn service_spec(spec: &mut Value) {
@@ -189,6 +196,7 @@ fn check_pod(pod: &Object) -> Vec<Cause> {
     if containers.is_none_or(Vec::is_empty) {
         causes.push(Cause::required("spec.containers", ""));
     }
+    causes.extend(check_lifecycles(pod.field("spec")));
     let gates = pod.at("/spec/readinessGates").and_then(Value::as_array);
     for (at, gate) in gates.into_iter().flatten().enumerate() {
         let kind = gate["conditionType"].as_str().unwrap_or_default();
@@ -198,6 +206,43 @@ fn check_pod(pod: &Object) -> Vec<Cause> {
         }
     }
     causes
+}
+
+fn check_lifecycles(spec: &Value) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    for list in ["containers", "initContainers"] {
+        let containers = spec[list].as_array().into_iter().flatten();
+        for (at, container) in containers.enumerate() {
+            for hook in ["postStart", "preStop"] {
+                let field = format!("spec.{list}[{at}].lifecycle.{hook}");
+                let handler = &container["lifecycle"][hook];
+                causes.extend(check_handler(handler, &field, grace(spec)));
+            }
+        }
+    }
+    causes
+}
+
+/// Checks a handler of a container's lifecycle: it has one action, and a sleep is within the grace period.
+fn check_handler(handler: &Value, field: &str, grace: i64) -> Option<Cause> {
+    let actions = ["exec", "httpGet", "sleep", "tcpSocket"];
+    let actions = actions.iter().filter(|action| !handler[**action].is_null());
+    match actions.count() {
+        _ if handler.is_null() => None,
+        0 => Some(Cause::required(field, "must specify a handler type")),
+        1 => {
+            let seconds = &handler["sleep"]["seconds"];
+            let within = (0..=grace).contains(&seconds.as_i64().unwrap_or(0));
+            let why = format!(
+                "must be non-negative and less than or equal to terminationGracePeriodSeconds ({grace})"
+            );
+            (!within).then(|| Cause::invalid(format!("{field}.sleep"), seconds, &why))
+        }
+        _ => Some(Cause::forbidden(
+            field,
+            "may not specify more than 1 handler type",
+        )),
+    }
 }
 
 /// Checks a qualified name: an optional DNS subdomain with a slash, then at most 63 characters.
