@@ -14,8 +14,8 @@ use crate::state::api_server::ApiServer;
 
 /// Pause between two reads. Contract 9.
 const EACH: Duration = Duration::from_secs(3600);
-/// Pause after a read that failed: 1, 2, 4 … 60 s. Chosen.
-const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+/// Pause after a read that failed: 1, 2, 4 … 15 s. Chosen: until it is known, pods get no drain.
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(15));
 
 /// Reads the version for ever. What was told stays known while it cannot be read.
 pub async fn follow(kube: Client, server: Arc<ApiServer>) {

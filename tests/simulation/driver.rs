@@ -8,6 +8,7 @@ use targetgate_core::model::Policies;
 use targetgate_sandbox::elb::faults::On;
 use tokio::time::{Instant, sleep};
 
+use crate::drained::{DRAINED, DRAINS, Gated};
 use crate::facts::{Binding, Key, Pod, Service};
 use crate::line::Weather;
 use crate::random::Random;
@@ -38,6 +39,8 @@ pub(crate) struct Driver {
     /// Groups and calls with a fault that has to end.
     pub(crate) hanging: Vec<On>,
     pub(crate) frozen: Vec<String>,
+    /// Whether all faults have ended for so long that the replicas know the API server's version.
+    pub(crate) healed: bool,
 }
 
 impl Driver {
@@ -53,6 +56,7 @@ impl Driver {
             number: 0,
             hanging: vec![],
             frozen: vec![],
+            healed: false,
         };
         driver.attend_replicas().await;
         sleep(CERTIFIED_WITHIN).await;
@@ -176,10 +180,13 @@ impl Driver {
 
     /// Creates a namespace with Services and bindings.
     async fn namespace(&mut self, name: &str) {
-        let namespace = json!({ "metadata": {
+        let mut namespace = json!({ "metadata": {
             "name": name,
             "labels": { "elbv2.k8s.aws/pod-readiness-gate-inject": "enabled" },
         } });
+        if name == DRAINS {
+            namespace["metadata"]["labels"]["targetgate.dev/drain"] = json!("sleep");
+        }
         self.world
             .call("POST", "/api/v1/namespaces", Some(namespace))
             .await;
@@ -315,21 +322,32 @@ impl Driver {
             .map(str::to_owned)
             .or_else(|| self.free_address(namespace))?;
         let by_hand = by_hand.map(|name| json!([{ "conditionType": gate(&name) }]));
-        let pod = json!({
+        let end = self.some_end(namespace, app);
+        let mut pod = json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": { "name": name, "labels": { "app": app }, "annotations": annotations },
             "spec": {
                 "nodeName": "node-1",
-                "containers": [{ "name": "web", "image": "web", "env": [{ "name": "A", "value": "b" }] }],
                 "readinessGates": by_hand.unwrap_or_else(|| json!([{ "conditionType": "example.com/own" }])),
             },
         });
+        end.write_into(&mut pod);
         let path = format!("/api/v1/namespaces/{namespace}/pods");
         let (code, made) = self.world.call("POST", &path, Some(pod.clone())).await;
+        if code == 422 {
+            let what = format!("{key:?}: {pod}: {made}");
+            self.world.trace.violated("no pod refused", &what);
+        }
         if code != 201 {
             return None;
         }
         self.expect_kept(&key, &pod, &made);
+        let gated = match (gates(&pod).len(), gates(&made).len()) {
+            (_, 0) => Gated::Never,
+            (sent, made) if sent == made => Gated::ByHand,
+            _ => Gated::ByUs,
+        };
+        self.expect_drained(&key, &end, &made, gated);
         let known = Pod {
             uid: text(&made["metadata"]["uid"]),
             ip,
@@ -367,13 +385,10 @@ impl Driver {
             .enumerate()
             .any(|(n, gate)| has[..n].contains(gate));
         asked.retain(|gate| !has.contains(gate));
-        let kept = [
-            "/metadata/labels",
-            "/metadata/annotations",
-            "/spec/containers/0/env",
-        ]
-        .iter()
-        .all(|at| sent.pointer(at) == made.pointer(at));
+        let kept = ["/metadata/labels", "/spec/containers/0/env"]
+            .iter()
+            .all(|at| sent.pointer(at) == made.pointer(at))
+            && kept_annotations(sent, made);
         if twice || !asked.is_empty() || !kept {
             let what = format!("{key:?}: {sent} became {made}");
             self.world.trace.violated("no gate lost or doubled", &what);
@@ -398,6 +413,16 @@ impl Driver {
             .collect();
         self.random.pick(&here).map(|(_, name)| name)
     }
+}
+
+/// Whether a created pod has each annotation that was sent, but for that of its end.
+fn kept_annotations(sent: &Value, made: &Value) -> bool {
+    let annotations = |pod: &Value| {
+        let mut annotations = pod["metadata"]["annotations"].clone();
+        annotations.as_object_mut().map(|all| all.remove(DRAINED));
+        annotations
+    };
+    annotations(sent) == annotations(made)
 }
 
 /// All addresses for the pods of a namespace.

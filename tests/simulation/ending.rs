@@ -40,6 +40,7 @@ impl Driver {
         // A replica that received the certificates and the first list just now can serve admissions after this
         // time.
         self.pass(Duration::from_secs(20)).await;
+        self.healed = true;
         let spaces = self.namespaces.clone();
         for namespace in spaces {
             self.expect_due_gates(&namespace).await;

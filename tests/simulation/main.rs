@@ -44,6 +44,11 @@
 //! - *the rate is kept*: in no window of time, of any length, does a replica call ELB more often than the burst
 //!   and what the highest rate allows in that length. It begins with a lower rate and climbs, and its own metric
 //!   of the rate never exceeds the highest.
+//! - *drained once*: a pod that gets a gate from us where drain is on has exactly one sleep in each main container
+//!   without a `preStop` of its own, and a grace period of what its owner gave it and the sleep, also where it was
+//!   copied from a running pod. Any other pod, and one that was made before a replica knew the API server's version,
+//!   has what its owner gave it.
+//! - *no pod refused*: the API server finds no pod invalid.
 //! - *nothing panics*, no part of the product ends, and all of it rests once there is nothing to do.
 //!
 //! Judged in the end, by [`ending`]:
@@ -78,6 +83,7 @@ mod accidents;
 mod accounts;
 mod calls;
 mod direct;
+mod drained;
 mod driver;
 mod dropped;
 mod ending;

@@ -15,7 +15,7 @@ const SEEDS: u64 = 200;
 const ENOUGH: u64 = 3;
 
 /// Parts of the trace, each of which must occur in some seed. Otherwise the simulation no longer reaches it.
-const REACHED: [&str; 26] = [
+const REACHED: [&str; 28] = [
     ": healthy\n",
     ": healthy at a used address\n",
     ": not selected\n",
@@ -42,6 +42,8 @@ const REACHED: [&str; 26] = [
     " of a next page\n",
     ": by its age\n",
     ": unused\n",
+    " is drained\n",
+    " is copied, drained Some(",
 ];
 
 /// Runs one seed on this thread.
