@@ -53,6 +53,10 @@ pub(crate) fn options() -> Vec<(&'static str, Value)> {
         ),
         ("hooks by either", json!({ "optIn": "either" })),
         (
+            "drain",
+            json!({ "drain": { "mode": "sleep", "seconds": { "alb": 30, "nlb": 120 } } }),
+        ),
+        (
             "an allow-list",
             json!({
                 "allowList": [{

@@ -10,6 +10,7 @@ use rstest::rstest;
 use serde_json::{Map, Value, json};
 use targetgate::args::Cli;
 use targetgate_core::binding::allow_list::AllowList;
+use targetgate_core::drain::DrainSeconds;
 use targetgate_core::names::{INJECT_ENABLED, INJECT_LABEL, TargetGroupArn};
 use targetgate_sandbox::versions::Version;
 
@@ -258,6 +259,8 @@ fn every_flag_of_serve_can_be_set_once() {
         "allow-arns",
         "client-ca",
         "client-names",
+        "drain",
+        "drain-seconds",
         "excluded-namespaces",
         "kubeconfig",
         "listen",
@@ -297,6 +300,41 @@ fn every_variable_of_ours_is_one_that_serve_reads() {
             assert!(!ours || known.contains(name), "{option}: {name}");
         }
     }
+}
+
+#[rstest]
+#[case(json!({}), None, None)]
+#[case(json!({ "mode": "off" }), None, None)]
+#[case::an_unquoted_off(json!({ "mode": false }), None, None)]
+#[case(json!({ "mode": "sleep" }), Some("sleep"), None)]
+#[case(json!({ "seconds": { "alb": 30 } }), None, Some("alb=30,nlb=100"))]
+#[case(json!({ "mode": "sleep", "seconds": { "nlb": 600 } }), Some("sleep"), Some("alb=20,nlb=600"))]
+fn the_flags_of_drain_follow_its_values(
+    #[case] drain: Value,
+    #[case] mode: Option<&str>,
+    #[case] seconds: Option<&str>,
+) {
+    let objects = Helm::new().template(&json!({ "drain": drain }));
+    let pod = &find(&objects, "Deployment")["spec"]["template"]["spec"];
+    let variables = pod["containers"][0]["env"].as_array().unwrap();
+    let value = |name: &str| {
+        let found = variables.iter().find(|variable| variable["name"] == name)?;
+        found["value"].as_str()
+    };
+    let found = (value("TARGETGATE_DRAIN"), value("TARGETGATE_DRAIN_SECONDS"));
+    assert_eq!(found, (mode, seconds));
+    assert!(seconds.is_none_or(|seconds| seconds.parse::<DrainSeconds>().is_ok()));
+}
+
+#[rstest]
+#[case(json!({ "mode": "on" }))]
+#[case(json!({ "seconds": { "alb": 0 } }))]
+#[case(json!({ "seconds": { "nlb": 601 } }))]
+#[case(json!({ "seconds": { "gwlb": 20 } }))]
+fn values_of_drain_that_serve_would_refuse_are_refused(#[case] drain: Value) {
+    let version = Version::tested().to_string();
+    let refused = Helm::new().template_for(&version, &json!({ "drain": drain }));
+    assert!(refused.is_err(), "{drain}");
 }
 
 /// Whether a label selector matches. It implements what the chart uses of selectors.

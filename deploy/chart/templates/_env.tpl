@@ -44,6 +44,14 @@ TARGETGATE_OPT_IN: {{ .Values.optIn }}
 {{- with fromYamlArray (include "targetgate.excluded" .) }}
 TARGETGATE_EXCLUDED_NAMESPACES: {{ join "," . | quote }}
 {{- end }}
+{{- if eq (toString .Values.drain.mode) "sleep" }}
+TARGETGATE_DRAIN: sleep
+{{- end }}
+{{- with .Values.drain.seconds }}
+{{- if or (ne (int .alb) 20) (ne (int .nlb) 100) }}
+TARGETGATE_DRAIN_SECONDS: "alb={{ .alb }},nlb={{ .nlb }}"
+{{- end }}
+{{- end }}
 {{- if ne (int .Values.ports.webhook) 9443 }}
 TARGETGATE_LISTEN: "[::]:{{ .Values.ports.webhook }}"
 {{- end }}
