@@ -22,7 +22,9 @@ use targetgate::metrics::Metrics;
 use targetgate::serve::certificates::{Certificate, Certificates, PemFiles};
 use targetgate::serve::listener;
 use targetgate::serve::listener::{Limits, Listener};
+use targetgate::state::api_server::ApiServer;
 use targetgate::state::cache::{Cache, InitialList, WatchedResource};
+use targetgate_core::drain::{DrainMode, DrainPolicy, ServerVersion};
 use targetgate_core::model::{
     Binding, IpFamily, Namespace, Policies, PortRef, Protocol, Service, ServicePort, TargetType,
 };
@@ -50,6 +52,8 @@ pub(crate) struct Servers {
     pub(crate) few: SocketAddr,
     /// Our hooks with many bindings.
     pub(crate) many: SocketAddr,
+    /// Our hooks with few bindings, where drain is on.
+    pub(crate) drain: SocketAddr,
     /// rustls, with a fixed answer after each request.
     pub(crate) rustls: SocketAddr,
 }
@@ -68,14 +72,15 @@ pub(crate) fn start(ca: &Path) -> Servers {
     let certificate = files.load().unwrap();
     let certificates = Certificates::new(certificate.clone(), &Metrics::default());
     Servers {
-        few: serve_hooks(FEW, &certificate),
-        many: serve_hooks(MANY, &certificate),
+        few: serve_hooks(FEW, DrainMode::Off, &certificate),
+        many: serve_hooks(MANY, DrainMode::Off, &certificate),
+        drain: serve_hooks(FEW, DrainMode::Sleep, &certificate),
         rustls: serve_rustls(listener::tls(Arc::new(certificates)).unwrap()),
     }
 }
 
 /// Serves the product's hooks, without the rest of the product.
-fn serve_hooks(services: usize, certificate: &Certificate) -> SocketAddr {
+fn serve_hooks(services: usize, mode: DrainMode, certificate: &Certificate) -> SocketAddr {
     let (runtime, listener) = listen();
     let address = listener.local_addr().unwrap();
     let product = {
@@ -85,6 +90,11 @@ fn serve_hooks(services: usize, certificate: &Certificate) -> SocketAddr {
         let kube = Client::try_from(api).unwrap();
         compose(Parts {
             cache: Arc::new(cache(services)),
+            server: Arc::new(server()),
+            drain: DrainPolicy {
+                mode,
+                ..DrainPolicy::default()
+            },
             certificate: Source::Given(certificate.clone()),
             ..Parts::new(kube, aws.build(), clock::system())
         })
@@ -132,6 +142,16 @@ fn listen() -> (Runtime, TcpListener) {
         .unwrap();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     (runtime, listener)
+}
+
+/// An API server whose pods can sleep.
+fn server() -> ApiServer {
+    let server = ApiServer::default();
+    server.told(ServerVersion {
+        major: 1,
+        minor: 36,
+    });
+    server
 }
 
 /// A namespace of Services with one binding each. The pods of the reviews are selected by one of them.

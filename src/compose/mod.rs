@@ -76,6 +76,8 @@ pub struct Parts {
     pub vpc_id: Option<Arc<str>>,
     /// The index: empty, or filled by a bench.
     pub cache: Arc<Cache>,
+    /// What the API server told: nothing yet, or filled by a bench.
+    pub server: Arc<ApiServer>,
     pub metrics: Arc<Metrics>,
     pub now: Now,
     /// Seed of all jitter, by which a simulation repeats itself.
@@ -118,6 +120,7 @@ impl Parts {
             },
             vpc_id: None,
             cache: Arc::default(),
+            server: Arc::default(),
             metrics: Arc::default(),
             now,
             seed: 1,
@@ -282,7 +285,6 @@ struct Wiring {
     elb: ElbClient,
     groups: TargetGroups,
     heartbeat: Arc<Heartbeat>,
-    server: Arc<ApiServer>,
 }
 
 impl Wiring {
@@ -302,7 +304,6 @@ impl Wiring {
             events: Arc::new(Events::new(parts.kube.clone(), parts.pod_name.clone())),
             groups: TargetGroups::new(elb.clone(), budget.clone(), random.u64(..)),
             heartbeat: Arc::default(),
-            server: Arc::default(),
             random,
             leadership,
             keeper_leadership,
@@ -401,7 +402,7 @@ impl Wiring {
     }
 
     fn server_version(&self) -> Task {
-        let (kube, server) = (self.parts.kube.clone(), self.server.clone());
+        let (kube, server) = (self.parts.kube.clone(), self.parts.server.clone());
         task("API server's version", server_version::follow(kube, server))
     }
 
@@ -420,7 +421,7 @@ impl Wiring {
                 gates: parts.policy.clone(),
                 prefixes: parts.prefixes.clone(),
                 drain: parts.drain.clone(),
-                server: self.server.clone(),
+                server: parts.server.clone(),
             },
             metrics: parts.metrics.clone(),
             bindings: Arc::new(reviewer.with_allow_list(parts.allowed.clone())),
