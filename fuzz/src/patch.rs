@@ -34,6 +34,7 @@ pub fn holds(bytes: &[u8]) {
         return;
     };
     assert_eq!(answer.reason.as_str(), plan.reason);
+    with_drain(raw, &object, &plan.pod, &world);
     let patched = patched(object, &answer);
     assert_eq!(patched, plan.pod);
     let again = self::answer(&patched.to_string(), &cache, &policy);
@@ -47,6 +48,17 @@ pub fn holds(bytes: &[u8]) {
         expected.sort_unstable();
         assert_eq!(told, expected);
     }
+}
+
+/// Where drain is on, the gates are the same, the patch fits, and a second run changes nothing.
+fn with_drain(raw: &str, object: &Value, planned: &Value, world: &World) {
+    let (cache, policy) = (world.cache(), world.draining());
+    let first = answer(raw, &cache, &policy);
+    let after = patched(object.clone(), &first);
+    let gates = "/spec/readinessGates";
+    assert_eq!(after.pointer(gates), planned.pointer(gates));
+    let again = answer(&after.to_string(), &cache, &policy);
+    assert!(again.patch.is_empty(), "reinvoked: {:?}", again.patch);
 }
 
 /// The pod after the patch of an answer.

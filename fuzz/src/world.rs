@@ -7,11 +7,14 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use targetgate::admission::pod::PodPolicy;
 use targetgate::state::cache::{Cache, InitialList, WatchedResource};
+use targetgate_core::drain::{DrainMode, ServerVersion};
 use targetgate_core::model;
 use targetgate_core::model::{IpFamily, Namespace, Policies};
 use targetgate_core::names::{
     BindingApi, ConditionPrefix, GATE_ANNOTATION, LEGACY_CONDITION_PREFIX, ObjectKey,
 };
+
+use targetgate_core::object::OwnAnnotations;
 
 use crate::selector::selected;
 
@@ -123,6 +126,17 @@ impl World {
         policy
     }
 
+    /// The policy where drain is on.
+    pub(crate) fn draining(&self) -> PodPolicy {
+        let mut policy = self.policy();
+        policy.drain.mode = DrainMode::Sleep;
+        policy.server.told(ServerVersion {
+            major: 1,
+            minor: 36,
+        });
+        policy
+    }
+
     /// The expected outcome for a pod in [`NAMESPACE`], or `None` if it cannot be parsed as a pod.
     pub(crate) fn plan(&self, pod: &Value) -> Option<Plan> {
         let read = Pod::read(pod)?;
@@ -212,7 +226,12 @@ impl Pod {
             None | Some(Value::Null) => Some(Map::new()),
             Some(member) => member.as_object().cloned(),
         };
-        let opt_out = metadata("annotations")?.remove(GATE_ANNOTATION);
+        let mut annotations = metadata("annotations")?;
+        let is_text = |name: &&str| annotations.get(*name).is_none_or(Value::is_string);
+        if !OwnAnnotations::ALL.iter().all(is_text) {
+            return None;
+        }
+        let opt_out = annotations.remove(GATE_ANNOTATION);
         let opt_out = opt_out.map_or(Some(String::new()), text)?;
         let labels = metadata("labels")?.into_iter();
         let labels: Option<_> = labels
