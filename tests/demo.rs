@@ -1,4 +1,4 @@
-//! The demo as a test: it runs the real binary as a process, over real sockets, and three rollouts under
+//! The demo as a test: it runs the real binary as a process, over real sockets, and four rollouts under
 //! traffic.
 
 #![expect(
@@ -26,7 +26,7 @@ fn options(scale: f64, kubeconfig: Option<&Path>) -> Options {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn gates_and_a_pre_stop_sleep_lose_no_request_of_a_rolling_update_that_loses_some_without() {
+async fn gates_and_a_sleep_lose_no_request_of_a_rolling_update_that_loses_some_without() {
     let ended = demo::run(options(0.1, None)).await;
     assert_eq!(ended.ok(), Some(Ended::AsItShould), "see the table above");
 }

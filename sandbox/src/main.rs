@@ -22,8 +22,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Roll a Deployment three times under traffic: without gates, with gates, and with gates and a
-    /// preStop sleep.
+    /// Roll a Deployment four times under traffic: without gates, with gates, with gates and a
+    /// preStop sleep of the application's own, and with gates and drain.
     Demo(DemoArguments),
     /// Run etcd, kube-apiserver and kube-controller-manager on loopback until Ctrl-C.
     Controlplane,

@@ -8,7 +8,8 @@ use tokio::time::{Instant, sleep};
 
 use super::screen::Live;
 use super::settings::Settings;
-use super::shop::{Shop, Variant};
+use super::shop::Shop;
+use super::variant::Variant;
 use crate::elb::Elb;
 use crate::harness::Openings;
 use crate::harness::observer::{Gate, Observer, PodView};
@@ -17,7 +18,8 @@ use crate::traffic::{self, Counts, KeepAlive, Traffic};
 /// The results of one rollout.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Numbers {
-    pub(super) title: &'static str,
+    #[serde(flatten)]
+    pub(super) variant: Variant,
     pub(super) counts: Counts,
     /// The time from the change of the Deployment to its completion.
     #[serde(rename = "rollout_seconds", serialize_with = "seconds")]
@@ -30,6 +32,8 @@ pub(super) struct Numbers {
     pub(super) opened_early: usize,
     /// The number of new pods without a gate.
     pub(super) without_gate: usize,
+    /// The number of new pods without a preStop hook.
+    pub(super) without_pre_stop: usize,
 }
 
 impl Numbers {
@@ -92,12 +96,13 @@ impl Bench<'_> {
             .collect();
         let openings = Openings::of(&new, &self.elb.log());
         Ok(Numbers {
-            title: variant.title,
+            variant: variant.clone(),
             counts,
             rollout,
             healthy_to_open: openings.delays,
             opened_early: openings.early,
             without_gate: new.iter().filter(|pod| pod.gate == Gate::None).count(),
+            without_pre_stop: self.shop.without_pre_stop().await?,
         })
     }
 
@@ -125,6 +130,7 @@ impl Bench<'_> {
 mod tests {
     use rstest::rstest;
 
+    use super::super::variant::variants;
     use super::*;
 
     #[rstest]
@@ -135,12 +141,13 @@ mod tests {
     fn the_median_is_the_middle(#[case] delays: &[u64], #[case] expected: Option<u64>) {
         let delays = delays.iter().copied().map(Duration::from_millis);
         let numbers = Numbers {
-            title: "",
+            variant: variants(&Settings::scaled(0.1))[1].clone(),
             counts: Counts::default(),
             rollout: Duration::ZERO,
             healthy_to_open: delays.collect(),
             opened_early: 0,
             without_gate: 0,
+            without_pre_stop: 0,
         };
         assert_eq!(numbers.median(), expected.map(Duration::from_millis));
     }

@@ -1,15 +1,17 @@
-//! The demo, which rolls a Deployment three times under steady traffic, with the real targetgate
+//! The demo, which rolls a Deployment four times under steady traffic, with the real targetgate
 //! beside it.
 //!
 //! The rollouts are (a) as Kubernetes does it alone, (b) with targetgate's gates, (c) with gates
-//! and the preStop sleep that operators use. They are measured from outside targetgate: by the
-//! client of the load balancer, by ELB's own log, and by a watch of the demo's own.
+//! and the preStop sleep that operators use, (d) with gates and drain: targetgate gives the pods
+//! their sleep. They are measured from outside targetgate: by the client of the load balancer, by
+//! ELB's own log, and by a watch of the demo's own.
 
 mod measure;
 mod report;
 mod screen;
 mod settings;
 mod shop;
+mod variant;
 mod world;
 
 use std::net::IpAddr;
@@ -23,7 +25,8 @@ use self::measure::{Bench, Numbers};
 use self::report::Report;
 use self::screen::Live;
 pub use self::settings::Settings;
-use self::shop::{LABEL, NAMESPACE, Shop, Variant};
+use self::shop::{DRAIN_LABEL, LABEL, NAMESPACE, Shop};
+use self::variant::{Variant, variants};
 use self::world::World;
 use crate::harness::observer::Observer;
 use crate::harness::{Nodes, Parts, Process, Start, define_bindings};
@@ -47,7 +50,7 @@ pub struct Options {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// The results are as expected: (a) lost requests and (c) lost none.
+    /// The results are as expected: (a) and (b) lost requests, (c) and (d) lost none.
     AsItShould,
     /// The results are not as expected; the differences have been printed.
     Otherwise,
@@ -97,7 +100,7 @@ pub async fn run(options: Options) -> anyhow::Result<Ended> {
     }
 }
 
-/// Starts targetgate, rolls three times and prints the results, from which it sets `ended`. With
+/// Starts targetgate, rolls four times and prints the results, from which it sets `ended`. With
 /// `keep` it then waits until a part ends.
 async fn play(
     options: &Options,
@@ -112,6 +115,7 @@ async fn play(
     }
     let start = Start {
         hooks_ip: options.hooks_ip,
+        flags: vec![options.settings.drain_flag()],
         ..Start::new(&options.targetgate, directory, NAMESPACE)
     };
     define_bindings(&options.targetgate, &world.claim).await?;
@@ -159,7 +163,7 @@ fn hints(world: &World, product: &Process, directory: &Path) -> String {
          \x20 {kubectl} get targetgroupbindings -n {NAMESPACE} -o yaml\n\
          \x20 {kubectl} describe pod -n {NAMESPACE} -l app=web\n\
          \x20 {kubectl} rollout restart -n {NAMESPACE} deployment/web\n\
-         \x20 {kubectl} label namespace {NAMESPACE} {LABEL}-\n\
+         \x20 {kubectl} label namespace {NAMESPACE} {LABEL}- {DRAIN_LABEL}-\n\
          \x20 curl http://{}/\n\
          \x20 curl http://{}/metrics\n\
          \x20 tail -f {}/targetgate.log",
@@ -194,7 +198,7 @@ impl Stage {
         }
     }
 
-    /// Rolls three times, and shows the timeline.
+    /// Rolls once for each variant, and shows the timeline.
     async fn play(&self, settings: &Settings) -> anyhow::Result<Vec<Numbers>> {
         self.shop.open(self.shop.least_binding()).await?;
         let rollouts = async {
@@ -232,26 +236,6 @@ impl Stage {
             () = watch => anyhow::bail!("the watch of the pods has ended by itself"),
         }
     }
-}
-
-fn variants(settings: &Settings) -> [Variant; 3] {
-    [
-        Variant {
-            title: "(a) Kubernetes alone",
-            gates: false,
-            pre_stop: None,
-        },
-        Variant {
-            title: "(b) with gates",
-            gates: true,
-            pre_stop: None,
-        },
-        Variant {
-            title: "(c) with gates and preStop sleep",
-            gates: true,
-            pre_stop: Some(settings.pre_stop),
-        },
-    ]
 }
 
 fn write_json(path: &Path, report: &Report) -> anyhow::Result<()> {

@@ -1,4 +1,4 @@
-//! The delays and the load of a run, the same for all three rollouts.
+//! The delays and the load of a run, the same for all rollouts.
 
 use std::time::Duration;
 
@@ -18,8 +18,10 @@ pub struct Settings {
     pub start_after: Duration,
     /// From a change of a pod to the registrar's call.
     pub registrar_delay: Duration,
-    /// The `preStop` sleep of the third rollout.
+    /// The `preStop` sleep of the application's own, in the third rollout.
     pub pre_stop: Duration,
+    /// The `preStop` sleep that targetgate gives to pods, in the fourth rollout.
+    pub drain: Duration,
     /// How long a pod works on a request.
     pub work: Duration,
     /// How long traffic runs before and after each rollout without any change.
@@ -32,6 +34,9 @@ pub struct Settings {
     pub timeout: Duration,
 }
 
+/// The sleep that targetgate gives to the pods of an ALB, in seconds. The default of its
+/// `--drain-seconds`.
+const DRAIN: f64 = 20.0;
 /// The number of pods of the Deployment. Chosen.
 pub(super) const REPLICAS: u32 = 4;
 
@@ -59,6 +64,8 @@ impl Settings {
             start_after: seconds(5.0),
             registrar_delay: seconds(1.0),
             pre_stop: seconds(15.0),
+            // Kubernetes sleeps for whole seconds, at least one.
+            drain: Duration::from_secs_f64(seconds(DRAIN).as_secs_f64().ceil()),
             work: Duration::from_millis(10),
             settle: Duration::from_secs(2),
             rate: 200.0,
@@ -67,15 +74,17 @@ impl Settings {
         }
     }
 
+    /// The flag by which targetgate sleeps for [`Settings::drain`].
+    pub(super) fn drain_flag(&self) -> String {
+        format!("--drain-seconds=alb={}", self.drain.as_secs())
+    }
+
     /// The delays before and after scaling, as lines of text.
     pub fn describe(&self) -> Vec<String> {
-        let line = |what: &str, time: Duration| {
-            let real = time.as_secs_f64() / self.scale;
-            format!("  {what:<46} {real:>5.1} s → {:>5.2} s", time.as_secs_f64())
-        };
+        let line = |what, time: Duration| line(what, time.as_secs_f64() / self.scale, time);
         vec![
             format!(
-                "Delays: an ALB's, multiplied by {}; the same for all three rollouts.",
+                "Delays: an ALB's, multiplied by {}; the same for all four rollouts.",
                 self.scale
             ),
             line("a pod starts", self.start_after),
@@ -93,7 +102,11 @@ impl Settings {
                 "a target drains (AWS's default: 300 s)",
                 self.delays.deregistration_delay,
             ),
-            line("preStop sleep, in (c) only", self.pre_stop),
+            line(
+                "the application's preStop sleep, in (c) only",
+                self.pre_stop,
+            ),
+            self::line("targetgate's preStop sleep, in (d) only", DRAIN, self.drain),
             format!(
                 "Traffic: {} requests/s over {} connections, a timeout of {} s, no retries.",
                 self.rate,
@@ -102,4 +115,11 @@ impl Settings {
             ),
         ]
     }
+}
+
+fn line(what: &str, real: f64, scaled: Duration) -> String {
+    format!(
+        "  {what:<46} {real:>5.1} s → {:>5.2} s",
+        scaled.as_secs_f64()
+    )
 }

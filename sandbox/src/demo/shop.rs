@@ -1,7 +1,5 @@
 //! The application that is rolled: its objects, and waiting for their state.
 
-use std::time::Duration;
-
 use anyhow::Context;
 use aws_sdk_elasticloadbalancingv2 as elbv2;
 use elbv2::types::TargetHealthStateEnum;
@@ -13,6 +11,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use super::settings::REPLICAS;
+use super::variant::Variant;
 use crate::binding::{ServiceRef, TargetGroupBinding, TargetGroupBindingSpec};
 use crate::harness::waiting::try_until;
 
@@ -20,18 +19,10 @@ use crate::harness::waiting::try_until;
 pub(super) const NAMESPACE: &str = "shop";
 /// The name of the Service, the binding and the Deployment.
 pub(super) const NAME: &str = "web";
-/// The label by which a namespace opts in.
+/// The label by which a namespace opts in to gates.
 pub(super) const LABEL: &str = "elbv2.k8s.aws/pod-readiness-gate-inject";
-
-/// One of the three rollouts.
-#[derive(Clone, Debug)]
-pub(super) struct Variant {
-    pub(super) title: &'static str,
-    /// Whether the namespace opts in.
-    pub(super) gates: bool,
-    /// The containers' preStop sleep.
-    pub(super) pre_stop: Option<Duration>,
-}
+/// The label by which a namespace opts in to drain.
+pub(super) const DRAIN_LABEL: &str = "targetgate.dev/drain";
 
 pub(super) struct Shop {
     pub(super) client: Client,
@@ -88,7 +79,7 @@ impl Shop {
             Ok(pods.items.is_empty() && self.targets().await? == Targets::default())
         })
         .await?;
-        self.label(variant.gates).await?;
+        self.label(variant).await?;
         deployments
             .create(&PostParams::default(), &self.deployment(variant)?)
             .await
@@ -155,9 +146,21 @@ impl Shop {
         }))?)
     }
 
-    async fn label(&self, gates: bool) -> anyhow::Result<()> {
-        let value = gates.then_some("enabled");
-        let patch = Patch::Merge(json!({"metadata": {"labels": {LABEL: value}}}));
+    /// The number of pods, those that are being deleted aside, of which a container has no preStop
+    /// hook.
+    pub(super) async fn without_pre_stop(&self) -> anyhow::Result<usize> {
+        let pods = self.api::<Pod>().list(&ListParams::default()).await?;
+        let live = pods
+            .iter()
+            .filter(|pod| pod.metadata.deletion_timestamp.is_none());
+        Ok(live.filter(|pod| !has_pre_stop(pod)).count())
+    }
+
+    async fn label(&self, variant: &Variant) -> anyhow::Result<()> {
+        let gates = variant.gates.then_some("enabled");
+        let drain = variant.drain.then_some("sleep");
+        let labels = json!({LABEL: gates, DRAIN_LABEL: drain});
+        let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
         Api::<Namespace>::all(self.client.clone())
             .patch(NAMESPACE, &PatchParams::default(), &patch)
             .await
@@ -192,6 +195,14 @@ impl Shop {
 struct Targets {
     healthy: usize,
     others: usize,
+}
+
+fn has_pre_stop(pod: &Pod) -> bool {
+    let mut containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    containers.all(|container| {
+        let lifecycle = container.lifecycle.as_ref();
+        lifecycle.is_some_and(|lifecycle| lifecycle.pre_stop.is_some())
+    })
 }
 
 fn is_rolled(deployment: &Deployment) -> bool {
