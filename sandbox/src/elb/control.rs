@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -149,6 +150,20 @@ impl Elb {
     /// group, or the group does not exist.
     pub fn health(&self, arn: &str, ip: IpAddr, port: u16) -> Option<Health> {
         self.with_model(|model, _| model.groups.get(arn)?.health(SocketAddr::new(ip, port)))
+    }
+
+    /// Holds the data plane of a group back: targets that are deregistered from now on still get new
+    /// traffic for this long, whatever [`super::Delays::propagation_lag`] of the group was.
+    ///
+    /// # Errors
+    ///
+    /// When the group does not exist.
+    pub fn hold_back(&self, arn: &str, lag: Duration) -> Result<(), NotFound> {
+        self.with_model(|model, _| {
+            let group = model.groups.get_mut(arn).ok_or_else(|| no_group(arn))?;
+            group.delays.propagation_lag = lag;
+            Ok(())
+        })
     }
 
     /// Freezes the answer of DescribeTargetHealth for this group as of now, until

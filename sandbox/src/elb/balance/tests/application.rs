@@ -229,6 +229,25 @@ async fn a_request_in_flight_finishes_after_its_target_stopped_getting_new_ones(
 }
 
 #[tokio::test]
+async fn a_data_plane_that_is_held_back_sends_requests_to_a_deregistered_target() {
+    let delays = Delays {
+        propagation_lag: Duration::ZERO,
+        ..quick()
+    };
+    let spec = TargetGroupSpec::http("web");
+    let world = World::new(LoadBalancerKind::Application, spec, delays).await;
+    let old = target(Behaviour::Answers(ok("old"))).await;
+    world.register(old);
+    let long = Duration::from_secs(3600);
+    world.elb.hold_back(&world.arn, long).unwrap();
+    world
+        .until(old, |health| health == Some(Health::healthy()))
+        .await;
+    world.deregister(old);
+    assert_eq!(ask_once(&world).await.body.as_deref(), Some("old"));
+}
+
+#[tokio::test]
 async fn with_no_target_in_service_the_registered_ones_answer() {
     let world = alb().await;
     let busy = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 4\r\n\r\nbusy";
