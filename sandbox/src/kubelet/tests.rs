@@ -172,6 +172,51 @@ async fn a_deleted_pod_answers_until_its_hook_is_through_and_then_goes() {
 }
 
 #[tokio::test]
+async fn a_native_sidecar_answers_until_the_main_containers_have_ended() {
+    let node = Node::start(Reuse::Late);
+    let port = || {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        free.local_addr().unwrap().port()
+    };
+    let pod = serde_json::from_value(json!({
+        "metadata": {"name": "web-1"},
+        "spec": {
+            "containers": [{
+                "name": "web",
+                "ports": [{"containerPort": port()}],
+            }],
+            "initContainers": [{
+                "name": "proxy",
+                "restartPolicy": "Always",
+                "ports": [{"name": "http", "containerPort": port()}],
+            }],
+        },
+    }));
+    let pod: Pod = pod.unwrap();
+    let params = PostParams::default();
+    node.pods.create(&params, &pod).await.unwrap();
+    let main = node.running("web-1").await;
+    let sidecar = pod.spec.unwrap().init_containers.unwrap()[0].ports.clone();
+    let sidecar = sidecar.unwrap()[0].container_port.try_into().unwrap();
+    let sidecar = SocketAddr::new(main.ip(), sidecar);
+    let in_flight = tokio::spawn(get(main, "/?work_ms=3000"));
+    let params = DeleteParams::default();
+    node.pods.delete("web-1", &params).await.unwrap();
+    let refused = async {
+        while get(main, "/healthz").await.is_ok() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(ENOUGH, refused).await.unwrap();
+    // The main container has got SIGTERM, and still answers this request.
+    assert!(!in_flight.is_finished());
+    assert!(get(sidecar, "/healthz").await.is_ok());
+    assert!(in_flight.await.unwrap().is_ok());
+    node.gone("web-1").await;
+    assert!(get(sidecar, "/healthz").await.is_err());
+}
+
+#[tokio::test]
 async fn an_http_hook_holds_the_end_until_it_is_answered() {
     let node = Node::start(Reuse::Late);
     let hook = json!({"httpGet": {"port": "http", "path": "/?work_ms=400"}});

@@ -72,6 +72,8 @@ struct Worker {
 
 /// A container that listens on its ports.
 struct Running {
+    /// Whether it is a native sidecar: a restartable init container.
+    sidecar: bool,
     pre_stop: PreStop,
     servers: Vec<PodServer>,
 }
@@ -161,6 +163,7 @@ impl Worker {
                 servers.push(PodServer::start(SocketAddr::new(ip, port), page.clone()).await?);
             }
             running.push(Running {
+                sidecar: is_sidecar(container),
                 pre_stop: PreStop::of(container, ip),
                 servers,
             });
@@ -200,37 +203,36 @@ impl Worker {
         }
     }
 
-    /// Ends a deleted pod as a kubelet does: it runs the hooks, sends SIGTERM, cuts after the grace
-    /// period, and removes the object.
+    /// Ends a deleted pod as a kubelet does: it runs all hooks at once, sends SIGTERM, cuts after the
+    /// grace period, and removes the object. Native sidecars get SIGTERM after all main containers
+    /// have ended, in reverse order.
     async fn end(&self, pod: &Pod, containers: Vec<Running>) {
         let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or(0);
         let ends = Instant::now() + Duration::from_secs(grace.try_into().unwrap_or(0));
-        join_all(
-            containers
-                .into_iter()
-                .map(|container| self.stop(container, ends)),
-        )
-        .await;
+        let (sidecars, main): (Vec<Running>, Vec<Running>) = containers
+            .into_iter()
+            .partition(|container| container.sidecar);
+        let hooks = join_all(sidecars.iter().map(|sidecar| self.hook(sidecar, ends)));
+        let main = join_all(main.into_iter().map(|container| async {
+            self.hook(&container, ends).await;
+            stop(container, ends).await;
+        }));
+        tokio::join!(hooks, main);
+        for sidecar in sidecars.into_iter().rev() {
+            stop(sidecar, ends).await;
+        }
         self.delete().await;
     }
 
-    async fn stop(&self, container: Running, ends: Instant) {
-        let left = || ends.saturating_duration_since(Instant::now());
-        if let Err(error) = container.pre_stop.run(left()).await {
+    /// Runs the container's preStop hook, at most for the grace period.
+    async fn hook(&self, container: &Running, ends: Instant) {
+        if let Err(error) = container.pre_stop.run(left(ends)).await {
             tracing::warn!(
                 pod = self.name,
                 error = &error as &dyn std::error::Error,
                 "the preStop hook failed"
             );
         }
-        let grace = left().max(LEAST_GRACE);
-        join_all(
-            container
-                .servers
-                .into_iter()
-                .map(|server| server.terminate(grace)),
-        )
-        .await;
     }
 
     async fn delete(&self) {
@@ -256,13 +258,29 @@ impl Worker {
     }
 }
 
+/// Sends SIGTERM, and SIGKILL after what is left of the grace period.
+async fn stop(container: Running, ends: Instant) {
+    let grace = left(ends).max(LEAST_GRACE);
+    let servers = container.servers.into_iter();
+    join_all(servers.map(|server| server.terminate(grace))).await;
+}
+
+fn left(ends: Instant) -> Duration {
+    ends.saturating_duration_since(Instant::now())
+}
+
+/// The main containers and the native sidecars.
 fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
     pod.spec.iter().flat_map(|spec| {
-        let restartable =
-            |container: &&Container| container.restart_policy.as_deref() == Some("Always");
-        let init = spec.init_containers.iter().flatten().filter(restartable);
-        spec.containers.iter().chain(init)
+        let init = spec.init_containers.iter().flatten();
+        let sidecars = init.filter(|container| is_sidecar(container));
+        spec.containers.iter().chain(sidecars)
     })
+}
+
+/// Whether this is a restartable init container; main containers have no such policy.
+fn is_sidecar(container: &Container) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
 }
 
 fn ports(container: &Container) -> impl Iterator<Item = u16> {
