@@ -35,7 +35,7 @@ pub(crate) fn alb() -> Delays {
 }
 
 /// The delays of an NLB, which stops sending to a target later.
-fn nlb() -> Delays {
+pub(crate) fn nlb() -> Delays {
     Delays {
         propagation_lag: Duration::from_millis(1_500),
         ..shortened(Delays::nlb())

@@ -8,6 +8,9 @@ use targetgate_sandbox::traffic::{Counts, KeepAlive, Options, Traffic};
 
 use targetgate_sandbox::harness::site::Site;
 
+/// Long requests per second. Chosen.
+const LONG_RATE: f64 = 4.0;
+
 /// Short requests over kept connections, and long ones.
 pub(crate) struct Load {
     quick: Traffic,
@@ -24,6 +27,11 @@ pub(crate) struct Numbers {
 impl Load {
     /// Starts to send `rate` short requests a second, and a few long ones.
     pub(crate) fn start(address: SocketAddr, rate: f64) -> Self {
+        Self::with_long(address, rate, Duration::from_millis(1_500))
+    }
+
+    /// The same with long requests that take `long`, of which there are always about four a second.
+    pub(crate) fn with_long(address: SocketAddr, rate: f64, long: Duration) -> Self {
         let quick = Options {
             address,
             path: "/".to_owned(),
@@ -35,9 +43,10 @@ impl Load {
         };
         // These are not sent again, because that would hide an answer that was cut off.
         let long = Options {
-            path: "/?work_ms=1500".to_owned(),
-            rate: 4.0,
-            connections: 8,
+            path: format!("/?work_ms={}", long.as_millis()),
+            rate: LONG_RATE,
+            // Two more than are busy at a time, so that none is skipped.
+            connections: (LONG_RATE * long.as_secs_f64()).ceil() as usize + 2,
             keep_alive: KeepAlive::No,
             ..quick.clone()
         };
@@ -50,6 +59,11 @@ impl Load {
     /// How many requests have been sent so far.
     pub(crate) fn sent(&self) -> u64 {
         self.quick.counts().sent + self.long.counts().sent
+    }
+
+    /// How many long requests have been sent so far.
+    pub(crate) fn long(&self) -> u64 {
+        self.long.counts().sent
     }
 
     /// Stops to send, and waits for the last answers.

@@ -10,6 +10,7 @@
 mod absence;
 mod canary;
 mod deployment;
+mod drain;
 mod groups;
 mod identity;
 mod load;

@@ -62,6 +62,19 @@ impl Cluster {
             sandbox: false,
         })
     }
+
+    /// A client that returns every refusal. The usual one waits as long as the API server asks for,
+    /// and tries again by itself.
+    ///
+    /// # Errors
+    ///
+    /// When the kubeconfig cannot be used.
+    pub async fn impatient_client(&self) -> anyhow::Result<Client> {
+        let mut config = config(Kubeconfig::read_from(&self.kubeconfig)?).await?;
+        config.proxy_url = None;
+        config.default_retry = false;
+        Ok(Client::try_from(config)?)
+    }
 }
 
 async fn config(kubeconfig: Kubeconfig) -> anyhow::Result<Config> {

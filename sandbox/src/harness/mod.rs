@@ -10,6 +10,7 @@ mod balancer;
 mod claim;
 mod cluster;
 mod creation;
+pub mod ending;
 mod nodes;
 pub mod object;
 pub mod observer;

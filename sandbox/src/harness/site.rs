@@ -30,8 +30,10 @@ use crate::registrar;
 const DEADLINE: Duration = Duration::from_secs(240);
 /// The pause between two looks. Chosen.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// The label by which a namespace opts in.
+/// The label by which a namespace opts in to gates.
 const OPT_IN: &str = "elbv2.k8s.aws/pod-readiness-gate-inject";
+/// The label by which a namespace opts in to drain.
+const DRAIN: &str = "targetgate.dev/drain";
 
 /// The control plane of all tests that do not stop it. It ends with the process.
 static CONTROL_PLANE: OnceCell<ControlPlane> = OnceCell::const_new();
@@ -65,9 +67,15 @@ impl Site {
     /// Creates a site on the control plane that the tests share. `reuse` says when the address of a
     /// deleted pod is used again.
     pub async fn new(binary: &Path, reuse: Reuse) -> Self {
+        Self::with_flags(binary, reuse, &[]).await
+    }
+
+    /// Creates a site on the control plane that the tests share, with further flags of the process.
+    pub async fn with_flags(binary: &Path, reuse: Reuse, flags: &[&str]) -> Self {
         let start = || control_plane(binary);
         let started = CONTROL_PLANE.get_or_try_init(start).await;
-        Self::on(started.unwrap_or_else(fail), binary, reuse).await
+        let started = started.unwrap_or_else(fail);
+        Self::with(started, binary, reuse, None, flags).await
     }
 
     /// Creates a site on a control plane of [`control_plane`].
@@ -144,10 +152,19 @@ impl Site {
         }
     }
 
-    /// Labels the namespace so that it opts in.
+    /// Labels the namespace so that it opts in to gates.
     pub async fn opt_in(&self) {
+        self.label(OPT_IN, "enabled").await;
+    }
+
+    /// Labels the namespace so that its pods get a sleep before their end.
+    pub async fn opt_in_to_drain(&self) {
+        self.label(DRAIN, "sleep").await;
+    }
+
+    async fn label(&self, label: &str, value: &str) {
         let api: Api<DynamicObject> = Api::all_with(self.client(), &resource("v1", "Namespace"));
-        let label = json!({ "metadata": { "labels": { OPT_IN: "enabled" } } });
+        let label = json!({ "metadata": { "labels": { label: value } } });
         patch(&api, &self.namespace, Patch::Merge(label)).await;
     }
 
@@ -180,6 +197,13 @@ impl Site {
     pub fn shift(&self, balancer: &str, groups: &[(&Group, u32)]) {
         let elb = &self.aws.elb;
         elb.add_listener(balancer, &arns(groups)).unwrap();
+    }
+
+    /// Holds the data plane of a group back: from now on a deregistered target gets new requests for
+    /// this long.
+    pub fn hold_back(&self, group: &mut Group, lag: Duration) {
+        self.aws.elb.hold_back(&group.arn, lag).unwrap();
+        group.lag = lag;
     }
 
     /// Waits until `targets` targets of a group are healthy, and no deregistered target gets new
@@ -222,6 +246,7 @@ impl Site {
         let group = match kind {
             "Deployment" | "StatefulSet" | "DaemonSet" => "apps/v1",
             "TargetGroupBinding" => "elbv2.k8s.aws/v1beta1",
+            "PodDisruptionBudget" => "policy/v1",
             _ => "v1",
         };
         Api::namespaced_with(self.client(), &self.namespace, &resource(group, kind))

@@ -27,7 +27,13 @@ pub struct Workload {
     /// The labels of its pods.
     pub labels: Value,
     pub pre_stop: Option<Duration>,
+    /// Whether a native sidecar listens, not the main container.
+    pub sidecar: bool,
 }
+
+/// The grace period that the pods are given, in seconds. Longer than the longest request and the
+/// longest preStop sleep together.
+pub const GRACE: i64 = 60;
 
 impl Workload {
     /// Three replicas whose pods have the label `app` with the workload's name.
@@ -39,21 +45,30 @@ impl Workload {
             surge: 1,
             labels: json!({ "app": name }),
             pre_stop: None,
+            sidecar: false,
         }
     }
 
     fn object(&self, site: &Site) -> Value {
         let mut pod = site.nodes.placement();
-        pod["terminationGracePeriodSeconds"] = json!(60);
+        pod["terminationGracePeriodSeconds"] = json!(GRACE);
         pod["containers"] = json!([{
             "name": "web",
             "image": "sandbox/http",
-            "ports": [{ "name": "http", "containerPort": 8080 }],
             "lifecycle": self.pre_stop.map(|time| {
                 let seconds = time.as_secs_f64().to_string();
                 json!({ "preStop": { "exec": { "command": ["sleep", seconds] } } })
             }),
         }]);
+        let ports = json!([{ "name": "http", "containerPort": 8080 }]);
+        if self.sidecar {
+            let proxy = json!({
+                "name": "proxy", "image": "sandbox/http", "restartPolicy": "Always", "ports": ports,
+            });
+            pod["initContainers"] = json!([proxy]);
+        } else {
+            pod["containers"][0]["ports"] = ports;
+        }
         let mut spec = json!({
             "selector": { "matchLabels": self.labels },
             "template": { "metadata": { "labels": self.labels }, "spec": pod },
@@ -177,6 +192,18 @@ impl Site {
     /// Waits until a new pod with these labels would get the gates of these bindings, in this
     /// order.
     pub async fn gives_gates(&self, labels: Value, bindings: &[&str]) {
+        self.gives("gates", labels, |pod| gates(pod) == bindings)
+            .await;
+    }
+
+    /// Waits until a new pod with these labels would be as `is` says. `what` completes "pods to get
+    /// their …".
+    pub(super) async fn gives(
+        &self,
+        what: &str,
+        labels: Value,
+        is: impl Fn(&DynamicObject) -> bool,
+    ) {
         let pod = json!({
             "metadata": { "name": "dry-run", "labels": labels },
             "spec": { "containers": [{ "name": "web", "image": "web" }] },
@@ -186,9 +213,9 @@ impl Site {
             dry_run: true,
             ..PostParams::default()
         };
-        self.until("pods to get their gates", async || {
+        self.until(&format!("pods to get their {what}"), async || {
             let shown = self.api("Pod").create(&dry, &pod).await.ok()?;
-            (gates(&shown) == bindings).then_some(())
+            is(&shown).then_some(())
         })
         .await;
     }
