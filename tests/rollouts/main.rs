@@ -11,6 +11,7 @@ mod absence;
 mod canary;
 mod deployment;
 mod drain;
+mod drain_alone;
 mod groups;
 mod identity;
 mod load;
