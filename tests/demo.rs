@@ -20,6 +20,7 @@ fn options(scale: f64, kubeconfig: Option<&Path>) -> Options {
         settings: Settings::scaled(scale),
         kubeconfig: kubeconfig.map(Path::to_owned),
         hooks_ip: [127, 0, 0, 1].into(),
+        page_port: 0,
         keep: false,
         json: None,
     }

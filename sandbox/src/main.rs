@@ -55,6 +55,9 @@ struct DemoArguments {
         requires = "kubeconfig"
     )]
     hooks_ip: IpAddr,
+    /// The port of 127.0.0.1 at which a browser shows the demo as a moving picture; 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    page_port: u16,
     /// Keep everything running after the table, and print commands to inspect it
     #[arg(long)]
     keep: bool,
@@ -109,6 +112,7 @@ async fn run_demo(arguments: DemoArguments) -> anyhow::Result<Ended> {
         },
         kubeconfig: arguments.kubeconfig,
         hooks_ip: arguments.hooks_ip,
+        page_port: arguments.page_port,
         keep: arguments.keep,
         json: arguments.json,
     })

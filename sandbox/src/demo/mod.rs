@@ -7,6 +7,7 @@
 //! ELB's own log, and by a watch of the demo's own.
 
 mod measure;
+mod page;
 mod report;
 mod screen;
 mod settings;
@@ -22,6 +23,7 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::measure::{Bench, Numbers};
+use self::page::{Page, Server};
 use self::report::Report;
 use self::screen::Live;
 pub use self::settings::Settings;
@@ -42,6 +44,8 @@ pub struct Options {
     pub kubeconfig: Option<PathBuf>,
     /// The address of this machine at which the API server reaches the hooks.
     pub hooks_ip: IpAddr,
+    /// The port of 127.0.0.1 for the page; 0 means a free one.
+    pub page_port: u16,
     /// Whether everything keeps running after the table, until Ctrl-C.
     pub keep: bool,
     /// The file for the numbers as JSON.
@@ -109,10 +113,14 @@ async fn play(
     directory: &Path,
     ended: &mut Ended,
 ) -> anyhow::Result<()> {
+    let titles = variants(&options.settings).map(|variant| variant.title);
+    let page = Page::new(&options.settings, titles);
+    let server = Server::start(page.clone(), options.page_port).await?;
     let nodes = world.inhabit(parts, &options.settings).await?;
     for line in options.settings.describe() {
         println!("{line}");
     }
+    println!("As a moving picture: http://{}/", server.address());
     let start = Start {
         hooks_ip: options.hooks_ip,
         flags: vec![options.settings.drain_flag()],
@@ -121,12 +129,13 @@ async fn play(
     define_bindings(&options.targetgate, &world.claim).await?;
     let mut product = start.process(&world.cluster, &world.aws).await?;
     start.register_hooks(product.hooks, &world.claim).await?;
-    let stage = Stage::new(world, &nodes);
+    let stage = Stage::new(world, &nodes, page.clone());
     let measured = tokio::select! {
         measured = stage.play(&options.settings) => measured?,
         error = broken(parts, &mut product) => return Err(error),
     };
     let report = Report::new(&options.settings, measured);
+    page.judged(&report.complaints);
     println!("\n{}", report.table());
     for complaint in &report.complaints {
         println!("Not as expected: {complaint}");
@@ -143,6 +152,7 @@ async fn play(
         return Err(broken(parts, &mut product).await);
     }
     product.kill();
+    server.close().await;
     Ok(())
 }
 
@@ -180,10 +190,11 @@ struct Stage {
     load_balancer: std::net::SocketAddr,
     observer: Observer,
     live: Live,
+    page: Page,
 }
 
 impl Stage {
-    fn new(world: &World, nodes: &Nodes) -> Self {
+    fn new(world: &World, nodes: &Nodes, page: Page) -> Self {
         Self {
             shop: Shop {
                 client: world.cluster.client.clone(),
@@ -195,6 +206,7 @@ impl Stage {
             load_balancer: world.load_balancer,
             observer: Observer::default(),
             live: Live::default(),
+            page,
         }
     }
 
@@ -204,7 +216,9 @@ impl Stage {
         let rollouts = async {
             let mut numbers = Vec::new();
             for variant in variants(settings) {
-                numbers.push(self.measure(settings, &variant).await?);
+                let measured = self.measure(settings, &variant).await?;
+                self.page.measured(&measured);
+                numbers.push(measured);
             }
             Ok(numbers)
         };
@@ -213,6 +227,7 @@ impl Stage {
             self.observer.clone(),
             self.elb.clone(),
             self.shop.target_group.clone(),
+            self.page.clone(),
         );
         tokio::select! {
             numbers = rollouts => numbers,

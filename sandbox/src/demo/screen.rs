@@ -8,7 +8,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::elb::Elb;
+use super::page::Page;
+use crate::elb::{Elb, Health};
 use crate::harness::observer::{Gate, Observer, PodView, Stage};
 use crate::traffic::Counts;
 
@@ -53,8 +54,14 @@ impl Live {
     }
 }
 
-/// Draws the timeline until it is dropped.
-pub(super) async fn show(live: Live, observer: Observer, elb: Elb, target_group: String) {
+/// Draws the timeline, here and on the page, until it is dropped.
+pub(super) async fn show(
+    live: Live,
+    observer: Observer,
+    elb: Elb,
+    target_group: String,
+    page: Page,
+) {
     let mut ticks = interval(REDRAW_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut pen = Pen::new();
@@ -66,7 +73,7 @@ pub(super) async fn show(live: Live, observer: Observer, elb: Elb, target_group:
             .iter()
             .map(|pod| row(pod, &elb, &target_group))
             .collect();
-        pen.draw(&Frame {
+        let frame = Frame {
             title: scene.title,
             doing: scene.doing,
             seconds: scene
@@ -77,65 +84,62 @@ pub(super) async fn show(live: Live, observer: Observer, elb: Elb, target_group:
                 .map(|counts| counts.lock().clone())
                 .unwrap_or_default(),
             rows,
-        });
+        };
+        page.show(&frame);
+        pen.draw(&frame);
     }
 }
 
 /// The state of everything at one moment.
 #[derive(Clone, Debug, Default)]
-struct Frame {
-    title: &'static str,
-    doing: &'static str,
-    seconds: f64,
-    counts: Counts,
-    rows: Vec<Row>,
+pub(super) struct Frame {
+    pub(super) title: &'static str,
+    pub(super) doing: &'static str,
+    pub(super) seconds: f64,
+    pub(super) counts: Counts,
+    pub(super) rows: Vec<Row>,
 }
 
 /// One pod and its target.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Row {
-    pod: String,
-    address: String,
-    stage: Stage,
-    gate: Gate,
-    /// ELB's state and reason; empty while the target is not registered.
-    target: String,
+pub(super) struct Row {
+    pub(super) pod: String,
+    /// The hash of the pod's template.
+    pub(super) template: String,
+    pub(super) address: String,
+    pub(super) stage: Stage,
+    pub(super) gate: Gate,
+    /// `None` while the target is not registered.
+    pub(super) target: Option<Health>,
 }
 
 fn row(pod: &PodView, elb: &Elb, target_group: &str) -> Row {
-    let health = pod
+    let target = pod
         .target
         .and_then(|target| elb.health(target_group, target.ip(), target.port()));
-    let target = health.map(|health| match health.reason {
-        Some(reason) => format!("{} ({reason})", health.state),
-        None => health.state.to_string(),
-    });
     Row {
         pod: pod.name.clone(),
+        template: pod.template.clone(),
         address: pod
             .target
             .map(|target| target.to_string())
             .unwrap_or_default(),
         stage: pod.stage,
         gate: pod.gate,
-        target: target.unwrap_or_default(),
+        target,
     }
 }
 
 impl Row {
     fn line(&self) -> String {
-        let Self {
-            pod,
-            address,
-            stage,
-            gate,
-            target,
-        } = self;
-        let (stage, gate) = (stage.as_str(), gate.as_str());
-        let target = if target.is_empty() {
-            "no target"
-        } else {
-            target
+        let Self { pod, address, .. } = self;
+        let (stage, gate) = (self.stage.as_str(), self.gate.as_str());
+        let target = match &self.target {
+            None => "no target".to_owned(),
+            Some(Health { state, reason, .. }) => match reason {
+                Some(reason) => format!("{state} ({reason})"),
+                None => state.to_string(),
+            },
         };
         format!("{pod:<20} {address:<20} {stage:<12} {gate:<10} {target}")
     }
@@ -155,7 +159,7 @@ impl Frame {
     /// gone.
     fn picture(&self) -> Vec<String> {
         let rows = self.rows.iter();
-        let rows = rows.filter(|row| row.stage != Stage::Gone || !row.target.is_empty());
+        let rows = rows.filter(|row| row.stage != Stage::Gone || row.target.is_some());
         let header = format!("{:>5.1} s  {}", self.seconds, self.header());
         std::iter::once(header).chain(rows.map(Row::line)).collect()
     }
@@ -244,13 +248,14 @@ mod tests {
     use super::*;
     use crate::traffic::Cause;
 
-    fn row(pod: &str, stage: Stage, target: &str) -> Row {
+    fn row(pod: &str, stage: Stage, target: Option<Health>) -> Row {
         Row {
             pod: pod.to_owned(),
+            template: String::new(),
             address: "127.1.0.2:80".to_owned(),
             stage,
             gate: Gate::Shut,
-            target: target.to_owned(),
+            target,
         }
     }
 
@@ -284,7 +289,7 @@ mod tests {
     #[test]
     fn without_a_terminal_each_change_is_one_line() {
         let mut pen = pen();
-        let old = row("web-1", Stage::Ready, "healthy");
+        let old = row("web-1", Stage::Ready, Some(Health::healthy()));
         let first = pen.tell(&frame(0.0, 0, std::slice::from_ref(&old)));
         assert_eq!(
             first,
@@ -292,7 +297,7 @@ mod tests {
              0.0 s  web-1                127.1.0.2:80         ready        gate shut  healthy\n"
         );
         assert_eq!(pen.tell(&frame(0.1, 0, std::slice::from_ref(&old))), "");
-        let rows = [old, row("web-2", Stage::Starting, "")];
+        let rows = [old, row("web-2", Stage::Starting, None)];
         assert_eq!(
             pen.tell(&frame(0.2, 0, &rows)),
             "   0.2 s  web-2                127.1.0.2:80         starting     gate shut  no target\n"
@@ -319,8 +324,8 @@ mod tests {
     #[test]
     fn a_pod_that_is_gone_stays_in_the_picture_while_its_target_does() {
         let rows = [
-            row("web-1", Stage::Gone, "draining"),
-            row("web-2", Stage::Gone, ""),
+            row("web-1", Stage::Gone, Some(Health::draining())),
+            row("web-2", Stage::Gone, None),
         ];
         let picture = frame(4.0, 0, &rows).picture();
         assert_eq!(picture.len(), 2);

@@ -18,6 +18,7 @@ async fn world(parts: &mut Parts, settings: &Settings, directory: &TempDir) -> W
         settings: settings.clone(),
         kubeconfig: None,
         hooks_ip: [127, 0, 0, 1].into(),
+        page_port: 0,
         keep: false,
         json: None,
     };
@@ -69,8 +70,8 @@ async fn a_rollout_without_gates_loses_requests(#[case] network: Network) {
     let mut parts = Parts::default();
     let world = world(&mut parts, &settings, &directory).await;
     let nodes = world.inhabit(&mut parts, &settings).await.unwrap();
-    let stage = Stage::new(&world, &nodes);
     let [alone, ..] = variants(&settings);
+    let stage = Stage::new(&world, &nodes, Page::new(&settings, [alone.title]));
     stage.shop.open(full_binding(&stage.shop)).await.unwrap();
     let numbers = tokio::select! {
         numbers = stage.measure(&settings, &alone) => numbers.unwrap(),

@@ -22,7 +22,7 @@ pub mod health;
 pub mod log;
 mod model;
 mod sdk;
-mod serve;
+pub(crate) mod serve;
 pub mod wire;
 
 use std::fmt;

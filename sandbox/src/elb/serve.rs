@@ -1,4 +1,4 @@
-//! The accept loop, which the Query API and the data plane share.
+//! The accept loop, which the Query API, the data plane and the page of the demo share.
 
 use std::future::Future;
 use std::io;
@@ -38,7 +38,7 @@ impl Elb {
 }
 
 /// Serves HTTP/1.1 with a service that is made for each connection.
-pub(super) async fn serve_http<S, B>(
+pub(crate) async fn serve_http<S, B>(
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send,
     make_service: impl Fn(&TcpStream) -> S,

@@ -13,12 +13,15 @@ use kube::{Api, Client, ResourceExt};
 use parking_lot::Mutex;
 
 use crate::condition::is_true;
+use crate::rollout::HASH_LABEL;
 use crate::watched::watched;
 
 /// The state of a pod, as the observer sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodView {
     pub name: String,
+    /// The hash of the template of which its Deployment made it; empty if it has none.
+    pub template: String,
     /// The time of its creation by the API server's clock, in whole seconds.
     pub created: Timestamp,
     /// The address of its container port `http`.
@@ -140,6 +143,7 @@ impl Observer {
 fn view(pod: &Pod) -> PodView {
     PodView {
         name: pod.name_any(),
+        template: pod.labels().get(HASH_LABEL).cloned().unwrap_or_default(),
         created: pod
             .creation_timestamp()
             .map(|time| time.0)

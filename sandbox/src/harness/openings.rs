@@ -57,6 +57,7 @@ mod tests {
     fn pod(host: u8, created: i64, opened: Option<i64>) -> PodView {
         PodView {
             name: format!("web-{host}"),
+            template: String::new(),
             created: at(created),
             target: Some(SocketAddr::new([127, 1, 0, host].into(), 8080)),
             stage: Stage::Ready,

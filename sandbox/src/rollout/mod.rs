@@ -21,7 +21,8 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 use tokio::time::sleep;
 
-use self::plan::{HASH_LABEL, Step};
+pub(crate) use self::plan::HASH_LABEL;
+use self::plan::Step;
 use crate::clock::{self, Now};
 use crate::watched::watched;
 

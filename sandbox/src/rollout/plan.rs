@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use crate::condition::is_true;
 
 /// The label that distinguishes the pods of one template from those of another.
-pub(super) const HASH_LABEL: &str = "pod-template-hash";
+pub(crate) const HASH_LABEL: &str = "pod-template-hash";
 
 /// The next step of a rollout.
 #[derive(Clone, Debug, PartialEq, Eq)]
