@@ -3,12 +3,12 @@
 // event that was skipped leaves no trace.
 
 const STATIONS = [
-  ["created", "created"],
-  ["running", "containers ready"],
-  ["initial", "ELB: initial"],
-  ["healthy", "ELB: healthy"],
-  ["draining", "ELB: draining"],
-  ["gone", "gone"],
+  ["created", "pod", "created"],
+  ["running", "pod", "containers ready"],
+  ["initial", "target", "initial"],
+  ["healthy", "target", "healthy"],
+  ["draining", "target", "draining"],
+  ["gone", "pod", "gone"],
 ];
 const STATES = { starting: "starting", running: "containers ready", ready: "ready", terminating: "ending", gone: "gone" };
 // Milliseconds: of a chip's way, and between two spoken summaries. Chosen.
@@ -70,10 +70,11 @@ function makeCard(rollout, number) {
   card.root.setAttribute("aria-labelledby", card.h2.id);
   card.root.dataset.rollout = number;
   card.table.setAttribute("aria-label", `Pods of ${rollout.title}`);
-  for (const [key, label] of STATIONS) {
+  for (const [key, what, state] of STATIONS) {
     const item = element("li", "station");
     item.dataset.station = key;
-    item.append(element("span", "", label), element("ul"));
+    item.append(element("span"), element("ul"));
+    item.firstElementChild.append(element("b", "", what), ` ${state}`);
     card.stations.set(key, item.lastElementChild);
     card.root.querySelector(".stations").append(item);
   }
@@ -343,6 +344,8 @@ $("pause").addEventListener("click", () => {
 $("tables").addEventListener("click", () => {
   const shown = document.body.dataset.tables !== "true";
   document.body.dataset.tables = shown;
+  // Only what is seen may be stopped at.
+  for (const { table } of view.cards) table.tabIndex = shown ? 0 : -1;
   $("tables").setAttribute("aria-pressed", shown);
   speak(shown ? "Tables are shown." : "Tables are hidden.");
 });
