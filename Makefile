@@ -43,6 +43,11 @@ test: fetch build-controlplane build-installers fetch-moto ## Run all tests, on 
 	cargo test --offline --locked --workspace --doc
 	cargo test --offline --locked --workspace --lib --tests
 
+.PHONY: test-page
+test-page: fetch ## Test the demo's page in a real Chromium, and take its pictures (needs Chromium)
+	cargo build --offline --locked --workspace --bins
+	cargo test --offline --locked --test page -- --ignored
+
 .PHONY: simulate
 simulate: fetch ## Simulate the whole product for SEEDS=10000 seeds from FIRST_SEED=1 on
 	SEEDS=$(or $(SEEDS),10000) FIRST_SEED=$(or $(FIRST_SEED),1) cargo test --offline --locked --profile simulation --test simulation no_seed

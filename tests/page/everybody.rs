@@ -4,8 +4,13 @@ use serde_json::{Value, json};
 
 use crate::browser::{Tab, keep};
 
-/// The widths of a small phone and of a desk, in pixels.
-const WIDTHS: [(u32, &str); 2] = [(360, "phone"), (1280, "desk")];
+/// The widths of a small phone and of larger screens, in pixels; the layout changes between them.
+const WIDTHS: [(u32, &str); 4] = [
+    (360, "phone"),
+    (600, "tablet"),
+    (1024, "laptop"),
+    (1280, "desk"),
+];
 /// What sticks out of the window, apart from what scrolls in a box of its own.
 const STICKS_OUT: &str = include_str!("sticks_out.js");
 /// The contrast of each text and chip with its ground, where it is too low.

@@ -104,7 +104,7 @@ function drawCard(card, rollout) {
   say(card.lost, String(rollout.lost));
   say(card.sent, String(rollout.sent));
   say(card.results, results(rollout));
-  say(card.causes, rollout.lost > 0 ? `Lost: ${rollout.causes}` : "");
+  say(card.causes, causes(rollout));
   card.picture.setAttribute("aria-label", summary(rollout));
   drawPods(card, rollout);
   drawTable(card, rollout);
@@ -117,6 +117,11 @@ function results({ results }) {
   if (!results) return "";
   const open = results.healthy_to_open;
   return `rolled in ${seconds(results.rollout)}${open === null ? "" : ` · gates open ${open} ms after healthy`}`;
+}
+
+function causes({ lost, causes, results }) {
+  if (lost > 0) return `Lost: ${causes}`;
+  return results ? "Every request was answered." : "";
 }
 
 function summary(rollout) {
