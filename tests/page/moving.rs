@@ -187,7 +187,8 @@ pub(crate) async fn the_counters_are_those_of_the_demo(tab: &Tab, results: &Valu
 
 pub(crate) async fn the_picture_stands_still_while_it_is_paused(tab: &Tab) {
     const SENT: &str = "document.querySelector('.rollout .sent').textContent";
-    tab.until(&format!("Number({SENT}) > 0")).await;
+    tab.until("Number(document.querySelector('.rollout .sent')?.textContent) > 0")
+        .await;
     while tab.text("document.activeElement.id").await != "pause" {
         tab.press("Tab").await;
     }
