@@ -17,6 +17,7 @@
 //! - [`elb`]: how often ELB may be called, and which groups are swept.
 //! - [`failure_log`]: which failures are told, and which are counted.
 //! - [`lease`]: leader election.
+//! - [`lint`]: what of a workload's own settings loses requests when its pods end.
 //! - [`reason`]: the one vocabulary of reasons for decisions.
 //! - [`rotation`]: when certificates are renewed, and in which order.
 //! - [`text`]: truncation of texts from outside.
@@ -34,6 +35,7 @@ pub mod fixtures;
 pub mod gates;
 pub mod index;
 pub mod lease;
+pub mod lint;
 pub mod model;
 pub mod names;
 pub mod object;

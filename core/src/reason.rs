@@ -155,6 +155,36 @@ reasons! {
     AbsenceNotConfirmed: "A binding or Service seems absent, and a live read has not confirmed it yet.",
         "";
     GroupNotResolved: "AWS was not asked yet, or did not answer, which group has the name in the binding.", "";
+
+    // Lints of a pod's end, and what is seen of it.
+    PreStopMissing: "A container has no `preStop`: it gets `SIGTERM` while its load balancer still sends.",
+        "Label its Namespace `targetgate.dev/drain=sleep`, or give the container a `preStop.sleep`, and the pod a grace period that is longer by as much.";
+    PreStopTooShort: "A container's own `preStop` is shorter than its load balancer needs to stop sending.",
+        "Make it longer, and the grace period by as much; or take it out, so that drain gives the container one.";
+    GraceTooShort: "The pod is killed while its load balancer still sends, whatever its `preStop` does.",
+        "Raise `terminationGracePeriodSeconds` above what the load balancer needs, by the time that the application takes to end.";
+    ShutdownTooShort: "The `preStop` leaves too little of the grace period for the application to end its requests.",
+        "Raise `terminationGracePeriodSeconds` to the sleep and the application's longest request together.";
+    ProbeGrace: "The grace period of a probe is shorter than the sleep: where that probe ends the container, the sleep is cut.",
+        "Raise the probe's `terminationGracePeriodSeconds`, or take it out.";
+    DeregistrationDelayTooLong: "The load balancer lets requests in flight go on for longer than the pod lives.",
+        "Lower the group's `deregistration_delay.timeout_seconds` to the grace period, or raise the grace period.";
+    ConnectionsTerminated: "The load balancer cuts connections while the pod would still serve them.",
+        "Raise the group's `deregistration_delay.timeout_seconds` to the grace period, or turn `deregistration_delay.connection_termination.enabled` off.";
+    TcpHealthCheck: "A TCP health check stays healthy while the application ends.",
+        "Check the target's health by HTTP, or let the container sleep for as long as its load balancer needs.";
+    ZoneEmptied: "A rollout takes away the only pod of a zone before its replacement is ready.",
+        "Set `maxUnavailable: 0`, so that each pod ends after its replacement is ready.";
+    OnePodPerZone: "A zone has one pod: while that one ends, the load balancer's node there may have no target.",
+        "Run two pods a zone, or turn cross-zone load balancing on.";
+    HostRefused: "A probe or handler names a `host`, which Pod Security refuses since 1.34.",
+        "Take the `host` out: the kubelet asks the pod's own address without it.";
+    KubeletTooOld: "A kubelet does not know `preStop.sleep`, so its containers do not sleep.",
+        "Upgrade the nodes to 1.30 or later.";
+    NotReadyPublished: "AWS Load Balancer Controller deregisters a pod only once it is gone, because the Service publishes addresses that are not ready.",
+        "Set `publishNotReadyAddresses: false` on the Service, or bind another one.";
+    EndedEarly: "A pod ended sooner after its deletion began than its load balancer needs to stop sending.",
+        "Compare its grace period and its containers' `preStop` with what the load balancer needs; a forced deletion or a lost node cuts both.";
 }
 
 impl fmt::Display for Reason {

@@ -26,6 +26,7 @@ const CORE: Law = &[
         &["drain", "elb", "model", "names", "object", "patch", "text"],
     ),
     ("index", &["model", "names", "reason", "selector"]),
+    ("lint", &["drain", "reason"]),
     (
         "gates",
         &[
