@@ -15,6 +15,7 @@
 //! - [`index`]: in-memory cache of the cluster, fed with objects.
 //! - [`gates`]: which gates a pod gets, when they open, which groups are polled and what is written.
 //! - [`elb`]: how often ELB may be called, and which groups are swept.
+//! - [`endings`]: what is seen of the ends of pods.
 //! - [`failure_log`]: which failures are told, and which are counted.
 //! - [`lease`]: leader election.
 //! - [`lint`]: what of a workload's own settings loses requests when its pods end.
@@ -29,6 +30,7 @@ pub mod binding;
 pub mod client_names;
 pub mod drain;
 pub mod elb;
+pub mod endings;
 pub mod failure_log;
 #[cfg(any(test, feature = "fixtures"))]
 pub mod fixtures;

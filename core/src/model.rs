@@ -269,6 +269,12 @@ impl Pod {
         !self.terminating && !self.finished
     }
 
+    /// Whether one of its gates is open.
+    pub fn has_open_gate(&self) -> bool {
+        let mut conditions = self.gates.iter().filter_map(|(_, known)| known.as_ref());
+        conditions.any(|condition| condition.status)
+    }
+
     /// Whether it is due: live, with ready containers and an address, so that traffic could reach it.
     pub fn is_due(&self) -> bool {
         self.is_live() && self.containers_ready.is_some() && !self.ips.is_empty()

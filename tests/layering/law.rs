@@ -33,6 +33,7 @@ const CORE: Law = &[
             "backoff", "index", "model", "names", "patch", "reason", "selector", "version",
         ],
     ),
+    ("endings", &["drain", "gates", "lint", "model", "names"]),
     ("lease", &["version"]),
     ("rotation", &[]),
 ];

@@ -5,11 +5,14 @@ use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use crate::index::services::ServiceIndex;
 use crate::model::{Binding, IpFamily, Namespace, Pod, Service};
 use crate::names::{BindingApi, GateName, GroupKey, ObjectKey, TargetGroupArn};
 
 mod addresses;
+mod endings;
 mod interning;
 mod moved_gates;
 mod recently_deleted;
@@ -20,11 +23,13 @@ mod tests;
 mod ungated;
 
 use crate::index::addresses::{Addresses, Holders, PodNumber};
+use crate::index::endings::Endings;
 use crate::index::interning::Interner;
 use crate::index::moved_gates::MovedGates;
 use crate::index::recently_deleted::RecentlyDeleted;
 use crate::index::ungated::UngatedPods;
 
+pub use crate::index::endings::Ending;
 pub use crate::index::scope::{HookScope, OptIn};
 
 /// The key of a binding. Two API groups can serve a binding of the same namespace and name.
@@ -109,6 +114,7 @@ pub struct Index {
     recently_deleted: RecentlyDeleted,
     shared: Interner,
     dirty: BTreeSet<ObjectKey>,
+    endings: Endings,
     /// The number of ungated pods, for each namespace that has any.
     ungated: BTreeMap<Arc<str>, usize>,
     /// The namespaces whose ungated pods have to be counted anew.
@@ -194,6 +200,11 @@ impl Index {
     /// Removes and returns the dirty pods.
     pub fn take_dirty(&mut self) -> BTreeSet<ObjectKey> {
         mem::take(&mut self.dirty)
+    }
+
+    /// Removes and returns what was seen of the ends of pods with open gates. The pods are dirty as well.
+    pub fn take_endings(&mut self) -> Vec<Ending> {
+        self.endings.take()
     }
 
     /// Whether a pod is dirty.
@@ -296,6 +307,12 @@ impl Index {
     /// Takes in a pod that was created or changed. A pod without our gates is only counted, and its addresses
     /// are noted.
     pub fn apply_pod(&mut self, pod: Pod) {
+        self.apply_pod_deleted_at(pod, None);
+    }
+
+    /// As [`Self::apply_pod`], with the time at which the API server took the request for the pod's deletion in, by its
+    /// own clock.
+    pub fn apply_pod_deleted_at(&mut self, pod: Pod, requested: Option<Timestamp>) {
         let of_first_list = self.is_unlisted(&pod.key.namespace);
         let namespace = self.namespaces.entry(pod.key.namespace.clone());
         let view = namespace.or_default();
@@ -305,11 +322,12 @@ impl Index {
             self.uncounted.insert(pod.key.namespace.clone());
         }
         if pod.gates.is_empty() {
-            return self.drop_gated(&pod.key);
+            return self.drop_gated(&pod.key, Ending::Missed);
         }
         view.moved_gates.apply(&pod, &changed);
         let pod = Arc::new(self.shared.pod(pod));
-        view.pods.insert(pod.key.name.clone(), pod.clone());
+        let former = view.pods.insert(pod.key.name.clone(), pod.clone());
+        self.endings.replace(former, &pod, requested);
         self.dirty.insert(pod.key.clone());
     }
 
@@ -318,8 +336,12 @@ impl Index {
         !self.listed.contains(&None) && !self.listed.contains(&Some(namespace.clone()))
     }
 
-    /// Removes a pod.
+    /// Removes a pod that is gone, or has finished, as a watch shows.
     pub fn delete_pod(&mut self, key: &ObjectKey) {
+        self.remove_pod(key, Ending::Ended);
+    }
+
+    fn remove_pod(&mut self, key: &ObjectKey, ending: fn(Arc<Pod>) -> Ending) {
         let Some(view) = self.namespaces.get_mut(&key.namespace) else {
             return;
         };
@@ -327,14 +349,15 @@ impl Index {
         if view.ungated_pods.delete(&key.name) {
             self.uncounted.insert(key.namespace.clone());
         }
-        self.drop_gated(key);
+        self.drop_gated(key, ending);
     }
 
     /// Removes a pod from the gated ones.
-    fn drop_gated(&mut self, key: &ObjectKey) {
+    fn drop_gated(&mut self, key: &ObjectKey, ending: fn(Arc<Pod>) -> Ending) {
         if let Some(view) = self.namespaces.get_mut(&key.namespace)
-            && view.pods.remove(&key.name).is_some()
+            && let Some(pod) = view.pods.remove(&key.name)
         {
+            self.endings.push(ending(pod));
             view.moved_gates.delete(&key.name);
             self.dirty.insert(key.clone());
         }
@@ -370,7 +393,7 @@ impl Index {
     /// Removes the pods that a list did not return.
     pub fn retain_pods(&mut self, listing: &Listing) {
         for key in self.unlisted(listing, |view| view.holders.names().collect()) {
-            self.delete_pod(&key);
+            self.remove_pod(&key, Ending::Missed);
         }
         self.listed.insert(listing.namespace.clone());
     }
