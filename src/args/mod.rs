@@ -135,6 +135,10 @@ pub struct Settings {
     /// How long they sleep, in seconds from 1 to 600, by the kind of load balancer.
     #[arg(long, env = "TARGETGATE_DRAIN_SECONDS", value_name = "SECONDS", default_value = "alb=20,nlb=100", help_heading = DRAIN)]
     pub drain_seconds: DrainSeconds,
+    /// Ask ELB, at most once a second in all and after everything else, when it begins to drain the targets of pods
+    /// that end, for the metric targetgate_deregistration_seconds.
+    #[arg(long, env = "TARGETGATE_MEASURE_DRAIN", help_heading = DRAIN)]
+    pub measure_drain: bool,
 
     /// YAML file with the target groups that the bindings of each namespace may name, reloaded when it
     /// changes [default: any group].
@@ -308,6 +312,7 @@ mod tests {
         assert_eq!((settings.elb_rate, settings.elb_burst), (10.0, 40));
         assert_eq!(settings.drain, DrainMode::Off);
         assert_eq!(settings.drain_seconds, DrainSeconds::default());
+        assert!(!settings.measure_drain);
         assert_eq!(settings.elb_rate_max, 40.0);
         assert!(settings.watch_namespaces.is_empty());
         assert_eq!(settings.shutdown_delay, Duration::from_secs(5));

@@ -16,6 +16,7 @@ use futures::future::BoxFuture;
 use kube::Client;
 use targetgate_core::drain::DrainPolicy;
 use targetgate_core::elb::buckets::Limits;
+use targetgate_core::endings::Settings as EndingSettings;
 use targetgate_core::gates::inject::GatePolicy;
 use targetgate_core::gates::machine::action::Settings as GateSettings;
 use targetgate_core::index::HookScope;
@@ -38,7 +39,7 @@ use crate::controllers::certificates::make::Maker;
 use crate::controllers::certificates::trust_check::TrustCheck;
 use crate::controllers::certificates::{Keeper, Kind, ManagedObjects};
 use crate::controllers::gates::Loop;
-use crate::controllers::metrics::{GateMetrics, KeeperMetrics};
+use crate::controllers::metrics::{EndingMetrics, GateMetrics, KeeperMetrics};
 use crate::files::FileMetrics;
 use crate::kubernetes::events::Events;
 use crate::kubernetes::lease::{Candidate, Seat, Work};
@@ -89,6 +90,8 @@ pub struct Parts {
     pub policy: GatePolicy,
     /// The pods that get a sleep before their end, and its length.
     pub drain: DrainPolicy,
+    /// Whether ELB is asked when it begins to drain targets, for the metric alone.
+    pub measure_drain: bool,
     /// The pods for which the hook is called, for the count of ungated ones.
     pub scope: HookScope,
     /// The prefixes of all gates that the loop opens.
@@ -128,6 +131,7 @@ impl Parts {
             namespaces: vec![],
             policy: GatePolicy::default(),
             drain: DrainPolicy::default(),
+            measure_drain: false,
             scope: HookScope::default(),
             prefixes: WatchOptions::default().prefixes,
             orphan_after: Duration::from_secs(300),
@@ -260,6 +264,7 @@ pub fn register(metrics: &Metrics) {
     metrics.of::<AdmissionMetrics>();
     metrics.of::<RefusalMetrics>();
     metrics.of::<GateMetrics>();
+    metrics.of::<EndingMetrics>();
     metrics.of::<CallMetrics>();
     metrics.of::<BudgetMetrics>();
     metrics.of::<WatchMetrics>();
@@ -339,7 +344,12 @@ impl Wiring {
             groups: self.groups.clone(),
             budget: self.budget.clone(),
             metrics: parts.metrics.of(),
+            endings: parts.metrics.of(),
             now: parts.now.clone(),
+            ending_settings: EndingSettings {
+                seconds: parts.drain.seconds,
+                measure: parts.measure_drain,
+            },
             settings: GateSettings {
                 apis: parts.policy.apis.clone(),
                 orphan_after: parts.orphan_after,

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use targetgate_core::elb::buckets::PollRequest;
 use targetgate_core::elb::query::{DescribeError, GroupQuery};
 use targetgate_core::elb::sweep::{Batch, Sweep};
+use targetgate_core::endings::{Endings, Look, Settings as EndingSettings};
 use targetgate_core::gates::machine::Tracker;
 use targetgate_core::gates::machine::action::{
     Action, CallFailure, Change, GateId, LiveRead, Settings, Write, WriteOutcome,
@@ -32,7 +33,7 @@ use crate::aws::error::{ElbError, ElbErrorKind};
 use crate::aws::target_groups::TargetGroups;
 use crate::clock::{self, Now};
 use crate::controllers::gates::failures::{Failures, Unread};
-use crate::controllers::metrics::GateMetrics;
+use crate::controllers::metrics::{EndingMetrics, GateMetrics};
 use crate::kubernetes::events::Events;
 use crate::kubernetes::live_read;
 use crate::kubernetes::pod_status;
@@ -40,6 +41,7 @@ use crate::kubernetes::pod_status::{Entry, Revision, WriteError};
 use crate::state::cache::Cache;
 use crate::state::leadership::Leadership;
 
+mod endings;
 mod failures;
 mod reports;
 mod sweep;
@@ -64,8 +66,10 @@ pub struct Loop {
     /// The budget that all calls of ELB spend from.
     pub budget: Budget,
     pub metrics: GateMetrics,
+    pub endings: EndingMetrics,
     pub now: Now,
     pub settings: Settings,
+    pub ending_settings: EndingSettings,
 }
 
 /// The result of a task of the loop.
@@ -77,6 +81,8 @@ enum Done {
     Read(GateId, Result<LiveRead, Unread>),
     Proven(GroupKey, Result<Option<HealthChecks>, DescribeError>),
     Resolved(NamedGroup, Result<TargetGroupArn, DescribeError>),
+    /// A call for the measurement alone.
+    Looked(Look, Instant, Result<Vec<TargetHealth>, ElbError>),
     Swept(Batch, Result<Vec<TargetGroup>, ElbError>),
     Told,
 }
@@ -85,6 +91,7 @@ enum Done {
 struct Work {
     tracker: Tracker,
     sweep: Sweep,
+    endings: Endings,
     reads_at_once: Arc<Semaphore>,
     failures: Failures,
 }
@@ -96,6 +103,7 @@ impl Loop {
         let mut work = Work {
             tracker: Tracker::new(self.settings.clone()),
             sweep: Sweep::default(),
+            endings: Endings::new(self.ending_settings),
             reads_at_once: Arc::new(Semaphore::new(READS_AT_ONCE)),
             failures: Failures::default(),
         };
@@ -105,9 +113,9 @@ impl Loop {
         loop {
             beat();
             let now = clock::monotonic();
+            actions.extend(self.sync_leadership(&mut work, now));
+            actions.extend(self.observe(&mut work, now));
             let tracker = &mut work.tracker;
-            actions.extend(self.sync_leadership(tracker, now));
-            actions.extend(self.observe(tracker, now));
             actions.extend(tracker.tick(now));
             actions.extend(tracker.writes(now));
             for action in actions.drain(..) {
@@ -115,10 +123,18 @@ impl Loop {
             }
             let token = self.call(&mut work.tracker, &mut tasks, now);
             let swept = self.sweep(&mut work, &mut tasks, now);
+            let looked = self.look(&mut work, &mut tasks, now);
             let counted = work.failures.count(now);
             self.report(&work);
             let tick = work.tracker.next_tick(now);
-            let wakes = [tick, token, swept, counted, Some(now + LONGEST_PAUSE)];
+            let wakes = [
+                tick,
+                token,
+                swept,
+                looked,
+                counted,
+                Some(now + LONGEST_PAUSE),
+            ];
             let wake = wakes.into_iter().flatten().min().unwrap_or(now);
             // Biased, so that a simulation repeats itself. The last branches do not starve: each round checks
             // everything except the tasks anyway.
@@ -141,23 +157,29 @@ impl Loop {
     }
 
     /// Starts or stops leading, as the Lease says.
-    fn sync_leadership(&self, tracker: &mut Tracker, now: Instant) -> Vec<Action> {
-        match (tracker.leads(), self.leadership.leads()) {
-            (false, true) => tracker.lead(now),
+    fn sync_leadership(&self, work: &mut Work, now: Instant) -> Vec<Action> {
+        match (work.tracker.leads(), self.leadership.leads()) {
+            (false, true) => {
+                work.endings.lead();
+                work.tracker.lead(now)
+            }
             (true, false) => {
-                tracker.follow();
+                work.tracker.follow();
                 vec![]
             }
             _ => vec![],
         }
     }
 
-    fn observe(&self, tracker: &mut Tracker, now: Instant) -> Vec<Action> {
+    fn observe(&self, work: &mut Work, now: Instant) -> Vec<Action> {
         // Most rounds are about an answer of ELB, and need not block admissions by the write lock.
         if !self.cache.read(Index::has_dirty) {
             return vec![];
         }
-        let dirty = self.cache.write(Index::take_dirty);
+        let take = |index: &mut Index| (index.take_dirty(), index.take_endings());
+        let (dirty, endings) = self.cache.write(take);
+        self.see_endings(work, endings, now);
+        let tracker = &mut work.tracker;
         let wall = (self.now)();
         let actions = self.cache.read(|index| {
             let observe = |key| tracker.observe(key, index, now, wall);
@@ -228,6 +250,10 @@ impl Loop {
                 work.tracker.proven(&group, checks, now)
             }
             Done::Resolved(group, found) => self.resolved(work, &group, found, now),
+            Done::Looked(look, requested, answer) => {
+                self.looked(work, &look, requested, &answer, now);
+                vec![]
+            }
             Done::Swept(batch, answer) => {
                 self.swept(work, tasks, &batch, &answer, now);
                 vec![]
@@ -267,6 +293,7 @@ impl Loop {
             Ok(targets) => {
                 work.sweep.found(group, now);
                 work.failures.polled(group, None, now);
+                self.see_answer(work, group, requested, targets, now);
                 Ok(&targets[..])
             }
             Err(error) => Err(self.failure(&mut work.failures, group, error, now)),

@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use targetgate_core::drain::LoadBalancerKind;
+use targetgate_core::endings::Drained;
 use targetgate_core::reason::Reason;
 
-use crate::metrics::{Counters, FloatGauge, MetricSet, Registered};
+use crate::metrics::{Counters, FloatGauge, Histograms, MetricSet, Registered};
 
 /// Metrics of the health loop.
 #[derive(Clone)]
@@ -119,6 +122,58 @@ impl GateMetrics {
     /// Counts an answer of ELB that the target group of a binding does not exist.
     pub(super) fn group_not_found(&self) {
         self.groups_not_found.inc();
+    }
+}
+
+/// Bounds of the time until ELB says that a target drains, in seconds: dense where the shipped sleeps of 20 s and 100 s
+/// are compared with it. Chosen.
+const DRAIN_BOUNDS: [f64; 15] = [
+    0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 60.0, 100.0, 150.0, 300.0, 600.0,
+];
+
+/// Metrics of the ends of pods.
+#[derive(Clone)]
+pub struct EndingMetrics {
+    deregistration_seconds: Histograms,
+    ended_early: Counters<1>,
+}
+
+impl MetricSet for EndingMetrics {
+    fn register(registered: &mut Registered) -> Self {
+        let histograms: fn() -> Histogram = || Histogram::new(DRAIN_BOUNDS);
+        Self {
+            deregistration_seconds: registered.add(
+                "deregistration_seconds",
+                "Time from the first sight of the deletion of a pod whose gate was open until an answer of ELB showed \
+                 its target draining or not registered, at most one poll late, by kind of load balancer",
+                Family::new_with_constructor(histograms),
+            ),
+            ended_early: registered.add(
+                "pods_ended_early",
+                "Pods with an open gate that ended sooner after their deletion than their kind of load balancer needs \
+                 to stop sending (--drain-seconds)",
+                Counters::default(),
+            ),
+        }
+    }
+}
+
+impl EndingMetrics {
+    /// Counts a target that ELB said it drains.
+    pub(super) fn drained(&self, drained: Drained) {
+        let kind = drained.kind.as_str();
+        let histogram = self
+            .deregistration_seconds
+            .get_or_create(&[("load_balancer", kind)]);
+        histogram.observe(drained.after.as_secs_f64());
+    }
+
+    /// Counts a pod that ended sooner than its load balancer needs.
+    pub(super) fn ended_early(&self, kind: LoadBalancerKind) {
+        let kind = kind.as_str();
+        self.ended_early
+            .get_or_create(&[("load_balancer", kind)])
+            .inc();
     }
 }
 

@@ -65,10 +65,15 @@ pub(crate) struct Site {
 impl Site {
     /// Installs the shipped objects on the control plane that all tests share.
     pub(crate) async fn new() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// Does the same, and adds these arguments to the program's.
+    async fn with(arguments: &[&str]) -> Self {
         let turn = TURN.lock().await;
         let cluster = Server::Kubernetes.cluster().await;
         cluster.apply_crd().await;
-        let mut site = Self::on(cluster, &[]).await;
+        let mut site = Self::on(cluster, arguments).await;
         site.turn = Some(turn);
         site
     }
@@ -171,6 +176,11 @@ impl Installed {
     /// and its hooks are registered.
     pub(crate) async fn new() -> Self {
         Self::started(Site::new().await).await
+    }
+
+    /// Does the same, and adds these arguments to the program's.
+    pub(crate) async fn with(arguments: &[&str]) -> Self {
+        Self::started(Site::with(arguments).await).await
     }
 
     /// Installs targetgate as [`Site::on`] does, starts it, and waits until it is ready.

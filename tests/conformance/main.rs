@@ -12,6 +12,7 @@ mod apis;
 mod aws_failures;
 mod bindings;
 mod drain;
+mod endings;
 mod following;
 mod gates;
 mod half_open;

@@ -89,8 +89,14 @@ impl Cluster {
 
     /// Creates a pod `app=APP`, once new pods of the app are given exactly these gates.
     pub(crate) async fn gated_pod(&self, name: &str, app: &str, bindings: &[&str]) {
+        self.pod_with_gates(of_app(name, app), bindings).await;
+    }
+
+    /// Creates this pod, once new ones like it are given exactly these gates.
+    pub(crate) async fn pod_with_gates(&self, wanted: Value, bindings: &[&str]) {
         let expected: Vec<String> = bindings.iter().map(|binding| gate(binding)).collect();
-        let wanted: Pod = serde_json::from_value(of_app(name, app)).unwrap();
+        let wanted: Pod = serde_json::from_value(wanted).unwrap();
+        let name = wanted.metadata.name.clone().unwrap();
         let pods = self.pods();
         let gated = async |dry_run| {
             let params = PostParams {
@@ -108,7 +114,7 @@ impl Cluster {
             }
             // On a busy machine the hook may time out, and the pod is admitted without its gates.
             let at_once = DeleteParams::default().grace_period(0);
-            pods.delete(name, &at_once).await.unwrap();
+            pods.delete(&name, &at_once).await.unwrap();
             None
         })
         .await;

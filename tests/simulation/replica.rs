@@ -54,6 +54,8 @@ pub(crate) struct Setup {
     /// The limits of its ELB calls.
     pub(crate) elb: Limits,
     pub(crate) orphan_after: Duration,
+    /// Whether it asks ELB when it begins to drain the targets of pods that end.
+    pub(crate) measure_drain: bool,
     /// The certificate that it serves, or `None` if it keeps its own.
     pub(crate) certificate: Option<Certificate>,
     /// Whether it takes part in the election. Without it, it is alone and leads.
@@ -71,6 +73,7 @@ impl Setup {
                 burst: 5,
             },
             orphan_after: ORPHAN_AFTER,
+            measure_drain: false,
             certificate: None,
             elected: true,
         }
@@ -277,6 +280,7 @@ impl Product<'_> {
             seed: self.random.next(),
             pod_name: Some(self.incarnation.clone()),
             orphan_after: self.setup.orphan_after,
+            measure_drain: self.setup.measure_drain,
             certificate: self
                 .setup
                 .certificate

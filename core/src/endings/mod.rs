@@ -100,6 +100,7 @@ impl Endings {
         now: Instant,
     ) {
         let full = self.pods.len() >= MOST || self.pods.contains_key(&pod.uid);
+        let targets = distinct(targets);
         if full || targets.is_empty() || pod.containers_ready.is_none() {
             return;
         }
@@ -178,6 +179,11 @@ impl Endings {
         self.looks.begin(&look.group, now);
     }
 
+    /// Puts a call off that the budget does not allow, so that it is another group's turn.
+    pub fn put_off_look(&mut self, look: &Look, now: Instant) {
+        self.looks.put_off(&look.group, now);
+    }
+
     /// Notes that the call was answered, or failed.
     pub fn end_look(&mut self, look: &Look, failed: bool, now: Instant) {
         self.looks.end(&look.group, failed, now);
@@ -211,4 +217,14 @@ impl Endings {
             }
         }
     }
+}
+
+/// Each target once: bindings of both API groups can lead to the same.
+fn distinct(targets: Vec<EndingTarget>) -> Vec<EndingTarget> {
+    let mut known = BTreeSet::new();
+    let mut is_new = |target: &EndingTarget| known.insert((target.group.clone(), target.target));
+    targets
+        .into_iter()
+        .filter(|target| is_new(target))
+        .collect()
 }

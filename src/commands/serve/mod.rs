@@ -138,6 +138,7 @@ async fn parts(settings: &Settings) -> anyhow::Result<Parts> {
             mode: settings.drain,
             seconds: settings.drain_seconds,
         },
+        measure_drain: settings.measure_drain,
         scope: scope(settings, &kube),
         prefixes: settings.served_prefixes(),
         orphan_after: settings.orphan_after,

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use kube::Resource as _;
 use kube::api::{ApiResource, DynamicObject};
 use serde::de::IgnoredAny;
@@ -83,6 +84,11 @@ impl<S, T> Object<S, T> {
     /// `metadata.resourceVersion`.
     pub fn version(&self) -> Option<&str> {
         self.meta.resource_version.as_deref()
+    }
+
+    /// When the API server took the request for its deletion in, by its own clock.
+    pub fn deletion_requested(&self) -> Option<Timestamp> {
+        self.meta.deletion_requested()
     }
 
     fn labels(&mut self) -> Labels {

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use jiff::Timestamp;
-use serde::de::{IgnoredAny, MapAccess};
+use jiff::{SignedDuration, Timestamp};
+use serde::de::MapAccess;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use targetgate_core::model::{Condition, Labels, Policies};
@@ -53,12 +53,21 @@ pub(super) struct Meta {
     pub(super) labels: Option<Pairs>,
     pub(super) annotations: Option<OwnAnnotations>,
     pub(super) creation_timestamp: Option<String>,
-    pub(super) deletion_timestamp: Option<IgnoredAny>,
+    pub(super) deletion_timestamp: Option<String>,
+    pub(super) deletion_grace_period_seconds: Option<i64>,
 }
 
 impl Meta {
     pub(super) fn created(&self) -> Option<Timestamp> {
         self.creation_timestamp.as_ref()?.parse().ok()
+    }
+
+    /// When the API server took the request for the deletion in, by its own clock: `deletionTimestamp` is the time at
+    /// which the grace period ends.
+    pub(super) fn deletion_requested(&self) -> Option<Timestamp> {
+        let ends: Timestamp = self.deletion_timestamp.as_ref()?.parse().ok()?;
+        let grace = SignedDuration::from_secs(self.deletion_grace_period_seconds?);
+        ends.checked_sub(grace).ok()
     }
 
     pub(super) fn opted_out(&self) -> bool {

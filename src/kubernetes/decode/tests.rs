@@ -122,6 +122,25 @@ fn containers_are_ready_since_the_condition_says_so(
 }
 
 #[rstest]
+#[case::with_its_grace_period(Some("2026-11-21T10:00:30Z"), Some(30), Some("2026-11-21T10:00:00Z"))]
+#[case::at_once(Some("2026-11-21T10:00:00Z"), Some(0), Some("2026-11-21T10:00:00Z"))]
+#[case::of_an_unknown_grace_period(Some("2026-11-21T10:00:30Z"), None, None)]
+#[case::of_one_that_lasts_for_ever(Some("2026-11-21T10:00:30Z"), Some(i64::MAX), None)]
+#[case::not_at_all(None, None, None)]
+fn a_deletion_was_requested_before_its_timestamp_by_the_grace_period(
+    #[case] deleted: Option<&str>,
+    #[case] grace: Option<i64>,
+    #[case] requested: Option<&str>,
+) {
+    let mut object = running_pod();
+    object["metadata"]["deletionTimestamp"] = json!(deleted);
+    object["metadata"]["deletionGracePeriodSeconds"] = json!(grace);
+    let object: PodObject = serde_json::from_str(&object.to_string()).unwrap();
+    let requested = requested.map(|time| time.parse::<Timestamp>().unwrap());
+    assert_eq!(object.deletion_requested(), requested);
+}
+
+#[rstest]
 #[case::running("Running", None, false, false)]
 #[case::succeeded("Succeeded", None, false, true)]
 #[case::failed("Failed", None, false, true)]

@@ -82,7 +82,8 @@ impl Feed for Pods {
     type Status = PodStatus;
 
     fn apply(&self, index: &mut Index, object: PodObject) -> Result<(), Unreadable> {
-        index.apply_pod(pod(object, &self.0)?);
+        let requested = object.deletion_requested();
+        index.apply_pod_deleted_at(pod(object, &self.0)?, requested);
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 //! not need [`facts`](crate::facts) are judged in them as well.
 
 mod certificates;
+mod endings;
 mod following;
 mod health_loop;
 mod hooks;

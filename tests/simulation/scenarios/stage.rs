@@ -50,11 +50,23 @@ impl Stage {
         stage
     }
 
+    /// A stage whose product asks ELB for the measurement of drains alone.
+    pub(crate) async fn measuring() -> Self {
+        let mut stage = Self::of(true).await;
+        stage.start();
+        stage
+    }
+
     pub(crate) async fn without_product() -> Self {
+        Self::of(false).await
+    }
+
+    async fn of(measure_drain: bool) -> Self {
         let world = World::new(&mut Random::new(SEED), Delays::alb());
         let certificates = certs::make(HOME, &[], (world.now)()).unwrap();
         let setup = Setup {
             elected: false,
+            measure_drain,
             ..setup(&certificates)
         };
         let stage = Self {
@@ -326,6 +338,7 @@ fn setup(certificates: &Made) -> Setup {
         },
         // The default of `--orphan-after`.
         orphan_after: Duration::from_secs(300),
+        measure_drain: false,
         certificate: Some(certificate(certificates)),
         elected: true,
     }

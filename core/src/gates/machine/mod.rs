@@ -38,6 +38,7 @@ mod gate;
 mod live_reads;
 mod named_groups;
 mod observation;
+mod open_targets;
 mod pending_absence;
 mod pod;
 mod problems;
