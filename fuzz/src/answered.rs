@@ -44,6 +44,6 @@ pub(crate) fn as_ever(answer: &Answer, uid: &str) {
     for operation in answer.patch.iter() {
         let path = operation.path().to_string();
         let ours = |at: &&str| path == **at || path.starts_with(&format!("{at}/"));
-        assert!(OURS.iter().any(|at| ours(&at)), "{path}");
+        assert!(OURS.iter().any(ours), "{path}");
     }
 }

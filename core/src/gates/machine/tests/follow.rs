@@ -73,6 +73,7 @@ impl World {
         let namespace = Namespace {
             opted_in: true,
             policies,
+            ..Namespace::default()
         };
         self.index.apply_namespace(&"shop".into(), namespace);
         self.settle();
