@@ -21,13 +21,14 @@ async fn notes(values: &Value) -> String {
 }
 
 #[rstest]
-#[case(json!({}), &["Pod Identity association of ServiceAccount targetgate", "set aws.vpcId", "2 of 2 replicas", "The pods create"])]
+#[case(json!({}), &["Pod Identity association of ServiceAccount targetgate", "set aws.vpcId", "2 of 2 replicas", "The pods create", "targetgate.dev/drain=sleep"])]
 #[case(
     json!({
         "serviceAccount": { "annotations": { "eks.amazonaws.com/role-arn": ROLE } },
         "certificates": { "source": "secret", "secretName": "own" },
+        "drain": { "mode": "sleep" },
     }),
-    &[ROLE, "wait for your Secret own", "set certificates.caBundle"],
+    &[ROLE, "targetgate.dev/drain=off", "wait for your Secret own", "set certificates.caBundle"],
 )]
 #[tokio::test]
 async fn the_notes_say_what_credentials_vpc_and_certificate_come_from(
