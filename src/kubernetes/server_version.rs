@@ -90,6 +90,8 @@ mod tests {
         is_known(&server, 30).await;
         assert!(begun.elapsed() < Duration::from_secs(30));
         assert_eq!(api.seen(PATH).len(), 4);
+        sleep(EACH - Duration::from_secs(1)).await;
+        assert_eq!(api.seen(PATH).len(), 4);
         is_known(&server, 31).await;
         let took = begun.elapsed();
         assert!((EACH..EACH + Duration::from_secs(60)).contains(&took));
