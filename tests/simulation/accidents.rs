@@ -16,6 +16,8 @@ const HEALTH: &str = "DescribeTargetHealth";
 /// The time in which a blind leader is followed: a minute, the retry period for writes on their way, and the time in
 /// which the other candidate sees that the Lease is free.
 const HANDS_OVER_WITHIN: Duration = Duration::from_secs(60 + 2 + 8);
+/// The time in which a request that a line holds up arrives: a watch of pods may be on its way when pods get out of reach.
+const ARRIVES_WITHIN: Duration = Duration::from_secs(30);
 /// The greatest error of a wall clock.
 const YEAR: i64 = 365 * 24 * 3600;
 
@@ -200,6 +202,7 @@ impl Driver {
         }
         self.world.api.faults().delay_watch("pods", Duration::ZERO);
         self.note(&format!("pods are out of reach of {holder}"));
+        self.pass(ARRIVES_WITHIN).await;
         self.world.api.faults().close_watches();
         self.pass(HANDS_OVER_WITHIN).await;
         let warm = before.iter().all(|(_, warm)| *warm);
