@@ -113,6 +113,8 @@ pub(crate) struct Facts {
     standings: BTreeMap<(String, String), Vec<(Instant, Standing)>>,
     /// What annotations ever said of each gate, by UID and binding. A late watch may show any of it as the present.
     policies: BTreeMap<(String, String), Vec<Policies>>,
+    /// What annotations said earlier of each namespace, and of each binding.
+    former_policies: BTreeMap<(String, Option<String>), Vec<Policies>>,
     /// The answers of ELB that each incarnation of a replica heard.
     pub(crate) heard: BTreeMap<String, Vec<Heard>>,
     pub(crate) told: BTreeMap<String, Vec<Told>>,
@@ -150,8 +152,17 @@ impl Facts {
             Annotated::Pod(key) => self.pods.get_mut(key).map(|pod| &mut pod.policies),
         };
         let former = noted.map(|noted| std::mem::replace(noted, policies));
+        let former = former.unwrap_or_default();
+        let shared = match object {
+            Annotated::Namespace(name) => Some((name.clone(), None)),
+            Annotated::Binding((namespace, name)) => Some((namespace.clone(), Some(name.clone()))),
+            Annotated::Pod(_) => None,
+        };
+        if let Some(object) = shared {
+            self.former_policies.entry(object).or_default().push(former);
+        }
         self.remember();
-        former.unwrap_or_default()
+        former
     }
 
     /// What the annotations of a pod, of its binding and of its namespace say of a gate.
@@ -162,6 +173,31 @@ impl Facts {
         let binding = binding.map(|binding| binding.policies).unwrap_or_default();
         let namespace = self.namespaces.get(namespace).copied().unwrap_or_default();
         pod.policies.or(binding).or(namespace)
+    }
+
+    /// What annotations said of a new pod's gate before there was the pod, as a late watch may still show it.
+    fn earlier_policies(&self, namespace: &str, pod: &Pod, binding: &str) -> Vec<Policies> {
+        let former = |object: Option<&str>| {
+            let object = (namespace.to_owned(), object.map(str::to_owned));
+            self.former_policies
+                .get(&object)
+                .cloned()
+                .unwrap_or_default()
+        };
+        let key = (namespace.to_owned(), binding.to_owned());
+        let mut of_binding = former(Some(binding));
+        of_binding.push(
+            self.bindings
+                .get(&key)
+                .map(|b| b.policies)
+                .unwrap_or_default(),
+        );
+        let mut of_namespace = former(None);
+        of_namespace.push(self.namespaces.get(namespace).copied().unwrap_or_default());
+        let each = of_binding
+            .iter()
+            .flat_map(|b| of_namespace.iter().map(move |n| b.or(*n)));
+        each.map(|shared| pod.policies.or(shared)).collect()
     }
 
     /// Whether annotations ever said so of a gate; in calm weather, whether the last ones do.
@@ -189,11 +225,17 @@ impl Facts {
             for gate in &pod.gates {
                 let standing = self.standing(namespace, pod, gate);
                 let policies = self.policies(namespace, pod, gate);
-                seen.push(((pod.uid.clone(), gate.clone()), standing, policies));
+                let known = (pod.uid.clone(), gate.clone());
+                let earlier = match self.policies.contains_key(&known) {
+                    true => vec![],
+                    false => self.earlier_policies(namespace, pod, gate),
+                };
+                seen.push((known, standing, policies, earlier));
             }
         }
-        for (gate, standing, policies) in seen {
+        for (gate, standing, policies, earlier) in seen {
             let said = self.policies.entry(gate.clone()).or_default();
+            said.extend(earlier);
             if said.last() != Some(&policies) {
                 said.push(policies);
             }
