@@ -12,8 +12,8 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use crate::model::{
-    Binding, Condition, IpFamily, Labels, NamedPort, Pod, Policies, PortRef, Protocol, Service,
-    ServicePort, TargetType,
+    Binding, Condition, ControllerRef, IpFamily, Labels, NamedPort, Pod, Policies, PortRef,
+    Protocol, Service, ServicePort, TargetType,
 };
 use crate::names::{BindingApi, ConditionPrefix, ObjectKey, TargetGroupArn};
 
@@ -41,13 +41,12 @@ pub fn pod(name: &str) -> Pod {
         key: ObjectKey::new("shop", name),
         uid: format!("uid-{name}").into(),
         resource_version: "1".into(),
-        labels: Arc::default(),
+        template: Arc::default(),
         opted_out: false,
         policies: Policies::default(),
         gates: vec![],
         host_network: false,
         ips: vec![],
-        ports: vec![],
         containers_ready: None,
         started: None,
         terminating: false,
@@ -83,6 +82,7 @@ pub fn binding(name: &str) -> Binding {
         opted_out: false,
         terminating: false,
         policies: Policies::default(),
+        unreadable: vec![],
     }
 }
 
@@ -98,7 +98,20 @@ impl Pod {
     }
 
     pub fn label(mut self, key: &str, value: &str) -> Self {
-        Arc::make_mut(&mut self.labels).insert(key.into(), value.into());
+        let labels = &mut Arc::make_mut(&mut self.template).labels;
+        labels.insert(key.into(), value.into());
+        self
+    }
+
+    /// With a ReplicaSet of this name as its controller, whose uid is `uid-<name>`.
+    pub fn controlled_by(mut self, name: &str) -> Self {
+        let controller = ControllerRef {
+            api_version: "apps/v1".into(),
+            kind: "ReplicaSet".into(),
+            name: name.into(),
+            uid: format!("uid-{name}").into(),
+        };
+        Arc::make_mut(&mut self.template).controller = Some(Arc::new(controller));
         self
     }
 
@@ -112,7 +125,7 @@ impl Pod {
     }
 
     pub fn named_port_of(mut self, protocol: Protocol, name: &str, number: u16) -> Self {
-        self.ports.push(NamedPort {
+        Arc::make_mut(&mut self.template).ports.push(NamedPort {
             name: name.into(),
             protocol,
             number,

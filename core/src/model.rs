@@ -1,6 +1,7 @@
 //! The few fields of each Kubernetes object that decide something, as plain data.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -68,7 +69,7 @@ impl Protocol {
 }
 
 /// A named port of a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct NamedPort {
     pub name: Arc<str>,
     pub protocol: Protocol,
@@ -82,8 +83,8 @@ pub enum PortRef {
     Name(Arc<str>),
 }
 
-impl std::fmt::Display for PortRef {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for PortRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Number(number) => write!(f, "{number}"),
             Self::Name(name) => f.write_str(name),
@@ -220,6 +221,7 @@ pub struct Binding {
     /// Whether `metadata.deletionTimestamp` is set: its targets are being deregistered.
     pub terminating: bool,
     pub policies: Policies,
+    pub unreadable: Vec<UnreadableAnnotation>,
 }
 
 impl Binding {
@@ -233,6 +235,60 @@ impl Binding {
     }
 }
 
+/// What pods of one controller have alike, because they have it of its template.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct PodTemplate {
+    /// `metadata.labels`.
+    pub labels: Labels,
+    /// The named ports of the containers and restartable init containers.
+    pub ports: Vec<NamedPort>,
+    /// The controller itself; `None` for a pod that was created by hand.
+    pub controller: Option<Arc<ControllerRef>>,
+    /// What there is to tell of such pods; `None` of most.
+    pub remarks: Option<Box<PodRemarks>>,
+}
+
+/// The entry of `metadata.ownerReferences` with `controller: true`, such as a pod's ReplicaSet.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ControllerRef {
+    pub api_version: Arc<str>,
+    pub kind: Arc<str>,
+    pub name: Box<str>,
+    pub uid: Box<str>,
+}
+
+/// What there is to tell of a pod.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct PodRemarks {
+    /// A legacy gate whose condition is not `True`.
+    pub legacy_gate: Option<Box<str>>,
+    pub unreadable: Vec<UnreadableAnnotation>,
+}
+
+/// An annotation of ours whose value cannot be read, so that it counts as absent (contract 5.6).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct UnreadableAnnotation {
+    pub name: &'static str,
+    /// The value, truncated.
+    pub value: Box<str>,
+    /// What can be read instead.
+    pub expected: &'static str,
+}
+
+impl fmt::Display for UnreadableAnnotation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            name,
+            value,
+            expected,
+        } = self;
+        write!(
+            f,
+            "annotation {name} is ignored, because {value:?} is not {expected}"
+        )
+    }
+}
+
 /// A pod as the API server shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pod {
@@ -240,8 +296,8 @@ pub struct Pod {
     /// `metadata.uid`: a pod that replaces another under the same name is another pod.
     pub uid: Arc<str>,
     pub resource_version: Arc<str>,
-    /// `metadata.labels`, interned because the pods of one Deployment share them.
-    pub labels: Arc<Labels>,
+    /// Interned, because the pods of one controller share it.
+    pub template: Arc<PodTemplate>,
     /// `targetgate.dev/gate: "false"`.
     pub opted_out: bool,
     pub policies: Policies,
@@ -251,8 +307,6 @@ pub struct Pod {
     pub host_network: bool,
     /// `status.podIPs` (or `status.podIP`).
     pub ips: Vec<IpAddr>,
-    /// The named ports of its containers and restartable init containers.
-    pub ports: Vec<NamedPort>,
     /// When the condition `ContainersReady` became `True`; `None` while it is not.
     pub containers_ready: Option<Timestamp>,
     /// `status.startTime`: when the kubelet took the pod in.
@@ -293,13 +347,16 @@ pub struct Condition {
 }
 
 /// A Namespace, as far as it decides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Namespace {
     /// Whether it carries `elbv2.k8s.aws/pod-readiness-gate-inject=enabled`.
     pub opted_in: bool,
     /// Its label `targetgate.dev/drain`.
     pub drain: DrainLabel,
     pub policies: Policies,
+    pub unreadable: Vec<UnreadableAnnotation>,
+    /// `metadata.uid`, kept only where there is something to tell of the Namespace.
+    pub uid: Option<Arc<str>>,
 }
 
 /// One target of a group as `DescribeTargetHealth` describes it.

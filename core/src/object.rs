@@ -1,7 +1,6 @@
 //! Parts of Kubernetes objects that reviews and watches both read.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::fmt;
 use std::marker::PhantomData;
 use std::num::NonZeroU32;
@@ -12,11 +11,15 @@ use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::drain::{DrainMode, Drained, SleepSeconds};
-use crate::model::{AfterOpen, Policies, PortRef, WhenUnused};
+use crate::model::{AfterOpen, Policies, PortRef, UnreadableAnnotation, WhenUnused};
 use crate::names::{
     AFTER_OPEN_ANNOTATION, DRAIN_ANNOTATION, DRAIN_SECONDS_ANNOTATION, DRAINED_ANNOTATION,
     GATE_ANNOTATION, OPEN_AFTER_ANNOTATION, WHEN_UNUSED_ANNOTATION, opts_out,
 };
+use crate::text::cut;
+
+/// An unreadable value is shown up to this many bytes. Chosen: it is recognized by its beginning.
+const MAX_VALUE: usize = 60;
 
 /// A string that borrows inside of lists and maps, where serde's own `Cow` is always owned.
 #[derive(Debug, Deserialize)]
@@ -73,8 +76,8 @@ pub struct OwnAnnotations {
     pub drain_seconds: Option<SleepSeconds>,
     /// What the hook did to a Pod. A value that is not ours counts as absent, and the hook replaces it.
     pub drained: Option<Drained>,
-    /// Those whose value cannot be read, and therefore counts as absent.
-    pub unreadable: BTreeSet<&'static str>,
+    /// Those whose value cannot be read, and therefore counts as absent, in the order of the object.
+    pub unreadable: Vec<UnreadableAnnotation>,
 }
 
 impl OwnAnnotations {
@@ -91,41 +94,47 @@ impl OwnAnnotations {
 
     fn read(&mut self, name: &'static str, value: &str) {
         let policies = &mut self.policies;
-        let read = match name {
+        let (read, expected) = match name {
             WHEN_UNUSED_ANNOTATION => {
                 policies.when_unused = when_unused(value);
-                policies.when_unused.is_some()
+                (policies.when_unused.is_some(), "`wait` or `open`")
             }
             OPEN_AFTER_ANNOTATION => {
                 policies.open_after = seconds(value);
-                policies.open_after.is_some()
+                let expected = "a time of at least one second, such as `10m`";
+                (policies.open_after.is_some(), expected)
             }
             AFTER_OPEN_ANNOTATION => {
                 policies.after_open = after_open(value);
-                policies.after_open.is_some()
+                (policies.after_open.is_some(), "`hold` or `follow`")
             }
             DRAIN_ANNOTATION => {
                 self.drain = value.parse().ok();
-                self.drain.is_some()
+                (self.drain.is_some(), "`sleep` or `off`")
             }
             DRAIN_SECONDS_ANNOTATION => {
                 self.drain_seconds = value.parse().ok();
-                self.drain_seconds.is_some()
+                let expected = "a whole number of seconds from 1 to 600, such as `20`";
+                (self.drain_seconds.is_some(), expected)
             }
             DRAINED_ANNOTATION => {
                 self.drained = value.parse().ok();
-                true
+                (true, "")
             }
             _ => {
                 self.opted_out = opts_out(value);
-                true
+                (true, "")
             }
         };
         // If a key occurs twice, the API server takes the last value.
-        match read {
-            true => self.unreadable.remove(name),
-            false => self.unreadable.insert(name),
-        };
+        self.unreadable.retain(|known| known.name != name);
+        if !read {
+            self.unreadable.push(UnreadableAnnotation {
+                name,
+                value: cut(value, MAX_VALUE).into(),
+                expected,
+            });
+        }
     }
 }
 
@@ -240,8 +249,11 @@ mod tests {
     ) {
         let read = read(json!({ "targetgate.dev/open-after": value }));
         assert_eq!(read.policies.open_after.map(NonZeroU32::get), seconds);
-        let unreadable = read.unreadable.contains(OPEN_AFTER_ANNOTATION);
-        assert_eq!(unreadable, seconds.is_none());
+        let mut unreadable = read.unreadable.iter().map(|known| known.name);
+        assert_eq!(
+            unreadable.next(),
+            seconds.is_none().then_some(OPEN_AFTER_ANNOTATION)
+        );
     }
 
     #[rstest]

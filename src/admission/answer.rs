@@ -1,11 +1,12 @@
 //! The answer of a hook, and its form on the wire.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use json_patch::Patch;
 use serde::Serialize;
+use targetgate_core::model::UnreadableAnnotation;
 use targetgate_core::reason::Reason;
 
 /// Initial capacity of an answer, in bytes. Chosen: it suffices for most.
@@ -63,13 +64,9 @@ impl Answer {
 
     /// Warns of annotations of ours that cannot be read, and therefore count as absent (contract 5.6).
     #[must_use]
-    pub fn warn_of_unreadable(mut self, annotations: &BTreeSet<&'static str>) -> Self {
-        let warnings = annotations.iter().map(|name| {
-            format!(
-                "the annotation {name} is ignored: its value is not one of those that are documented"
-            )
-        });
-        self.warnings.extend(warnings);
+    pub fn warn_of_unreadable(mut self, annotations: &[UnreadableAnnotation]) -> Self {
+        self.warnings
+            .extend(annotations.iter().map(ToString::to_string));
         self
     }
 

@@ -18,7 +18,7 @@ const CORE: Law = &[
     ("patch", &[]),
     ("drain", &["names", "patch", "reason"]),
     ("model", &["drain", "names"]),
-    ("object", &["drain", "model", "names"]),
+    ("object", &["drain", "model", "names", "text"]),
     ("selector", &["model"]),
     ("elb", &["model", "names"]),
     (

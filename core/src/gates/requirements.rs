@@ -86,13 +86,12 @@ pub struct GateRequirements {
 ///     key: ObjectKey::new("shop", "web-1"),
 ///     uid: "6c1a".into(),
 ///     resource_version: "1".into(),
-///     labels: Arc::default(),
+///     template: Arc::default(),
 ///     opted_out: false,
 ///     policies: Policies::default(),
 ///     gates: vec![],
 ///     host_network: false,
 ///     ips: vec!["10.0.0.1".parse().unwrap()],
-///     ports: vec![],
 ///     containers_ready: None,
 ///     started: None,
 ///     terminating: false,
@@ -217,7 +216,7 @@ impl GateRequirements {
 }
 
 fn not_selected(pod: &Pod, binding: &Binding, service: &Service) -> Option<Absence> {
-    let selected = selects(&service.selector, &*pod.labels);
+    let selected = selects(&service.selector, &pod.template.labels);
     (!selected).then(|| Absence::NotSelected {
         binding: binding.name.clone(),
         service: binding.service.clone(),

@@ -42,7 +42,7 @@ pub fn target(pod: &Pod, family: IpFamily, port: &ServicePort) -> Result<(IpAddr
 /// The number of a named port. Kubernetes looks it up by name and protocol, because two containers of a pod
 /// may give one name to a port of each protocol.
 fn named_port(pod: &Pod, name: &Arc<str>, protocol: Protocol) -> Result<u16, NoTarget> {
-    let mut ports = pod.ports.iter();
+    let mut ports = pod.template.ports.iter();
     let found = ports.find(|port| (&port.name, port.protocol) == (name, protocol));
     found
         .map(|port| port.number)

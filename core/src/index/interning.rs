@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use crate::model::{Labels, Pod};
+use crate::model::{ControllerRef, Pod, PodTemplate};
 use crate::names::GateName;
 
 /// The interned values. A pool drops the values that only the pool itself holds, each time it has grown to
@@ -13,7 +13,8 @@ use crate::names::GateName;
 #[derive(Debug, Default)]
 pub(crate) struct Interner {
     words: Pool<Arc<str>>,
-    labels: Pool<Arc<Labels>>,
+    templates: Pool<Arc<PodTemplate>>,
+    controllers: Pool<Arc<ControllerRef>>,
     gates: Pool<GateName>,
 }
 
@@ -21,7 +22,7 @@ impl Interner {
     /// Returns the pod with interned parts, and without spare capacity.
     pub(crate) fn pod(&mut self, mut pod: Pod) -> Pod {
         pod.key.namespace = self.words.share(pod.key.namespace);
-        pod.labels = self.labels(pod.labels);
+        pod.template = self.template(pod.template);
         for (gate, condition) in &mut pod.gates {
             *gate = self.gates.share(gate.clone());
             if let Some(condition) = condition {
@@ -29,25 +30,37 @@ impl Interner {
                 self.word(&mut condition.message);
             }
         }
-        for port in &mut pod.ports {
-            self.word(&mut port.name);
-        }
         pod.gates.shrink_to_fit();
         pod.ips.shrink_to_fit();
-        pod.ports.shrink_to_fit();
         pod
     }
 
-    fn labels(&mut self, labels: Arc<Labels>) -> Arc<Labels> {
-        if let Some(known) = self.labels.known(&labels) {
+    /// Returns the interned template that equals this one.
+    pub(crate) fn template(&mut self, template: Arc<PodTemplate>) -> Arc<PodTemplate> {
+        if let Some(known) = self.templates.known(&template) {
             return known;
         }
-        let words = labels.iter().map(|(key, value)| {
-            let (key, value) = (key.clone(), value.clone());
-            (self.words.share(key), self.words.share(value))
-        });
-        let labels = Arc::new(words.collect());
-        self.labels.share(labels)
+        let mut template = Arc::unwrap_or_clone(template);
+        let labels = std::mem::take(&mut template.labels);
+        let words = labels.into_iter();
+        let words = words.map(|(key, value)| (self.words.share(key), self.words.share(value)));
+        template.labels = words.collect();
+        for port in &mut template.ports {
+            self.word(&mut port.name);
+        }
+        template.ports.shrink_to_fit();
+        template.controller = template.controller.map(|found| self.controller(found));
+        self.templates.share(Arc::new(template))
+    }
+
+    fn controller(&mut self, controller: Arc<ControllerRef>) -> Arc<ControllerRef> {
+        if let Some(known) = self.controllers.known(&controller) {
+            return known;
+        }
+        let mut controller = Arc::unwrap_or_clone(controller);
+        self.word(&mut controller.api_version);
+        self.word(&mut controller.kind);
+        self.controllers.share(Arc::new(controller))
     }
 
     fn word(&mut self, word: &mut Arc<str>) {
@@ -122,7 +135,8 @@ mod tests {
             let pod = pod(name)
                 .label("app", app)
                 .gate("web")
-                .named_port("http", 80);
+                .named_port("http", 80)
+                .controlled_by("web-5d");
             shared.pod(pod)
         };
         let (one, other, api) = (
@@ -130,19 +144,23 @@ mod tests {
             web("web-2", "web"),
             web("api-1", "api"),
         );
-        assert!(Arc::ptr_eq(&one.labels, &other.labels));
+        assert!(Arc::ptr_eq(&one.template, &other.template));
         assert!(Arc::ptr_eq(&one.key.namespace, &other.key.namespace));
-        assert!(Arc::ptr_eq(&one.ports[0].name, &other.ports[0].name));
         assert_eq!(
             one.gates[0].0.as_str().as_ptr(),
             other.gates[0].0.as_str().as_ptr()
         );
-        let key = |pod: &Pod| pod.labels.keys().next().cloned().unwrap();
+        let key = |pod: &Pod| pod.template.labels.keys().next().cloned().unwrap();
         assert!(
             Arc::ptr_eq(&key(&one), &key(&api)),
             "other labels, same words"
         );
-        assert_eq!(api.labels.get("app").map(Arc::as_ref), Some("api"));
+        let controller = |pod: &Pod| pod.template.controller.clone().unwrap();
+        assert!(
+            Arc::ptr_eq(&controller(&one), &controller(&api)),
+            "other labels, same controller, as in a StatefulSet"
+        );
+        assert_eq!(api.template.labels.get("app").map(Arc::as_ref), Some("api"));
     }
 
     #[test]
@@ -159,8 +177,8 @@ mod tests {
             "{}",
             shared.words.values.len()
         );
-        assert!(shared.labels.values.len() <= few);
+        assert!(shared.templates.values.len() <= few);
         let again = shared.pod(pod("web-0").label("app", "web-0"));
-        assert!(Arc::ptr_eq(&kept.labels, &again.labels));
+        assert!(Arc::ptr_eq(&kept.template, &again.template));
     }
 }

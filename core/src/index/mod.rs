@@ -16,6 +16,7 @@ mod endings;
 mod interning;
 mod moved_gates;
 mod recently_deleted;
+mod remarked;
 mod scope;
 pub mod services;
 #[cfg(test)]
@@ -27,9 +28,11 @@ use crate::index::endings::Endings;
 use crate::index::interning::Interner;
 use crate::index::moved_gates::MovedGates;
 use crate::index::recently_deleted::RecentlyDeleted;
+use crate::index::remarked::RemarkedPods;
 use crate::index::ungated::UngatedPods;
 
 pub use crate::index::endings::Ending;
+pub use crate::index::remarked::RemarkedPod;
 pub use crate::index::scope::{HookScope, OptIn};
 
 /// The key of a binding. Two API groups can serve a binding of the same namespace and name.
@@ -48,6 +51,7 @@ pub struct NamespaceView {
     ungated_pods: UngatedPods,
     holders: Holders,
     moved_gates: MovedGates,
+    remarked: RemarkedPods,
 }
 
 impl NamespaceView {
@@ -64,7 +68,7 @@ impl NamespaceView {
     }
 
     fn count_ungated(&mut self, name: &str, apis: &[BindingApi], scope: &HookScope) -> usize {
-        let Some(scope) = scope.of(name, self.namespace) else {
+        let Some(scope) = scope.of(name, &self.namespace) else {
             return 0;
         };
         let routes = &self.routes;
@@ -197,6 +201,17 @@ impl Index {
         view.map_or(vec![], |view| view.moved_gates.families(&pod.name, gate))
     }
 
+    /// The namespaces, in no order.
+    pub fn namespaces(&self) -> impl Iterator<Item = (&Arc<str>, &NamespaceView)> {
+        self.namespaces.iter()
+    }
+
+    /// The live pods of which there is something to tell, gated or not.
+    pub fn remarked_pods(&self) -> impl Iterator<Item = RemarkedPod<'_>> {
+        let namespaces = self.namespaces.iter();
+        namespaces.flat_map(|(name, view)| view.remarked.iter(name))
+    }
+
     /// Removes and returns the dirty pods.
     pub fn take_dirty(&mut self) -> BTreeSet<ObjectKey> {
         mem::take(&mut self.dirty)
@@ -239,10 +254,12 @@ impl Index {
 
     /// Takes in a Namespace that was created or changed.
     pub fn apply_namespace(&mut self, name: &Arc<str>, namespace: Namespace) {
-        let former = mem::replace(&mut self.entry(name).namespace, namespace);
-        if former.policies != namespace.policies {
+        let known = &mut self.entry(name).namespace;
+        let former = mem::replace(known, namespace);
+        let other_policies = former.policies != known.policies;
+        if other_policies {
             self.mark_namespace(name);
-        } else if former != namespace {
+        } else if former != *known {
             self.uncounted.insert(name.clone());
         }
         self.forget_if_empty(name);
@@ -321,6 +338,9 @@ impl Index {
         if view.ungated_pods.apply(&pod) {
             self.uncounted.insert(pod.key.namespace.clone());
         }
+        let shared = &mut self.shared;
+        view.remarked
+            .apply(&pod, |template| shared.template(template));
         if pod.gates.is_empty() {
             return self.drop_gated(&pod.key, Ending::Missed);
         }
@@ -346,6 +366,7 @@ impl Index {
             return;
         };
         view.holders.delete(&key.name, &mut self.addresses);
+        view.remarked.delete(&key.name);
         if view.ungated_pods.delete(&key.name) {
             self.uncounted.insert(key.namespace.clone());
         }

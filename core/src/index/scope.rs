@@ -29,7 +29,7 @@ pub struct HookScope {
 
 impl HookScope {
     /// The condition on the labels of a Namespace's pods; `None` if the hook is called for none of them.
-    pub(super) fn of(&self, name: &str, namespace: Namespace) -> Option<PodScope> {
+    pub(super) fn of(&self, name: &str, namespace: &Namespace) -> Option<PodScope> {
         if self.excluded.contains(name) {
             return None;
         }

@@ -38,7 +38,7 @@ impl PodClass {
     /// The class of a pod; `None` if it cannot lack a gate, because it is terminating, finished or opted out.
     fn of(pod: &Pod) -> Option<Self> {
         (pod.is_live() && !pod.opted_out).then(|| Self {
-            labels: PackedLabels::new(&pod.labels),
+            labels: PackedLabels::new(&pod.template.labels),
             gates: pod.gates.iter().map(|(gate, _)| gate.clone()).collect(),
         })
     }
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn packed_labels_are_found_by_their_keys_alone() {
         let web = pod("web-1").label("app", "web").label("tier", "");
-        let packed = PackedLabels::new(&web.labels);
+        let packed = PackedLabels::new(&web.template.labels);
         assert_eq!(packed.value("app"), Some("web"));
         assert_eq!(packed.value("tier"), Some(""));
         assert_eq!((packed.value("web"), packed.value("")), (None, None));

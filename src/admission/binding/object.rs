@@ -1,12 +1,12 @@
 //! Parses the binding of a review, as far as the hooks need it.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use targetgate_core::binding::spec::TargetGroupBindingSpec;
+use targetgate_core::model::UnreadableAnnotation;
 use targetgate_core::object::OwnAnnotations;
 use targetgate_core::text::cut;
 use thiserror::Error;
@@ -55,7 +55,7 @@ struct Metadata {
 
 /// Our annotations on a review's object whose value cannot be read. Metadata that cannot be read has none: the API
 /// server refuses it.
-pub(super) fn unreadable_annotations(object: Option<&RawValue>) -> BTreeSet<&'static str> {
+pub(super) fn unreadable_annotations(object: Option<&RawValue>) -> Vec<UnreadableAnnotation> {
     let read = object.map(|object| serde_json::from_str::<Annotated>(object.get()));
     let metadata = read.and_then(Result::ok).and_then(|read| read.metadata);
     let annotations = metadata.and_then(|metadata| metadata.annotations);

@@ -11,10 +11,12 @@ use serde::{Deserialize, Deserializer};
 use targetgate_core::binding::spec::TargetGroupBindingSpec;
 use targetgate_core::drain::DrainLabel;
 use targetgate_core::model::{
-    Binding, Condition, Labels, NamedPort, Namespace, Pod, Protocol, Service, ServicePort,
+    Binding, Condition, Labels, NamedPort, Namespace, Pod, PodRemarks, PodTemplate, Protocol,
+    Service, ServicePort,
 };
 use targetgate_core::names::{
     BindingApi, ConditionPrefix, DRAIN_LABEL, GateName, INJECT_ENABLED, INJECT_LABEL, ObjectKey,
+    is_legacy_gate,
 };
 use targetgate_core::object::{IntOrString, port_number};
 use thiserror::Error;
@@ -155,12 +157,18 @@ pub fn url_path(watched: WatchedResource, namespace: Option<&str>) -> String {
 /// Reads a Namespace object.
 pub fn namespace(mut object: NamespaceObject) -> Result<(Arc<str>, Namespace), Unreadable> {
     let key = readable_key(&object)?;
+    let unreadable = object.meta.unreadable();
     let labels = object.labels();
     let label = |name: &str| labels.get(name).map(|value| &**value);
+    let drain = DrainLabel::of(label(DRAIN_LABEL));
+    let is_told = !unreadable.is_empty() || drain == DrainLabel::Unreadable;
+    let uid = object.meta.uid.take().filter(|_| is_told);
     let namespace = Namespace {
         opted_in: label(INJECT_LABEL) == Some(INJECT_ENABLED),
-        drain: DrainLabel::of(label(DRAIN_LABEL)),
+        drain,
         policies: object.meta.policies(),
+        unreadable,
+        uid: uid.map(Into::into),
     };
     Ok((key.name, namespace))
 }
@@ -191,6 +199,7 @@ pub fn binding(
     let binding = Binding {
         uid: object.meta.uid.take().map(Into::into),
         policies: object.meta.policies(),
+        unreadable: object.meta.unreadable(),
         terminating: object.meta.deletion_timestamp.is_some(),
         ..spec.model(api, &key.name, object.meta.opted_out())
     };
@@ -204,18 +213,18 @@ pub fn pod(mut object: PodObject, prefixes: &[ConditionPrefix]) -> Result<Pod, U
     let status = std::mem::take(&mut object.status).read();
     let status = status.ok_or_else(|| object.unreadable("status"))?;
     let text = |text: Option<String>| Arc::from(text.unwrap_or_default());
+    let legacy_gate = closed_legacy_gate(&spec, &status, prefixes);
     Ok(Pod {
         key,
         opted_out: object.meta.opted_out(),
         policies: object.meta.policies(),
-        labels: object.labels().into(),
         gates: gates(&spec, &status, prefixes),
         host_network: spec.host_network,
         ips: status.ips(),
         containers_ready: status.containers_ready(object.meta.created()),
         started: status.started(),
         finished: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
-        ports: named_ports(spec),
+        template: template(&mut object, spec, legacy_gate).into(),
         terminating: object.meta.deletion_timestamp.is_some(),
         uid: text(object.meta.uid),
         resource_version: text(object.meta.resource_version),
@@ -246,6 +255,36 @@ fn gates(
         }
     }
     gates
+}
+
+/// A legacy gate that is not served, whose condition is not `True`.
+fn closed_legacy_gate(
+    spec: &PodSpec,
+    status: &PodStatus,
+    prefixes: &[ConditionPrefix],
+) -> Option<Box<str>> {
+    let gates = spec.readiness_gates.iter().flatten();
+    let mut gates = gates.map(|gate| &gate.condition_type);
+    let is_open = |gate: &str| status.condition(gate).is_some_and(|c| c.model().status);
+    let legacy = gates.find(|gate| {
+        let served = || GateName::under(prefixes, gate).is_some();
+        is_legacy_gate(gate) && !served() && !is_open(gate)
+    });
+    legacy.map(|gate| gate.as_str().into())
+}
+
+fn template(object: &mut PodObject, spec: PodSpec, legacy_gate: Option<Box<str>>) -> PodTemplate {
+    let remarks = PodRemarks {
+        legacy_gate,
+        unreadable: object.meta.unreadable(),
+    };
+    let is_remarked = remarks != PodRemarks::default();
+    PodTemplate {
+        labels: object.labels(),
+        ports: named_ports(spec),
+        controller: object.meta.controller().map(Into::into),
+        remarks: is_remarked.then(|| Box::new(remarks)),
+    }
 }
 
 /// The named ports of the containers, and of sidecars: init containers that restart, which keep running.

@@ -1,13 +1,14 @@
 //! The shapes of API objects: only the fields that are read.
 
 use std::borrow::Cow;
+use std::mem;
 use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::de::MapAccess;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
-use targetgate_core::model::{Condition, Labels, Policies};
+use targetgate_core::model::{Condition, ControllerRef, Labels, Policies, UnreadableAnnotation};
 use targetgate_core::object::{Entries, IntOrString, OwnAnnotations, Text, entries};
 
 /// A part of an object, which may be `null`, absent or of an unexpected shape.
@@ -52,6 +53,7 @@ pub(super) struct Meta {
     pub(super) resource_version: Option<String>,
     pub(super) labels: Option<Pairs>,
     pub(super) annotations: Option<OwnAnnotations>,
+    pub(super) owner_references: Part<Vec<OwnerReference>>,
     pub(super) creation_timestamp: Option<String>,
     pub(super) deletion_timestamp: Option<String>,
     pub(super) deletion_grace_period_seconds: Option<i64>,
@@ -78,6 +80,34 @@ impl Meta {
         let annotations = self.annotations.as_ref();
         annotations.map_or_else(Policies::default, |a| a.policies)
     }
+
+    pub(super) fn unreadable(&mut self) -> Vec<UnreadableAnnotation> {
+        let annotations = self.annotations.as_mut();
+        annotations.map_or_else(Vec::new, |a| mem::take(&mut a.unreadable))
+    }
+
+    pub(super) fn controller(&mut self) -> Option<ControllerRef> {
+        let owners = mem::take(&mut self.owner_references).read()?;
+        let mut owners = owners.into_iter();
+        let controller = owners.find(|owner| owner.controller == Some(true))?;
+        Some(ControllerRef {
+            api_version: controller.api_version.into(),
+            kind: controller.kind.into(),
+            name: controller.name.into(),
+            uid: controller.uid.into(),
+        })
+    }
+}
+
+/// An entry of `metadata.ownerReferences`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct OwnerReference {
+    api_version: String,
+    kind: String,
+    name: String,
+    uid: String,
+    controller: Option<bool>,
 }
 
 /// Labels, or a selector, parsed directly into the form of the index, without an intermediate copy.

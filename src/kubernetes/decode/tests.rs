@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rstest::rstest;
 use serde_json::{Value, json};
 use targetgate_core::drain::{DrainMode, LoadBalancerKind};
-use targetgate_core::model::{IpFamily, Policies, TargetType, WhenUnused};
+use targetgate_core::model::{ControllerRef, IpFamily, Policies, TargetType, WhenUnused};
 use targetgate_core::names::AssumedRole;
 
 use targetgate_core::model::PortRef;
@@ -74,7 +74,10 @@ fn a_running_pod_is_read_down_to_what_decides() {
     assert_eq!(pod.key, ObjectKey::new("shop", "web-5d4f8-x2k"));
     assert_eq!(&*pod.uid, "6f0b1c1e-7a54-4c59-8c8f-0f3a0ad1a001");
     assert_eq!(&*pod.resource_version, "4711");
-    assert_eq!(pod.labels.get("app").map(|label| &**label), Some("web"));
+    assert_eq!(
+        pod.template.labels.get("app").map(|label| &**label),
+        Some("web")
+    );
     let gates: Vec<_> = pod.gates.iter().map(|(gate, _)| gate.name()).collect();
     assert_eq!(gates, ["web", "api"]);
     let waiting = Condition {
@@ -95,7 +98,7 @@ fn a_running_pod_is_read_down_to_what_decides() {
         port("http", Protocol::Tcp, 8080),
         port("https", Protocol::Udp, 8443),
     ];
-    assert_eq!(pod.ports, ports);
+    assert_eq!(pod.template.ports, ports);
     let started: Timestamp = "2026-11-21T09:00:01Z".parse().unwrap();
     assert_eq!((pod.started, pod.host_network), (Some(started), true));
     let ready: Timestamp = "2026-11-21T09:00:07Z".parse().unwrap();
@@ -324,9 +327,59 @@ fn a_binding_is_read_whole() {
             when_unused: Some(WhenUnused::Open),
             ..Policies::default()
         },
+        unreadable: vec![],
     };
     assert_eq!(binding, expected);
 }
+
+#[test]
+fn what_there_is_to_tell_is_read_with_whom_to_tell_it() {
+    let mut object = running_pod();
+    let owner = |name: &str, controller| {
+        json!({ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": name, "uid": "u-5d",
+            "controller": controller })
+    };
+    object["metadata"]["ownerReferences"] =
+        json!([owner("other", Value::Null), owner("web-5d", json!(true))]);
+    object["metadata"]["annotations"] = json!({ "targetgate.dev/open-after": "x".repeat(100) });
+    object["spec"]["readinessGates"] = json!([{ "conditionType": LEGACY }]);
+    let pod = model(object.clone());
+    let controller = pod.template.controller.clone().unwrap();
+    let ControllerRef {
+        kind, name, uid, ..
+    } = &*controller;
+    assert_eq!((&**kind, &**name, &**uid), ("ReplicaSet", "web-5d", "u-5d"));
+    let remarks = pod.template.remarks.clone().unwrap();
+    assert_eq!(remarks.legacy_gate.as_deref(), Some(LEGACY));
+    assert_eq!(&*remarks.unreadable[0].value, "x".repeat(60));
+
+    object["metadata"]["annotations"] = json!({ "targetgate.dev/open-after": "10m" });
+    object["status"]["conditions"] = json!([{ "type": LEGACY, "status": "True" }]);
+    assert_eq!(model(object).template.remarks, None);
+}
+
+#[test]
+fn a_legacy_gate_that_is_served_is_one_of_ours() {
+    let mut object = running_pod();
+    object["spec"]["readinessGates"] = json!([{ "conditionType": LEGACY }]);
+    let served = "target-health.alb.ingress.k8s.aws".parse().unwrap();
+    let pod = pod(read(object), &[served]).unwrap();
+    assert_eq!((pod.gates.len(), &pod.template.remarks), (1, &None));
+}
+
+#[test]
+fn a_namespace_is_known_by_its_uid_only_where_there_is_something_to_tell() {
+    let object = |value: &str| {
+        json!({ "metadata": { "name": "shop", "uid": "u-1",
+            "annotations": { "targetgate.dev/when-unused": value } } })
+    };
+    let read = |value: &str| namespace(read(object(value))).unwrap().1;
+    assert_eq!((read("open").uid, read("open").unreadable), (None, vec![]));
+    assert_eq!(read("Open").uid.as_deref(), Some("u-1"));
+    assert_eq!(&*read("Open").unreadable[0].value, "Open");
+}
+
+const LEGACY: &str = "target-health.alb.ingress.k8s.aws/web_web_80";
 
 #[test]
 fn a_binding_may_lack_nearly_everything() {

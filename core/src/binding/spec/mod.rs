@@ -250,6 +250,7 @@ impl TargetGroupBindingSpec {
             opted_out,
             terminating: false,
             policies: Policies::default(),
+            unreadable: vec![],
         }
     }
 

@@ -40,6 +40,7 @@ fn binding(name: &str) -> Binding {
         opted_out: false,
         terminating: false,
         policies: Policies::default(),
+        unreadable: vec![],
     }
 }
 

@@ -130,6 +130,7 @@ fn some_binding(name: &'static str) -> impl Strategy<Value = Binding> {
         opted_out,
         terminating: false,
         policies: Policies::default(),
+        unreadable: vec![],
     })
 }
 

@@ -291,7 +291,7 @@ fn a_namespace_that_is_not_listed_loses_its_opt_in_but_not_its_content() {
         opted_in: true,
         ..Namespace::default()
     };
-    index.apply_namespace(&shop, opted_in);
+    index.apply_namespace(&shop, opted_in.clone());
     index.retain_namespaces(&listing(&[ObjectKey::new("", "shop")]));
     assert_eq!(index.namespace("shop").unwrap().namespace, opted_in);
     index.retain_namespaces(&listing(&[]));
@@ -331,7 +331,7 @@ fn a_list_of_one_namespaces_own_object_says_nothing_of_others() {
         ..Namespace::default()
     };
     for name in ["shop", "other"] {
-        index.apply_namespace(&name.into(), opted_in);
+        index.apply_namespace(&name.into(), opted_in.clone());
     }
     index.retain_namespaces(&Listing {
         namespace: Some("shop".into()),
@@ -348,7 +348,7 @@ fn pods_with_a_gate_share_what_they_have_alike() {
         index.apply_pod(pod(name).label("app", "web").gate("web"));
         index.pod(&key(name)).unwrap().clone()
     });
-    assert!(Arc::ptr_eq(&one.labels, &other.labels));
+    assert!(Arc::ptr_eq(&one.template, &other.template));
 }
 
 fn is_used(index: &Index, pod: &Pod) -> bool {

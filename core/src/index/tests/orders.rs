@@ -99,7 +99,7 @@ fn ungated_after(news: &[Told]) -> usize {
         }
     }
     let lacks = |pod: &&&Pod| {
-        let app = pod.labels.get("app").map(|app| &**app);
+        let app = pod.template.labels.get("app").map(|app| &**app);
         let due = |(n, to): (&u8, &u8)| {
             let has = *n == 0 && !pod.gates.is_empty();
             !has && services.contains_key(to) && services.get(to).copied() == app

@@ -38,13 +38,13 @@ fn a_target_that_was_not_asked_for_is_not_taken_for_absent() {
     let mut world = large();
     // The pod is due, but its Service selects it only while the call is in flight.
     let mut other = web("web-2", "10.0.0.2");
-    other.labels = std::sync::Arc::default();
+    other.template = std::sync::Arc::default();
     world.see(other.clone());
     world.done();
     world.pass(S);
     assert_eq!(world.calls().unwrap().targets, [target("10.0.0.1")]);
     let requested = world.now;
-    other.labels = web("web-2", "10.0.0.2").labels;
+    other.template = web("web-2", "10.0.0.2").template;
     other.resource_version = "2".into();
     world.see(other);
     world.pass(S);
