@@ -40,6 +40,7 @@ pub mod lease;
 pub mod lint;
 pub mod model;
 pub mod names;
+pub mod notices;
 pub mod object;
 pub mod patch;
 pub mod reason;

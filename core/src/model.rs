@@ -263,11 +263,15 @@ pub struct PodRemarks {
     /// A legacy gate whose condition is not `True`.
     pub legacy_gate: Option<Box<str>>,
     pub unreadable: Vec<UnreadableAnnotation>,
+    /// `targetgate.dev/gate: "false"`, kept only where there is something else to tell.
+    pub opted_out: bool,
 }
 
 /// An annotation of ours whose value cannot be read, so that it counts as absent (contract 5.6).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct UnreadableAnnotation {
+    /// `annotation`, or `label` for the one of a Namespace that is read alike.
+    pub kind: &'static str,
     pub name: &'static str,
     /// The value, truncated.
     pub value: Box<str>,
@@ -278,13 +282,14 @@ pub struct UnreadableAnnotation {
 impl fmt::Display for UnreadableAnnotation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
+            kind,
             name,
             value,
             expected,
         } = self;
         write!(
             f,
-            "annotation {name} is ignored, because {value:?} is not {expected}"
+            "{kind} {name} is ignored, because {value:?} is not {expected}"
         )
     }
 }

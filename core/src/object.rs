@@ -13,13 +13,15 @@ use serde::{Deserialize, Deserializer};
 use crate::drain::{DrainMode, Drained, SleepSeconds};
 use crate::model::{AfterOpen, Policies, PortRef, UnreadableAnnotation, WhenUnused};
 use crate::names::{
-    AFTER_OPEN_ANNOTATION, DRAIN_ANNOTATION, DRAIN_SECONDS_ANNOTATION, DRAINED_ANNOTATION,
-    GATE_ANNOTATION, OPEN_AFTER_ANNOTATION, WHEN_UNUSED_ANNOTATION, opts_out,
+    AFTER_OPEN_ANNOTATION, DRAIN_ANNOTATION, DRAIN_LABEL, DRAIN_SECONDS_ANNOTATION,
+    DRAINED_ANNOTATION, GATE_ANNOTATION, OPEN_AFTER_ANNOTATION, WHEN_UNUSED_ANNOTATION, opts_out,
 };
 use crate::text::cut;
 
 /// An unreadable value is shown up to this many bytes. Chosen: it is recognized by its beginning.
 const MAX_VALUE: usize = 60;
+/// The modes of drain, in an annotation and in a Namespace's label.
+const DRAIN_MODES: &str = "`sleep` or `off`";
 
 /// A string that borrows inside of lists and maps, where serde's own `Cow` is always owned.
 #[derive(Debug, Deserialize)]
@@ -62,6 +64,16 @@ pub fn entries<'de, T: Entries<'de>, D: Deserializer<'de>>(deserializer: D) -> R
     }
 
     deserializer.deserialize_map(EntriesVisitor(PhantomData))
+}
+
+/// A Namespace's label [`DRAIN_LABEL`] with this value, which cannot be read.
+pub fn unreadable_drain_label(value: &str) -> UnreadableAnnotation {
+    UnreadableAnnotation {
+        kind: "label",
+        name: DRAIN_LABEL,
+        value: cut(value, MAX_VALUE).into(),
+        expected: DRAIN_MODES,
+    }
 }
 
 /// Our annotations, out of `metadata.annotations`: others can be as large as the object.
@@ -110,7 +122,7 @@ impl OwnAnnotations {
             }
             DRAIN_ANNOTATION => {
                 self.drain = value.parse().ok();
-                (self.drain.is_some(), "`sleep` or `off`")
+                (self.drain.is_some(), DRAIN_MODES)
             }
             DRAIN_SECONDS_ANNOTATION => {
                 self.drain_seconds = value.parse().ok();
@@ -130,6 +142,7 @@ impl OwnAnnotations {
         self.unreadable.retain(|known| known.name != name);
         if !read {
             self.unreadable.push(UnreadableAnnotation {
+                kind: "annotation",
                 name,
                 value: cut(value, MAX_VALUE).into(),
                 expected,

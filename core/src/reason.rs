@@ -183,6 +183,10 @@ reasons! {
         "Upgrade the nodes to 1.30 or later.";
     NotReadyPublished: "AWS Load Balancer Controller deregisters a pod only once it is gone, because the Service publishes addresses that are not ready.",
         "Set `publishNotReadyAddresses: false` on the Service, or bind another one.";
+    LegacyGate: "The pod keeps a legacy readiness gate, whose condition no controller writes.",
+        "Remove the readiness gate from its template.";
+    AnnotationUnreadable: "An annotation or label of ours has a value that cannot be read, so it counts as absent.",
+        "Write a value that is documented, or remove it.";
     EndedEarly: "A pod ended sooner after its deletion began than its load balancer needs to stop sending.",
         "Compare its grace period and its containers' `preStop` with what the load balancer needs; a forced deletion or a lost node cuts both.";
 }

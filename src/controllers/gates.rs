@@ -22,6 +22,7 @@ use targetgate_core::gates::requirements;
 use targetgate_core::index::Index;
 use targetgate_core::model::{HealthChecks, TargetGroup, TargetHealth};
 use targetgate_core::names::{BindingApi, GroupKey, NamedGroup, ObjectKey, TargetGroupArn};
+use targetgate_core::notices::{AllFound, Notices};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
@@ -43,6 +44,7 @@ use crate::state::leadership::Leadership;
 
 mod endings;
 mod failures;
+mod notices;
 mod reports;
 mod sweep;
 
@@ -92,6 +94,9 @@ struct Work {
     tracker: Tracker,
     sweep: Sweep,
     endings: Endings,
+    notices: Notices,
+    /// What there is to tell that the index does not show any more.
+    seen: AllFound,
     reads_at_once: Arc<Semaphore>,
     failures: Failures,
 }
@@ -104,6 +109,8 @@ impl Loop {
             tracker: Tracker::new(self.settings.clone()),
             sweep: Sweep::default(),
             endings: Endings::new(self.ending_settings),
+            notices: Notices::new(clock::monotonic()),
+            seen: AllFound::new(),
             reads_at_once: Arc::new(Semaphore::new(READS_AT_ONCE)),
             failures: Failures::default(),
         };
@@ -124,6 +131,7 @@ impl Loop {
             let token = self.call(&mut work.tracker, &mut tasks, now);
             let swept = self.sweep(&mut work, &mut tasks, now);
             let looked = self.look(&mut work, &mut tasks, now);
+            let told = self.tell_owners(&mut work, &mut tasks, now);
             let counted = work.failures.count(now);
             self.report(&work);
             let tick = work.tracker.next_tick(now);
@@ -132,6 +140,7 @@ impl Loop {
                 token,
                 swept,
                 looked,
+                told,
                 counted,
                 Some(now + LONGEST_PAUSE),
             ];

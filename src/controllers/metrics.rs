@@ -25,6 +25,7 @@ pub struct GateMetrics {
     open_seconds: Histogram,
     groups_not_found: Counter,
     groups_missing: Gauge,
+    notices: Counters<2>,
 }
 
 impl MetricSet for GateMetrics {
@@ -74,11 +75,24 @@ impl MetricSet for GateMetrics {
                 "Target groups that bindings name and AWS does not have, whether or not pods wait for them",
                 Gauge::default(),
             ),
+            notices: registered.add(
+                "owner_events",
+                "Events about the owners of pods, bindings and Namespaces, by reason and by whether they were sent or \
+                 dropped because more than one a second was due, after a burst of 25; a dropped one whose cause is \
+                 still there is due, and counted, again after ten seconds",
+                Counters::default(),
+            ),
         }
     }
 }
 
 impl GateMetrics {
+    /// Counts an Event for an owner, which was `sent` or `dropped`.
+    pub(super) fn noticed(&self, reason: Reason, result: &'static str) {
+        let labels = [("reason", reason.as_str()), ("result", result)];
+        self.notices.get_or_create(&labels).inc();
+    }
+
     /// Sets the number of pending gates, and the age of the oldest.
     pub(super) fn set_pending(&self, gates: usize, oldest: Duration) {
         self.pending.set(i64::try_from(gates).unwrap_or(i64::MAX));

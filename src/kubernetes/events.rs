@@ -82,7 +82,8 @@ impl Events {
 }
 
 impl About {
-    fn reference(&self) -> ObjectReference {
+    /// The object, as an Event names it.
+    pub fn reference(&self) -> ObjectReference {
         let resource = api_resource(self.kind);
         ObjectReference {
             api_version: Some(resource.api_version),

@@ -34,6 +34,7 @@ const CORE: Law = &[
         ],
     ),
     ("endings", &["drain", "gates", "lint", "model", "names"]),
+    ("notices", &["index", "model", "names", "reason"]),
     ("lease", &["version"]),
     ("rotation", &[]),
 ];

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::index::services::ServiceIndex;
-use crate::model::{Binding, IpFamily, Namespace, Pod, Service};
+use crate::model::{Binding, IpFamily, Labels, Namespace, Pod, Service};
 use crate::names::{BindingApi, GateName, GroupKey, ObjectKey, TargetGroupArn};
 
 mod addresses;
@@ -210,6 +210,16 @@ impl Index {
     pub fn remarked_pods(&self) -> impl Iterator<Item = RemarkedPod<'_>> {
         let namespaces = self.namespaces.iter();
         namespaces.flat_map(|(name, view)| view.remarked.iter(name))
+    }
+
+    /// Whether a pod with these labels gets a gate if it is created now, and not opted out.
+    pub fn is_gate_due(&self, namespace: &str, labels: &Labels, apis: &[BindingApi]) -> bool {
+        let Some(view) = self.namespaces.get(namespace) else {
+            return false;
+        };
+        let scope = self.scope.of(namespace, &view.namespace);
+        let covered = scope.is_some_and(|scope| scope.covers(labels));
+        covered && view.routes.lacks_gate(labels, &[], apis)
     }
 
     /// Removes and returns the dirty pods.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::{ControllerRef, Pod, PodRemarks, PodTemplate};
+use crate::model::{ControllerRef, Labels, Pod, PodRemarks, PodTemplate};
 
 /// The live pods with remarks, by name.
 #[derive(Debug, Default)]
@@ -22,6 +22,7 @@ pub struct RemarkedPod<'a> {
     pub name: &'a Arc<str>,
     pub uid: &'a Arc<str>,
     pub controller: Option<&'a ControllerRef>,
+    pub labels: &'a Labels,
     pub remarks: &'a PodRemarks,
 }
 
@@ -57,6 +58,7 @@ impl RemarkedPods {
                 name,
                 uid: &pod.uid,
                 controller: pod.template.controller.as_deref(),
+                labels: &pod.template.labels,
                 remarks: pod.template.remarks.as_deref()?,
             })
         })

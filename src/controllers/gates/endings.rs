@@ -12,11 +12,12 @@ use targetgate_core::gates::requirements::TargetQuery;
 use targetgate_core::index::{BindingKey, Ending, Index};
 use targetgate_core::model::{Pod, TargetHealth};
 use targetgate_core::names::{GroupKey, ObjectKey, Quota};
+use targetgate_core::notices::AllFound;
 use tokio::task::JoinSet;
 use tracing::debug;
 
 use crate::aws::error::ElbError;
-use crate::controllers::gates::{Done, Loop, Work};
+use crate::controllers::gates::{Done, Loop, Work, notices};
 
 /// How many polls a look counts as, so that it leaves the saved share of the burst to them. Chosen: more than any
 /// burst.
@@ -47,13 +48,14 @@ impl Loop {
         }
         let early = work.endings.end(pod, now, (self.now)());
         if let Some(early) = early.filter(|_| work.tracker.leads()) {
-            self.tell_early(&early);
+            self.tell_early(&mut work.seen, &early);
         }
     }
 
-    fn tell_early(&self, early: &EndedEarly) {
+    fn tell_early(&self, seen: &mut AllFound, early: &EndedEarly) {
         self.endings.ended_early(early.kind);
         debug!(pod = %early.pod.key, "{}", early.finding);
+        notices::ended_early(seen, early);
     }
 
     /// The targets of a pod whose load balancer is of a known kind.

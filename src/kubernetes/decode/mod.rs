@@ -18,7 +18,7 @@ use targetgate_core::names::{
     BindingApi, ConditionPrefix, DRAIN_LABEL, GateName, INJECT_ENABLED, INJECT_LABEL, ObjectKey,
     is_legacy_gate,
 };
-use targetgate_core::object::{IntOrString, port_number};
+use targetgate_core::object::{IntOrString, port_number, unreadable_drain_label};
 use thiserror::Error;
 
 use crate::state::cache::WatchedResource;
@@ -157,12 +157,13 @@ pub fn url_path(watched: WatchedResource, namespace: Option<&str>) -> String {
 /// Reads a Namespace object.
 pub fn namespace(mut object: NamespaceObject) -> Result<(Arc<str>, Namespace), Unreadable> {
     let key = readable_key(&object)?;
-    let unreadable = object.meta.unreadable();
+    let mut unreadable = object.meta.unreadable();
     let labels = object.labels();
     let label = |name: &str| labels.get(name).map(|value| &**value);
     let drain = DrainLabel::of(label(DRAIN_LABEL));
-    let is_told = !unreadable.is_empty() || drain == DrainLabel::Unreadable;
-    let uid = object.meta.uid.take().filter(|_| is_told);
+    let label_unreadable = label(DRAIN_LABEL).filter(|_| drain == DrainLabel::Unreadable);
+    unreadable.extend(label_unreadable.map(unreadable_drain_label));
+    let uid = object.meta.uid.take().filter(|_| !unreadable.is_empty());
     let namespace = Namespace {
         opted_in: label(INJECT_LABEL) == Some(INJECT_ENABLED),
         drain,
@@ -277,8 +278,9 @@ fn template(object: &mut PodObject, spec: PodSpec, legacy_gate: Option<Box<str>>
     let remarks = PodRemarks {
         legacy_gate,
         unreadable: object.meta.unreadable(),
+        opted_out: object.meta.opted_out(),
     };
-    let is_remarked = remarks != PodRemarks::default();
+    let is_remarked = remarks.legacy_gate.is_some() || !remarks.unreadable.is_empty();
     PodTemplate {
         labels: object.labels(),
         ports: named_ports(spec),

@@ -1,0 +1,200 @@
+use crate::fixtures::{binding, pod, service};
+use crate::index::Index;
+use crate::model::{Namespace, PodRemarks, UnreadableAnnotation};
+use crate::names::ObjectKey;
+use crate::notices::*;
+
+const LEGACY: &str = "target-health.alb.ingress.k8s.aws/web_web_80";
+const APIS: &[BindingApi] = &BindingApi::ALL;
+
+fn unreadable() -> UnreadableAnnotation {
+    UnreadableAnnotation {
+        kind: "annotation",
+        name: "targetgate.dev/open-after",
+        value: "soon".into(),
+        expected: "a time",
+    }
+}
+
+fn remarked(name: &str, remarks: PodRemarks) -> Pod {
+    let mut pod = pod(name).label("app", "web").controlled_by("web-5d");
+    Arc::make_mut(&mut pod.template).remarks = Some(Box::new(remarks));
+    pod
+}
+
+fn legacy(name: &str) -> Pod {
+    let remarks = PodRemarks {
+        legacy_gate: Some(LEGACY.into()),
+        ..PodRemarks::default()
+    };
+    remarked(name, remarks)
+}
+
+fn regarded(name: &str) -> Topic {
+    let regarded = Regarded::Pod {
+        namespace: "shop".into(),
+        name: name.into(),
+        uid: name.into(),
+    };
+    (regarded, Reason::LegacyGate)
+}
+
+fn all(names: std::ops::Range<usize>) -> AllFound {
+    let each = |number: usize| {
+        let name = format!("web-{number}");
+        let found = Found::of_pod("it waits".into(), name.as_str().into());
+        (regarded(&name), found)
+    };
+    names.map(each).collect()
+}
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[test]
+fn pods_of_one_controller_are_one_notice_with_their_number_and_an_example() {
+    let mut index = Index::default();
+    for name in ["web-2", "web-1", "web-3"] {
+        index.apply_pod(legacy(name));
+    }
+    let found = found(&index, APIS);
+    assert_eq!(found.len(), 1);
+    let ((regarded, reason), notice) = found.iter().next().unwrap();
+    assert!(
+        matches!(regarded, Regarded::Controller { controller, .. } if &*controller.uid == "uid-web-5d")
+    );
+    assert_eq!(*reason, Reason::LegacyGate);
+    assert!(notice.note().starts_with("3 pods, such as web-1: "));
+    assert!(notice.note().contains(LEGACY), "{}", notice.note());
+    index.delete_pod(&pod("web-1").key);
+    assert_eq!(super::found(&index, APIS).values().next().unwrap().pods, 2);
+}
+
+#[test]
+fn a_legacy_gate_is_not_told_while_a_gate_of_ours_is_due_for_the_pod() {
+    let mut index = Index::default();
+    let shop: Arc<str> = "shop".into();
+    let opted_in = |opted_in| Namespace {
+        opted_in,
+        ..Namespace::default()
+    };
+    index.apply_namespace(&shop, opted_in(true));
+    index.apply_binding(&shop, binding("web"));
+    index.apply_pod(legacy("web-1"));
+    let told = |index: &Index| !found(index, APIS).is_empty();
+    assert!(told(&index), "the binding's Service is not there");
+    let (key, service) = (ObjectKey::new("shop", "web"), service());
+    index.apply_service(&key, service.selecting("app", "web"));
+    assert!(!told(&index));
+    assert!(!found(&index, &[]).is_empty(), "its API is not gated");
+
+    let mut out = legacy("web-2");
+    let template = Arc::make_mut(&mut out.template);
+    template.remarks.as_mut().unwrap().opted_out = true;
+    index.apply_pod(out);
+    assert!(told(&index), "an annotation opts the pod out");
+    index.delete_pod(&pod("web-2").key);
+    index.apply_namespace(&shop, opted_in(false));
+    assert!(told(&index), "the hook is not called for the pod");
+}
+
+#[test]
+fn each_object_is_told_of_its_own_annotations_that_cannot_be_read() {
+    let mut index = Index::default();
+    let shop: Arc<str> = "shop".into();
+    let namespace = Namespace {
+        unreadable: vec![unreadable()],
+        uid: Some("uid-shop".into()),
+        ..Namespace::default()
+    };
+    index.apply_namespace(&shop, namespace);
+    let mut web = binding("web");
+    web.unreadable = vec![unreadable()];
+    index.apply_binding(&shop, web);
+    index.apply_binding(&shop, binding("fine"));
+    let remarks = PodRemarks {
+        unreadable: vec![unreadable()],
+        ..PodRemarks::default()
+    };
+    index.apply_pod(remarked("web-1", remarks));
+    let notes: Vec<_> = found(&index, APIS).values().map(Found::note).collect();
+    let written = "annotation targetgate.dev/open-after is ignored, because \"soon\" is not a time";
+    let expected = [
+        (
+            "Pod web-1: ",
+            "the binding, the Namespace and the flags say",
+        ),
+        ("", "the Namespace and the flags say"),
+        ("", "the flags say"),
+    ];
+    let expected =
+        expected.map(|(of, instead)| format!("{of}{written}: what {instead} counts instead"));
+    assert_eq!(notes, expected);
+}
+
+#[test]
+fn a_pod_that_is_mended_or_ends_is_not_told_any_more() {
+    let mut index = Index::default();
+    index.apply_pod(legacy("web-1"));
+    assert_eq!(found(&index, APIS).len(), 1);
+    index.apply_pod(pod("web-1"));
+    assert!(found(&index, APIS).is_empty());
+}
+
+#[test]
+fn the_same_is_told_once_an_hour() {
+    let now = Instant::now();
+    let mut notices = Notices::new(now);
+    let told = |notices: &mut Notices, at| notices.due(all(0..1), now + secs(at)).told.len();
+    let times = [0, 10, 3599, 3600, 3610];
+    assert_eq!(times.map(|at| told(&mut notices, at)), [1, 0, 0, 1, 0]);
+}
+
+#[test]
+fn twenty_five_are_told_at_once_and_then_one_a_second() {
+    let now = Instant::now();
+    let mut notices = Notices::new(now);
+    let count = |due: Due| (due.told.len(), due.dropped.len());
+    assert_eq!(count(notices.due(all(0..40), now)), (25, 15));
+    assert_eq!(count(notices.due(all(0..40), now)), (0, 15));
+    let later = now + Duration::from_millis(3900);
+    assert_eq!(count(notices.due(all(0..40), later)), (3, 12));
+    let later = now + secs(4);
+    assert_eq!(
+        count(notices.due(all(0..40), later)),
+        (1, 11),
+        "no part is lost"
+    );
+}
+
+#[test]
+fn what_concerns_most_pods_is_told_first() {
+    let now = Instant::now();
+    let mut notices = Notices::new(now);
+    let mut found = all(0..40);
+    found.get_mut(&regarded("web-9")).unwrap().pods = 7;
+    let due = notices.due(found, now);
+    assert_eq!(due.told[0].0, regarded("web-9"));
+}
+
+#[test]
+fn what_was_told_is_remembered_for_an_hour_and_in_bounded_memory() {
+    let now = Instant::now();
+    let mut notices = Notices::new(now);
+    for second in 0..7200 {
+        let next = 25 * usize::try_from(second).unwrap();
+        notices.due(all(next..next + 25), now + secs(second));
+        assert!(notices.told.len() <= MOST);
+    }
+    notices.due(AllFound::new(), now + secs(20_000));
+    assert!(notices.told.is_empty());
+}
+
+#[test]
+fn the_index_is_asked_every_ten_seconds() {
+    let now = Instant::now();
+    let mut notices = Notices::new(now);
+    let asks = [0, 9, 10, 19, 20].map(|at| notices.looks(now + secs(at)));
+    assert_eq!(asks, [true, false, true, false, true]);
+}
