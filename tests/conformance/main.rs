@@ -20,6 +20,7 @@ mod hook;
 mod install;
 mod interrupted;
 mod leases;
+mod notices;
 mod objects;
 mod outage;
 mod patches;
