@@ -135,6 +135,7 @@ pub struct Due {
 }
 
 impl Notices {
+    /// Nothing was told yet.
     pub fn new(now: Instant) -> Self {
         Self {
             told: BTreeMap::new(),
