@@ -306,6 +306,7 @@ impl Binding {
             opted_out: self.opted_out,
             terminating: false,
             policies: Policies::default(),
+            unreadable: vec![],
         }
     }
 }
