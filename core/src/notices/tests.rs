@@ -1,4 +1,4 @@
-use crate::fixtures::{binding, pod, service};
+use crate::fixtures::{binding, epoch, pod, service};
 use crate::index::Index;
 use crate::model::{Namespace, PodRemarks, UnreadableAnnotation};
 use crate::names::ObjectKey;
@@ -144,7 +144,7 @@ fn a_pod_that_is_mended_or_ends_is_not_told_any_more() {
 
 #[test]
 fn the_same_is_told_once_an_hour() {
-    let now = Instant::now();
+    let now = epoch();
     let mut notices = Notices::new(now);
     let told = |notices: &mut Notices, at| notices.due(all(0..1), now + secs(at)).told.len();
     let times = [0, 10, 3599, 3600, 3610];
@@ -153,7 +153,7 @@ fn the_same_is_told_once_an_hour() {
 
 #[test]
 fn twenty_five_are_told_at_once_and_then_one_a_second() {
-    let now = Instant::now();
+    let now = epoch();
     let mut notices = Notices::new(now);
     let count = |due: Due| (due.told.len(), due.dropped.len());
     assert_eq!(count(notices.due(all(0..40), now)), (25, 15));
@@ -170,7 +170,7 @@ fn twenty_five_are_told_at_once_and_then_one_a_second() {
 
 #[test]
 fn what_concerns_most_pods_is_told_first() {
-    let now = Instant::now();
+    let now = epoch();
     let mut notices = Notices::new(now);
     let mut found = all(0..40);
     found.get_mut(&regarded("web-9")).unwrap().pods = 7;
@@ -180,7 +180,7 @@ fn what_concerns_most_pods_is_told_first() {
 
 #[test]
 fn what_was_told_is_remembered_for_an_hour_and_in_bounded_memory() {
-    let now = Instant::now();
+    let now = epoch();
     let mut notices = Notices::new(now);
     for second in 0..7200 {
         let next = 25 * usize::try_from(second).unwrap();
@@ -193,7 +193,7 @@ fn what_was_told_is_remembered_for_an_hour_and_in_bounded_memory() {
 
 #[test]
 fn the_index_is_asked_every_ten_seconds() {
-    let now = Instant::now();
+    let now = epoch();
     let mut notices = Notices::new(now);
     let asks = [0, 9, 10, 19, 20].map(|at| notices.looks(now + secs(at)));
     assert_eq!(asks, [true, false, true, false, true]);
