@@ -212,6 +212,7 @@ fn binding(service: &str) -> Binding {
         opted_out: false,
         terminating: false,
         policies: Policies::default(),
+        unreadable: vec![],
     }
 }
 
