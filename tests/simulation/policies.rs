@@ -142,7 +142,12 @@ impl Driver {
         let Some((key, pod)) = self.random.pick(&followed) else {
             return;
         };
-        self.annotate(&Annotated::Pod(key.clone()), FOLLOW).await;
+        // Its gates need not close at one time, and are not to open in between by the age that another object sets.
+        let policies = Policies {
+            open_after: NonZeroU32::new(3600),
+            ..FOLLOW
+        };
+        self.annotate(&Annotated::Pod(key.clone()), policies).await;
         let failed = CheckOutcome::Failed(CheckFailure::Status(503));
         self.world.probe.answer(pod.target(), Some(failed));
         self.note(&format!("the target of {key:?}, which follows, fails"));

@@ -52,9 +52,9 @@ impl Gate {
             self.note_closing(was_open, now);
         }
         self.settle_conflict(pod);
-        self.see_addresses(pod, seen.had_since, now);
+        let renumbered = self.see_addresses(pod, seen.had_since, now);
         self.pod = pod.clone();
-        self.see_due(&requirements.queries, now);
+        self.see_due(&requirements.queries, renumbered, now);
         self.seen_before_due |= self.due.is_none();
         let mut former = std::mem::take(&mut self.checks);
         // An unchanged query keeps its answer, so that a change to the pod's labels costs no poll.
@@ -79,27 +79,30 @@ impl Gate {
     }
 
     /// Notes since when the pod has its addresses. Those of a pod that was never seen without them count from
-    /// `had_since`.
-    fn see_addresses(&mut self, pod: &Pod, had_since: Instant, now: Instant) {
+    /// `had_since`. Returns whether it has others, and none of those that it had.
+    fn see_addresses(&mut self, pod: &Pod, had_since: Instant, now: Instant) -> bool {
         let is_first = self.addresses.is_empty();
         let since = if is_first { had_since } else { now };
         self.addresses.retain(|(ip, _)| pod.ips.contains(ip));
+        let renumbered = !is_first && self.addresses.is_empty() && !pod.ips.is_empty();
         for ip in &pod.ips {
             if self.addresses.iter().all(|(known, _)| known != ip) {
                 self.addresses.push((*ip, since));
             }
         }
+        renumbered
     }
 
     /// A pod whose containers stop being ready, or whose address changes, is due anew: what ELB answered before
-    /// says nothing about the restarted containers, or about the new address.
-    fn see_due(&mut self, queries: &[TargetQuery], now: Instant) {
+    /// says nothing about the restarted containers, or about the new address. A gate without queries, as while its
+    /// Service is gone, has no family by which to tell: there, all addresses have to be others (`renumbered`).
+    fn see_due(&mut self, queries: &[TargetQuery], renumbered: bool, now: Instant) {
         let moved = self.checks.iter().any(|check| {
             let of_binding = |query: &&TargetQuery| query.binding == check.query.binding;
             let mut queries = queries.iter().filter(of_binding);
             queries.any(|query| query.target.0 != check.query.target.0)
         });
-        let known = self.due.filter(|_| !moved);
+        let known = self.due.filter(|_| !moved && !renumbered);
         let due = self.pod.is_due().then(|| known.unwrap_or(now));
         if due != self.due {
             self.checks.iter_mut().for_each(TargetCheck::forget);

@@ -115,6 +115,27 @@ fn the_time_counts_anew_for_a_pod_that_is_due_anew() {
 }
 
 #[test]
+fn the_time_counts_anew_at_another_address_though_the_service_is_gone() {
+    let mut world = World::new();
+    world.see(annotated(after(60)));
+    world.pass(S);
+    world.index.delete_service(&key("web"));
+    world.settle();
+    world.pass(9 * S);
+    // A watch may show only the last of several versions.
+    let moved = Pod {
+        policies: after(60),
+        ..web("web-1", "10.0.0.2").version("3")
+    };
+    world.see(moved);
+    world.serve(web_service());
+    world.pass(50 * S);
+    assert_eq!(world.done(), vec![]);
+    world.pass(10 * S);
+    assert_eq!(world.write().reason, "GateTimeout");
+}
+
+#[test]
 fn without_annotation_no_time_opens_a_gate_and_an_unused_group_keeps_it_closed() {
     let mut world = World::new();
     world.see(web("web-1", "10.0.0.1"));
