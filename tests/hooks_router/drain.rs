@@ -202,7 +202,7 @@ async fn the_seconds_of_the_pod_come_first_unless_they_cannot_be_read(
 
 #[rstest]
 #[case::a_label(DrainLabel::Unreadable, json!({}), "the label targetgate.dev/drain of the Namespace is ignored")]
-#[case::an_annotation(OFF, json!({ "targetgate.dev/drain": "yes" }), "the annotation targetgate.dev/drain is ignored")]
+#[case::an_annotation(OFF, json!({ "targetgate.dev/drain": "yes" }), "annotation targetgate.dev/drain is ignored")]
 #[tokio::test]
 async fn a_mode_that_cannot_be_read_is_warned_about(
     #[case] label: DrainLabel,
