@@ -43,10 +43,11 @@ test: fetch build-controlplane build-installers fetch-moto ## Run all tests, on 
 	cargo test --offline --locked --workspace --doc
 	cargo test --offline --locked --workspace --lib --tests
 
+# One demo at a time: each measures what requests are lost, and two would compete for the CPU.
 .PHONY: test-page
 test-page: fetch ## Test the demo's page in a real Chromium, and take its pictures (needs Chromium)
 	cargo build --offline --locked --workspace --bins
-	cargo test --offline --locked --test page -- --ignored
+	cargo test --offline --locked --test page -- --ignored --test-threads 1
 
 .PHONY: simulate
 simulate: fetch ## Simulate the whole product for SEEDS=10000 seeds from FIRST_SEED=1 on

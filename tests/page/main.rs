@@ -27,7 +27,7 @@ async fn the_page_shows_each_rollout_as_it_happens_and_ends_on_the_numbers_of_th
     moving::the_picture_stands_still_while_it_is_paused(&tab).await;
     let seen = moving::watch(&tab, &demo).await;
     assert!(demo.ended().await.success(), "{}", demo.output());
-    tab.until("document.body.dataset.link === 'ended'").await;
+    tab.until("document.body?.dataset.link === 'ended'").await;
     let results = demo.results().unwrap();
     moving::the_counters_are_those_of_the_demo(&tab, &results).await;
     seen.pods_went_from_their_creation_to_their_end();
@@ -49,7 +49,7 @@ async fn everybody_can_use_the_page_and_it_comes_back_to_the_next_demo() {
     everybody::a_screen_reader_is_told_all_that_the_picture_shows(&tab).await;
     everybody::all_of_it_can_be_done_with_the_keyboard(&tab).await;
     tab.call("Page.reload", serde_json::json!({})).await;
-    tab.until("document.body.dataset.link === 'live'").await;
+    tab.until("document.body?.dataset.link === 'live'").await;
     tab.until("document.getElementById('verdict').dataset.state === 'good'")
         .await;
     everybody::its_picture_is_kept(&tab).await;
@@ -58,9 +58,9 @@ async fn everybody_can_use_the_page_and_it_comes_back_to_the_next_demo() {
     let port = demo.url.trim_end_matches('/').rsplit(':').next().unwrap();
     let port = port.to_owned();
     demo.kill().await;
-    tab.until("document.body.dataset.link === 'broken'").await;
+    tab.until("document.body?.dataset.link === 'broken'").await;
     let _next = Demo::start(&["--page-port", &port]).await;
-    tab.until("document.body.dataset.link === 'live'").await;
+    tab.until("document.body?.dataset.link === 'live'").await;
     tab.until("document.getElementById('verdict').textContent.startsWith('Rollout 1 of ')")
         .await;
     browser.close().await;
