@@ -82,8 +82,7 @@ impl Events {
 }
 
 impl About {
-    /// The object, as an Event names it.
-    pub fn reference(&self) -> ObjectReference {
+    fn reference(&self) -> ObjectReference {
         let resource = api_resource(self.kind);
         ObjectReference {
             api_version: Some(resource.api_version),

@@ -3,7 +3,7 @@
 use crate::index::{Index, RemarkedPod};
 use crate::model::UnreadableAnnotation;
 use crate::names::BindingApi;
-use crate::notices::{AllFound, Found, Regarded};
+use crate::notices::{AllFound, Found, Regarded, add_pod};
 use crate::reason::Reason;
 
 /// What there is to tell, for each object and reason.
@@ -84,8 +84,5 @@ fn text_of(unreadable: &[UnreadableAnnotation], instead: &str) -> String {
 
 fn add(found: &mut AllFound, pod: &RemarkedPod<'_>, reason: Reason, text: impl FnOnce() -> String) {
     let owner = Regarded::owner_of(pod.namespace, pod.name, pod.uid, pod.controller);
-    let known = found.entry((owner, reason));
-    known
-        .and_modify(|known| known.pods += 1)
-        .or_insert_with(|| Found::of_pod(text(), pod.name.clone()));
+    add_pod(found, (owner, reason), pod.name, text);
 }

@@ -95,7 +95,7 @@ pub struct Found {
 
 impl Found {
     /// Something found of one pod.
-    pub fn of_pod(text: String, name: Arc<str>) -> Self {
+    fn of_pod(text: String, name: Arc<str>) -> Self {
         Self {
             text,
             example: Some(name),
@@ -116,6 +116,12 @@ impl Found {
 
 /// What is found, by topic.
 pub type AllFound = BTreeMap<Topic, Found>;
+
+/// Adds a pod to what is found of a topic; the text is that of its first pod.
+pub fn add_pod(all: &mut AllFound, topic: Topic, name: &Arc<str>, text: impl FnOnce() -> String) {
+    let known = all.entry(topic).and_modify(|found| found.pods += 1);
+    known.or_insert_with(|| Found::of_pod(text(), name.clone()));
+}
 
 /// Decides which of what is found is told.
 #[derive(Debug)]

@@ -4,14 +4,13 @@ use std::time::Instant;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use targetgate_core::endings::EndedEarly;
-use targetgate_core::names::ObjectKey;
-use targetgate_core::notices::{self, AllFound, Due, Found, Regarded};
+use targetgate_core::model::ControllerRef;
+use targetgate_core::notices::{self, AllFound, Due, Regarded};
 use targetgate_core::reason::Reason;
 use tokio::task::JoinSet;
 
 use crate::controllers::gates::{Done, Loop, Work};
 use crate::kubernetes::decode::api_resource;
-use crate::kubernetes::events::About;
 use crate::state::cache::WatchedResource;
 
 /// The action of each such Event: what was done when it was found.
@@ -65,58 +64,60 @@ impl Loop {
 /// Adds a pod that ended early to what is told.
 pub(super) fn ended_early(seen: &mut AllFound, early: &EndedEarly) {
     let topic = (Regarded::owner(&early.pod), Reason::EndedEarly);
-    let text = || {
-        let remedy = Reason::EndedEarly.remedy();
-        format!("{}. {remedy}", early.finding.message)
-    };
-    let name = &early.pod.key.name;
-    let known = seen.entry(topic).and_modify(|found| found.pods += 1);
-    known.or_insert_with(|| Found::of_pod(text(), name.clone()));
+    notices::add_pod(seen, topic, &early.pod.key.name, || {
+        format!("{}. {}", early.finding.message, Reason::EndedEarly.remedy())
+    });
 }
 
 fn reference(regarded: &Regarded) -> ObjectReference {
-    match regarded {
+    let of = |watched| {
+        let resource = api_resource(watched);
+        (resource.api_version, resource.kind)
+    };
+    let ((api_version, kind), namespace, name, uid) = match regarded {
         Regarded::Controller {
             namespace,
             controller,
-        } => ObjectReference {
-            api_version: Some(controller.api_version.to_string()),
-            kind: Some(controller.kind.to_string()),
-            namespace: Some(namespace.to_string()),
-            name: Some(controller.name.to_string()),
-            uid: Some(controller.uid.to_string()),
-            ..ObjectReference::default()
-        },
+        } => {
+            let kind = (
+                controller.api_version.to_string(),
+                controller.kind.to_string(),
+            );
+            let ControllerRef { name, uid, .. } = controller;
+            (kind, Some(namespace), &**name, Some(&**uid))
+        }
         Regarded::Pod {
             namespace,
             name,
             uid,
-        } => About {
-            kind: WatchedResource::Pods,
-            object: ObjectKey::new(namespace.clone(), name.clone()),
-            uid: Some(uid.to_string()),
-        }
-        .reference(),
+        } => (
+            of(WatchedResource::Pods),
+            Some(namespace),
+            &**name,
+            Some(&**uid),
+        ),
         Regarded::Binding {
             namespace,
             name,
             api,
             uid,
-        } => About {
-            kind: WatchedResource::Bindings(*api),
-            object: ObjectKey::new(namespace.clone(), name.clone()),
-            uid: uid.as_deref().map(str::to_owned),
+        } => {
+            let kind = of(WatchedResource::Bindings(*api));
+            (kind, Some(namespace), &**name, uid.as_deref())
         }
-        .reference(),
-        Regarded::Namespace { name, uid } => {
-            let resource = api_resource(WatchedResource::Namespaces);
-            ObjectReference {
-                api_version: Some(resource.api_version),
-                kind: Some(resource.kind),
-                name: Some(name.to_string()),
-                uid: uid.as_deref().map(str::to_owned),
-                ..ObjectReference::default()
-            }
-        }
+        Regarded::Namespace { name, uid } => (
+            of(WatchedResource::Namespaces),
+            None,
+            &**name,
+            uid.as_deref(),
+        ),
+    };
+    ObjectReference {
+        api_version: Some(api_version),
+        kind: Some(kind),
+        namespace: namespace.map(ToString::to_string),
+        name: Some(name.to_string()),
+        uid: uid.map(ToString::to_string),
+        ..ObjectReference::default()
     }
 }
