@@ -165,39 +165,22 @@ impl Facts {
         former
     }
 
-    /// What the annotations of a pod, of its binding and of its namespace say of a gate.
-    fn policies(&self, namespace: &str, pod: &Pod, binding: &str) -> Policies {
-        let binding = self
-            .bindings
-            .get(&(namespace.to_owned(), binding.to_owned()));
-        let binding = binding.map(|binding| binding.policies).unwrap_or_default();
-        let namespace = self.namespaces.get(namespace).copied().unwrap_or_default();
-        pod.policies.or(binding).or(namespace)
-    }
-
-    /// What annotations said of a new pod's gate before there was the pod, as a late watch may still show it.
-    fn earlier_policies(&self, namespace: &str, pod: &Pod, binding: &str) -> Vec<Policies> {
-        let former = |object: Option<&str>| {
+    /// What the annotations of a pod, of its binding and of its namespace say of a gate, last, and before that what
+    /// those of binding and namespace said earlier, as a late watch may still show it of a new pod.
+    fn policies(&self, namespace: &str, pod: &Pod, binding: &str) -> Vec<Policies> {
+        let ever = |object: Option<&str>, now: Option<Policies>| {
             let object = (namespace.to_owned(), object.map(str::to_owned));
-            self.former_policies
-                .get(&object)
-                .cloned()
-                .unwrap_or_default()
+            let former = self.former_policies.get(&object).into_iter().flatten();
+            let ever = former.copied().chain([now.unwrap_or_default()]);
+            ever.collect::<Vec<_>>()
         };
         let key = (namespace.to_owned(), binding.to_owned());
-        let mut of_binding = former(Some(binding));
-        of_binding.push(
-            self.bindings
-                .get(&key)
-                .map(|b| b.policies)
-                .unwrap_or_default(),
-        );
-        let mut of_namespace = former(None);
-        of_namespace.push(self.namespaces.get(namespace).copied().unwrap_or_default());
-        let each = of_binding
+        let of_binding = ever(Some(binding), self.bindings.get(&key).map(|b| b.policies));
+        let of_namespace = ever(None, self.namespaces.get(namespace).copied());
+        let shared = of_binding
             .iter()
             .flat_map(|b| of_namespace.iter().map(move |n| b.or(*n)));
-        each.map(|shared| pod.policies.or(shared)).collect()
+        shared.map(|shared| pod.policies.or(shared)).collect()
     }
 
     /// Whether annotations ever said so of a gate; in calm weather, whether the last ones do.
@@ -225,19 +208,15 @@ impl Facts {
             for gate in &pod.gates {
                 let standing = self.standing(namespace, pod, gate);
                 let policies = self.policies(namespace, pod, gate);
-                let known = (pod.uid.clone(), gate.clone());
-                let earlier = match self.policies.contains_key(&known) {
-                    true => vec![],
-                    false => self.earlier_policies(namespace, pod, gate),
-                };
-                seen.push((known, standing, policies, earlier));
+                seen.push(((pod.uid.clone(), gate.clone()), standing, policies));
             }
         }
-        for (gate, standing, policies, earlier) in seen {
+        for (gate, standing, policies) in seen {
             let said = self.policies.entry(gate.clone()).or_default();
-            said.extend(earlier);
-            if said.last() != Some(&policies) {
-                said.push(policies);
+            if said.is_empty() {
+                said.extend(policies);
+            } else if said.last() != policies.last() {
+                said.extend(policies.last());
             }
             let history = self.standings.entry(gate).or_default();
             if history.last().map(|(_, last)| *last) != Some(standing) {
