@@ -30,6 +30,8 @@ const PREFIX: &str = "targetgate";
 pub type Labels<const N: usize> = [(&'static str, &'static str); N];
 /// Counters by label values.
 pub type Counters<const N: usize> = Family<Labels<N>, Counter>;
+/// Gauges by label values.
+pub type Gauges<const N: usize> = Family<Labels<N>, Gauge>;
 /// Histograms by the value of one label.
 pub type Histograms = Family<Labels<1>, Histogram, fn() -> Histogram>;
 /// A gauge of a fraction, such as seconds.

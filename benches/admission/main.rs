@@ -4,7 +4,6 @@
 //!
 //! The load comes from a process of its own, so that the CPU time of this process is the servers'. Each round
 //! measures both sides, one after the other, and takes the ratio within the round.
-//! round measures both sides, one after the other; the ratio is taken within the round.
 #![expect(
     clippy::unwrap_used,
     reason = "a bench that cannot go on may end by a panic"

@@ -61,9 +61,13 @@ pub(crate) fn large_pod(namespace: &str, app: &str, number: usize) -> Value {
 /// anything else of a pod.
 pub(crate) fn gated_pod(namespace: &str, app: &str, number: usize) -> Value {
     let ports = json!([{ "name": "http", "containerPort": 8080 }]);
+    let set = format!("{app}-7c9f8d6b5");
+    let owner = json!({ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": &set, "uid": format!("uid-{set}"),
+        "controller": true, "blockOwnerDeletion": true });
     json!({
         "apiVersion": "v1", "kind": "Pod",
-        "metadata": { "namespace": namespace, "name": format!("{app}-7c9f8d6b5-{number:05}"), "labels": labels(app) },
+        "metadata": { "namespace": namespace, "name": format!("{set}-{number:05}"), "labels": labels(app),
+            "ownerReferences": [owner] },
         "spec": { "containers": [{ "name": "app", "image": "app", "ports": ports }],
             "readinessGates": [{ "conditionType": gate(app) }] }
     })

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::drain::{DrainLabel, LoadBalancerKind};
+use crate::drain::{DrainLabel, DrainMode, LoadBalancerKind, SleepSeconds};
 use crate::names::{AssumedRole, BindingApi, GateName, NamedGroup, ObjectKey, TargetGroupArn};
 
 /// Labels of a pod, or the selector of a Service.
@@ -265,6 +265,20 @@ pub struct PodRemarks {
     pub unreadable: Vec<UnreadableAnnotation>,
     /// `targetgate.dev/gate: "false"`, kept only where there is something else to tell.
     pub opted_out: bool,
+    /// Kept only for a pod with a gate.
+    pub own_sleep: Option<OwnSleep>,
+}
+
+/// The shortest `preStop.sleep` that a main container has of its owner, not of the hook, and what the pod's annotations
+/// say about drain.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct OwnSleep {
+    pub container: Box<str>,
+    pub seconds: u64,
+    /// [`DRAIN_ANNOTATION`](crate::names::DRAIN_ANNOTATION).
+    pub drain: Option<DrainMode>,
+    /// [`DRAIN_SECONDS_ANNOTATION`](crate::names::DRAIN_SECONDS_ANNOTATION).
+    pub needs: Option<SleepSeconds>,
 }
 
 /// An annotation of ours whose value cannot be read, so that it counts as absent (contract 5.6).

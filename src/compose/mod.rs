@@ -16,7 +16,6 @@ use futures::future::BoxFuture;
 use kube::Client;
 use targetgate_core::drain::DrainPolicy;
 use targetgate_core::elb::buckets::Limits;
-use targetgate_core::endings::Settings as EndingSettings;
 use targetgate_core::gates::inject::GatePolicy;
 use targetgate_core::gates::machine::action::Settings as GateSettings;
 use targetgate_core::index::HookScope;
@@ -346,10 +345,8 @@ impl Wiring {
             metrics: parts.metrics.of(),
             endings: parts.metrics.of(),
             now: parts.now.clone(),
-            ending_settings: EndingSettings {
-                seconds: parts.drain.seconds,
-                measure: parts.measure_drain,
-            },
+            drain: parts.drain.clone(),
+            measure_drain: parts.measure_drain,
             settings: GateSettings {
                 apis: parts.policy.apis.clone(),
                 orphan_after: parts.orphan_after,

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use targetgate_core::drain::DrainPolicy;
 use targetgate_core::elb::buckets::PollRequest;
 use targetgate_core::elb::query::{DescribeError, GroupQuery};
 use targetgate_core::elb::sweep::{Batch, Sweep};
@@ -71,7 +72,10 @@ pub struct Loop {
     pub endings: EndingMetrics,
     pub now: Now,
     pub settings: Settings,
-    pub ending_settings: EndingSettings,
+    /// Which pods sleep before their end, and how long their load balancers need.
+    pub drain: DrainPolicy,
+    /// Whether ELB is asked when it begins to drain, for the metric alone.
+    pub measure_drain: bool,
 }
 
 /// The result of a task of the loop.
@@ -108,7 +112,10 @@ impl Loop {
         let mut work = Work {
             tracker: Tracker::new(self.settings.clone()),
             sweep: Sweep::default(),
-            endings: Endings::new(self.ending_settings),
+            endings: Endings::new(EndingSettings {
+                seconds: self.drain.seconds,
+                measure: self.measure_drain,
+            }),
             notices: Notices::new(clock::monotonic()),
             seen: AllFound::new(),
             reads_at_once: Arc::new(Semaphore::new(READS_AT_ONCE)),

@@ -9,9 +9,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use targetgate_core::drain::LoadBalancerKind;
 use targetgate_core::endings::Drained;
+use targetgate_core::notices::AllFound;
 use targetgate_core::reason::Reason;
 
-use crate::metrics::{Counters, FloatGauge, Histograms, MetricSet, Registered};
+use crate::metrics::{Counters, FloatGauge, Gauges, Histograms, MetricSet, Registered};
 
 /// Metrics of the health loop.
 #[derive(Clone)]
@@ -26,6 +27,7 @@ pub struct GateMetrics {
     groups_not_found: Counter,
     groups_missing: Gauge,
     notices: Counters<2>,
+    noticed_pods: Gauges<1>,
 }
 
 impl MetricSet for GateMetrics {
@@ -82,6 +84,12 @@ impl MetricSet for GateMetrics {
                  still there is due, and counted, again after ten seconds",
                 Counters::default(),
             ),
+            noticed_pods: registered.add(
+                "pods_noticed",
+                "Pods of which the Events about their owners tell, by reason: what the leader saw within the last ten \
+                 seconds, other than ends of pods",
+                Gauges::default(),
+            ),
         }
     }
 }
@@ -91,6 +99,17 @@ impl GateMetrics {
     pub(super) fn noticed(&self, reason: Reason, result: &'static str) {
         let labels = [("reason", reason.as_str()), ("result", result)];
         self.notices.get_or_create(&labels).inc();
+    }
+
+    /// Sets the number of pods of which there is something to tell.
+    pub(super) fn set_noticed(&self, found: &AllFound) {
+        self.noticed_pods.clear();
+        for ((_, reason), found) in found {
+            let of_reason = self
+                .noticed_pods
+                .get_or_create(&[("reason", reason.as_str())]);
+            of_reason.inc_by(i64::try_from(found.pods).unwrap_or(i64::MAX));
+        }
     }
 
     /// Sets the number of pending gates, and the age of the oldest.

@@ -1,10 +1,13 @@
 //! What is seen of the ends of pods, on the real API server. The test is the kubelet, and what registers targets.
 
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use kube::ResourceExt as _;
 use kube::api::DeleteParams;
 use serde_json::json;
 use targetgate_sandbox::harness::waiting::until;
 
 use crate::install::{Installed, PORT};
+use crate::notices::owned;
 use crate::shop::of_app;
 
 const SEEN: &str = "targetgate_deregistration_seconds_count{load_balancer=\"alb\"}";
@@ -13,9 +16,9 @@ const EARLY: &str = "targetgate_pods_ended_early_total{load_balancer=\"alb\"}";
 impl Installed {
     /// Creates a pod `app=web` on a node, as its ReplicaSet and the scheduler do, whose gate is open. The API server
     /// deletes a pod without a node at once.
-    async fn open_pod_on_a_node(&self, arn: &str, name: &str, ip: &str) {
-        let mut pod = of_app(name, "web");
-        json_patch::merge(&mut pod, &json!({ "spec": { "nodeName": "node-1" } }));
+    async fn open_pod_on_a_node(&self, arn: &str, set: &ReplicaSet, name: &str, ip: &str) {
+        let spec = json!({ "nodeName": "node-1" });
+        let pod = owned(of_app(name, "web"), set, spec);
         self.cluster.pod_with_gates(pod, &["web"]).await;
         self.cluster.containers_become_ready(name, ip).await;
         self.register(arn, ip);
@@ -53,8 +56,10 @@ async fn the_drain_of_a_pod_is_measured_and_an_end_that_comes_too_early_is_count
     let installed = Installed::with(&["--measure-drain"]).await;
     let arn = installed.bind("web").await;
     let (scaled, forced) = ("10.0.0.51", "10.0.0.52");
-    installed.open_pod_on_a_node(&arn, "scaled", scaled).await;
-    installed.open_pod_on_a_node(&arn, "forced", forced).await;
+    let set = installed.replica_set("web").await;
+    for (name, ip) in [("scaled", scaled), ("forced", forced)] {
+        installed.open_pod_on_a_node(&arn, &set, name, ip).await;
+    }
 
     installed.scale_down("scaled").await;
     let elb = &installed.elb;
@@ -68,4 +73,10 @@ async fn the_drain_of_a_pod_is_measured_and_an_end_that_comes_too_early_is_count
     installed.remove("forced").await;
     installed.counts(EARLY, 2.0).await;
     assert_eq!(installed.count(SEEN).await, 1.0);
+
+    let (namespace, uid) = (&installed.cluster.namespace, set.uid().unwrap());
+    let event = installed.told(namespace, &uid, "EndedEarly").await;
+    let note = event.note.unwrap();
+    let [start, needs] = ["Pod scaled: The pod ended ", "and its ALB needs 20 s"];
+    assert!(note.starts_with(start) && note.contains(needs), "{note}");
 }

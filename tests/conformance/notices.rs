@@ -16,7 +16,7 @@ const LEGACY: &str = "target-health.alb.ingress.k8s.aws/web_web_80";
 
 impl Installed {
     /// A ReplicaSet that the test, which is its controller too, does not act for.
-    async fn replica_set(&self, name: &str) -> ReplicaSet {
+    pub(crate) async fn replica_set(&self, name: &str) -> ReplicaSet {
         let labels = json!({ "app": name });
         let wanted = json!({ "metadata": { "name": name }, "spec": {
             "replicas": 0, "selector": { "matchLabels": labels },
@@ -27,7 +27,7 @@ impl Installed {
         sets.create(&PostParams::default(), &wanted).await.unwrap()
     }
 
-    async fn told(&self, namespace: &str, uid: &str, reason: &str) -> Event {
+    pub(crate) async fn told(&self, namespace: &str, uid: &str, reason: &str) -> Event {
         let events: Api<Event> = Api::namespaced(self.cluster.client.clone(), namespace);
         until(&format!("{reason} is told"), async || {
             let all = events.list(&Default::default()).await.unwrap().items;
@@ -40,13 +40,13 @@ impl Installed {
     }
 }
 
-fn owned(mut pod: Value, set: &ReplicaSet) -> Pod {
+/// The pod of a ReplicaSet, with this in its spec.
+pub(crate) fn owned(mut pod: Value, set: &ReplicaSet, spec: Value) -> Value {
     let owner = json!({ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": set.name_any(),
         "uid": set.uid().unwrap(), "controller": true });
-    let more = json!({ "metadata": { "ownerReferences": [owner] },
-        "spec": { "readinessGates": [{ "conditionType": LEGACY }] } });
+    let more = json!({ "metadata": { "ownerReferences": [owner] }, "spec": spec });
     json_patch::merge(&mut pod, &more);
-    serde_json::from_value(pod).unwrap()
+    pod
 }
 
 #[tokio::test]
@@ -54,7 +54,9 @@ async fn a_replica_set_is_told_of_its_legacy_gate_and_a_namespace_of_what_cannot
     let installed = Installed::new().await;
     let cluster = &installed.cluster;
     let set = installed.replica_set("old").await;
-    let pod = owned(of_app("old-1", "old"), &set);
+    let gates = json!({ "readinessGates": [{ "conditionType": LEGACY }] });
+    let pod = owned(of_app("old-1", "old"), &set, gates);
+    let pod: Pod = serde_json::from_value(pod).unwrap();
     let pods = cluster.pods();
     pods.create(&PostParams::default(), &pod).await.unwrap();
     let annotation = json!({ "metadata": { "annotations": { OPEN_AFTER_ANNOTATION: "soon" } } });
@@ -77,4 +79,24 @@ async fn a_replica_set_is_told_of_its_legacy_gate_and_a_namespace_of_what_cannot
         .await;
     let note = event.note.unwrap();
     assert!(note.contains("\"soon\""), "{note}");
+}
+
+#[tokio::test]
+async fn a_replica_set_is_told_of_a_pre_stop_of_its_own_that_is_too_short() {
+    let installed = Installed::with(&["--drain=sleep"]).await;
+    installed.bind("web").await;
+    let set = installed.replica_set("web").await;
+    let pre_stop = json!({ "preStop": { "sleep": { "seconds": 5 } } });
+    let containers = json!([{ "name": "main", "image": "main", "lifecycle": pre_stop }]);
+    let spec = json!({ "containers": containers });
+    let pod = owned(of_app("web-1", "web"), &set, spec);
+    installed.cluster.pod_with_gates(pod, &["web"]).await;
+
+    let namespace = &installed.cluster.namespace;
+    let event = installed.told(namespace, &set.uid().unwrap(), "PreStopTooShort");
+    let note = event.await.note.unwrap();
+    let expected = "Pod web-1: Container main sleeps 5 s before SIGTERM, and its ALB needs 20 s";
+    assert!(note.starts_with(expected), "{note}");
+    let pods = "targetgate_pods_noticed{reason=\"PreStopTooShort\"}";
+    assert_eq!(installed.process().metric(pods).await, Some(1.0));
 }

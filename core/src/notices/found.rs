@@ -1,17 +1,20 @@
 //! What the index shows that owners have to be told. A new kind of notice is one more function here.
 
+use crate::drain::{DrainMode, DrainPolicy};
 use crate::index::{Index, RemarkedPod};
-use crate::model::UnreadableAnnotation;
-use crate::names::BindingApi;
+use crate::lint::{Settle, pre_stop_too_short};
+use crate::model::{OwnSleep, UnreadableAnnotation};
+use crate::names::{BindingApi, ObjectKey};
 use crate::notices::{AllFound, Found, Regarded, add_pod};
 use crate::reason::Reason;
 
 /// What there is to tell, for each object and reason.
-pub fn found(index: &Index, apis: &[BindingApi]) -> AllFound {
+pub fn found(index: &Index, apis: &[BindingApi], drain: &DrainPolicy) -> AllFound {
     let mut found = AllFound::new();
     for pod in index.remarked_pods() {
         legacy_gate(&pod, index, apis, &mut found);
         unreadable_of_pod(&pod, &mut found);
+        short_sleep(&pod, index, drain, &mut found);
     }
     unreadable_of_others(index, apis, &mut found);
     found
@@ -42,6 +45,47 @@ fn unreadable_of_pod(pod: &RemarkedPod<'_>, found: &mut AllFound) {
             text_of(unreadable, instead)
         });
     }
+}
+
+/// A sleep of the owner's that ends before the load balancer stops sending, where drain is on: the hook leaves such a
+/// container as it is.
+fn short_sleep(pod: &RemarkedPod<'_>, index: &Index, drain: &DrainPolicy, found: &mut AllFound) {
+    let Some(sleep) = &pod.remarks.own_sleep else {
+        return;
+    };
+    let namespace = index.namespace(pod.namespace);
+    let label = namespace.map_or_else(Default::default, |view| view.namespace.drain);
+    if drain.mode(sleep.drain, label) == DrainMode::Off {
+        return;
+    }
+    let settle = settle(pod, index, sleep, drain);
+    let short = settle.and_then(|s| pre_stop_too_short(&sleep.container, sleep.seconds, s));
+    if let Some(short) = short {
+        add(found, pod, short.reason, || {
+            format!("{}. {}", short.message, short.reason.remedy())
+        });
+    }
+}
+
+/// What the slowest load balancer of its gates needs; nothing is known of a load balancer of unknown kind.
+fn settle(
+    pod: &RemarkedPod<'_>,
+    index: &Index,
+    sleep: &OwnSleep,
+    drain: &DrainPolicy,
+) -> Option<Settle> {
+    let key = ObjectKey::new(pod.namespace.clone(), pod.name.clone());
+    let (pod, view) = (index.pod(&key)?, index.namespace(pod.namespace)?);
+    let bindings = pod
+        .gates
+        .iter()
+        .flat_map(|(gate, _)| view.bindings_of(gate));
+    let kinds = bindings.filter_map(|binding| binding.load_balancer);
+    let each = kinds.map(|kind| Settle {
+        kind,
+        needs: sleep.needs.unwrap_or_else(|| drain.seconds.of(Some(kind))),
+    });
+    each.max_by_key(|settle| settle.needs)
 }
 
 fn unreadable_of_others(index: &Index, apis: &[BindingApi], found: &mut AllFound) {

@@ -1,11 +1,19 @@
+use rstest::rstest;
+
+use crate::drain::{DrainLabel, DrainMode, DrainPolicy, LoadBalancerKind, SleepSeconds};
 use crate::fixtures::{binding, epoch, pod, service};
 use crate::index::Index;
-use crate::model::{Namespace, PodRemarks, UnreadableAnnotation};
+use crate::model::{Namespace, OwnSleep, PodRemarks, UnreadableAnnotation};
 use crate::names::ObjectKey;
-use crate::notices::*;
+use crate::notices::{self, *};
 
 const LEGACY: &str = "target-health.alb.ingress.k8s.aws/web_web_80";
 const APIS: &[BindingApi] = &BindingApi::ALL;
+
+/// What is found where drain is off.
+fn found(index: &Index, apis: &[BindingApi]) -> AllFound {
+    notices::found(index, apis, &DrainPolicy::default())
+}
 
 fn unreadable() -> UnreadableAnnotation {
     UnreadableAnnotation {
@@ -58,9 +66,9 @@ fn pods_of_one_controller_are_one_notice_with_their_number_and_an_example() {
     for name in ["web-2", "web-1", "web-3"] {
         index.apply_pod(legacy(name));
     }
-    let found = found(&index, APIS);
-    assert_eq!(found.len(), 1);
-    let ((regarded, reason), notice) = found.iter().next().unwrap();
+    let all = found(&index, APIS);
+    assert_eq!(all.len(), 1);
+    let ((regarded, reason), notice) = all.iter().next().unwrap();
     assert!(
         matches!(regarded, Regarded::Controller { controller, .. } if &*controller.uid == "uid-web-5d")
     );
@@ -68,7 +76,7 @@ fn pods_of_one_controller_are_one_notice_with_their_number_and_an_example() {
     assert!(notice.note().starts_with("3 pods, such as web-1: "));
     assert!(notice.note().contains(LEGACY), "{}", notice.note());
     index.delete_pod(&pod("web-1").key);
-    assert_eq!(super::found(&index, APIS).values().next().unwrap().pods, 2);
+    assert_eq!(found(&index, APIS).values().next().unwrap().pods, 2);
 }
 
 #[test]
@@ -131,6 +139,93 @@ fn each_object_is_told_of_its_own_annotations_that_cannot_be_read() {
     let expected =
         expected.map(|(of, instead)| format!("{of}{written}: what {instead} counts instead"));
     assert_eq!(notes, expected);
+}
+
+/// A pod with the gate of binding `web` that sleeps so long by itself.
+fn sleeping(seconds: u64) -> Pod {
+    let remarks = PodRemarks {
+        own_sleep: Some(OwnSleep {
+            container: "main".into(),
+            seconds,
+            drain: None,
+            needs: None,
+        }),
+        ..PodRemarks::default()
+    };
+    remarked("web-1", remarks).gate("web")
+}
+
+/// A Namespace `shop` with this label, and the bindings of the pod's gates.
+fn behind(label: DrainLabel, kinds: &[Option<LoadBalancerKind>]) -> Index {
+    let mut index = Index::default();
+    let shop: Arc<str> = "shop".into();
+    let namespace = Namespace {
+        drain: label,
+        ..Namespace::default()
+    };
+    index.apply_namespace(&shop, namespace);
+    for (api, kind) in BindingApi::ALL.into_iter().zip(kinds) {
+        let mut web = binding("web");
+        (web.api, web.load_balancer) = (api, *kind);
+        index.apply_binding(&shop, web);
+    }
+    index
+}
+
+const ALB: Option<LoadBalancerKind> = Some(LoadBalancerKind::Alb);
+const NLB: Option<LoadBalancerKind> = Some(LoadBalancerKind::Nlb);
+const ON: DrainLabel = DrainLabel::Mode(DrainMode::Sleep);
+
+#[rstest]
+#[case::shorter(ON, &[ALB], 19, Some("Container main sleeps 19 s before SIGTERM, and its ALB needs 20 s"))]
+#[case::long_enough(ON, &[ALB], 20, None)]
+#[case::the_slowest_counts(ON, &[ALB, NLB], 99, Some("Container main sleeps 99 s before SIGTERM, and its NLB needs 100 s"))]
+#[case::of_an_unknown_kind_nothing_is_known(ON, &[None], 1, None)]
+#[case::without_bindings_nothing_is_known(ON, &[], 1, None)]
+#[case::drain_is_off(DrainLabel::Absent, &[ALB], 1, None)]
+fn a_sleep_of_its_own_that_is_too_short_is_told_where_drain_is_on(
+    #[case] label: DrainLabel,
+    #[case] kinds: &[Option<LoadBalancerKind>],
+    #[case] seconds: u64,
+    #[case] expected: Option<&str>,
+) {
+    let mut index = behind(label, kinds);
+    index.apply_pod(sleeping(seconds));
+    let found = found(&index, APIS);
+    let note = found.iter().next().map(|((_, reason), found)| {
+        assert_eq!(*reason, Reason::PreStopTooShort);
+        found.note()
+    });
+    let expected = expected.map(|message| {
+        let remedy = Reason::PreStopTooShort.remedy();
+        format!("Pod web-1: {message}. {remedy}")
+    });
+    assert_eq!(note, expected);
+}
+
+#[test]
+fn annotations_of_the_pod_come_before_label_and_flag() {
+    let told = |label, mode, drain, needs: Option<u16>| {
+        let mut index = behind(label, &[ALB]);
+        let mut pod = sleeping(30);
+        let template = Arc::make_mut(&mut pod.template);
+        let sleep = &mut template.remarks.as_mut().unwrap().own_sleep;
+        let sleep = sleep.as_mut().unwrap();
+        (sleep.drain, sleep.needs) = (drain, needs.and_then(SleepSeconds::new));
+        index.apply_pod(pod);
+        let policy = DrainPolicy {
+            mode,
+            ..DrainPolicy::default()
+        };
+        !notices::found(&index, APIS, &policy).is_empty()
+    };
+    let (off, sleep) = (DrainMode::Off, DrainMode::Sleep);
+    assert!(!told(DrainLabel::Absent, sleep, None, None), "30 s suffice");
+    assert!(told(DrainLabel::Absent, sleep, None, Some(31)));
+    assert!(!told(DrainLabel::Absent, off, None, Some(31)));
+    assert!(told(DrainLabel::Absent, off, Some(sleep), Some(31)));
+    assert!(!told(DrainLabel::Mode(off), sleep, None, Some(31)));
+    assert!(!told(ON, sleep, Some(off), Some(31)));
 }
 
 #[test]

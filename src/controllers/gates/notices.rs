@@ -27,11 +27,16 @@ impl Loop {
         let mut found = std::mem::take(&mut work.seen);
         // Before the initial lists are complete, a gate that is due would seem not to be.
         if !work.tracker.leads() || !self.cache.pending().is_empty() {
+            self.metrics.set_noticed(&AllFound::new());
             return None;
         }
         if work.notices.looks(now) {
             let apis = &self.settings.apis;
-            found.extend(self.cache.read(|index| notices::found(index, apis)));
+            let shown = self
+                .cache
+                .read(|index| notices::found(index, apis, &self.drain));
+            self.metrics.set_noticed(&shown);
+            found.extend(shown);
         }
         if !found.is_empty() {
             let due = work.notices.due(found, now);

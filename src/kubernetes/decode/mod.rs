@@ -9,10 +9,10 @@ use kube::api::{ApiResource, DynamicObject};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use targetgate_core::binding::spec::TargetGroupBindingSpec;
-use targetgate_core::drain::DrainLabel;
+use targetgate_core::drain::{DrainLabel, DrainMode};
 use targetgate_core::model::{
-    Binding, Condition, Labels, NamedPort, Namespace, Pod, PodRemarks, PodTemplate, Protocol,
-    Service, ServicePort,
+    Binding, Condition, Labels, NamedPort, Namespace, OwnSleep, Pod, PodRemarks, PodTemplate,
+    Protocol, Service, ServicePort,
 };
 use targetgate_core::names::{
     BindingApi, ConditionPrefix, DRAIN_LABEL, GateName, INJECT_ENABLED, INJECT_LABEL, ObjectKey,
@@ -214,18 +214,24 @@ pub fn pod(mut object: PodObject, prefixes: &[ConditionPrefix]) -> Result<Pod, U
     let status = std::mem::take(&mut object.status).read();
     let status = status.ok_or_else(|| object.unreadable("status"))?;
     let text = |text: Option<String>| Arc::from(text.unwrap_or_default());
-    let legacy_gate = closed_legacy_gate(&spec, &status, prefixes);
+    let gates = gates(&spec, &status, prefixes);
+    let remarks = PodRemarks {
+        legacy_gate: closed_legacy_gate(&spec, &status, prefixes),
+        unreadable: object.meta.unreadable(),
+        opted_out: object.meta.opted_out(),
+        own_sleep: own_sleep(&spec, &object.meta).filter(|_| !gates.is_empty()),
+    };
     Ok(Pod {
         key,
         opted_out: object.meta.opted_out(),
         policies: object.meta.policies(),
-        gates: gates(&spec, &status, prefixes),
+        gates,
         host_network: spec.host_network,
         ips: status.ips(),
         containers_ready: status.containers_ready(object.meta.created()),
         started: status.started(),
         finished: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
-        template: template(&mut object, spec, legacy_gate).into(),
+        template: template(&mut object, spec, remarks).into(),
         terminating: object.meta.deletion_timestamp.is_some(),
         uid: text(object.meta.uid),
         resource_version: text(object.meta.resource_version),
@@ -274,13 +280,32 @@ fn closed_legacy_gate(
     legacy.map(|gate| gate.as_str().into())
 }
 
-fn template(object: &mut PodObject, spec: PodSpec, legacy_gate: Option<Box<str>>) -> PodTemplate {
-    let remarks = PodRemarks {
-        legacy_gate,
-        unreadable: object.meta.unreadable(),
-        opted_out: object.meta.opted_out(),
-    };
-    let is_remarked = remarks.legacy_gate.is_some() || !remarks.unreadable.is_empty();
+/// The shortest sleep of the owner's in a main container: none that the hook gave, and none of a pod that drain leaves
+/// alone.
+fn own_sleep(spec: &PodSpec, meta: &Meta) -> Option<OwnSleep> {
+    let annotations = meta.annotations.as_ref();
+    let drain = annotations.and_then(|own| own.drain);
+    if drain == Some(DrainMode::Off) {
+        return None;
+    }
+    let given = annotations.and_then(|own| own.drained);
+    let given = given.map(|drained| u64::from(drained.sleep.get()));
+    let containers = spec.containers.iter().flatten();
+    let sleeps = containers.filter_map(|container| Some((container.sleep()?, container)));
+    let own = sleeps.filter(|(seconds, _)| Some(*seconds) != given);
+    let (seconds, container) = own.min_by_key(|(seconds, _)| *seconds)?;
+    Some(OwnSleep {
+        container: container.name.as_str().into(),
+        seconds,
+        drain,
+        needs: annotations.and_then(|own| own.drain_seconds),
+    })
+}
+
+fn template(object: &mut PodObject, spec: PodSpec, remarks: PodRemarks) -> PodTemplate {
+    let is_remarked = remarks.legacy_gate.is_some()
+        || !remarks.unreadable.is_empty()
+        || remarks.own_sleep.is_some();
     PodTemplate {
         labels: object.labels(),
         ports: named_ports(spec),

@@ -172,8 +172,39 @@ pub(super) struct ReadinessGate {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Container {
+    pub(super) name: String,
     pub(super) restart_policy: Option<String>,
     pub(super) ports: Option<Vec<ContainerPort>>,
+    lifecycle: Part<Lifecycle>,
+}
+
+impl Container {
+    /// The seconds of its `lifecycle.preStop.sleep`.
+    pub(super) fn sleep(&self) -> Option<u64> {
+        let Part::Read(Some(lifecycle)) = &self.lifecycle else {
+            return None;
+        };
+        let sleep = lifecycle.pre_stop.as_ref()?.sleep.as_ref()?;
+        u64::try_from(sleep.seconds).ok()
+    }
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Lifecycle {
+    pre_stop: Option<PreStop>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct PreStop {
+    sleep: Option<Sleep>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct Sleep {
+    seconds: i64,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -358,6 +358,35 @@ fn what_there_is_to_tell_is_read_with_whom_to_tell_it() {
     assert_eq!(model(object).template.remarks, None);
 }
 
+#[rstest]
+#[case::the_shortest(json!({}), &[json!({ "sleep": { "seconds": 9 } }), json!({ "sleep": { "seconds": 5 } })], Some(5))]
+#[case::another_handler(json!({}), &[json!({ "exec": {} }), json!({ "sleep": { "seconds": "5" } })], None)]
+#[case::ours(json!({ "targetgate.dev/drained": "20/30" }), &[json!({ "sleep": { "seconds": 20 } })], None)]
+#[case::beside_ours(json!({ "targetgate.dev/drained": "20/30" }),
+    &[json!({ "sleep": { "seconds": 20 } }), json!({ "sleep": { "seconds": 40 } })], Some(40))]
+#[case::drain_is_off(json!({ "targetgate.dev/drain": "off" }), &[json!({ "sleep": { "seconds": 5 } })], None)]
+fn the_shortest_sleep_of_the_owner_is_known_of_a_gated_pod(
+    #[case] annotations: Value,
+    #[case] pre_stops: &[Value],
+    #[case] seconds: Option<u64>,
+) {
+    let mut object = running_pod();
+    object["metadata"]["annotations"] = annotations;
+    let containers = pre_stops.iter().enumerate().map(
+        |(at, pre_stop)| json!({ "name": format!("c-{at}"), "lifecycle": { "preStop": pre_stop } }),
+    );
+    object["spec"]["containers"] = containers.collect();
+    let own_sleep = |object: &Value| {
+        let template = model(object.clone()).template;
+        template.remarks.as_ref()?.own_sleep.clone()
+    };
+    assert_eq!(own_sleep(&object).map(|sleep| sleep.seconds), seconds);
+    let of_last = format!("c-{}", pre_stops.len() - 1);
+    assert!(own_sleep(&object).is_none_or(|sleep| *sleep.container == *of_last));
+    object["spec"]["readinessGates"] = json!([]);
+    assert_eq!(own_sleep(&object), None);
+}
+
 #[test]
 fn a_legacy_gate_that_is_served_is_one_of_ours() {
     let mut object = running_pod();
