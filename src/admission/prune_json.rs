@@ -5,13 +5,16 @@
 //! that time. serde validates the members that are kept. The pruned members are not validated: the API server wrote
 //! them, and applies our patch to its own copy.
 
+/// A member of an object by its name, and the part of its value that is kept.
+pub(super) type Member = (&'static str, Keep);
+
 /// The part of a value that is kept.
 #[derive(Debug)]
 pub(super) enum Keep {
     /// The whole value.
     Whole,
     /// These members of an object; the whole of another value.
-    Only(&'static [(&'static str, Keep)]),
+    Only(&'static [Member]),
     /// This part of each item of a list; the whole of another value.
     Each(&'static Keep),
 }

@@ -101,6 +101,28 @@ async fn one_patch_gives_the_gate_and_what_the_end_needs() {
     fixture.assert_measured(r#"targetgate_drains_total{reason="Injected"} 1"#);
 }
 
+/// The hook reads containers together with all else where it expects drain, and in a second pass where only the pod
+/// asks.
+#[tokio::test]
+async fn whoever_asks_for_the_sleep_gets_the_same_patch() {
+    let asking = json!({ "targetgate.dev/drain": "sleep" });
+    let of = async |label, mode, annotations| {
+        let mut fixture = labelled(label);
+        fixture.policy.drain.mode = mode;
+        let mut pod = annotated(annotations);
+        let (_, answer) = answered(&fixture, pod.clone()).await;
+        let owner = json!({ "apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "u", "controller": true });
+        pod["metadata"]["ownerReferences"] = json!([owner]);
+        let (_, of_job) = answered(&fixture, pod).await;
+        assert_eq!(drain(&of_job), Some("Job"));
+        patch(&answer)
+    };
+    let (absent, other) = (DrainLabel::Absent, json!({ "a": "b" }));
+    let by_pod = of(absent, DrainMode::Off, asking).await;
+    assert_eq!(of(SLEEP, DrainMode::Off, other.clone()).await, by_pod);
+    assert_eq!(of(absent, DrainMode::Sleep, other).await, by_pod);
+}
+
 #[tokio::test]
 async fn a_pod_that_was_patched_gets_no_second_patch_until_a_container_is_added() {
     let fixture = labelled(SLEEP);

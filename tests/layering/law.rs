@@ -25,7 +25,7 @@ const CORE: Law = &[
         "binding",
         &["drain", "elb", "model", "names", "object", "patch", "text"],
     ),
-    ("index", &["model", "names", "reason", "selector"]),
+    ("index", &["drain", "model", "names", "reason", "selector"]),
     ("lint", &["drain", "reason"]),
     (
         "gates",
@@ -34,7 +34,10 @@ const CORE: Law = &[
         ],
     ),
     ("endings", &["drain", "gates", "lint", "model", "names"]),
-    ("notices", &["index", "model", "names", "reason"]),
+    (
+        "notices",
+        &["drain", "index", "lint", "model", "names", "reason"],
+    ),
     ("lease", &["version"]),
     ("rotation", &[]),
 ];

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use crate::drain::DrainMode;
 use crate::index::services::ServiceIndex;
 use crate::model::{Binding, IpFamily, Labels, Namespace, Pod, Service};
 use crate::names::{BindingApi, GateName, GroupKey, ObjectKey, TargetGroupArn};
@@ -123,6 +124,8 @@ pub struct Index {
     ungated: BTreeMap<Arc<str>, usize>,
     /// The namespaces whose ungated pods have to be counted anew.
     uncounted: BTreeSet<Arc<str>>,
+    /// The number of Namespaces whose label asks for drain.
+    drained_namespaces: usize,
     scope: HookScope,
 }
 
@@ -262,14 +265,23 @@ impl Index {
         !self.uncounted.is_empty()
     }
 
+    /// Whether the label of a Namespace asks for drain.
+    pub fn has_drained_namespace(&self) -> bool {
+        self.drained_namespaces > 0
+    }
+
     /// Takes in a Namespace that was created or changed.
     pub fn apply_namespace(&mut self, name: &Arc<str>, namespace: Namespace) {
+        let asks = |namespace: &Namespace| namespace.drain.mode() == Some(DrainMode::Sleep);
+        self.drained_namespaces += usize::from(asks(&namespace));
         let known = &mut self.entry(name).namespace;
         let former = mem::replace(known, namespace);
-        let other_policies = former.policies != known.policies;
+        let (other, other_policies) = (former != *known, former.policies != known.policies);
+        // The former version was counted when it was taken in.
+        self.drained_namespaces -= usize::from(asks(&former));
         if other_policies {
             self.mark_namespace(name);
-        } else if former != *known {
+        } else if other {
             self.uncounted.insert(name.clone());
         }
         self.forget_if_empty(name);

@@ -11,24 +11,18 @@ use targetgate_core::reason::Reason;
 
 use crate::admission::answer::Answer;
 use crate::admission::pod::{PodPolicy, object};
-use crate::admission::prune_json::{Keep, prune};
+use crate::admission::prune_json::{Keep, Member, prune};
 use crate::admission::review::Object;
 
 /// The members of a review that are parsed for a pod's end.
 const KEPT: Keep = Keep::Only(&[("request", Keep::Only(&[("object", Keep::Only(OBJECT))]))]);
-const OBJECT: &[(&str, Keep)] = &[
-    (
-        "metadata",
-        Keep::Only(&[("ownerReferences", Keep::Each(&OWNER))]),
-    ),
-    (
-        "spec",
-        Keep::Only(&[
-            ("terminationGracePeriodSeconds", Keep::Whole),
-            ("containers", Keep::Each(&CONTAINER)),
-        ]),
-    ),
+const OBJECT: &[Member] = &[
+    ("metadata", Keep::Only(&[OWNERS])),
+    ("spec", Keep::Only(&[GRACE, CONTAINERS])),
 ];
+pub(super) const OWNERS: Member = ("ownerReferences", Keep::Each(&OWNER));
+pub(super) const GRACE: Member = ("terminationGracePeriodSeconds", Keep::Whole);
+pub(super) const CONTAINERS: Member = ("containers", Keep::Each(&CONTAINER));
 const OWNER: Keep = Keep::Only(&[
     ("apiVersion", Keep::Whole),
     ("kind", Keep::Whole),

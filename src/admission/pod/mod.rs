@@ -6,18 +6,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock};
 
 use serde::de::IgnoredAny;
-use targetgate_core::drain::{DrainLabel, DrainPolicy};
+use targetgate_core::drain::{DrainLabel, DrainMode, DrainPolicy};
 use targetgate_core::gates::inject;
 use targetgate_core::gates::inject::{Decision, GatePolicy, NewPod};
 use targetgate_core::gates::patch;
-use targetgate_core::index::NamespaceView;
+use targetgate_core::index::{Index, NamespaceView};
 use targetgate_core::names::{ConditionPrefix, DRAIN_LABEL, GateName, is_legacy_gate};
 use targetgate_core::object::OwnAnnotations;
 use targetgate_core::reason::Reason;
 use targetgate_core::text::cut;
 
 use crate::admission::answer::Answer;
-use crate::admission::prune_json::{Keep, prune};
+use crate::admission::prune_json::{Keep, Member, prune};
 use crate::admission::refusal::Refusal;
 use crate::admission::review;
 use crate::admission::review::{MAX_NAMESPACE, Object, Request, Review};
@@ -73,19 +73,30 @@ fn allow(reason: Reason, why: fmt::Arguments<'_>) -> Answer {
 
 /// The members of a review that are parsed.
 const KEPT: Keep = Keep::Only(&[
-    ("apiVersion", Keep::Whole),
-    ("kind", Keep::Whole),
-    ("request", Keep::Only(REQUEST)),
+    API_VERSION,
+    KIND,
+    ("request", Keep::Only(&request(object::KEPT))),
 ]);
-const REQUEST: &[(&str, Keep)] = &[
-    ("uid", Keep::Whole),
-    ("operation", Keep::Whole),
-    ("namespace", Keep::Whole),
-    ("name", Keep::Whole),
-    ("resource", Keep::Whole),
-    ("subResource", Keep::Whole),
-    ("object", Keep::Only(object::KEPT)),
-];
+/// The same, and those that decide about the pod's end.
+const KEPT_WITH_END: Keep = Keep::Only(&[
+    API_VERSION,
+    KIND,
+    ("request", Keep::Only(&request(object::KEPT_WITH_END))),
+]);
+const API_VERSION: Member = ("apiVersion", Keep::Whole);
+const KIND: Member = ("kind", Keep::Whole);
+
+const fn request(object: &'static [Member]) -> [Member; 7] {
+    [
+        ("uid", Keep::Whole),
+        ("operation", Keep::Whole),
+        ("namespace", Keep::Whole),
+        ("name", Keep::Whole),
+        ("resource", Keep::Whole),
+        ("subResource", Keep::Whole),
+        ("object", Keep::Only(object)),
+    ]
+}
 
 /// An answer, and the uid of the request that it answers.
 #[derive(Debug)]
@@ -105,17 +116,20 @@ pub struct Reply {
 /// # Errors
 /// The body does not have a uid that the answer could repeat.
 pub fn reply(body: &[u8], cache: &Cache, policy: &PodPolicy) -> Result<Reply, Refusal> {
-    let of_pod = |review: Review<'_, Object<Pod<'_>>, _>| {
-        of_review(review, |request| decided(request, body, cache, policy))
+    let of_pod = |review: Review<'_, Object<Pod<'_>>, _>, source: &[u8]| {
+        of_review(review, |request| decided(request, source, cache, policy))
     };
     caught(body, || {
-        let kept = prune(body, &KEPT);
-        if let Some(Ok(review)) = kept.as_deref().map(review::decode) {
-            return of_pod(review);
+        // Where drain is likely to be on, pruning twice would cost more than parsing what it needs.
+        let with_end =
+            policy.drain.mode == DrainMode::Sleep || cache.read(Index::has_drained_namespace);
+        let kept = prune(body, if with_end { &KEPT_WITH_END } else { &KEPT });
+        if let Some((Ok(review), kept)) = kept.as_deref().map(|kept| (review::decode(kept), kept)) {
+            return of_pod(review, if with_end { kept } else { body });
         }
         // Parse the whole review again, so that the error is about all of it.
         match review::decode(body) {
-            Ok(review) => of_pod(review),
+            Ok(review) => of_pod(review, body),
             Err(error) => unread(body, &error),
         }
     })
@@ -218,9 +232,10 @@ impl From<Answer> for Decided {
     }
 }
 
+/// `source` has the parts of the pod that decide about its end, whether it is the whole review or pruned.
 fn decided(
     request: &Request<'_, Object<Pod<'_>>, IgnoredAny>,
-    body: &[u8],
+    source: &[u8],
     cache: &Cache,
     policy: &PodPolicy,
 ) -> Decided {
@@ -251,7 +266,7 @@ fn decided(
     let Some(asked) = asked else {
         return answer.into();
     };
-    let (answer, drain) = drain::answered(answer, asked, body, pod);
+    let (answer, drain) = drain::answered(answer, asked, source, pod);
     let drain = Some(drain);
     Decided { answer, drain }
 }

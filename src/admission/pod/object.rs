@@ -11,20 +11,33 @@ use targetgate_core::names::{
 use targetgate_core::object::{Entries, OwnAnnotations, Text, entries};
 use targetgate_core::selector::LabelSet;
 
-use crate::admission::prune_json::Keep;
+use crate::admission::pod::drain;
+use crate::admission::prune_json::{Keep, Member};
 use crate::admission::review::Object;
 
 /// The members of a Pod's raw object that are parsed.
-pub(super) const KEPT: &[(&str, Keep)] = &[
-    ("kind", Keep::Whole),
-    ("metadata", Keep::Only(METADATA)),
-    ("spec", Keep::Only(&[("readinessGates", Keep::Whole)])),
+pub(super) const KEPT: &[Member] = &[
+    KIND,
+    ("metadata", Keep::Only(&[LABELS, OWN_ANNOTATIONS])),
+    ("spec", Keep::Only(&[GATES])),
 ];
-const METADATA: &[(&str, Keep)] = &[
-    ("labels", Keep::Whole),
-    ("annotations", Keep::Only(ANNOTATIONS)),
+/// The same, and those that decide about its end.
+pub(super) const KEPT_WITH_END: &[Member] = &[
+    KIND,
+    (
+        "metadata",
+        Keep::Only(&[LABELS, OWN_ANNOTATIONS, drain::OWNERS]),
+    ),
+    (
+        "spec",
+        Keep::Only(&[GATES, drain::GRACE, drain::CONTAINERS]),
+    ),
 ];
-const ANNOTATIONS: &[(&str, Keep)] = &[
+const KIND: Member = ("kind", Keep::Whole);
+const LABELS: Member = ("labels", Keep::Whole);
+const OWN_ANNOTATIONS: Member = ("annotations", Keep::Only(ANNOTATIONS));
+const GATES: Member = ("readinessGates", Keep::Whole);
+const ANNOTATIONS: &[Member] = &[
     (GATE_ANNOTATION, Keep::Whole),
     (WHEN_UNUSED_ANNOTATION, Keep::Whole),
     (OPEN_AFTER_ANNOTATION, Keep::Whole),

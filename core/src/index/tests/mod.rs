@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rstest::rstest;
 
 use super::*;
+use crate::drain::DrainLabel;
 use crate::fixtures::{arn, binding, pod, service};
 use crate::names::{ConditionPrefix, INJECT_ENABLED, INJECT_LABEL};
 
@@ -440,4 +441,23 @@ fn groups_are_named_by_bindings_of_the_wanted_apis_until_these_go() {
         api: BindingApi::Elbv2,
     });
     assert_eq!(names(&index, &BindingApi::ALL), ["auto"]);
+}
+
+#[test]
+fn drain_is_asked_for_as_long_as_one_namespace_has_its_label() {
+    let mut index = Index::default();
+    let label = |mode| Namespace {
+        drain: DrainLabel::Mode(mode),
+        ..Namespace::default()
+    };
+    let (shop, bank) = ("shop".into(), "bank".into());
+    index.apply_namespace(&shop, label(DrainMode::Off));
+    assert!(!index.has_drained_namespace());
+    for namespace in [&shop, &bank, &shop] {
+        index.apply_namespace(namespace, label(DrainMode::Sleep));
+    }
+    index.delete_namespace(&bank);
+    assert!(index.has_drained_namespace());
+    index.retain_namespaces(&Listing::default());
+    assert!(!index.has_drained_namespace());
 }
