@@ -26,7 +26,8 @@ use targetgate::state::api_server::ApiServer;
 use targetgate::state::cache::{Cache, InitialList, WatchedResource};
 use targetgate_core::drain::{DrainMode, DrainPolicy, ServerVersion};
 use targetgate_core::model::{
-    Binding, IpFamily, Namespace, Policies, PortRef, Protocol, Service, ServicePort, TargetType,
+    Binding, IpFamily, Namespace, Policies, PortRef, Protocol, Registration, Service, ServicePort,
+    TargetType,
 };
 use targetgate_core::names::{BindingApi, ObjectKey};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -185,6 +186,7 @@ fn service(name: &str) -> Service {
         ]
         .into(),
         external_name: false,
+        publish_not_ready: false,
         ports: vec![ServicePort {
             name: Some("http".into()),
             port: 80,
@@ -212,6 +214,7 @@ fn binding(service: &str) -> Binding {
         opted_out: false,
         terminating: false,
         policies: Policies::default(),
+        registration: Registration::default(),
         unreadable: vec![],
     }
 }

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use crate::model::{
     Binding, Condition, ControllerRef, IpFamily, Labels, NamedPort, Pod, Policies, PortRef,
-    Protocol, Service, ServicePort, TargetType,
+    Protocol, Registration, Service, ServicePort, TargetType,
 };
 use crate::names::{BindingApi, ConditionPrefix, ObjectKey, TargetGroupArn};
 
@@ -59,6 +59,7 @@ pub fn service() -> Service {
     Service {
         selector: Labels::new(),
         external_name: false,
+        publish_not_ready: false,
         ports: vec![],
         opted_out: false,
     }
@@ -82,6 +83,7 @@ pub fn binding(name: &str) -> Binding {
         opted_out: false,
         terminating: false,
         policies: Policies::default(),
+        registration: Registration::default(),
         unreadable: vec![],
     }
 }
@@ -159,6 +161,11 @@ impl Pod {
 impl Service {
     pub fn selecting(mut self, key: &str, value: &str) -> Self {
         self.selector.insert(key.into(), value.into());
+        self
+    }
+
+    pub fn publishing_not_ready(mut self) -> Self {
+        self.publish_not_ready = true;
         self
     }
 

@@ -26,6 +26,8 @@ pub struct Service {
     pub ports: Vec<ServicePort>,
     /// `targetgate.dev/gate: "false"`.
     pub opted_out: bool,
+    /// `spec.publishNotReadyAddresses`: pods are registered before their containers are ready.
+    pub publish_not_ready: bool,
 }
 
 /// One entry of a Service's `spec.ports`.
@@ -222,6 +224,28 @@ pub struct Binding {
     pub terminating: bool,
     pub policies: Policies,
     pub unreadable: Vec<UnreadableAnnotation>,
+    pub registration: Registration,
+}
+
+/// What only the registrar reads of a binding (contract 8).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Registration {
+    /// `targetgate.dev/register`; `None` if it is absent or neither `"true"` nor `"false"`.
+    pub asked: Option<bool>,
+    /// `targetgate.dev/abandon: "true"`.
+    pub abandoned: bool,
+    /// `metadata.creationTimestamp`.
+    pub created: Option<Timestamp>,
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// Whether our finalizer is on it.
+    pub our_finalizer: bool,
+    /// Whether the incumbent's finalizer is on it.
+    pub incumbent_finalizer: bool,
+    /// Whether `spec.targetGroupProtocol` is `QUIC` or `TCP_QUIC`.
+    pub quic: bool,
+    /// `spec.registerTargetsWithPodAvailabilityZone`.
+    pub pod_zone: bool,
 }
 
 impl Binding {

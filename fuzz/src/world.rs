@@ -271,6 +271,7 @@ impl Service {
                 .map(|(k, v)| (k.as_str().into(), v.as_str().into()))
                 .collect(),
             external_name: self.external_name,
+            publish_not_ready: false,
             ports: vec![],
             opted_out: self.opted_out,
         }
@@ -306,6 +307,7 @@ impl Binding {
             opted_out: self.opted_out,
             terminating: false,
             policies: Policies::default(),
+            registration: model::Registration::default(),
             unreadable: vec![],
         }
     }

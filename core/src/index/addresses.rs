@@ -96,6 +96,14 @@ impl Addresses {
         })
     }
 
+    /// Whether one of the last two pods that had this address has it now.
+    pub(crate) fn is_held(&self, ip: IpAddr) -> bool {
+        self.by_ip.get(&ip).is_some_and(|here| {
+            let mut all = std::iter::once(&here.latest).chain(&here.former);
+            all.any(|occupant| occupant.left.is_none())
+        })
+    }
+
     /// Forgets an occupant, unless it has come back since.
     fn forget(&mut self, ip: IpAddr, gone: Occupant) {
         let Some(here) = self.by_ip.get_mut(&ip) else {

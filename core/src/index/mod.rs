@@ -13,6 +13,7 @@ use crate::model::{Binding, IpFamily, Labels, Namespace, Pod, Service};
 use crate::names::{BindingApi, GateName, GroupKey, ObjectKey, TargetGroupArn};
 
 mod addresses;
+mod changes;
 mod endings;
 mod interning;
 mod moved_gates;
@@ -32,6 +33,7 @@ use crate::index::recently_deleted::RecentlyDeleted;
 use crate::index::remarked::RemarkedPods;
 use crate::index::ungated::UngatedPods;
 
+pub use crate::index::changes::Changes;
 pub use crate::index::endings::Ending;
 pub use crate::index::remarked::RemarkedPod;
 pub use crate::index::scope::{HookScope, OptIn};
@@ -49,6 +51,8 @@ pub struct NamespaceView {
     pub namespace: Namespace,
     pub routes: ServiceIndex,
     pods: BTreeMap<Arc<str>, Arc<Pod>>,
+    /// The pods without our gates; empty unless all pods are kept.
+    without_gates: BTreeMap<Arc<str>, Arc<Pod>>,
     ungated_pods: UngatedPods,
     holders: Holders,
     moved_gates: MovedGates,
@@ -66,6 +70,11 @@ impl NamespaceView {
         let name: Arc<str> = gate.name().into();
         let both = BindingApi::ALL.map(|api| self.routes.binding(&name, api));
         both.into_iter().flatten().collect()
+    }
+
+    /// The pods, if all are kept: see [`Index::keep_all_pods`].
+    pub fn all_pods(&self) -> impl Iterator<Item = &Arc<Pod>> {
+        self.pods.values().chain(self.without_gates.values())
     }
 
     fn count_ungated(&mut self, name: &str, apis: &[BindingApi], scope: &HookScope) -> usize {
@@ -127,6 +136,8 @@ pub struct Index {
     /// The number of Namespaces whose label asks for drain.
     drained_namespaces: usize,
     scope: HookScope,
+    /// What the registrar has not looked at yet; `None` where there is none.
+    changes: Option<Changes>,
 }
 
 impl Index {
@@ -134,6 +145,25 @@ impl Index {
     pub fn set_scope(&mut self, scope: HookScope) {
         self.scope = scope;
         self.uncounted.extend(self.namespaces.keys().cloned());
+    }
+
+    /// Keeps the pods without our gates as well, and notes what changes, for the registrar. To be called before
+    /// anything is applied.
+    pub fn keep_all_pods(&mut self) {
+        self.changes.get_or_insert_default();
+    }
+
+    /// Whether [`Self::take_changes`] returns any.
+    pub fn has_changes(&self) -> bool {
+        let changes = self.changes.as_ref();
+        changes.is_some_and(|changes| !changes.is_empty())
+    }
+
+    /// Removes and returns what changed since the last call, if all pods are kept.
+    pub fn take_changes(&mut self) -> Changes {
+        self.changes
+            .as_mut()
+            .map_or_else(Changes::default, mem::take)
     }
 
     /// A namespace; `None` if the index holds nothing of it.
@@ -149,6 +179,19 @@ impl Index {
     /// The pod of this key, if it carries one of our gates.
     pub fn pod(&self, key: &ObjectKey) -> Option<&Arc<Pod>> {
         self.namespace(&key.namespace)?.pods.get(&key.name)
+    }
+
+    /// The pod of this key, with or without our gates, if all pods are kept.
+    pub fn any_pod(&self, key: &ObjectKey) -> Option<&Arc<Pod>> {
+        let view = self.namespace(&key.namespace)?;
+        let gated = view.pods.get(&key.name);
+        gated.or_else(|| view.without_gates.get(&key.name))
+    }
+
+    /// Whether a pod, of whatever namespace, has this address now. Of several that share a node's address, the last
+    /// two count.
+    pub fn is_held(&self, ip: IpAddr) -> bool {
+        self.addresses.is_held(ip)
     }
 
     /// All bindings of a target group, in either API group and any namespace.
@@ -296,6 +339,7 @@ impl Index {
     pub fn apply_service(&mut self, key: &ObjectKey, service: Service) {
         let routes = &mut self.entry(&key.namespace).routes;
         if routes.apply_service(&key.name, service) {
+            self.note(|changes| _ = changes.services.insert(key.clone()));
             self.mark_namespace(&key.namespace);
         }
     }
@@ -305,6 +349,7 @@ impl Index {
         if let Some(view) = self.namespaces.get_mut(&key.namespace)
             && view.routes.delete_service(&key.name)
         {
+            self.note(|changes| _ = changes.services.insert(key.clone()));
             self.mark_namespace(&key.namespace);
             self.forget_if_empty(&key.namespace);
         }
@@ -319,6 +364,7 @@ impl Index {
         if self.binding(&key) == Some(&binding) {
             return;
         }
+        self.note(|changes| _ = changes.bindings.insert(key.clone()));
         let arn = binding.arn.clone();
         let former = self.entry(namespace).routes.apply_binding(binding);
         self.unlink_group(&key, former);
@@ -336,6 +382,7 @@ impl Index {
         };
         let former = view.routes.delete_binding(&object.name, *api);
         if former.is_some() {
+            self.note(|changes| _ = changes.bindings.insert(key.clone()));
             self.unlink_group(key, former);
             self.recently_deleted.insert(object);
             self.mark_namespace(&object.namespace);
@@ -344,7 +391,7 @@ impl Index {
     }
 
     /// Takes in a pod that was created or changed. A pod without our gates is only counted, and its addresses
-    /// are noted.
+    /// are noted, unless all pods are kept.
     pub fn apply_pod(&mut self, pod: Pod) {
         self.apply_pod_deleted_at(pod, None);
     }
@@ -360,11 +407,20 @@ impl Index {
         if view.ungated_pods.apply(&pod) {
             self.uncounted.insert(pod.key.namespace.clone());
         }
+        if let Some(changes) = &mut self.changes {
+            changes.pods.insert(pod.key.clone());
+            view.without_gates.remove(&pod.key.name);
+        }
         let shared = &mut self.shared;
         view.remarked
             .apply(&pod, |template| shared.template(template));
         if pod.gates.is_empty() {
-            return self.drop_gated(&pod.key, Ending::Missed);
+            let key = pod.key.clone();
+            if self.changes.is_some() {
+                let pod = Arc::new(self.shared.pod(pod));
+                view.without_gates.insert(pod.key.name.clone(), pod);
+            }
+            return self.drop_gated(&key, Ending::Missed);
         }
         view.moved_gates.apply(&pod, &changed);
         let pod = Arc::new(self.shared.pod(pod));
@@ -380,13 +436,18 @@ impl Index {
 
     /// Removes a pod that is gone, or has finished, as a watch shows.
     pub fn delete_pod(&mut self, key: &ObjectKey) {
+        if let Some(uid) = self.any_pod(key).map(|pod| pod.uid.clone()) {
+            self.note(|changes| _ = changes.deleted.insert((key.clone(), uid)));
+        }
         self.remove_pod(key, Ending::Ended);
     }
 
     fn remove_pod(&mut self, key: &ObjectKey, ending: fn(Arc<Pod>) -> Ending) {
+        self.note(|changes| _ = changes.pods.insert(key.clone()));
         let Some(view) = self.namespaces.get_mut(&key.namespace) else {
             return;
         };
+        view.without_gates.remove(&key.name);
         view.holders.delete(&key.name, &mut self.addresses);
         view.remarked.delete(&key.name);
         if view.ungated_pods.delete(&key.name) {
@@ -451,6 +512,13 @@ impl Index {
             names.map(|name| ObjectKey::new(namespace.clone(), name.clone()))
         });
         known.filter(|key| listing.lacks(key)).collect()
+    }
+
+    /// Notes a change for the registrar, where there is one.
+    fn note(&mut self, change: impl FnOnce(&mut Changes)) {
+        if let Some(changes) = &mut self.changes {
+            change(changes);
+        }
     }
 
     fn entry(&mut self, namespace: &Arc<str>) -> &mut NamespaceView {

@@ -182,6 +182,7 @@ pub fn service(mut object: ServiceObject) -> Result<(ObjectKey, Service), Unread
     let service = Service {
         selector: spec.selector.unwrap_or_default().0,
         external_name: spec.kind.as_deref() == Some("ExternalName"),
+        publish_not_ready: spec.publish_not_ready == Some(true),
         ports: ports
             .filter_map(|port| service_port(port.read()?))
             .collect(),

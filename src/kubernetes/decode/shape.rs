@@ -140,6 +140,8 @@ impl<'de> Deserialize<'de> for Pairs {
 pub struct ServiceSpec {
     #[serde(rename = "type")]
     pub(super) kind: Option<String>,
+    #[serde(rename = "publishNotReadyAddresses")]
+    pub(super) publish_not_ready: Option<bool>,
     pub(super) selector: Option<Pairs>,
     pub(super) ports: Option<Vec<Part<ServicePortSpec>>>,
 }

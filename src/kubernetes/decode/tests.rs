@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use rstest::rstest;
 use serde_json::{Value, json};
 use targetgate_core::drain::{DrainMode, LoadBalancerKind};
-use targetgate_core::model::{ControllerRef, IpFamily, Policies, TargetType, WhenUnused};
+use targetgate_core::model::{
+    ControllerRef, IpFamily, Policies, Registration, TargetType, WhenUnused,
+};
 use targetgate_core::names::AssumedRole;
 
 use targetgate_core::model::PortRef;
@@ -245,15 +247,16 @@ fn a_service_keeps_the_ports_that_are_ports() {
         ]
     );
     assert_eq!(service.selector.len(), 1);
-    assert!(!service.external_name && !service.opted_out);
+    assert!(!service.external_name && !service.opted_out && !service.publish_not_ready);
 }
 
 #[test]
 fn a_service_without_selector_selects_nothing() {
     let object = json!({ "metadata": { "name": "db", "namespace": "shop" },
-        "spec": { "type": "ExternalName", "externalName": "db.example.com", "selector": null } });
+        "spec": { "type": "ExternalName", "externalName": "db.example.com", "selector": null,
+                  "publishNotReadyAddresses": true } });
     let (_, service) = service(read(object)).unwrap();
-    assert!(service.selector.is_empty() && service.external_name);
+    assert!(service.selector.is_empty() && service.external_name && service.publish_not_ready);
 }
 
 #[rstest]
@@ -327,6 +330,7 @@ fn a_binding_is_read_whole() {
             when_unused: Some(WhenUnused::Open),
             ..Policies::default()
         },
+        registration: Registration::default(),
         unreadable: vec![],
     };
     assert_eq!(binding, expected);

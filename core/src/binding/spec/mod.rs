@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use crate::drain::LoadBalancerKind;
-use crate::model::{Binding, IpFamily, Policies, PortRef, TargetType};
+use crate::model::{Binding, IpFamily, Policies, PortRef, Registration, TargetType};
 use crate::names::{AssumedRole, BindingApi};
 use crate::object::IntOrString;
 
@@ -250,6 +250,7 @@ impl TargetGroupBindingSpec {
             opted_out,
             terminating: false,
             policies: Policies::default(),
+            registration: Registration::default(),
             unreadable: vec![],
         }
     }

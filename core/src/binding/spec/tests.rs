@@ -243,6 +243,7 @@ fn every_field_is_read() {
         opted_out: true,
         terminating: false,
         policies: Policies::default(),
+        registration: Registration::default(),
         unreadable: vec![],
     };
     assert_eq!(binding, expected);

@@ -92,7 +92,8 @@ impl<'a> Decision<'a> {
 ///
 /// let labels = Labels::from([("app".into(), "web".into())]);
 /// let (selector, ports) = (labels.clone(), vec![]);
-/// let service = Service { selector, external_name: false, ports, opted_out: false };
+/// let publish_not_ready = false;
+/// let service = Service { selector, external_name: false, publish_not_ready, ports, opted_out: false };
 /// let spec = r#"{ "serviceRef": { "name": "web" }, "targetType": "ip", "targetGroupName": "web" }"#;
 /// let spec: TargetGroupBindingSpec = serde_json::from_str(spec).unwrap();
 ///

@@ -5,7 +5,7 @@ use rstest::rstest;
 use super::*;
 use std::sync::Arc;
 
-use crate::model::{IpFamily, Labels, Policies, Service, TargetType};
+use crate::model::{IpFamily, Labels, Policies, Registration, Service, TargetType};
 
 fn labels(pairs: &[(&str, &str)]) -> Labels {
     let pairs = pairs.iter();
@@ -17,6 +17,7 @@ fn service() -> Service {
     Service {
         selector: labels(&[("app", "web")]),
         external_name: false,
+        publish_not_ready: false,
         ports: vec![],
         opted_out: false,
     }
@@ -40,6 +41,7 @@ fn binding(name: &str) -> Binding {
         opted_out: false,
         terminating: false,
         policies: Policies::default(),
+        registration: Registration::default(),
         unreadable: vec![],
     }
 }

@@ -9,7 +9,7 @@ use proptest::sample::{select, subsequence};
 use super::*;
 use crate::gates::inject::{GatePolicy, NewPod, decide};
 use crate::index::services::ServiceIndex;
-use crate::model::{Binding, IpFamily, Labels, Policies, Service, TargetType};
+use crate::model::{Binding, IpFamily, Labels, Policies, Registration, Service, TargetType};
 use crate::names::{BindingApi, LEGACY_CONDITION_PREFIX, is_legacy_gate};
 
 const NAMES: [&str; 4] = ["api", "web", "web-2", "ünïcode"];
@@ -97,6 +97,7 @@ fn some_service() -> impl Strategy<Value = Service> {
             .map(|(k, v)| (Arc::from(*k), Arc::from(*v)))
             .collect(),
         external_name,
+        publish_not_ready: false,
         ports: vec![],
         opted_out,
     })
@@ -130,6 +131,7 @@ fn some_binding(name: &'static str) -> impl Strategy<Value = Binding> {
         opted_out,
         terminating: false,
         policies: Policies::default(),
+        registration: Registration::default(),
         unreadable: vec![],
     })
 }

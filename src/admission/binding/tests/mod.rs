@@ -67,6 +67,7 @@ impl Setting {
         let service = Service {
             selector: [("app".into(), "web".into())].into(),
             external_name: false,
+            publish_not_ready: false,
             ports: ports.iter().map(port).collect(),
             opted_out: false,
         };

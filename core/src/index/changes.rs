@@ -1,0 +1,100 @@
+//! What changed since the registrar last looked: it works out anew which targets are wanted, for these objects alone.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::index::BindingKey;
+use crate::names::ObjectKey;
+
+/// The objects that changed, or that there are no more. Sets, and therefore bounded by the number of objects.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    pub pods: BTreeSet<ObjectKey>,
+    /// The pods, by key and UID, of which a watch said that they were deleted. A pod that a list did not return is
+    /// not among them.
+    pub deleted: BTreeSet<(ObjectKey, Arc<str>)>,
+    pub services: BTreeSet<ObjectKey>,
+    pub bindings: BTreeSet<BindingKey>,
+}
+
+impl Changes {
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self == &Self::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::fixtures::{binding, pod, service};
+    use crate::index::{BindingKey, Index, Listing};
+    use crate::names::{BindingApi, ObjectKey};
+
+    fn key(name: &str) -> ObjectKey {
+        ObjectKey::new("shop", name)
+    }
+
+    fn keeping() -> Index {
+        let mut index = Index::default();
+        index.keep_all_pods();
+        index
+    }
+
+    #[test]
+    fn pods_are_kept_with_gates_and_without_only_where_that_is_asked_for() {
+        let apply = |mut index: Index| {
+            index.apply_pod(pod("gated").gate("web").ip("10.0.0.1"));
+            index.apply_pod(pod("plain").ip("10.0.0.2"));
+            index
+        };
+        let index = apply(keeping());
+        let view = index.namespace("shop").unwrap();
+        let names: Vec<&str> = view.all_pods().map(|pod| &*pod.key.name).collect();
+        assert_eq!(names, ["gated", "plain"]);
+        assert!(index.any_pod(&key("plain")).is_some() && index.pod(&key("plain")).is_none());
+        let index = apply(Index::default());
+        assert!(index.any_pod(&key("plain")).is_none() && !index.has_changes());
+    }
+
+    #[test]
+    fn each_change_is_noted_once() {
+        let mut index = keeping();
+        index.apply_pod(pod("web-1"));
+        index.apply_service(&key("web"), service());
+        index.apply_service(&key("web"), service());
+        index.apply_binding(&"shop".into(), binding("web"));
+        let changes = index.take_changes();
+        assert_eq!(changes.pods, [key("web-1")].into());
+        assert_eq!(changes.services, [key("web")].into());
+        let binding = BindingKey {
+            object: key("web"),
+            api: BindingApi::Elbv2,
+        };
+        assert_eq!(changes.bindings, [binding].into());
+        assert!(!index.has_changes() && index.take_changes().is_empty());
+    }
+
+    #[test]
+    fn a_pod_that_was_deleted_is_told_from_one_that_a_list_lacks() {
+        let mut index = keeping();
+        index.apply_pod(pod("web-1").ip("10.0.0.1"));
+        index.apply_pod(pod("web-2").ip("10.0.0.2"));
+        index.take_changes();
+        index.delete_pod(&key("web-1"));
+        index.retain_pods(&Listing::default());
+        let changes = index.take_changes();
+        assert_eq!(changes.pods, [key("web-1"), key("web-2")].into());
+        assert_eq!(changes.deleted, [(key("web-1"), "uid-web-1".into())].into());
+        assert!(index.any_pod(&key("web-2")).is_none());
+    }
+
+    #[test]
+    fn an_address_is_held_while_any_pod_has_it() {
+        let mut index = keeping();
+        let ip = "10.0.0.1".parse().unwrap();
+        index.apply_pod(pod("web-1").ip("10.0.0.1"));
+        assert!(index.is_held(ip));
+        index.delete_pod(&key("web-1"));
+        assert!(!index.is_held(ip));
+    }
+}
