@@ -14,6 +14,7 @@
 //! - [`binding`]: `TargetGroupBinding` as a user writes it, its defaults and its rules.
 //! - [`index`]: in-memory cache of the cluster, fed with objects.
 //! - [`gates`]: which gates a pod gets, when they open, which groups are polled and what is written.
+//! - [`targets`]: which targets are registered and deregistered, and in which calls.
 //! - [`elb`]: how often ELB may be called, and which groups are swept.
 //! - [`endings`]: what is seen of the ends of pods.
 //! - [`failure_log`]: which failures are told, and which are counted.
@@ -46,5 +47,6 @@ pub mod patch;
 pub mod reason;
 pub mod rotation;
 pub mod selector;
+pub mod targets;
 pub mod text;
 pub mod version;

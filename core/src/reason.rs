@@ -154,6 +154,44 @@ reasons! {
     AnswerStale: "ELB's last answer is too old to open the gate, so ELB is asked again.", "";
     AbsenceNotConfirmed: "A binding or Service seems absent, and a live read has not confirmed it yet.",
         "";
+    // Why a binding's targets are not registered by targetgate, or not any more.
+    RegistrationOff: "`--register`, or `targetgate.dev/register` on the binding, leaves its targets to another controller.",
+        "Set `targetgate.dev/register: \"true\"` on the binding to have its targets registered.";
+    HeldByAnother: "AWS Load Balancer Controller holds the binding, so targetgate neither registers nor deregisters its targets.",
+        "Take its hooks away and scale it to nothing, or leave the binding to it.";
+    Released: "`targetgate release` let go of the binding.",
+        "Run `targetgate release --undo` for it.";
+    QuicNotSupported: "The target group's protocol is QUIC, which needs a server id for each target.",
+        "Leave the binding to AWS Load Balancer Controller.";
+    PodZoneNotSupported: "`registerTargetsWithPodAvailabilityZone` is set, and targetgate does not know the zone of a pod.",
+        "Leave the binding to AWS Load Balancer Controller, or unset the field.";
+    GroupNotAllowed: "`--allow-arns` does not let the namespace bind this group, or assume this role for it.",
+        "Ask whoever runs targetgate for a rule.";
+    OlderBinding: "An older binding names the same target group, and not both are multi-cluster.",
+        "Delete one of the two, or set `multiClusterTargetGroup: true` on both.";
+
+    // What becomes of a target that targetgate registers.
+    Registered: "The targets that are wanted are registered.", "";
+    Registering: "Not all targets that are wanted are registered yet.", "";
+    HeldByFloor: "Targets that are not wanted stay, because too few healthy ones would be left.",
+        "Look at the pods: a common cause has made many of them unready, or the Service selects others.";
+    TargetRefused: "ELB refuses to register the target.",
+        "Look at ELB's own words: they name the address, its zone or its VPC.";
+    GroupFull: "The target group, or its load balancer, takes no more targets.",
+        "Ask AWS for a higher quota, or run fewer pods.";
+    RecordFull: "The binding has more targets than its TargetRecord can name.",
+        "Bind fewer pods to one group.";
+    AddressOfAnotherPod: "A target that targetgate did not register has the address of a pod that the Service does not select.",
+        "Deregister the target by hand, unless another controller needs it.";
+    TargetsRemoved: "Another controller removes targets that targetgate registers.",
+        "Find what else writes to the target group: one controller must own its targets.";
+    CallRefused: "AWS refuses the calls that register or deregister targets.",
+        "Look at the message: it names the call and AWS's error code.";
+    CleanupFailed: "The targets of a binding that is being deleted could not be deregistered.",
+        "Mend what AWS complains about, or set `targetgate.dev/abandon: \"true\"` on the binding to leave them.";
+    Abandoned: "`targetgate.dev/abandon` let go of the binding with targets left in the group.",
+        "Deregister them by hand: their addresses may be used again.";
+
     GroupNotResolved: "AWS was not asked yet, or did not answer, which group has the name in the binding.", "";
 
     // Lints of a pod's end, and what is seen of it.

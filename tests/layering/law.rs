@@ -38,6 +38,13 @@ const CORE: Law = &[
         "notices",
         &["drain", "index", "lint", "model", "names", "reason"],
     ),
+    (
+        "targets",
+        &[
+            "backoff", "binding", "elb", "gates", "index", "model", "names", "reason", "selector",
+            "version",
+        ],
+    ),
     ("lease", &["version"]),
     ("rotation", &[]),
 ];

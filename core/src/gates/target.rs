@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::model::{Binding, IpFamily, Pod, PortRef, Protocol, Service, ServicePort};
+use crate::reason::Reason;
 
 /// Why a pod cannot be a target of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +14,16 @@ pub enum NoTarget {
     PortNotFound { name: Arc<str>, protocol: Protocol },
     /// The pod does not have an address of the binding's family.
     AddressNotFound,
+}
+
+impl NoTarget {
+    /// The reason in metrics, logs and conditions.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::PortNotFound { .. } => Reason::PortNotFound,
+            Self::AddressNotFound => Reason::AddressNotFound,
+        }
+    }
 }
 
 /// The Service's port that a binding's `serviceRef.port` names. A binding that does not name a port means

@@ -1,0 +1,343 @@
+//! The calls of one group: which targets go into the next one, and what a refused call leads to.
+//!
+//! ELB refuses a whole call for one bad target. A refused call is therefore halved until the bad target stands alone,
+//! and that one waits for its own backoff while the others go in.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use crate::backoff::Backoff;
+use crate::reason::Reason;
+use crate::targets::Target;
+use crate::targets::calls::window::Window;
+use crate::targets::calls::zones::Zones;
+use crate::targets::calls::{Call, CallError, CallErrorKind, Kind, MOST_TARGETS, Named};
+
+/// The pause after a call that failed for another reason than a target. Contract 5.7 has the longest.
+const FAILED: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+/// The pause after a refusal that does not pass by itself: of a target, a full group, an absent group, or our role.
+/// Contract 8 has the longest.
+const REFUSED: Backoff = Backoff::new(Duration::from_secs(15), Duration::from_secs(300));
+
+/// The calls of one kind of one group.
+#[derive(Debug)]
+pub struct Outbox {
+    kind: Kind,
+    window: Option<Window>,
+    /// The targets that were to go when it was looked last.
+    waiting: BTreeSet<Target>,
+    in_flight: BTreeSet<Target>,
+    /// Parts of calls that were refused, to be sent one after the other.
+    suspects: VecDeque<Vec<Target>>,
+    refused: BTreeMap<Target, Refused>,
+    /// Why no call is made at all, until when, and after how many failures.
+    paused: Option<(Told, Instant, u32)>,
+    zones: Zones,
+    /// Targets whose zone was changed since they went in last.
+    rezoned: BTreeSet<Target>,
+}
+
+/// A target that ELB refused alone.
+#[derive(Debug)]
+struct Refused {
+    why: Told,
+    again: Instant,
+    failures: u32,
+}
+
+/// Why a target does not go, to be told in ELB's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    pub reason: Reason,
+    pub error: CallError,
+}
+
+/// What goes next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Next {
+    pub targets: Vec<Named>,
+    /// Since when it could have gone.
+    pub since: Instant,
+    /// Whether it is a part of a refused call, or one target that was refused before.
+    pub again: bool,
+}
+
+impl Outbox {
+    /// The outbox of a kind of calls, without any.
+    pub fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            window: None,
+            waiting: BTreeSet::new(),
+            in_flight: BTreeSet::new(),
+            suspects: VecDeque::new(),
+            refused: BTreeMap::new(),
+            paused: None,
+            zones: Zones::default(),
+            rezoned: BTreeSet::new(),
+        }
+    }
+
+    /// Takes in which targets are to go now. Forgets all others.
+    pub fn wait(&mut self, targets: &[Target], now: Instant) {
+        let waiting: BTreeSet<Target> = targets.iter().copied().collect();
+        let is_new =
+            |target: &&Target| !self.waiting.contains(*target) && !self.in_flight.contains(*target);
+        if waiting.iter().any(|target| is_new(&target)) {
+            self.window.get_or_insert(Window::new(now)).more(now);
+        }
+        if waiting.is_empty() {
+            self.window = None;
+        }
+        self.refused.retain(|target, _| waiting.contains(target));
+        self.rezoned.retain(|target| waiting.contains(target));
+        for part in &mut self.suspects {
+            part.retain(|target| waiting.contains(target));
+        }
+        self.suspects.retain(|part| !part.is_empty());
+        self.waiting = waiting;
+    }
+
+    /// When the next call may be due; `None` if nothing waits that is not in flight.
+    pub fn due(&self, now: Instant) -> Option<Instant> {
+        let mut free = self
+            .waiting
+            .iter()
+            .filter(|target| !self.in_flight.contains(*target));
+        let again = |target: &Target| {
+            self.refused
+                .get(target)
+                .map_or(now, |refused| refused.again)
+        };
+        let ready = free.clone().map(again).min()?;
+        let paused = self.paused.as_ref().map_or(now, |(_, until, _)| *until);
+        let collects = self.window.map_or(now, |window| window.closes(self.kind));
+        // A window holds up only the targets for which it was opened.
+        let collects = match free.any(|target| self.refused.contains_key(target)) {
+            true => now,
+            false => collects,
+        };
+        Some(ready.max(paused).max(collects))
+    }
+
+    /// What goes next, out of the targets that wait, in this order; `None` if nothing may go now. `zone` is the zone
+    /// that ELB told of a target.
+    pub fn next(&self, order: &[Target], now: Instant) -> Option<Next> {
+        if self
+            .paused
+            .as_ref()
+            .is_some_and(|(_, until, _)| now < *until)
+        {
+            return None;
+        }
+        let free =
+            |target: &&Target| self.waiting.contains(*target) && !self.in_flight.contains(*target);
+        let suspected: BTreeSet<Target> = self.suspects.iter().flatten().copied().collect();
+        let open = self
+            .window
+            .is_some_and(|window| now < window.closes(self.kind));
+        let fresh = order
+            .iter()
+            .filter(free)
+            .filter(|target| !suspected.contains(*target) && !self.refused.contains_key(*target));
+        let fresh: Vec<Target> = fresh.take(MOST_TARGETS).copied().collect();
+        let full = fresh.len() == MOST_TARGETS;
+        if !fresh.is_empty() && (full || !open) && !self.is_crowded() {
+            let since = self.window.map_or(now, |window| window.opened());
+            return Some(self.named(fresh, since, false));
+        }
+        let part = self
+            .suspects
+            .front()
+            .filter(|part| part.iter().all(|target| free(&target)));
+        if let Some(part) = part {
+            return Some(self.named(part.clone(), now, true));
+        }
+        let again = order.iter().filter(free).find_map(|target| {
+            let refused = self
+                .refused
+                .get(target)
+                .filter(|refused| refused.again <= now)?;
+            Some((*target, refused.again))
+        });
+        again.map(|(target, since)| self.named(vec![target], since, true))
+    }
+
+    fn named(&self, targets: Vec<Target>, since: Instant, again: bool) -> Next {
+        let zone = |target: &Target| self.zones.of(*target).map(Into::into);
+        let named = targets.iter().map(|target| Named {
+            target: *target,
+            zone: zone(target),
+        });
+        Next {
+            targets: named.collect(),
+            since,
+            again,
+        }
+    }
+
+    /// Whether a call was refused because the group is full: until the rest of it is through, no others go, which would
+    /// take the room of pods that have been ready for longer.
+    fn is_crowded(&self) -> bool {
+        let crowded = |why: &Told| why.reason == Reason::GroupFull;
+        !self.suspects.is_empty() && self.paused.as_ref().is_some_and(|(why, _, _)| crowded(why))
+    }
+
+    /// Takes in that a call was sent.
+    pub fn begin(&mut self, call: &Call) {
+        let targets = || call.targets.iter().map(|named| named.target);
+        self.in_flight.extend(targets());
+        let part: Vec<Target> = targets().collect();
+        if self.suspects.front() == Some(&part) {
+            self.suspects.pop_front();
+        }
+        let collected = self
+            .waiting
+            .iter()
+            .all(|target| self.in_flight.contains(target));
+        let now = call.begun;
+        if collected
+            || self
+                .window
+                .is_some_and(|window| window.closes(self.kind) <= now)
+        {
+            self.window = None;
+        }
+    }
+
+    /// Takes in how a call ended.
+    pub fn ended(&mut self, call: &Call, outcome: Result<(), &CallError>, now: Instant) {
+        let targets: Vec<Target> = call.targets.iter().map(|named| named.target).collect();
+        for target in &targets {
+            self.in_flight.remove(target);
+        }
+        let Err(error) = outcome else {
+            for target in &targets {
+                self.refused.remove(target);
+                self.rezoned.remove(target);
+                self.waiting.remove(target);
+            }
+            return self.paused = None;
+        };
+        match (error.kind, &targets[..]) {
+            (CallErrorKind::Unsent | CallErrorKind::Throttled, _) => {}
+            (CallErrorKind::Target, [alone]) => self.refuse(*alone, error, now),
+            (CallErrorKind::TooManyTargets, [_]) => {
+                // Once there is room, the pods that have been ready longest go first again.
+                self.suspects.clear();
+                self.pause(Reason::GroupFull, error, now);
+            }
+            (CallErrorKind::Target, _) => self.halve(targets),
+            (CallErrorKind::TooManyTargets, _) => {
+                self.halve(targets);
+                self.crowd(error, now);
+            }
+            (CallErrorKind::GroupNotFound, _) => {
+                self.pause(Reason::TargetGroupNotFound, error, now);
+            }
+            (CallErrorKind::Denied | CallErrorKind::Other, _) => {
+                self.pause(Reason::CallRefused, error, now);
+            }
+        }
+    }
+
+    /// Puts both halves of a refused call in front, in order.
+    fn halve(&mut self, mut targets: Vec<Target>) {
+        let second = targets.split_off(targets.len().div_ceil(2));
+        self.suspects.push_front(second);
+        self.suspects.push_front(targets);
+    }
+
+    fn refuse(&mut self, target: Target, error: &CallError, now: Instant) {
+        // A zone is changed once for a target; if that is refused as well, ELB contradicts itself.
+        if self.kind == Kind::Register
+            && self.zones.learn(target, &error.message)
+            && self.rezoned.insert(target)
+        {
+            return self.suspects.push_front(vec![target]);
+        }
+        self.rezoned.remove(&target);
+        let failures = self
+            .refused
+            .get(&target)
+            .map_or(0, |refused| refused.failures)
+            + 1;
+        let why = Told {
+            reason: Reason::TargetRefused,
+            error: error.clone(),
+        };
+        let again = now + REFUSED.after(failures);
+        let refused = Refused {
+            why,
+            again,
+            failures,
+        };
+        self.refused.insert(target, refused);
+    }
+
+    fn pause(&mut self, reason: Reason, error: &CallError, now: Instant) {
+        let before = self
+            .paused
+            .as_ref()
+            .filter(|(why, _, _)| why.reason == reason);
+        let failures = before.map_or(0, |(_, _, failures)| *failures) + 1;
+        let backoff = match error.kind {
+            CallErrorKind::Other => FAILED,
+            _ => REFUSED,
+        };
+        let error = error.clone();
+        let until = now + backoff.after(failures);
+        self.paused = Some((Told { reason, error }, until, failures));
+    }
+
+    /// Notes that the group is full, without a pause: a smaller call may fit.
+    fn crowd(&mut self, error: &CallError, now: Instant) {
+        let before = self
+            .paused
+            .as_ref()
+            .filter(|(why, _, _)| why.reason == Reason::GroupFull);
+        let failures = before.map_or(0, |(_, _, failures)| *failures);
+        let (reason, error) = (Reason::GroupFull, error.clone());
+        self.paused = Some((Told { reason, error }, now, failures));
+    }
+
+    /// Takes in that targets have left the group, so that there is room.
+    pub fn has_room(&mut self, now: Instant) {
+        if let Some((why, until, _)) = &mut self.paused
+            && why.reason == Reason::GroupFull
+        {
+            *until = now;
+        }
+    }
+
+    /// Why a target does not go in; `None` if it is merely on its way.
+    pub fn why(&self, target: &Target) -> Option<&Told> {
+        let refused = self.refused.get(target).map(|refused| &refused.why);
+        refused.or_else(|| self.paused.as_ref().map(|(why, _, _)| why))
+    }
+
+    /// Why no call is made, or the last one failed.
+    pub fn paused(&self) -> Option<&Told> {
+        self.paused.as_ref().map(|(why, _, _)| why)
+    }
+
+    /// The targets that ELB refused alone.
+    pub fn refused(&self) -> impl Iterator<Item = (&Target, &Told)> {
+        self.refused
+            .iter()
+            .map(|(target, refused)| (target, &refused.why))
+    }
+
+    /// Whether a target is in a call that has not ended.
+    pub fn is_in_flight(&self, target: &Target) -> bool {
+        self.in_flight.contains(target)
+    }
+
+    /// Whether any call has not ended.
+    pub fn is_busy(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests;

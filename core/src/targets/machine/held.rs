@@ -1,0 +1,466 @@
+//! One binding that we hold, or held: its record, its finalizers, and the absence of its Service.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::backoff::Backoff;
+use crate::index::BindingKey;
+use crate::model::Binding;
+use crate::names::{GroupKey, TargetGroupArn};
+use crate::reason::Reason;
+use crate::targets::Target;
+use crate::targets::machine::action::{Action, Finalizer, Status};
+use crate::targets::record::Record;
+use crate::targets::standing::Standing;
+use crate::version::is_older;
+
+/// The pause after a write to the API server that failed. Contract 5.7 has the longest.
+const WRITE_AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+/// A Service or port is absent for so long before that is confirmed (contract 5.5).
+const ABSENT_FOR: Duration = Duration::from_secs(30);
+/// What the floor holds goes once the Service has been confirmed gone for so long. Contract 8.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(300);
+
+/// A binding, with what we have done about it.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) key: BindingKey,
+    pub(super) uid: Arc<str>,
+    pub(super) standing: Standing,
+    /// The group that the binding names.
+    pub(super) group: Option<GroupKey>,
+    pub(super) terminating: bool,
+    pub(super) abandoned: bool,
+    multi_cluster: bool,
+    our_finalizer: bool,
+    incumbent_finalizer: bool,
+    generation: i64,
+    /// The record as the API server has it, with its resourceVersion.
+    pub(super) stored: Option<(Record, Arc<str>)>,
+    /// What a watch showed of the record while a write was under way.
+    shown: Option<Option<(Record, Arc<str>)>>,
+    /// Whether a write failed in a way that may have written it all the same.
+    unsure: bool,
+    /// What is being written to the record.
+    pub(super) writing: Option<Record>,
+    /// Targets that were deregistered, to be taken out of the record.
+    dropped: BTreeSet<Target>,
+    patching: Option<Finalizer>,
+    failures: u32,
+    /// No write before then.
+    again: Option<Instant>,
+    /// Whether we have taken the incumbent's finalizer off, so that a new one proves that it is back.
+    pub(super) taken_over: bool,
+    absence: Option<Absence>,
+    told: Option<Status>,
+}
+
+/// The Service or port of a binding that seems to be gone.
+#[derive(Debug)]
+struct Absence {
+    reason: Reason,
+    /// A live read is due then; `None` while one is under way, or once it has confirmed the absence.
+    due: Option<Instant>,
+    confirmed: Option<Instant>,
+}
+
+impl Held {
+    pub(super) fn new(key: BindingKey, uid: Arc<str>) -> Self {
+        Self {
+            key,
+            uid,
+            standing: Standing::NotOurs(Reason::RegistrationOff),
+            group: None,
+            terminating: false,
+            abandoned: false,
+            multi_cluster: false,
+            our_finalizer: false,
+            incumbent_finalizer: false,
+            generation: 0,
+            stored: None,
+            shown: None,
+            unsure: false,
+            writing: None,
+            dropped: BTreeSet::new(),
+            patching: None,
+            failures: 0,
+            again: None,
+            taken_over: false,
+            absence: None,
+            told: None,
+        }
+    }
+
+    /// Takes in the binding as a watch shows it.
+    pub(super) fn see(&mut self, binding: &Binding) {
+        let registration = &binding.registration;
+        self.group = binding.arn.clone().map(|arn| GroupKey {
+            arn,
+            role: binding.role.clone(),
+        });
+        self.terminating = binding.terminating;
+        self.abandoned = registration.abandoned;
+        self.multi_cluster = binding.multi_cluster;
+        self.our_finalizer = registration.our_finalizer;
+        self.incumbent_finalizer = registration.incumbent_finalizer;
+        self.generation = registration.generation;
+    }
+
+    /// Whether its targets are registered and deregistered now.
+    pub(super) fn is_active(&self) -> bool {
+        self.standing.is_ours()
+            && !self.terminating
+            && self.our_finalizer
+            && !self.incumbent_finalizer
+            && self.is_recorded_in_its_group()
+    }
+
+    /// Whether what the record names may leave: it is active, or to be cleaned up.
+    pub(super) fn may_leave(&self) -> bool {
+        self.is_active() || self.is_cleaned_up() || self.has_moved()
+    }
+
+    /// Whether all that the record names is to leave, but for what others want.
+    pub(super) fn is_cleaned_up(&self) -> bool {
+        let held = self.standing == Standing::Suspended(Reason::HeldByAnother);
+        self.terminating && self.our_finalizer && !held && !self.abandoned
+    }
+
+    /// Whether the binding names another group than its record, whose targets have to leave first.
+    pub(super) fn has_moved(&self) -> bool {
+        let stored = self
+            .stored
+            .as_ref()
+            .filter(|_| self.our_finalizer && self.standing.is_ours());
+        stored.is_some_and(|(record, _)| {
+            Some(&record.group.arn) != self.group.as_ref().map(|group| &group.arn)
+        })
+    }
+
+    fn is_recorded_in_its_group(&self) -> bool {
+        self.stored.is_some() && !self.has_moved()
+    }
+
+    /// The groups that it has to do with.
+    pub(super) fn groups(&self) -> impl Iterator<Item = &GroupKey> {
+        let recorded = self.stored.as_ref().map(|(record, _)| &record.group);
+        self.group.iter().chain(recorded)
+    }
+
+    /// What the record names in a group, without what was deregistered since.
+    pub(super) fn recorded(&self, arn: &TargetGroupArn) -> impl Iterator<Item = &Target> {
+        let stored = self
+            .stored
+            .as_ref()
+            .filter(|(record, _)| record.group.arn == *arn);
+        let targets = stored.into_iter().flat_map(|(record, _)| &record.targets);
+        targets.filter(|target| !self.dropped.contains(target))
+    }
+
+    /// Whether the record as the API server has it names a target.
+    pub(super) fn has_recorded(&self, target: &Target) -> bool {
+        let stored = self.stored.as_ref();
+        stored.is_some_and(|(record, _)| record.targets.contains(target))
+            && !self.dropped.contains(target)
+            && !self.unsure
+    }
+
+    /// Takes in that targets were deregistered.
+    pub(super) fn drop_targets(&mut self, targets: impl IntoIterator<Item = Target>) {
+        let stored = self.stored.as_ref();
+        let recorded = |target: &Target| {
+            let named = |record: &Record| record.targets.contains(target);
+            stored.is_some_and(|(record, _)| named(record))
+                || self.writing.as_ref().is_some_and(named)
+        };
+        let dropped: Vec<Target> = targets.into_iter().filter(recorded).collect();
+        self.dropped.extend(dropped);
+    }
+
+    /// Writes the record so that it names these targets as well, if it does not. Only one write is under way at a time.
+    pub(super) fn record(&mut self, more: &BTreeSet<Target>, now: Instant) -> Option<Action> {
+        if self.writing.is_some() || self.is_put_off(now) {
+            return None;
+        }
+        // A target that is to go in again stays in the record.
+        self.dropped.retain(|target| !more.contains(target));
+        let stored = self.stored.as_ref().map(|(record, _)| record.clone());
+        let group = self.group.clone();
+        let (uid, key) = (&self.uid, &self.key.object);
+        let new = || Some(Record::new(uid.clone(), key.clone(), group.clone()?));
+        let record = stored.clone().or_else(new)?;
+        let mut record = record.without(&self.dropped).with(more.iter().copied());
+        record.abandoned = self.terminating && self.abandoned;
+        // A record that names no target can be about another group.
+        if let Some(group) = group.filter(|_| record.targets.is_empty()) {
+            record.group = group;
+        }
+        if stored.as_ref() == Some(&record) && !self.unsure {
+            return None;
+        }
+        self.writing = Some(record.clone());
+        let replaces = self.stored.as_ref().map(|(_, version)| version.clone());
+        Some(Action::WriteRecord { record, replaces })
+    }
+
+    /// Whether the record names targets that were deregistered since.
+    pub(super) fn is_to_be_reduced(&self) -> bool {
+        !self.dropped.is_empty()
+    }
+
+    /// Takes in how a write of the record ended.
+    pub(super) fn recorded_as(&mut self, version: Option<Arc<str>>, now: Instant) {
+        let Some(written) = self.writing.take() else {
+            return;
+        };
+        match version {
+            Some(version) => {
+                self.dropped
+                    .retain(|target| written.targets.contains(target));
+                self.stored = Some((written, version));
+                self.unsure = false;
+                (self.failures, self.again) = (0, None);
+            }
+            None => {
+                self.unsure = true;
+                self.put_off(now);
+            }
+        }
+        if let Some(shown) = self.shown.take() {
+            self.see_record(shown);
+        }
+    }
+
+    /// Takes in the record as a watch shows it. A version from before our own last write is older than what is known.
+    pub(super) fn see_record(&mut self, shown: Option<(Record, Arc<str>)>) {
+        if self.writing.is_some() {
+            self.shown = Some(shown);
+            return;
+        }
+        let own = self.stored.as_ref().map(|(_, version)| version);
+        let version = shown.as_ref().map(|(_, version)| version);
+        let is_news = version != own || shown.is_none();
+        if is_news
+            && !own
+                .zip(version)
+                .is_some_and(|(own, version)| is_older(version, own))
+        {
+            (self.stored, self.unsure) = (shown, false);
+        }
+    }
+
+    /// Whether the record may be another than it is known to be, so that it has to be written anew.
+    pub(super) fn is_unsure(&self) -> bool {
+        self.unsure
+    }
+
+    /// Whether its Service or port seems to be gone.
+    pub(super) fn is_absent(&self) -> bool {
+        self.absence.is_some()
+    }
+
+    /// Whether what it wants protects targets, or has them registered.
+    pub(super) fn wants(&self) -> bool {
+        self.standing.protects() && !self.terminating && !self.has_moved() && self.group.is_some()
+    }
+
+    fn put_off(&mut self, now: Instant) {
+        self.failures += 1;
+        self.again = Some(now + WRITE_AGAIN.after(self.failures));
+    }
+
+    pub(super) fn is_put_off(&self, now: Instant) -> bool {
+        self.again.is_some_and(|again| now < again)
+    }
+
+    /// When a write may be tried again.
+    pub(super) fn wake(&self, now: Instant) -> Option<Instant> {
+        let absence = self.absence.as_ref();
+        let given_up = absence.and_then(|absence| Some(absence.confirmed? + GIVEN_UP_AFTER));
+        let confirm = absence.and_then(|absence| absence.due);
+        let wakes = [self.again, given_up, confirm].into_iter().flatten();
+        wakes.filter(|at| *at > now).min()
+    }
+
+    /// The next step of taking over, giving back or letting go, besides calls of ELB. `listing` is what the group
+    /// holds, if ELB was asked since this replica leads; `gone` says that AWS does not have the group.
+    pub(super) fn step(
+        &mut self,
+        listing: Option<&BTreeSet<Target>>,
+        gone: bool,
+        now: Instant,
+    ) -> Option<Action> {
+        if self.patching.is_some() || self.writing.is_some() || self.is_put_off(now) {
+            return None;
+        }
+        match self.standing {
+            Standing::NotOurs(_) if self.our_finalizer => self.patch(Finalizer::RemoveOurs),
+            Standing::NotOurs(_) | Standing::Suspended(Reason::HeldByAnother) => None,
+            _ if self.terminating => self.let_go(gone, now),
+            Standing::Suspended(_) => None,
+            Standing::Ours => self.take_over(listing, now),
+        }
+    }
+
+    fn let_go(&mut self, gone: bool, now: Instant) -> Option<Action> {
+        if !self.our_finalizer {
+            return None;
+        }
+        if self.abandoned
+            && self
+                .stored
+                .as_ref()
+                .is_some_and(|(record, _)| !record.abandoned)
+        {
+            return self.record(&BTreeSet::new(), now);
+        }
+        let done = gone || self.abandoned || self.names_nothing();
+        done.then(|| self.patch(Finalizer::RemoveOurs)).flatten()
+    }
+
+    fn take_over(&mut self, listing: Option<&BTreeSet<Target>>, now: Instant) -> Option<Action> {
+        let everything = self.incumbent_finalizer && !self.multi_cluster;
+        if self.stored.is_none() {
+            let owned = match everything {
+                true => listing?.clone(),
+                false => BTreeSet::new(),
+            };
+            return self.record(&owned, now);
+        }
+        if self.has_moved() && self.names_nothing() {
+            return self.record(&BTreeSet::new(), now);
+        }
+        if !self.our_finalizer {
+            return self.patch(Finalizer::AddOurs);
+        }
+        if self.incumbent_finalizer && listing.is_some() {
+            return self.patch(Finalizer::RemoveIncumbents);
+        }
+        None
+    }
+
+    /// Whether all that the record names was deregistered.
+    fn names_nothing(&self) -> bool {
+        let mut named = self.stored.iter().flat_map(|(record, _)| &record.targets);
+        named.all(|target| self.dropped.contains(target))
+    }
+
+    fn patch(&mut self, finalizer: Finalizer) -> Option<Action> {
+        self.patching = Some(finalizer);
+        Some(Action::Patch {
+            binding: self.key.clone(),
+            uid: self.uid.clone(),
+            finalizer,
+        })
+    }
+
+    /// Takes in how a patch of the finalizers ended. Returns whether the group has to be described anew before
+    /// anything leaves it.
+    pub(super) fn patched(&mut self, done: bool, now: Instant) -> bool {
+        let Some(finalizer) = self.patching.take() else {
+            return false;
+        };
+        if !done {
+            self.put_off(now);
+            return false;
+        }
+        (self.failures, self.again) = (0, None);
+        let beside_the_incumbent = self.incumbent_finalizer;
+        match finalizer {
+            Finalizer::AddOurs => self.our_finalizer = true,
+            Finalizer::RemoveOurs => self.our_finalizer = false,
+            Finalizer::RemoveIncumbents => {
+                (self.incumbent_finalizer, self.taken_over) = (false, true);
+            }
+        }
+        finalizer != Finalizer::RemoveOurs && beside_the_incumbent
+    }
+
+    /// Takes in whether the Service or port seems to be gone. Returns a live read that is due.
+    pub(super) fn see_absence(&mut self, missing: Option<Reason>, now: Instant) -> Option<Action> {
+        let Some(reason) = missing else {
+            self.absence = None;
+            return None;
+        };
+        let absence = self.absence.get_or_insert(Absence {
+            reason,
+            due: Some(now + ABSENT_FOR),
+            confirmed: None,
+        });
+        absence.reason = reason;
+        let due = absence.due.is_some_and(|due| due <= now);
+        due.then(|| absence.due = None)?;
+        Some(Action::Confirm(self.key.clone()))
+    }
+
+    /// Takes in what a live read found: whether the Service or port is absent, or nothing. Returns whether the absence
+    /// is confirmed now.
+    pub(super) fn confirmed(&mut self, absent: Option<bool>, now: Instant) -> bool {
+        let Some(absence) = self
+            .absence
+            .as_mut()
+            .filter(|absence| absence.confirmed.is_none())
+        else {
+            return false;
+        };
+        match absent {
+            Some(true) => absence.confirmed = Some(now),
+            Some(false) => absence.due = Some(now + ABSENT_FOR),
+            None => absence.due = Some(now + ABSENT_FOR / 3),
+        }
+        absent == Some(true)
+    }
+
+    /// Whether nothing may leave for an absence that is not confirmed yet.
+    pub(super) fn is_unsettled(&self) -> bool {
+        let absence = self.absence.as_ref();
+        absence.is_some_and(|absence| absence.confirmed.is_none())
+    }
+
+    /// Whether the Service has been confirmed gone for so long that the floor does not hold any more.
+    pub(super) fn is_given_up(&self, now: Instant) -> bool {
+        self.absence.as_ref().is_some_and(|absence| {
+            let long = absence
+                .confirmed
+                .is_some_and(|at| now >= at + GIVEN_UP_AFTER);
+            long && absence.reason == Reason::ServiceGone
+        })
+    }
+
+    /// The status to write, and the Event to send, if they are others than before. A binding without our finalizer, or
+    /// one that the incumbent holds, has no status of ours.
+    pub(super) fn tell(&mut self, ready: bool, reason: Reason, message: &str) -> Vec<Action> {
+        let status = Status {
+            binding: self.key.clone(),
+            uid: self.uid.clone(),
+            ready,
+            reason,
+            message: message.into(),
+            generation: self.generation,
+        };
+        if self.told.as_ref() == Some(&status) {
+            return vec![];
+        }
+        let former = self.told.replace(status.clone()).map(|told| told.reason);
+        let news =
+            former != Some(reason) && !matches!(reason, Reason::Registered | Reason::Registering);
+        let mut actions = vec![];
+        if news {
+            actions.push(Action::Tell {
+                binding: self.key.clone(),
+                reason,
+                message: message.into(),
+            });
+        }
+        if self.our_finalizer && reason != Reason::HeldByAnother {
+            actions.push(Action::Status(status));
+        }
+        actions
+    }
+
+    /// Takes in that a status could not be written: it is told again.
+    pub(super) fn untold(&mut self) {
+        self.told = None;
+    }
+}

@@ -1,0 +1,461 @@
+//! Which targets are wanted in which group, over all bindings that ask for registration (contract 8).
+//!
+//! The pods of each binding are worked out once and then kept up to date, pod by pod; the union over the bindings of a
+//! group is made when it is asked for. Time is not known here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::gates::target::{service_port, target};
+use crate::index::{BindingKey, Changes, Index, NamespaceView};
+use crate::model::{Binding, Pod, Service, ServicePort};
+use crate::names::{BindingApi, ObjectKey, TargetGroupArn};
+use crate::reason::Reason;
+use crate::selector::selects;
+use crate::targets::Target;
+use crate::targets::slices::{Endpoint, Slices};
+
+#[cfg(test)]
+mod tests;
+
+/// The pods, by key and UID, of which a watch said that they were deleted.
+type Deleted = BTreeSet<(ObjectKey, Arc<str>)>;
+
+/// The pods of each binding that is tracked.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    bindings: BTreeMap<BindingKey, Members>,
+    by_pod: BTreeMap<ObjectKey, BTreeSet<BindingKey>>,
+    by_group: BTreeMap<TargetGroupArn, BTreeSet<BindingKey>>,
+}
+
+/// The pods of one binding.
+#[derive(Debug)]
+struct Members {
+    group: TargetGroupArn,
+    service: ObjectKey,
+    pods: BTreeMap<ObjectKey, Member>,
+    /// Whether the pods are those that EndpointSlices name.
+    by_slices: bool,
+    /// Why the pods cannot be worked out: the Service, or its port, seems to be gone. Those that were wanted before
+    /// stay wanted until that is confirmed.
+    missing: Option<Reason>,
+    /// Endpoints that lead to no pod of the namespace.
+    elsewhere: usize,
+}
+
+/// One pod of a binding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Member {
+    uid: Arc<str>,
+    target: Result<Target, Reason>,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Wanted, since its containers are ready; `None` where they need not be.
+    Wanted(Option<Timestamp>),
+    Unready,
+}
+
+/// What one group should hold.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct GroupWants {
+    pub wanted: BTreeMap<Target, Want>,
+    /// Targets of living pods whose containers are not ready, that no other pod wants.
+    pub unready: BTreeSet<Target>,
+    /// The bindings whose Service or port seems to be gone, and why. Nothing leaves for that until it is confirmed.
+    pub missing: BTreeMap<BindingKey, Reason>,
+    /// Endpoints of EndpointSlices that lead to no pod of their namespace, and are not taken.
+    pub elsewhere: usize,
+    /// Pods with ready containers that cannot be targets, by reason.
+    pub impossible: BTreeMap<Reason, usize>,
+}
+
+/// Who wants a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Want {
+    /// Since when the pod's containers are ready; `None` where they need not be.
+    pub ready: Option<Timestamp>,
+    /// The pod and its UID, for Events.
+    pub pod: (ObjectKey, Arc<str>),
+    pub bindings: BTreeSet<BindingKey>,
+}
+
+/// What a change led to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// The groups of which something else may be wanted now.
+    pub groups: BTreeSet<TargetGroupArn>,
+    /// Targets whose own pod has ended: it is terminating, finished, deleted, or has another address.
+    pub ended: BTreeSet<(TargetGroupArn, Target)>,
+}
+
+impl Wanted {
+    /// Tracks a binding, or brings it up to date after a change to itself or its Service.
+    pub fn track(
+        &mut self,
+        key: &BindingKey,
+        deleted: &Deleted,
+        index: &Index,
+        slices: &Slices,
+    ) -> Touched {
+        let Some((binding, arn)) = index.binding(key).and_then(|b| Some((b, b.arn.clone()?)))
+        else {
+            return self.untrack(key);
+        };
+        let service = ObjectKey::new(key.object.namespace.clone(), binding.service.clone());
+        let mut touched = Touched::default();
+        let former = self.bindings.get(key);
+        if former.is_some_and(|former| former.group != arn || former.service != service) {
+            touched = self.untrack(key);
+        }
+        let members = self.bindings.entry(key.clone()).or_insert_with(|| Members {
+            group: arn.clone(),
+            service: service.clone(),
+            pods: BTreeMap::new(),
+            by_slices: false,
+            missing: None,
+            elsewhere: 0,
+        });
+        touched.groups.insert(arn.clone());
+        self.by_group.entry(arn).or_default().insert(key.clone());
+        let pods: BTreeSet<ObjectKey> =
+            match route(binding, index.service(&service.namespace, &service.name)) {
+                Ok((service, _)) => {
+                    members.missing = None;
+                    members.by_slices = service.selector.is_empty();
+                    let known = members.pods.keys().cloned();
+                    known
+                        .chain(members.candidates(service, index, slices))
+                        .collect()
+                }
+                Err(reason) => {
+                    members.missing = Some(reason);
+                    members.pods.keys().cloned().collect()
+                }
+            };
+        members.count_elsewhere(binding, index, slices);
+        for pod in pods {
+            self.update(key, &pod, deleted, index, slices, &mut touched);
+        }
+        touched
+    }
+
+    /// Forgets a binding, which then wants nothing.
+    pub fn untrack(&mut self, key: &BindingKey) -> Touched {
+        let Some(members) = self.bindings.remove(key) else {
+            return Touched::default();
+        };
+        for pod in members.pods.keys() {
+            self.unlink(pod, key);
+        }
+        if let Some(keys) = self.by_group.get_mut(&members.group) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.by_group.remove(&members.group);
+            }
+        }
+        Touched {
+            groups: [members.group].into(),
+            ended: BTreeSet::new(),
+        }
+    }
+
+    /// Takes in that the absence of a binding's Service or port was confirmed: the binding wants nothing any more.
+    pub fn absence_confirmed(&mut self, key: &BindingKey) {
+        let Some(members) = self.bindings.get_mut(key).filter(|m| m.missing.is_some()) else {
+            return;
+        };
+        let pods = std::mem::take(&mut members.pods);
+        pods.keys().for_each(|pod| self.unlink(pod, key));
+    }
+
+    /// Takes in what changed, of bindings that are tracked already.
+    pub fn observe(&mut self, changes: &Changes, index: &Index, slices: &Slices) -> Touched {
+        let mut touched = Touched::default();
+        let whole = self.bindings.iter().filter(|(key, members)| {
+            changes.bindings.contains(key) || changes.services.contains(&members.service)
+        });
+        let whole: Vec<BindingKey> = whole.map(|(key, _)| key.clone()).collect();
+        for key in &whole {
+            touched.add(self.track(key, &changes.deleted, index, slices));
+        }
+        for pod in &changes.pods {
+            for key in self.concerned(pod, index) {
+                self.update(&key, pod, &changes.deleted, index, slices, &mut touched);
+            }
+        }
+        touched
+    }
+
+    /// Whether a binding is tracked.
+    pub fn is_tracked(&self, key: &BindingKey) -> bool {
+        self.bindings.contains_key(key)
+    }
+
+    /// The bindings that are tracked.
+    pub fn tracked(&self) -> impl Iterator<Item = &BindingKey> {
+        self.bindings.keys()
+    }
+
+    /// The tracked bindings of a group.
+    pub fn bindings_of(&self, group: &TargetGroupArn) -> impl Iterator<Item = &BindingKey> {
+        self.by_group.get(group).into_iter().flatten()
+    }
+
+    /// Why a binding's pods cannot be worked out; `None` if they can.
+    pub fn missing(&self, key: &BindingKey) -> Option<Reason> {
+        self.bindings.get(key)?.missing
+    }
+
+    /// What a group should hold, over all its bindings.
+    pub fn of_group(&self, group: &TargetGroupArn) -> GroupWants {
+        let mut wants = GroupWants::default();
+        for key in self.bindings_of(group) {
+            if let Some(members) = self.bindings.get(key) {
+                members.add_to(&mut wants, key);
+            }
+        }
+        let wanted = &wants.wanted;
+        wants.unready.retain(|target| !wanted.contains_key(target));
+        wants
+    }
+
+    /// The tracked bindings whose pods a change to this pod may concern.
+    fn concerned(&self, pod: &ObjectKey, index: &Index) -> BTreeSet<BindingKey> {
+        let mut found = self.by_pod.get(pod).cloned().unwrap_or_default();
+        let view = index.namespace(&pod.namespace);
+        if let Some((view, known)) = view.zip(index.any_pod(pod)) {
+            let selecting = view.routes.selecting(&known.template.labels).into_iter();
+            let keys = selecting.map(|(route, _)| BindingKey {
+                object: ObjectKey::new(pod.namespace.clone(), route.binding.name.clone()),
+                api: route.binding.api,
+            });
+            found.extend(keys.filter(|key| self.bindings.contains_key(key)));
+        }
+        let first = BindingKey {
+            object: ObjectKey::new(pod.namespace.clone(), ""),
+            api: BindingApi::Elbv2,
+        };
+        let here = self.bindings.range(first..);
+        let here = here.take_while(|(key, _)| key.object.namespace == pod.namespace);
+        let by_slices = here.filter(|(_, members)| members.by_slices);
+        found.extend(by_slices.map(|(key, _)| key.clone()));
+        found
+    }
+
+    /// Brings one pod of one binding up to date.
+    fn update(
+        &mut self,
+        key: &BindingKey,
+        pod: &ObjectKey,
+        deleted: &Deleted,
+        index: &Index,
+        slices: &Slices,
+        touched: &mut Touched,
+    ) {
+        let Some((members, binding)) = self.bindings.get_mut(key).zip(index.binding(key)) else {
+            return;
+        };
+        let former = members.pods.remove(pod);
+        let now = members.member(binding, pod, former.as_ref(), index, slices);
+        if former == now {
+            if let Some(now) = now {
+                members.pods.insert(pod.clone(), now);
+            }
+            return;
+        }
+        touched.groups.insert(members.group.clone());
+        if let Some(former) = former
+            && let Ok(target) = former.target
+            && now.as_ref().map(|now| now.target) != Some(Ok(target))
+            && has_ended(pod, &former.uid, target, index, deleted)
+        {
+            touched.ended.insert((members.group.clone(), target));
+        }
+        match now {
+            Some(now) => {
+                members.pods.insert(pod.clone(), now);
+                self.by_pod
+                    .entry(pod.clone())
+                    .or_default()
+                    .insert(key.clone());
+            }
+            None => self.unlink(pod, key),
+        }
+    }
+
+    fn unlink(&mut self, pod: &ObjectKey, key: &BindingKey) {
+        if let Some(keys) = self.by_pod.get_mut(pod) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.by_pod.remove(pod);
+            }
+        }
+    }
+}
+
+impl Touched {
+    /// Adds what another change led to.
+    pub fn add(&mut self, mut other: Self) {
+        self.groups.append(&mut other.groups);
+        self.ended.append(&mut other.ended);
+    }
+}
+
+impl Members {
+    /// The pods that may belong to the binding.
+    fn candidates(&self, service: &Service, index: &Index, slices: &Slices) -> Vec<ObjectKey> {
+        let namespace = &self.service.namespace;
+        if self.by_slices {
+            let endpoints = slices.of(&self.service).flat_map(|slice| &slice.endpoints);
+            let names = endpoints.filter_map(|endpoint| Some(endpoint.pod.as_ref()?.0.clone()));
+            return names
+                .map(|name| ObjectKey::new(namespace.clone(), name))
+                .collect();
+        }
+        let view = index.namespace(namespace);
+        let pods = view.into_iter().flat_map(NamespaceView::all_pods);
+        let selected = pods.filter(|pod| selects(&service.selector, &pod.template.labels));
+        selected.map(|pod| pod.key.clone()).collect()
+    }
+
+    /// What a pod is to the binding now.
+    fn member(
+        &self,
+        binding: &Binding,
+        key: &ObjectKey,
+        former: Option<&Member>,
+        index: &Index,
+        slices: &Slices,
+    ) -> Option<Member> {
+        let pod = index.any_pod(key).filter(|pod| pod.is_live())?;
+        let service = index.service(&self.service.namespace, &self.service.name);
+        let Ok((service, port)) = route(binding, service) else {
+            let former = former.filter(|former| former.uid == pod.uid);
+            return former
+                .filter(|former| former.is_at_address_of(pod))
+                .cloned();
+        };
+        let target = match self.by_slices {
+            true => Ok(self.endpoint(binding, pod, port, slices)?),
+            false if !selects(&service.selector, &pod.template.labels) => return None,
+            false => target(pod, binding.family, port).map_err(|why| why.reason()),
+        };
+        let state = match pod.containers_ready {
+            _ if service.publish_not_ready => State::Wanted(pod.containers_ready),
+            Some(since) => State::Wanted(Some(since)),
+            None => State::Unready,
+        };
+        Some(Member {
+            uid: pod.uid.clone(),
+            target,
+            state,
+        })
+    }
+
+    /// The target of a pod that a slice of the binding's family names, with that very address.
+    fn endpoint(
+        &self,
+        binding: &Binding,
+        pod: &Pod,
+        port: &ServicePort,
+        slices: &Slices,
+    ) -> Option<Target> {
+        let mut slices = slices.of(&self.service);
+        slices.find_map(|slice| {
+            let number = slice
+                .port(port)
+                .filter(|_| slice.family == binding.family)?;
+            let mut endpoints = slice.endpoints.iter();
+            let found = endpoints.find(|endpoint| {
+                let named = endpoint.pod.as_ref().is_some_and(|(name, uid)| {
+                    *name == pod.key.name && uid.as_ref().is_none_or(|uid| *uid == pod.uid)
+                });
+                named && pod.ips.contains(&endpoint.address)
+            })?;
+            Some((found.address, number))
+        })
+    }
+
+    /// Counts the endpoints that lead to no living pod of the namespace.
+    fn count_elsewhere(&mut self, binding: &Binding, index: &Index, slices: &Slices) {
+        let of_family = slices.of(&self.service);
+        let of_family = of_family.filter(|slice| self.by_slices && slice.family == binding.family);
+        let endpoints = of_family.flat_map(|slice| &slice.endpoints);
+        let leads = |endpoint: &&Endpoint| {
+            let pod = endpoint.pod.as_ref().and_then(|(name, _)| {
+                index.any_pod(&ObjectKey::new(
+                    self.service.namespace.clone(),
+                    name.clone(),
+                ))
+            });
+            pod.is_some_and(|pod| pod.is_live() && pod.ips.contains(&endpoint.address))
+        };
+        self.elsewhere = endpoints.filter(|endpoint| !leads(endpoint)).count();
+    }
+
+    fn add_to(&self, wants: &mut GroupWants, key: &BindingKey) {
+        wants.elsewhere += self.elsewhere;
+        if let Some(reason) = self.missing {
+            wants.missing.insert(key.clone(), reason);
+        }
+        for (pod, member) in &self.pods {
+            match (member.target, member.state) {
+                (Ok(target), State::Wanted(ready)) => {
+                    let new = || Want {
+                        ready,
+                        pod: (pod.clone(), member.uid.clone()),
+                        bindings: BTreeSet::new(),
+                    };
+                    let want = wants.wanted.entry(target).or_insert_with(new);
+                    want.bindings.insert(key.clone());
+                }
+                (Ok(target), State::Unready) => _ = wants.unready.insert(target),
+                (Err(reason), State::Wanted(_)) => {
+                    *wants.impossible.entry(reason).or_default() += 1
+                }
+                (Err(_), State::Unready) => {}
+            }
+        }
+    }
+}
+
+impl Member {
+    fn is_at_address_of(&self, pod: &Pod) -> bool {
+        self.target.is_ok_and(|(ip, _)| pod.ips.contains(&ip))
+    }
+}
+
+/// The Service and its port to which a binding leads.
+fn route<'a>(
+    binding: &Binding,
+    service: Option<&'a Service>,
+) -> Result<(&'a Service, &'a ServicePort), Reason> {
+    let service = service.ok_or(Reason::ServiceGone)?;
+    if service.external_name {
+        return Err(Reason::ServiceExternalName);
+    }
+    let port = service_port(binding, service).ok_or(Reason::ServicePortNotFound)?;
+    Ok((service, port))
+}
+
+/// Whether the pod that had a target has ended, or left the address, as far as that was seen. A pod that a list
+/// merely lacks was not seen to end.
+fn has_ended(
+    key: &ObjectKey,
+    uid: &Arc<str>,
+    (ip, _): Target,
+    index: &Index,
+    deleted: &Deleted,
+) -> bool {
+    match index.any_pod(key) {
+        Some(pod) if pod.uid != *uid => true,
+        Some(pod) => !pod.is_live() || (!pod.ips.is_empty() && !pod.ips.contains(&ip)),
+        None => deleted.contains(&(key.clone(), uid.clone())),
+    }
+}
