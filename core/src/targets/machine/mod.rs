@@ -8,12 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::elb::buckets::{Admissions, Buckets, PollRequest};
-use crate::gates::target::service_port;
+use crate::elb::buckets::Buckets;
 use crate::index::{BindingKey, Changes, Index};
 use crate::model::Service;
 use crate::names::{ObjectKey, Quota, TargetGroupArn};
-use crate::reason::Reason;
 use crate::targets::Target;
 use crate::targets::calls::outbox::Told;
 use crate::targets::calls::{Call, CallError, CallErrorKind, Kind, LIMITS};
@@ -21,20 +19,22 @@ use crate::targets::difference::Listing;
 use crate::targets::machine::action::{Action, Counts, Settings, Step, View, Written};
 use crate::targets::machine::group::{Group, Inputs};
 use crate::targets::machine::held::Held;
+use crate::targets::machine::sharing::{adopt_into, given_up_by, pass_on};
+use crate::targets::machine::telling::tell;
 use crate::targets::record::Record;
 use crate::targets::slices::Slices;
-use crate::targets::standing::{Incumbent, Standing};
-use crate::targets::wanted::{GroupWants, Touched, Wanted};
+use crate::targets::standing::Incumbent;
+use crate::targets::wanted::{Touched, Wanted};
 
 pub mod action;
 mod group;
 mod held;
+mod outcomes;
+mod sending;
+mod sharing;
+mod telling;
 #[cfg(test)]
 mod tests;
-
-/// After so long, a call that is neither of an ended pod nor a first registration goes as if it were one. Chosen, so
-/// that a long rollout does not starve them.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// All bindings that ask for registration, and their groups.
 #[derive(Debug)]
@@ -430,229 +430,6 @@ impl Registrar {
         }
     }
 
-    /// Begins the calls that are due and that the budget allows: those of ended pods first, then registrations, then
-    /// the rest. Returns when to try again for a token.
-    fn calls(&mut self, index: &Index, now: Instant, actions: &mut Vec<Action>) -> Option<Instant> {
-        let (mut again, mut spent) = (None, BTreeSet::new());
-        while let Some((arn, kind)) = self.most_urgent(&spent, now) {
-            let quota = Quota::of(&arn);
-            // What was queued may not be wanted any more.
-            self.settle(&arn, index, now, actions);
-            let next = self
-                .groups
-                .get(&arn)
-                .and_then(|group| group.next(kind, now));
-            let Some(next) = next else {
-                spent.insert((arn, kind));
-                continue;
-            };
-            let targets: BTreeSet<Target> = next.targets.iter().map(|named| named.target).collect();
-            if kind == Kind::Register && !self.is_recorded(&arn, &targets, now, actions) {
-                spent.insert((arn, kind));
-                continue;
-            }
-            let request = PollRequest {
-                groups: 1,
-                likely_healthy: true,
-            };
-            let none = Admissions::default();
-            if let Err(wait) = self.buckets.try_take_for_loop(&quota, request, none, now) {
-                again = Some(again.map_or(now + wait, |at: Instant| at.min(now + wait)));
-                let others = self.groups.keys().filter(|arn| Quota::of(arn) == quota);
-                let both = others.flat_map(|arn| {
-                    [Kind::Register, Kind::Deregister].map(|kind| (arn.clone(), kind))
-                });
-                spent.extend(both);
-                continue;
-            }
-            if let Some(group) = self.groups.get_mut(&arn) {
-                let call = Call {
-                    kind,
-                    group: group.key.clone(),
-                    targets: next.targets,
-                    begun: now,
-                };
-                group.begin(&call);
-                actions.push(Action::Call(call));
-            }
-        }
-        again
-    }
-
-    fn most_urgent(
-        &self,
-        spent: &BTreeSet<(TargetGroupArn, Kind)>,
-        now: Instant,
-    ) -> Option<(TargetGroupArn, Kind)> {
-        let kinds = [Kind::Deregister, Kind::Register];
-        let all = self
-            .groups
-            .iter()
-            .flat_map(|(arn, group)| kinds.map(|kind| (arn, group, kind)));
-        let free = all.filter(|(arn, _, kind)| !spent.contains(&((*arn).clone(), *kind)));
-        let ranked = free.filter_map(|(arn, group, kind)| {
-            let next = group.next(kind, now)?;
-            let urgent = kind == Kind::Deregister && group.is_urgent(&next);
-            let rest = kind == Kind::Deregister || next.again;
-            let rank = if rest {
-                next.since + PATIENCE
-            } else {
-                next.since
-            };
-            Some(((!urgent, rank), arn.clone(), kind))
-        });
-        let first = ranked.min_by(|(a, _, _), (b, _, _)| a.cmp(b));
-        first.map(|(_, arn, kind)| (arn, kind))
-    }
-
-    /// Whether the records name these targets, each in that of every active binding that wants it; else has them
-    /// written.
-    fn is_recorded(
-        &mut self,
-        arn: &TargetGroupArn,
-        targets: &BTreeSet<Target>,
-        now: Instant,
-        actions: &mut Vec<Action>,
-    ) -> bool {
-        let wants = self.wanted.of_group(arn);
-        let mut all = true;
-        for held in self.held.values_mut().filter(|held| held.is_active()) {
-            let wanted = wants
-                .wanted
-                .iter()
-                .filter(|(_, want)| want.bindings.contains(&held.key));
-            let wanted: BTreeSet<Target> = wanted.map(|(target, _)| *target).collect();
-            let lacking = targets
-                .intersection(&wanted)
-                .filter(|target| !held.has_recorded(target));
-            if lacking.count() > 0 {
-                all = false;
-                actions.extend(held.record(&wanted, now));
-            }
-        }
-        all
-    }
-
-    /// Begins the descriptions that are due. Returns when to try again.
-    fn describe(
-        &mut self,
-        now: Instant,
-        actions: &mut Vec<Action>,
-        poll: &mut impl FnMut(&Quota) -> Result<(), Instant>,
-    ) -> Option<Instant> {
-        let mut wakes = vec![];
-        for arn in self.looked_at() {
-            let Some(group) = self.groups.get_mut(&arn) else {
-                continue;
-            };
-            let Some(at) = group.describe_at() else {
-                continue;
-            };
-            match at <= now {
-                false => wakes.push(at),
-                true => match poll(&Quota::of(&arn)) {
-                    Ok(()) => {
-                        group.begin_describing();
-                        actions.push(Action::Describe(group.key.clone()));
-                    }
-                    Err(again) => wakes.push(again),
-                },
-            }
-        }
-        wakes.into_iter().min()
-    }
-
-    /// Takes in ELB's answer about a whole group, ours or one that the gates asked for.
-    pub fn described(
-        &mut self,
-        arn: &TargetGroupArn,
-        requested: Instant,
-        answer: Result<Listing, &CallError>,
-        now: Instant,
-    ) {
-        let groups = self.groups.len();
-        if let Some(group) = self.groups.get_mut(arn) {
-            group.described(answer, requested, groups, now);
-            self.dirty.insert(arn.clone());
-        }
-    }
-
-    /// Takes in how a call ended.
-    pub fn called(&mut self, call: &Call, outcome: Result<(), &CallError>, now: Instant) {
-        let arn = &call.group.arn;
-        if outcome.is_err_and(|error| error.kind == CallErrorKind::Throttled) {
-            self.buckets.throttled(&Quota::of(arn), call.begun, now);
-        }
-        let wants = self.wanted.of_group(arn);
-        let Some(group) = self.groups.get_mut(arn) else {
-            return;
-        };
-        let out = group.called(call, outcome, &wants, now);
-        for held in self.held.values_mut() {
-            let named: Vec<Target> = held.recorded(arn).copied().collect();
-            held.drop_targets(named.into_iter().filter(|target| out.contains(target)));
-        }
-        self.dirty.insert(arn.clone());
-    }
-
-    /// Takes in how a write of a record ended.
-    pub fn recorded(&mut self, uid: &Arc<str>, outcome: &Written, now: Instant) {
-        if let Some(held) = self.held.values_mut().find(|held| held.uid == *uid) {
-            let version = match outcome {
-                Written::Done(version) => version.clone(),
-                _ => None,
-            };
-            held.recorded_as(version, now);
-            self.dirty
-                .extend(held.groups().map(|group| group.arn.clone()));
-        }
-    }
-
-    /// Takes in how a patch of a binding's finalizers ended.
-    pub fn patched(&mut self, key: &BindingKey, outcome: &Written, now: Instant) {
-        let Some(held) = self.held.get_mut(key) else {
-            return;
-        };
-        let anew = held.patched(matches!(outcome, Written::Done(_)), now);
-        let arns: Vec<TargetGroupArn> = held.groups().map(|group| group.arn.clone()).collect();
-        for arn in arns {
-            if let Some(group) = self.groups.get_mut(&arn).filter(|_| anew) {
-                group.look_anew(now);
-            }
-            self.dirty.insert(arn);
-        }
-    }
-
-    /// Takes in that the status of a binding could not be written.
-    pub fn untold(&mut self, key: &BindingKey) {
-        if let Some(held) = self.held.get_mut(key) {
-            held.untold();
-        }
-    }
-
-    /// Takes in what a live read of a binding's Service found; an error if it found out nothing.
-    pub fn confirmed(
-        &mut self,
-        key: &BindingKey,
-        found: Result<Option<&Service>, ()>,
-        index: &Index,
-        now: Instant,
-    ) {
-        let binding = index.binding(key);
-        let absent = found.ok().zip(binding).map(|(service, binding)| {
-            let service = service.filter(|service| !service.external_name);
-            service.is_none_or(|service| service_port(binding, service).is_none())
-        });
-        let Some(held) = self.held.get_mut(key) else {
-            return;
-        };
-        if held.confirmed(absent, now) {
-            self.wanted.absence_confirmed(key);
-        }
-        self.dirty
-            .extend(held.groups().map(|group| group.arn.clone()));
-    }
-
     /// Why a target that is wanted does not go in, in ELB's words; `None` if it is in, or on its way.
     pub fn why(&self, group: &TargetGroupArn, target: &Target) -> Option<&Told> {
         self.groups.get(group)?.register.why(target)
@@ -678,97 +455,4 @@ impl Registrar {
 fn held_groups(held: &BTreeMap<BindingKey, Held>, key: &BindingKey) -> Vec<crate::names::GroupKey> {
     let held = held.get(key).into_iter();
     held.flat_map(Held::groups).cloned().collect()
-}
-
-/// The targets in the records of bindings that want nothing any more.
-fn given_up_by<'a>(
-    held: &'a BTreeMap<BindingKey, Held>,
-    arn: &'a TargetGroupArn,
-) -> impl Iterator<Item = Target> + 'a {
-    let leaving = held
-        .values()
-        .filter(|held| held.is_cleaned_up() || held.has_moved());
-    leaving.flat_map(|held| held.recorded(arn)).copied()
-}
-
-/// Takes targets out of the records of bindings that want nothing any more, once each active binding that wants one
-/// has it in its own.
-fn pass_on(
-    held: &mut BTreeMap<BindingKey, Held>,
-    active: &BTreeSet<BindingKey>,
-    shared: &BTreeSet<Target>,
-    wants: &GroupWants,
-) {
-    let passed = shared.iter().filter(|target| {
-        let wanting = wants.wanted.get(*target).map(|want| &want.bindings);
-        let mut wanting = wanting
-            .into_iter()
-            .flatten()
-            .filter(|key| active.contains(*key));
-        wanting.all(|key| held.get(key).is_some_and(|held| held.has_recorded(target)))
-    });
-    let passed: Vec<Target> = passed.copied().collect();
-    for held in held
-        .values_mut()
-        .filter(|held| held.is_cleaned_up() || held.has_moved())
-    {
-        held.drop_targets(passed.iter().copied());
-    }
-}
-
-/// Has targets recorded that are registered already: each by the active bindings that want it, or by the first of them.
-fn adopt_into(
-    held: &mut BTreeMap<BindingKey, Held>,
-    active: &BTreeSet<BindingKey>,
-    adopt: &BTreeSet<Target>,
-    wants: &GroupWants,
-    now: Instant,
-    actions: &mut Vec<Action>,
-) {
-    let first = active.first();
-    for held in held.values_mut().filter(|held| active.contains(&held.key)) {
-        let its = adopt
-            .iter()
-            .filter(|target| match wants.wanted.get(*target) {
-                Some(want) => want.bindings.contains(&held.key),
-                None => first == Some(&held.key),
-            });
-        let its: BTreeSet<Target> = its.copied().collect();
-        if !its.is_empty() {
-            actions.extend(held.record(&its, now));
-        }
-    }
-}
-
-/// What a binding is told: why it is not ours, or how its group fares.
-fn tell(held: &mut Held, verdict: Option<&(bool, Reason, String)>) -> Vec<Action> {
-    match (held.standing, verdict) {
-        (Standing::NotOurs(reason), _) if is_no_news(reason) => vec![],
-        (_, Some((_, reason, words))) if held.is_cleaned_up() => {
-            let reason = match reason {
-                Reason::CallRefused | Reason::TargetRefused => Reason::CleanupFailed,
-                Reason::TargetGroupNotFound => *reason,
-                _ => return vec![],
-            };
-            held.tell(false, reason, words)
-        }
-        (Standing::NotOurs(reason) | Standing::Suspended(reason), _) => {
-            held.tell(false, reason, reason.sentence())
-        }
-        (Standing::Ours, Some((ready, reason, words))) if held.is_active() => {
-            held.tell(*ready, *reason, words)
-        }
-        (Standing::Ours, _) => vec![],
-    }
-}
-
-/// Whether a binding that is not ours for this reason is as its owner wants it.
-fn is_no_news(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::RegistrationOff
-            | Reason::BindingGone
-            | Reason::Released
-            | Reason::TargetTypeInstance
-    )
 }

@@ -1,0 +1,107 @@
+//! How calls of ELB, writes to the API server and live reads ended.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::gates::target::service_port;
+use crate::index::{BindingKey, Index};
+use crate::model::Service;
+use crate::names::{Quota, TargetGroupArn};
+use crate::targets::Target;
+use crate::targets::calls::{Call, CallError, CallErrorKind};
+use crate::targets::difference::Listing;
+use crate::targets::machine::Registrar;
+use crate::targets::machine::action::Written;
+
+impl Registrar {
+    /// Takes in ELB's answer about a whole group, ours or one that the gates asked for.
+    pub fn described(
+        &mut self,
+        arn: &TargetGroupArn,
+        requested: Instant,
+        answer: Result<Listing, &CallError>,
+        now: Instant,
+    ) {
+        let groups = self.groups.len();
+        if let Some(group) = self.groups.get_mut(arn) {
+            group.described(answer, requested, groups, now);
+            self.dirty.insert(arn.clone());
+        }
+    }
+
+    /// Takes in how a call ended.
+    pub fn called(&mut self, call: &Call, outcome: Result<(), &CallError>, now: Instant) {
+        let arn = &call.group.arn;
+        if outcome.is_err_and(|error| error.kind == CallErrorKind::Throttled) {
+            self.buckets.throttled(&Quota::of(arn), call.begun, now);
+        }
+        let wants = self.wanted.of_group(arn);
+        let Some(group) = self.groups.get_mut(arn) else {
+            return;
+        };
+        let out = group.called(call, outcome, &wants, now);
+        for held in self.held.values_mut() {
+            let named: Vec<Target> = held.recorded(arn).copied().collect();
+            held.drop_targets(named.into_iter().filter(|target| out.contains(target)));
+        }
+        self.dirty.insert(arn.clone());
+    }
+
+    /// Takes in how a write of a record ended.
+    pub fn recorded(&mut self, uid: &Arc<str>, outcome: &Written, now: Instant) {
+        if let Some(held) = self.held.values_mut().find(|held| held.uid == *uid) {
+            let version = match outcome {
+                Written::Done(version) => version.clone(),
+                _ => None,
+            };
+            held.recorded_as(version, now);
+            self.dirty
+                .extend(held.groups().map(|group| group.arn.clone()));
+        }
+    }
+
+    /// Takes in how a patch of a binding's finalizers ended.
+    pub fn patched(&mut self, key: &BindingKey, outcome: &Written, now: Instant) {
+        let Some(held) = self.held.get_mut(key) else {
+            return;
+        };
+        let anew = held.patched(matches!(outcome, Written::Done(_)), now);
+        let arns: Vec<TargetGroupArn> = held.groups().map(|group| group.arn.clone()).collect();
+        for arn in arns {
+            if let Some(group) = self.groups.get_mut(&arn).filter(|_| anew) {
+                group.look_anew(now);
+            }
+            self.dirty.insert(arn);
+        }
+    }
+
+    /// Takes in that the status of a binding could not be written.
+    pub fn untold(&mut self, key: &BindingKey) {
+        if let Some(held) = self.held.get_mut(key) {
+            held.untold();
+        }
+    }
+
+    /// Takes in what a live read of a binding's Service found; an error if it found out nothing.
+    pub fn confirmed(
+        &mut self,
+        key: &BindingKey,
+        found: Result<Option<&Service>, ()>,
+        index: &Index,
+        now: Instant,
+    ) {
+        let binding = index.binding(key);
+        let absent = found.ok().zip(binding).map(|(service, binding)| {
+            let service = service.filter(|service| !service.external_name);
+            service.is_none_or(|service| service_port(binding, service).is_none())
+        });
+        let Some(held) = self.held.get_mut(key) else {
+            return;
+        };
+        if held.confirmed(absent, now) {
+            self.wanted.absence_confirmed(key);
+        }
+        self.dirty
+            .extend(held.groups().map(|group| group.arn.clone()));
+    }
+}
