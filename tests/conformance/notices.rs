@@ -92,11 +92,11 @@ async fn a_replica_set_is_told_of_a_pre_stop_of_its_own_that_is_too_short() {
     let pod = owned(of_app("web-1", "web"), &set, spec);
     installed.cluster.pod_with_gates(pod, &["web"]).await;
 
-    let namespace = &installed.cluster.namespace;
-    let event = installed.told(namespace, &set.uid().unwrap(), "PreStopTooShort");
-    let note = event.await.note.unwrap();
+    let (namespace, uid) = (&installed.cluster.namespace, set.uid().unwrap());
+    let event = installed.told(namespace, &uid, "PreStopTooShort").await;
+    let note = event.note.unwrap();
     let expected = "Pod web-1: Container main sleeps 5 s before SIGTERM, and its ALB needs 20 s";
     assert!(note.starts_with(expected), "{note}");
     let pods = "targetgate_pods_noticed{reason=\"PreStopTooShort\"}";
-    assert_eq!(installed.process().metric(pods).await, Some(1.0));
+    assert_eq!(installed.process().metric(pods).await.unwrap(), 1.0);
 }

@@ -10,13 +10,11 @@ use std::time::Instant;
 
 use crate::elb::buckets::Buckets;
 use crate::index::{BindingKey, Changes, Index};
-use crate::model::Service;
 use crate::names::{ObjectKey, Quota, TargetGroupArn};
 use crate::targets::Target;
+use crate::targets::calls::LIMITS;
 use crate::targets::calls::outbox::Told;
-use crate::targets::calls::{Call, CallError, CallErrorKind, Kind, LIMITS};
-use crate::targets::difference::Listing;
-use crate::targets::machine::action::{Action, Counts, Settings, Step, View, Written};
+use crate::targets::machine::action::{Action, Counts, Settings, Step, View};
 use crate::targets::machine::group::{Group, Inputs};
 use crate::targets::machine::held::Held;
 use crate::targets::machine::sharing::{adopt_into, given_up_by, pass_on};

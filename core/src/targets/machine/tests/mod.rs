@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use super::*;
 use crate::fixtures::{arn, binding, pod, service};
-use crate::model::{Binding, Pod, PortRef};
+use crate::model::{Binding, Pod, PortRef, Service};
 use crate::names::BindingApi;
+use crate::targets::calls::{Call, CallError, CallErrorKind, Kind};
+use crate::targets::difference::Listing;
+use crate::targets::machine::action::Written;
 use crate::targets::standing::Mode;
 use world::World;
 
