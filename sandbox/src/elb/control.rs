@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::check::{Check, CheckOutcome, Probe};
 use super::group::{LoadBalancerKind, TargetGroupSpec};
 use super::health::Health;
+use super::limits::{Quotas, Subnet};
 use super::model::Model;
 use super::{Elb, NotFound};
 use crate::signal::Listener;
@@ -91,14 +92,36 @@ impl Elb {
         self.with_model(|model, _| model.place(ip, zone.to_owned()));
     }
 
-    /// Registers a target, as RegisterTargets does. A registered target stays as it is.
+    /// Sets the limits on targets for calls from now on.
+    pub fn set_quotas(&self, quotas: Quotas) {
+        self.with_model(|model, _| model.quotas = quotas);
+    }
+
+    /// Sets the subnets of a VPC. From now on RegisterTargets checks the zones of its groups' targets
+    /// as ELB does; it does not check those of a VPC whose subnets are not set.
+    pub fn set_subnets(&self, vpc_id: &str, subnets: Vec<Subnet>) {
+        self.with_model(|model, _| model.networks.insert(vpc_id.to_owned(), subnets));
+    }
+
+    /// From now on RegisterTargets refuses a call that names this address, as `InvalidTarget`.
+    pub fn refuse(&self, ip: IpAddr) {
+        self.with_model(|model, _| model.invalid.insert(ip));
+    }
+
+    /// Ends [`Elb::refuse`] for an address.
+    pub fn accept(&self, ip: IpAddr) {
+        self.with_model(|model, _| model.invalid.remove(&ip));
+    }
+
+    /// Registers a target, as RegisterTargets does, but without its checks. A registered target stays
+    /// as it is.
     ///
     /// # Errors
     ///
     /// When the group does not exist.
     pub fn register(&self, arn: &str, ip: IpAddr, port: u16) -> Result<(), NotFound> {
         self.with_group(arn, |model, now| {
-            model.register(arn, SocketAddr::new(ip, port), now);
+            model.register(arn, SocketAddr::new(ip, port), None, now);
         })
     }
 
@@ -173,10 +196,11 @@ impl Elb {
     ///
     /// When the group does not exist.
     pub fn freeze(&self, arn: &str) -> Result<(), NotFound> {
-        let answer = self.with_model(|model, _| {
+        let lag = self.faults().registration_lag();
+        let answer = self.with_model(|model, now| {
             let group = model.groups.get(arn);
             group
-                .map(|group| group.all_health())
+                .map(|group| group.described(now, lag))
                 .ok_or_else(|| no_group(arn))
         })?;
         self.faults().freeze(arn, answer);

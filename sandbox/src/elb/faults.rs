@@ -8,7 +8,7 @@ use http::StatusCode;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::health::Health;
+use super::model::Described;
 use super::wire::ApiError;
 use crate::signal::Signal;
 
@@ -64,10 +64,13 @@ pub struct Faults {
 #[derive(Debug, Default)]
 struct InForce {
     bucket: Option<Bucket>,
+    /// The bucket of RegisterTargets and DeregisterTargets, if they have one of their own.
+    registration_bucket: Option<Bucket>,
+    registration_lag: Duration,
     hangs: Vec<On>,
     failures: Vec<Failure>,
     delay: Duration,
-    frozen: BTreeMap<String, BTreeMap<SocketAddr, Health>>,
+    frozen: BTreeMap<String, BTreeMap<SocketAddr, Described>>,
 }
 
 #[derive(Debug)]
@@ -86,9 +89,26 @@ impl Faults {
         self.state.lock().bucket = Some(Bucket::full(rate, burst, Instant::now()));
     }
 
+    /// The same for RegisterTargets and DeregisterTargets, which from now on share a bucket of their
+    /// own, as they do at AWS.
+    pub fn throttle_registration(&self, rate: f64, burst: u32) {
+        let bucket = Bucket::full(rate, burst, Instant::now());
+        self.state.lock().registration_bucket = Some(bucket);
+    }
+
     /// Ends throttling.
     pub fn unthrottle(&self) {
-        self.state.lock().bucket = None;
+        let mut state = self.state.lock();
+        (state.bucket, state.registration_bucket) = (None, None);
+    }
+
+    /// From now on DescribeTargetHealth shows a registration only this long after it.
+    pub fn show_registrations_after(&self, lag: Duration) {
+        self.state.lock().registration_lag = lag;
+    }
+
+    pub(super) fn registration_lag(&self) -> Duration {
+        self.state.lock().registration_lag
     }
 
     /// Gives matching calls no answer until [`Faults::release`].
@@ -125,11 +145,11 @@ impl Faults {
         self.state.lock().frozen.remove(arn);
     }
 
-    pub(super) fn freeze(&self, arn: &str, answer: BTreeMap<SocketAddr, Health>) {
+    pub(super) fn freeze(&self, arn: &str, answer: BTreeMap<SocketAddr, Described>) {
         self.state.lock().frozen.insert(arn.to_owned(), answer);
     }
 
-    pub(super) fn frozen(&self, arn: &str) -> Option<BTreeMap<SocketAddr, Health>> {
+    pub(super) fn frozen(&self, arn: &str) -> Option<BTreeMap<SocketAddr, Described>> {
         self.state.lock().frozen.get(arn).cloned()
     }
 
@@ -137,7 +157,7 @@ impl Faults {
     pub(super) async fn apply(&self, action: &str, arns: &[String]) -> Result<(), ApiError> {
         let delay = {
             let mut state = self.state.lock();
-            if let Some(bucket) = &mut state.bucket
+            if let Some(bucket) = state.bucket_of(action)
                 && !bucket.take(Instant::now())
             {
                 return Err(ApiError::throttled());
@@ -164,6 +184,13 @@ impl Faults {
 }
 
 impl InForce {
+    fn bucket_of(&mut self, action: &str) -> Option<&mut Bucket> {
+        match (action, &mut self.registration_bucket) {
+            ("RegisterTargets" | "DeregisterTargets", Some(bucket)) => Some(bucket),
+            _ => self.bucket.as_mut(),
+        }
+    }
+
     fn next_failure(&mut self, action: &str, arns: &[String]) -> Result<(), ApiError> {
         let matching = self
             .failures

@@ -42,6 +42,8 @@ pub struct TargetGroupSpec {
     pub ip_address_type: Option<String>,
     pub vpc_id: String,
     pub health_check: HealthCheck,
+    /// Whether the group balances across zones: the attribute `load_balancing.cross_zone.enabled`.
+    pub cross_zone: bool,
     /// The group's own delays; `None` means those of the [`super::Options`].
     pub delays: Option<Delays>,
 }
@@ -57,6 +59,7 @@ impl TargetGroupSpec {
             ip_address_type: Some("ipv4".to_owned()),
             vpc_id: "vpc-0123456789abcdef0".to_owned(),
             health_check: HealthCheck::http("/"),
+            cross_zone: true,
             delays: None,
         }
     }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -31,6 +32,13 @@ pub(in crate::elb) struct Pick {
     /// Whether the target was out of service when it was picked, because the load balancer failed
     /// open.
     pub(in crate::elb) out_of_service: bool,
+}
+
+/// What DescribeTargetHealth answers about one target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::elb) struct Described {
+    pub(in crate::elb) health: Health,
+    pub(in crate::elb) zone: Option<String>,
 }
 
 impl Group {
@@ -66,6 +74,34 @@ impl Group {
         modelled.chain(scripted).collect()
     }
 
+    /// What DescribeTargetHealth answers when it shows registrations `lag` late.
+    pub(in crate::elb) fn described(
+        &self,
+        now: Instant,
+        lag: Duration,
+    ) -> BTreeMap<SocketAddr, Described> {
+        let targets = self.targets.keys().chain(self.scripts.keys());
+        targets
+            .filter_map(|target| Some((*target, self.describe(*target, now, lag)?)))
+            .collect()
+    }
+
+    /// The same for one target; `None` if it is not shown.
+    pub(in crate::elb) fn describe(
+        &self,
+        target: SocketAddr,
+        now: Instant,
+        lag: Duration,
+    ) -> Option<Described> {
+        let registered = self.targets.get(&target);
+        let scripted = self.scripts.get(&target).cloned();
+        let shown = || registered?.shown(self.spec.kind(), now, lag);
+        Some(Described {
+            health: scripted.or_else(shown)?,
+            zone: registered.and_then(|target| target.zone.clone()),
+        })
+    }
+
     /// The number of registered targets, without draining ones.
     pub(in crate::elb) fn registered(&self) -> usize {
         self.targets
@@ -82,8 +118,20 @@ impl Group {
 
     /// All targets of an address, on any port.
     pub(in crate::elb) fn at_address(&self, ip: IpAddr) -> Vec<SocketAddr> {
-        let addresses = self.targets.keys().copied();
-        addresses.filter(|target| target.ip() == ip).collect()
+        let ports = SocketAddr::new(ip, 0)..=SocketAddr::new(ip, u16::MAX);
+        let targets = self.targets.range(ports);
+        targets.map(|(target, _)| *target).collect()
+    }
+
+    /// How often an address is registered, draining targets not counted.
+    pub(in crate::elb) fn registered_at(&self, ip: IpAddr) -> usize {
+        let targets = self.at_address(ip).into_iter();
+        targets.filter(|target| !self.is_free(target)).count()
+    }
+
+    /// The zone with which a target was registered, as ELB tells it.
+    pub(in crate::elb) fn zone_of(&self, target: &SocketAddr) -> Option<&str> {
+        self.targets.get(target)?.zone.as_deref()
     }
 
     /// The next events of a target; empty if it is not registered.

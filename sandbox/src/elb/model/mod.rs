@@ -16,12 +16,14 @@ use tokio::time::Instant;
 
 use self::agenda::Agenda;
 use self::balancer::{Attachment, LoadBalancer};
-pub(super) use self::group::{Group, Pick};
-use self::target::{Phase, Rules, Target};
+pub(super) use self::group::{Described, Group, Pick};
+pub(super) use self::target::ALL_ZONES;
+use self::target::{Phase, Rules, Target, Unused};
 use super::check::{Check, CheckOutcome};
 use super::delays::Delays;
 use super::group::{LoadBalancerKind, TargetGroupSpec};
 use super::health::Health;
+use super::limits::{Quotas, Subnet};
 use crate::random::Random;
 
 #[derive(Debug, Default)]
@@ -30,6 +32,11 @@ pub(super) struct Model {
     balancers: BTreeMap<String, LoadBalancer>,
     /// The zones of addresses; an address may have none.
     zones: BTreeMap<IpAddr, String>,
+    pub(super) quotas: Quotas,
+    /// The subnets of VPCs, by id. A VPC that is not here takes any address with any zone.
+    pub(super) networks: BTreeMap<String, Vec<Subnet>>,
+    /// The addresses that no group takes.
+    pub(super) invalid: BTreeSet<IpAddr>,
     agenda: Agenda,
     changes: Vec<Change>,
     generations: u64,
@@ -113,6 +120,27 @@ impl Model {
             .map(|(balancer, _)| balancer.as_str())
     }
 
+    /// The groups that a load balancer forwards to.
+    pub(super) fn groups_of(&self, balancer: &str) -> impl Iterator<Item = &Group> {
+        let listener = self.balancers.get(balancer);
+        let forward = listener
+            .into_iter()
+            .flat_map(|found| found.listener.iter().flatten());
+        forward.filter_map(|(arn, _)| self.groups.get(arn))
+    }
+
+    /// The group and the groups with which it shares a load balancer.
+    pub(super) fn beside<'a>(&'a self, arn: &'a str) -> impl Iterator<Item = &'a Group> {
+        let balancers = self.balancers.values();
+        let arns: BTreeSet<&str> = balancers
+            .filter(|balancer| balancer.forwards_to(arn))
+            .flat_map(|balancer| balancer.listener.iter().flatten())
+            .map(|(arn, _)| arn.as_str())
+            .chain([arn])
+            .collect();
+        arns.into_iter().filter_map(|arn| self.groups.get(arn))
+    }
+
     /// Sets or removes a load balancer's listener. Targets that it concerns begin or stop being
     /// used.
     pub(super) fn set_listener(
@@ -137,9 +165,16 @@ impl Model {
         self.zones.insert(ip, zone);
     }
 
-    /// Registers a target. A registered target stays as it is; a draining one starts again.
-    pub(super) fn register(&mut self, arn: &str, target: SocketAddr, at: Instant) {
-        let zone = self.zones.get(&target.ip()).cloned();
+    /// Registers a target, in `zone` if its caller or its VPC names one. A registered target stays as
+    /// it is; a draining one starts again.
+    pub(super) fn register(
+        &mut self,
+        arn: &str,
+        target: SocketAddr,
+        zone: Option<String>,
+        at: Instant,
+    ) {
+        let placed = self.zones.get(&target.ip()).cloned();
         self.generations += 1;
         let generation = self.generations;
         let Some(group) = self.groups.get_mut(arn) else {
@@ -150,12 +185,16 @@ impl Model {
         {
             return;
         }
-        let state = Target {
-            phase: group.first_phase(zone.as_deref(), at),
+        let mut state = Target {
+            phase: Phase::Unused(Unused::NoListener),
             generation,
             next_check: None,
             in_flight: false,
+            zone,
+            registered: at,
+            before: group.modelled(target),
         };
+        state.phase = group.first_phase(state.needed_zone(placed.as_deref()), at);
         self.change(arn, target, at, |targets| {
             targets.insert(target, state);
         });
@@ -292,8 +331,8 @@ impl Model {
             .iter()
             .filter(|(_, target)| !matches!(target.phase, Phase::Draining { .. }))
             .filter_map(|(address, target)| {
-                let zone = zones.get(&address.ip()).map(String::as_str);
-                let first = group.first_phase(zone, at);
+                let placed = zones.get(&address.ip()).map(String::as_str);
+                let first = group.first_phase(target.needed_zone(placed), at);
                 let was_unused = matches!(target.phase, Phase::Unused(_));
                 let is_unused = matches!(first, Phase::Unused(_));
                 (was_unused || is_unused).then_some((*address, first))

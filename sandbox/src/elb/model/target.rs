@@ -9,6 +9,9 @@ use super::super::delays::Delays;
 use super::super::group::LoadBalancerKind;
 use super::super::health::{CheckFailure, Health};
 
+/// The zone of an address outside the group's VPC.
+pub(in crate::elb) const ALL_ZONES: &str = "all";
+
 /// The phase of a target between its registration and its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -52,6 +55,35 @@ pub(super) struct Target {
     pub(super) next_check: Option<Instant>,
     /// Whether a check is under way.
     pub(super) in_flight: bool,
+    /// The zone as ELB tells it; `None` if neither the caller nor the VPC's subnets name one.
+    pub(super) zone: Option<String>,
+    pub(super) registered: Instant,
+    /// The answer before this registration, for as long as DescribeTargetHealth does not show it.
+    pub(super) before: Option<Health>,
+}
+
+impl Target {
+    /// The answer of DescribeTargetHealth, which shows a registration `lag` later. `None` means that
+    /// the target is not registered.
+    pub(super) fn shown(
+        &self,
+        kind: LoadBalancerKind,
+        now: Instant,
+        lag: Duration,
+    ) -> Option<Health> {
+        if now.saturating_duration_since(self.registered) < lag {
+            return self.before.clone();
+        }
+        Some(self.phase.health(kind))
+    }
+
+    /// The zone that must be enabled for the load balancer; `None` if any will do.
+    pub(super) fn needed_zone<'a>(&'a self, placed: Option<&'a str>) -> Option<&'a str> {
+        match self.zone.as_deref() {
+            Some(ALL_ZONES) => None,
+            told => told.or(placed),
+        }
+    }
 }
 
 /// The settings of the group that a phase depends on.

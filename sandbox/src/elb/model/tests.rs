@@ -43,7 +43,7 @@ impl World {
     }
 
     fn register(&mut self, target: u8) {
-        self.model.register(GROUP, address(target), self.now);
+        self.model.register(GROUP, address(target), None, self.now);
     }
 
     fn deregister(&mut self, target: u8) {
@@ -243,7 +243,7 @@ fn one_address_on_two_ports_is_two_targets() {
     let mut world = World::alb();
     world.register(1);
     let other = SocketAddr::new(address(1).ip(), 81);
-    world.model.register(GROUP, other, world.now);
+    world.model.register(GROUP, other, None, world.now);
     world.pass_well(seconds(30));
     world.deregister(1);
     let group = &world.model.groups[GROUP];

@@ -1,20 +1,15 @@
 //! The effect of each action on the model.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use tokio::time::Instant;
-
 use super::ApiError;
+use super::registration::{deregister, register};
 use super::request::{Action, Filter, Page, TargetId};
 use super::response::{Answer, GroupView};
 use crate::elb::Elb;
 use crate::elb::group::TargetGroupSpec;
 use crate::elb::health::Health;
-use crate::elb::model::{Group, Model};
-
-/// The largest number of targets in a group: AWS's default quota.
-const TARGET_QUOTA: usize = 1_000;
+use crate::elb::model::{Described, Group, Model};
 
 impl Elb {
     pub(super) fn perform(&self, action: Action) -> Result<Answer, ApiError> {
@@ -55,24 +50,25 @@ impl Elb {
     }
 
     fn describe_health(&self, arn: &str, targets: &[TargetId]) -> Result<Answer, ApiError> {
-        self.with_model(|model, _| {
+        let (frozen, lag) = (self.faults().frozen(arn), self.faults().registration_lag());
+        self.with_model(|model, now| {
             let group = group(model, arn)?;
-            let frozen = self.faults().frozen(arn);
             if targets.is_empty() {
-                let all = frozen.unwrap_or_else(|| group.all_health());
+                let all = frozen.unwrap_or_else(|| group.described(now, lag));
                 return Ok(Answer::TargetHealth(all));
             }
-            let asked = targets.iter().map(|id| address(group, *id));
-            let health = asked
-                .map(|target| {
-                    let health = match &frozen {
-                        Some(frozen) => frozen.get(&target).cloned(),
-                        None => group.health(target),
-                    };
-                    (target, health.unwrap_or_else(Health::not_registered))
-                })
-                .collect::<BTreeMap<_, _>>();
-            Ok(Answer::TargetHealth(health))
+            let health = |id: &TargetId| {
+                let target = address(group, id);
+                let described = match &frozen {
+                    Some(frozen) => frozen.get(&target).cloned(),
+                    None => group.describe(target, now, lag),
+                };
+                // A caller that names another zone than the registered one finds nothing (LBC#4544).
+                let named =
+                    described.filter(|described| id.zone.is_none() || id.zone == described.zone);
+                (target, named.unwrap_or_else(not_registered))
+            };
+            Ok(Answer::TargetHealth(targets.iter().map(health).collect()))
         })
     }
 
@@ -98,13 +94,20 @@ impl Elb {
     }
 }
 
-fn group<'a>(model: &'a Model, arn: &str) -> Result<&'a Group, ApiError> {
+pub(super) fn group<'a>(model: &'a Model, arn: &str) -> Result<&'a Group, ApiError> {
     let group = model.groups.get(arn);
     group.ok_or_else(|| ApiError::no_such_group(arn))
 }
 
-fn address(group: &Group, id: TargetId) -> SocketAddr {
+pub(super) fn address(group: &Group, id: &TargetId) -> SocketAddr {
     SocketAddr::new(id.ip, id.port.unwrap_or(group.spec.port))
+}
+
+fn not_registered() -> Described {
+    Described {
+        health: Health::not_registered(),
+        zone: None,
+    }
 }
 
 fn view(model: &Model, arn: &str, group: &Group) -> GroupView {
@@ -162,57 +165,4 @@ fn distinct(names: &[String]) -> usize {
         .iter()
         .collect::<std::collections::BTreeSet<_>>()
         .len()
-}
-
-/// Registers all targets or none: one bad target fails the call, as at AWS.
-fn register(
-    model: &mut Model,
-    arn: &str,
-    targets: &[TargetId],
-    now: Instant,
-) -> Result<Answer, ApiError> {
-    let group = group(model, arn)?;
-    if group.spec.target_type != "ip" {
-        return Err(ApiError::invalid_target(format!(
-            "The target group takes targets of type {}, not ip addresses",
-            group.spec.target_type
-        )));
-    }
-    let wants_v6 = group.spec.ip_address_type.as_deref() == Some("ipv6");
-    if let Some(id) = targets.iter().find(|id| id.ip.is_ipv6() != wants_v6) {
-        return Err(ApiError::invalid_target(format!(
-            "The IP address '{}' is not of the address type of the target group",
-            id.ip
-        )));
-    }
-    let addresses: Vec<SocketAddr> = targets.iter().map(|id| address(group, *id)).collect();
-    let new = addresses
-        .iter()
-        .filter(|target| group.is_free(target))
-        .count();
-    if group.registered() + new > TARGET_QUOTA {
-        return Err(ApiError::too_many_targets(TARGET_QUOTA));
-    }
-    for target in addresses {
-        model.register(arn, target, now);
-    }
-    Ok(Answer::Nothing)
-}
-
-fn deregister(
-    model: &mut Model,
-    arn: &str,
-    targets: &[TargetId],
-    now: Instant,
-) -> Result<Answer, ApiError> {
-    let group = group(model, arn)?;
-    let all_of_the_address = |id: &TargetId| match id.port {
-        Some(port) => vec![SocketAddr::new(id.ip, port)],
-        None => group.at_address(id.ip),
-    };
-    let addresses: Vec<SocketAddr> = targets.iter().flat_map(all_of_the_address).collect();
-    for target in addresses {
-        model.deregister(arn, target, now);
-    }
-    Ok(Answer::Nothing)
 }

@@ -1,6 +1,7 @@
 //! The errors of the API, with their status, code and message.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 use http::StatusCode;
 
@@ -84,9 +85,44 @@ impl ApiError {
         Self::bad_request("InvalidTarget", message)
     }
 
-    pub(super) fn too_many_targets(limit: usize) -> Self {
-        let message = format!("A target group takes at most {limit} targets");
+    pub(super) fn too_many_targets(limit: usize, arn: &str) -> Self {
+        let message = format!(
+            "The maximum number of targets per target group '{limit}' has been reached on target \
+             group '{arn}'"
+        );
         Self::bad_request("TooManyTargets", message)
+    }
+
+    /// <https://github.com/kubernetes/kubernetes/issues/86441>
+    pub(super) fn full_balancer(limit: usize, arn: &str) -> Self {
+        let message = format!(
+            "The maximum number of targets per load balancer '{limit}' has been reached on load \
+             balancer '{arn}'"
+        );
+        Self::bad_request("TooManyTargets", message)
+    }
+
+    /// No public text of this error was found; the words follow those of `TooManyTargets`.
+    pub(super) fn too_many_registrations(limit: usize, ip: IpAddr) -> Self {
+        let message = format!(
+            "The maximum number of registrations per target '{limit}' has been reached for target \
+             '{ip}'"
+        );
+        Self::bad_request("TooManyRegistrationsForTargetId", message)
+    }
+
+    /// AWS documents no limit of a call, and no text.
+    pub(super) fn long_call(limit: usize) -> Self {
+        Self::validation(format!(
+            "At most {limit} targets can be named in a single call"
+        ))
+    }
+
+    /// <https://github.com/zalando-incubator/kube-ingress-aws-controller/issues/495>
+    pub(super) fn wrong_family(ip: IpAddr, wanted: &str) -> Self {
+        Self::validation(format!(
+            "The IP address '{ip}' is not a valid {wanted} address"
+        ))
     }
 
     pub(super) fn duplicate_name(name: &str) -> Self {

@@ -4,8 +4,10 @@
 
 mod actions;
 mod error;
+mod registration;
 mod request;
 mod response;
+mod zones;
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};

@@ -14,8 +14,8 @@ const MAX_NAMED: usize = 20;
 /// The number of groups on one page of DescribeTargetGroups, both the largest and the default.
 /// AWS's limit.
 const MAX_PAGE: usize = 400;
-/// At most this many targets may be in one call. Chosen to bound the work, because AWS documents no
-/// limit.
+/// At most this many targets of a call are read. Chosen to bound the work; the limit of RegisterTargets
+/// and DeregisterTargets is a quota.
 const MAX_TARGETS: usize = 1_000;
 
 /// A valid call.
@@ -30,10 +30,11 @@ pub(super) enum Action {
 }
 
 /// A target as a caller names it; without a port it has the group's port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TargetId {
     pub(super) ip: IpAddr,
     pub(super) port: Option<u16>,
+    pub(super) zone: Option<String>,
 }
 
 /// Which groups to describe.
@@ -110,7 +111,7 @@ impl Form {
                 break;
             };
             if targets.len() == MAX_TARGETS {
-                return Err(ApiError::too_many_targets(MAX_TARGETS));
+                return Err(ApiError::long_call(MAX_TARGETS));
             }
             let ip = id
                 .parse()
@@ -121,7 +122,9 @@ impl Form {
                     "Port '0' is invalid, it must be from 1 to 65535",
                 ));
             }
-            targets.push(TargetId { ip, port });
+            let zone = self.text(&format!("{prefix}.AvailabilityZone"));
+            let zone = zone.filter(|zone| !zone.is_empty()).map(str::to_owned);
+            targets.push(TargetId { ip, port, zone });
         }
         Ok(targets)
     }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::ApiError;
 use crate::elb::delays::Delays;
 use crate::elb::group::{HealthCheck, TargetGroupSpec};
-use crate::elb::health::Health;
+use crate::elb::model::Described;
 
 const NAMESPACE: &str = "http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/";
 
@@ -21,7 +21,7 @@ pub(super) struct GroupView {
 
 #[derive(Debug)]
 pub(super) enum Answer {
-    TargetHealth(BTreeMap<SocketAddr, Health>),
+    TargetHealth(BTreeMap<SocketAddr, Described>),
     TargetGroups {
         groups: Vec<GroupView>,
         next_marker: Option<String>,
@@ -61,15 +61,16 @@ pub(super) fn failure(error: &ApiError, request_id: &str) -> String {
     xml.0
 }
 
-fn target_health(xml: &mut Xml, targets: &BTreeMap<SocketAddr, Health>) {
+fn target_health(xml: &mut Xml, targets: &BTreeMap<SocketAddr, Described>) {
     xml.list(
         "TargetHealthDescriptions",
         targets,
-        |xml, (target, health)| {
+        |xml, (target, Described { health, zone })| {
             let port = target.port().to_string();
             xml.element("Target", |xml| {
                 xml.text("Id", &target.ip().to_string());
                 xml.text("Port", &port);
+                xml.optional("AvailabilityZone", zone.as_deref());
             });
             xml.text("HealthCheckPort", &port);
             xml.element("TargetHealth", |xml| {

@@ -173,7 +173,7 @@ async fn twenty_groups_can_be_named_in_a_call_and_not_one_more() {
 }
 
 #[rstest]
-#[case::ipv6_in_an_ipv4_group("fd00::1", Some(80), "InvalidTarget")]
+#[case::ipv6_in_an_ipv4_group("fd00::1", Some(80), "ValidationError")]
 #[case::an_instance("i-0123456789abcdef0", Some(80), "ValidationError")]
 #[case::port_zero("10.0.0.1", Some(0), "ValidationError")]
 #[case::a_port_too_high("10.0.0.1", Some(65_536), "ValidationError")]

@@ -3,6 +3,7 @@
 mod actions;
 mod faults;
 mod protocol;
+mod registration;
 
 use std::net::IpAddr;
 use std::sync::Arc;
