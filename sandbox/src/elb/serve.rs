@@ -73,7 +73,7 @@ pub(crate) async fn serve_http<S, B>(
 
 /// Hands each connection to `handle` until `shutdown`. The handler must keep the permit for as long
 /// as the connection is open.
-pub(super) async fn accept(
+pub(crate) async fn accept(
     listener: &TcpListener,
     shutdown: impl Future<Output = ()> + Send,
     mut handle: impl FnMut(TcpStream, OwnedSemaphorePermit),

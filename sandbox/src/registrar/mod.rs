@@ -5,32 +5,25 @@
 //! deleted or are gone. It reads pods rather than EndpointSlices, because a real API server refuses
 //! loopback addresses in EndpointSlices.
 
-mod target;
-
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
 use aws_sdk_elasticloadbalancingv2 as elbv2;
 use elbv2::error::{BoxError, DisplayErrorContext};
-use elbv2::types::{TargetDescription, TargetHealthDescription, TargetHealthStateEnum};
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::Client;
 use kube::runtime::reflector::Store;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-use self::target::{Target, targets_of};
 use crate::binding::TargetGroupBinding;
+use crate::group_calls::GroupCalls;
+use crate::targets::{Target, targets_of};
 use crate::watched::{is_listed, scoped, watched};
 
-/// At most this many targets are in one call. The incumbent's chunk size.
-const BATCH: usize = 200;
-/// The deadline of one call. Chosen.
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The pause after a call that failed. Chosen.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -147,8 +140,7 @@ impl Groups {
     fn begin(&mut self, arn: String, targets: BTreeSet<Target>) {
         let (sender, desired) = watch::channel(targets);
         let group = Group {
-            elb: self.elb.clone(),
-            arn: arn.clone(),
+            calls: GroupCalls::new(self.elb.clone(), arn.clone()),
             registered: None,
         };
         self.tasks.spawn(group.keep(self.delay, desired));
@@ -157,8 +149,7 @@ impl Groups {
 }
 
 struct Group {
-    elb: elbv2::Client,
-    arn: String,
+    calls: GroupCalls,
     /// The registered targets as far as they are known; `None` before the first call that describes
     /// them, and after a call that failed.
     registered: Option<BTreeSet<Target>>,
@@ -171,7 +162,7 @@ impl Group {
             sleep(delay).await;
             let targets = desired.borrow_and_update().clone();
             if let Err(error) = self.converge(&targets).await {
-                tracing::warn!(arn = self.arn, error = %DisplayErrorContext(&*error), "cannot bring the target group in line with its pods; trying again");
+                tracing::warn!(arn = self.calls.arn(), error = %DisplayErrorContext(&*error), "cannot bring the target group in line with its pods; trying again");
                 self.registered = None;
                 if desired.has_changed().is_err() {
                     return;
@@ -186,61 +177,14 @@ impl Group {
     async fn converge(&mut self, desired: &BTreeSet<Target>) -> Result<(), BoxError> {
         let registered = match self.registered.take() {
             Some(registered) => registered,
-            None => self.describe().await?,
+            None => self.calls.describe().await?,
         };
         let new: Vec<Target> = desired.difference(&registered).copied().collect();
-        for batch in new.chunks(BATCH) {
-            let call = self.elb.register_targets().target_group_arn(&self.arn);
-            within(call.set_targets(Some(described(batch))).send()).await?;
-        }
+        self.calls.register(&new).await?;
         let old: Vec<Target> = registered.difference(desired).copied().collect();
-        for batch in old.chunks(BATCH) {
-            let call = self.elb.deregister_targets().target_group_arn(&self.arn);
-            within(call.set_targets(Some(described(batch))).send()).await?;
-        }
+        self.calls.deregister(&old).await?;
         self.registered = Some(desired.clone());
         Ok(())
-    }
-
-    async fn describe(&self) -> Result<BTreeSet<Target>, BoxError> {
-        let call = self.elb.describe_target_health();
-        let answer = within(call.target_group_arn(&self.arn).send()).await?;
-        let targets = answer.target_health_descriptions().iter();
-        Ok(targets.filter_map(registered_target).collect())
-    }
-}
-
-/// The target of a description; `None` if it is draining.
-fn registered_target(description: &TargetHealthDescription) -> Option<Target> {
-    let state = description.target_health()?.state();
-    if state == Some(&TargetHealthStateEnum::Draining) {
-        return None;
-    }
-    let target = description.target()?;
-    Some(Target {
-        ip: target.id()?.parse().ok()?,
-        port: target.port()?.try_into().ok()?,
-    })
-}
-
-fn described(targets: &[Target]) -> Vec<TargetDescription> {
-    let describe = |target: &Target| {
-        TargetDescription::builder()
-            .id(target.ip.to_string())
-            .port(target.port.into())
-            .build()
-    };
-    targets.iter().map(describe).collect()
-}
-
-/// Awaits a call within a deadline, because the SDK sets none of its own.
-async fn within<T, E>(call: impl Future<Output = Result<T, E>>) -> Result<T, BoxError>
-where
-    E: Into<BoxError>,
-{
-    match timeout(CALL_TIMEOUT, call).await {
-        Ok(answer) => answer.map_err(Into::into),
-        Err(late) => Err(late.into()),
     }
 }
 

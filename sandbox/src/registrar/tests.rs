@@ -6,6 +6,7 @@ use aws_sdk_elasticloadbalancingv2::config::{BehaviorVersion, Credentials, Regio
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::*;
 use crate::api::{self, Api as Server};

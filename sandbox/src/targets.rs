@@ -12,32 +12,57 @@ use crate::condition::is_true;
 
 /// One (IP, port) of a target group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Target {
-    pub(super) ip: IpAddr,
-    pub(super) port: u16,
+pub(crate) struct Target {
+    pub(crate) ip: IpAddr,
+    pub(crate) port: u16,
 }
 
-/// The targets of the pods that the binding's Service selects and that take traffic, on the
-/// binding's port.
-pub(super) fn targets_of(
+/// The Service of a binding, and the port that its reference names.
+pub(crate) struct Backend {
+    service: Arc<Service>,
+    port: ServicePort,
+}
+
+impl Backend {
+    /// `None` if there is no such Service, or it has no such port.
+    pub(crate) fn of(binding: &TargetGroupBinding, services: &[Arc<Service>]) -> Option<Self> {
+        let reference = &binding.spec.service_ref;
+        let service = services.iter().find(|service| {
+            service.namespace() == binding.namespace() && service.name_any() == reference.name
+        })?;
+        let port = service_port(service, reference.port.as_ref()?)?;
+        Some(Self {
+            port: port.clone(),
+            service: Arc::clone(service),
+        })
+    }
+
+    /// The targets of the pods that the Service selects and that take traffic.
+    pub(crate) fn targets<'a>(
+        &self,
+        pods: &'a [Arc<Pod>],
+    ) -> impl Iterator<Item = Target> + use<'a, '_> {
+        pods.iter()
+            .filter(|pod| selects(&self.service, pod) && takes_traffic(pod))
+            .filter_map(|pod| target(pod, &self.port))
+    }
+}
+
+/// The targets of a binding; none if it is not of type `ip`.
+pub(crate) fn targets_of(
     binding: &TargetGroupBinding,
     services: &[Arc<Service>],
     pods: &[Arc<Pod>],
 ) -> Vec<Target> {
-    let reference = &binding.spec.service_ref;
-    let service = services.iter().find(|service| {
-        service.namespace() == binding.namespace() && service.name_any() == reference.name
-    });
-    let port = service.and_then(|service| service_port(service, reference.port.as_ref()?));
-    let (Some(service), Some(port), Some("ip")) =
-        (service, port, binding.spec.target_type.as_deref())
-    else {
-        return Vec::new();
-    };
-    pods.iter()
-        .filter(|pod| selects(service, pod) && takes_traffic(pod))
-        .filter_map(|pod| target(pod, port))
-        .collect()
+    match Backend::of(binding, services) {
+        Some(backend) if takes_addresses(binding) => backend.targets(pods).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Whether the binding's targets are of type `ip`.
+pub(crate) fn takes_addresses(binding: &TargetGroupBinding) -> bool {
+    binding.spec.target_type.as_deref() == Some("ip")
 }
 
 /// Whether the Service selects the pod. An absent or empty selector selects no pod.
