@@ -14,6 +14,7 @@ mod drain;
 mod drain_alone;
 mod groups;
 mod identity;
+mod incumbent;
 mod load;
 mod outage;
 

@@ -7,6 +7,7 @@ use kube::api::DynamicObject;
 use serde_json::json;
 use targetgate_sandbox::controlplane::ControlPlane;
 use targetgate_sandbox::elb::{Delays, LoadBalancerKind};
+use targetgate_sandbox::harness::Setup;
 use targetgate_sandbox::harness::site::{Group, Site, control_plane, fail};
 use targetgate_sandbox::harness::workload::{Workload, condition, gates};
 use targetgate_sandbox::kubelet::Reuse;
@@ -52,7 +53,11 @@ pub(crate) struct Counts {
 impl Shop {
     pub(crate) async fn open() -> Self {
         let control_plane = control_plane(binary()).await.unwrap_or_else(fail);
-        let site = Site::with(&control_plane, binary(), Reuse::Late, Some(STEADY), &FLAGS).await;
+        let setup = Setup {
+            pod: Some(STEADY),
+            ..Setup::new(binary(), Reuse::Late).flags(&FLAGS)
+        };
+        let site = Site::with(&control_plane, setup).await;
         let replicas = Replicas::new(&site).await;
         let group = site.group("web", KIND, delays());
         // Load is not needed here: the pods' answers to health checks are enough.

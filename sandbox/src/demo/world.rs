@@ -105,7 +105,7 @@ impl World {
             &self.aws,
             &self.claim,
             kubelet,
-            registrar,
+            Some(registrar),
         )
         .await
     }

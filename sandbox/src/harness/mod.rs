@@ -17,6 +17,7 @@ pub mod observer;
 mod openings;
 pub mod process;
 mod program;
+mod setup;
 pub mod site;
 pub mod standalone;
 mod start;
@@ -38,6 +39,7 @@ pub use self::nodes::Nodes;
 pub use self::openings::Openings;
 pub use self::process::Process;
 pub use self::program::{OWN_CERTIFICATE, Program};
+pub use self::setup::{Registrar, Setup};
 pub use self::start::{Start, define_bindings};
 
 /// Servers and actors that run until this is dropped.

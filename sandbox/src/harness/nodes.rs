@@ -14,8 +14,8 @@ pub struct Nodes {
 }
 
 impl Nodes {
-    /// Creates the nodes of `options`, and starts their kubelet and the registrar of the
-    /// namespace's bindings.
+    /// Creates the nodes of `options`, and starts their kubelet and, if there is one, the registrar of
+    /// the namespace's bindings.
     ///
     /// # Errors
     ///
@@ -26,15 +26,17 @@ impl Nodes {
         aws: &Aws,
         claim: &Claim,
         kubelet: kubelet::Options,
-        registrar: registrar::Options,
+        registrar: Option<registrar::Options>,
     ) -> anyhow::Result<Self> {
         for name in &kubelet.nodes {
             claim.create(node(name)).await?;
         }
         let kubelet = kubelet::run(cluster.client.clone(), kubelet);
         parts.try_spawn(async { Ok(kubelet.await?) });
-        let registrar = registrar::run(cluster.client.clone(), aws.client.clone(), registrar);
-        parts.spawn(registrar);
+        if let Some(options) = registrar {
+            let (client, elb) = (cluster.client.clone(), aws.client.clone());
+            parts.spawn(registrar::run(client, elb, options));
+        }
         let (key, run) = claim.label();
         Ok(Self {
             label: (key.to_owned(), run.to_owned()),

@@ -5,24 +5,27 @@
     reason = "helpers of tests fail as the tests themselves do"
 )]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use aws_sdk_elasticloadbalancingv2::types::TargetHealthDescription;
 use jiff::Timestamp;
 use kube::api::{Api, DynamicObject, ListParams, Patch};
 use kube::{Client, ResourceExt as _};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 
 use super::object::{patch, resource};
 use super::observer::Observer;
-use super::{Aws, Claim, Cluster, Nodes, Parts, Process, Start, define_bindings};
+use super::{Aws, Claim, Cluster, Nodes, Parts, Process, Registrar, Setup, Start, define_bindings};
 use crate::controlplane::{self, ControlPlane};
 use crate::elb::{Delays, HealthCheck, LoadBalancerKind, State, TargetGroupSpec};
+use crate::incumbent::{self, Incumbent};
 use crate::kubelet::{self, Network, Reuse};
 use crate::registrar;
 
@@ -67,31 +70,28 @@ impl Site {
     /// Creates a site on the control plane that the tests share. `reuse` says when the address of a
     /// deleted pod is used again.
     pub async fn new(binary: &Path, reuse: Reuse) -> Self {
-        Self::with_flags(binary, reuse, &[]).await
+        Self::shared(Setup::new(binary, reuse)).await
     }
 
     /// Creates a site on the control plane that the tests share, with further flags of the process.
     pub async fn with_flags(binary: &Path, reuse: Reuse, flags: &[&str]) -> Self {
-        let start = || control_plane(binary);
+        Self::shared(Setup::new(binary, reuse).flags(flags)).await
+    }
+
+    /// Creates a site on the control plane that the tests share.
+    pub async fn shared(setup: Setup<'_>) -> Self {
+        let start = || control_plane(setup.binary);
         let started = CONTROL_PLANE.get_or_try_init(start).await;
-        let started = started.unwrap_or_else(fail);
-        Self::with(started, binary, reuse, None, flags).await
+        Self::with(started.unwrap_or_else(fail), setup).await
     }
 
     /// Creates a site on a control plane of [`control_plane`].
     pub async fn on(control_plane: &ControlPlane, binary: &Path, reuse: Reuse) -> Self {
-        Self::with(control_plane, binary, reuse, None, &[]).await
+        Self::with(control_plane, Setup::new(binary, reuse)).await
     }
 
-    /// Creates a site with further flags of the process. With a pod name the process takes part in
-    /// leader election.
-    pub async fn with(
-        control_plane: &ControlPlane,
-        binary: &Path,
-        reuse: Reuse,
-        pod: Option<&str>,
-        flags: &[&str],
-    ) -> Self {
+    /// The same, set up otherwise.
+    pub async fn with(control_plane: &ControlPlane, setup: Setup<'_>) -> Self {
         let namespace = format!("site-{}", SITES.fetch_add(1, Ordering::Relaxed));
         let cluster = Cluster {
             client: control_plane.client().await.unwrap(),
@@ -101,17 +101,20 @@ impl Site {
         let claim = Claim::new(cluster.client.clone());
         claim.create_namespace(&namespace).await.unwrap();
         let mut parts = Parts::default();
-        let aws = Aws::start(&mut parts).await.unwrap();
-        let nodes = nodes(&mut parts, &cluster, &aws, &claim, &namespace, reuse).await;
+        let aws = match &setup.aws {
+            Some(shared) => shared.clone(),
+            None => Aws::start(&mut parts).await.unwrap(),
+        };
+        let nodes = nodes(&mut parts, &cluster, &aws, &claim, &namespace, &setup).await;
         let observer = Observer::default();
         let watch = observer.clone();
         parts.spawn(watch.watch(cluster.client.clone(), namespace.clone()));
 
         let directory = tempfile::tempdir().unwrap();
         let start = Start {
-            pod: pod.map(str::to_owned),
-            flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
-            ..Start::new(binary, directory.path(), &namespace)
+            pod: setup.pod.map(str::to_owned),
+            flags: setup.all_flags(&namespace),
+            ..Start::new(setup.binary, directory.path(), &namespace)
         };
         let product = start.process(&cluster, &aws).await;
         let site = Self {
@@ -141,6 +144,15 @@ impl Site {
         self.point_hooks(self.product.hooks).await;
     }
 
+    /// An incumbent for this site's namespace, not started yet. Its Lease lies in that namespace.
+    pub fn incumbent(&self, leases: bool) -> Incumbent {
+        let options = incumbent::Options {
+            namespace: Some(self.namespace.clone()),
+            lease_namespace: leases.then(|| self.namespace.clone()),
+        };
+        Incumbent::new(self.client(), self.aws.client.clone(), options)
+    }
+
     /// Registers the shipped hooks under names of this site's own, or changes their address.
     pub async fn point_hooks(&self, address: SocketAddr) {
         for mut hooks in self.start.hooks(address).unwrap() {
@@ -162,10 +174,19 @@ impl Site {
         self.label(DRAIN, "sleep").await;
     }
 
+    /// Annotates the namespace, by which it has policies for its pods.
+    pub async fn annotate(&self, key: &str, value: &str) {
+        self.mark(json!({ "annotations": { key: value } })).await;
+    }
+
     async fn label(&self, label: &str, value: &str) {
+        self.mark(json!({ "labels": { label: value } })).await;
+    }
+
+    async fn mark(&self, metadata: Value) {
         let api: Api<DynamicObject> = Api::all_with(self.client(), &resource("v1", "Namespace"));
-        let label = json!({ "metadata": { "labels": { label: value } } });
-        patch(&api, &self.namespace, Patch::Merge(label)).await;
+        let change = Patch::Merge(json!({ "metadata": metadata }));
+        patch(&api, &self.namespace, change).await;
     }
 
     /// Creates a target group.
@@ -220,11 +241,27 @@ impl Site {
     }
 
     async fn healthy(&self, group: &Group) -> usize {
+        let states = self.target_states(group).await.into_values();
+        states.filter(|state| state == "healthy").count()
+    }
+
+    /// The addresses that are registered in a group and not draining.
+    pub async fn registered(&self, group: &Group) -> BTreeSet<String> {
+        let states = self.target_states(group).await.into_iter();
+        let registered = states.filter(|(_, state)| state != "draining");
+        registered.map(|(ip, _)| ip).collect()
+    }
+
+    /// What ELB answers about a group: states by address.
+    pub async fn target_states(&self, group: &Group) -> BTreeMap<String, String> {
         let call = self.aws.client.describe_target_health();
         let answer = call.target_group_arn(&group.arn).send().await.unwrap();
         let targets = answer.target_health_descriptions().iter();
-        let states = targets.filter_map(|target| target.target_health()?.state());
-        states.filter(|state| state.as_str() == "healthy").count()
+        let state = |target: &TargetHealthDescription| {
+            let state = target.target_health()?.state()?.as_str().to_owned();
+            Some((target.target()?.id()?.to_owned(), state))
+        };
+        targets.filter_map(state).collect()
     }
 
     /// The changes of all targets, oldest first.
@@ -331,7 +368,7 @@ async fn nodes(
     aws: &Aws,
     claim: &Claim,
     namespace: &str,
-    reuse: Reuse,
+    setup: &Setup<'_>,
 ) -> Nodes {
     let kubelet = kubelet::Options {
         nodes: ["a", "b", "c"]
@@ -339,14 +376,15 @@ async fn nodes(
             .into(),
         namespace: Some(namespace.to_owned()),
         start_after: Duration::from_millis(300),
-        network: Network::AddressPerPod(reuse),
+        network: Network::AddressPerPod(setup.reuse),
         seed: std::process::id().into(),
         ..kubelet::Options::default()
     };
-    let registrar = registrar::Options {
+    let ours = setup.registrar == Registrar::Sandbox;
+    let registrar = ours.then(|| registrar::Options {
         delay: Duration::from_millis(300),
         namespace: Some(namespace.to_owned()),
-    };
+    });
     let nodes = Nodes::start(parts, cluster, aws, claim, kubelet, registrar);
     nodes.await.unwrap_or_else(fail)
 }

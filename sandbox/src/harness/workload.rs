@@ -7,11 +7,13 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use kube::ResourceExt as _;
 use kube::api::{DeleteParams, DynamicObject, Patch, PostParams};
 use serde_json::{Value, json};
 
 use super::object::{field, patch};
 use super::site::{Group, Site};
+use crate::kubelet::UNREADY;
 
 /// The prefix of a gate's condition type.
 const PREFIX: &str = "target-health.elbv2.k8s.aws/";
@@ -142,6 +144,15 @@ impl Site {
             workload.is_rolled(&object).then_some(())
         })
         .await;
+    }
+
+    /// Makes the readiness probes of these pods fail, or pass again. Their processes serve on.
+    pub async fn set_ready(&self, pods: &[DynamicObject], ready: bool) {
+        let value = if ready { Value::Null } else { json!("") };
+        for pod in pods {
+            let change = json!({ "metadata": { "annotations": { UNREADY: value } } });
+            patch(&self.api("Pod"), &pod.name_any(), Patch::Merge(change)).await;
+        }
     }
 
     /// Creates a Service that selects the pods with these labels.

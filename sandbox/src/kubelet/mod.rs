@@ -32,6 +32,8 @@ use self::worker::Context;
 use crate::clock::{self, Now};
 use crate::watched::{scoped, watched};
 
+/// The annotation of a pod whose readiness probe fails. Its process serves on.
+pub const UNREADY: &str = "sandbox.targetgate.dev/unready";
 /// From one heartbeat of a node to the next. The kubelet's default `nodeStatusUpdateFrequency`.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
 

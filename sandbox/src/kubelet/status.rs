@@ -8,6 +8,8 @@ use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
+use super::UNREADY;
+
 /// The state of a pod's containers, as the kubelet runs them.
 #[derive(Clone, Debug)]
 pub(super) struct Observed {
@@ -108,7 +110,7 @@ fn own_conditions(pod: &Pod, observed: &Observed) -> Vec<PodCondition> {
 }
 
 fn containers_ready(pod: &Pod, observed: &Observed) -> PodCondition {
-    if observed.running.is_some() {
+    if is_ready(pod, observed) {
         return plain("ContainersReady", true);
     }
     PodCondition {
@@ -119,6 +121,13 @@ fn containers_ready(pod: &Pod, observed: &Observed) -> PodCondition {
         )),
         ..plain("ContainersReady", false)
     }
+}
+
+/// Whether the readiness probe passes.
+fn is_ready(pod: &Pod, observed: &Observed) -> bool {
+    let annotations = pod.metadata.annotations.as_ref();
+    let fails = annotations.is_some_and(|annotations| annotations.contains_key(UNREADY));
+    observed.running.is_some() && !fails
 }
 
 /// `Ready`, as a kubelet computes it: the containers are ready, and the condition of every
@@ -185,7 +194,7 @@ fn container_statuses(pod: &Pod, observed: &Observed) -> Vec<Value> {
                 "name": container.name,
                 "image": container.image.clone().unwrap_or_default(),
                 "imageID": "",
-                "ready": observed.running.is_some(),
+                "ready": is_ready(pod, observed),
                 "started": observed.running.is_some(),
                 "restartCount": 0,
                 "state": state,
@@ -261,6 +270,23 @@ mod tests {
             (ready.status.as_str(), ready.reason.as_deref()),
             (status, reason)
         );
+    }
+
+    #[test]
+    fn a_pod_whose_probe_fails_runs_and_is_not_ready() {
+        let mut pod = pod(&[], &[]);
+        pod.metadata.annotations = Some([(UNREADY.to_owned(), String::new())].into());
+        let written = patch(&pod, &observed(true), at(5)).unwrap();
+        let statuses = &written["status"]["containerStatuses"][0];
+        assert_eq!(
+            (&written["status"]["phase"], &statuses["ready"]),
+            (&json!("Running"), &json!(false))
+        );
+        pod.status = Some(serde_json::from_value(written["status"].clone()).unwrap());
+        for type_ in ["ContainersReady", "Ready"] {
+            let written = condition(&pod, type_).unwrap();
+            assert_eq!(written.reason.as_deref(), Some("ContainersNotReady"));
+        }
     }
 
     #[test]
