@@ -301,7 +301,7 @@ mod tests {
 
     use rstest::rstest;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpSocket};
 
     use super::*;
 
@@ -411,9 +411,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_that_nobody_listens_on_refuses() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        drop(listener);
+        // Bound for as long as the test runs, so that no other test listens on the port.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let address = socket.local_addr().unwrap();
         all_lost_as(&send_ten(address, KeepAlive::Yes).await, Cause::Refused);
     }
 
