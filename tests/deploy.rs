@@ -436,6 +436,24 @@ fn roles_trust_our_service_account_and_no_other() {
 }
 
 #[test]
+fn targets_are_registered_by_a_policy_of_its_own_for_each_partition() {
+    let policy = include_str!("../deploy/iam/policy-targets.json");
+    assert_eq!(policy.matches("PARTITION").count(), 1);
+    let terraform = include_str!("../deploy/iam/main.tf");
+    assert!(terraform.contains("policy-targets.json") && terraform.contains("\"PARTITION\""));
+    let policy: Value = serde_json::from_str(policy).unwrap();
+    let expected = serde_json::json!([{
+        "Effect": "Allow",
+        "Action": [
+            "elasticloadbalancing:DeregisterTargets",
+            "elasticloadbalancing:RegisterTargets",
+        ],
+        "Resource": "arn:PARTITION:elasticloadbalancing:*:*:targetgroup/*/*",
+    }]);
+    assert_eq!(policy["Statement"], expected);
+}
+
+#[test]
 fn aws_is_asked_for_two_read_actions_and_no_more() {
     let policy: Value = serde_json::from_str(include_str!("../deploy/iam/policy.json")).unwrap();
     let actions = &policy["Statement"][0]["Action"];

@@ -173,6 +173,47 @@ async fn a_state_that_aws_added_later_is_unknown_and_keeps_its_reason() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_target_of_the_other_family_refuses_the_whole_call() {
+    let edge = Listener::new();
+    let group = edge.group("web");
+    let targets = [
+        ((ip("10.0.0.1"), 8080), None),
+        ((ip("fd00::1"), 8080), None),
+    ];
+    let error = edge
+        .client
+        .register_targets(&group, &targets)
+        .await
+        .unwrap_err();
+    assert_eq!(error.action, "RegisterTargets");
+    assert!(error.message.contains("fd00::1"), "{error}");
+    assert_eq!(edge.client.target_health(&group, &[]).await.unwrap(), []);
+    edge.client
+        .register_targets(&group, &targets[..1])
+        .await
+        .unwrap();
+    let healths = edge.client.target_health(&group, &[]).await.unwrap();
+    assert_eq!(healths[0].target, targets[0].0);
+    assert_eq!(edge.calls("RegisterTargets"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_hangs_ends_in_five_seconds_and_is_not_sent_again() {
+    let edge = Listener::new();
+    let group = edge.group("web");
+    edge.aws.faults().hang(On::any());
+    let targets = [((ip("10.0.0.1"), 8080), None)];
+    let started = Instant::now();
+    let registered = edge.client.register_targets(&group, &targets).await;
+    assert_eq!(registered.unwrap_err().kind, ElbErrorKind::Timeout);
+    let deregistered = edge.client.deregister_targets(&group, &targets).await;
+    assert_eq!(deregistered.unwrap_err().kind, ElbErrorKind::Timeout);
+    assert_eq!(started.elapsed().as_secs(), 10);
+    let calls = ["RegisterTargets", "DeregisterTargets"].map(|action| edge.calls(action));
+    assert_eq!(calls, [1, 1]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_hanging_call_ends_in_ten_seconds_and_a_removed_group_is_not_found() {
     let edge = Listener::new();
     let group = edge.group("web");

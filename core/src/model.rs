@@ -406,6 +406,8 @@ pub struct Namespace {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetHealth {
     pub target: (IpAddr, u16),
+    /// `Target.AvailabilityZone`, with which a call names the target again; `None` if absent.
+    pub zone: Option<Arc<str>>,
     pub state: TargetState,
     /// `TargetHealth.Reason`; empty if absent.
     pub reason: Arc<str>,

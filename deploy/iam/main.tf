@@ -10,7 +10,15 @@ variable "role_name" {
   default     = null
 }
 
+variable "register_targets" {
+  description = "Whether targetgate registers targets: the chart's targets.register is not none."
+  type        = bool
+  default     = false
+}
+
 data "aws_caller_identity" "this" {}
+
+data "aws_partition" "this" {}
 
 locals {
   # Names of clusters are longer than those of roles may be.
@@ -30,6 +38,14 @@ resource "aws_iam_role_policy" "targetgate" {
   name   = "targetgate"
   role   = aws_iam_role.targetgate.id
   policy = file("${path.module}/policy.json")
+}
+
+resource "aws_iam_role_policy" "targets" {
+  count = var.register_targets ? 1 : 0
+
+  name   = "targetgate-targets"
+  role   = aws_iam_role.targetgate.id
+  policy = replace(file("${path.module}/policy-targets.json"), "PARTITION", data.aws_partition.this.partition)
 }
 
 resource "aws_eks_pod_identity_association" "targetgate" {

@@ -47,6 +47,9 @@ pub struct Timeouts {
     pub target_health: Duration,
     /// Of a whole `DescribeTargetGroups`: short, so that an admission can retry within its own timeout.
     pub target_groups: Duration,
+    /// Of a whole `RegisterTargets` or `DeregisterTargets`: as long as the Lease outlives the renew deadline, so that
+    /// such a call has ended when another replica leads (contract 8).
+    pub targets: Duration,
 }
 
 impl Default for Timeouts {
@@ -55,9 +58,13 @@ impl Default for Timeouts {
             connect: Duration::from_secs(3),
             target_health: Duration::from_secs(10),
             target_groups: Duration::from_secs(3),
+            targets: Duration::from_secs(5),
         }
     }
 }
+
+/// A target with the zone that a call names it with; `None` leaves the zone to AWS.
+pub type ZonedTarget = ((IpAddr, u16), Option<Arc<str>>);
 
 /// Client of the ELBv2 API; cheap to clone.
 ///
@@ -167,8 +174,8 @@ impl ElbClient {
                 .await
         };
         let limit = self.inner.timeouts.target_health;
-        let quota = Quota::of(&group.arn);
-        let answer = self.attempt(ACTION, about, &quota, limit, call).await?;
+        let quota = Some(Quota::of(&group.arn));
+        let answer = self.attempt(ACTION, about, quota, limit, call).await?;
         let healths = answer.target_health_descriptions();
         Ok(healths.iter().filter_map(target_health).collect())
     }
@@ -195,7 +202,7 @@ impl ElbClient {
         let Some(region) = region.or_else(|| self.default_region()) else {
             return Err(ElbError::no_region(ACTION, about));
         };
-        let quota = first.quota(role, region);
+        let quota = Some(first.quota(role, region));
         let ids = selectors
             .iter()
             .map(|selector| selector.as_str().to_owned());
@@ -214,7 +221,7 @@ impl ElbClient {
                 .await
         };
         let limit = self.inner.timeouts.target_groups;
-        let answer = self.attempt(ACTION, about, &quota, limit, call).await?;
+        let answer = self.attempt(ACTION, about, quota, limit, call).await?;
         Ok(answer
             .target_groups()
             .iter()
@@ -222,12 +229,73 @@ impl ElbClient {
             .collect())
     }
 
-    /// Makes one call within its timeout, counts it, and reports a throttle to the budget.
+    /// Registers `targets`, at most 200 of them. AWS refuses the whole call for one target that it does not take.
+    ///
+    /// # Errors
+    /// The call failed, or was not answered: then it may have done its work.
+    pub async fn register_targets(
+        &self,
+        group: &GroupKey,
+        targets: &[ZonedTarget],
+    ) -> Result<(), ElbError> {
+        let call = async {
+            let client = self.client(group.arn.region(), group.role.as_ref()).await;
+            client
+                .register_targets()
+                .target_group_arn(group.arn.as_str())
+                .set_targets(Some(targets.iter().map(zoned).collect()))
+                .send()
+                .await
+        };
+        self.change("RegisterTargets", group, targets, call).await
+    }
+
+    /// Deregisters `targets`, at most 200 of them, each with the zone that [`Self::target_health`] told. AWS passes
+    /// over those that are not registered.
+    ///
+    /// # Errors
+    /// The call failed, or was not answered: then it may have done its work.
+    pub async fn deregister_targets(
+        &self,
+        group: &GroupKey,
+        targets: &[ZonedTarget],
+    ) -> Result<(), ElbError> {
+        let call = async {
+            let client = self.client(group.arn.region(), group.role.as_ref()).await;
+            client
+                .deregister_targets()
+                .target_group_arn(group.arn.as_str())
+                .set_targets(Some(targets.iter().map(zoned).collect()))
+                .send()
+                .await
+        };
+        self.change("DeregisterTargets", group, targets, call).await
+    }
+
+    /// Makes a call that changes a group. A throttle is not reported to the budget: AWS throttles these calls apart
+    /// from polls.
+    async fn change<T, E>(
+        &self,
+        action: &'static str,
+        group: &GroupKey,
+        targets: &[ZonedTarget],
+        call: impl Future<Output = Result<T, SdkError<E>>>,
+    ) -> Result<(), ElbError>
+    where
+        E: ProvideErrorMetadata + Error + 'static,
+    {
+        let about = format!("{} targets of {}", targets.len(), group.arn.as_str());
+        let limit = self.inner.timeouts.targets;
+        self.attempt(action, about, None, limit, call).await?;
+        Ok(())
+    }
+
+    /// Makes one call within its timeout, counts it, and reports a throttle to the bucket of `quota`.
     async fn attempt<T, E>(
         &self,
         action: &'static str,
         about: String,
-        quota: &Quota,
+        quota: Option<Quota>,
         limit: Duration,
         call: impl Future<Output = Result<T, SdkError<E>>>,
     ) -> Result<T, ElbError>
@@ -242,8 +310,9 @@ impl ElbClient {
         };
         let code = result.as_ref().map_or_else(ElbError::code, |_| "OK");
         self.inner.metrics.called(action, code, started.elapsed());
-        if matches!(&result, Err(error) if error.kind == ElbErrorKind::Throttled) {
-            self.inner.budget.throttled(quota, started.into_std());
+        let throttled = matches!(&result, Err(error) if error.kind == ElbErrorKind::Throttled);
+        if let Some(quota) = quota.filter(|_| throttled) {
+            self.inner.budget.throttled(&quota, started.into_std());
         }
         result
     }
@@ -305,10 +374,15 @@ fn summary(first: &GroupSelector, more: usize) -> String {
     }
 }
 
-fn described((ip, port): &(IpAddr, u16)) -> TargetDescription {
+fn described(target: &(IpAddr, u16)) -> TargetDescription {
+    zoned(&(*target, None))
+}
+
+fn zoned(((ip, port), zone): &ZonedTarget) -> TargetDescription {
     TargetDescription::builder()
         .id(ip.to_string())
         .port(i32::from(*port))
+        .set_availability_zone(zone.as_deref().map(str::to_owned))
         .build()
 }
 
@@ -322,6 +396,7 @@ fn target_health(told: &TargetHealthDescription) -> Option<TargetHealth> {
     let description = health.and_then(|health| health.description());
     Some(TargetHealth {
         target: (ip, port),
+        zone: target.availability_zone().map(Into::into),
         state: state.map_or(TargetState::Unknown, target_state),
         reason: reason.map_or("", |reason| reason.as_str()).into(),
         description: description.unwrap_or("").into(),

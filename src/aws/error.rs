@@ -27,7 +27,7 @@ const INVALID_REQUEST: &str = "InvalidRequest";
 /// It never holds a credential: it keeps only the first line of AWS's message, because the further lines of
 /// `SignatureDoesNotMatch` repeat the request with its session token.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{action} for {about} failed: {code}: {message}{}", kind.remedy())]
+#[error("{action} for {about} failed: {code}: {message}{}", kind.remedy_of(action))]
 pub struct ElbError {
     pub action: &'static str,
     /// The subject of the call: an ARN, a name, or how many of them.
@@ -124,6 +124,19 @@ impl ElbErrorKind {
             401 | 403 => Self::Denied,
             429 => Self::Throttled,
             _ => Self::Other,
+        }
+    }
+
+    /// What the reader can do about it, where the call is of this action.
+    fn remedy_of(self, action: &str) -> &'static str {
+        let changes = matches!(action, "RegisterTargets" | "DeregisterTargets");
+        match self {
+            // The registrar slows down by itself.
+            Self::Throttled if changes => "",
+            Self::Denied if changes => {
+                "; check the credentials, and that their role allows elasticloadbalancing:RegisterTargets and elasticloadbalancing:DeregisterTargets on the target group"
+            }
+            _ => self.remedy(),
         }
     }
 

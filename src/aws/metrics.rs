@@ -8,7 +8,7 @@ use targetgate_core::names::Quota;
 use crate::metrics::{Counters, FloatGauge, Histograms, MetricSet, Registered, slow};
 
 /// AWS error codes with a label value of their own; all others are counted as `Other`.
-const CODES: [&str; 12] = [
+const CODES: [&str; 14] = [
     "OK",
     "Timeout",
     "Unreachable",
@@ -20,6 +20,8 @@ const CODES: [&str; 12] = [
     "TargetGroupNotFound",
     "ValidationError",
     "InvalidTarget",
+    "TooManyTargets",
+    "TooManyRegistrationsForTargetId",
     "HealthUnavailable",
 ];
 

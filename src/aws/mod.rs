@@ -1,4 +1,4 @@
-//! AWS: the two calls of the ELBv2 API that targetgate makes, the budget that they share, and the batching of
+//! AWS: the calls of the ELBv2 API that targetgate makes, the budget that they share, and the batching of
 //! `DescribeTargetGroups`.
 //!
 //! - [`client`]: calls through the SDK, one attempt each, in the types of [`targetgate_core::model`].

@@ -146,6 +146,7 @@ pub(crate) fn client(address: SocketAddr, credentials: Credentials) -> ElbClient
         connect: PATIENCE,
         target_health: PATIENCE,
         target_groups: PATIENCE,
+        targets: PATIENCE,
     };
     ElbClient::new(config(address, credentials), timeouts, budget, &metrics)
 }

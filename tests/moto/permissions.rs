@@ -18,8 +18,12 @@ use tokio::sync::OnceCell;
 use crate::account::{Account, client, demand_signatures, started};
 
 const SHIPPED: &str = include_str!("../../deploy/iam/policy.json");
+/// The policy that a role needs besides, where targetgate registers targets.
+const TARGETS: &str = include_str!("../../deploy/iam/policy-targets.json");
 const GROUPS: &str = "DescribeTargetGroups";
 const HEALTH: &str = "DescribeTargetHealth";
+const REGISTER: &str = "RegisterTargets";
+const DEREGISTER: &str = "DeregisterTargets";
 
 /// A moto that requires signatures, with all that was created in it before.
 struct Guarded {
@@ -32,6 +36,10 @@ struct Guarded {
     user: Credentials,
     /// For each action of the shipped policy, a user whose policy lacks it.
     lacking: Vec<(&'static str, Credentials)>,
+    /// A user with both shipped policies.
+    registrar: Credentials,
+    /// For each action of the policy of targets, a user whose policies lack it.
+    changing_less: Vec<(&'static str, Credentials)>,
     /// A user who may only assume roles.
     assumer: Credentials,
     /// A role of the other account with the shipped policy.
@@ -55,7 +63,12 @@ impl Guarded {
         let anyone = trust(&json!({}));
         let mut lacking = Vec::new();
         for action in [GROUPS, HEALTH] {
-            lacking.push((action, ours.user(action, &shipped_without(action)).await));
+            lacking.push((action, ours.user(action, &without(SHIPPED, action)).await));
+        }
+        let mut changing_less = Vec::new();
+        for action in [REGISTER, DEREGISTER] {
+            let policy = with_shipped(&without(TARGETS, action));
+            changing_less.push((action, ours.user(action, &policy).await));
         }
         let only_tenant_1 = json!({ "StringEquals": { "sts:ExternalId": "tenant-1" } });
         let made = Self {
@@ -63,6 +76,8 @@ impl Guarded {
             foreign: other.target_group("web").await,
             user: ours.user("reader", SHIPPED).await,
             lacking,
+            registrar: ours.user("registrar", &with_shipped(TARGETS)).await,
+            changing_less,
             assumer: ours.user("assumer", &allow("sts:AssumeRole")).await,
             reader: other.role("reader", &anyone, SHIPPED).await,
             stranger: other.role("stranger", &anyone, &allow("s3:*")).await,
@@ -95,12 +110,22 @@ fn trust(condition: &Value) -> String {
     }))
 }
 
-fn shipped_without(action: &str) -> String {
-    let mut policy: Value = serde_json::from_str(SHIPPED).unwrap();
+fn without(shipped: &str, action: &str) -> String {
+    let mut policy: Value = serde_json::from_str(shipped).unwrap();
     let actions = policy["Statement"][0]["Action"].as_array_mut().unwrap();
     let before = actions.len();
     actions.retain(|other| other != &format!("elasticloadbalancing:{action}"));
     assert_eq!(actions.len(), before - 1, "{action} is not in the policy");
+    policy.to_string()
+}
+
+/// The policy of targets beside that of gates. Moto knows no resource of these actions, and calls all of them `*`.
+fn with_shipped(targets: &str) -> String {
+    let mut policy: Value = serde_json::from_str(SHIPPED).unwrap();
+    let mut targets: Value = serde_json::from_str(targets).unwrap();
+    let mut statement = targets["Statement"][0].take();
+    statement["Resource"] = "*".into();
+    policy["Statement"].as_array_mut().unwrap().push(statement);
     policy.to_string()
 }
 
@@ -120,6 +145,21 @@ async fn both_calls(client: &ElbClient, group: &GroupKey) -> [(&'static str, Opt
     let groups = client.target_groups(None, group.role.as_ref(), &by).await;
     let health = client.target_health(group, &[]).await;
     [(GROUPS, groups.err()), (HEALTH, health.err())]
+}
+
+/// Makes both calls that change a group, for a target that no other test names. Returns the error of each.
+async fn both_changes(
+    client: &ElbClient,
+    group: &GroupKey,
+    port: u16,
+) -> [(&'static str, Option<ElbError>); 2] {
+    let targets = [(("10.0.0.1".parse().unwrap(), port), None)];
+    let registered = client.register_targets(group, &targets).await;
+    let deregistered = client.deregister_targets(group, &targets).await;
+    [
+        (REGISTER, registered.err()),
+        (DEREGISTER, deregistered.err()),
+    ]
 }
 
 fn is_denied(error: &ElbError) {
@@ -148,6 +188,35 @@ async fn each_action_of_the_shipped_policy_is_needed() {
                 "{action} without {lacks}"
             );
             error.iter().for_each(is_denied);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_policy_of_targets_allows_what_changes_a_group_and_that_of_gates_does_not() {
+    let aws = Guarded::shared().await;
+    let group = group(&aws.group, None);
+    let client = aws.client(aws.registrar.clone());
+    let polls = both_calls(&client, &group).await;
+    let changes = both_changes(&client, &group, 1).await;
+    for (action, error) in polls.into_iter().chain(changes) {
+        assert_eq!(error, None, "{action}");
+    }
+    let client = aws.client(aws.user.clone());
+    for (action, error) in both_changes(&client, &group, 2).await {
+        is_denied(&error.unwrap_or_else(|| panic!("{action} is allowed")));
+    }
+}
+
+#[tokio::test]
+async fn each_action_of_the_policy_of_targets_is_needed() {
+    let aws = Guarded::shared().await;
+    for (lacks, credentials) in &aws.changing_less {
+        let client = aws.client(credentials.clone());
+        for (action, error) in both_changes(&client, &group(&aws.group, None), 3).await {
+            // Moto does not deregister what is not registered.
+            let denied = error.is_some_and(|error| error.kind == ElbErrorKind::Denied);
+            assert_eq!(denied, action == *lacks, "{action} without {lacks}");
         }
     }
 }

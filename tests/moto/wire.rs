@@ -267,6 +267,52 @@ async fn targets_come_and_go_with_their_addresses_and_ports(
 
 #[rstest]
 #[tokio::test]
+async fn the_client_registers_and_deregisters_several_targets_in_one_call(
+    #[values(Double::Moto, Double::Sandbox)] double: Double,
+) {
+    let aws = Aws::new(double).await;
+    let group = aws.ipv4_group("changed").await;
+    let target = |ip: &str, port| ((ip.parse().unwrap(), port), None);
+    let both = [target("10.0.0.1", 8080), target("10.0.0.2", 9090)];
+    aws.client.register_targets(&group, &both).await.unwrap();
+    let expected = ["10.0.0.1:8080", "10.0.0.2:9090"].map(str::to_owned);
+    assert_eq!(aws.targets(&group).await, expected.into());
+    // One that is registered is accepted again.
+    aws.client.register_targets(&group, &both).await.unwrap();
+    assert_eq!(aws.targets(&group).await.len(), 2);
+
+    let leaving = &both[1..];
+    aws.client
+        .deregister_targets(&group, leaving)
+        .await
+        .unwrap();
+    let healths = aws.client.target_health(&group, &[]).await.unwrap();
+    let left = healths
+        .iter()
+        .filter(|health| health.state != TargetState::Draining);
+    assert!(left.map(|health| health.target.1).eq([8080]), "{healths:?}");
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_target_of_an_absent_group_goes_neither_in_nor_out(
+    #[values(Double::Moto, Double::Sandbox)] double: Double,
+) {
+    let aws = Aws::new(double).await;
+    let group = aws.ipv4_group("absent-targets").await;
+    aws.delete(&group).await;
+    let target = [(("10.0.0.1".parse().unwrap(), 8080), None)];
+    let registered = aws.client.register_targets(&group, &target).await;
+    let deregistered = aws.client.deregister_targets(&group, &target).await;
+    for ended in [registered, deregistered] {
+        let error = ended.unwrap_err();
+        assert_eq!(error.code(), "TargetGroupNotFound");
+        assert_eq!(error.kind, ElbErrorKind::GroupNotFound);
+    }
+}
+
+#[rstest]
+#[tokio::test]
 async fn an_ipv6_group_says_so_and_gives_its_targets_addresses(
     #[values(Double::Moto, Double::Sandbox)] double: Double,
 ) {

@@ -122,6 +122,7 @@ fn healthy(ip: &str) -> TargetHealth {
 fn health(ip: &str, state: TargetState, reason: &str) -> TargetHealth {
     TargetHealth {
         target: address(ip),
+        zone: None,
         state,
         reason: reason.into(),
         description: "".into(),

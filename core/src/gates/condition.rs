@@ -223,6 +223,7 @@ mod tests {
     fn health(state: TargetState, reason: &str) -> TargetHealth {
         TargetHealth {
             target: ([10, 0, 0, 1].into(), 80),
+            zone: None,
             state,
             reason: reason.into(),
             description: "as ELB describes it".into(),

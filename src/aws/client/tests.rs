@@ -46,6 +46,7 @@ async fn the_health_of_a_group_comes_in_the_models_words() {
     assert_eq!(first.state, TargetState::Initial);
     assert_eq!(&*first.reason, "Elb.RegistrationInProgress");
     assert_eq!(&*first.description, "Target registration is in progress");
+    assert_eq!(first.zone.as_deref(), None);
     assert_eq!(second.target, ("2001:db8::1".parse().unwrap(), 8080));
     assert_eq!(second.state, TargetState::UnhealthyDraining);
     assert_eq!(&*second.reason, "");
@@ -94,6 +95,124 @@ async fn a_call_goes_to_the_arns_region_and_names_the_targets() {
     assert_eq!(asked.field("Targets.member.1.Port"), Some("8080"));
     assert_eq!(asked.field("Targets.member.2.Id"), Some("2001:db8::1"));
     assert_eq!(asked.field("Targets.member.2.Port"), Some("9090"));
+}
+
+#[tokio::test]
+async fn the_zone_of_a_target_comes_with_its_health() {
+    let zoned = member("100.64.0.1", "healthy", "")
+        .replace("</Port>", "</Port><AvailabilityZone>all</AvailabilityZone>");
+    let aws = Aws::saying([Reply::Say(200, health_xml(&[&zoned]))]);
+    let healths = aws.client().0.target_health(&asked_group(), &[]).await;
+    assert_eq!(healths.unwrap()[0].zone.as_deref(), Some("all"));
+}
+
+/// A target inside the VPC, and one outside.
+fn both() -> [ZonedTarget; 2] {
+    let inside = ("10.0.0.1".parse().unwrap(), 8080);
+    let outside = ("2001:db8::1".parse().unwrap(), 9090);
+    [(inside, None), (outside, Some("all".into()))]
+}
+
+async fn change(client: &ElbClient, action: &str) -> Result<(), ElbError> {
+    match action {
+        "RegisterTargets" => client.register_targets(&asked_group(), &both()).await,
+        _ => client.deregister_targets(&asked_group(), &both()).await,
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_change_names_each_target_with_its_zone(
+    #[values("RegisterTargets", "DeregisterTargets")] action: &str,
+) {
+    let answer = format!(
+        "<{action}Response xmlns=\"http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/\">\
+         <{action}Result/></{action}Response>"
+    );
+    let aws = Aws::saying([Reply::Say(200, answer)]);
+    let (client, metrics) = aws.client();
+    change(&client, action).await.unwrap();
+    let asked = &aws.asked()[0];
+    assert_eq!(asked.host, "elasticloadbalancing.eu-west-1.amazonaws.com");
+    assert_eq!(asked.field("Action"), Some(action));
+    assert_eq!(asked.field("TargetGroupArn"), Some(arn(1).as_str()));
+    let expected = [
+        ("Targets.member.1.Id", "10.0.0.1"),
+        ("Targets.member.1.Port", "8080"),
+        ("Targets.member.2.Id", "2001:db8::1"),
+        ("Targets.member.2.Port", "9090"),
+        ("Targets.member.2.AvailabilityZone", "all"),
+    ];
+    let mut named: Vec<_> = asked.form.iter().collect();
+    named.retain(|(name, _)| name.starts_with("Targets."));
+    named.sort();
+    let mut expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    expected.sort();
+    assert!(named.into_iter().eq(&expected), "{:?}", asked.form);
+    let counted = format!("{{action=\"{action}\",code=\"OK\"}} 1");
+    assert!(metrics.encode().contains(&counted), "{}", metrics.encode());
+}
+
+#[rstest]
+#[tokio::test(start_paused = true)]
+async fn a_change_without_an_answer_ends_before_another_replica_leads(
+    #[values("RegisterTargets", "DeregisterTargets")] action: &str,
+) {
+    let aws = Aws::new(|_: &Asked| Reply::Hang);
+    let started = Instant::now();
+    let error = change(&aws.client().0, action).await.unwrap_err();
+    assert_eq!((error.action, error.kind), (action, ElbErrorKind::Timeout));
+    assert_eq!(started.elapsed().as_secs(), 5);
+    assert_eq!(aws.asked().len(), 1);
+}
+
+#[rstest]
+#[case("InvalidTarget", 400, ElbErrorKind::Invalid)]
+#[case("TooManyTargets", 400, ElbErrorKind::Other)]
+#[case("TooManyRegistrationsForTargetId", 400, ElbErrorKind::Other)]
+#[case("ValidationError", 400, ElbErrorKind::Invalid)]
+#[case("TargetGroupNotFound", 400, ElbErrorKind::GroupNotFound)]
+#[case("Throttling", 400, ElbErrorKind::Throttled)]
+#[case("AccessDenied", 403, ElbErrorKind::Denied)]
+#[case("InternalFailure", 500, ElbErrorKind::Other)]
+#[tokio::test]
+async fn a_refused_change_keeps_awss_code_and_words_and_is_sent_once(
+    #[values("RegisterTargets", "DeregisterTargets")] action: &str,
+    #[case] code: &'static str,
+    #[case] status: u16,
+    #[case] kind: ElbErrorKind,
+) {
+    let aws = Aws::new(move |_: &Asked| error_xml(status, code, "in ELB's words"));
+    let (client, metrics) = aws.client();
+    let error = change(&client, action).await.unwrap_err();
+    assert_eq!((error.code(), error.kind), (code, kind));
+    assert_eq!(error.message, "in ELB's words");
+    let denial = error
+        .to_string()
+        .contains("elasticloadbalancing:RegisterTargets");
+    assert_eq!(denial, kind == ElbErrorKind::Denied, "{error}");
+    assert_eq!(aws.asked().len(), 1, "the SDK does not try again");
+    let label = match code {
+        "InternalFailure" => "Other",
+        _ => code,
+    };
+    let counted = format!("{{action=\"{action}\",code=\"{label}\"}} 1");
+    assert!(metrics.encode().contains(&counted), "{}", metrics.encode());
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_throttled_change_does_not_slow_down_polls(
+    #[values("RegisterTargets", "DeregisterTargets")] action: &str,
+) {
+    let aws = Aws::new(|_: &Asked| error_xml(400, "Throttling", "Rate exceeded"));
+    let budget = Budget::new(10.0, 10.0, 40, &Metrics::default());
+    let metrics = Metrics::default();
+    let client = ElbClient::new(aws.config(), Timeouts::default(), budget.clone(), &metrics);
+    change(&client, action).await.unwrap_err();
+    assert!(budget.all_throttled().is_empty());
+    client.target_health(&asked_group(), &[]).await.unwrap_err();
+    assert_eq!(budget.all_throttled().len(), 1);
 }
 
 #[tokio::test]

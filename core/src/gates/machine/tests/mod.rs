@@ -279,6 +279,7 @@ fn web(name: &str, ip: &str) -> Pod {
 fn health(ip: &str, state: TargetState, reason: &str) -> TargetHealth {
     TargetHealth {
         target: (ip.parse().unwrap(), 80),
+        zone: None,
         state,
         reason: reason.into(),
         description: "".into(),
