@@ -41,6 +41,15 @@ pub const DRAIN_SECONDS_ANNOTATION: &str = "targetgate.dev/drain-seconds";
 /// The annotation that a Pod gets with its sleep: `<sleep>/<given>`, both in seconds.
 pub const DRAINED_ANNOTATION: &str = "targetgate.dev/drained";
 
+/// The annotation of a binding that says whether we register its targets: `"true"` or `"false"`.
+pub const REGISTER_ANNOTATION: &str = "targetgate.dev/register";
+/// The annotation of a binding that, with the value `"true"`, lets its deletion leave targets in the group.
+pub const ABANDON_ANNOTATION: &str = "targetgate.dev/abandon";
+/// Our finalizer on bindings whose targets we register.
+pub const FINALIZER: &str = "targetgate.dev/targets";
+/// The incumbent's finalizer, which it puts on every binding that it watches.
+pub const INCUMBENT_FINALIZER: &str = "elbv2.k8s.aws/resources";
+
 /// Whether this value of [`GATE_ANNOTATION`] opts out, for admissions and watches alike.
 pub fn opts_out(value: &str) -> bool {
     value == "false"

@@ -13,8 +13,9 @@ use serde::{Deserialize, Deserializer};
 use crate::drain::{DrainMode, Drained, SleepSeconds};
 use crate::model::{AfterOpen, Policies, PortRef, UnreadableAnnotation, WhenUnused};
 use crate::names::{
-    AFTER_OPEN_ANNOTATION, DRAIN_ANNOTATION, DRAIN_LABEL, DRAIN_SECONDS_ANNOTATION,
-    DRAINED_ANNOTATION, GATE_ANNOTATION, OPEN_AFTER_ANNOTATION, WHEN_UNUSED_ANNOTATION, opts_out,
+    ABANDON_ANNOTATION, AFTER_OPEN_ANNOTATION, DRAIN_ANNOTATION, DRAIN_LABEL,
+    DRAIN_SECONDS_ANNOTATION, DRAINED_ANNOTATION, GATE_ANNOTATION, OPEN_AFTER_ANNOTATION,
+    REGISTER_ANNOTATION, WHEN_UNUSED_ANNOTATION, opts_out,
 };
 use crate::text::cut;
 
@@ -22,6 +23,9 @@ use crate::text::cut;
 const MAX_VALUE: usize = 60;
 /// The modes of drain, in an annotation and in a Namespace's label.
 const DRAIN_MODES: &str = "`sleep` or `off`";
+
+/// A switch, in an annotation.
+const TRUE_OR_FALSE: &str = "`\"true\"` or `\"false\"`";
 
 /// A string that borrows inside of lists and maps, where serde's own `Cow` is always owned.
 #[derive(Debug, Deserialize)]
@@ -88,13 +92,17 @@ pub struct OwnAnnotations {
     pub drain_seconds: Option<SleepSeconds>,
     /// What the hook did to a Pod. A value that is not ours counts as absent, and the hook replaces it.
     pub drained: Option<Drained>,
+    /// Whether we register the targets of a binding.
+    pub register: Option<bool>,
+    /// Whether the deletion of a binding may leave targets in its group.
+    pub abandon: bool,
     /// Those whose value cannot be read, and therefore counts as absent, in the order of the object.
     pub unreadable: Vec<UnreadableAnnotation>,
 }
 
 impl OwnAnnotations {
     /// Each of them.
-    pub const ALL: [&'static str; 7] = [
+    pub const ALL: [&'static str; 9] = [
         GATE_ANNOTATION,
         WHEN_UNUSED_ANNOTATION,
         OPEN_AFTER_ANNOTATION,
@@ -102,6 +110,8 @@ impl OwnAnnotations {
         DRAIN_ANNOTATION,
         DRAIN_SECONDS_ANNOTATION,
         DRAINED_ANNOTATION,
+        REGISTER_ANNOTATION,
+        ABANDON_ANNOTATION,
     ];
 
     fn read(&mut self, name: &'static str, value: &str) {
@@ -128,6 +138,15 @@ impl OwnAnnotations {
                 self.drain_seconds = value.parse().ok();
                 let expected = "a whole number of seconds from 1 to 600, such as `20`";
                 (self.drain_seconds.is_some(), expected)
+            }
+            REGISTER_ANNOTATION => {
+                self.register = value.parse().ok();
+                (self.register.is_some(), TRUE_OR_FALSE)
+            }
+            ABANDON_ANNOTATION => {
+                let abandon: Option<bool> = value.parse().ok();
+                self.abandon = abandon == Some(true);
+                (abandon.is_some(), TRUE_OR_FALSE)
             }
             DRAINED_ANNOTATION => {
                 self.drained = value.parse().ok();
@@ -303,6 +322,23 @@ mod tests {
         let read = read(json!({ "other": {}, "targetgate.dev/when-unused": value }));
         assert_eq!(read.policies.when_unused, expected);
         assert_eq!(read.unreadable.len(), usize::from(expected.is_none()));
+    }
+
+    #[rstest]
+    #[case("true", Some(true), true, 0)]
+    #[case("false", Some(false), false, 0)]
+    #[case("True", None, false, 2)]
+    #[case("1", None, false, 2)]
+    fn registration_and_abandoning_are_true_or_false(
+        #[case] value: &str,
+        #[case] register: Option<bool>,
+        #[case] abandon: bool,
+        #[case] unreadable: usize,
+    ) {
+        let read =
+            read(json!({ "targetgate.dev/register": value, "targetgate.dev/abandon": value }));
+        assert_eq!((read.register, read.abandon), (register, abandon));
+        assert_eq!(read.unreadable.len(), unreadable);
     }
 
     #[rstest]

@@ -14,7 +14,7 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use crate::kubernetes::decode::{
-    BindingObject, ServiceObject, Unreadable, binding, service, url_path,
+    BindingObject, Keyed as _, ServiceObject, Unreadable, binding, service, url_path,
 };
 use crate::kubernetes::{CALL_TIMEOUT, is_absence, why};
 use crate::state::cache::WatchedResource;

@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use targetgate_core::index::Index;
-use targetgate_core::names::BindingApi;
+use targetgate_core::names::{BindingApi, ObjectKey};
+use targetgate_core::targets::record::Record;
+use targetgate_core::targets::slices::Slice;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+
+use crate::state::seen::Seen;
 
 /// A resource that feeds the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,10 +22,14 @@ pub enum WatchedResource {
     Pods,
     /// `TargetGroupBinding`s of one API group.
     Bindings(BindingApi),
+    /// Only where targets are registered: slices that Kubernetes' own controller does not write.
+    EndpointSlices,
+    /// Only where targets are registered: our records, in our own namespace.
+    TargetRecords,
 }
 
 impl WatchedResource {
-    /// All watched resources.
+    /// The resources that are always watched, and without which no decision can be trusted.
     pub const ALL: [Self; 5] = [
         Self::Namespaces,
         Self::Services,
@@ -29,6 +37,9 @@ impl WatchedResource {
         Self::Bindings(BindingApi::Elbv2),
         Self::Bindings(BindingApi::Eks),
     ];
+
+    /// The resources that only the registrar needs.
+    pub const TARGETS: [Self; 2] = [Self::EndpointSlices, Self::TargetRecords];
 
     /// The name in metrics, logs and readiness checks.
     pub fn as_str(self) -> &'static str {
@@ -38,6 +49,8 @@ impl WatchedResource {
             Self::Pods => "pods",
             Self::Bindings(BindingApi::Elbv2) => "targetgroupbindings.elbv2.k8s.aws",
             Self::Bindings(BindingApi::Eks) => "targetgroupbindings.eks.amazonaws.com",
+            Self::EndpointSlices => "endpointslices",
+            Self::TargetRecords => "targetrecords",
         }
     }
 }
@@ -53,11 +66,13 @@ pub enum InitialList {
     NotServed,
 }
 
-/// The shared index. Its lock is held only during a closure, never across an await.
+/// The shared index, and what only the registrar needs. Its lock is held only during a closure, never across an await.
 #[derive(Debug)]
 pub struct Cache {
     index: RwLock<Index>,
     changed: Notify,
+    seen: Mutex<Seen>,
+    noted: Notify,
     looks: RwLock<BTreeMap<WatchedResource, InitialList>>,
     warm: Notify,
     /// Since when the watch of each resource has not worked; absent while it works.
@@ -73,6 +88,8 @@ impl Default for Cache {
         Self {
             index: RwLock::default(),
             changed: Notify::new(),
+            seen: Mutex::default(),
+            noted: Notify::new(),
             looks: RwLock::new(pending.into()),
             warm: Notify::new(),
             failing: RwLock::new(
@@ -92,14 +109,39 @@ impl Cache {
         ask(&self.index.read())
     }
 
-    /// Updates the index, and wakes the waiter of [`Self::changed`] if pods may be dirty.
+    /// Updates the index, and wakes the waiter of [`Self::changed`] if pods may be dirty, and that of [`Self::noted`] if
+    /// changes were noted.
     pub fn write<R>(&self, feed: impl FnOnce(&mut Index) -> R) -> R {
         let mut index = self.index.write();
         let fed = feed(&mut index);
         if index.has_dirty() {
             self.changed.notify_one();
         }
+        if index.has_changes() {
+            self.noted.notify_one();
+        }
         fed
+    }
+
+    /// Updates what the registrar has not taken yet, and wakes the waiter of [`Self::noted`].
+    pub fn write_seen<R>(&self, feed: impl FnOnce(&mut Seen) -> R) -> R {
+        let mut seen = self.seen.lock();
+        let fed = feed(&mut seen);
+        if !seen.is_empty() {
+            self.noted.notify_one();
+        }
+        fed
+    }
+
+    /// Takes what changed of the slices since they were last taken; `None` for a slice that is gone.
+    pub fn take_slices(&self) -> BTreeMap<ObjectKey, Option<Slice>> {
+        self.seen.lock().slices.take()
+    }
+
+    /// Takes what changed of the records since they were last taken, by the binding's UID, each with its
+    /// resourceVersion; `None` for a record that is gone.
+    pub fn take_records(&self) -> BTreeMap<Arc<str>, Option<(Record, Arc<str>)>> {
+        self.seen.lock().records.take()
     }
 
     /// Says which namespaces are watched, of all if empty. Only the first call counts.
@@ -119,6 +161,11 @@ impl Cache {
         self.changed.notified().await;
     }
 
+    /// Returns once there may be changes, slices or records to take, which only the registrar takes. Supports one waiter.
+    pub async fn noted(&self) {
+        self.noted.notified().await;
+    }
+
     /// Sets the progress of the initial list of a resource.
     pub fn looked(&self, watched: WatchedResource, look: InitialList) {
         self.looks.write().insert(watched, look);
@@ -136,10 +183,11 @@ impl Cache {
     /// The resources whose initial list is pending; empty once the index is warm.
     pub fn pending(&self) -> Vec<WatchedResource> {
         let looks = self.looks.read();
-        let pending = looks
-            .iter()
-            .filter(|(_, look)| **look == InitialList::Pending);
-        pending.map(|(watched, _)| *watched).collect()
+        let is_pending = |watched: &WatchedResource| {
+            matches!(looks.get(watched), None | Some(InitialList::Pending))
+        };
+        let all = WatchedResource::ALL.into_iter();
+        all.filter(is_pending).collect()
     }
 
     /// Sets since when the watch of a resource has not worked; `None` while it works. Wakes the waiter of

@@ -4,3 +4,4 @@
 pub mod api_server;
 pub mod cache;
 pub mod leadership;
+pub mod seen;

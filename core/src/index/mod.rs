@@ -104,7 +104,7 @@ pub struct Listing {
 
 impl Listing {
     /// Whether the list covers an object of this key, and did not return it.
-    fn lacks(&self, key: &ObjectKey) -> bool {
+    pub fn lacks(&self, key: &ObjectKey) -> bool {
         let of = match &*key.namespace {
             "" => &key.name,
             _ => &key.namespace,

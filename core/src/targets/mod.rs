@@ -8,6 +8,7 @@ use std::net::IpAddr;
 pub mod calls;
 pub mod difference;
 pub mod floor;
+pub mod incumbent;
 pub mod machine;
 pub mod record;
 pub mod removals;

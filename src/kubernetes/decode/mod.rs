@@ -24,11 +24,15 @@ use thiserror::Error;
 use crate::state::cache::WatchedResource;
 
 mod shape;
+mod targets;
 #[cfg(test)]
 mod tests;
 
 use crate::kubernetes::decode::shape::{Meta, Part, ServicePortSpec, StatusCondition};
 pub use crate::kubernetes::decode::shape::{PodSpec, PodStatus, ServiceSpec};
+pub use crate::kubernetes::decode::targets::{
+    RecordObject, SliceObject, UnreadableRecord, record, slice,
+};
 
 /// A Namespace, of which only the labels are used.
 pub type NamespaceObject = Object<IgnoredAny, IgnoredAny>;
@@ -66,10 +70,7 @@ impl<'de, S: Deserialize<'de>, T: Deserialize<'de>> Deserialize<'de> for Object<
         // An object whose metadata cannot be parsed has an empty name.
         let mut meta = wire.metadata.read().unwrap_or_default();
         Ok(Self {
-            key: ObjectKey::new(
-                meta.namespace.take().unwrap_or_default(),
-                meta.name.take().unwrap_or_default(),
-            ),
+            key: meta.take_key(),
             meta,
             spec: wire.spec,
             status: wire.status,
@@ -77,17 +78,26 @@ impl<'de, S: Deserialize<'de>, T: Deserialize<'de>> Deserialize<'de> for Object<
     }
 }
 
-impl<S, T> Object<S, T> {
+/// Any object that is watched.
+pub trait Keyed {
     /// Namespace (empty for cluster-scoped kinds) and name.
-    pub fn key(&self) -> &ObjectKey {
+    fn key(&self) -> &ObjectKey;
+
+    /// `metadata.resourceVersion`.
+    fn version(&self) -> Option<&str>;
+}
+
+impl<S, T> Keyed for Object<S, T> {
+    fn key(&self) -> &ObjectKey {
         &self.key
     }
 
-    /// `metadata.resourceVersion`.
-    pub fn version(&self) -> Option<&str> {
+    fn version(&self) -> Option<&str> {
         self.meta.resource_version.as_deref()
     }
+}
 
+impl<S, T> Object<S, T> {
     /// When the API server took the request for its deletion in, by its own clock.
     pub fn deletion_requested(&self) -> Option<Timestamp> {
         self.meta.deletion_requested()
@@ -134,6 +144,10 @@ pub fn api_resource(watched: WatchedResource) -> ApiResource {
             "TargetGroupBinding",
             "targetgroupbindings",
         ),
+        WatchedResource::EndpointSlices => {
+            ("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices")
+        }
+        WatchedResource::TargetRecords => ("targetgate.dev", "v1", "TargetRecord", "targetrecords"),
     };
     let api_version = if group.is_empty() {
         version.to_owned()
@@ -198,13 +212,14 @@ pub fn binding(
 ) -> Result<(Arc<str>, Binding), Unreadable> {
     let key = readable_key(&object)?;
     let spec = object.take_spec()?;
-    let binding = Binding {
+    let mut binding = Binding {
         uid: object.meta.uid.take().map(Into::into),
         policies: object.meta.policies(),
         unreadable: object.meta.unreadable(),
         terminating: object.meta.deletion_timestamp.is_some(),
         ..spec.model(api, &key.name, object.meta.opted_out())
     };
+    object.meta.register(&mut binding.registration);
     Ok((key.namespace, binding))
 }
 

@@ -8,7 +8,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde::de::MapAccess;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
-use targetgate_core::model::{Condition, ControllerRef, Labels, Policies, UnreadableAnnotation};
+use targetgate_core::model::{
+    Condition, ControllerRef, Labels, Policies, Registration, UnreadableAnnotation,
+};
+use targetgate_core::names::{FINALIZER, INCUMBENT_FINALIZER, ObjectKey};
 use targetgate_core::object::{Entries, IntOrString, OwnAnnotations, Text, entries};
 
 /// A part of an object, which may be `null`, absent or of an unexpected shape.
@@ -55,11 +58,21 @@ pub(super) struct Meta {
     pub(super) annotations: Option<OwnAnnotations>,
     pub(super) owner_references: Part<Vec<OwnerReference>>,
     pub(super) creation_timestamp: Option<String>,
+    pub(super) generation: Option<i64>,
+    pub(super) finalizers: Option<Finalizers>,
     pub(super) deletion_timestamp: Option<String>,
     pub(super) deletion_grace_period_seconds: Option<i64>,
 }
 
 impl Meta {
+    /// Namespace (empty for cluster-scoped kinds) and name.
+    pub(super) fn take_key(&mut self) -> ObjectKey {
+        ObjectKey::new(
+            self.namespace.take().unwrap_or_default(),
+            self.name.take().unwrap_or_default(),
+        )
+    }
+
     pub(super) fn created(&self) -> Option<Timestamp> {
         self.creation_timestamp.as_ref()?.parse().ok()
     }
@@ -86,6 +99,18 @@ impl Meta {
         annotations.map_or_else(Vec::new, |a| mem::take(&mut a.unreadable))
     }
 
+    /// Fills in what the registrar reads of a binding's metadata.
+    pub(super) fn register(&self, registration: &mut Registration) {
+        let annotations = self.annotations.as_ref();
+        registration.asked = annotations.and_then(|a| a.register);
+        registration.abandoned = annotations.is_some_and(|a| a.abandon);
+        registration.created = self.created();
+        registration.generation = self.generation.unwrap_or_default();
+        let finalizers = self.finalizers.unwrap_or_default();
+        registration.our_finalizer = finalizers.ours;
+        registration.incumbent_finalizer = finalizers.incumbents;
+    }
+
     pub(super) fn controller(&mut self) -> Option<ControllerRef> {
         let owners = mem::take(&mut self.owner_references).read()?;
         let mut owners = owners.into_iter();
@@ -95,6 +120,24 @@ impl Meta {
             kind: controller.kind.into(),
             name: controller.name.into(),
             uid: controller.uid.into(),
+        })
+    }
+}
+
+/// `metadata.finalizers`, of which two are known.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Finalizers {
+    ours: bool,
+    incumbents: bool,
+}
+
+impl<'de> Deserialize<'de> for Finalizers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let all = Vec::<Text<'de>>::deserialize(deserializer)?;
+        let has = |name: &str| all.iter().any(|Text(finalizer)| finalizer == name);
+        Ok(Self {
+            ours: has(FINALIZER),
+            incumbents: has(INCUMBENT_FINALIZER),
         })
     }
 }

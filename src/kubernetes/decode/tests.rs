@@ -293,14 +293,17 @@ const ARN: &str =
 #[test]
 fn a_binding_is_read_whole() {
     let object = json!({
-        "metadata": { "name": "web", "namespace": "shop", "uid": "u-1", "finalizers": ["elbv2.k8s.aws/resources"],
-            "deletionTimestamp": "2026-11-21T09:00:00Z",
-            "annotations": { "targetgate.dev/when-unused": "open" } },
+        "metadata": { "name": "web", "namespace": "shop", "uid": "u-1", "generation": 3,
+            "finalizers": ["elbv2.k8s.aws/resources", "example.com/other", "targetgate.dev/targets"],
+            "creationTimestamp": "2026-11-21T08:00:00Z", "deletionTimestamp": "2026-11-21T09:00:00Z",
+            "annotations": { "targetgate.dev/when-unused": "open", "targetgate.dev/register": "true",
+                "targetgate.dev/abandon": "true" } },
         "spec": {
             "targetGroupARN": ARN, "targetGroupName": "web", "targetType": "ip", "ipAddressType": "ipv6",
             "serviceRef": { "name": "web", "port": "http" }, "vpcID": "vpc-01234567",
             "iamRoleArnToAssume": "arn:aws:iam::210987654321:role/elb", "assumeRoleExternalId": "x1",
             "multiClusterTargetGroup": true, "targetGroupProtocol": "TLS",
+            "registerTargetsWithPodAvailabilityZone": true,
             "networking": { "ingress": [{ "ports": [{ "protocol": "TCP" }] }] }
         },
         "status": { "observedGeneration": 1 }
@@ -330,10 +333,35 @@ fn a_binding_is_read_whole() {
             when_unused: Some(WhenUnused::Open),
             ..Policies::default()
         },
-        registration: Registration::default(),
+        registration: Registration {
+            asked: Some(true),
+            abandoned: true,
+            created: Some("2026-11-21T08:00:00Z".parse().unwrap()),
+            generation: 3,
+            our_finalizer: true,
+            incumbent_finalizer: true,
+            quic: false,
+            pod_zone: true,
+        },
         unreadable: vec![],
     };
     assert_eq!(binding, expected);
+}
+
+#[rstest]
+#[case::of_another(json!({ "finalizers": ["example.com/other"] }), (false, false))]
+#[case::ours(json!({ "finalizers": ["targetgate.dev/targets"] }), (true, false))]
+#[case::the_incumbents(json!({ "finalizers": ["elbv2.k8s.aws/resources"] }), (false, true))]
+#[case::none(json!({ "finalizers": null }), (false, false))]
+fn a_binding_shows_who_holds_it(#[case] metadata: Value, #[case] expected: (bool, bool)) {
+    let mut object = json!({ "metadata": metadata });
+    object["metadata"]["name"] = json!("web");
+    let registration = binding(read(object), BindingApi::Elbv2)
+        .unwrap()
+        .1
+        .registration;
+    let held = (registration.our_finalizer, registration.incumbent_finalizer);
+    assert_eq!(held, expected);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use targetgate_core::index::Listing;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use crate::kubernetes::decode::{Object, url_path};
+use crate::kubernetes::decode::{Keyed as _, url_path};
 use crate::kubernetes::metrics::WatchMetrics;
 use crate::state::cache::{Cache, InitialList, WatchedResource};
 
@@ -40,11 +40,12 @@ const WATCH_SECONDS: u32 = 290;
 const NOT_SERVED: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(300));
 /// The pods that are watched. An API server keeps up to 12,500 finished ones (`--terminated-pod-gc-threshold`).
 const UNFINISHED_PODS: &str = "status.phase!=Succeeded,status.phase!=Failed";
+/// The slices of Services without a selector, whoever writes them.
+/// Source: <https://kubernetes.io/docs/reference/labels-annotations-taints/#endpointslicekubernetesiomanaged-by>
+const WRITTEN_BY_OTHERS: &str =
+    "endpointslice.kubernetes.io/managed-by!=endpointslice-controller.k8s.io";
 /// A watch that ends earlier, without an event, counts as failed. Chosen.
 const TOO_SHORT: Duration = Duration::from_secs(1);
-
-/// The objects that a feed takes.
-type Known<F> = Object<<F as Feed>::Spec, <F as Feed>::Status>;
 
 /// How far a resource has been followed.
 enum Place {
@@ -171,12 +172,13 @@ impl<F: Feed> Follow<F> {
     async fn list(&self, unfinished: &mut Unfinished) -> Result<String, Failure> {
         let mut params = ListParams::default().limit(self.page_size);
         params.field_selector = self.field_selector();
+        params.label_selector = self.label_selector();
         let mut body = vec![];
         loop {
             params.continue_token = unfinished.token.clone();
             let request = self.requests.list(&params).map_err(BuildRequest);
             let request = request.map_err(|error| Failure::of("list", &error))?;
-            let page = Page::<Known<F>>::fetch(&self.client, request, &mut body);
+            let page = Page::<F::Object>::fetch(&self.client, request, &mut body);
             let page = timeout(LIST_TIMEOUT, page).await;
             let mut page = page.map_err(|_| Failure::Timeout {
                 verb: "list",
@@ -192,7 +194,7 @@ impl<F: Feed> Follow<F> {
             self.look.read();
             if unfinished.token.is_none() {
                 let listing = &unfinished.listing;
-                self.cache.write(|index| self.feed.retain(index, listing));
+                F::write(&self.cache, |store| self.feed.retain(store, listing));
                 self.look.is(InitialList::Listed);
                 return Ok(version);
             }
@@ -203,6 +205,7 @@ impl<F: Feed> Follow<F> {
     async fn watch(&mut self, version: &mut String) -> Result<(), Failure> {
         let params = WatchParams {
             field_selector: self.field_selector(),
+            label_selector: self.label_selector(),
             timeout: Some(WATCH_SECONDS),
             ..WatchParams::default()
         };
@@ -232,14 +235,14 @@ impl<F: Feed> Follow<F> {
         }
     }
 
-    fn take(&self, event: Event<Known<F>>, version: &mut String) {
+    fn take(&self, event: Event<F::Object>, version: &mut String) {
         let (Event::Applied(object) | Event::Deleted(object) | Event::Bookmark(object)) = &event;
         let next = object.version().map(str::to_owned);
         match event {
             Event::Applied(object) => self.apply(vec![object]),
             Event::Deleted(object) => {
-                let delete = |index: &mut _| self.feed.delete(index, object.key());
-                self.cache.write(delete);
+                let delete = |store: &mut _| self.feed.delete(store, object.key());
+                F::write(&self.cache, delete);
             }
             Event::Bookmark(_) => {}
         }
@@ -248,10 +251,10 @@ impl<F: Feed> Follow<F> {
         }
     }
 
-    fn apply(&self, objects: Vec<Known<F>>) {
-        self.cache.write(|index| {
+    fn apply(&self, objects: Vec<F::Object>) {
+        F::write(&self.cache, |store| {
             for object in objects {
-                if let Err(unreadable) = self.feed.apply(index, object) {
+                if let Err(unreadable) = self.feed.apply(store, object) {
                     warn!(resource = self.watched.as_str(), "{unreadable}");
                 }
             }
@@ -267,8 +270,18 @@ impl<F: Feed> Follow<F> {
                 let name = self.namespace.as_ref()?;
                 Some(format!("metadata.name={name}"))
             }
-            WatchedResource::Services | WatchedResource::Bindings(_) => None,
+            WatchedResource::Services
+            | WatchedResource::Bindings(_)
+            | WatchedResource::EndpointSlices
+            | WatchedResource::TargetRecords => None,
         }
+    }
+
+    /// Selects the slices that Kubernetes' own controller does not write: those it writes follow the pods, of which
+    /// the index knows more.
+    fn label_selector(&self) -> Option<String> {
+        let slices = self.watched == WatchedResource::EndpointSlices;
+        slices.then(|| WRITTEN_BY_OTHERS.to_owned())
     }
 
     /// Notes that the watch works, and logs it if it did not before.
@@ -287,7 +300,11 @@ impl<F: Feed> Follow<F> {
         let resource = self.watched.as_str();
         let namespace = self.namespace.as_deref();
         let known = self.failing.replace(discriminant(failure)) == Some(discriminant(failure));
-        if *failure == Failure::NotServed && matches!(self.watched, WatchedResource::Bindings(_)) {
+        let may_be_absent = matches!(
+            self.watched,
+            WatchedResource::Bindings(_) | WatchedResource::TargetRecords
+        );
+        if *failure == Failure::NotServed && may_be_absent {
             self.look.is(InitialList::NotServed);
             if !known {
                 info!(resource, namespace, "not watched: {failure}");

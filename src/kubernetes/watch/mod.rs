@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::metrics::Metrics;
 use crate::state::cache::{Cache, InitialList, WatchedResource};
 
-use crate::kubernetes::watch::feed::{Bindings, Feed, Namespaces, Pods, Services};
+use crate::kubernetes::watch::feed::{Bindings, Feed, Namespaces, Pods, Records, Services, Slices};
 use crate::kubernetes::watch::follow::Follow;
 pub(crate) use backoff::JitteredBackoff;
 
@@ -42,6 +42,9 @@ pub struct WatchOptions {
     pub prefixes: Vec<ConditionPrefix>,
     /// Maximum number of objects in one page of a list.
     pub page_size: u32,
+    /// Our own namespace, where targets are registered: it has our TargetRecords. `None` watches neither these nor
+    /// EndpointSlices.
+    pub records: Option<Arc<str>>,
     /// Seed of the jitter between attempts, so that replicas do not retry simultaneously.
     pub seed: u64,
 }
@@ -52,12 +55,14 @@ impl Default for WatchOptions {
             namespaces: vec![],
             prefixes: vec![ConditionPrefix::default()],
             page_size: 100,
+            records: None,
             seed: 0,
         }
     }
 }
 
-/// One watch for each of [`WatchedResource::ALL`], to be run concurrently. They never end.
+/// One watch for each of [`WatchedResource::ALL`], and for each of [`WatchedResource::TARGETS`] where targets are
+/// registered, to be run concurrently. They never end.
 pub fn watches(
     client: &Client,
     cache: &Arc<Cache>,
@@ -78,10 +83,15 @@ pub fn watches(
             WatchedResource::Services => scope.watch(Services),
             WatchedResource::Pods => scope.watch(Pods(prefixes.into())),
             WatchedResource::Bindings(api) => scope.watch(Bindings(api)),
+            WatchedResource::EndpointSlices => scope.watch(Slices),
+            WatchedResource::TargetRecords => scope.watch(Records),
         };
         (watched, watch)
     };
-    WatchedResource::ALL.map(watch).into()
+    let targets = WatchedResource::TARGETS.into_iter();
+    let targets = targets.filter(|_| options.records.is_some());
+    let all = WatchedResource::ALL.into_iter().chain(targets);
+    all.map(watch).collect()
 }
 
 struct Scope<'a> {
@@ -93,16 +103,24 @@ struct Scope<'a> {
 }
 
 impl Scope<'_> {
-    fn watch<F: Feed>(&self, feed: F) -> BoxFuture<'static, ()> {
-        let feed = Arc::new(feed);
-        let namespaces: Vec<Option<Arc<str>>> = match &self.options.namespaces[..] {
+    fn namespaces(&self) -> Vec<Option<Arc<str>>> {
+        if self.watched == WatchedResource::TargetRecords {
+            return vec![self.options.records.clone()];
+        }
+        match &self.options.namespaces[..] {
             [] => vec![None],
             some => some.iter().cloned().map(Some).collect(),
-        };
+        }
+    }
+
+    fn watch<F: Feed>(&self, feed: F) -> BoxFuture<'static, ()> {
+        let feed = Arc::new(feed);
+        let namespaces = self.namespaces();
         let progress = Progress {
             list: InitialList::Pending,
             fails_since: Some(Instant::now()),
         };
+        self.cache.watch_fails(self.watched, progress.fails_since);
         let looks = Arc::new(Looks {
             cache: self.cache.clone(),
             watched: self.watched,

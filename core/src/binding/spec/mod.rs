@@ -250,7 +250,14 @@ impl TargetGroupBindingSpec {
             opted_out,
             terminating: false,
             policies: Policies::default(),
-            registration: Registration::default(),
+            registration: Registration {
+                quic: matches!(
+                    self.target_group_protocol.as_deref(),
+                    Some("QUIC" | "TCP_QUIC")
+                ),
+                pod_zone: self.register_targets_with_pod_availability_zone == Some(true),
+                ..Registration::default()
+            },
             unreadable: vec![],
         }
     }

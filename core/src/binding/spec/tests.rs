@@ -250,6 +250,17 @@ fn every_field_is_read() {
 }
 
 #[rstest]
+#[case(json!({ "targetGroupProtocol": "QUIC" }), (true, false))]
+#[case(json!({ "targetGroupProtocol": "TCP_QUIC" }), (true, false))]
+#[case(json!({ "targetGroupProtocol": "UDP" }), (false, false))]
+#[case(json!({ "registerTargetsWithPodAvailabilityZone": true }), (false, true))]
+#[case(json!({ "registerTargetsWithPodAvailabilityZone": false }), (false, false))]
+fn what_keeps_us_from_registering_is_read(#[case] json: Value, #[case] expected: (bool, bool)) {
+    let registration = model(json).registration;
+    assert_eq!((registration.quic, registration.pod_zone), expected);
+}
+
+#[rstest]
 #[case::nothing(json!({}))]
 #[case::nulls(json!({ "targetGroupARN": null, "targetType": null, "serviceRef": null, "multiClusterTargetGroup": null }))]
 #[case::empty_texts(json!({ "targetGroupARN": "", "targetType": "", "ipAddressType": "", "serviceRef": { "name": "", "port": "" }, "iamRoleArnToAssume": "" }))]

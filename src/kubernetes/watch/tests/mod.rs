@@ -12,6 +12,7 @@ use super::*;
 use crate::kubernetes::testing::{Answer, Scripted, event, list, page, status, until};
 
 mod lists;
+mod targets;
 
 const SERVICES: &str = "/api/v1/services";
 const SERVICES_WATCH: &str = "/api/v1/services?watch";
@@ -22,6 +23,8 @@ struct World {
     api: Scripted,
     cache: Arc<Cache>,
     metrics: Arc<Metrics>,
+    /// Whether targets are registered.
+    records: bool,
     running: Option<JoinHandle<Vec<()>>>,
 }
 
@@ -36,6 +39,7 @@ fn world() -> World {
         api: Scripted::default(),
         cache: Arc::default(),
         metrics: Arc::default(),
+        records: false,
         running: None,
     }
 }
@@ -49,6 +53,7 @@ impl World {
         let options = WatchOptions {
             namespaces: namespaces.iter().map(|name| Arc::from(*name)).collect(),
             page_size: 2,
+            records: self.records.then(|| "targetgate-system".into()),
             ..WatchOptions::default()
         };
         let watches = watches(&self.api.client(), &self.cache, &self.metrics, &options);
