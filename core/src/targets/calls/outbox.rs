@@ -24,8 +24,8 @@ const REFUSED: Backoff = Backoff::new(Duration::from_secs(15), Duration::from_se
 pub struct Outbox {
     kind: Kind,
     window: Option<Window>,
-    /// The targets that were to go when it was looked last.
-    waiting: BTreeSet<Target>,
+    /// The targets that were to go when it was looked last, with the time since when.
+    waiting: BTreeMap<Target, Instant>,
     in_flight: BTreeSet<Target>,
     /// Parts of calls that were refused, to be sent one after the other.
     suspects: VecDeque<Vec<Target>>,
@@ -68,7 +68,7 @@ impl Outbox {
         Self {
             kind,
             window: None,
-            waiting: BTreeSet::new(),
+            waiting: BTreeMap::new(),
             in_flight: BTreeSet::new(),
             suspects: VecDeque::new(),
             refused: BTreeMap::new(),
@@ -80,19 +80,22 @@ impl Outbox {
 
     /// Takes in which targets are to go now. Forgets all others.
     pub fn wait(&mut self, targets: &[Target], now: Instant) {
-        let waiting: BTreeSet<Target> = targets.iter().copied().collect();
-        let is_new =
-            |target: &&Target| !self.waiting.contains(*target) && !self.in_flight.contains(*target);
-        if waiting.iter().any(|target| is_new(&target)) {
+        let since = |target: &Target| self.waiting.get(target).copied().unwrap_or(now);
+        let waiting: BTreeMap<Target, Instant> = targets.iter().map(|t| (*t, since(t))).collect();
+        let is_new = |target: &Target| {
+            !self.waiting.contains_key(target) && !self.in_flight.contains(target)
+        };
+        if waiting.keys().any(is_new) {
             self.window.get_or_insert(Window::new(now)).more(now);
         }
         if waiting.is_empty() {
             self.window = None;
         }
-        self.refused.retain(|target, _| waiting.contains(target));
-        self.rezoned.retain(|target| waiting.contains(target));
+        self.refused
+            .retain(|target, _| waiting.contains_key(target));
+        self.rezoned.retain(|target| waiting.contains_key(target));
         for part in &mut self.suspects {
-            part.retain(|target| waiting.contains(target));
+            part.retain(|target| waiting.contains_key(target));
         }
         self.suspects.retain(|part| !part.is_empty());
         self.waiting = waiting;
@@ -102,7 +105,7 @@ impl Outbox {
     pub fn due(&self, now: Instant) -> Option<Instant> {
         let mut free = self
             .waiting
-            .iter()
+            .keys()
             .filter(|target| !self.in_flight.contains(*target));
         let again = |target: &Target| {
             self.refused
@@ -130,8 +133,9 @@ impl Outbox {
         {
             return None;
         }
-        let free =
-            |target: &&Target| self.waiting.contains(*target) && !self.in_flight.contains(*target);
+        let free = |target: &&Target| {
+            self.waiting.contains_key(*target) && !self.in_flight.contains(*target)
+        };
         let suspected: BTreeSet<Target> = self.suspects.iter().flatten().copied().collect();
         let open = self
             .window
@@ -193,7 +197,7 @@ impl Outbox {
         }
         let collected = self
             .waiting
-            .iter()
+            .keys()
             .all(|target| self.in_flight.contains(target));
         let now = call.begun;
         if collected
@@ -326,6 +330,14 @@ impl Outbox {
         self.refused
             .iter()
             .map(|(target, refused)| (target, &refused.why))
+    }
+
+    /// Since when a target has waited; `None` for one that does not, or that ELB has refused alone.
+    pub fn since(&self, target: &Target) -> Option<Instant> {
+        let waiting = self.waiting.get(target);
+        waiting
+            .filter(|_| !self.refused.contains_key(target))
+            .copied()
     }
 
     /// Whether a target is in a call that has not ended.

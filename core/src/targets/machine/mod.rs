@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::binding::allow_list::AllowList;
 use crate::elb::buckets::Buckets;
 use crate::index::{BindingKey, Changes, Index};
 use crate::names::{ObjectKey, Quota, TargetGroupArn};
@@ -106,10 +107,20 @@ impl Registrar {
     /// Takes in whether the incumbent leads.
     pub fn see_incumbent(&mut self, incumbent: Incumbent, index: &Index, now: Instant) {
         if self.incumbent.replace(incumbent) != Some(incumbent) {
-            let keys: Vec<BindingKey> = self.held.keys().cloned().collect();
-            for key in keys {
-                self.see_binding(&key, &BTreeSet::new(), index, now);
-            }
+            self.see_all(index, now);
+        }
+    }
+
+    /// Takes in another allow-list.
+    pub fn allow(&mut self, list: Option<Arc<AllowList>>, index: &Index, now: Instant) {
+        self.settings.policy.allow_list = list;
+        self.see_all(index, now);
+    }
+
+    fn see_all(&mut self, index: &Index, now: Instant) {
+        let keys: Vec<BindingKey> = self.held.keys().cloned().collect();
+        for key in keys {
+            self.see_binding(&key, &BTreeSet::new(), index, now);
         }
     }
 
@@ -231,6 +242,8 @@ impl Registrar {
                 self.groups
                     .entry(arn)
                     .or_insert_with(|| Group::new(group, now));
+                // One whose deletion failed is deleted again.
+                self.deleting.remove(uid);
                 self.orphans.insert(uid.clone(), stored);
             }
             return;
@@ -238,6 +251,13 @@ impl Registrar {
         held.see_record(record);
         let key = held.key.clone();
         self.see_binding(&key, &BTreeSet::new(), index, now);
+    }
+
+    /// The records that are known, by UID.
+    pub fn known_records(&self) -> BTreeSet<Arc<str>> {
+        let held = self.held.values().filter(|held| held.stored.is_some());
+        let held = held.map(|held| &held.uid);
+        held.chain(self.orphans.keys()).cloned().collect()
     }
 
     /// Takes in that all records were read in this leadership.

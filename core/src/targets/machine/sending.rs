@@ -1,7 +1,7 @@
 //! Calls of ELB: which goes next, within the budget, and once the records name what it registers.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::elb::buckets::{Admissions, PollRequest};
 use crate::index::Index;
@@ -13,7 +13,7 @@ use crate::targets::machine::action::Action;
 
 /// After so long, a call that is neither of an ended pod nor a first registration goes as if it were one. Chosen, so
 /// that a long rollout does not starve them.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Registrar {
     /// Begins the calls that are due and that the budget allows: those of ended pods first, then registrations, then
@@ -68,6 +68,22 @@ impl Registrar {
             }
         }
         again
+    }
+
+    /// How long the targets of a call that begins have waited for it, as far as their pods have become ready, or have
+    /// ended, and ELB has not refused them before.
+    pub fn waits(&self, call: &Call) -> Vec<Duration> {
+        let Some(group) = self.groups.get(&call.group.arn) else {
+            return vec![];
+        };
+        let targets = call.targets.iter().map(|named| &named.target);
+        let since = |target: &Target| match call.kind {
+            Kind::Register => group.register.since(target),
+            Kind::Deregister if group.ended.contains(target) => group.deregister.since(target),
+            Kind::Deregister => None,
+        };
+        let since = targets.filter_map(since);
+        since.map(|since| call.begun - since).collect()
     }
 
     fn most_urgent(
