@@ -14,9 +14,9 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use crate::kubernetes::decode::{
-    BindingObject, Keyed as _, ServiceObject, Unreadable, binding, service, url_path,
+    BindingObject, Keyed as _, ServiceObject, Unreadable, binding, url_path,
 };
-use crate::kubernetes::{CALL_TIMEOUT, is_absence, why};
+use crate::kubernetes::{CALL_TIMEOUT, decode, is_absence, why};
 use crate::state::cache::WatchedResource;
 
 /// Maximum number of bindings in one page of a list. Chosen.
@@ -82,21 +82,24 @@ pub async fn read(
         .map(|b| b.service.clone())
         .collect();
     for name in named.into_iter().filter(|name| !name.is_empty()) {
-        match reader
-            .one::<ServiceObject>(WatchedResource::Services, &name)
-            .await?
-        {
-            Answer::Found(object) => {
-                confirmed.services.insert(name, service(object)?.1);
-            }
-            Answer::Absent => {}
-            Answer::NotServed => {
-                let what = format!("services {name}");
-                return Err(reader.failed("get", what, "the path is not served (404)".to_owned()));
-            }
+        if let Some(found) = reader.service(&name).await? {
+            confirmed.services.insert(name, found);
         }
     }
     Ok(confirmed)
+}
+
+/// Reads a Service from the API server itself; `None` if there is none.
+///
+/// # Errors
+///
+/// As [`read`].
+pub async fn service(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<Service>, ConfirmError> {
+    Reader { client, namespace }.service(name).await
 }
 
 /// The answer to a read of one object.
@@ -112,6 +115,20 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    async fn service(&self, name: &str) -> Result<Option<Service>, ConfirmError> {
+        match self
+            .one::<ServiceObject>(WatchedResource::Services, name)
+            .await?
+        {
+            Answer::Found(object) => Ok(Some(decode::service(object)?.1)),
+            Answer::Absent => Ok(None),
+            Answer::NotServed => {
+                let what = format!("services {name}");
+                Err(self.failed("get", what, "the path is not served (404)".to_owned()))
+            }
+        }
+    }
+
     /// The bindings of a gate in one API group; `None` if the group is not served.
     async fn bindings(
         &self,
