@@ -9,8 +9,9 @@ use targetgate_core::drain::{DrainMode, DrainSeconds};
 use targetgate_core::index::OptIn;
 use targetgate_core::lease::{Timing, TimingError};
 use targetgate_core::names::{
-    BindingApi, ConditionPrefix, DEFAULT_CONDITION_PREFIX, OWN_CONDITION_PREFIX, VpcId,
+    BindingApi, ConditionPrefix, DEFAULT_CONDITION_PREFIX, OWN_CONDITION_PREFIX, ObjectKey, VpcId,
 };
+use targetgate_core::targets::standing::Mode;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 mod tls;
@@ -140,6 +141,18 @@ pub struct Settings {
     #[arg(long, env = "TARGETGATE_MEASURE_DRAIN", help_heading = DRAIN)]
     pub measure_drain: bool,
 
+    /// Whose targets are registered: those of no binding, of bindings with targetgate.dev/register: "true", or of all
+    /// bindings but those with "false". Only ip targets of elbv2.k8s.aws are.
+    #[arg(long, env = "TARGETGATE_REGISTER", value_name = "WHICH", value_enum, default_value_t, help_heading = TARGETS)]
+    pub register: Register,
+    /// The Lease of AWS Load Balancer Controller, as NAMESPACE/NAME: while it is renewed, the bindings that it watches
+    /// are left to it.
+    #[arg(long, env = "TARGETGATE_INCUMBENT_LEASE", value_name = "LEASE", default_value = "kube-system/aws-load-balancer-controller-leader", value_parser = object, help_heading = TARGETS)]
+    pub incumbent_lease: ObjectKey,
+    /// The namespaces that AWS Load Balancer Controller watches, separated by commas [default: all].
+    #[arg(long, env = "TARGETGATE_INCUMBENT_NAMESPACES", value_name = "NAMES", value_delimiter = ',', value_parser = namespace, help_heading = TARGETS)]
+    pub incumbent_namespaces: Vec<String>,
+
     /// YAML file with the target groups that the bindings of each namespace may name, reloaded when it
     /// changes [default: any group].
     #[arg(long, env = "TARGETGATE_ALLOW_ARNS", value_name = "FILE", help_heading = AWS)]
@@ -174,6 +187,7 @@ const KUBERNETES: &str = "Kubernetes";
 const REPLICAS: &str = "Replicas";
 const GATES: &str = "Gates";
 const DRAIN: &str = "Drain";
+const TARGETS: &str = "Targets";
 const AWS: &str = "AWS";
 const LOG: &str = "Log";
 
@@ -195,6 +209,26 @@ impl From<OptedIn> for OptIn {
             OptedIn::Namespace => Self::Namespace,
             OptedIn::Object => Self::Object,
             OptedIn::Either => Self::Either,
+        }
+    }
+}
+
+/// The bindings whose targets are registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Register {
+    #[default]
+    None,
+    Annotated,
+    All,
+}
+
+impl Register {
+    /// How bindings ask for it; `None` if none can.
+    pub fn mode(self) -> Option<Mode> {
+        match self {
+            Self::None => None,
+            Self::Annotated => Some(Mode::Annotated),
+            Self::All => Some(Mode::All),
         }
     }
 }
@@ -243,6 +277,14 @@ impl Settings {
         };
         (self.lease == Switch::On).then(timing).transpose()
     }
+}
+
+/// Parses the namespace and the name of an object.
+fn object(text: &str) -> Result<ObjectKey, String> {
+    let (of, name) = text.split_once('/').ok_or("not NAMESPACE/NAME")?;
+    let is_name = !name.is_empty() && !name.contains('/');
+    let name = is_name.then_some(name).ok_or("not NAMESPACE/NAME")?;
+    Ok(ObjectKey::new(namespace(of)?, name))
 }
 
 /// Parses the name of a namespace, which is a DNS label.
@@ -313,6 +355,10 @@ mod tests {
         assert_eq!(settings.drain, DrainMode::Off);
         assert_eq!(settings.drain_seconds, DrainSeconds::default());
         assert!(!settings.measure_drain);
+        assert_eq!(settings.register.mode(), None);
+        let incumbent = "kube-system/aws-load-balancer-controller-leader";
+        assert_eq!(settings.incumbent_lease.to_string(), incumbent);
+        assert!(settings.incumbent_namespaces.is_empty());
         assert_eq!(settings.elb_rate_max, 40.0);
         assert!(settings.watch_namespaces.is_empty());
         assert_eq!(settings.shutdown_delay, Duration::from_secs(5));

@@ -4,6 +4,7 @@
 //! and binds its listeners; a simulation polls the same tasks within one task of its own;
 //! the table in `docs/architecture.md` lists the parts that each caller omits.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,9 @@ use targetgate_core::elb::buckets::Limits;
 use targetgate_core::gates::inject::GatePolicy;
 use targetgate_core::gates::machine::action::Settings as GateSettings;
 use targetgate_core::index::HookScope;
-use targetgate_core::names::ConditionPrefix;
+use targetgate_core::names::{ConditionPrefix, ObjectKey};
+use targetgate_core::targets::machine::action::Settings as RegistrarSettings;
+use targetgate_core::targets::standing::{Mode, Policy};
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
@@ -38,12 +41,15 @@ use crate::controllers::certificates::make::Maker;
 use crate::controllers::certificates::trust_check::TrustCheck;
 use crate::controllers::certificates::{Keeper, Kind, ManagedObjects};
 use crate::controllers::gates::Loop;
-use crate::controllers::metrics::{EndingMetrics, GateMetrics, KeeperMetrics};
+use crate::controllers::metrics::{EndingMetrics, GateMetrics, KeeperMetrics, TargetMetrics};
+use crate::controllers::targets::answers::Answers;
+use crate::controllers::targets::{self, CurrentAllowList};
 use crate::files::FileMetrics;
 use crate::kubernetes::events::Events;
 use crate::kubernetes::lease::{Candidate, Seat, Work};
 use crate::kubernetes::metrics::{LeaseMetrics, WatchMetrics};
 use crate::kubernetes::server_version;
+use crate::kubernetes::targets::records::TargetRecords;
 use crate::kubernetes::watch::{WatchOptions, watches};
 use crate::metrics::{Metrics, RefusalMetrics};
 use crate::serve::certificates::{self, Certificate, Certificates, PemFiles};
@@ -107,6 +113,21 @@ pub struct Parts {
     pub seat: Option<Seat>,
     /// The connections that the listeners hold.
     pub places: Places,
+    /// Whose targets are registered; `None` for those of no binding.
+    pub registration: Option<Registration>,
+}
+
+/// Settings of the registrar.
+pub struct Registration {
+    pub mode: Mode,
+    /// The Lease of the incumbent.
+    pub incumbent_lease: ObjectKey,
+    /// The namespaces that the incumbent watches; `None` for all.
+    pub incumbent_namespaces: Option<BTreeSet<Arc<str>>>,
+    /// Our own namespace, in which the records are.
+    pub namespace: Arc<str>,
+    /// The UID of our Deployment, if there is one.
+    pub deployment: Option<Arc<str>>,
 }
 
 impl Parts {
@@ -139,6 +160,7 @@ impl Parts {
             allowed: None,
             seat: None,
             places: Places::default(),
+            registration: None,
         }
     }
 }
@@ -207,9 +229,12 @@ impl Product {
 /// Where TLS cannot be set up.
 pub fn compose(parts: Parts) -> anyhow::Result<Product> {
     register(&parts.metrics);
-    parts
-        .cache
-        .write(|index| index.set_scope(parts.scope.clone()));
+    parts.cache.write(|index| {
+        index.set_scope(parts.scope.clone());
+        if parts.registration.is_some() {
+            index.keep_all_pods();
+        }
+    });
     let (candidate, leadership) = stand(&parts, Work::Conditions, parts.seat.clone());
     let (keeper, keeper_leadership) = match &parts.certificate {
         Source::Own(place, ..) => {
@@ -224,7 +249,8 @@ pub fn compose(parts: Parts) -> anyhow::Result<Product> {
     let (phase, phases) = phases();
     let mut wiring = Wiring::new(parts, leadership, keeper_leadership);
     let (watches, gates) = (wiring.watches(), wiring.gates());
-    let tasks = watches.into_iter().chain(gates).chain(wiring.reloads());
+    let tasks = watches.into_iter().chain(gates).chain(wiring.targets());
+    let tasks = tasks.chain(wiring.reloads());
     let tasks = tasks.chain([wiring.server_version()]);
     Ok(Product {
         tasks: tasks.collect(),
@@ -264,6 +290,7 @@ pub fn register(metrics: &Metrics) {
     metrics.of::<RefusalMetrics>();
     metrics.of::<GateMetrics>();
     metrics.of::<EndingMetrics>();
+    metrics.of::<TargetMetrics>();
     metrics.of::<CallMetrics>();
     metrics.of::<BudgetMetrics>();
     metrics.of::<WatchMetrics>();
@@ -289,6 +316,8 @@ struct Wiring {
     elb: ElbClient,
     groups: TargetGroups,
     heartbeat: Arc<Heartbeat>,
+    /// Where the registrar hears of whole groups; `None` without one.
+    answers: Option<Answers>,
 }
 
 impl Wiring {
@@ -308,6 +337,7 @@ impl Wiring {
             events: Arc::new(Events::new(parts.kube.clone(), parts.pod_name.clone())),
             groups: TargetGroups::new(elb.clone(), budget.clone(), random.u64(..)),
             heartbeat: Arc::default(),
+            answers: parts.registration.is_some().then(Answers::default),
             random,
             leadership,
             keeper_leadership,
@@ -322,6 +352,10 @@ impl Wiring {
         let options = WatchOptions {
             namespaces: parts.namespaces.clone(),
             prefixes: parts.prefixes.clone(),
+            records: parts
+                .registration
+                .as_ref()
+                .map(|registration| registration.namespace.clone()),
             seed: self.random.u64(..),
             ..WatchOptions::default()
         };
@@ -342,6 +376,7 @@ impl Wiring {
             elb: self.elb.clone(),
             groups: self.groups.clone(),
             budget: self.budget.clone(),
+            answers: self.answers.clone(),
             metrics: parts.metrics.of(),
             endings: parts.metrics.of(),
             now: parts.now.clone(),
@@ -361,6 +396,44 @@ impl Wiring {
                 "watchdog of the health loop",
                 stalled(self.heartbeat.clone()),
             ),
+        ]
+    }
+
+    /// The registrar, with its watchdog, where targets are registered.
+    fn targets(&self) -> Vec<Task> {
+        let parts = &self.parts;
+        let (Some(registration), Some(answers)) = (&parts.registration, &self.answers) else {
+            return vec![];
+        };
+        let allowed = parts.allowed.clone();
+        let current = |allowed: Arc<Allowed>| Box::new(move || allowed.list()) as CurrentAllowList;
+        let controller = targets::Controller {
+            cache: parts.cache.clone(),
+            kube: parts.kube.clone(),
+            leadership: self.leadership.clone(),
+            events: self.events.clone(),
+            elb: self.elb.clone(),
+            budget: self.budget.clone(),
+            metrics: parts.metrics.of(),
+            answers: answers.clone(),
+            records: TargetRecords::new(parts.kube.clone(), registration.namespace.clone()),
+            incumbent_lease: registration.incumbent_lease.clone(),
+            now: parts.now.clone(),
+            settings: RegistrarSettings {
+                policy: Policy {
+                    mode: registration.mode,
+                    allow_list: allowed.as_ref().map(|allowed| allowed.list()),
+                    incumbent_namespaces: registration.incumbent_namespaces.clone(),
+                    deployment: registration.deployment.clone(),
+                },
+            },
+            allow_list: allowed.map(current),
+        };
+        let heartbeat = Arc::<Heartbeat>::default();
+        let beats = heartbeat.clone();
+        vec![
+            task("registrar", controller.run(move || beats.beat())),
+            task("watchdog of the registrar", stalled(heartbeat)),
         ]
     }
 

@@ -19,6 +19,7 @@ use targetgate_core::gates::machine::Tracker;
 use targetgate_core::gates::machine::action::{
     Action, CallFailure, Change, GateId, LiveRead, Settings, Write, WriteOutcome,
 };
+use targetgate_core::gates::polling::queue::Call;
 use targetgate_core::gates::requirements;
 use targetgate_core::index::Index;
 use targetgate_core::model::{HealthChecks, TargetGroup, TargetHealth};
@@ -36,6 +37,7 @@ use crate::aws::target_groups::TargetGroups;
 use crate::clock::{self, Now};
 use crate::controllers::gates::failures::{Failures, Unread};
 use crate::controllers::metrics::{EndingMetrics, GateMetrics};
+use crate::controllers::targets::answers::Answers;
 use crate::kubernetes::events::Events;
 use crate::kubernetes::live_read;
 use crate::kubernetes::pod_status;
@@ -68,6 +70,8 @@ pub struct Loop {
     pub groups: TargetGroups,
     /// The budget that all calls of ELB spend from.
     pub budget: Budget,
+    /// Where the registrar hears of whole groups, if there is one.
+    pub answers: Option<Answers>,
     pub metrics: GateMetrics,
     pub endings: EndingMetrics,
     pub now: Now,
@@ -80,7 +84,7 @@ pub struct Loop {
 
 /// The result of a task of the loop.
 enum Done {
-    Answered(GroupKey, Instant, Result<Vec<TargetHealth>, ElbError>),
+    Answered(Call, Instant, Result<Vec<TargetHealth>, ElbError>),
     Written(Write, Result<Arc<str>, WriteError>),
     /// Not sent, because this replica does not lead any more.
     Unsent(Write),
@@ -237,7 +241,7 @@ impl Loop {
             let elb = self.elb.clone();
             tasks.spawn(async move {
                 let answer = elb.target_health(&call.group, &call.targets).await;
-                Done::Answered(call.group, now, answer)
+                Done::Answered(call, now, answer)
             });
         }
         started.again
@@ -248,8 +252,8 @@ impl Loop {
     fn handle(&self, work: &mut Work, tasks: &mut JoinSet<Done>, done: Done) -> Vec<Action> {
         let now = clock::monotonic();
         match done {
-            Done::Answered(group, requested, answer) => {
-                self.answered(work, &group, requested, answer, now)
+            Done::Answered(call, requested, answer) => {
+                self.answered(work, &call, requested, answer, now)
             }
             Done::Written(write, result) => {
                 work.failures.wrote(&write.pod, result.as_ref().err(), now);
@@ -300,11 +304,15 @@ impl Loop {
     fn answered(
         &self,
         work: &mut Work,
-        group: &GroupKey,
+        Call { group, targets }: &Call,
         requested: Instant,
         answer: Result<Vec<TargetHealth>, ElbError>,
         now: Instant,
     ) -> Vec<Action> {
+        let is_whole = targets.is_empty();
+        if let (Some(answers), true, Ok(targets)) = (&self.answers, is_whole, &answer) {
+            answers.tell(group, requested, targets);
+        }
         let answer = match &answer {
             Ok(targets) => {
                 work.sweep.found(group, now);

@@ -11,6 +11,8 @@ use targetgate_core::drain::LoadBalancerKind;
 use targetgate_core::endings::Drained;
 use targetgate_core::notices::AllFound;
 use targetgate_core::reason::Reason;
+use targetgate_core::targets::calls::Kind;
+use targetgate_core::targets::machine::action::Counts;
 
 use crate::metrics::{Counters, FloatGauge, Gauges, Histograms, MetricSet, Registered};
 
@@ -207,6 +209,99 @@ impl EndingMetrics {
         self.ended_early
             .get_or_create(&[("load_balancer", kind)])
             .inc();
+    }
+}
+
+/// Why targets are not registered.
+const UNREGISTERED: [Reason; 5] = [
+    Reason::Registering,
+    Reason::TargetRefused,
+    Reason::GroupFull,
+    Reason::TargetGroupNotFound,
+    Reason::CallRefused,
+];
+
+/// Metrics of the registrar.
+#[derive(Clone)]
+pub struct TargetMetrics {
+    wanted: Gauge,
+    registered: Gauge,
+    held_by_floor: Gauge,
+    foreign: Gauge,
+    fights: Gauge,
+    unregistered: Gauges<1>,
+    waits: Histograms,
+}
+
+impl MetricSet for TargetMetrics {
+    fn register(registered: &mut Registered) -> Self {
+        let histograms: fn() -> Histogram = || Histogram::new(exponential_buckets(0.01, 2.0, 14));
+        Self {
+            wanted: registered.add(
+                "targets_wanted",
+                "Targets that should be registered, over all bindings whose targets are registered (--register)",
+                Gauge::default(),
+            ),
+            registered: registered.add(
+                "targets_registered",
+                "Targets that should be registered, and are",
+                Gauge::default(),
+            ),
+            held_by_floor: registered.add(
+                "targets_held_by_floor",
+                "Targets that should leave their group, and stay because too few healthy ones would be left",
+                Gauge::default(),
+            ),
+            foreign: registered.add(
+                "targets_foreign",
+                "Targets in groups of bindings whose targets are registered that are not ours; they are left alone",
+                Gauge::default(),
+            ),
+            fights: registered.add(
+                "targets_fought_over",
+                "Targets that another client has removed three times",
+                Gauge::default(),
+            ),
+            unregistered: registered.add(
+                "targets_unregistered",
+                "Targets that should be registered, and are not, by reason",
+                Gauges::default(),
+            ),
+            waits: registered.add(
+                "target_call_seconds",
+                "Time from the first sight that a pod's containers are ready until RegisterTargets names its target, \
+                 and from that of its end until DeregisterTargets does, by call",
+                Family::new_with_constructor(histograms),
+            ),
+        }
+    }
+}
+
+impl TargetMetrics {
+    /// Sets the numbers of targets.
+    pub(super) fn set(&self, counts: &Counts) {
+        let set = |gauge: &Gauge, number| _ = gauge.set(i64::try_from(number).unwrap_or(i64::MAX));
+        set(&self.wanted, counts.wanted);
+        set(&self.registered, counts.registered);
+        set(&self.held_by_floor, counts.held_by_floor);
+        set(&self.foreign, counts.foreign);
+        set(&self.fights, counts.fights);
+        for reason in UNREGISTERED {
+            let number = counts.unregistered.get(&reason).copied();
+            let labels = [("reason", reason.as_str())];
+            set(
+                &self.unregistered.get_or_create(&labels),
+                number.unwrap_or_default(),
+            );
+        }
+    }
+
+    /// Counts the waits of the targets of a call.
+    pub(super) fn waited(&self, kind: Kind, waits: &[Duration]) {
+        let histogram = self.waits.get_or_create(&[("call", kind.action())]);
+        for wait in waits {
+            histogram.observe(wait.as_secs_f64());
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Controllers: each observes, lets the core decide, carries out the decisions, and reports the results back.
 
+mod about;
 pub mod certificates;
 pub mod gates;
 pub mod metrics;
+pub mod targets;

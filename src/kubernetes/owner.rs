@@ -1,5 +1,6 @@
 //! Our Deployment as the owner of what we create: when uninstalling deletes it, the garbage collector deletes the rest.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -15,6 +16,12 @@ use crate::kubernetes::why;
 pub(crate) const KIND: &str = "Deployment";
 /// How long the read may delay a creation. Chosen: an object without owner is better than none.
 const WITHIN: Duration = Duration::from_secs(2);
+
+/// The UID of this Deployment, as [`read`] reads it.
+pub(crate) async fn uid(client: &Client, namespace: &str, name: &str) -> Option<Arc<str>> {
+    let owner = read(client, namespace, name).await?;
+    Some(owner.uid.into())
+}
 
 /// Reads the reference to this Deployment. Without a Deployment, as in development, there is no owner. Needs the verb
 /// `get` on the Deployment by name.

@@ -114,6 +114,16 @@ impl Leadership {
         }
     }
 
+    /// Until when writes may begin; `None` if none may begin right now.
+    pub fn begin_until(&self) -> Option<Instant> {
+        let now = Instant::now();
+        match self.shared.told.lock().standing {
+            Standing::Alone => Some(now + UNHURRIED),
+            Standing::Leading(term) => (now < term.begin_until).then_some(term.begin_until),
+            Standing::Following => None,
+        }
+    }
+
     /// Returns once this replica has begun or ceased to lead since the last call. Never returns after the sender is
     /// dropped; the last term then ends by itself.
     pub async fn changed(&mut self) {
@@ -154,6 +164,7 @@ mod tests {
         let end = Instant::now() + 15 * S;
         advance(10 * S - Duration::from_millis(1)).await;
         assert_eq!(leadership.write_by(), Some(end));
+        assert_eq!(leadership.begin_until(), Some(end - 5 * S));
         advance(Duration::from_millis(1)).await;
         assert_eq!(leadership.write_by(), None);
     }

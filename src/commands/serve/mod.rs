@@ -1,6 +1,6 @@
 //! `targetgate serve`: turns settings into parts, starts the tasks in order, and ends them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,9 +28,9 @@ use crate::clock;
 use crate::commands::serve::certificate::Served;
 use crate::commands::serve::listen::bind;
 use crate::commands::serve::signals::Signals;
-use crate::compose::{Parts, compose};
-use crate::kubernetes::client;
+use crate::compose::{Parts, Registration, compose};
 use crate::kubernetes::lease::Seat;
+use crate::kubernetes::{client, owner};
 use crate::metrics::Metrics;
 use crate::serve::places::Places;
 use crate::serve::{Phase, PhaseSender};
@@ -123,6 +123,7 @@ async fn parts(settings: &Settings) -> anyhow::Result<Parts> {
         None => vpc::own(&aws).await,
     };
     let namespaces = settings.watch_namespaces.iter();
+    let registration = registration(settings, &kube).await;
     Ok(Parts {
         elb,
         vpc_id,
@@ -146,8 +147,25 @@ async fn parts(settings: &Settings) -> anyhow::Result<Parts> {
         clients,
         allowed,
         seat: seat(settings, &kube)?,
+        registration,
         places: Places::of(open_files::raise_limit()),
         ..Parts::new(kube, aws, clock::system())
+    })
+}
+
+/// The settings of the registrar; `None` with `--register none`.
+async fn registration(settings: &Settings, kube: &Client) -> Option<Registration> {
+    let mode = settings.register.mode()?;
+    let namespace = namespace(settings, kube);
+    let deployment = &settings.tls.tls_owner;
+    let watched = settings.incumbent_namespaces.iter();
+    let watched: BTreeSet<Arc<str>> = watched.map(|name| name.as_str().into()).collect();
+    Some(Registration {
+        mode,
+        incumbent_lease: settings.incumbent_lease.clone(),
+        incumbent_namespaces: Some(watched).filter(|watched| !watched.is_empty()),
+        namespace: namespace.into(),
+        deployment: owner::uid(kube, namespace, deployment).await,
     })
 }
 

@@ -1,9 +1,10 @@
 //! Events of the loop about bindings and pods (contract 5.10).
 
 use targetgate_core::gates::machine::action::Subject;
-use targetgate_core::names::{BindingApi, ObjectKey};
+use targetgate_core::index::BindingKey;
 use targetgate_core::reason::Reason;
 
+use crate::controllers::about::about_binding;
 use crate::controllers::gates::Loop;
 use crate::kubernetes::events::About;
 use crate::state::cache::WatchedResource;
@@ -14,7 +15,7 @@ impl Loop {
     pub(super) async fn tell(&self, about: Subject, reason: Reason, message: &str) {
         let (about, what) = match about {
             Subject::Binding(object, api) => (
-                self.about_binding(object, api),
+                about_binding(&self.cache, BindingKey { object, api }),
                 "The gates of this binding stay closed",
             ),
             Subject::Pod(object, uid) => (
@@ -30,19 +31,5 @@ impl Loop {
         self.events
             .warn(&about, "OpenGate", reason.as_str(), note.trim_end())
             .await;
-    }
-
-    /// A binding as an Event is about it, with the UID by which `kubectl describe` finds the Event.
-    pub(super) fn about_binding(&self, object: ObjectKey, api: BindingApi) -> About {
-        let uid = self.cache.read(|index| {
-            let view = index.namespace(&object.namespace)?;
-            let binding = view.routes.binding(&object.name, api)?;
-            binding.uid.as_deref().map(str::to_owned)
-        });
-        About {
-            kind: WatchedResource::Bindings(api),
-            object,
-            uid,
-        }
     }
 }

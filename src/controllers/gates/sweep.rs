@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tracing::warn;
 
 use crate::aws::error::{ElbError, ElbErrorKind};
+use crate::controllers::about::about_binding;
 use crate::controllers::gates::{Done, Loop, Work};
 
 /// Maximum number of bindings of one group that are told that it is missing. Chosen: rarely more than one names it.
@@ -129,7 +130,7 @@ impl Loop {
     }
 
     async fn report_missing_group(&self, group: &GroupKey, binding: BindingKey) {
-        let about = self.about_binding(binding.object, binding.api);
+        let about = about_binding(&self.cache, binding);
         let note = format!(
             "Target group {} does not exist: its targets get no traffic, and gates of this binding that are not open \
              stay closed. Create a binding to a group that exists, then delete this one",
