@@ -17,6 +17,7 @@ mod identity;
 mod incumbent;
 mod load;
 mod outage;
+mod registered;
 
 use std::path::Path;
 

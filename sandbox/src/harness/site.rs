@@ -85,6 +85,16 @@ impl Site {
         Self::with(started.unwrap_or_else(fail), setup).await
     }
 
+    /// Creates a site on the control plane that the tests share, in which targetgate registers the
+    /// targets.
+    pub async fn registering(binary: &Path, reuse: Reuse) -> Self {
+        let setup = Setup {
+            pod: Some("targetgate-0"),
+            ..Setup::new(binary, reuse).registrar(Registrar::Targetgate)
+        };
+        Self::shared(setup).await
+    }
+
     /// Creates a site on a control plane of [`control_plane`].
     pub async fn on(control_plane: &ControlPlane, binary: &Path, reuse: Reuse) -> Self {
         Self::with(control_plane, Setup::new(binary, reuse)).await

@@ -16,6 +16,9 @@ use super::{Aws, Claim, Cluster};
 /// namespace that they are called for.
 const WEBHOOKS: &str = include_str!("../../../deploy/base/webhooks.yaml");
 
+/// The CRD of TargetRecord, which is needed where targets are registered.
+const RECORDS: &str = include_str!("../../../deploy/targets/targetrecords.yaml");
+
 /// The settings of a process.
 #[derive(Clone, Debug)]
 pub struct Start {
@@ -125,7 +128,7 @@ impl Start {
     }
 }
 
-/// Creates the CRD of bindings, as `targetgate crd` prints it.
+/// Creates the CRD of bindings, as `targetgate crd` prints it, and that of records.
 ///
 /// # Errors
 ///
@@ -133,6 +136,9 @@ impl Start {
 pub async fn define_bindings(binary: &Path, claim: &Claim) -> anyhow::Result<()> {
     let crd = output(Command::new(binary).arg("crd")).await?;
     for document in documents(&crd).context("`targetgate crd` did not print YAML")? {
+        claim.create(document).await?;
+    }
+    for document in documents(RECORDS)? {
         claim.create(document).await?;
     }
     Ok(())
