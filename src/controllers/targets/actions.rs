@@ -16,9 +16,11 @@ use crate::aws::client::ZonedTarget;
 use crate::aws::error::{ElbError, ElbErrorKind};
 use crate::controllers::about::about_binding;
 use crate::controllers::targets::{Controller, Done, Work};
+use crate::kubernetes::events::About;
 use crate::kubernetes::live_read::{self, ConfirmError};
 use crate::kubernetes::targets::bindings::{patch_finalizer, write_status};
 use crate::kubernetes::targets::records::Stored;
+use crate::state::cache::WatchedResource;
 
 impl Controller {
     pub(super) fn carry_out(
@@ -101,13 +103,30 @@ impl Controller {
                     Done::Confirmed(binding, found)
                 });
             }
+            Action::TellPod {
+                pod,
+                uid,
+                reason,
+                message,
+            } => {
+                let about = About {
+                    kind: WatchedResource::Pods,
+                    object: pod,
+                    uid: Some(uid.to_string()),
+                };
+                tasks.spawn(async move {
+                    this.tell(about, reason, &message).await;
+                    Done::Told
+                });
+            }
             Action::Tell {
                 binding,
                 reason,
                 message,
             } => {
+                let about = about_binding(&self.cache, binding);
                 tasks.spawn(async move {
-                    this.tell(binding, reason, &message).await;
+                    this.tell(about, reason, &message).await;
                     Done::Told
                 });
             }
@@ -163,9 +182,8 @@ impl Controller {
         }
     }
 
-    /// Tells by an Event on a binding what keeps its targets from being as they should.
-    async fn tell(&self, binding: BindingKey, reason: Reason, message: &str) {
-        let about = about_binding(&self.cache, binding);
+    /// Tells by an Event what keeps targets from being as they should.
+    async fn tell(&self, about: About, reason: Reason, message: &str) {
         let note = format!("{}. {}", message.trim_end_matches('.'), reason.remedy());
         self.events
             .warn(&about, "RegisterTargets", reason.as_str(), note.trim_end())

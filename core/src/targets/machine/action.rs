@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::index::BindingKey;
-use crate::names::GroupKey;
+use crate::names::{GroupKey, ObjectKey};
 use crate::reason::Reason;
 use crate::targets::calls::Call;
 use crate::targets::record::Record;
@@ -41,9 +41,16 @@ pub enum Action {
     Call(Call),
     /// Call `DescribeTargetHealth` for the whole group; report to `described`.
     Describe(GroupKey),
-    /// Tell by an Event on the binding, or on a pod, and its UID.
+    /// Tell by an Event on the binding.
     Tell {
         binding: BindingKey,
+        reason: Reason,
+        message: Arc<str>,
+    },
+    /// Tell by an Event on the pod of this UID why its target does not go in.
+    TellPod {
+        pod: ObjectKey,
+        uid: Arc<str>,
         reason: Reason,
         message: Arc<str>,
     },

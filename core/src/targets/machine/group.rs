@@ -9,7 +9,7 @@ use crate::model::TargetState;
 use crate::names::GroupKey;
 use crate::reason::Reason;
 use crate::targets::Target;
-use crate::targets::calls::outbox::{Next, Outbox};
+use crate::targets::calls::outbox::{Next, Outbox, Told};
 use crate::targets::calls::{Call, CallError, CallErrorKind, Kind};
 use crate::targets::difference::{Difference, Listing, Scene};
 use crate::targets::floor::{Floor, Verdict};
@@ -237,15 +237,9 @@ impl Group {
         let of_call = |outbox: &Outbox, kind: Kind| {
             let refused = outbox.refused().next();
             let why = outbox.paused().or_else(|| refused.map(|(_, why)| why))?;
-            let CallError { code, message, .. } = &why.error;
             let of = refused.filter(|(_, refused)| *refused == why);
-            let of = of.map(|((ip, port), _)| format!(" of {ip} port {port}"));
-            let (action, of) = (kind.action(), of.unwrap_or_default());
-            Some((
-                false,
-                why.reason,
-                format!("{action}{of} failed: {code}: {message}"),
-            ))
+            let words = words_of(kind, of.map(|(target, _)| *target), why);
+            Some((false, why.reason, words))
         };
         let missing = inputs.wants.missing.values().next();
         let another = foreign.iter().find(|(_, another)| **another);
@@ -439,6 +433,16 @@ impl Group {
         }
     }
 
+    /// Why ELB refuses the one target of a registration; `None` if it does not, or the call has more.
+    pub(super) fn refusal(&self, call: &Call) -> Option<(Target, Told)> {
+        let [alone] = &call.targets[..] else {
+            return None;
+        };
+        let mut refused = self.register.refused();
+        let (target, why) = refused.find(|(target, _)| **target == alone.target)?;
+        (call.kind == Kind::Register).then(|| (*target, why.clone()))
+    }
+
     /// When something may be due that no news brings.
     pub(super) fn wake(&self, now: Instant) -> Option<Instant> {
         let calls = [self.register.due(now), self.deregister.due(now)];
@@ -449,4 +453,12 @@ impl Group {
             .flatten()
             .min()
     }
+}
+
+/// Why a call fails, or is not made, for one target or for all.
+pub(super) fn words_of(kind: Kind, target: Option<Target>, why: &Told) -> String {
+    let of = target.map(|(ip, port)| format!(" of {ip} port {port}"));
+    let (action, of) = (kind.action(), of.unwrap_or_default());
+    let CallError { code, message, .. } = &why.error;
+    format!("{action}{of} failed: {code}: {message}")
 }

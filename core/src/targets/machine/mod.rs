@@ -47,6 +47,8 @@ pub struct Registrar {
     deleting: BTreeSet<Arc<str>>,
     groups: BTreeMap<TargetGroupArn, Group>,
     dirty: BTreeSet<TargetGroupArn>,
+    /// What is to be told of pods.
+    news: Vec<Action>,
     buckets: Buckets,
     /// `None` until its Lease was read, which counts as if it led.
     incumbent: Option<Incumbent>,
@@ -67,6 +69,7 @@ impl Registrar {
             deleting: BTreeSet::new(),
             groups: BTreeMap::new(),
             dirty: BTreeSet::new(),
+            news: vec![],
             buckets: Buckets::new(LIMITS, now),
             incumbent: None,
             view: View::default(),
@@ -94,6 +97,7 @@ impl Registrar {
     /// This replica stops leading.
     pub fn follow(&mut self) {
         self.leads = false;
+        self.news.clear();
     }
 
     /// Takes in whether the watches have synced in this leadership, and work.
@@ -279,6 +283,7 @@ impl Registrar {
         if !self.leads || now >= begin_until {
             return step;
         }
+        step.actions.append(&mut self.news);
         let due = self
             .groups
             .iter()

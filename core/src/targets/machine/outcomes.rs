@@ -8,10 +8,11 @@ use crate::index::{BindingKey, Index};
 use crate::model::Service;
 use crate::names::{Quota, TargetGroupArn};
 use crate::targets::Target;
-use crate::targets::calls::{Call, CallError, CallErrorKind};
+use crate::targets::calls::{Call, CallError, CallErrorKind, Kind};
 use crate::targets::difference::Listing;
 use crate::targets::machine::Registrar;
-use crate::targets::machine::action::Written;
+use crate::targets::machine::action::{Action, Written};
+use crate::targets::machine::group::words_of;
 
 impl Registrar {
     /// Takes in ELB's answer about a whole group, ours or one that the gates asked for.
@@ -39,7 +40,21 @@ impl Registrar {
         let Some(group) = self.groups.get_mut(arn) else {
             return;
         };
+        let before = group.refusal(call);
         let out = group.called(call, outcome, &wants, now);
+        if let Some((target, why)) = group
+            .refusal(call)
+            .filter(|why| before.as_ref() != Some(why))
+            && let Some(want) = wants.wanted.get(&target)
+        {
+            let (pod, uid) = want.pod.clone();
+            self.news.push(Action::TellPod {
+                pod,
+                uid,
+                reason: why.reason,
+                message: words_of(Kind::Register, Some(target), &why).into(),
+            });
+        }
         for held in self.held.values_mut() {
             let named: Vec<Target> = held.recorded(arn).copied().collect();
             held.drop_targets(named.into_iter().filter(|target| out.contains(target)));

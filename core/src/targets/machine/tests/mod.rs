@@ -77,6 +77,20 @@ fn pods_are_registered_soon_after_they_are_ready_and_out_as_soon_as_they_are_del
 }
 
 #[test]
+fn a_bad_target_holds_up_none_of_the_others_and_its_pod_is_told_once() {
+    let mut world = with_pods(2);
+    world.bad = targets([4]);
+    (3..=6).for_each(|number| world.apply(web(number)));
+    world.pass(3 * S);
+    assert_eq!(world.registered("web"), targets([1, 2, 3, 5, 6]));
+    world.pass(300 * S);
+    assert_eq!(world.told_pods, ["web-4"]);
+    world.bad.clear();
+    world.pass(300 * S);
+    assert_eq!(world.registered("web"), targets(1..=6));
+}
+
+#[test]
 fn five_hundred_pods_go_in_in_three_calls() {
     let mut world = World::new(2);
     world.serve("web", web_service());

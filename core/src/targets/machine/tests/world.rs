@@ -55,6 +55,8 @@ pub(super) struct World {
     /// What we put into each group and did not take out.
     ours: BTreeSet<(TargetGroupArn, Target)>,
     tells: BTreeSet<&'static str>,
+    /// The pods that were told, in order.
+    pub(super) told_pods: Vec<String>,
     later: BTreeMap<(Instant, u64), Done>,
     serial: u64,
 }
@@ -80,6 +82,7 @@ impl World {
             named: BTreeSet::new(),
             ours: BTreeSet::new(),
             tells: BTreeSet::new(),
+            told_pods: vec![],
             later: BTreeMap::new(),
             serial: 0,
         };
@@ -322,6 +325,7 @@ impl World {
             } => self.later(Done::Patched(binding, finalizer)),
             Action::Confirm(key) => self.later(Done::Confirmed(key)),
             Action::Tell { reason, .. } => _ = self.tells.insert(reason.as_str()),
+            Action::TellPod { pod, .. } => self.told_pods.push(pod.name.to_string()),
             Action::Status(_) => {}
         }
     }
