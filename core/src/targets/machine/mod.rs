@@ -300,10 +300,13 @@ impl Registrar {
         self.delete_orphans(&mut step.actions);
         let token = self.calls(index, now, &mut step.actions);
         let described = self.describe(now, &mut step.actions, &mut poll);
+        // What is due and does not go waits for a token, or for the end of a call or write, which wakes the controller.
         let groups = self.groups.values().filter_map(|group| group.wake(now));
+        let groups = groups.filter(|at| *at > now);
         let held = self.held.values().filter_map(|held| held.wake(now));
-        let wakes = groups.chain(held).chain(token).chain(described);
-        step.wake = wakes.map(|at| at.max(now)).min();
+        let news = (!self.dirty.is_empty()).then_some(now);
+        let wakes = groups.chain(held).chain(token).chain(described).chain(news);
+        step.wake = wakes.min();
         step
     }
 

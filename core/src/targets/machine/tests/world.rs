@@ -270,6 +270,11 @@ impl World {
             let step = self
                 .registrar
                 .step(&self.index, until, self.now, |_| Ok(()));
+            let spins = step.actions.is_empty() && step.wake.is_some_and(|at| at <= self.now);
+            assert!(
+                !spins,
+                "it asks to be called again at once, though it does nothing"
+            );
             for action in step.actions {
                 self.carry_out(action);
             }
