@@ -101,7 +101,8 @@ impl Policy {
             return Some(Reason::RegistrationOff);
         }
         let released = record.and_then(|record| record.released.as_ref());
-        let by_us = released.is_some() && released == self.deployment.as_ref();
+        // Where our own UID is not known, it may be ours.
+        let by_us = released.is_some_and(|by| self.deployment.as_ref().is_none_or(|us| us == by));
         by_us.then_some(Reason::Released)
     }
 
@@ -299,15 +300,16 @@ mod tests {
         let mut record = Record::new("uid-web".into(), ObjectKey::new("shop", "web"), group);
         record.released = Some("uid-old".into());
         let index = index(&[binding("web")]);
-        let of = |deployment: &str| {
+        let of = |deployment: Option<&str>| {
             let policy = Policy {
-                deployment: Some(deployment.into()),
+                deployment: deployment.map(Into::into),
                 ..ALL
             };
             policy.standing(&key("web"), &index, Some(&record), Incumbent::Gone, false)
         };
-        assert_eq!(of("uid-old"), Standing::NotOurs(Reason::Released));
-        assert_eq!(of("uid-new"), Standing::Ours);
+        assert_eq!(of(Some("uid-old")), Standing::NotOurs(Reason::Released));
+        assert_eq!(of(Some("uid-new")), Standing::Ours);
+        assert_eq!(of(None), Standing::NotOurs(Reason::Released));
     }
 
     #[rstest]
