@@ -22,6 +22,10 @@ const ABSENT_FOR: Duration = Duration::from_secs(30);
 /// What the floor holds goes once the Service has been confirmed gone for so long. Contract 8.
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(300);
 
+/// A binding that was ready is told that targets are being registered once that takes so long. Chosen: a registration
+/// takes a tenth of a second, and a rollout must not make the condition flap.
+const LASTING: Duration = Duration::from_secs(10);
+
 /// A binding, with what we have done about it.
 #[derive(Debug)]
 pub(super) struct Held {
@@ -54,6 +58,8 @@ pub(super) struct Held {
     pub(super) taken_over: bool,
     absence: Option<Absence>,
     told: Option<Status>,
+    /// Since when targets have been being registered that was not told.
+    registering: Option<Instant>,
 }
 
 /// The Service or port of a binding that seems to be gone.
@@ -89,6 +95,7 @@ impl Held {
             taken_over: false,
             absence: None,
             told: None,
+            registering: None,
         }
     }
 
@@ -279,7 +286,8 @@ impl Held {
         let absence = self.absence.as_ref();
         let given_up = absence.and_then(|absence| Some(absence.confirmed? + GIVEN_UP_AFTER));
         let confirm = absence.and_then(|absence| absence.due);
-        let wakes = [self.again, given_up, confirm].into_iter().flatten();
+        let told = self.registering.map(|since| since + LASTING);
+        let wakes = [self.again, given_up, confirm, told].into_iter().flatten();
         wakes.filter(|at| *at > now).min()
     }
 
@@ -430,7 +438,21 @@ impl Held {
 
     /// The status to write, and the Event to send, if they are others than before. A binding without our finalizer, or
     /// one that the incumbent holds, has no status of ours.
-    pub(super) fn tell(&mut self, ready: bool, reason: Reason, message: &str) -> Vec<Action> {
+    pub(super) fn tell(
+        &mut self,
+        ready: bool,
+        reason: Reason,
+        message: &str,
+        now: Instant,
+    ) -> Vec<Action> {
+        let was_ready = self.told.as_ref().is_some_and(|told| told.ready);
+        if reason == Reason::Registering && was_ready {
+            let since = *self.registering.get_or_insert(now);
+            if now < since + LASTING {
+                return vec![];
+            }
+        }
+        self.registering = None;
         let status = Status {
             binding: self.key.clone(),
             uid: self.uid.clone(),
@@ -457,6 +479,11 @@ impl Held {
             actions.push(Action::Status(status));
         }
         actions
+    }
+
+    /// Whether targets have been being registered for so long that it is to be told.
+    pub(super) fn is_to_be_told(&self, now: Instant) -> bool {
+        self.registering.is_some_and(|since| now >= since + LASTING)
     }
 
     /// Takes in that a status could not be written: it is told again.

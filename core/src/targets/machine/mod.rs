@@ -289,9 +289,9 @@ impl Registrar {
             .iter()
             .filter(|(_, group)| group.wake(now).is_some_and(|at| at <= now));
         self.dirty.extend(due.map(|(arn, _)| arn.clone()));
-        let absent = self.held.values().filter(|held| held.is_absent());
-        let absent = absent.flat_map(Held::groups).map(|group| group.arn.clone());
-        self.dirty.extend(absent);
+        let timed = |held: &&Held| held.is_absent() || held.is_to_be_told(now);
+        let timed = self.held.values().filter(timed).flat_map(Held::groups);
+        self.dirty.extend(timed.map(|group| group.arn.clone()));
         for arn in std::mem::take(&mut self.dirty) {
             self.settle(&arn, index, now, &mut step.actions);
         }
@@ -404,7 +404,7 @@ impl Registrar {
         let verdict = group.verdict.clone();
         for held in self.held.values_mut().filter(of_group) {
             if self.incumbent.is_some() {
-                actions.extend(tell(held, verdict.as_ref()));
+                actions.extend(tell(held, verdict.as_ref(), now));
             }
         }
     }

@@ -1,12 +1,18 @@
 //! What a binding is told by its condition and its Events.
 
+use std::time::Instant;
+
 use crate::reason::Reason;
 use crate::targets::machine::action::Action;
 use crate::targets::machine::held::Held;
 use crate::targets::standing::Standing;
 
 /// What a binding is told: why it is not ours, or how its group fares.
-pub(super) fn tell(held: &mut Held, verdict: Option<&(bool, Reason, String)>) -> Vec<Action> {
+pub(super) fn tell(
+    held: &mut Held,
+    verdict: Option<&(bool, Reason, String)>,
+    now: Instant,
+) -> Vec<Action> {
     match (held.standing, verdict) {
         (Standing::NotOurs(reason), _) if is_no_news(reason) => vec![],
         (_, Some((_, reason, words))) if held.is_cleaned_up() => {
@@ -15,13 +21,13 @@ pub(super) fn tell(held: &mut Held, verdict: Option<&(bool, Reason, String)>) ->
                 Reason::TargetGroupNotFound => *reason,
                 _ => return vec![],
             };
-            held.tell(false, reason, words)
+            held.tell(false, reason, words, now)
         }
         (Standing::NotOurs(reason) | Standing::Suspended(reason), _) => {
-            held.tell(false, reason, reason.sentence())
+            held.tell(false, reason, reason.sentence(), now)
         }
         (Standing::Ours, Some((ready, reason, words))) if held.is_active() => {
-            held.tell(*ready, *reason, words)
+            held.tell(*ready, *reason, words, now)
         }
         (Standing::Ours, _) => vec![],
     }

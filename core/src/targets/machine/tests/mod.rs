@@ -6,6 +6,7 @@ use super::*;
 use crate::fixtures::{arn, binding, pod, service};
 use crate::model::{Binding, Pod, PortRef, Service};
 use crate::names::BindingApi;
+use crate::reason::Reason;
 use crate::targets::calls::{Call, CallError, CallErrorKind, Kind};
 use crate::targets::difference::Listing;
 use crate::targets::machine::action::Written;
@@ -88,6 +89,27 @@ fn a_bad_target_holds_up_none_of_the_others_and_its_pod_is_told_once() {
     world.bad.clear();
     world.pass(300 * S);
     assert_eq!(world.registered("web"), targets(1..=6));
+}
+
+#[test]
+fn a_rollout_leaves_the_condition_as_it_is_and_a_registration_that_lasts_does_not() {
+    let mut world = with_pods(2);
+    assert_eq!(world.statuses.last(), Some(&(true, Reason::Registered)));
+    world.statuses.clear();
+    (3..=9).for_each(|number| {
+        world.apply(web(number));
+        world.pass(700 * MS);
+    });
+    world.pass(60 * S);
+    assert_eq!(world.statuses, []);
+    // No call is answered for a minute.
+    world.faults = 100;
+    world.apply(web(10));
+    world.pass(60 * S);
+    world.faults = 0;
+    world.pass(60 * S);
+    let ready: Vec<bool> = world.statuses.iter().map(|(ready, _)| *ready).collect();
+    assert_eq!((ready.first(), ready.last()), (Some(&false), Some(&true)));
 }
 
 #[test]

@@ -57,6 +57,8 @@ pub(super) struct World {
     tells: BTreeSet<&'static str>,
     /// The pods that were told, in order.
     pub(super) told_pods: Vec<String>,
+    /// The conditions that were written, in order.
+    pub(super) statuses: Vec<(bool, Reason)>,
     later: BTreeMap<(Instant, u64), Done>,
     serial: u64,
 }
@@ -83,6 +85,7 @@ impl World {
             ours: BTreeSet::new(),
             tells: BTreeSet::new(),
             told_pods: vec![],
+            statuses: vec![],
             later: BTreeMap::new(),
             serial: 0,
         };
@@ -331,7 +334,7 @@ impl World {
             Action::Confirm(key) => self.later(Done::Confirmed(key)),
             Action::Tell { reason, .. } => _ = self.tells.insert(reason.as_str()),
             Action::TellPod { pod, .. } => self.told_pods.push(pod.name.to_string()),
-            Action::Status(_) => {}
+            Action::Status(status) => self.statuses.push((status.ready, status.reason)),
         }
     }
 
