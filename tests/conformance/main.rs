@@ -30,3 +30,5 @@ mod roles;
 mod servers;
 mod shipped;
 mod shop;
+mod targets;
+mod targets_bindings;

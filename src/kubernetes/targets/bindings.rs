@@ -76,8 +76,7 @@ pub async fn patch_finalizer(
         let request = json_patch(&requests(key), &key.object.name, None, &patch);
         match send::<IgnoredAny>(client, request, by).await {
             Ok(_) => return Written::Done(None),
-            // The list is another now, or was when the API server tried; if it is not, the words are worth telling.
-            Err(failure) if failure.is_failed_test() => {}
+            Err(failure) if failure.is_failed_test() || failure.code() == 409 => {}
             Err(failure) => return failure.written(verb, &what(key)),
         }
     }
@@ -144,10 +143,23 @@ impl Binding {
         if all.iter().eq(&after) || (on && all.iter().any(|known| known == name)) {
             return None;
         }
+        let Metadata {
+            uid,
+            resource_version,
+            ..
+        } = &self.metadata;
+        let unchanged = match before {
+            Some(before) => {
+                json!({ "op": "test", "path": "/metadata/finalizers", "value": before })
+            }
+            // What is absent cannot be tested, but another version than the stored one is a conflict, as in a PUT.
+            None => {
+                json!({ "op": "replace", "path": "/metadata/resourceVersion", "value": resource_version })
+            }
+        };
         Some(json!([
-            { "op": "test", "path": "/metadata/uid", "value": self.metadata.uid },
-            // An absent list tests as null.
-            { "op": "test", "path": "/metadata/finalizers", "value": before },
+            { "op": "test", "path": "/metadata/uid", "value": uid },
+            unchanged,
             { "op": "add", "path": "/metadata/finalizers", "value": after },
         ]))
     }
@@ -188,11 +200,12 @@ impl Binding {
 }
 
 impl Failure {
-    /// Whether the API server did not apply a JSON patch because a test in it failed. A schema or hook that refuses has
-    /// details, which this has not.
+    /// Whether the API server did not apply a JSON patch because a test in it failed. An object that it finds invalid
+    /// is named in the details.
     fn is_failed_test(&self) -> bool {
         matches!(self, Self::Call(kube::Error::Api(status))
-            if status.code == 422 && status.message.contains("test"))
+            if status.code == 422
+                && status.details.as_ref().is_none_or(|details| details.name.is_empty()))
     }
 }
 
@@ -272,7 +285,10 @@ mod tests {
         assert_eq!(sent.content_type, "application/json-patch+json");
         let expected = json!([
             { "op": "test", "path": "/metadata/uid", "value": "u-1" },
-            { "op": "test", "path": "/metadata/finalizers", "value": before },
+            match before {
+                Value::Null => json!({ "op": "replace", "path": "/metadata/resourceVersion", "value": "7" }),
+                before => json!({ "op": "test", "path": "/metadata/finalizers", "value": before }),
+            },
             { "op": "add", "path": "/metadata/finalizers", "value": after },
         ]);
         assert_eq!(sent.body, expected);
@@ -297,7 +313,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_list_that_changed_in_between_is_read_again() {
         let api = Scripted::default();
-        api.answer(WEB, binding("u-1", json!(null)))
+        api.answer(WEB, binding("u-1", json!(["d.e/f"])))
             .answer(WEB, failed_test())
             .answer(WEB, binding("u-1", json!(["a.b/c"])))
             .answer(WEB, binding("u-1", json!([])));
