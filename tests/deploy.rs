@@ -360,6 +360,19 @@ fn the_chart_and_kustomize_ship_the_same_crd() {
         std::fs::read_to_string(format!("{root}/deploy/{folder}/targetgroupbindings.yaml"))
     };
     assert_eq!(read("chart/crds").unwrap(), read("crd").unwrap());
+    let records = |folder: &str| {
+        std::fs::read_to_string(format!("{root}/deploy/{folder}/targetrecords.yaml"))
+    };
+    assert_eq!(records("chart/files").unwrap(), records("targets").unwrap());
+}
+
+#[test]
+fn no_tool_prunes_the_records_with_their_crd() {
+    let crd = documents(include_str!("../deploy/targets/targetrecords.yaml")).remove(0);
+    let bindings = documents(include_str!("../deploy/crd/targetgroupbindings.yaml")).remove(0);
+    let mut expected = bindings["metadata"]["annotations"].clone();
+    expected["helm.sh/resource-policy"] = "keep".into();
+    assert_eq!(crd["metadata"]["annotations"], expected);
 }
 
 /// Flux leaves links out of the artifacts that it makes of Git repositories, and Windows checks them out as text.

@@ -17,7 +17,7 @@ use crate::steady;
 const GATE: &str = "target-health.elbv2.k8s.aws/web";
 
 /// A client with the token of the account.
-async fn thief(reader: &Reader) -> Client {
+pub(crate) async fn thief(reader: &Reader) -> Client {
     let kubeconfig = account(&reader.server, &reader.client, "targetgate").await;
     let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;

@@ -22,6 +22,7 @@ mod rendering;
 mod scheduling;
 mod server;
 mod steady;
+mod targets;
 mod testing;
 mod upgrading;
 mod values;

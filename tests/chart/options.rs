@@ -57,6 +57,19 @@ pub(crate) fn options() -> Vec<(&'static str, Value)> {
             json!({ "drain": { "mode": "sleep", "seconds": { "alb": 30, "nlb": 120 } } }),
         ),
         (
+            "targets",
+            json!({
+                "targets": {
+                    "register": "annotated",
+                    "incumbent": {
+                        "leaseNamespace": "default",
+                        "leaseName": "lbc",
+                        "namespaces": ["shop"],
+                    },
+                },
+            }),
+        ),
+        (
             "an allow-list",
             json!({
                 "allowList": [{

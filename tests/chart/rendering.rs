@@ -30,11 +30,11 @@ const OF_THE_CHART: [&str; 1] = ["Lease"];
 /// Kinds of the base that the chart lacks. Helm creates the namespace itself.
 const OF_THE_BASE: [&str; 1] = ["Namespace"];
 
-/// The objects that kustomize renders from the base.
-fn base() -> Vec<Value> {
+/// The objects that kustomize renders from a folder of `deploy`.
+pub(crate) fn kustomized(folder: &str) -> Vec<Value> {
     let output = Command::new(installer("kubectl"))
         .arg("kustomize")
-        .arg(chart().with_file_name("base"))
+        .arg(chart().with_file_name(folder))
         .output();
     let output = output.unwrap();
     assert!(output.status.success(), "{output:?}");
@@ -59,7 +59,10 @@ fn base() -> Vec<Value> {
 /// The objects without those kinds, sorted, with their environment variables sorted.
 fn sorted(mut objects: Vec<Value>, without: &[&str]) -> Vec<Value> {
     objects.retain(|object| !without.contains(&object["kind"].as_str().unwrap()));
-    objects.sort_by_key(|object| object["kind"].to_string());
+    objects.sort_by_key(|object| {
+        ["/kind", "/metadata/namespace", "/metadata/name"]
+            .map(|path| object.pointer(path).map(Value::to_string))
+    });
     for object in &mut objects {
         let env = object.pointer_mut("/spec/template/spec/containers/0/env");
         if let Some(Value::Array(env)) = env {
@@ -69,10 +72,14 @@ fn sorted(mut objects: Vec<Value>, without: &[&str]) -> Vec<Value> {
     objects
 }
 
-#[test]
-fn the_defaults_say_the_same_as_the_base() {
-    let mut rendered = Helm::new().template(&json!({}));
-    rendered.retain(|object| !is_of_test(object));
+#[rstest]
+#[case::defaults(json!({}), "base")]
+#[case::targets(json!({ "targets": { "register": "annotated" } }), "overlays/targets")]
+fn the_chart_says_the_same_as_kustomize(#[case] values: Value, #[case] folder: &str) {
+    let mut rendered = Helm::new().template(&values);
+    // The CRD is in no folder that is applied and deleted.
+    let crd = "CustomResourceDefinition";
+    rendered.retain(|object| !is_of_test(object) && object["kind"] != crd);
     for object in &mut rendered {
         let labels = object["metadata"]["labels"].as_object_mut().unwrap();
         for label in LABELS_OF_HELM {
@@ -80,7 +87,7 @@ fn the_defaults_say_the_same_as_the_base() {
         }
     }
     let rendered = sorted(rendered, &OF_THE_CHART);
-    let base = sorted(base(), &OF_THE_BASE);
+    let base = sorted(kustomized(folder), &OF_THE_BASE);
     for (rendered, base) in rendered.iter().zip(&base) {
         assert_eq!(rendered, base);
     }
@@ -116,6 +123,8 @@ fn helm_lint_finds_nothing() {
 #[case(json!({ "aws": { "region": "Frankfurt" } }), "/aws/region")]
 #[case(json!({ "proxy": { "https": "proxy:3128" } }), "/proxy/https")]
 #[case(json!({ "settings": { "no-such-flag": "1" } }), "'no-such-flag'")]
+#[case(json!({ "targets": { "register": "some" } }), "/targets/register")]
+#[case(json!({ "targets": { "incumbent": { "leaseName": "a/b" } } }), "/targets/incumbent/leaseName")]
 #[case(json!({ "image": { "digest": "latest" } }), "/image/digest")]
 #[case(json!({ "labels": { "team": 1 } }), "/labels/team")]
 #[case(json!({ "certificates": { "source": "secret", "caBundle": "ca.crt" } }), "/certificates/caBundle")]
@@ -262,11 +271,14 @@ fn every_flag_of_serve_can_be_set_once() {
         "drain",
         "drain-seconds",
         "excluded-namespaces",
+        "incumbent-lease",
+        "incumbent-namespaces",
         "kubeconfig",
         "listen",
         "namespace",
         "opt-in",
         "pod-name",
+        "register",
         "tls",
         "tls-cert",
         "tls-key",
@@ -324,6 +336,50 @@ fn the_flags_of_drain_follow_its_values(
     let found = (value("TARGETGATE_DRAIN"), value("TARGETGATE_DRAIN_SECONDS"));
     assert_eq!(found, (mode, seconds));
     assert!(seconds.is_none_or(|seconds| seconds.parse::<DrainSeconds>().is_ok()));
+}
+
+#[rstest]
+#[case(json!({}), [None, None, None])]
+#[case::not_asked_for(
+    json!({ "incumbent": { "leaseName": "other", "namespaces": ["shop"] } }), [None, None, None]
+)]
+#[case(json!({ "register": "all" }), [Some("all"), None, None])]
+#[case(
+    json!({ "register": "annotated", "incumbent": { "leaseNamespace": "aws", "leaseName": "lbc",
+        "namespaces": ["shop", "blog"] } }),
+    [Some("annotated"), Some("aws/lbc"), Some("shop,blog")]
+)]
+fn the_flags_of_targets_follow_its_values(
+    #[case] targets: Value,
+    #[case] expected: [Option<&str>; 3],
+) {
+    let objects = Helm::new().template(&json!({ "targets": targets }));
+    let pod = &find(&objects, "Deployment")["spec"]["template"]["spec"];
+    let variables = pod["containers"][0]["env"].as_array().unwrap();
+    let names = ["REGISTER", "INCUMBENT_LEASE", "INCUMBENT_NAMESPACES"];
+    let found = names.map(|name| {
+        let name = format!("TARGETGATE_{name}");
+        let found = variables
+            .iter()
+            .find(|variable| variable["name"] == *name)?;
+        found["value"].as_str()
+    });
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn the_lease_of_the_incumbent_may_be_read_where_it_is() {
+    let incumbent = json!({ "leaseNamespace": "aws", "leaseName": "lbc" });
+    let targets = json!({ "register": "all", "incumbent": incumbent });
+    let objects = Helm::new().template(&json!({ "targets": targets }));
+    let named = |object: &&Value| object["metadata"]["name"] == "targetgate-incumbent";
+    let [role, binding] = &objects.iter().filter(named).collect::<Vec<_>>()[..] else {
+        panic!("a Role and its binding");
+    };
+    assert_eq!(role["rules"][0]["resourceNames"], json!(["lbc"]));
+    for object in [role, binding] {
+        assert_eq!(object["metadata"]["namespace"], "aws");
+    }
 }
 
 #[rstest]

@@ -52,6 +52,19 @@ TARGETGATE_DRAIN: sleep
 TARGETGATE_DRAIN_SECONDS: "alb={{ .alb }},nlb={{ .nlb }}"
 {{- end }}
 {{- end }}
+{{- with .Values.targets }}
+{{- if ne (toString .register) "none" }}
+TARGETGATE_REGISTER: {{ .register }}
+{{- with printf "%s/%s" .incumbent.leaseNamespace .incumbent.leaseName }}
+{{- if ne . "kube-system/aws-load-balancer-controller-leader" }}
+TARGETGATE_INCUMBENT_LEASE: {{ . }}
+{{- end }}
+{{- end }}
+{{- with .incumbent.namespaces }}
+TARGETGATE_INCUMBENT_NAMESPACES: {{ join "," . | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if ne (int .Values.ports.webhook) 9443 }}
 TARGETGATE_LISTEN: "[::]:{{ .Values.ports.webhook }}"
 {{- end }}
