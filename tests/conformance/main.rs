@@ -32,3 +32,4 @@ mod shipped;
 mod shop;
 mod targets;
 mod targets_bindings;
+mod targets_roles;

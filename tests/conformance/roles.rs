@@ -17,7 +17,7 @@ use crate::install::{ACCOUNT, Installed, NAMESPACE};
 use crate::servers::{Cluster, Server};
 
 /// Verb, group, and resource with subresource.
-type Grant = (String, String, String);
+pub(crate) type Grant = (String, String, String);
 
 #[tokio::test]
 async fn the_shipped_roles_grant_what_is_used_and_nothing_else() {
@@ -104,7 +104,7 @@ async fn told(cluster: &Cluster) -> i32 {
 }
 
 /// Requests of the shipped ServiceAccount, allowed or not.
-fn used(cluster: &Cluster) -> BTreeSet<Grant> {
+pub(crate) fn used(cluster: &Cluster) -> BTreeSet<Grant> {
     let events = cluster.control_plane().audit_log().unwrap();
     let ours = events
         .into_iter()
@@ -122,7 +122,7 @@ fn used(cluster: &Cluster) -> BTreeSet<Grant> {
 }
 
 /// Grants of the rendered roles.
-fn granted(shipped: &[Value]) -> BTreeSet<Grant> {
+pub(crate) fn granted(shipped: &[Value]) -> BTreeSet<Grant> {
     let is_role = |object: &&Value| {
         ["Role", "ClusterRole"]
             .iter()
