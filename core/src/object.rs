@@ -10,7 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::drain::{DrainMode, Drained, SleepSeconds};
+use crate::drain::{DrainAnnotations, DrainMode, Drained, SleepSeconds};
 use crate::model::{AfterOpen, Policies, PortRef, UnreadableAnnotation, WhenUnused};
 use crate::names::{
     ABANDON_ANNOTATION, AFTER_OPEN_ANNOTATION, DRAIN_ANNOTATION, DRAIN_LABEL,
@@ -101,6 +101,14 @@ pub struct OwnAnnotations {
 }
 
 impl OwnAnnotations {
+    /// What they say about a Pod's end.
+    pub fn of_drain(&self) -> DrainAnnotations {
+        DrainAnnotations {
+            mode: self.drain,
+            seconds: self.drain_seconds,
+        }
+    }
+
     /// Each of them.
     pub const ALL: [&'static str; 9] = [
         GATE_ANNOTATION,

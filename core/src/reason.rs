@@ -75,7 +75,8 @@ reasons! {
         "Give the Service a selector.";
     TargetTypeUnknown: "The binding has no `targetType` yet.",
         "Set `spec.targetType`, or create the binding anew while the hooks of bindings run.";
-    TargetTypeInstance: "The binding registers nodes, not pods.", "";
+    TargetTypeInstance: "The binding registers nodes, not pods.",
+        "Bind a group of ip targets to give pods gates.";
     ApiNotGated: "`--gate-apis` leaves out the binding's API group.",
         "Add the API group to `--gate-apis`.";
     NoBinding: "The namespace has no binding.", "Create the binding before its pods.";
@@ -225,6 +226,23 @@ reasons! {
         "Remove the readiness gate from its template.";
     AnnotationUnreadable: "An annotation or label of ours has a value that cannot be read, so it counts as absent.",
         "Write a value that is documented, or remove it.";
+
+    // Why a pod that exists has no gate, or would get none, although a binding selects it.
+    NamespaceNotOptedIn: "The Namespace lacks the label `elbv2.k8s.aws/pod-readiness-gate-inject=enabled`, so the hook is not called for its pods.",
+        "Label the Namespace, and create its pods anew.";
+    PodNotOptedIn: "The pod lacks the label `elbv2.k8s.aws/pod-readiness-gate-inject=enabled`, so the hook is not called for it.",
+        "Label the pod's template, and create the pod anew.";
+    NamespaceExcluded: "The hook of pods leaves the Namespace out.",
+        "Run the pods in another namespace, or take this one out of the excluded ones.";
+    PodOlderThanBinding: "The pod was created before the binding, and no gate can be added to a pod that exists.",
+        "Create the pod anew.";
+    PodOlderThanOptIn: "The pod was created before its Namespace was labelled, and no gate can be added to a pod that exists.",
+        "Create the pod anew.";
+    HookMissed: "The pod was created after the binding without its gate: the hook was out of reach, or the pod's labels or the Service were other ones then.",
+        "Create the pod anew; if it gets no gate either, look at the hook's registration and at the audit log of the creation.";
+    PodEnded: "The pod is being deleted, or has finished, so nothing waits for its gates.", "";
+    HealthyNotOpened: "ELB says healthy, and the gate is not open yet: the leader's next poll is due, or ELB can mean a former pod of the same address.",
+        "If this lasts longer than a minute, look at the log of the leader, which holds the Lease `targetgate`.";
     EndedEarly: "A pod ended sooner after its deletion began than its load balancer needs to stop sending.",
         "Compare its grace period and its containers' `preStop` with what the load balancer needs; a forced deletion or a lost node cuts both.";
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::names::NameError;
+use crate::reason::Reason;
 
 pub mod inject;
 
@@ -59,6 +60,58 @@ impl DrainPolicy {
     pub fn mode(&self, pod: Option<DrainMode>, namespace: DrainLabel) -> DrainMode {
         pod.or(namespace.mode()).unwrap_or(self.mode)
     }
+}
+
+/// What a pod's own annotations say about its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DrainAnnotations {
+    /// [`DRAIN_ANNOTATION`](crate::names::DRAIN_ANNOTATION).
+    pub mode: Option<DrainMode>,
+    /// [`DRAIN_SECONDS_ANNOTATION`](crate::names::DRAIN_SECONDS_ANNOTATION).
+    pub seconds: Option<SleepSeconds>,
+}
+
+/// Whether a pod with a gate is to sleep, and for how long, or why it is left as it is.
+pub type Asked = Result<SleepSeconds, Reason>;
+
+/// What is asked for by annotation, label and flag, and whether the API server can do it. `label` is `None` while
+/// the Namespace is not known, `server` while the API server has not told its version, and `kinds` are those of the
+/// bindings that give the pod its gates.
+///
+/// ```
+/// use targetgate_core::drain::{
+///     DrainAnnotations, DrainLabel, DrainMode, DrainPolicy, LoadBalancerKind, ServerVersion, asked,
+/// };
+/// use targetgate_core::reason::Reason;
+///
+/// let (own, policy) = (DrainAnnotations::default(), DrainPolicy::default());
+/// let label = Some(DrainLabel::Mode(DrainMode::Sleep));
+/// let server = ServerVersion::of("1", "31");
+/// let sleep = asked(own, label, [Some(LoadBalancerKind::Alb)], &policy, server);
+/// assert_eq!(sleep.map(|seconds| seconds.get()), Ok(20));
+/// assert_eq!(asked(own, Some(DrainLabel::Absent), [], &policy, server), Err(Reason::Off));
+/// ```
+pub fn asked(
+    own: DrainAnnotations,
+    label: Option<DrainLabel>,
+    kinds: impl IntoIterator<Item = Option<LoadBalancerKind>>,
+    policy: &DrainPolicy,
+    server: Option<ServerVersion>,
+) -> Asked {
+    let mode = match (own.mode, label) {
+        (Some(mode), _) => mode,
+        // The label may switch off what the flag asks for.
+        (None, None) => return Err(Reason::NotReady),
+        (None, Some(label)) => policy.mode(None, label),
+    };
+    if mode == DrainMode::Off {
+        return Err(Reason::Off);
+    }
+    let version = server.ok_or(Reason::ServerUnknown)?;
+    if !version.knows_sleep() {
+        return Err(Reason::ServerTooOld);
+    }
+    Ok(own.seconds.unwrap_or_else(|| policy.seconds.longest(kinds)))
 }
 
 /// The version of an API server.

@@ -69,6 +69,32 @@ pub fn says_healthy(condition: &Condition) -> bool {
     *condition == self::condition(true, "", "")
 }
 
+/// The reason that a condition tells, as far as its words do: those of ELB's own are [`Reason::NotHealthy`].
+///
+/// ```
+/// use targetgate_core::gates::condition::{of_missing_group, of_unused, reason_of};
+/// use targetgate_core::model::Condition;
+/// use targetgate_core::reason::Reason;
+///
+/// assert_eq!(reason_of(&of_unused().condition), Reason::TargetGroupUnused);
+/// let reason = "Target.Timeout".into();
+/// let timeout = Condition { status: false, reason, message: "Request timed out".into() };
+/// assert_eq!(reason_of(&timeout), Reason::NotHealthy);
+/// ```
+pub fn reason_of(condition: &Condition) -> Reason {
+    if *condition == registration_in_progress() {
+        return Reason::NotRegistered;
+    }
+    let ours = Reason::ALL.iter();
+    let mut ours = ours.filter(|reason| reason.as_str() == &*condition.reason);
+    match (ours.next(), condition.status) {
+        (Some(reason), _) => *reason,
+        (None, true) if says_healthy(condition) => Reason::Healthy,
+        (None, true) => Reason::BindingGone,
+        (None, false) => Reason::NotHealthy,
+    }
+}
+
 /// Whether ELB has the target and does not deregister it.
 pub fn is_registered(health: Option<&TargetHealth>) -> bool {
     health.is_some_and(|health| {
@@ -253,6 +279,37 @@ mod tests {
             (decided.condition, decided.reason),
             (words, Reason::NotRegistered)
         );
+    }
+
+    #[test]
+    fn a_condition_tells_the_reason_for_which_it_was_written() {
+        let group =
+            "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0123456789abcdef";
+        let absence = |absence| of_absence(&absence);
+        let decisions = [
+            of_health(Some(&health(TargetState::Healthy, ""))),
+            of_health(None),
+            of_health(Some(&health(TargetState::Unhealthy, "Target.Timeout"))),
+            absence(Absence::BindingGone),
+            absence(Absence::NotSelected {
+                binding: "web".into(),
+                service: "web".into(),
+            }),
+            of_no_target(&NoTarget::AddressNotFound, "web"),
+            of_unknown_group(None),
+            of_another_address([10, 0, 0, 1].into()),
+            of_unused(),
+            of_timeout(Duration::from_secs(1), Reason::NotHealthy),
+            of_missing_group(&group.parse().unwrap()),
+        ];
+        for decision in decisions {
+            assert_eq!(reason_of(&decision.condition), decision.reason);
+        }
+        // The incumbent has the same words for both.
+        let gone = absence(Absence::ServiceGone {
+            service: "web".into(),
+        });
+        assert_eq!(reason_of(&gone.condition), Reason::BindingGone);
     }
 
     #[rstest]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::model::Namespace;
 use crate::names::{INJECT_ENABLED, INJECT_LABEL};
+use crate::reason::Reason;
 use crate::selector::LabelSet;
 
 /// Where the label that opts in is.
@@ -28,6 +29,20 @@ pub struct HookScope {
 }
 
 impl HookScope {
+    /// Why the hook is not called for a pod with these labels; `None` if it is.
+    pub fn refusal(
+        &self,
+        name: &str,
+        namespace: &Namespace,
+        labels: &impl LabelSet,
+    ) -> Option<Reason> {
+        match self.of(name, namespace) {
+            None if self.excluded.contains(name) => Some(Reason::NamespaceExcluded),
+            None => Some(Reason::NamespaceNotOptedIn),
+            Some(scope) => (!scope.covers(labels)).then_some(Reason::PodNotOptedIn),
+        }
+    }
+
     /// The condition on the labels of a Namespace's pods; `None` if the hook is called for none of them.
     pub(super) fn of(&self, name: &str, namespace: &Namespace) -> Option<PodScope> {
         if self.excluded.contains(name) {
@@ -55,5 +70,39 @@ impl PodScope {
             Self::All => true,
             Self::Labelled => labels.value(INJECT_LABEL) == Some(INJECT_ENABLED),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::model::Labels;
+
+    #[rstest]
+    #[case::both(OptIn::Namespace, true, false, None)]
+    #[case::of_no_use(OptIn::Namespace, false, true, Some(Reason::NamespaceNotOptedIn))]
+    #[case::of_the_pod(OptIn::Object, false, true, None)]
+    #[case::of_the_namespace_alone(OptIn::Object, true, false, Some(Reason::PodNotOptedIn))]
+    #[case::one_of_the_two(OptIn::Either, true, false, None)]
+    #[case::neither(OptIn::Either, false, false, Some(Reason::PodNotOptedIn))]
+    fn the_hook_is_called_where_the_label_is(
+        #[case] opt_in: OptIn,
+        #[case] opted_in: bool,
+        #[case] labelled: bool,
+        #[case] refusal: Option<Reason>,
+    ) {
+        let excluded = BTreeSet::from(["kube-system".into()]);
+        let scope = HookScope { opt_in, excluded };
+        let namespace = Namespace {
+            opted_in,
+            ..Namespace::default()
+        };
+        let label = labelled.then(|| (INJECT_LABEL.into(), INJECT_ENABLED.into()));
+        let labels: Labels = label.into_iter().collect();
+        assert_eq!(scope.refusal("shop", &namespace, &labels), refusal);
+        let excluded = scope.refusal("kube-system", &namespace, &labels);
+        assert_eq!(excluded, Some(Reason::NamespaceExcluded));
     }
 }

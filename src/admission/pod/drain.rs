@@ -4,13 +4,12 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
+use targetgate_core::drain::Asked;
 use targetgate_core::drain::inject::{Annotations, Injection, NewPod, PreStop, inject};
-use targetgate_core::drain::{DrainLabel, DrainMode, LoadBalancerKind, SleepSeconds};
-use targetgate_core::object::OwnAnnotations;
 use targetgate_core::reason::Reason;
 
 use crate::admission::answer::Answer;
-use crate::admission::pod::{PodPolicy, object};
+use crate::admission::pod::object;
 use crate::admission::prune_json::{Keep, Member, prune};
 use crate::admission::review::Object;
 
@@ -30,34 +29,6 @@ const OWNER: Keep = Keep::Only(&[
 ]);
 const CONTAINER: Keep = Keep::Only(&[("lifecycle", Keep::Only(&[("preStop", PRE_STOP)]))]);
 const PRE_STOP: Keep = Keep::Only(&[("sleep", Keep::Whole)]);
-
-/// Whether a pod with a gate is to sleep, and for how long, or why it is left as it is.
-pub(super) type Asked = Result<SleepSeconds, Reason>;
-
-/// What is asked for by annotation, label and flag, and whether the API server can do it. `label` is `None` while
-/// the Namespace is not known, and `kinds` are those of the bindings that give the pod its gates.
-pub(super) fn asked(
-    annotations: &OwnAnnotations,
-    label: Option<DrainLabel>,
-    kinds: impl Iterator<Item = Option<LoadBalancerKind>>,
-    policy: &PodPolicy,
-) -> Asked {
-    let mode = match (annotations.drain, label) {
-        (Some(mode), _) => mode,
-        // The label may switch off what the flag asks for.
-        (None, None) => return Err(Reason::NotReady),
-        (None, Some(label)) => policy.drain.mode(None, label),
-    };
-    if mode == DrainMode::Off {
-        return Err(Reason::Off);
-    }
-    let version = policy.server.version().ok_or(Reason::ServerUnknown)?;
-    if !version.knows_sleep() {
-        return Err(Reason::ServerTooOld);
-    }
-    let seconds = annotations.drain_seconds;
-    Ok(seconds.unwrap_or_else(|| policy.drain.seconds.longest(kinds)))
-}
 
 /// Carries out what is asked for. Returns the answer, and why it is as it is about the pod's end.
 pub(super) fn answered(

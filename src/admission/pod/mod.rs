@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock};
 
 use serde::de::IgnoredAny;
-use targetgate_core::drain::{DrainLabel, DrainMode, DrainPolicy};
+use targetgate_core::drain::{Asked, DrainLabel, DrainMode, DrainPolicy, asked};
 use targetgate_core::gates::inject;
 use targetgate_core::gates::inject::{Decision, GatePolicy, NewPod};
 use targetgate_core::gates::patch;
@@ -29,7 +29,6 @@ mod object;
 #[cfg(test)]
 mod tests;
 
-use crate::admission::pod::drain::Asked;
 use crate::admission::pod::object::{LabelList, Pod};
 
 /// Maximum length of the `bindings` annotation, in bytes, because the API server writes it into the audit log for every
@@ -331,7 +330,9 @@ fn in_namespace(
     }
     let label = view.namespace.drain;
     let kinds = decision.giving().map(|binding| binding.load_balancer);
-    let asked = drain::asked(annotations, known.then_some(label), kinds, policy);
+    let (own, known_label) = (annotations.of_drain(), known.then_some(label));
+    let server = policy.server.version();
+    let asked = asked(own, known_label, kinds, &policy.drain, server);
     (warn_of_label(answer, label), Some(asked))
 }
 
@@ -360,6 +361,7 @@ fn warn_of_label(answer: Answer, label: DrainLabel) -> Answer {
 fn by_binding(decision: &Decision<'_>) -> String {
     let first = decision.injected().map(|name| (name, Reason::Injected));
     let rest = decision.bindings();
+    let rest = rest.map(|(binding, reason)| (&*binding.name, reason));
     let rest = rest.filter(|(_, reason)| *reason != Reason::Injected);
     let mut text = String::with_capacity(MAX_AUDIT);
     for (name, reason) in first.chain(rest) {

@@ -65,15 +65,13 @@ impl<'a> Decision<'a> {
     }
 
     /// The reason for each binding of the namespace, in the order of their names.
-    pub fn bindings(&self) -> impl Iterator<Item = (&'a str, Reason)> {
+    pub fn bindings(&self) -> impl Iterator<Item = (&'a Binding, Reason)> {
         let mut selecting = self.selecting.iter().peekable();
         let all = self.routes.default_reasons(self.apis);
         all.map(move |(binding, default_reason)| {
             let selects = selecting.next_if(|(selecting, _)| std::ptr::eq(*selecting, binding));
-            (
-                &*binding.name,
-                selects.map_or(default_reason, |(_, reason)| *reason),
-            )
+            let reason = selects.map_or(default_reason, |(_, reason)| *reason);
+            (binding, reason)
         })
     }
 }

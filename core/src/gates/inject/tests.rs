@@ -90,7 +90,7 @@ impl Case<'_> {
         Decided {
             reason: decision.reason,
             bindings: bindings
-                .map(|(name, reason)| (name.to_owned(), reason))
+                .map(|(binding, reason)| (binding.name.to_string(), reason))
                 .collect(),
             added: decision
                 .add
