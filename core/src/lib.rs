@@ -17,6 +17,7 @@
 //! - [`targets`]: which targets are registered and deregistered, and in which calls.
 //! - [`elb`]: how often ELB may be called, and which groups are swept.
 //! - [`endings`]: what is seen of the ends of pods.
+//! - [`explain`]: why a pod has its gates, or none, and what one waits for, in words.
 //! - [`failure_log`]: which failures are told, and which are counted.
 //! - [`lease`]: leader election.
 //! - [`lint`]: what of a workload's own settings loses requests when its pods end.
@@ -32,6 +33,7 @@ pub mod client_names;
 pub mod drain;
 pub mod elb;
 pub mod endings;
+pub mod explain;
 pub mod failure_log;
 #[cfg(any(test, feature = "fixtures"))]
 pub mod fixtures;

@@ -45,6 +45,12 @@ const CORE: Law = &[
             "version",
         ],
     ),
+    (
+        "explain",
+        &[
+            "drain", "gates", "index", "lint", "model", "names", "reason", "selector",
+        ],
+    ),
     ("lease", &["version"]),
     ("rotation", &[]),
 ];

@@ -73,6 +73,15 @@ impl ServiceIndex {
         })
     }
 
+    /// Why a binding gives no gate, not even to a pod that its Service selects; `None` if it gives one.
+    pub fn refusal(&self, binding: &Binding, apis: &[BindingApi]) -> Option<Reason> {
+        let route = self.bindings.get(&(binding.name.clone(), binding.api))?;
+        match self.services.get(&binding.service) {
+            Some(service) => route.refusal(false, service, apis),
+            None => of_api(binding.api, apis).or(Some(route.default_reason)),
+        }
+    }
+
     /// The Services, by name.
     pub fn services(&self) -> impl Iterator<Item = (&Arc<str>, &Service)> {
         self.services.iter()

@@ -1,0 +1,366 @@
+//! The answers, as `-o json` prints them: `docs/explain.schema.json` is their schema.
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Serialize, Serializer};
+
+use crate::reason::Reason;
+
+/// What `targetgate explain` prints.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Answer {
+    Pod(Box<PodAnswer>),
+    Binding(Box<BindingAnswer>),
+    Namespace(Box<NamespaceAnswer>),
+}
+
+impl Answer {
+    /// The verdict, from which the exit status follows.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::Pod(pod) => pod.verdict,
+            Self::Binding(binding) => binding.verdict,
+            Self::Namespace(namespace) => namespace.verdict,
+        }
+    }
+
+    /// Why the verdict is as it is.
+    pub fn why(&self) -> &Why {
+        match self {
+            Self::Pod(pod) => &pod.why,
+            Self::Binding(binding) => &binding.why,
+            Self::Namespace(namespace) => &namespace.why,
+        }
+    }
+}
+
+/// The JSON Schema of all answers.
+pub fn schema() -> Schema {
+    let settings = SchemaSettings::draft2020_12().for_serialize();
+    let mut schema = settings.into_generator().into_root_schema_for::<Answer>();
+    schema.insert("title".into(), "targetgate explain -o json".into());
+    schema
+}
+
+/// The version of the form of the answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+pub enum ApiVersion {
+    #[serde(rename = "targetgate.dev/v1")]
+    V1,
+}
+
+/// The answer to the question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+pub enum Verdict {
+    /// Exit status 0: each gate that is due is there, and open.
+    Yes,
+    /// Exit status 1: a gate waits.
+    NotYet,
+    /// Exit status 1: there is no gate, or none that can open, and time alone does not change that.
+    No,
+}
+
+/// Why something is as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Why {
+    /// A word of `docs/reasons.md`.
+    pub reason: Reason,
+    /// What is the case, in a sentence.
+    pub message: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub remedy: String,
+    /// The command that mends it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+}
+
+impl Why {
+    pub(super) fn new(reason: Reason) -> Self {
+        Self::saying(reason, reason.sentence())
+    }
+
+    /// With a message of its own instead of the reason's sentence.
+    pub(super) fn saying(reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            message: message.into(),
+            remedy: reason.remedy().to_owned(),
+            command: None,
+        }
+    }
+}
+
+impl Serialize for Reason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl JsonSchema for Reason {
+    fn schema_name() -> Cow<'static, str> {
+        "Reason".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let words: Vec<&str> = Self::ALL.iter().map(|reason| reason.as_str()).collect();
+        json_schema!({ "type": "string", "enum": words })
+    }
+}
+
+/// Where what is said of targets comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Evidence {
+    pub source: Source,
+    /// Why ELB was not asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// Where what is said of a target comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Source {
+    /// ELB was asked just now.
+    Elb,
+    /// The pod's condition, which is as old as it says.
+    Condition,
+}
+
+/// `explain pod`.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PodAnswer {
+    pub api_version: ApiVersion,
+    pub kind: PodKind,
+    pub namespace: String,
+    pub name: String,
+    /// When this was looked at.
+    #[schemars(with = "String")]
+    pub as_of: Timestamp,
+    pub verdict: Verdict,
+    pub why: Why,
+    pub evidence: Evidence,
+    /// When the pod was created; absent of a manifest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub created: Option<Timestamp>,
+    /// Its gates of targetgate.
+    pub gates: Vec<GateAnswer>,
+    /// The gates that it would get were it created now, and does not have.
+    pub lacking: Vec<Lacking>,
+    /// Its readiness gates of other controllers.
+    pub other_gates: Vec<OtherGate>,
+    /// The bindings of its namespace: first those whose Service selects the pod.
+    pub bindings: Vec<BindingOfPod>,
+    /// What becomes of its end; absent of a pod without gates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end: Option<EndAnswer>,
+    /// What else there is to tell, such as annotations that cannot be read.
+    pub notices: Vec<Why>,
+}
+
+/// The `kind` of a [`PodAnswer`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+pub enum PodKind {
+    PodExplanation,
+}
+
+/// A gate of a pod.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GateAnswer {
+    /// The condition type, which is the gate's name.
+    pub condition_type: String,
+    /// The bindings that it stands for.
+    pub bindings: Vec<String>,
+    pub open: bool,
+    pub why: Why,
+    /// Since when a closed gate holds back a pod that is ready otherwise, or since when an open one is open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub since: Option<Timestamp>,
+    /// When `targetgate.dev/open-after` opens it at the latest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub opens: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub condition: Option<ConditionAnswer>,
+    pub source: Source,
+    pub targets: Vec<TargetAnswer>,
+}
+
+/// The condition of a gate.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConditionAnswer {
+    pub status: bool,
+    pub reason: String,
+    pub message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub since: Option<Timestamp>,
+}
+
+/// A target that a gate waits for.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TargetAnswer {
+    pub binding: String,
+    #[serde(rename = "targetGroupARN")]
+    pub target_group_arn: String,
+    pub address: String,
+    pub port: u16,
+    /// What ELB says of it now: absent if it was not asked, or did not answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub elb: Option<String>,
+    /// Why ELB did not answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
+
+/// A gate that a pod would get were it created now.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Lacking {
+    pub binding: String,
+    pub why: Why,
+    /// Since when the pod serves without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub since: Option<Timestamp>,
+}
+
+/// A readiness gate of another controller.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OtherGate {
+    pub condition_type: String,
+    pub open: bool,
+}
+
+/// A binding, and whether it gates a pod.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BindingOfPod {
+    pub name: String,
+    /// The API group.
+    pub api: String,
+    pub service: String,
+    /// Whether its Service selects the pod.
+    pub selects: bool,
+    pub why: Why,
+}
+
+/// What becomes of a pod's end.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EndAnswer {
+    /// What drain does to the pod, or did.
+    pub why: Why,
+    /// The seconds for which drain lets its containers sleep before `SIGTERM`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sleep_seconds: Option<u16>,
+    /// Its grace period, in seconds.
+    pub grace_seconds: u64,
+    /// What loses requests when it ends.
+    pub lints: Vec<Why>,
+}
+
+/// `explain binding`.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BindingAnswer {
+    pub api_version: ApiVersion,
+    pub kind: BindingKind,
+    pub namespace: String,
+    pub name: String,
+    /// The API group.
+    pub api: String,
+    #[schemars(with = "String")]
+    pub as_of: Timestamp,
+    pub verdict: Verdict,
+    pub why: Why,
+    pub evidence: Evidence,
+    pub service: String,
+    /// Its target group: the ARN, else the name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_group: Option<String>,
+    /// The pods that its Service selects.
+    pub pods: PodCounts,
+    pub waiting: Vec<PodsAlike>,
+    pub ungated: Vec<PodsAlike>,
+    pub notices: Vec<Why>,
+}
+
+/// The `kind` of a [`BindingAnswer`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+pub enum BindingKind {
+    BindingExplanation,
+}
+
+/// `explain -n NS --all`.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NamespaceAnswer {
+    pub api_version: ApiVersion,
+    pub kind: NamespaceKind,
+    pub namespace: String,
+    #[schemars(with = "String")]
+    pub as_of: Timestamp,
+    pub verdict: Verdict,
+    pub why: Why,
+    pub evidence: Evidence,
+    pub pods: PodCounts,
+    /// The number of its bindings.
+    pub bindings: usize,
+    pub waiting: Vec<PodsAlike>,
+    pub ungated: Vec<PodsAlike>,
+    /// The bindings that give no pod a gate.
+    pub idle_bindings: Vec<BindingOfPod>,
+    pub notices: Vec<Why>,
+}
+
+/// The `kind` of a [`NamespaceAnswer`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+pub enum NamespaceKind {
+    NamespaceExplanation,
+}
+
+/// How many live pods there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PodCounts {
+    pub all: usize,
+    /// Those with a gate of targetgate.
+    pub gated: usize,
+    /// Those with a closed gate.
+    pub waiting: usize,
+    /// Those that lack a gate which they would get were they created now.
+    pub ungated: usize,
+}
+
+/// Pods of one controller that are as they are for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PodsAlike {
+    /// Kind and name of the controller, such as `ReplicaSet/web-5d4f8`; absent of pods that were created by hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub controller: Option<String>,
+    /// The binding whose gate it is about.
+    pub binding: String,
+    pub pods: usize,
+    /// The name of one of the pods, about which the message is.
+    pub example: String,
+    pub why: Why,
+    /// Since when, for the pod for which it is longest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub since: Option<Timestamp>,
+}

@@ -1,0 +1,36 @@
+//! Why a pod has the gates that it has, why one is closed, and what to do: the answers of `targetgate explain`
+//! (contract 10).
+//!
+//! Hook and health loop decide by the same functions: [`crate::gates::inject`] says which gates a pod gets,
+//! [`crate::gates::requirements`] what each waits for, [`crate::gates::condition`] what ELB's answer means,
+//! [`crate::index::HookScope`] for which pods the hook is called, [`crate::drain`] and [`crate::lint`] what becomes of
+//! a pod's end. What is added here is words.
+
+mod answer;
+mod binding;
+mod elb_codes;
+mod end;
+mod facts;
+mod gate;
+mod namespace;
+mod pod;
+mod questions;
+mod selection;
+#[cfg(test)]
+mod tests;
+mod text;
+mod ungated;
+
+pub use crate::explain::answer::{
+    Answer, ApiVersion, BindingAnswer, BindingOfPod, ConditionAnswer, EndAnswer, Evidence,
+    GateAnswer, Lacking, NamespaceAnswer, OtherGate, PodAnswer, PodCounts, PodsAlike, Source,
+    TargetAnswer, Verdict, Why, schema,
+};
+pub use crate::explain::binding::explain as binding;
+pub use crate::explain::facts::{
+    Elb, EndFacts, Facts, GroupLook, Looks, PodFacts, ReadinessGate, Settings,
+};
+pub use crate::explain::namespace::explain as namespace;
+pub use crate::explain::pod::explain as pod;
+pub use crate::explain::questions::{Questions, of_binding as questions_of_binding, questions};
+pub use crate::explain::text::render;

@@ -1,0 +1,178 @@
+//! One pod: its gates, those that it lacks, and the bindings of its namespace.
+
+use crate::explain::answer::{
+    ApiVersion, BindingOfPod, EndAnswer, Evidence, GateAnswer, Lacking, OtherGate, PodAnswer,
+    PodKind, Source, Verdict, Why,
+};
+use crate::explain::facts::{Elb, Facts, PodFacts};
+use crate::explain::{end, gate, selection, ungated};
+use crate::gates::inject::Decision;
+use crate::index::services::ServiceIndex;
+use crate::model::{Binding, Namespace, UnreadableAnnotation};
+use crate::reason::Reason;
+
+/// Explains a pod, which need not exist yet.
+pub fn explain(facts: &Facts, pod: &PodFacts) -> PodAnswer {
+    facts.with_routes(|routes, namespace| in_namespace(facts, routes, namespace, pod))
+}
+
+fn in_namespace(
+    facts: &Facts,
+    routes: &ServiceIndex,
+    namespace: &Namespace,
+    pod: &PodFacts,
+) -> PodAnswer {
+    let decision = selection::decided(facts, routes, pod);
+    let gates = gate::gates(facts, pod);
+    let lacking = ungated::lacking(facts, namespace, &decision, pod);
+    let bindings = selection::bindings(routes, &decision, pod, |binding| {
+        ungated::why(facts, namespace, binding, pod)
+    });
+    let legacy = legacy_gate(&decision, pod);
+    let (verdict, why) = verdict(pod, &gates, &lacking, legacy.as_ref())
+        .unwrap_or_else(|| (Verdict::No, without_gates(facts, &decision, &bindings)));
+    let other_gates = other_gates(pod, &gates);
+    PodAnswer {
+        api_version: ApiVersion::V1,
+        kind: PodKind::PodExplanation,
+        namespace: facts.namespace.to_string(),
+        name: pod.pod.key.name.to_string(),
+        as_of: facts.now,
+        verdict,
+        why,
+        evidence: evidence(facts),
+        created: pod.created,
+        end: end_of(facts, routes, namespace, &decision, pod),
+        gates,
+        lacking,
+        other_gates,
+        notices: notices(namespace, &decision, pod),
+        bindings,
+    }
+}
+
+/// The readiness gates that are not ours.
+fn other_gates(pod: &PodFacts, ours: &[GateAnswer]) -> Vec<OtherGate> {
+    let is_ours = |kind: &str| ours.iter().any(|gate| gate.condition_type == kind);
+    let others = pod.gates.iter();
+    let others = others.filter(|gate| !is_ours(&gate.condition_type));
+    let answers = others.map(|gate| OtherGate {
+        condition_type: gate.condition_type.to_string(),
+        open: gate.status == Some(true),
+    });
+    answers.collect()
+}
+
+pub(super) fn evidence(facts: &Facts) -> Evidence {
+    match &facts.elb {
+        Elb::Asked(_) => Evidence {
+            source: Source::Elb,
+            why: None,
+        },
+        Elb::NotAsked(why) => Evidence {
+            source: Source::Condition,
+            why: Some(why.clone()),
+        },
+    }
+}
+
+/// The verdict by what the pod has and lacks; `None` if it has no gate, and lacks none.
+fn verdict(
+    pod: &PodFacts,
+    gates: &[GateAnswer],
+    lacking: &[Lacking],
+    legacy: Option<&Why>,
+) -> Option<(Verdict, Why)> {
+    if !pod.pod.is_live() {
+        return Some((Verdict::No, Why::new(Reason::PodEnded)));
+    }
+    if let Some(waiting) = gates.iter().find(|gate| !gate.open) {
+        let verdict = match pod.created {
+            Some(_) => Verdict::NotYet,
+            // A manifest that brings a gate along, as one that was copied from a pod does.
+            None => Verdict::Yes,
+        };
+        return Some((verdict, waiting.why.clone()));
+    }
+    if let Some(legacy) = legacy {
+        return Some((Verdict::No, legacy.clone()));
+    }
+    // A pod that is not created yet lacks what it gets, unless the hook is not called for it.
+    let missed = |lacking: &&Lacking| lacking.why.reason != Reason::Injected;
+    if let Some(missed) = lacking.iter().find(missed) {
+        return Some((Verdict::No, missed.why.clone()));
+    }
+    let due = lacking.first().map(|lacking| &lacking.why);
+    let open = gates.first().map(|gate| &gate.why);
+    Some((Verdict::Yes, due.or(open)?.clone()))
+}
+
+/// Why a pod has no gate, and lacks none: the strongest reason, as in the hook's answer.
+fn without_gates(facts: &Facts, decision: &Decision<'_>, bindings: &[BindingOfPod]) -> Why {
+    let mut strongest = bindings.iter();
+    let strongest = strongest.find(|binding| binding.why.reason == decision.reason);
+    if let Some(strongest) = strongest {
+        return strongest.why.clone();
+    }
+    let mut apis = facts.settings.gates.apis.iter();
+    match apis.all(|api| facts.not_served.contains(api)) {
+        true => Why {
+            remedy: "Install the CRD (`kubectl create -f deploy/crd`), and create the binding before its pods."
+                .to_owned(),
+            ..Why::saying(
+                Reason::NoBinding,
+                "The API server does not serve TargetGroupBindings, so the namespace has none.",
+            )
+        },
+        false => Why::saying(
+            decision.reason,
+            format!("Namespace {} has no TargetGroupBinding.", facts.namespace),
+        ),
+    }
+}
+
+/// A legacy gate that keeps the pod from becoming Ready, because no gate of ours takes its place.
+fn legacy_gate(decision: &Decision<'_>, pod: &PodFacts) -> Option<Why> {
+    let remarks = pod.pod.template.remarks.as_ref()?;
+    let gate = remarks.legacy_gate.as_ref()?;
+    // The hook removes it from a new pod that gets a gate of ours.
+    if pod.created.is_none() && decision.reason <= Reason::AlreadyInjected {
+        return None;
+    }
+    let message = format!(
+        "The pod keeps the readiness gate {gate}, whose condition no controller writes, so that it does not become Ready."
+    );
+    Some(Why::saying(Reason::LegacyGate, message))
+}
+
+fn end_of(
+    facts: &Facts,
+    routes: &ServiceIndex,
+    namespace: &Namespace,
+    decision: &Decision<'_>,
+    pod: &PodFacts,
+) -> Option<EndAnswer> {
+    let bindings: Vec<&Binding> = decision.giving().collect();
+    let gated = !pod.pod.gates.is_empty() || (pod.created.is_none() && !bindings.is_empty());
+    (gated && pod.pod.is_live()).then(|| end::explain(facts, routes, namespace, &bindings, pod))
+}
+
+/// What cannot be read, of the pod, of the bindings that give it a gate, and of its Namespace.
+fn notices(namespace: &Namespace, decision: &Decision<'_>, pod: &PodFacts) -> Vec<Why> {
+    let remarks = pod.pod.template.remarks.iter();
+    let of_pod = remarks.flat_map(|remarks| unreadable("pod", &remarks.unreadable));
+    let of_bindings = decision.giving().flat_map(|binding| {
+        let of = format!("binding {}", binding.name);
+        unreadable(&of, &binding.unreadable)
+    });
+    let of_namespace = unreadable("Namespace", &namespace.unreadable);
+    of_pod.chain(of_bindings).chain(of_namespace).collect()
+}
+
+pub(super) fn unreadable(of: &str, unreadable: &[UnreadableAnnotation]) -> Vec<Why> {
+    let told = unreadable.iter().map(|unreadable| {
+        let message = format!("Of the {of}, {unreadable}.");
+        Why::saying(Reason::AnnotationUnreadable, message)
+    });
+    told.collect()
+}

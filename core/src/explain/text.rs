@@ -1,0 +1,279 @@
+//! The answers for people.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::explain::answer::{
+    Answer, BindingAnswer, BindingOfPod, EndAnswer, Evidence, GateAnswer, Lacking, NamespaceAnswer,
+    PodAnswer, PodCounts, PodsAlike, Source, TargetAnswer, Verdict, Why,
+};
+
+/// At most this many of the bindings that do not select a pod are listed. Chosen: the answer fits a terminal.
+const OTHERS_LISTED: usize = 20;
+/// At most this many rows of pods are listed. Chosen; `-o json` has all.
+const ROWS_LISTED: usize = 50;
+
+/// The answer as text of several lines.
+pub fn render(answer: &Answer) -> String {
+    let mut page = Page::default();
+    match answer {
+        Answer::Pod(pod) => page.pod(pod),
+        Answer::Binding(binding) => page.binding(binding),
+        Answer::Namespace(namespace) => page.namespace(namespace),
+    }
+    page.text
+}
+
+/// A text that grows line by line.
+#[derive(Default)]
+struct Page {
+    text: String,
+}
+
+impl Page {
+    /// Adds a line, without the control characters that a text from outside may bring to a terminal.
+    fn line(&mut self, indent: usize, line: impl AsRef<str>) {
+        self.text.extend(std::iter::repeat_n(' ', indent));
+        let line = line.as_ref().chars();
+        self.text
+            .extend(line.map(|c| if c.is_control() { ' ' } else { c }));
+        self.text.push('\n');
+    }
+
+    fn heading(&mut self, heading: &str) {
+        self.text.push('\n');
+        self.line(0, heading);
+    }
+
+    fn headline(&mut self, of: &str, verdict: Verdict, why: &Why) {
+        let verdict = match verdict {
+            Verdict::Yes => "yes",
+            Verdict::NotYet => "not yet",
+            Verdict::No => "no",
+        };
+        self.line(0, format!("{of}: {verdict}, {}", why.reason));
+        self.why(2, why);
+    }
+
+    fn why(&mut self, indent: usize, why: &Why) {
+        self.line(indent, &why.message);
+        if !why.remedy.is_empty() {
+            self.line(indent, format!("What to do: {}", why.remedy));
+        }
+        if let Some(command) = &why.command {
+            self.line(indent, format!("$ {command}"));
+        }
+    }
+
+    fn pod(&mut self, pod: &PodAnswer) {
+        let of = format!("pod {}/{}", pod.namespace, pod.name);
+        self.headline(&of, pod.verdict, &pod.why);
+        if !pod.gates.is_empty() {
+            self.heading("Gates");
+        }
+        for gate in &pod.gates {
+            self.gate(gate, pod.as_of, &pod.why);
+        }
+        for other in pod.other_gates.iter().filter(|other| !other.open) {
+            let kind = &other.condition_type;
+            self.line(2, format!("{kind}: closed; another controller opens it"));
+        }
+        if !pod.lacking.is_empty() && pod.created.is_some() {
+            self.heading("Gates that it lacks");
+        }
+        for lacking in pod.lacking.iter().filter(|_| pod.created.is_some()) {
+            self.lacking(lacking, pod.as_of, &pod.why);
+        }
+        self.bindings(&pod.namespace, &pod.bindings);
+        if let Some(end) = &pod.end {
+            self.end(end);
+        }
+        self.notices(&pod.notices);
+        self.evidence(&pod.evidence, !pod.gates.is_empty());
+    }
+
+    fn gate(&mut self, gate: &GateAnswer, now: Timestamp, told: &Why) {
+        let since = gate.since.map_or(String::new(), |since| age(since, now));
+        let (state, reason) = (if gate.open { "open" } else { "closed" }, gate.why.reason);
+        let kind = &gate.condition_type;
+        self.line(2, format!("{kind}: {state}{since}, {reason}"));
+        if gate.why != *told {
+            self.why(4, &gate.why);
+        }
+        for target in &gate.targets {
+            self.line(4, of_target(target));
+        }
+        match &gate.condition {
+            None => self.line(4, "Condition: none has been written yet"),
+            Some(condition) => {
+                let status = if condition.status { "True" } else { "False" };
+                let since = condition
+                    .since
+                    .map_or(String::new(), |since| age(since, now));
+                let words = [&*condition.reason, &*condition.message];
+                let words: Vec<&str> = words.into_iter().filter(|w| !w.is_empty()).collect();
+                let colon = if words.is_empty() { "" } else { ": " };
+                let words = words.join(", ");
+                self.line(4, format!("Condition: {status}{since}{colon}{words}"));
+            }
+        }
+        if let Some(opens) = gate.opens {
+            let line = format!("It opens at {opens} at the latest, by targetgate.dev/open-after");
+            self.line(4, line);
+        }
+    }
+
+    fn lacking(&mut self, lacking: &Lacking, now: Timestamp, told: &Why) {
+        let since = lacking.since.map_or(String::new(), |since| age(since, now));
+        let (binding, reason) = (&lacking.binding, lacking.why.reason);
+        self.line(2, format!("of binding {binding}{since}, {reason}"));
+        if lacking.why != *told {
+            self.why(4, &lacking.why);
+        }
+    }
+
+    fn bindings(&mut self, namespace: &str, bindings: &[BindingOfPod]) {
+        if bindings.is_empty() {
+            return;
+        }
+        self.heading(&format!("Bindings of namespace {namespace}"));
+        let (selecting, others): (Vec<_>, Vec<_>) = bindings.iter().partition(|b| b.selects);
+        let listed = others.iter().take(OTHERS_LISTED);
+        for binding in selecting.iter().chain(listed) {
+            let BindingOfPod { name, why, .. } = binding;
+            self.line(2, format!("{name}: {}. {}", why.reason, why.message));
+        }
+        if let Some(more) = others.len().checked_sub(OTHERS_LISTED).filter(|n| *n > 0) {
+            self.line(2, format!("and {more} more that do not select the pod"));
+        }
+    }
+
+    fn end(&mut self, end: &EndAnswer) {
+        self.heading("End");
+        let slept = end.sleep_seconds;
+        let slept = slept.map_or(String::new(), |seconds| format!(" They sleep {seconds} s."));
+        let (why, grace) = (&end.why, end.grace_seconds);
+        let line = format!("drain: {}. {}{slept}", why.reason, why.message);
+        self.line(2, line);
+        self.line(2, format!("grace period: {grace} s"));
+        for lint in &end.lints {
+            self.line(2, format!("{}:", lint.reason));
+            self.why(4, lint);
+        }
+    }
+
+    fn notices(&mut self, notices: &[Why]) {
+        if !notices.is_empty() {
+            self.heading("Notices");
+        }
+        for notice in notices {
+            self.line(2, format!("{}:", notice.reason));
+            self.why(4, notice);
+        }
+    }
+
+    fn evidence(&mut self, evidence: &Evidence, about_targets: bool) {
+        if !about_targets {
+            return;
+        }
+        let said = match (evidence.source, &evidence.why) {
+            (Source::Elb, _) => "ELB was asked just now.".to_owned(),
+            (Source::Condition, why) => {
+                let why = why.as_deref().unwrap_or("not wanted");
+                format!(
+                    "ELB was not asked ({why}): what is said of targets is what the conditions say, which are as old as they say."
+                )
+            }
+        };
+        self.heading(&said);
+    }
+
+    fn binding(&mut self, binding: &BindingAnswer) {
+        let of = format!("binding {}/{}", binding.namespace, binding.name);
+        self.headline(&of, binding.verdict, &binding.why);
+        let group = binding.target_group.as_deref().unwrap_or("none");
+        self.line(2, format!("Service: {}", binding.service));
+        self.line(2, format!("Target group: {group}"));
+        self.counts(binding.pods);
+        self.rows("Waiting", &binding.waiting, binding.as_of);
+        self.rows("Without the gate", &binding.ungated, binding.as_of);
+        self.notices(&binding.notices);
+        self.evidence(&binding.evidence, true);
+    }
+
+    fn namespace(&mut self, namespace: &NamespaceAnswer) {
+        let of = format!("namespace {}", namespace.namespace);
+        self.headline(&of, namespace.verdict, &namespace.why);
+        self.line(2, format!("Bindings: {}", namespace.bindings));
+        self.counts(namespace.pods);
+        self.rows("Waiting", &namespace.waiting, namespace.as_of);
+        self.rows("Without a gate", &namespace.ungated, namespace.as_of);
+        if !namespace.idle_bindings.is_empty() {
+            self.heading("Bindings that give no gate");
+        }
+        for binding in namespace.idle_bindings.iter().take(ROWS_LISTED) {
+            let BindingOfPod { name, why, .. } = binding;
+            self.line(2, format!("{name}: {}. {}", why.reason, why.message));
+        }
+        self.more(namespace.idle_bindings.len());
+        self.notices(&namespace.notices);
+        self.evidence(&namespace.evidence, namespace.pods.gated > 0);
+    }
+
+    fn counts(&mut self, pods: PodCounts) {
+        let PodCounts {
+            all,
+            gated,
+            waiting,
+            ungated,
+        } = pods;
+        let line = format!(
+            "Pods: {all}, {gated} with a gate, {waiting} waiting, {ungated} without a gate that is due"
+        );
+        self.line(2, line);
+    }
+
+    fn rows(&mut self, heading: &str, rows: &[PodsAlike], now: Timestamp) {
+        if !rows.is_empty() {
+            self.heading(heading);
+        }
+        for row in rows.iter().take(ROWS_LISTED) {
+            let since = row.since.map_or(String::new(), |since| age(since, now));
+            let of = row.controller.as_deref().unwrap_or(&row.example);
+            let (pods, example, reason) = (row.pods, &row.example, row.why.reason);
+            let binding = &row.binding;
+            let line =
+                format!("{of}: {pods} of binding {binding}, such as {example}{since}, {reason}");
+            self.line(2, line);
+            self.why(4, &row.why);
+        }
+        self.more(rows.len());
+    }
+
+    fn more(&mut self, rows: usize) {
+        if let Some(more) = rows.checked_sub(ROWS_LISTED).filter(|more| *more > 0) {
+            self.line(2, format!("and {more} more, which -o json has"));
+        }
+    }
+}
+
+fn of_target(target: &TargetAnswer) -> String {
+    let TargetAnswer {
+        binding,
+        target_group_arn,
+        address,
+        port,
+        ..
+    } = target;
+    let said = match (&target.elb, &target.failure) {
+        (Some(said), _) => format!("; ELB says: {said}"),
+        (None, Some(why)) => format!("; ELB could not be asked: {why}"),
+        (None, None) => String::new(),
+    };
+    format!("Target {address} port {port} of {target_group_arn}, by binding {binding}{said}")
+}
+
+/// How long ago, in whole seconds.
+fn age(since: Timestamp, now: Timestamp) -> String {
+    let seconds = now.duration_since(since).as_secs().max(0);
+    format!(" for {:#}", SignedDuration::from_secs(seconds))
+}
