@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser as _;
 use jiff::Timestamp;
-use targetgate::args::{CertsCommand, Cli, Command, DevCerts, Settings};
-use targetgate::commands::{certs, serve as serve_command};
+use targetgate::args::{CertsCommand, Cli, Command, DevCerts, Explain, Settings};
+use targetgate::commands::{certs, explain as explain_command, serve as serve_command};
 use targetgate::telemetry;
 use targetgate_core::binding::spec;
 
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     debug_assert!(installed.is_ok());
     let done = match Cli::parse().command {
         Command::Serve(settings) => serve(*settings),
+        Command::Explain(settings) => explain(&settings),
         Command::Crd => print(&spec::yaml()),
         Command::Certs(CertsCommand::Dev(wanted)) => make_dev_certs(&wanted),
     };
@@ -39,6 +40,20 @@ fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     // A blocked task must not delay the end.
     runtime.shutdown_background();
     done.map(ExitCode::from)
+}
+
+fn explain(settings: &Explain) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let explained = runtime.block_on(explain_command::run(settings, &mut io::stdout()));
+    runtime.shutdown_background();
+    let status = explained.unwrap_or_else(|error| {
+        eprintln!("targetgate: {error}");
+        error.exit_status()
+    });
+    Ok(ExitCode::from(status))
 }
 
 fn make_dev_certs(wanted: &DevCerts) -> anyhow::Result<ExitCode> {

@@ -399,7 +399,7 @@ fn in_auto_mode_its_own_bindings_give_gates() {
     let Command::Serve(settings) = Cli::parse_from(words).command else {
         panic!("the command is not serve");
     };
-    assert!(settings.gate_apis.contains(&BindingApi::Eks));
+    assert!(settings.gates.gate_apis.contains(&BindingApi::Eks));
 }
 
 #[test]

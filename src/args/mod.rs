@@ -14,8 +14,10 @@ use targetgate_core::names::{
 use targetgate_core::targets::standing::Mode;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
+mod explain;
 mod tls;
 
+pub use crate::args::explain::{Explain, Kind, Output, Subject};
 pub use crate::args::tls::{Source, Tls, TlsSettings, TlsSettingsError};
 
 /// Pod readiness gates for AWS load balancers: rolling updates on Kubernetes that lose no request.
@@ -34,6 +36,11 @@ pub enum Command {
     /// AWS credentials, Region and endpoint come from the AWS SDK's own environment
     /// (AWS_REGION, AWS_PROFILE, AWS_WEB_IDENTITY_TOKEN_FILE, AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2, ...).
     Serve(Box<Settings>),
+    /// Say why a pod has the gates that it has, or none, what it waits for, and what to do.
+    ///
+    /// Reads the cluster, and asks ELB where there are AWS credentials. Exit status: 0 yes, each gate that is due is there
+    /// and open; 1 no, or not yet; 2 wrong usage; 3 it cannot be known, because something is denied or out of reach.
+    Explain(Box<Explain>),
     /// Print the CustomResourceDefinition of TargetGroupBinding as YAML.
     Crd,
     /// Make certificates for development.
@@ -109,33 +116,14 @@ pub struct Settings {
     #[arg(long, env = "TARGETGATE_LEASE_RETRY_PERIOD", value_name = "DURATION", default_value = "2s", value_parser = humantime::parse_duration, help_heading = REPLICAS)]
     pub lease_retry_period: Duration,
 
-    /// Prefix of the gates of new pods: the condition type is PREFIX/BINDING.
-    #[arg(long, env = "TARGETGATE_CONDITION_PREFIX", value_name = "PREFIX", default_value = DEFAULT_CONDITION_PREFIX, help_heading = GATES)]
-    pub condition_prefix: ConditionPrefix,
-    /// Prefixes of gates of existing pods that are still opened, separated by commas.
-    #[arg(long, env = "TARGETGATE_FORMER_CONDITION_PREFIXES", value_name = "PREFIXES", value_delimiter = ',', default_values = [DEFAULT_CONDITION_PREFIX, OWN_CONDITION_PREFIX], help_heading = GATES)]
-    pub former_condition_prefixes: Vec<ConditionPrefix>,
-    /// API groups whose TargetGroupBindings gate pods, separated by commas: elbv2.k8s.aws, eks.amazonaws.com.
-    #[arg(long, env = "TARGETGATE_GATE_APIS", value_name = "GROUPS", value_delimiter = ',', default_value = "elbv2.k8s.aws", help_heading = GATES)]
-    pub gate_apis: Vec<BindingApi>,
-    /// Where the label is by which the hook of pods is called, as it is registered; for the count of pods without gates.
-    #[arg(long, env = "TARGETGATE_OPT_IN", value_name = "WHERE", value_enum, default_value_t, help_heading = GATES)]
-    pub opt_in: OptedIn,
-    /// Namespaces that the hook of pods leaves out besides that of this pod, separated by commas; their pods do not
-    /// count as pods without gates [default: none].
-    #[arg(long, env = "TARGETGATE_EXCLUDED_NAMESPACES", value_name = "NAMES", value_delimiter = ',', value_parser = namespace, help_heading = GATES)]
-    pub excluded_namespaces: Vec<String>,
+    #[command(flatten)]
+    pub gates: GateFlags,
     /// How long to keep a gate closed when its binding has never existed, before it is opened as orphaned.
     #[arg(long, env = "TARGETGATE_ORPHAN_AFTER", value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration, help_heading = GATES)]
     pub orphan_after: Duration,
 
-    /// Whether pods with a gate sleep before their end, until the load balancer sends nothing more: off or sleep. The
-    /// label targetgate.dev/drain of a Namespace, and the annotation of a pod, come before.
-    #[arg(long, env = "TARGETGATE_DRAIN", value_name = "MODE", default_value = "off", help_heading = DRAIN)]
-    pub drain: DrainMode,
-    /// How long they sleep, in seconds from 1 to 600, by the kind of load balancer.
-    #[arg(long, env = "TARGETGATE_DRAIN_SECONDS", value_name = "SECONDS", default_value = "alb=20,nlb=100", help_heading = DRAIN)]
-    pub drain_seconds: DrainSeconds,
+    #[command(flatten)]
+    pub drain: DrainFlags,
     /// Ask ELB, at most once a second in all and after everything else, when it begins to drain the targets of pods
     /// that end, for the metric targetgate_deregistration_seconds.
     #[arg(long, env = "TARGETGATE_MEASURE_DRAIN", help_heading = DRAIN)]
@@ -179,6 +167,39 @@ pub struct Settings {
     /// Level of the log, or levels by module, such as info,targetgate=debug.
     #[arg(long, env = "TARGETGATE_LOG_LEVEL", value_name = "LEVELS", default_value = "info", value_parser = levels, help_heading = LOG)]
     pub log_level: Targets,
+}
+
+/// Which pods get which gates.
+#[derive(Debug, Clone, Args)]
+pub struct GateFlags {
+    /// Prefix of the gates of new pods: the condition type is PREFIX/BINDING.
+    #[arg(long, env = "TARGETGATE_CONDITION_PREFIX", value_name = "PREFIX", default_value = DEFAULT_CONDITION_PREFIX, help_heading = GATES)]
+    pub condition_prefix: ConditionPrefix,
+    /// Prefixes of gates of existing pods that are still opened, separated by commas.
+    #[arg(long, env = "TARGETGATE_FORMER_CONDITION_PREFIXES", value_name = "PREFIXES", value_delimiter = ',', default_values = [DEFAULT_CONDITION_PREFIX, OWN_CONDITION_PREFIX], help_heading = GATES)]
+    pub former_condition_prefixes: Vec<ConditionPrefix>,
+    /// API groups whose TargetGroupBindings gate pods, separated by commas: elbv2.k8s.aws, eks.amazonaws.com.
+    #[arg(long, env = "TARGETGATE_GATE_APIS", value_name = "GROUPS", value_delimiter = ',', default_value = "elbv2.k8s.aws", help_heading = GATES)]
+    pub gate_apis: Vec<BindingApi>,
+    /// Where the label is by which the hook of pods is called, as it is registered; for the count of pods without gates.
+    #[arg(long, env = "TARGETGATE_OPT_IN", value_name = "WHERE", value_enum, default_value_t, help_heading = GATES)]
+    pub opt_in: OptedIn,
+    /// Namespaces that the hook of pods leaves out besides that of this pod, separated by commas; their pods do not
+    /// count as pods without gates [default: none].
+    #[arg(long, env = "TARGETGATE_EXCLUDED_NAMESPACES", value_name = "NAMES", value_delimiter = ',', value_parser = namespace, help_heading = GATES)]
+    pub excluded_namespaces: Vec<String>,
+}
+
+/// What pods get for their end.
+#[derive(Debug, Clone, Args)]
+pub struct DrainFlags {
+    /// Whether pods with a gate sleep before their end, until the load balancer sends nothing more: off or sleep. The
+    /// label targetgate.dev/drain of a Namespace, and the annotation of a pod, come before.
+    #[arg(long, env = "TARGETGATE_DRAIN", value_name = "MODE", default_value = "off", help_heading = DRAIN)]
+    pub drain: DrainMode,
+    /// How long they sleep, in seconds from 1 to 600, by the kind of load balancer.
+    #[arg(long, env = "TARGETGATE_DRAIN_SECONDS", value_name = "SECONDS", default_value = "alb=20,nlb=100", help_heading = DRAIN)]
+    pub drain_seconds: DrainSeconds,
 }
 
 const LISTENERS: &str = "Listeners";
@@ -251,7 +272,7 @@ pub enum LogFormat {
     Json,
 }
 
-impl Settings {
+impl GateFlags {
     /// The prefixes of all gates that are opened: first that of new pods, then the former ones.
     pub fn served_prefixes(&self) -> Vec<ConditionPrefix> {
         let mut prefixes = vec![self.condition_prefix.clone()];
@@ -262,7 +283,9 @@ impl Settings {
         }
         prefixes
     }
+}
 
+impl Settings {
     /// The durations of the Lease; `None` with `--lease off`.
     ///
     /// # Errors
@@ -348,12 +371,12 @@ mod tests {
         let settings = parse(&[]).unwrap();
         assert_eq!(settings.listen.to_string(), "[::]:9443");
         assert_eq!(settings.admin_listen.to_string(), "[::]:8080");
-        assert_eq!(settings.gate_apis, [BindingApi::Elbv2]);
-        assert_eq!(settings.condition_prefix, ConditionPrefix::default());
+        assert_eq!(settings.gates.gate_apis, [BindingApi::Elbv2]);
+        assert_eq!(settings.gates.condition_prefix, ConditionPrefix::default());
         assert_eq!(settings.orphan_after, Duration::from_secs(300));
         assert_eq!((settings.elb_rate, settings.elb_burst), (10.0, 40));
-        assert_eq!(settings.drain, DrainMode::Off);
-        assert_eq!(settings.drain_seconds, DrainSeconds::default());
+        assert_eq!(settings.drain.drain, DrainMode::Off);
+        assert_eq!(settings.drain.drain_seconds, DrainSeconds::default());
         assert!(!settings.measure_drain);
         assert_eq!(settings.register.mode(), None);
         let incumbent = "kube-system/aws-load-balancer-controller-leader";
@@ -398,7 +421,7 @@ mod tests {
     #[test]
     fn gates_of_every_known_prefix_are_served_once() {
         let settings = parse(&["--condition-prefix", OWN_CONDITION_PREFIX]).unwrap();
-        let served = settings.served_prefixes();
+        let served = settings.gates.served_prefixes();
         let served: Vec<_> = served.iter().map(ConditionPrefix::as_str).collect();
         assert_eq!(served, [OWN_CONDITION_PREFIX, DEFAULT_CONDITION_PREFIX]);
     }

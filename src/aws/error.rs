@@ -253,7 +253,7 @@ fn missing_credentials<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Crede
 ///
 /// The lines of each cause are kept, because the SDK lists where it looked for credentials. The text after an
 /// escaped line break is dropped: it is AWS's message, of which only the first line is free of secrets.
-pub(super) fn causes(error: &dyn Error) -> String {
+pub(crate) fn causes(error: &dyn Error) -> String {
     let chain: Vec<String> = std::iter::successors(error.source(), |&error| error.source())
         .take(MAX_CAUSES)
         .map(|error| error.to_string())

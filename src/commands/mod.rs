@@ -1,4 +1,6 @@
 //! The subcommands of the program.
 
 pub mod certs;
+mod cluster;
+pub mod explain;
 pub mod serve;

@@ -19,6 +19,7 @@ pub(crate) mod owner;
 pub mod pod_status;
 pub(crate) mod server_clock;
 pub mod server_version;
+pub mod snapshot;
 pub mod targets;
 #[cfg(test)]
 mod testing;

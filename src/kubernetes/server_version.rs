@@ -42,7 +42,7 @@ pub async fn follow(kube: Client, server: Arc<ApiServer>) {
     }
 }
 
-async fn read(kube: &Client) -> Result<ServerVersion, String> {
+pub(super) async fn read(kube: &Client) -> Result<ServerVersion, String> {
     let told = timeout(CALL_TIMEOUT, kube.apiserver_version());
     let told = told.await.map_err(|_| "no answer in time".to_owned())?;
     let told = told.map_err(|error| why(&error))?;

@@ -118,7 +118,7 @@ impl JsonSchema for Reason {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Evidence {
     pub source: Source,
-    /// Why ELB was not asked.
+    /// Why ELB was not asked, or not about all groups.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }

@@ -86,6 +86,8 @@ pub enum Elb {
 pub struct Looks {
     pub groups: BTreeMap<GroupKey, GroupLook>,
     pub names: BTreeMap<NamedGroup, Resolution>,
+    /// The number of groups that were not asked about, because there were too many.
+    pub left_out: usize,
 }
 
 /// What ELB said of one group.

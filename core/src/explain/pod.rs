@@ -65,9 +65,10 @@ fn other_gates(pod: &PodFacts, ours: &[GateAnswer]) -> Vec<OtherGate> {
 
 pub(super) fn evidence(facts: &Facts) -> Evidence {
     match &facts.elb {
-        Elb::Asked(_) => Evidence {
+        Elb::Asked(looks) => Evidence {
             source: Source::Elb,
-            why: None,
+            why: (looks.left_out > 0)
+                .then(|| format!("{} more groups were not asked about", looks.left_out)),
         },
         Elb::NotAsked(why) => Evidence {
             source: Source::Condition,

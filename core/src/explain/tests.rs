@@ -104,7 +104,7 @@ fn elb(look: GroupLook) -> Elb {
     };
     Elb::Asked(Looks {
         groups: [(key, look)].into(),
-        names: [].into(),
+        ..Looks::default()
     })
 }
 

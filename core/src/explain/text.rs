@@ -176,7 +176,10 @@ impl Page {
             return;
         }
         let said = match (evidence.source, &evidence.why) {
-            (Source::Elb, _) => "ELB was asked just now.".to_owned(),
+            (Source::Elb, None) => "ELB was asked just now.".to_owned(),
+            (Source::Elb, Some(why)) => {
+                format!("ELB was asked just now; {why}, of which the conditions are told.")
+            }
             (Source::Condition, why) => {
                 let why = why.as_deref().unwrap_or("not wanted");
                 format!(

@@ -9,8 +9,7 @@ use anyhow::{Context as _, anyhow, ensure};
 use aws_config::BehaviorVersion;
 use futures::FutureExt as _;
 use humantime::format_duration;
-use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
-use kube::{Client, Config};
+use kube::Client;
 use targetgate_core::drain::DrainPolicy;
 use targetgate_core::elb::buckets::Limits;
 use targetgate_core::gates::inject::GatePolicy;
@@ -25,6 +24,7 @@ use crate::admission::binding::allowed::Allowed;
 use crate::args::Settings;
 use crate::aws::{credentials, vpc};
 use crate::clock;
+use crate::commands::cluster;
 use crate::commands::serve::certificate::Served;
 use crate::commands::serve::listen::bind;
 use crate::commands::serve::signals::Signals;
@@ -115,7 +115,7 @@ async fn parts(settings: &Settings) -> anyhow::Result<Parts> {
     let allowed = allowed.map(|file| Allowed::read(file, &metrics));
     let allowed = allowed.transpose()?.map(Arc::new);
     let elb = limits(settings)?;
-    let kube = kubernetes(settings.kubeconfig.as_deref()).await?;
+    let kube = cluster::client(settings.kubeconfig.as_deref(), None).await?;
     let certificate = served.source(&settings.tls, namespace(settings, &kube));
     let aws = aws_config::load_defaults(BehaviorVersion::latest()).await;
     let vpc_id = match &settings.vpc_id {
@@ -132,16 +132,16 @@ async fn parts(settings: &Settings) -> anyhow::Result<Parts> {
         pod_name: pod_name(settings),
         namespaces: namespaces.map(|name| name.as_str().into()).collect(),
         policy: GatePolicy {
-            prefix: settings.condition_prefix.clone(),
-            apis: settings.gate_apis.clone(),
+            prefix: settings.gates.condition_prefix.clone(),
+            apis: settings.gates.gate_apis.clone(),
         },
         drain: DrainPolicy {
-            mode: settings.drain,
-            seconds: settings.drain_seconds,
+            mode: settings.drain.drain,
+            seconds: settings.drain.drain_seconds,
         },
         measure_drain: settings.measure_drain,
         scope: scope(settings, &kube),
-        prefixes: settings.served_prefixes(),
+        prefixes: settings.gates.served_prefixes(),
         orphan_after: settings.orphan_after,
         certificate,
         clients,
@@ -171,10 +171,14 @@ async fn registration(settings: &Settings, kube: &Client) -> Option<Registration
 
 /// The pods for which the hook is called. It always leaves out our own namespace.
 fn scope(settings: &Settings, kube: &Client) -> HookScope {
-    let excluded = settings.excluded_namespaces.iter().map(String::as_str);
+    let excluded = settings
+        .gates
+        .excluded_namespaces
+        .iter()
+        .map(String::as_str);
     let own = namespace(settings, kube);
     HookScope {
-        opt_in: settings.opt_in.into(),
+        opt_in: settings.gates.opt_in.into(),
         excluded: excluded.chain([own]).map(Into::into).collect(),
     }
 }
@@ -220,43 +224,6 @@ async fn drain(phase: &PhaseSender, delay: Duration, hooks: &mut JoinHandle<()>)
     sleep(delay).await;
     let _ = phase.send(Phase::Closing);
     let _ = hooks.await;
-}
-
-async fn kubernetes(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
-    let mut config = match kubeconfig {
-        Some(path) => {
-            let file = Kubeconfig::read_from(path)
-                .with_context(|| format!("--kubeconfig: cannot read {}", path.display()))?;
-            of_file(file)
-                .await
-                .with_context(|| format!("--kubeconfig: cannot use {}", path.display()))?
-        }
-        None => match Config::incluster() {
-            Ok(config) => config,
-            Err(_) => of_default_file().await.context(
-                "--kubeconfig is not given, this is no pod with a service account, \
-                 and the default kubeconfig cannot be used",
-            )?,
-        },
-    };
-    // kube would resend a request that was answered with 429 or 503, unnoticed and with its own
-    // backoff. Our callers have backoffs, deadlines and rules of their own for a retry.
-    config.default_retry = false;
-    client::client(config).context("cannot make a client of the Kubernetes API")
-}
-
-async fn of_default_file() -> Result<Config, KubeconfigError> {
-    of_file(Kubeconfig::read()?).await
-}
-
-/// The cluster of the file's context. Ignores a proxy of the environment, which is for AWS, as kube does in a
-/// cluster, but uses one that the file names.
-async fn of_file(file: Kubeconfig) -> Result<Config, KubeconfigError> {
-    let mut clusters = file.clusters.iter().filter_map(|c| c.cluster.as_ref());
-    let named = clusters.any(|cluster| cluster.proxy_url.is_some());
-    let mut config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
-    config.proxy_url = config.proxy_url.filter(|_| named);
-    Ok(config)
 }
 
 /// The name of our own pod, by default the host's name: the kubelet sets it to the pod's name, unless the pod uses the

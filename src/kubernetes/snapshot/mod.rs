@@ -1,0 +1,331 @@
+//! A snapshot of a namespace for a command: each kind is listed once, and nothing is watched.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1;
+use kube::Client;
+use kube::Error::BuildRequest;
+use kube::api::{GetParams, ListParams, ObjectList};
+use kube::core::Request;
+use serde_json::value::RawValue;
+use targetgate_core::drain::ServerVersion;
+use targetgate_core::explain::PodFacts;
+use targetgate_core::index::Index;
+use targetgate_core::names::{BindingApi, ConditionPrefix, INJECT_LABEL, ObjectKey};
+use thiserror::Error;
+use tokio::time::timeout;
+
+use crate::kubernetes::decode;
+use crate::kubernetes::decode::{
+    BindingObject, NamespaceObject, ServiceObject, Unreadable, url_path,
+};
+use crate::kubernetes::{CALL_TIMEOUT, is_absence, server_version, why};
+use crate::state::cache::WatchedResource;
+
+mod pod;
+
+pub use crate::kubernetes::snapshot::pod::{PodError, facts};
+
+/// The number of objects in one page of a list, as `kubectl get` asks for.
+const PAGE_SIZE: u32 = 500;
+/// Maximum number of pages: a namespace with more objects is not explained. Chosen.
+const MAX_PAGES: usize = 200;
+
+/// The objects of a namespace.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Its Namespace, Services and bindings.
+    pub index: Index,
+    /// When the Namespace got the label that opts in, at the latest.
+    pub opted_in: Option<Timestamp>,
+    /// The API groups of bindings that the API server does not serve.
+    pub not_served: BTreeSet<BindingApi>,
+    /// The version of the API server; `None` if it does not tell.
+    pub server: Option<ServerVersion>,
+    pub pods: Vec<PodFacts>,
+}
+
+/// Which pods a snapshot has.
+#[derive(Debug, Clone, Copy)]
+pub enum Pods<'a> {
+    None,
+    One(&'a str),
+    All,
+}
+
+/// Why there is no snapshot.
+#[derive(Debug, Error)]
+pub enum SnapshotError {
+    /// An object that was asked for does not exist.
+    #[error("{what} does not exist")]
+    Absent { what: String },
+    /// A call was refused or not answered.
+    #[error("cannot {verb} {what}: {why}{}", remedy(*.denied))]
+    Failed {
+        verb: &'static str,
+        what: String,
+        why: String,
+        denied: bool,
+    },
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+    #[error(transparent)]
+    Pod(#[from] PodError),
+}
+
+fn remedy(denied: bool) -> &'static str {
+    match denied {
+        true => {
+            "; the command needs the rights to get the Namespace, and to list pods, services and targetgroupbindings in it"
+        }
+        false => "",
+    }
+}
+
+/// Reads a namespace. Bindings of API groups that are not among `apis` are read where that is allowed.
+///
+/// # Errors
+/// The namespace or the pod does not exist, a call fails or takes longer than ten seconds, or an object cannot be read.
+pub async fn read(
+    client: &Client,
+    namespace: &str,
+    pods: Pods<'_>,
+    apis: &[BindingApi],
+    prefixes: &[ConditionPrefix],
+) -> Result<Snapshot, SnapshotError> {
+    let reader = Reader { client, namespace };
+    let (namespace_object, services, elbv2, eks, pods, server) = tokio::join!(
+        reader.namespace(),
+        reader.list(WatchedResource::Services),
+        reader.bindings(BindingApi::Elbv2, apis),
+        reader.bindings(BindingApi::Eks, apis),
+        reader.pods(pods),
+        server_version::read(client),
+    );
+    let mut snapshot = Snapshot {
+        index: Index::default(),
+        opted_in: None,
+        not_served: BTreeSet::new(),
+        server: server.ok(),
+        pods: vec![],
+    };
+    // That the namespace is absent says more than that it has no such pod.
+    snapshot.take_namespace(&namespace_object?)?;
+    snapshot.take_services(&services?.unwrap_or_default())?;
+    for (api, bindings) in [(BindingApi::Elbv2, elbv2?), (BindingApi::Eks, eks?)] {
+        snapshot.take_bindings(api, bindings.as_deref())?;
+    }
+    for pod in pods? {
+        snapshot.pods.push(facts(pod.get(), prefixes)?);
+    }
+    Ok(snapshot)
+}
+
+impl Snapshot {
+    fn take_namespace(&mut self, raw: &RawValue) -> Result<(), SnapshotError> {
+        let (name, namespace) = decode::namespace(parsed::<NamespaceObject>(raw)?)?;
+        self.index.apply_namespace(&name, namespace);
+        let whole: v1::Namespace = parsed(raw)?;
+        self.opted_in = opted_in(&whole);
+        Ok(())
+    }
+
+    fn take_services(&mut self, all: &[Box<RawValue>]) -> Result<(), SnapshotError> {
+        for raw in all {
+            let (key, service) = decode::service(parsed::<ServiceObject>(raw)?)?;
+            self.index.apply_service(&key, service);
+        }
+        Ok(())
+    }
+
+    fn take_bindings(
+        &mut self,
+        api: BindingApi,
+        all: Option<&[Box<RawValue>]>,
+    ) -> Result<(), SnapshotError> {
+        let Some(all) = all else {
+            self.not_served.insert(api);
+            return Ok(());
+        };
+        for raw in all {
+            let object: BindingObject = parsed(raw)?;
+            let created = object.created();
+            let (namespace, mut binding) = decode::binding(object, api)?;
+            binding.registration.created = created;
+            self.index.apply_binding(&namespace, binding);
+        }
+        Ok(())
+    }
+}
+
+/// When the Namespace got the label, at the latest: when a manager that set it last changed what it manages.
+fn opted_in(namespace: &v1::Namespace) -> Option<Timestamp> {
+    let label = format!("/f:metadata/f:labels/f:{}", INJECT_LABEL.replace('/', "~1"));
+    let managers = namespace.metadata.managed_fields.iter().flatten();
+    let setting = managers.filter(|manager| {
+        let fields = manager.fields_v1.as_ref();
+        fields.is_some_and(|fields| fields.0.pointer(&label).is_some())
+    });
+    setting
+        .filter_map(|manager| Some(manager.time.as_ref()?.0))
+        .min()
+}
+
+fn parsed<T: for<'de> serde::Deserialize<'de>>(raw: &RawValue) -> Result<T, SnapshotError> {
+    serde_json::from_str(raw.get()).map_err(|error| SnapshotError::Failed {
+        verb: "read",
+        what: "an object of the API server".to_owned(),
+        why: error.to_string(),
+        denied: false,
+    })
+}
+
+struct Reader<'a> {
+    client: &'a Client,
+    namespace: &'a str,
+}
+
+/// The answer to a read of one object.
+enum One {
+    Found(Box<RawValue>),
+    Absent,
+}
+
+impl Reader<'_> {
+    /// The Namespace. Whoever may only see one namespace may get it, and our own account may only list.
+    async fn namespace(&self) -> Result<Box<RawValue>, SnapshotError> {
+        let what = format!("namespace {}", self.namespace);
+        let requests = Request::new(url_path(WatchedResource::Namespaces, None));
+        match self.one(&requests, self.namespace, &what).await? {
+            One::Found(found) => Ok(found),
+            One::Absent => Err(SnapshotError::Absent { what }),
+        }
+    }
+
+    async fn pods(&self, pods: Pods<'_>) -> Result<Vec<Box<RawValue>>, SnapshotError> {
+        let name = match pods {
+            Pods::None => return Ok(vec![]),
+            Pods::All => return Ok(self.list(WatchedResource::Pods).await?.unwrap_or_default()),
+            Pods::One(name) => name,
+        };
+        let what = format!("pod {}", ObjectKey::new(self.namespace, name));
+        let path = url_path(WatchedResource::Pods, Some(self.namespace));
+        match self.one(&Request::new(path), name, &what).await? {
+            One::Found(found) => Ok(vec![found]),
+            One::Absent => Err(SnapshotError::Absent { what }),
+        }
+    }
+
+    /// The bindings of an API group; `None` if it is not served, or not gated and denied to us.
+    async fn bindings(
+        &self,
+        api: BindingApi,
+        apis: &[BindingApi],
+    ) -> Result<Option<Vec<Box<RawValue>>>, SnapshotError> {
+        match self.list(WatchedResource::Bindings(api)).await {
+            Err(SnapshotError::Failed { denied: true, .. }) if !apis.contains(&api) => Ok(None),
+            listed => listed,
+        }
+    }
+
+    /// One object: by its name, or where that is denied, out of a list of one.
+    async fn one(&self, requests: &Request, name: &str, what: &str) -> Result<One, SnapshotError> {
+        let request = requests.get(name, &GetParams::default());
+        match self.call::<Box<RawValue>>(request, "get", what).await {
+            Ok(found) => Ok(One::Found(found)),
+            Err(Refusal::Absent) => Ok(One::Absent),
+            Err(Refusal::Other(error @ SnapshotError::Failed { denied: true, .. })) => {
+                let params = ListParams::default().fields(&format!("metadata.name={name}"));
+                let listed = self.pages(requests, params, what).await;
+                // Of two denials the first is about what was asked for.
+                let listed = listed.map_err(|_| error)?;
+                let found = listed.into_iter().flatten().next();
+                Ok(found.map_or(One::Absent, One::Found))
+            }
+            Err(Refusal::NotServed) => {
+                Err(self.failed("get", what, "the path is not served (404)"))
+            }
+            Err(Refusal::Other(error)) => Err(error),
+        }
+    }
+
+    /// All objects of a kind in the namespace; `None` if the kind is not served.
+    async fn list(
+        &self,
+        watched: WatchedResource,
+    ) -> Result<Option<Vec<Box<RawValue>>>, SnapshotError> {
+        let what = format!("{} of namespace {}", watched.as_str(), self.namespace);
+        let requests = Request::new(url_path(watched, Some(self.namespace)));
+        self.pages(&requests, ListParams::default(), &what).await
+    }
+
+    async fn pages(
+        &self,
+        requests: &Request,
+        params: ListParams,
+        what: &str,
+    ) -> Result<Option<Vec<Box<RawValue>>>, SnapshotError> {
+        let mut params = params.limit(PAGE_SIZE);
+        let mut all = vec![];
+        for _ in 0..MAX_PAGES {
+            let request = requests.list(&params);
+            let page = self
+                .call::<ObjectList<Box<RawValue>>>(request, "list", what)
+                .await;
+            let page = match page {
+                Ok(page) => page,
+                Err(Refusal::Absent | Refusal::NotServed) => return Ok(None),
+                Err(Refusal::Other(error)) => return Err(error),
+            };
+            all.extend(page.items);
+            params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+            if params.continue_token.is_none() {
+                return Ok(Some(all));
+            }
+        }
+        Err(self.failed("list", what, &format!("more than {MAX_PAGES} pages")))
+    }
+
+    async fn call<T: serde::de::DeserializeOwned>(
+        &self,
+        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+        verb: &'static str,
+        what: &str,
+    ) -> Result<T, Refusal> {
+        let call = async { self.client.request(request.map_err(BuildRequest)?).await };
+        match timeout(CALL_TIMEOUT, call).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(kube::Error::Api(status))) if is_absence(&status) => Err(Refusal::Absent),
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => Err(Refusal::NotServed),
+            Ok(Err(error)) => Err(Refusal::Other(SnapshotError::Failed {
+                verb,
+                what: what.to_owned(),
+                denied: matches!(&error, kube::Error::Api(status) if matches!(status.code, 401 | 403)),
+                why: why(&error),
+            })),
+            Err(_) => {
+                let why = format!("no answer within {CALL_TIMEOUT:?}");
+                Err(Refusal::Other(self.failed(verb, what, &why)))
+            }
+        }
+    }
+
+    fn failed(&self, verb: &'static str, what: &str, why: &str) -> SnapshotError {
+        SnapshotError::Failed {
+            verb,
+            what: what.to_owned(),
+            why: why.to_owned(),
+            denied: false,
+        }
+    }
+}
+
+/// Why a call has no answer.
+enum Refusal {
+    /// The object does not exist.
+    Absent,
+    /// The resource is not served.
+    NotServed,
+    Other(SnapshotError),
+}
