@@ -13,6 +13,7 @@ mod aws_failures;
 mod bindings;
 mod drain;
 mod endings;
+mod explain;
 mod following;
 mod gates;
 mod half_open;

@@ -82,6 +82,13 @@ impl Program {
         Process::start(command.arg("--kubeconfig").arg(kubeconfig), &log).await
     }
 
+    /// A command of the binary for people, which calls the same ELB.
+    pub fn tool(&self) -> Command {
+        let mut command = isolated(&self.binary);
+        call_elb(&mut command, &self.elb);
+        command
+    }
+
     fn command(&self, pod: &str) -> Command {
         let file = |name| self.files.path().join(name);
         let mut command = isolated(&self.binary);

@@ -1,0 +1,205 @@
+//! What the binary answers besides the reasons of the page: yes, and why there is no answer.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::api::{Api, PostParams};
+use serde_json::{Value, json};
+use targetgate_sandbox::harness::waiting::until;
+
+use crate::explain::scene::{IP, POD, Scene, explain, run, said};
+use crate::install::{Installed, Site};
+
+#[tokio::test]
+async fn a_pod_whose_gate_is_open_is_a_yes() {
+    let installed = Installed::new().await;
+    let scene = Scene::new(&installed, "open").await;
+    scene.service(json!({})).await;
+    let arn = scene.bind(json!({})).await;
+    scene.gated_pod(json!({})).await;
+    let waiting = scene.explained().await;
+    assert_eq!((waiting.status, waiting.reason()), (1, "NotRegistered"));
+    assert_eq!(waiting.json["evidence"]["source"], "elb");
+    let without = explain(&installed, &["pod", &name(&scene), "--no-aws"]).await;
+    assert_eq!(without.json["evidence"]["source"], "condition");
+
+    installed.register(&arn, IP);
+    let open = until("the gate is open", async || {
+        let said = scene.explained().await;
+        (said.status == 0).then_some(said)
+    });
+    let open = open.await;
+    assert_eq!(
+        (open.reason(), &open.json["verdict"]),
+        ("Healthy", &json!("Yes"))
+    );
+    assert_eq!(open.json["gates"][0]["targets"][0]["elb"], "healthy");
+    let namespace = &scene.namespace;
+    let all = explain(&installed, &["--all", "-n", namespace]).await;
+    assert_eq!((all.status, &all.json["pods"]["gated"]), (0, &json!(1)));
+    let binding = format!("{namespace}/web");
+    let of_binding = explain(&installed, &["binding", &binding]).await;
+    assert_eq!((of_binding.status, of_binding.reason()), (0, "Healthy"));
+    let watched = run(&installed, &["pod", &name(&scene), "--watch"], None).await;
+    let line = String::from_utf8(watched.stdout).unwrap();
+    assert_eq!((watched.status.code(), line.lines().count()), (Some(0), 1));
+    assert!(line.contains(": yes, Healthy: "), "{line}");
+}
+
+fn name(scene: &Scene<'_>) -> String {
+    format!("{}/{POD}", scene.namespace)
+}
+
+#[tokio::test]
+async fn a_manifest_is_explained_before_it_is_applied() {
+    let installed = Installed::new().await;
+    let scene = Scene::new(&installed, "new").await;
+    scene.service(json!({})).await;
+    scene.bind(json!({})).await;
+    let template = |app: &str| {
+        json!({ "metadata": { "labels": { "app": app } },
+            "spec": { "containers": [{ "name": "main", "image": "main" }] } })
+    };
+    let deployment = |app| {
+        json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "web" },
+            "spec": { "selector": {}, "template": template(app) } })
+    };
+    let yes = of_manifest(&installed, &scene, &deployment("web").to_string()).await;
+    assert_eq!(
+        (yes.status, yes.reason()),
+        (0, "Injected"),
+        "{}",
+        yes.errors
+    );
+    assert_eq!(yes.json["created"], Value::Null);
+    let no = of_manifest(&installed, &scene, &deployment("api").to_string()).await;
+    assert_eq!((no.status, no.reason()), (1, "SelectorMismatch"));
+    for wrong in [
+        "kind: Service\nmetadata: { name: web }",
+        "",
+        "a: [",
+        "kind: Pod\nspec: []",
+    ] {
+        let refused = of_manifest(&installed, &scene, wrong).await;
+        assert_eq!(refused.status, 2, "{wrong}: {}", refused.errors);
+        assert!(
+            refused.errors.contains("--filename -"),
+            "{}",
+            refused.errors
+        );
+    }
+}
+
+/// Explains a manifest that comes on standard input.
+async fn of_manifest(site: &Site, scene: &Scene<'_>, text: &str) -> crate::explain::scene::Said {
+    let mut command = site.program.tool();
+    command.args([
+        "explain",
+        "pod",
+        "-f",
+        "-",
+        "-o",
+        "json",
+        "-n",
+        &scene.namespace,
+    ]);
+    command.arg("--kubeconfig").arg(&site.program.kubeconfig);
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
+    let waited = tokio::task::spawn_blocking(move || child.wait_with_output());
+    said(waited.await.unwrap().unwrap())
+}
+
+#[tokio::test]
+async fn what_does_not_exist_is_named() {
+    let site = Site::new().await;
+    let namespace = site.cluster.namespace.as_str();
+    let gone = |kind: &str, name: &str| format!("{kind} {namespace}/{name} does not exist");
+    for (kind, expected) in [("pod", gone("pod", "x")), ("binding", gone("binding", "x"))] {
+        let refused = explain(&site, &[kind, &format!("{namespace}/x")]).await;
+        assert_eq!(refused.status, 1);
+        assert!(refused.errors.contains(&expected), "{}", refused.errors);
+    }
+    let absent = "namespace not-there does not exist";
+    for words in [&["pod", "not-there/x"][..], &["--all", "-n", "not-there"]] {
+        let refused = explain(&site, words).await;
+        assert_eq!(refused.status, 1);
+        assert!(refused.errors.contains(absent), "{}", refused.errors);
+    }
+}
+
+#[tokio::test]
+async fn what_is_denied_or_out_of_reach_is_unknown() {
+    let site = Site::new().await;
+    let namespace = site.cluster.namespace.as_str();
+    let words = ["--all", "-n", namespace];
+    let powerless = powerless(&site).await;
+    let output = run(&site, &words, Some(&powerless)).await;
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{errors}");
+    assert!(
+        errors.contains("cannot get namespace") && errors.contains("forbidden"),
+        "{errors}"
+    );
+    let nowhere = site.program.files.path().join("nowhere.kubeconfig");
+    let text = std::fs::read_to_string(&site.program.kubeconfig).unwrap();
+    let server = text
+        .split("server: \"")
+        .nth(1)
+        .unwrap()
+        .split('"')
+        .next()
+        .unwrap();
+    std::fs::write(&nowhere, text.replace(server, "https://127.0.0.1:1")).unwrap();
+    let output = run(&site, &words, Some(&nowhere)).await;
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{errors}");
+    assert!(errors.contains("refused"), "{errors}");
+    let output = run(&site, &words, Some(&PathBuf::from("/nonexistent"))).await;
+    assert_eq!(output.status.code(), Some(3));
+}
+
+/// A kubeconfig of an account without rights.
+async fn powerless(site: &Site) -> PathBuf {
+    let accounts: Api<ServiceAccount> = site.cluster.api();
+    let account = json!({ "metadata": { "name": "powerless" } });
+    crate::servers::create(&accounts, account).await.unwrap();
+    let wanted: TokenRequest =
+        serde_json::from_value(json!({ "spec": { "audiences": [] } })).unwrap();
+    let params = PostParams::default();
+    let issued = accounts
+        .create_token_request("powerless", &params, &wanted)
+        .await;
+    let token = issued.unwrap().status.unwrap().token;
+    let name = format!("{}-powerless.kubeconfig", site.cluster.namespace);
+    site.cluster
+        .control_plane()
+        .kubeconfig_for(&name, &token)
+        .unwrap()
+}
+
+#[tokio::test]
+async fn wrong_usage_is_a_status_of_its_own() {
+    let site = Site::new().await;
+    for words in [
+        &["pod"][..],
+        &["pod", "a/b", "-n", "c"],
+        &["binding", "-f", "x"],
+        &[],
+    ] {
+        let output = run(&site, words, None).await;
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+    }
+}

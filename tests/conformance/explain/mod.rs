@@ -1,0 +1,6 @@
+//! `targetgate explain`, the real binary, on the real API server (contract 10).
+
+mod answers;
+mod scene;
+mod schema;
+mod troubleshooting;
