@@ -1,10 +1,12 @@
 //! The `targetgate` command.
 
+use std::env;
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
 use jiff::Timestamp;
 use targetgate::args::{CertsCommand, Cli, Command, DevCerts, Explain, Settings};
 use targetgate::commands::{certs, explain as explain_command, serve as serve_command};
@@ -15,7 +17,7 @@ fn main() -> ExitCode {
     // First of all: the first TLS connection without an installed provider would choose one for the process.
     let installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
     debug_assert!(installed.is_ok());
-    let done = match Cli::parse().command {
+    let done = match parse().command {
         Command::Serve(settings) => serve(*settings),
         Command::Explain(settings) => explain(&settings),
         Command::Crd => print(&spec::yaml()),
@@ -28,6 +30,18 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Reads the command line. kubectl runs `kubectl-targetgate` as its plugin, whose help says how it was called.
+fn parse() -> Cli {
+    let called = env::args_os().next().unwrap_or_default();
+    let file = Path::new(&called).file_name();
+    let is_plugin = file.is_some_and(|file| file.as_encoded_bytes().starts_with(b"kubectl-"));
+    let mut command = Cli::command();
+    if is_plugin {
+        command = command.bin_name("kubectl targetgate");
+    }
+    Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
 }
 
 fn serve(settings: Settings) -> anyhow::Result<ExitCode> {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use rstest::rstest;
 use targetgate_sandbox::api::{Api, Away, Options};
+use targetgate_sandbox::harness::process::isolated;
 use targetgate_sandbox::harness::standalone::{CLOSE, Files, Standalone, review};
 use targetgate_sandbox::harness::waiting::until;
 
@@ -60,6 +61,22 @@ fn an_environment_variable_is_as_good_as_its_flag() {
         .unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("/nonexistent/from-variable"), "{said}");
+}
+
+#[test]
+fn as_a_plugin_of_kubectl_it_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let plugin = folder.path().join("kubectl-targetgate");
+    std::os::unix::fs::symlink(BINARY, &plugin).unwrap();
+    let help = |program: &Path| {
+        let output = isolated(program).args(["explain", "-h"]).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let said = help(&plugin);
+    assert!(said.contains("Usage: kubectl targetgate explain"), "{said}");
+    let said = help(Path::new(BINARY));
+    assert!(said.contains("Usage: targetgate explain"), "{said}");
 }
 
 #[test]
