@@ -114,6 +114,7 @@ fn health(state: TargetState, reason: &str) -> GroupLook {
         state,
         reason: reason.into(),
         description: "as ELB describes it".into(),
+        zone: None,
     }])
 }
 

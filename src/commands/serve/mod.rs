@@ -1,7 +1,6 @@
 //! `targetgate serve`: turns settings into parts, starts the tasks in order, and ends them.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +29,7 @@ use crate::commands::serve::listen::bind;
 use crate::commands::serve::signals::Signals;
 use crate::compose::{Parts, Registration, compose};
 use crate::kubernetes::lease::Seat;
-use crate::kubernetes::{client, owner};
+use crate::kubernetes::owner;
 use crate::metrics::Metrics;
 use crate::serve::places::Places;
 use crate::serve::{Phase, PhaseSender};
