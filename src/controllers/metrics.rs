@@ -16,6 +16,13 @@ use targetgate_core::targets::machine::action::Counts;
 
 use crate::metrics::{Counters, FloatGauge, Gauges, Histograms, MetricSet, Registered};
 
+/// What the index shows of pods that their owners are told.
+const NOTICED: [Reason; 3] = [
+    Reason::LegacyGate,
+    Reason::AnnotationUnreadable,
+    Reason::PreStopTooShort,
+];
+
 /// Metrics of the health loop.
 #[derive(Clone)]
 pub struct GateMetrics {
@@ -105,12 +112,13 @@ impl GateMetrics {
 
     /// Sets the number of pods of which there is something to tell.
     pub(super) fn set_noticed(&self, found: &AllFound) {
-        self.noticed_pods.clear();
-        for ((_, reason), found) in found {
-            let of_reason = self
-                .noticed_pods
-                .get_or_create(&[("reason", reason.as_str())]);
-            of_reason.inc_by(i64::try_from(found.pods).unwrap_or(i64::MAX));
+        // Not cleared first: a scrape in between would find nothing.
+        for noticed in NOTICED {
+            let of_reason = found.iter().filter(|((_, reason), _)| *reason == noticed);
+            let pods: usize = of_reason.map(|(_, found)| found.pods).sum();
+            let labels = [("reason", noticed.as_str())];
+            let gauge = self.noticed_pods.get_or_create(&labels);
+            gauge.set(i64::try_from(pods).unwrap_or(i64::MAX));
         }
     }
 
