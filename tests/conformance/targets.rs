@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use jiff::Timestamp;
-use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config, ResourceExt as _};
 use rstest::rstest;
 use serde_json::{Value, json};
 use targetgate::kubernetes::targets::incumbent::look;
@@ -262,4 +263,16 @@ async fn the_incumbents_lease_is_read_with_the_servers_clock(
     assert_eq!(found, Some(renewed.parse().unwrap()));
     let off = now.duration_since(Timestamp::now()).abs();
     assert!(off.as_secs() < 60, "{off:?}");
+}
+
+#[tokio::test]
+async fn a_lease_that_we_may_not_read_is_told_from_one_that_is_absent() {
+    let cluster = Server::Kubernetes.cluster().await;
+    let kubeconfig = Kubeconfig::read_from(cluster.control_plane().kubeconfig()).unwrap();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+    let mut config = config.unwrap();
+    config.auth_info.impersonate = Some("without-rights".to_owned());
+    let client = Client::try_from(config).unwrap();
+    let lease = ObjectKey::new(cluster.namespace.as_str(), "leader");
+    assert_eq!(look(&client, &lease).await, Look::Forbidden);
 }

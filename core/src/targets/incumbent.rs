@@ -10,6 +10,12 @@ use crate::targets::standing::Incumbent;
 /// Lease, which it renews each 2 s.
 const LEADS_FOR: Duration = Duration::from_secs(60);
 
+/// The Lease is read so often: several times within [`LEADS_FOR`]. Chosen.
+const EVERY: Duration = Duration::from_secs(10);
+/// The pause after an old Lease was read for the first time: a renewal of the incumbent's would fall into it. A new
+/// leader of ours must not leave ended pods registered for long.
+const SOON: Duration = Duration::from_secs(3);
+
 /// One read of the Lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Look {
@@ -36,15 +42,19 @@ pub struct Watched {
     /// The time of the last read that found the Lease.
     last: Option<Option<Timestamp>>,
     known: Option<Incumbent>,
+    /// Whether one more read would tell that the incumbent is gone.
+    nearly_gone: bool,
 }
 
 impl Watched {
     /// Takes in a read; the reads are further apart than the incumbent's renewals. Returns what is known now.
     pub fn see(&mut self, look: Look) -> Incumbent {
+        self.nearly_gone = false;
         let known = match look {
             Look::Found { renewed, now } => {
                 let unchanged = self.last.replace(renewed) == Some(renewed);
                 let old = renewed.is_none_or(|renewed| now.duration_since(renewed) >= leads_for());
+                self.nearly_gone = old && !unchanged;
                 match old && unchanged {
                     true => Incumbent::Gone,
                     false => Incumbent::Leads,
@@ -60,6 +70,11 @@ impl Watched {
         };
         self.known = Some(known);
         known
+    }
+
+    /// The pause before the next read.
+    pub fn pause(&self) -> Duration {
+        if self.nearly_gone { SOON } else { EVERY }
     }
 }
 
@@ -93,6 +108,7 @@ mod tests {
         assert_eq!(watched.see(found(14, 73)), Incumbent::Leads);
         assert_eq!(watched.see(found(14, 74)), Incumbent::Gone);
         assert_eq!(watched.see(found(80, 81)), Incumbent::Leads, "it is back");
+        assert_eq!(watched.pause(), EVERY);
     }
 
     #[test]
@@ -108,7 +124,9 @@ mod tests {
     fn an_old_lease_proves_nothing_before_it_was_read_twice() {
         let mut watched = Watched::default();
         assert_eq!(watched.see(found(0, 10_000)), Incumbent::Leads);
-        assert_eq!(watched.see(found(0, 10_002)), Incumbent::Gone);
+        assert_eq!(watched.pause(), SOON);
+        assert_eq!(watched.see(found(0, 10_003)), Incumbent::Gone);
+        assert_eq!(watched.pause(), EVERY);
         let mut never = Watched::default();
         let look = Look::Found {
             renewed: None,

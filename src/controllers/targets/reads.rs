@@ -15,8 +15,6 @@ use crate::kubernetes::targets::records::Listed;
 
 /// The pause after a list that failed. Contract 5.7 has the longest.
 const AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
-/// The incumbent's Lease is read so often: several times within the minute after which it counts as gone. Chosen.
-const INCUMBENT_EVERY: Duration = Duration::from_secs(10);
 
 /// The reads of one leadership.
 #[derive(Debug)]
@@ -124,8 +122,8 @@ impl Controller {
         let Some(reads) = work.reads.as_mut().filter(|reads| reads.since == since) else {
             return;
         };
-        reads.incumbent = Some(now + INCUMBENT_EVERY);
         let incumbent = reads.watched.see(look);
+        reads.incumbent = Some(now + reads.watched.pause());
         let registrar = &mut work.registrar;
         self.cache
             .read(|index| registrar.see_incumbent(incumbent, index, now));
