@@ -14,6 +14,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_elasticloadbalancingv2::config::{Credentials, SharedCredentialsProvider};
 use aws_smithy_async::rt::sleep::TokioSleep;
 use http::StatusCode;
+use rstest::rstest;
 use targetgate::aws::budget::Budget;
 use targetgate::aws::client::{ElbClient, Timeouts};
 use targetgate::aws::error::ElbErrorKind;
@@ -23,8 +24,10 @@ use targetgate_core::elb::buckets::PollRequest;
 use targetgate_core::elb::query::{DescribeError, FailureKind, GroupQuery, GroupSelector};
 use targetgate_core::model::{IpFamily, TargetHealth, TargetState};
 use targetgate_core::names::{GroupKey, Quota};
+use targetgate_core::targets::calls::zones::Zones;
 use targetgate_sandbox::elb::check::{CheckOutcome, ScriptedProbe};
 use targetgate_sandbox::elb::faults::On;
+use targetgate_sandbox::elb::limits::Subnet;
 use targetgate_sandbox::elb::{Elb, Health, LoadBalancerKind, Options, State, TargetGroupSpec};
 use tokio::time::{Instant, sleep};
 
@@ -61,9 +64,13 @@ impl Listener {
 
     /// Creates a group behind a load balancer.
     fn group(&self, name: &str) -> GroupKey {
-        let arn = self.aws.create_target_group(TargetGroupSpec::http(name));
-        let kind = LoadBalancerKind::Application;
-        let balancer = self.aws.create_load_balancer(name, kind, &[]);
+        self.group_of(TargetGroupSpec::http(name), LoadBalancerKind::Application)
+    }
+
+    fn group_of(&self, spec: TargetGroupSpec, kind: LoadBalancerKind) -> GroupKey {
+        let name = spec.name.clone();
+        let arn = self.aws.create_target_group(spec);
+        let balancer = self.aws.create_load_balancer(&name, kind, &[]);
         self.aws.add_listener(&balancer, &[(&arn, 1)]).unwrap();
         GroupKey {
             arn: arn.parse().unwrap(),
@@ -195,6 +202,82 @@ async fn one_target_of_the_other_family_refuses_the_whole_call() {
     let healths = edge.client.target_health(&group, &[]).await.unwrap();
     assert_eq!(healths[0].target, targets[0].0);
     assert_eq!(edge.calls("RegisterTargets"), 2);
+}
+
+/// Registers a target alone, with the zone that ELB's words about former ones have taught. Returns that zone.
+async fn registered(
+    edge: &Listener,
+    group: &GroupKey,
+    zones: &mut Zones,
+    target: (IpAddr, u16),
+) -> Result<Option<&'static str>, String> {
+    loop {
+        let zone = zones.of(target);
+        let named = [(target, zone.map(Into::into))];
+        match edge.client.register_targets(group, &named).await {
+            Ok(()) => return Ok(zone),
+            Err(error) if zones.learn(target, &error.message) => {}
+            Err(error) => return Err(error.message),
+        }
+    }
+}
+
+#[rstest]
+#[case::alb(LoadBalancerKind::Application)]
+#[case::nlb(LoadBalancerKind::Network)]
+#[tokio::test(start_paused = true)]
+async fn elbs_words_teach_with_which_zone_an_address_is_registered(#[case] kind: LoadBalancerKind) {
+    let edge = Listener::new();
+    let spec = match kind {
+        LoadBalancerKind::Application => TargetGroupSpec::http("web"),
+        LoadBalancerKind::Network => TargetGroupSpec::tcp("web"),
+    };
+    let vpc = spec.vpc_id.clone();
+    let group = edge.group_of(spec, kind);
+    let subnet = |block| Subnet::new(block, "eu-west-1a").unwrap();
+    // 10.0.8.0/24 is the VPC's, in the same /16 as what is not.
+    edge.aws.set_subnets(&vpc, vec![subnet("10.0.8.0/24")]);
+    let mut zones = Zones::default();
+    for (address, zone) in [
+        ("10.0.9.1", Some("all")),
+        // A guess that is wrong, and then is known to be.
+        ("10.0.8.1", None),
+        ("10.0.8.2", None),
+        ("10.0.9.2", Some("all")),
+    ] {
+        let target = (ip(address), 8080);
+        let found = registered(&edge, &group, &mut zones, target).await;
+        assert_eq!(found, Ok(zone), "{address}");
+    }
+    assert_eq!(edge.calls("RegisterTargets"), 6, "two of them were refused");
+    let healths = edge.client.target_health(&group, &[]).await.unwrap();
+    let told: Vec<_> = healths.iter().map(|h| h.zone.as_deref().unwrap()).collect();
+    assert_eq!(told, ["eu-west-1a", "eu-west-1a", "all", "all"]);
+    // Each is named again with the zone that ELB told.
+    let named: Vec<_> = healths.into_iter().map(|h| (h.target, h.zone)).collect();
+    edge.client
+        .deregister_targets(&group, &named)
+        .await
+        .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_wants_each_pods_own_zone_is_told_in_elbs_words() {
+    let edge = Listener::new();
+    let mut spec = TargetGroupSpec::http("web");
+    spec.cross_zone = false;
+    let vpc = spec.vpc_id.clone();
+    let group = edge.group_of(spec, LoadBalancerKind::Application);
+    edge.aws.set_subnets(&vpc, vec![]);
+    let mut zones = Zones::default();
+    let target = (ip("10.0.9.1"), 8080);
+    let refused = registered(&edge, &group, &mut zones, target).await;
+    let words = refused.unwrap_err();
+    assert!(
+        words.contains("you must specify an Availability Zone"),
+        "{words}"
+    );
+    assert_eq!(edge.calls("RegisterTargets"), 1, "no zone would help");
 }
 
 #[tokio::test(start_paused = true)]

@@ -70,7 +70,7 @@ impl Elb {
                 None => refusal(CallErrorKind::Target, "the address is not in the VPC"),
                 Some(_) => refusal(
                     CallErrorKind::Target,
-                    "it is within the VPC, and cannot have its AZ overridden to 'all'",
+                    "it is within the VPC, and cannot have its Availability Zone overridden to 'all'",
                 ),
             });
         }
