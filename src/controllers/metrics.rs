@@ -221,12 +221,14 @@ impl EndingMetrics {
 }
 
 /// Why targets are not registered.
-const UNREGISTERED: [Reason; 5] = [
+const UNREGISTERED: [Reason; 7] = [
     Reason::Registering,
     Reason::TargetRefused,
     Reason::GroupFull,
     Reason::TargetGroupNotFound,
     Reason::CallRefused,
+    Reason::PortNotFound,
+    Reason::AddressNotFound,
 ];
 
 /// Metrics of the registrar.
@@ -272,7 +274,7 @@ impl MetricSet for TargetMetrics {
             ),
             unregistered: registered.add(
                 "targets_unregistered",
-                "Targets that should be registered, and are not, by reason",
+                "Targets that should be registered, and are not, by reason; ready pods without such a port or address included",
                 Gauges::default(),
             ),
             waits: registered.add(

@@ -105,7 +105,7 @@ pub struct Counts {
     pub held_by_floor: usize,
     pub foreign: usize,
     pub fights: usize,
-    /// Targets that are wanted and not registered, by reason.
+    /// Targets that are wanted and not registered, by reason, and pods that cannot be targets.
     pub unregistered: BTreeMap<Reason, usize>,
 }
 

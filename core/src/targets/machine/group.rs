@@ -70,6 +70,8 @@ pub(super) struct Inputs<'a> {
     pub(super) registrable: &'a BTreeSet<Target>,
     pub(super) recorded: &'a BTreeSet<Target>,
     pub(super) given_up: &'a BTreeSet<Target>,
+    /// Whether any binding of the group is active.
+    pub(super) is_active: bool,
     /// Whether anything may leave: all watches have synced, and the records were read.
     pub(super) may_leave: bool,
     /// Whether something may leave for its absence.
@@ -222,6 +224,9 @@ impl Group {
                     *counts.unregistered.entry(reason).or_default() += 1;
                 }
             }
+        }
+        for (reason, pods) in inputs.wants.impossible.iter().filter(|_| inputs.is_active) {
+            *counts.unregistered.entry(*reason).or_default() += pods;
         }
         self.counts = counts;
     }

@@ -388,6 +388,7 @@ impl Registrar {
             registrable: &registrable,
             recorded: &recorded,
             given_up: &given_up,
+            is_active: !active.is_empty(),
             may_leave: self.view.synced && self.records_read,
             is_settled,
         };

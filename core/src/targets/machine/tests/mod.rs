@@ -92,6 +92,17 @@ fn a_bad_target_holds_up_none_of_the_others_and_its_pod_is_told_once() {
 }
 
 #[test]
+fn a_ready_pod_that_cannot_be_a_target_is_counted() {
+    let mut world = with_pods(2);
+    let six = pod("web-6").label("app", "web").ip("fd00::6").ready();
+    world.apply(six);
+    world.pass(S);
+    let counts = world.registrar.counts();
+    assert_eq!((counts.wanted, counts.registered), (2, 2));
+    assert_eq!(counts.unregistered, [(Reason::AddressNotFound, 1)].into());
+}
+
+#[test]
 fn a_rollout_leaves_the_condition_as_it_is_and_a_registration_that_lasts_does_not() {
     let mut world = with_pods(2);
     assert_eq!(world.statuses.last(), Some(&(true, Reason::Registered)));
