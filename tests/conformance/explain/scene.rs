@@ -66,6 +66,15 @@ impl<'a> Scene<'a> {
         }
     }
 
+    /// The namespace of this name, which exists.
+    pub(super) fn of(installed: &'a Installed, namespace: &str) -> Self {
+        let namespace = namespace.to_owned();
+        Self {
+            installed,
+            namespace,
+        }
+    }
+
     pub(super) fn api<K>(&self) -> Api<K>
     where
         K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>,
