@@ -25,6 +25,17 @@ fn nothing_of_it_is_rendered_unless_it_is_asked_for() {
     }
 }
 
+/// `helm upgrade --reuse-values` keeps the values of the older chart.
+#[test]
+fn values_of_a_chart_that_did_not_know_it_ask_for_none() {
+    let objects = Helm::new().template(&json!({ "targets": null }));
+    assert!(
+        objects
+            .iter()
+            .all(|object| object["kind"] != "CustomResourceDefinition")
+    );
+}
+
 fn records(reader: &Reader) -> Api<DynamicObject> {
     let record = json!({ "apiVersion": "targetgate.dev/v1", "kind": "TargetRecord",
         "metadata": { "namespace": NAMESPACE } });

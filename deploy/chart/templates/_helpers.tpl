@@ -8,6 +8,11 @@
 {{ .Values.serviceAccount.name | default "targetgate" }}
 {{- end }}
 
+{{/* Of which bindings targets are registered. The values of an older chart do not say it. */}}
+{{- define "targetgate.register" -}}
+{{ dig "register" "none" (.Values.targets | default dict) }}
+{{- end }}
+
 {{/* The metadata of an object, from the root and its name. */}}
 {{- define "targetgate.labelled" -}}
 metadata:
