@@ -18,6 +18,7 @@ mod incumbent;
 mod load;
 mod outage;
 mod registered;
+mod registered_calls;
 
 use std::path::Path;
 

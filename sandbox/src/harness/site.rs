@@ -80,9 +80,7 @@ impl Site {
 
     /// Creates a site on the control plane that the tests share.
     pub async fn shared(setup: Setup<'_>) -> Self {
-        let start = || control_plane(setup.binary);
-        let started = CONTROL_PLANE.get_or_try_init(start).await;
-        Self::with(started.unwrap_or_else(fail), setup).await
+        Self::with(shared_control_plane(setup.binary).await, setup).await
     }
 
     /// Creates a site on the control plane that the tests share, in which targetgate registers the
@@ -294,6 +292,8 @@ impl Site {
             "Deployment" | "StatefulSet" | "DaemonSet" => "apps/v1",
             "TargetGroupBinding" => "elbv2.k8s.aws/v1beta1",
             "PodDisruptionBudget" => "policy/v1",
+            "TargetRecord" => "targetgate.dev/v1",
+            "Event" => "events.k8s.io/v1",
             _ => "v1",
         };
         Api::namespaced_with(self.client(), &self.namespace, &resource(group, kind))
@@ -370,6 +370,14 @@ pub async fn control_plane(binary: &Path) -> anyhow::Result<ControlPlane> {
         sleep(LOOK_EVERY).await;
     }
     Ok(control_plane)
+}
+
+/// The control plane of all tests that do not stop it.
+pub async fn shared_control_plane(binary: &Path) -> &'static ControlPlane {
+    let started = CONTROL_PLANE
+        .get_or_try_init(|| control_plane(binary))
+        .await;
+    started.unwrap_or_else(fail)
 }
 
 async fn nodes(
