@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{CommandFactory as _, FromArgMatches as _};
+use clap::CommandFactory as _;
 use jiff::Timestamp;
 use targetgate::args::{CertsCommand, Cli, Command, DevCerts, Explain, Settings};
 use targetgate::commands::{certs, explain as explain_command, serve as serve_command};
@@ -41,7 +41,7 @@ fn parse() -> Cli {
     if is_plugin {
         command = command.bin_name("kubectl targetgate");
     }
-    Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+    Cli::of(&command.get_matches()).unwrap_or_else(|error| error.exit())
 }
 
 fn serve(settings: Settings) -> anyhow::Result<ExitCode> {

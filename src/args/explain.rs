@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory as _, Parser, ValueEnum};
 
 use crate::args::{AWS, DrainFlags, GateFlags, KUBERNETES, namespace};
 
@@ -43,10 +44,96 @@ pub struct Explain {
     #[arg(long, help_heading = AWS)]
     pub no_aws: bool,
 
+    /// Deployment of the installation, whose flags and variables count where the ones below are not given.
+    #[arg(long, value_name = "NAME", default_value = "targetgate-system/targetgate", help_heading = KUBERNETES)]
+    pub installation: Subject,
+    #[command(flatten)]
+    pub deciding: DecidingFlags,
+    /// Those of the deciding flags that were given, each as `--flag=value`.
+    #[arg(skip)]
+    pub given: Vec<String>,
+}
+
+/// The flags of `serve` from which it follows what is explained.
+#[derive(Debug, Clone, Args)]
+pub struct DecidingFlags {
     #[command(flatten)]
     pub gates: GateFlags,
     #[command(flatten)]
     pub drain: DrainFlags,
+}
+
+impl DecidingFlags {
+    /// Those of an installation with these arguments and variables, overridden by those that are given.
+    ///
+    /// # Errors
+    /// A value cannot be read.
+    pub fn of(
+        arguments: &[String],
+        variables: &[(String, String)],
+        given: &[String],
+    ) -> Result<Self, String> {
+        #[derive(Parser)]
+        struct Alone {
+            #[command(flatten)]
+            deciding: DecidingFlags,
+        }
+        let installed = Alone::command();
+        let installed = installed.get_arguments().filter_map(|argument| {
+            let flag = format!("--{}", argument.get_long()?);
+            let variable = argument.get_env()?.to_str()?;
+            let value = of_arguments(arguments, &flag).or_else(|| {
+                let mut variables = variables.iter();
+                let (_, value) = variables.find(|(name, _)| name == variable)?;
+                Some(value.as_str())
+            });
+            Some(format!("{flag}={}", value?))
+        });
+        let flag = |word: &str| word.split('=').next().map(str::to_owned);
+        let overridden = |word: &String| given.iter().any(|given| flag(given) == flag(word));
+        let installed = installed.filter(|word| !overridden(word));
+        let words: Vec<String> = installed.chain(given.iter().cloned()).collect();
+        let words = ["serve".to_owned()].into_iter().chain(words);
+        let read = Alone::try_parse_from(words);
+        read.map(|alone| alone.deciding).map_err(|error| {
+            // The first line has the flag and what is wrong with its value.
+            let text = error.to_string();
+            text.lines().next().unwrap_or_default().to_owned()
+        })
+    }
+}
+
+/// The value of a flag, whose value stands behind it or in the next argument.
+fn of_arguments<'a>(arguments: &'a [String], flag: &str) -> Option<&'a str> {
+    let found = arguments
+        .iter()
+        .enumerate()
+        .rev()
+        .find_map(
+            |(at, argument)| match argument.strip_prefix(flag)?.strip_prefix('=') {
+                Some(value) => Some(value),
+                None if argument == flag => arguments.get(at + 1).map(String::as_str),
+                None => None,
+            },
+        );
+    found
+}
+
+impl Explain {
+    /// Notes which of the deciding flags were given, on the command line or by a variable.
+    pub(super) fn note_given(&mut self, matches: &ArgMatches) {
+        let deciding = DecidingFlags::augment_args(clap::Command::new("serve"));
+        let given = deciding.get_arguments().filter_map(|argument| {
+            let id = argument.get_id().as_str();
+            let source = matches.value_source(id)?;
+            let values = matches
+                .get_raw(id)
+                .filter(|_| source != ValueSource::DefaultValue)?;
+            let values: Vec<&str> = values.filter_map(|value| value.to_str()).collect();
+            Some(format!("--{}={}", argument.get_long()?, values.join(",")))
+        });
+        self.given = given.collect();
+    }
 }
 
 /// A kind of object that can be explained.
@@ -94,15 +181,19 @@ impl std::str::FromStr for Subject {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
     use rstest::rstest;
 
     use super::*;
-    use crate::args::{Cli, Command};
+    use targetgate_core::drain::DrainMode;
+    use targetgate_core::names::BindingApi;
+
+    use crate::args::{Cli, Command, OptedIn};
 
     fn parse(words: &[&str]) -> Result<Explain, String> {
         let words = ["targetgate", "explain"].iter().chain(words);
-        let cli = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
+        let matches = Cli::command().try_get_matches_from(words);
+        let cli = matches.and_then(|matches| Cli::of(&matches));
+        let cli = cli.map_err(|error| error.to_string())?;
         match cli.command {
             Command::Explain(explain) => Ok(*explain),
             other => panic!("{other:?}"),
@@ -140,6 +231,43 @@ mod tests {
     #[case(&["--all", "-n", "Shop"])]
     fn what_cannot_be_explained_is_wrong_usage(#[case] words: &[&str]) {
         assert!(parse(words).is_err());
+    }
+
+    fn words(words: &[&str]) -> Vec<String> {
+        words.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn the_flags_of_the_installation_count_unless_they_are_given() {
+        let explain = parse(&["--all", "--drain", "off", "--gate-apis=eks.amazonaws.com"]).unwrap();
+        let given = ["--gate-apis=eks.amazonaws.com", "--drain=off"];
+        assert_eq!(explain.given, given);
+        let arguments = words(&[
+            "serve",
+            "--drain=sleep",
+            "--opt-in",
+            "either",
+            "--listen=[::]:1",
+        ]);
+        let variables = [
+            ("TARGETGATE_OPT_IN", "object"),
+            ("TARGETGATE_DRAIN_SECONDS", "alb=7"),
+            ("X", "y"),
+        ];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let read = DecidingFlags::of(&arguments, &variables, &explain.given).unwrap();
+        assert_eq!(read.drain.drain, DrainMode::Off);
+        assert_eq!(read.drain.drain_seconds.alb.get(), 7);
+        assert_eq!(read.gates.opt_in, OptedIn::Either);
+        assert_eq!(read.gates.gate_apis, [BindingApi::Eks]);
+        let read = DecidingFlags::of(&arguments, &variables, &[]).unwrap();
+        assert_eq!(read.drain.drain, DrainMode::Sleep);
+        let later = words(&["serve", "--drain=later"]);
+        let error = DecidingFlags::of(&later, &[], &[]).unwrap_err();
+        assert!(
+            error.contains("--drain") && error.contains("later"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgMatches, Args, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use targetgate_core::drain::{DrainMode, DrainSeconds};
 use targetgate_core::index::OptIn;
 use targetgate_core::lease::{Timing, TimingError};
@@ -17,7 +17,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 mod explain;
 mod tls;
 
-pub use crate::args::explain::{Explain, Kind, Output, Subject};
+pub use crate::args::explain::{DecidingFlags, Explain, Kind, Output, Subject};
 pub use crate::args::tls::{Source, Tls, TlsSettings, TlsSettingsError};
 
 /// Pod readiness gates for AWS load balancers: rolling updates on Kubernetes that lose no request.
@@ -26,6 +26,22 @@ pub use crate::args::tls::{Source, Tls, TlsSettings, TlsSettingsError};
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Reads what was matched.
+    ///
+    /// # Errors
+    /// It is not what the definition promises.
+    pub fn of(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut cli = Self::from_arg_matches(matches)?;
+        if let (Command::Explain(explain), Some((_, matches))) =
+            (&mut cli.command, matches.subcommand())
+        {
+            explain.note_given(matches);
+        }
+        Ok(cli)
+    }
 }
 
 /// What the program does.

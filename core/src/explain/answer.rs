@@ -123,6 +123,19 @@ pub struct Evidence {
     pub why: Option<String>,
 }
 
+/// Where the flags come from, by which it is decided.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SettingsAnswer {
+    /// Namespace and name of the Deployment whose flags count where none were given; absent if only those count that were
+    /// given, and the defaults.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<String>,
+    /// Why no Deployment's count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
 /// Where what is said of a target comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -147,6 +160,7 @@ pub struct PodAnswer {
     pub verdict: Verdict,
     pub why: Why,
     pub evidence: Evidence,
+    pub settings: SettingsAnswer,
     /// When the pod was created; absent of a manifest.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
@@ -288,6 +302,7 @@ pub struct BindingAnswer {
     pub verdict: Verdict,
     pub why: Why,
     pub evidence: Evidence,
+    pub settings: SettingsAnswer,
     pub service: String,
     /// Its target group: the ARN, else the name.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -317,6 +332,7 @@ pub struct NamespaceAnswer {
     pub verdict: Verdict,
     pub why: Why,
     pub evidence: Evidence,
+    pub settings: SettingsAnswer,
     pub pods: PodCounts,
     /// The number of its bindings.
     pub bindings: usize,

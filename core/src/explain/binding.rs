@@ -50,6 +50,7 @@ fn in_namespace(
         verdict,
         why,
         evidence: pod::evidence(facts),
+        settings: facts.settings.from.clone(),
         service: binding.service.to_string(),
         target_group: binding
             .arn

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use crate::drain::inject::NewPod;
 use crate::drain::{DrainAnnotations, DrainPolicy, ServerVersion};
+use crate::explain::answer::SettingsAnswer;
 use crate::gates::inject::GatePolicy;
 use crate::gates::requirements::Resolution;
 use crate::index::services::ServiceIndex;
@@ -23,6 +24,7 @@ pub struct Settings {
     pub prefixes: Vec<ConditionPrefix>,
     pub scope: HookScope,
     pub drain: DrainPolicy,
+    pub from: SettingsAnswer,
 }
 
 /// What is known of a namespace.

@@ -23,8 +23,8 @@ mod ungated;
 
 pub use crate::explain::answer::{
     Answer, ApiVersion, BindingAnswer, BindingOfPod, ConditionAnswer, EndAnswer, Evidence,
-    GateAnswer, Lacking, NamespaceAnswer, OtherGate, PodAnswer, PodCounts, PodsAlike, Source,
-    TargetAnswer, Verdict, Why, schema,
+    GateAnswer, Lacking, NamespaceAnswer, OtherGate, PodAnswer, PodCounts, PodsAlike,
+    SettingsAnswer, Source, TargetAnswer, Verdict, Why, schema,
 };
 pub use crate::explain::binding::explain as binding;
 pub use crate::explain::facts::{

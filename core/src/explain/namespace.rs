@@ -160,6 +160,7 @@ pub fn explain(facts: &Facts, pods: &[PodFacts]) -> NamespaceAnswer {
             verdict,
             why,
             evidence: pod::evidence(facts),
+            settings: facts.settings.from.clone(),
             pods: counts,
             bindings: routes.bindings().count(),
             waiting,

@@ -41,6 +41,7 @@ fn in_namespace(
         verdict,
         why,
         evidence: evidence(facts),
+        settings: facts.settings.from.clone(),
         created: pod.created,
         end: end_of(facts, routes, namespace, &decision, pod),
         gates,

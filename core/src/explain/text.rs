@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::explain::answer::{
     Answer, BindingAnswer, BindingOfPod, EndAnswer, Evidence, GateAnswer, Lacking, NamespaceAnswer,
-    PodAnswer, PodCounts, PodsAlike, Source, TargetAnswer, Verdict, Why,
+    PodAnswer, PodCounts, PodsAlike, SettingsAnswer, Source, TargetAnswer, Verdict, Why,
 };
 
 /// At most this many of the bindings that do not select a pod are listed. Chosen: the answer fits a terminal.
@@ -89,6 +89,7 @@ impl Page {
         }
         self.notices(&pod.notices);
         self.evidence(&pod.evidence, !pod.gates.is_empty());
+        self.settings(&pod.settings);
     }
 
     fn gate(&mut self, gate: &GateAnswer, now: Timestamp, told: &Why) {
@@ -173,7 +174,7 @@ impl Page {
 
     fn evidence(&mut self, evidence: &Evidence, about_targets: bool) {
         if !about_targets {
-            return;
+            return self.text.push('\n');
         }
         let said = match (evidence.source, &evidence.why) {
             (Source::Elb, None) => "ELB was asked just now.".to_owned(),
@@ -190,6 +191,17 @@ impl Page {
         self.heading(&said);
     }
 
+    fn settings(&mut self, settings: &SettingsAnswer) {
+        let said = match (&settings.deployment, &settings.why) {
+            (Some(deployment), _) => format!("Flags: those of Deployment {deployment}."),
+            (None, Some(why)) => {
+                format!("Flags: the defaults, and those that were given, because {why}.")
+            }
+            (None, None) => return,
+        };
+        self.line(0, said);
+    }
+
     fn binding(&mut self, binding: &BindingAnswer) {
         let of = format!("binding {}/{}", binding.namespace, binding.name);
         self.headline(&of, binding.verdict, &binding.why);
@@ -201,6 +213,7 @@ impl Page {
         self.rows("Without the gate", &binding.ungated, binding.as_of);
         self.notices(&binding.notices);
         self.evidence(&binding.evidence, true);
+        self.settings(&binding.settings);
     }
 
     fn namespace(&mut self, namespace: &NamespaceAnswer) {
@@ -220,6 +233,7 @@ impl Page {
         self.more(namespace.idle_bindings.len());
         self.notices(&namespace.notices);
         self.evidence(&namespace.evidence, namespace.pods.gated > 0);
+        self.settings(&namespace.settings);
     }
 
     fn counts(&mut self, pods: PodCounts) {

@@ -8,20 +8,20 @@ use jiff::Timestamp;
 use kube::Client;
 use targetgate_core::drain::DrainPolicy;
 use targetgate_core::explain;
-use targetgate_core::explain::{Answer, Elb, Facts, PodFacts, Verdict};
+use targetgate_core::explain::{Answer, Elb, Facts, PodFacts, SettingsAnswer, Verdict};
 use targetgate_core::gates::inject::GatePolicy;
 use targetgate_core::index::HookScope;
 use targetgate_core::model::Binding;
-use targetgate_core::names::BindingApi;
+use targetgate_core::names::{BindingApi, ObjectKey};
 use thiserror::Error;
 use tokio::time::{Instant, sleep};
 
-use crate::args::{Explain, Kind, Output};
+use crate::args::{DecidingFlags, Explain, Kind, Output};
 use crate::commands::cluster;
 use crate::commands::explain::elb::Asker;
 use crate::commands::explain::manifest::ManifestError;
 use crate::kubernetes::snapshot;
-use crate::kubernetes::snapshot::{Pods, SnapshotError};
+use crate::kubernetes::snapshot::{Pods, SnapshotError, installation};
 
 mod elb;
 mod manifest;
@@ -75,8 +75,10 @@ pub async fn run(settings: &Explain, out: &mut impl Write) -> Result<u8, Explain
     let client = cluster::client(kubeconfig, context).await;
     let client = client.map_err(ExplainError::NoCluster)?;
     let namespace = subject.namespace(settings, client.default_namespace())?;
+    let decides = decides(settings, &client).await;
     let look = Look {
         settings,
+        decides,
         client,
         namespace,
         asker: Asker::new(settings.no_aws),
@@ -159,6 +161,7 @@ impl Subject {
 /// A look at one namespace, which can be taken again.
 struct Look<'a> {
     settings: &'a Explain,
+    decides: explain::Settings,
     client: Client,
     namespace: String,
     asker: Asker,
@@ -218,7 +221,7 @@ impl Look<'_> {
     /// The binding of this name, first of an API group that is gated.
     fn found(&self, facts: &Facts, name: &str) -> Option<Binding> {
         let view = facts.index.namespace(&self.namespace)?;
-        let apis = self.settings.gates.gate_apis.iter().chain(&BindingApi::ALL);
+        let apis = self.decides.gates.apis.iter().chain(&BindingApi::ALL);
         let mut found = apis.filter_map(|api| view.routes.binding(&name.into(), *api));
         found.next().cloned()
     }
@@ -232,7 +235,7 @@ impl Look<'_> {
     }
 
     async fn facts(&self, pods: Pods<'_>) -> Result<(Facts, Vec<PodFacts>), ExplainError> {
-        let settings = core_settings(self.settings);
+        let settings = self.decides.clone();
         let (apis, prefixes) = (&settings.gates.apis, &settings.prefixes);
         let read = snapshot::read(&self.client, &self.namespace, pods, apis, prefixes);
         let snapshot = read.await?;
@@ -253,7 +256,18 @@ impl Look<'_> {
     async fn watch(&self, subject: &Subject, out: &mut impl Write) -> Result<u8, ExplainError> {
         let mut last: Option<(String, Instant)> = None;
         loop {
-            let answer = self.answer(subject).await?;
+            let answer = match self.answer(subject).await {
+                Ok(answer) => answer,
+                // What is out of reach may come back.
+                Err(ExplainError::Snapshot(
+                    error @ SnapshotError::Failed { denied: false, .. },
+                )) => {
+                    eprintln!("targetgate: {error}");
+                    sleep(LOOK_EVERY).await;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let said = said(&answer);
             let due = last
                 .as_ref()
@@ -295,8 +309,43 @@ fn gated_by(pod: &PodFacts, binding: &Binding) -> bool {
     gates.any(|(gate, _)| gate.is_of(&binding.name))
 }
 
-fn core_settings(settings: &Explain) -> explain::Settings {
-    let (gates, drain) = (&settings.gates, &settings.drain);
+/// How the installation decides: by the flags of its Deployment, unless others were given.
+async fn decides(settings: &Explain, client: &Client) -> explain::Settings {
+    let named = &settings.installation;
+    let namespace = named
+        .namespace
+        .as_deref()
+        .unwrap_or(client.default_namespace());
+    let deployment = ObjectKey::new(namespace, named.name.as_str());
+    let read = installation::read(client, &deployment).await;
+    let read = read.and_then(|started| {
+        let (arguments, variables) = (&started.arguments, &started.variables);
+        let read = DecidingFlags::of(arguments, variables, &settings.given);
+        read.map_err(|why| format!("those of Deployment {deployment} cannot be read: {why}"))
+    });
+    match read {
+        Ok(flags) => {
+            let from = SettingsAnswer {
+                deployment: Some(deployment.to_string()),
+                why: None,
+            };
+            let mut decides = of_flags(&flags, from);
+            // serve leaves its own namespace out.
+            decides.scope.excluded.insert(deployment.namespace);
+            decides
+        }
+        Err(why) => {
+            let from = SettingsAnswer {
+                deployment: None,
+                why: Some(why),
+            };
+            of_flags(&settings.deciding, from)
+        }
+    }
+}
+
+fn of_flags(flags: &DecidingFlags, from: SettingsAnswer) -> explain::Settings {
+    let (gates, drain) = (&flags.gates, &flags.drain);
     let excluded = gates.excluded_namespaces.iter();
     explain::Settings {
         gates: GatePolicy {
@@ -312,5 +361,6 @@ fn core_settings(settings: &Explain) -> explain::Settings {
             mode: drain.drain,
             seconds: drain.drain_seconds,
         },
+        from,
     }
 }

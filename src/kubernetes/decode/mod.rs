@@ -98,11 +98,6 @@ impl<S, T> Keyed for Object<S, T> {
 }
 
 impl<S, T> Object<S, T> {
-    /// `metadata.creationTimestamp`.
-    pub fn created(&self) -> Option<Timestamp> {
-        self.meta.created()
-    }
-
     /// When the API server took the request for its deletion in, by its own clock.
     pub fn deletion_requested(&self) -> Option<Timestamp> {
         self.meta.deletion_requested()

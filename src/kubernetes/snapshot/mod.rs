@@ -23,6 +23,7 @@ use crate::kubernetes::decode::{
 use crate::kubernetes::{CALL_TIMEOUT, is_absence, server_version, why};
 use crate::state::cache::WatchedResource;
 
+pub mod installation;
 mod pod;
 
 pub use crate::kubernetes::snapshot::pod::{PodError, facts};
@@ -149,10 +150,7 @@ impl Snapshot {
             return Ok(());
         };
         for raw in all {
-            let object: BindingObject = parsed(raw)?;
-            let created = object.created();
-            let (namespace, mut binding) = decode::binding(object, api)?;
-            binding.registration.created = created;
+            let (namespace, binding) = decode::binding(parsed::<BindingObject>(raw)?, api)?;
             self.index.apply_binding(&namespace, binding);
         }
         Ok(())

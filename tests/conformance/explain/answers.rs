@@ -4,14 +4,17 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::ServiceAccount;
-use kube::api::{Api, PostParams};
+use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-use targetgate_sandbox::harness::waiting::until;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
-use crate::explain::scene::{IP, POD, Scene, explain, run, said};
-use crate::install::{Installed, Site};
+use crate::explain::scene;
+use crate::explain::scene::{IP, POD, Said, Scene, explain, run, said};
+use crate::install::{Installed, NAMESPACE, Site};
+use crate::servers::Server;
 
 #[tokio::test]
 async fn a_pod_whose_gate_is_open_is_a_yes() {
@@ -26,12 +29,21 @@ async fn a_pod_whose_gate_is_open_is_a_yes() {
     let without = explain(&installed, &["pod", &name(&scene), "--no-aws"]).await;
     assert_eq!(without.json["evidence"]["source"], "condition");
 
+    let words = ["pod", &name(&scene), "--watch"].map(str::to_owned);
+    let mut watching = scene::command(&installed, &words.each_ref().map(String::as_str), None);
+    let mut watching = watching.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    let first = lines.next_line().await.unwrap().unwrap();
+    assert!(first.contains(": not yet, NotRegistered: "), "{first}");
     installed.register(&arn, IP);
-    let open = until("the gate is open", async || {
-        let said = scene.explained().await;
-        (said.status == 0).then_some(said)
-    });
-    let open = open.await;
+    let mut last = first;
+    while let Some(line) = lines.next_line().await.unwrap() {
+        last = line;
+    }
+    assert!(last.contains(": yes, Healthy: "), "{last}");
+    assert_eq!(watching.wait().await.unwrap().code(), Some(0));
+
+    let open = scene.explained().await;
     assert_eq!(
         (open.reason(), &open.json["verdict"]),
         ("Healthy", &json!("Yes"))
@@ -43,10 +55,6 @@ async fn a_pod_whose_gate_is_open_is_a_yes() {
     let binding = format!("{namespace}/web");
     let of_binding = explain(&installed, &["binding", &binding]).await;
     assert_eq!((of_binding.status, of_binding.reason()), (0, "Healthy"));
-    let watched = run(&installed, &["pod", &name(&scene), "--watch"], None).await;
-    let line = String::from_utf8(watched.stdout).unwrap();
-    assert_eq!((watched.status.code(), line.lines().count()), (Some(0), 1));
-    assert!(line.contains(": yes, Healthy: "), "{line}");
 }
 
 fn name(scene: &Scene<'_>) -> String {
@@ -94,7 +102,7 @@ async fn a_manifest_is_explained_before_it_is_applied() {
 }
 
 /// Explains a manifest that comes on standard input.
-async fn of_manifest(site: &Site, scene: &Scene<'_>, text: &str) -> crate::explain::scene::Said {
+async fn of_manifest(site: &Site, scene: &Scene<'_>, text: &str) -> Said {
     let mut command = site.program.tool();
     command.args([
         "explain",
@@ -120,6 +128,41 @@ async fn of_manifest(site: &Site, scene: &Scene<'_>, text: &str) -> crate::expla
         .unwrap();
     let waited = tokio::task::spawn_blocking(move || child.wait_with_output());
     said(waited.await.unwrap().unwrap())
+}
+
+#[tokio::test]
+async fn the_flags_are_those_of_the_installation_unless_they_are_given() {
+    let cluster = Server::Kubernetes.own_cluster().await;
+    cluster.apply_crd().await;
+    let installed = Installed::on(cluster, &[]).await;
+    let scene = Scene::new(&installed, "flags").await;
+    scene.service(json!({})).await;
+    scene.bind(json!({})).await;
+    scene.gated_pod(json!({})).await;
+    let deployment = format!("{NAMESPACE}/targetgate");
+    let said = scene.explained().await;
+    assert_eq!(said.json["settings"], json!({ "deployment": deployment }));
+    assert_eq!(said.json["bindings"][0]["why"]["reason"], "AlreadyInjected");
+
+    let variables = json!([{ "name": "TARGETGATE_GATE_APIS", "value": "eks.amazonaws.com" }]);
+    let container = json!({ "name": "targetgate", "env": variables });
+    let patch = json!({ "spec": { "template": { "spec": { "containers": [container] } } } });
+    let client = installed.cluster.client.clone();
+    let deployments: Api<Deployment> = Api::namespaced(client, NAMESPACE);
+    let (params, patch) = (PatchParams::default(), Patch::Strategic(patch));
+    deployments
+        .patch("targetgate", &params, &patch)
+        .await
+        .unwrap();
+    let said = scene.explained().await;
+    assert_eq!(said.json["bindings"][0]["why"]["reason"], "ApiNotGated");
+    let given = ["pod", &name(&scene), "--gate-apis=elbv2.k8s.aws"];
+    let said = explain(&installed, &given).await;
+    assert_eq!(said.json["bindings"][0]["why"]["reason"], "AlreadyInjected");
+    let elsewhere = ["pod", &name(&scene), "--installation=default/other"];
+    let said = explain(&installed, &elsewhere).await;
+    let why = said.json["settings"]["why"].as_str().unwrap();
+    assert!(why.contains("Deployment default/other"), "{why}");
 }
 
 #[tokio::test]

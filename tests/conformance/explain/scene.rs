@@ -9,6 +9,7 @@ use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams
 use serde_json::{Value, json};
 use targetgate_core::names::{BindingApi, INJECT_ENABLED, INJECT_LABEL};
 use targetgate_sandbox::harness::waiting::until;
+use tokio::process::Command;
 
 use crate::explain::schema;
 use crate::install::{Installed, PORT, Site};
@@ -208,12 +209,19 @@ pub(super) fn said(output: Output) -> Said {
 
 /// Runs `explain`, by this kubeconfig instead of that of the shipped account.
 pub(super) async fn run(site: &Site, words: &[&str], kubeconfig: Option<&Path>) -> Output {
+    let mut command = command(site, words, kubeconfig);
+    command.output().await.unwrap()
+}
+
+/// The command that [`run`] runs.
+pub(super) fn command(site: &Site, words: &[&str], kubeconfig: Option<&Path>) -> Command {
     let kubeconfig = kubeconfig.unwrap_or(&site.program.kubeconfig);
-    let mut command = tokio::process::Command::from(site.program.tool());
+    let mut command = Command::from(site.program.tool());
     command.arg("explain").args(words);
     command
         .arg("--kubeconfig")
         .arg(kubeconfig)
         .stdin(Stdio::null());
-    command.output().await.unwrap()
+    command.kill_on_drop(true);
+    command
 }
