@@ -105,18 +105,14 @@ impl DecidingFlags {
 
 /// The value of a flag, whose value stands behind it or in the next argument.
 fn of_arguments<'a>(arguments: &'a [String], flag: &str) -> Option<&'a str> {
-    let found = arguments
-        .iter()
-        .enumerate()
-        .rev()
-        .find_map(
-            |(at, argument)| match argument.strip_prefix(flag)?.strip_prefix('=') {
-                Some(value) => Some(value),
-                None if argument == flag => arguments.get(at + 1).map(String::as_str),
-                None => None,
-            },
-        );
-    found
+    let mut places = arguments.iter().enumerate().rev();
+    places.find_map(
+        |(at, argument)| match argument.strip_prefix(flag)?.strip_prefix('=') {
+            Some(value) => Some(value),
+            None if argument == flag => arguments.get(at + 1).map(String::as_str),
+            None => None,
+        },
+    )
 }
 
 impl Explain {
