@@ -11,13 +11,13 @@ use crate::targets::Target;
 
 /// The zone of an address outside the VPC.
 pub const ALL: &str = "all";
-/// In ELB's texts about an address outside the VPC: that of an NLB, and that of an ALB. Where an ALB wants the pod's own
-/// zone, it says "outside of the VPC". Sources:
-/// <https://github.com/kubernetes-sigs/aws-load-balancer-controller/issues/3714>, issues/3084, pull/4496.
-const OUTSIDE: [&str; 2] = ["is not in the VPC", "is outside the VPC"];
-/// In ELB's text about an address inside the VPC that was named with a zone.
-/// Source: <https://github.com/kubernetes-sigs/aws-load-balancer-controller/issues/561>
-const INSIDE: &str = "is within the VPC";
+/// The marks of ELB's texts about an address outside the VPC, which differ by kind of load balancer and by year:
+/// <https://github.com/kubernetes-sigs/aws-load-balancer-controller/issues/3714>, 3084, and
+/// <https://github.com/aws/containers-roadmap/issues/1107>. The one by which a group without cross-zone balancing asks
+/// for the pod's own zone has none of them (pull request 4496: "outside of the VPC").
+const OUTSIDE: [&str; 3] = ["is not in the VPC", "is outside the VPC", "must be 'all'"];
+/// The mark of the one about an address inside: <https://github.com/kubernetes-sigs/aws-load-balancer-controller/issues/561>.
+const INSIDE: &str = "is within the VPC, and cannot have its Availability Zone overridden";
 /// At most this many blocks of a group are remembered; then all are forgotten, and learned anew. Chosen.
 const MOST_BLOCKS: usize = 1_024;
 
@@ -42,7 +42,7 @@ impl Zones {
     pub fn learn(&mut self, target: Target, message: &str) -> bool {
         let outside = match () {
             () if message.contains(INSIDE) => false,
-            () if OUTSIDE.iter().any(|text| message.contains(text)) => true,
+            () if OUTSIDE.iter().any(|mark| message.contains(mark)) => true,
             () => return false,
         };
         let before = self.of(target);
@@ -65,15 +65,12 @@ fn block(ip: IpAddr, v4: u32, v6: u32) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
 
     const NOT_IN_VPC: &str = "The Availability Zone is required for IP address '100.64.0.61' because it is not in the VPC";
-    const OUTSIDE_VPC: &str = "You must specify a valid Availability Zone or select 'all' for all enabled Availability \
-                               zones, since the IP address '100.64.0.61' is outside the VPC";
-    const OWN_ZONE: &str = "When cross-zone load balancing is disabled on this target group, you must specify an \
-                            Availability Zone for IP target '100.64.0.61' since it is outside of the VPC";
-    const IN_VPC: &str = "The IP address '10.0.0.61' is within the VPC, and cannot have its Availability Zone \
-                          overridden to 'all' from 'us-east-1b'";
+    const IN_VPC: &str = "The IP address '10.0.0.61' is within the VPC, and cannot have its Availability Zone overridden to 'all' from 'us-east-1b'";
 
     fn target(ip: &str) -> Target {
         (ip.parse().unwrap(), 80)
@@ -100,12 +97,24 @@ mod tests {
         assert!(!zones.learn(target("10.0.0.1"), "The targets are not valid"));
     }
 
-    #[test]
-    fn an_alb_says_it_in_other_words_and_a_zone_of_its_own_cannot_be_learned() {
+    #[rstest]
+    #[case::nlb(NOT_IN_VPC, true)]
+    #[case::alb(
+        "You must specify a valid Availability Zone or select 'all' for all enabled Availability zones, since the IP address '100.64.0.61' is outside the VPC",
+        true
+    )]
+    #[case::alb_of_2020(
+        "The Availability Zone for IP address '100.64.0.61' must be 'all' for Application Load Balancer target groups, when not within the VPC",
+        true
+    )]
+    #[case::without_cross_zone(
+        "When cross-zone load balancing is disabled on this target group, you must specify an Availability Zone for IP target '100.64.0.61' since it is outside of the VPC",
+        false
+    )]
+    fn each_text_of_elb_is_understood(#[case] message: &str, #[case] outside: bool) {
         let mut zones = Zones::default();
-        assert!(!zones.learn(target("100.64.0.61"), OWN_ZONE));
-        assert!(zones.learn(target("100.64.0.61"), OUTSIDE_VPC));
-        assert_eq!(zones.of(target("100.64.0.61")), Some(ALL));
+        assert_eq!(zones.learn(target("100.64.0.61"), message), outside);
+        assert_eq!(zones.of(target("100.64.0.61")), outside.then_some(ALL));
     }
 
     #[test]
