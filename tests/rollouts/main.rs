@@ -19,6 +19,7 @@ mod load;
 mod outage;
 mod registered;
 mod registered_calls;
+mod targets;
 
 use std::path::Path;
 
