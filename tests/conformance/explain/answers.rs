@@ -4,17 +4,22 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 
+use http::StatusCode;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
+use targetgate_core::names::BindingApi;
+use targetgate_sandbox::elb::faults::On;
+use targetgate_sandbox::harness::waiting::until;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::explain::scene;
 use crate::explain::scene::{IP, POD, Said, Scene, explain, run, said};
 use crate::install::{Installed, NAMESPACE, Site};
 use crate::servers::Server;
+use crate::shop::gate;
 
 #[tokio::test]
 async fn a_pod_whose_gate_is_open_is_a_yes() {
@@ -245,4 +250,65 @@ async fn wrong_usage_is_a_status_of_its_own() {
         let output = run(&site, words, None).await;
         assert_eq!(output.status.code(), Some(2), "{words:?}");
     }
+}
+
+#[tokio::test]
+async fn where_elb_does_not_answer_the_condition_is_told() {
+    let installed = Installed::new().await;
+    let scene = Scene::new(&installed, "silent").await;
+    scene.service(json!({})).await;
+    scene.bind(json!({})).await;
+    scene.gated_pod(json!({})).await;
+    let words = ["pod", &name(&scene), "-o", "json"];
+    let mut without = scene::command(&installed, &words, None);
+    without.env_remove("AWS_ACCESS_KEY_ID");
+    let said = said(without.output().await.unwrap());
+    let evidence = &said.json["evidence"];
+    assert_eq!((said.status, &evidence["source"]), (1, &json!("condition")));
+    let why = evidence["why"].as_str().unwrap();
+    assert!(why.starts_with("no AWS credentials"), "{why}");
+
+    let health = On::action("DescribeTargetHealth");
+    let faults = installed.elb.faults();
+    faults.fail(health, "AccessDenied", StatusCode::FORBIDDEN, None);
+    let said = scene.explained().await;
+    let gate = &said.json["gates"][0];
+    let failure = gate["targets"][0]["failure"].as_str().unwrap();
+    assert!(
+        failure.contains("DescribeTargetHealth") && failure.contains("AccessDenied"),
+        "{failure}"
+    );
+    assert_eq!((said.status, &gate["source"]), (1, &json!("condition")));
+}
+
+#[tokio::test]
+async fn a_group_by_its_name_is_looked_up() {
+    // Without hooks nothing completes the bindings.
+    let cluster = Server::Kubernetes.own_cluster().await;
+    cluster.apply_crd().await;
+    let site = Site::on(cluster, &[]).await;
+    let namespace = site.cluster.namespace.clone();
+    let arn = site.group("known");
+    site.cluster.service("web").await;
+    for group in ["known", "unknown"] {
+        let spec = json!({ "targetGroupName": group, "targetType": "ip",
+            "serviceRef": { "name": "web", "port": 80 } });
+        let binding = json!({ "apiVersion": "elbv2.k8s.aws/v1beta1", "kind": "TargetGroupBinding",
+            "metadata": { "name": group }, "spec": spec });
+        let bindings = site.bindings(BindingApi::Elbv2);
+        let binding = serde_json::from_value(binding).unwrap();
+        until("the binding is created", async || {
+            bindings.create(&PostParams::default(), &binding).await.ok()
+        })
+        .await;
+        let gates = json!([{ "conditionType": gate(group) }]);
+        let pod = json!({ "metadata": { "labels": { "app": "web" } }, "spec": { "readinessGates": gates } });
+        site.cluster.pod(group, pod).await.unwrap();
+        site.cluster.containers_become_ready(group, IP).await;
+    }
+    let said = explain(&site, &["pod", &format!("{namespace}/known")]).await;
+    assert_eq!(said.reason(), "NotRegistered", "{}", said.errors);
+    assert_eq!(said.json["gates"][0]["targets"][0]["targetGroupARN"], arn);
+    let said = explain(&site, &["pod", &format!("{namespace}/unknown")]).await;
+    assert_eq!(said.reason(), "TargetGroupUnknown", "{}", said.errors);
 }
