@@ -1,23 +1,25 @@
 //! The objects of a row: groups with a Service and a binding each, and their pods.
 
-use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt as _};
 use jiff::Timestamp;
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::json;
-use targetgate_sandbox::elb::{Delays, LoadBalancerKind};
+use targetgate_sandbox::elb::log::Transition;
+use targetgate_sandbox::elb::{Delays, LoadBalancerKind, State};
 use targetgate_sandbox::harness::site::{Group, Site};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::{Calls, REST, calls};
+use crate::{REST, Times};
 
 /// Requests of the bench at once. Chosen.
 const AT_ONCE: usize = 32;
 
-/// When the pods of each group, by its ARN, were about to change.
-pub(crate) type Begun = BTreeMap<String, Vec<Timestamp>>;
+/// The node of the pods, which has no kubelet. Pods of a node that does not exist are deleted.
+const NODE: &str = "elsewhere";
 
 /// Groups of pods.
 pub(crate) struct Shop {
@@ -35,6 +37,10 @@ impl Shop {
         };
         let groups: Vec<Group> = (0..groups).map(group).collect();
         let shop = Self { site, groups, pods };
+        let node = serde_json::from_value(json!({ "metadata": { "name": NODE } })).unwrap();
+        let nodes = Api::<Node>::all(shop.site.cluster.client.clone());
+        // Another row may have created it.
+        let _ = nodes.create(&PostParams::default(), &node).await;
         for number in 0..shop.groups.len() {
             let name = name(number);
             shop.site.service(&name, json!({ "app": name })).await;
@@ -44,12 +50,12 @@ impl Shop {
         shop
     }
 
-    /// Creates the bindings, and waits until all are held.
-    pub(crate) async fn bind_all(&self) -> Begun {
-        let mut begun = Begun::new();
+    /// Creates the bindings, and waits until all are held. Returns when the binding of each pod was about to be sent.
+    pub(crate) async fn bind_all(&self) -> Times {
+        let mut begun = Times::new();
         for (number, group) in self.groups.iter().enumerate() {
-            let name = name(number);
-            begun.insert(group.arn.clone(), vec![Timestamp::now()]);
+            let (name, now) = (name(number), Timestamp::now());
+            begun.extend((0..self.pods).map(|pod| (self.target(number, pod), now)));
             self.site.bind(&name, &name, group).await;
         }
         self.site
@@ -62,15 +68,10 @@ impl Shop {
         begun
     }
 
-    /// Lets all pods become ready, one group `between` the other.
-    pub(crate) async fn become_ready(&self, between: Duration) -> Begun {
+    /// Lets all pods become ready, one group `between` the other. Returns when each was about to.
+    pub(crate) async fn become_ready(&self, between: Duration) -> Times {
         self.change(between, async |group, pod| {
-            let ip = format!("10.{}.{}.{}", 100 + group / 200, group % 200, pod % 250);
-            // A group of more pods than one block has addresses.
-            let ip = match self.pods > 250 {
-                true => format!("10.{}.{}.{}", 150 + group, pod / 250, pod % 250),
-                false => ip,
-            };
+            let ip = self.ip(group, pod);
             let status = json!({ "status": {
                 "phase": "Running", "podIP": ip, "podIPs": [{ "ip": ip }],
                 "conditions": [{ "type": "ContainersReady", "status": "True" }],
@@ -85,41 +86,81 @@ impl Shop {
     }
 
     /// Deletes all pods. They stay for their grace period, because no kubelet ends them.
-    pub(crate) async fn delete(&self, between: Duration) -> Begun {
+    pub(crate) async fn delete(&self, between: Duration) -> Times {
         self.change(between, async |group, pod| {
             self.delete_one(group, pod).await
         })
         .await
     }
 
-    /// Deletes a pod of each group that has had its call.
-    pub(crate) async fn delete_one_of_each_registered(&self) -> Begun {
-        let registered = calls(&self.site, "RegisterTargets");
-        let mut begun = Begun::new();
-        for (number, group) in self.groups.iter().enumerate() {
-            if registered.contains_key(&group.arn) {
-                begun.insert(group.arn.clone(), vec![Timestamp::now()]);
+    /// Deletes a pod of each group whose pods are registered.
+    pub(crate) async fn delete_one_of_each_registered(&self) -> Times {
+        let registered = self.registered();
+        let mut begun = Times::new();
+        for number in 0..self.groups.len() {
+            let target = self.target(number, 0);
+            if registered.contains_key(&target) {
+                begun.insert(target, Timestamp::now());
                 self.delete_one(number, 0).await;
             }
         }
         begun
     }
 
-    /// Waits until each group has had a call, and no further one comes.
-    pub(crate) async fn calls_of(&self, action: &str) -> Calls {
-        let what = format!("{action} of each group");
+    /// Waits until all targets have been registered, and for what comes after.
+    pub(crate) async fn all_registered(&self) -> Times {
+        self.all("registered", || self.registered()).await
+    }
+
+    /// Waits until all targets have been deregistered, and for what comes after.
+    pub(crate) async fn all_deregistered(&self) -> Times {
+        self.all("deregistered", || self.deregistered()).await
+    }
+
+    async fn all(&self, what: &str, times: impl Fn() -> Times) -> Times {
+        let targets = self.groups.len() * self.pods;
         self.site
-            .until(&what, async || {
-                (calls(&self.site, action).len() == self.groups.len()).then_some(())
+            .until(&format!("all targets to be {what}"), async || {
+                (times().len() == targets).then_some(())
             })
             .await;
         sleep(REST).await;
-        calls(&self.site, action)
+        times()
     }
 
-    /// The calls until now.
-    pub(crate) fn calls_so_far(&self, action: &str) -> Calls {
-        calls(&self.site, action)
+    /// When each target was registered first.
+    fn registered(&self) -> Times {
+        self.first(|entry| entry.from.is_none())
+    }
+
+    /// When each target was deregistered first.
+    pub(crate) fn deregistered(&self) -> Times {
+        self.first(|entry| matches!(entry.to, None | Some(State::Draining)))
+    }
+
+    fn first(&self, is_it: impl Fn(&Transition) -> bool) -> Times {
+        let mut first = Times::new();
+        let all = self.site.aws.elb.log().into_iter();
+        for entry in all.filter(is_it) {
+            first.entry((entry.arn, entry.ip)).or_insert(entry.at);
+        }
+        first
+    }
+
+    /// The number of calls of an action that arrived.
+    pub(crate) fn calls(&self, action: &str) -> usize {
+        let calls = self.site.aws.elb.calls();
+        calls.iter().filter(|call| call.action == action).count()
+    }
+
+    fn target(&self, group: usize, pod: usize) -> (String, IpAddr) {
+        (self.groups[group].arn.clone(), self.ip(group, pod).into())
+    }
+
+    /// An address that no other pod of the row has.
+    fn ip(&self, group: usize, pod: usize) -> Ipv4Addr {
+        let number = u32::try_from(group * self.pods + pod).unwrap();
+        Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 200, 0, 0)) + number)
     }
 
     async fn create(&self, group: usize, pod: usize) {
@@ -128,7 +169,7 @@ impl Shop {
         let object: DynamicObject = serde_json::from_value(json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": { "name": pod_name(group, pod), "labels": { "app": name(group) } },
-            "spec": { "nodeName": "elsewhere", "containers": [container] },
+            "spec": { "nodeName": NODE, "containers": [container] },
         }))
         .unwrap();
         let pods = self.site.api("Pod");
@@ -147,14 +188,13 @@ impl Shop {
 
     /// Changes the pods of a group at once, one group `between` the other. Returns when each change was about to be
     /// sent.
-    async fn change(&self, between: Duration, change: impl AsyncFn(usize, usize)) -> Begun {
-        let begun = parking_lot::Mutex::new(Begun::new());
-        let start = tokio::time::Instant::now();
+    async fn change(&self, between: Duration, change: impl AsyncFn(usize, usize)) -> Times {
+        let begun = parking_lot::Mutex::new(Times::new());
+        let start = Instant::now();
         self.each(async |group, pod| {
-            let at = between * u32::try_from(group).unwrap();
-            tokio::time::sleep_until(start + at).await;
-            let arn = self.groups[group].arn.clone();
-            begun.lock().entry(arn).or_default().push(Timestamp::now());
+            sleep_until(start + between * u32::try_from(group).unwrap()).await;
+            let target = self.target(group, pod);
+            begun.lock().insert(target, Timestamp::now());
             change(group, pod).await;
         })
         .await;

@@ -13,6 +13,9 @@ use crate::targets::difference::{Listed, Listing};
 /// An answer that was requested within this time of a registration may not show it yet. Chosen: AWS documents no bound
 /// of its eventual consistency.
 pub const SETTLING: Duration = Duration::from_secs(5);
+/// A registration that no answer has confirmed or denied for so long may be sent again. The group is described once
+/// the registration has settled, and a call that is not answered by then has timed out.
+const UNCONFIRMED: Duration = Duration::from_secs(10);
 /// So many removals by something else are a fight. Contract 8.
 const FIGHT: u32 = 3;
 /// The pause before a target is registered again in a fight. Contract 8 says minutes; these are chosen.
@@ -83,7 +86,7 @@ impl Removals {
     /// From when a target that the last answer does not list may be registered; `None` if at once.
     pub fn not_before(&self, target: &Target, now: Instant) -> Option<Instant> {
         let known = self.known.get(target)?;
-        let settled = known.registered.map(|at| at + SETTLING);
+        let settled = known.registered.map(|at| at + UNCONFIRMED);
         let again = known.removed.map(|(_, again)| again);
         settled.max(again).filter(|at| *at > now)
     }
@@ -136,8 +139,10 @@ mod tests {
         removals.registered(target(), start);
         let soon = start + S;
         assert!(removals.described(&listing(None), soon, soon).is_empty());
-        assert_eq!(removals.not_before(&target(), soon), Some(start + SETTLING));
+        let unconfirmed = Some(start + UNCONFIRMED);
+        assert_eq!(removals.not_before(&target(), soon), unconfirmed);
         let later = start + SETTLING;
+        assert_eq!(removals.not_before(&target(), later), unconfirmed);
         removals.described(&listing(None), later, later);
         assert_eq!(removals.not_before(&target(), later), None);
     }
