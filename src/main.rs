@@ -8,8 +8,10 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::CommandFactory as _;
 use jiff::Timestamp;
-use targetgate::args::{CertsCommand, Cli, Command, DevCerts, Explain, Settings};
-use targetgate::commands::{certs, explain as explain_command, serve as serve_command};
+use targetgate::args::{CertsCommand, Cli, Command, DevCerts, Explain, Release, Settings};
+use targetgate::commands::{
+    certs, explain as explain_command, release as release_command, serve as serve_command,
+};
 use targetgate::telemetry;
 use targetgate_core::binding::spec;
 
@@ -20,6 +22,7 @@ fn main() -> ExitCode {
     let done = match parse().command {
         Command::Serve(settings) => serve(*settings),
         Command::Explain(settings) => explain(&settings),
+        Command::Release(settings) => release(&settings),
         Command::Crd => print(&spec::yaml()),
         Command::Certs(CertsCommand::Dev(wanted)) => make_dev_certs(&wanted),
     };
@@ -67,6 +70,24 @@ fn explain(settings: &Explain) -> anyhow::Result<ExitCode> {
         eprintln!("targetgate: {error}");
         error.exit_status()
     });
+    Ok(ExitCode::from(status))
+}
+
+fn release(settings: &Release) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let released = runtime.block_on(release_command::run(settings, &mut io::stdout()));
+    runtime.shutdown_background();
+    let status = released.unwrap_or_else(|error| {
+        eprintln!("targetgate: {error}");
+        error.exit_status()
+    });
+    if settings.best_effort && status != 0 {
+        eprintln!("targetgate: --best-effort: the exit status is 0 instead of {status}");
+        return Ok(ExitCode::SUCCESS);
+    }
     Ok(ExitCode::from(status))
 }
 

@@ -15,9 +15,11 @@ use targetgate_core::targets::standing::Mode;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 mod explain;
+mod release;
 mod tls;
 
 pub use crate::args::explain::{DecidingFlags, Explain, Kind, Output, Subject};
+pub use crate::args::release::Release;
 pub use crate::args::tls::{Source, Tls, TlsSettings, TlsSettingsError};
 
 /// Pod readiness gates for AWS load balancers: rolling updates on Kubernetes that lose no request.
@@ -57,6 +59,12 @@ pub enum Command {
     /// Reads the cluster, and asks ELB where there are AWS credentials. Exit status: 0 yes, each gate that is due is there
     /// and open; 1 no, or not yet; 2 wrong usage; 3 it cannot be known, because something is denied or out of reach.
     Explain(Box<Explain>),
+    /// Let go of bindings whose targets targetgate registers, before it is uninstalled or registration is turned off.
+    ///
+    /// Marks the records of the bindings, so that a running registrar leaves them alone, and takes the finalizer
+    /// targetgate.dev/targets off. Targets and records stay. Exit status: 0 done; 1 something is left; 2 wrong usage;
+    /// 3 it cannot be known, because something is denied or out of reach.
+    Release(Box<Release>),
     /// Print the CustomResourceDefinition of TargetGroupBinding as YAML.
     Crd,
     /// Make certificates for development.

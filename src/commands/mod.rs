@@ -3,4 +3,5 @@
 pub mod certs;
 mod cluster;
 pub mod explain;
+pub mod release;
 pub mod serve;

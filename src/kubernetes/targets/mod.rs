@@ -20,6 +20,7 @@ use crate::kubernetes::{CALL_TIMEOUT, MANAGER, is_absence, why};
 pub mod bindings;
 pub mod incumbent;
 pub mod records;
+pub mod release;
 
 const JSON_PATCH: HeaderValue = HeaderValue::from_static("application/json-patch+json");
 
@@ -41,6 +42,11 @@ impl Failure {
     /// Whether the object does not exist.
     fn is_absence(&self) -> bool {
         matches!(self, Self::Call(kube::Error::Api(status)) if is_absence(status))
+    }
+
+    /// Whether trying again is of no use, because the account may not do it.
+    fn is_denied(&self) -> bool {
+        matches!(self.code(), 401 | 403)
     }
 
     /// What was tried, on what, and why it failed. A hook that refuses is named in the API server's own words.

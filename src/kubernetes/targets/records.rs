@@ -5,7 +5,9 @@
 use std::sync::Arc;
 
 use kube::Client;
-use kube::api::{DeleteParams, GetParams, ListParams, ObjectList, PostParams, Preconditions};
+use kube::api::{
+    DeleteParams, GetParams, ListParams, ObjectList, Patch, PatchParams, PostParams, Preconditions,
+};
 use kube::core::Request;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -33,6 +35,17 @@ pub struct TargetRecords {
 
 /// A record with its resourceVersion.
 pub type Stored = (Record, Arc<str>);
+
+/// How a mark on a record ended.
+#[derive(Debug)]
+pub enum Marked {
+    /// The record as it is now, or why it cannot be used.
+    Done(Result<Record, String>),
+    Absent,
+    /// The API server does not serve records, without which nothing is registered.
+    NotServed,
+    Failed(Arc<str>),
+}
 
 /// All records at one time.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -93,6 +106,27 @@ impl TargetRecords {
             Ok(_) => Written::Done(None),
             Err(failure) if failure.is_absence() => Written::Done(None),
             Err(failure) => failure.written("delete", &self.what(uid)),
+        }
+    }
+
+    /// Marks the record of this UID as released by a Deployment, or clears the mark, whatever else is in it: a write of
+    /// the registrar's, which replaces the version that it knows, then conflicts.
+    pub async fn mark(&self, uid: &str, deployment: Option<&str>, by: Instant) -> Marked {
+        let params = PatchParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let patch = Patch::Merge(json!({ "spec": { "releasedBy": deployment } }));
+        let request = self.requests().patch(uid, &params, &patch);
+        match send::<RecordObject>(&self.client, request, by).await {
+            Ok(object) => Marked::Done(
+                record(object)
+                    .map(|(record, _)| record)
+                    .map_err(|unreadable| unreadable.to_string()),
+            ),
+            Err(failure) if failure.is_absence() => Marked::Absent,
+            Err(failure) if failure.code() == 404 => Marked::NotServed,
+            Err(failure) => Marked::Failed(failure.told("mark", &self.what(uid))),
         }
     }
 

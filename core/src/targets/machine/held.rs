@@ -437,7 +437,8 @@ impl Held {
     }
 
     /// The status to write, and the Event to send, if they are others than before. A binding without our finalizer, or
-    /// one that the incumbent holds, has no status of ours.
+    /// one that the incumbent holds, has no status of ours, but for one that was released: what we wrote before would go
+    /// on saying `Registered`.
     pub(super) fn tell(
         &mut self,
         ready: bool,
@@ -475,7 +476,8 @@ impl Held {
                 message: message.into(),
             });
         }
-        if self.our_finalizer && reason != Reason::HeldByAnother {
+        let given_back = reason == Reason::Released && !self.incumbent_finalizer;
+        if given_back || (self.our_finalizer && reason != Reason::HeldByAnother) {
             actions.push(Action::Status(status));
         }
         actions

@@ -37,9 +37,6 @@ pub(super) fn tell(
 fn is_no_news(reason: Reason) -> bool {
     matches!(
         reason,
-        Reason::RegistrationOff
-            | Reason::BindingGone
-            | Reason::Released
-            | Reason::TargetTypeInstance
+        Reason::RegistrationOff | Reason::BindingGone | Reason::TargetTypeInstance
     )
 }

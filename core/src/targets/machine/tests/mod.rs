@@ -336,6 +336,43 @@ fn the_incumbents_binding_is_taken_over_with_all_its_targets_and_given_back() {
 }
 
 #[test]
+fn a_released_binding_is_told_so_and_left_alone_until_the_mark_is_cleared() {
+    let mut world = with_pods(3);
+    world.pass(10 * S);
+    assert_eq!(world.statuses.last(), Some(&(true, Reason::Registered)));
+    world.mark("uid-web", Some("uid-deployment"));
+    world.pass(10 * S);
+    world.lose("web-1");
+    world.apply(web(4));
+    world.pass(60 * S);
+    assert_eq!(world.finalizers("web"), (false, false));
+    assert!(world.told("Released"));
+    assert_eq!(world.statuses.last(), Some(&(false, Reason::Released)));
+    assert_eq!(world.registered("web"), targets(1..=3));
+    world.mark("uid-web", None);
+    world.pass(60 * S);
+    assert_eq!(world.finalizers("web"), (true, false));
+    assert_eq!(world.registered("web"), targets(2..=4));
+    assert_eq!(world.statuses.last(), Some(&(true, Reason::Registered)));
+}
+
+#[test]
+fn the_status_of_a_released_binding_that_the_incumbent_holds_is_the_incumbents() {
+    let mut world = with_pods(3);
+    world.mark("uid-web", Some("uid-deployment"));
+    world.pass(10 * S);
+    assert_eq!(world.statuses.last(), Some(&(false, Reason::Released)));
+    world.change_binding("web", |binding| {
+        binding.registration.incumbent_finalizer = true;
+    });
+    let written = world.statuses.len();
+    world.fail_over(true);
+    world.pass(60 * S);
+    assert_eq!(world.finalizers("web"), (false, true));
+    assert_eq!(world.statuses[written..], []);
+}
+
+#[test]
 fn a_lost_record_is_written_anew_with_living_pods_alone() {
     let mut world = with_pods(3);
     world.register("web", target(50));

@@ -223,6 +223,15 @@ impl World {
             .see_record(&uid.into(), None, &self.index, self.now);
     }
 
+    /// `targetgate release` marks a record, or clears the mark.
+    pub(super) fn mark(&mut self, uid: &str, released: Option<&str>) {
+        self.serial += 1;
+        let (record, version) = self.records.get_mut(uid).unwrap();
+        record.released = released.map(Into::into);
+        *version = self.serial.to_string().into();
+        self.later(Done::Shown(uid.into()));
+    }
+
     /// AWS does not have the groups any more.
     pub(super) fn lose_groups(&mut self) {
         self.groups.clear();
