@@ -1,17 +1,29 @@
 //! Registration of targets as the chart installs it: only where it is asked for, and records outlive it.
 
+use std::path::Path;
+use std::thread;
+use std::time::Instant;
+
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
-use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
+use targetgate_sandbox::harness::Program;
 use targetgate_sandbox::harness::waiting::until;
+use tokio::runtime::Handle;
+use tokio::task::block_in_place;
 
 use crate::compromise::thief;
 use crate::helm::{Helm, NAMESPACE};
+use crate::lifecycle::{account, left};
 use crate::reader::{INSTALL, Reader};
 use crate::server::{api, apply};
 use crate::steady;
 
 const UPGRADE: &str = "helm upgrade targetgate deploy/chart --namespace targetgate-system";
+const UNINSTALL: &str = "helm uninstall targetgate --namespace targetgate-system";
+/// A finalizer of another controller.
+const OTHER: &str = "example.com/other";
 const ARN: &str =
     "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0123456789abcdef";
 
@@ -42,7 +54,183 @@ fn records(reader: &Reader) -> Api<DynamicObject> {
     api(&reader.client, &record)
 }
 
-#[tokio::test]
+/// Stands in for the kubelet of the hook's Job: runs the pod's very command, with the token of its account, and reports
+/// how it ended. The Job is the Job controller's, and Helm waits for it.
+async fn run_job(reader: &Reader) -> String {
+    let pods: Api<Pod> = Api::namespaced(reader.client.clone(), NAMESPACE);
+    let of_job = ListParams::default().labels("batch.kubernetes.io/job-name=targetgate-release");
+    let pod = until("the pod of the Job", async || {
+        pods.list(&of_job).await.unwrap().items.pop()
+    })
+    .await;
+    let labels = pod.labels();
+    assert!(!labels.contains_key("app.kubernetes.io/name"), "{labels:?}");
+    let name = pod.name_any();
+    let spec = pod.spec.unwrap();
+    let container = &spec.containers[0];
+    let account = account(
+        &reader.server,
+        &reader.client,
+        &spec.service_account_name.unwrap(),
+    );
+    let variables = container
+        .env
+        .iter()
+        .flatten()
+        .map(|variable| &*variable.name);
+    assert_eq!(variables.collect::<Vec<_>>(), ["POD_NAMESPACE"]);
+    let ran = tokio::process::Command::new(env!("CARGO_BIN_EXE_targetgate"))
+        .args(container.args.iter().flatten())
+        .env_clear()
+        .env("POD_NAMESPACE", NAMESPACE)
+        .env("TARGETGATE_KUBECONFIG", account.await)
+        .output();
+    let ran = ran.await.unwrap();
+    let phase = if ran.status.success() {
+        "Succeeded"
+    } else {
+        "Failed"
+    };
+    let ended = json!({ "name": "targetgate", "image": "targetgate", "imageID": "", "ready": false,
+        "restartCount": 0, "state": { "terminated": { "exitCode": ran.status.code().unwrap() } } });
+    let ended = Patch::Merge(json!({ "status": { "phase": phase, "containerStatuses": [ended] } }));
+    let params = PatchParams::default();
+    pods.patch_status(&name, &params, &ended).await.unwrap();
+    let log = [ran.stdout, ran.stderr].concat();
+    String::from_utf8(log).unwrap()
+}
+
+/// Types `helm uninstall`, and runs the pod of its hook. Returns the pod's log.
+fn uninstall(reader: &Reader) -> String {
+    thread::scope(|scope| {
+        let typed = scope.spawn(|| reader.types(UNINSTALL));
+        let log = block_in_place(|| Handle::current().block_on(run_job(reader)));
+        typed.join().unwrap();
+        log
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bindings_and_their_namespaces_can_be_deleted_after_an_uninstall_beside_a_living_registrar()
+{
+    let reader = Reader::new().await;
+    reader.types(&format!("{INSTALL} --set targets.register=all"));
+    // The hooks of bindings have no Service behind them here.
+    reader.types(
+        "kubectl delete validatingwebhookconfiguration,mutatingwebhookconfiguration targetgate",
+    );
+    let namespaces = ["shop", "blog", "mail"];
+    for namespace in namespaces {
+        reader.types(&format!("kubectl create namespace {namespace}"));
+        apply(&reader.client, &bound(namespace), false)
+            .await
+            .unwrap();
+    }
+    let kubeconfig = account(&reader.server, &reader.client, "targetgate").await;
+    let binary = Path::new(env!("CARGO_BIN_EXE_targetgate"));
+    // No process listens on this address.
+    let elb = "http://127.0.0.1:9".to_owned();
+    let program = Program::new(binary, NAMESPACE, kubeconfig, elb, &["--register=all"]).unwrap();
+    let mut registrar = program.start("targetgate-0").await.unwrap();
+    let finalizers = async |namespace: &str| {
+        let bindings = api(&reader.client, &bound(namespace));
+        let binding = bindings.get("web").await.unwrap();
+        binding.metadata.finalizers.unwrap_or_default()
+    };
+    for namespace in namespaces {
+        until("the registrar holds it", async || {
+            let both = finalizers(namespace).await;
+            (both == [OTHER, "targetgate.dev/targets"]).then_some(())
+        })
+        .await;
+    }
+    let deployment = json!({ "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": { "namespace": NAMESPACE } });
+    let deployment = api(&reader.client, &deployment).get("targetgate").await;
+    let uid = deployment.unwrap().uid().unwrap();
+
+    let log = uninstall(&reader);
+    assert!(log.contains("bindings released: 3"), "{log}");
+    assert!(
+        registrar.try_ended().unwrap().is_none(),
+        "it lived throughout the hook"
+    );
+    let kept = records(&reader).list(&ListParams::default()).await.unwrap();
+    let marks = kept
+        .items
+        .iter()
+        .map(|record| &record.data["spec"]["releasedBy"]);
+    assert_eq!(marks.collect::<Vec<_>>(), [&json!(uid); 3]);
+    until("nothing of the hook is left", async || {
+        let mut left = left(&reader.client).await.ok()?;
+        left.retain(|object| object.contains("targetgate-release"));
+        left.is_empty().then_some(())
+    })
+    .await;
+
+    // What another controller keeps is that controller's.
+    for namespace in namespaces {
+        assert_eq!(finalizers(namespace).await, [OTHER]);
+        let free = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
+        let bindings = api(&reader.client, &bound(namespace));
+        let params = PatchParams::default();
+        bindings.patch("web", &params, &free).await.unwrap();
+    }
+    let since = Instant::now();
+    reader.types("kubectl delete namespace shop blog mail --timeout=60s");
+    println!("namespaces gone after {:?}", since.elapsed());
+}
+
+/// A binding that another controller holds as well.
+fn bound(namespace: &str) -> Value {
+    json!({
+        "apiVersion": "elbv2.k8s.aws/v1beta1",
+        "kind": "TargetGroupBinding",
+        "metadata": { "name": "web", "namespace": namespace, "finalizers": [OTHER] },
+        "spec": { "serviceRef": { "name": "web", "port": 80 },
+            "targetGroupARN": ARN.replace("/web/", &format!("/{namespace}/")),
+            "targetType": "ip" },
+    })
+}
+
+#[test]
+fn the_hook_of_an_uninstall_cannot_fail_it_and_its_rights_do_not_outlive_it() {
+    let is_of_hook =
+        |object: &Value| object["metadata"]["annotations"]["helm.sh/hook"] == "pre-delete";
+    let render = |register: &str| {
+        let values = json!({ "targets": { "register": register }, "labels": { "team": "web" } });
+        let mut objects = Helm::new().template(&values);
+        objects.retain(is_of_hook);
+        objects
+    };
+    assert_eq!(render("none"), [] as [Value; 0]);
+    for object in render("annotated").iter().chain(&render("all")) {
+        let annotations = &object["metadata"]["annotations"];
+        let deleted = annotations["helm.sh/hook-delete-policy"].as_str().unwrap();
+        assert!(deleted.contains("hook-succeeded"), "{object}");
+        let is_job = object["kind"] == "Job";
+        assert_eq!(deleted.contains("hook-failed"), !is_job, "{object}");
+        assert_eq!(
+            annotations["helm.sh/hook-weight"],
+            if is_job { "1" } else { "0" }
+        );
+        if is_job {
+            let spec = &object["spec"];
+            assert_eq!(
+                (&spec["backoffLimit"], &spec["activeDeadlineSeconds"]),
+                (&json!(0), &json!(120))
+            );
+            let args = &spec["template"]["spec"]["containers"][0]["args"];
+            assert_eq!(
+                *args,
+                json!(["release", "--all", "--best-effort", "--timeout=60s"])
+            );
+        }
+    }
+    assert_eq!(render("all").len(), 6);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_outlive_none_and_an_uninstall_and_are_found_again() {
     let reader = Reader::new().await;
     reader.types(&format!("{INSTALL} --set targets.register=annotated"));
@@ -66,10 +254,13 @@ async fn records_outlive_none_and_an_uninstall_and_are_found_again() {
     for command in [
         format!("{UPGRADE} --set targets.register=none"),
         format!("{UPGRADE} --set targets.register=all"),
-        "helm uninstall targetgate --namespace targetgate-system".to_owned(),
+        UNINSTALL.to_owned(),
         format!("{INSTALL} --set targets.register=annotated"),
     ] {
-        reader.types(&command);
+        match command == UNINSTALL {
+            true => drop(uninstall(&reader)),
+            false => drop(reader.types(&command)),
+        }
         let found = records(&reader).get("uid-web").await;
         assert_eq!(found.unwrap().uid(), made.uid(), "{command}");
     }

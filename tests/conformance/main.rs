@@ -33,4 +33,5 @@ mod shipped;
 mod shop;
 mod targets;
 mod targets_bindings;
+mod targets_release;
 mod targets_roles;

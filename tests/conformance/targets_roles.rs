@@ -22,8 +22,8 @@ async fn status_of_record(records: &Api<DynamicObject>) -> Option<Value> {
     all.first().map(|record| record.data["status"].clone())
 }
 
-#[tokio::test]
-async fn the_roles_of_targets_grant_what_is_used_and_nothing_else() {
+/// An installation that registers targets, and the objects of the overlay.
+pub(crate) async fn registering(which: &str) -> (Installed, Vec<Value>) {
     let cluster = Server::Kubernetes.own_cluster().await;
     cluster.apply_crd().await;
     apply(&cluster.client, &serde_saphyr::from_str(CRD).unwrap()).await;
@@ -35,7 +35,13 @@ async fn the_roles_of_targets_grant_what_is_used_and_nothing_else() {
     for object in &overlay {
         apply(&cluster.client, object).await;
     }
-    let installed = Installed::on(cluster, &["--register=annotated"]).await;
+    let installed = Installed::on(cluster, &[&format!("--register={which}")]).await;
+    (installed, overlay)
+}
+
+#[tokio::test]
+async fn the_roles_of_targets_grant_what_is_used_and_nothing_else() {
+    let (installed, overlay) = registering("annotated").await;
     let cluster = &installed.cluster;
     installed.bind("web").await;
     let bindings = installed.bindings(BindingApi::Elbv2);
