@@ -68,11 +68,8 @@ async fn run_job(reader: &Reader) -> String {
     let name = pod.name_any();
     let spec = pod.spec.unwrap();
     let container = &spec.containers[0];
-    let account = account(
-        &reader.server,
-        &reader.client,
-        &spec.service_account_name.unwrap(),
-    );
+    let name_of_account = spec.service_account_name.as_deref().unwrap();
+    let kubeconfig = account(&reader.server, &reader.client, name_of_account).await;
     let variables = container
         .env
         .iter()
@@ -83,7 +80,7 @@ async fn run_job(reader: &Reader) -> String {
         .args(container.args.iter().flatten())
         .env_clear()
         .env("POD_NAMESPACE", NAMESPACE)
-        .env("TARGETGATE_KUBECONFIG", account.await)
+        .env("TARGETGATE_KUBECONFIG", kubeconfig)
         .output();
     let ran = ran.await.unwrap();
     let phase = if ran.status.success() {
