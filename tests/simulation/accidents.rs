@@ -137,7 +137,7 @@ impl Driver {
             no_pods: false,
             slow: share(60),
             late: share(50),
-            writes: None,
+            ..Weather::default()
         };
         let writes = match self.random.percent(25) {
             true => self.random.pick(&Failing::ALL),

@@ -46,11 +46,17 @@ pub(crate) struct Driver {
 impl Driver {
     pub(crate) async fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
-        let world = World::of_seed(&mut random).await;
+        // Every other seed has our own registrar.
+        let registers = seed.is_multiple_of(2);
+        let world = World::of_seed(&mut random, registers).await;
+        let setup = Setup {
+            registers,
+            ..Setup::of_seeds()
+        };
         let mut driver = Self {
             world,
             random,
-            replicas: ["a", "b"].map(|name| Replica::new(name, Setup::of_seeds())),
+            replicas: ["a", "b"].map(|name| Replica::new(name, setup.clone())),
             namespaces: vec![],
             starting: BTreeMap::new(),
             number: 0,
@@ -97,6 +103,7 @@ impl Driver {
         loop {
             self.attend_replicas().await;
             self.attend_pods().await;
+            self.world.witness.see_bindings_go();
             let wakes = self.starting.values().map(|(at, _)| *at);
             let wake = wakes.chain([end]).min().unwrap_or(end);
             let wake = wake.min(Instant::now() + Duration::from_secs(1));
@@ -107,7 +114,7 @@ impl Driver {
         }
     }
 
-    async fn attend_replicas(&mut self) {
+    pub(crate) async fn attend_replicas(&mut self) {
         for replica in &mut self.replicas {
             replica.bury(&self.world).await;
             if replica.life.is_none() && replica.starts_at <= Instant::now() {

@@ -73,6 +73,7 @@ impl Driver {
     /// Ends all faults, and starts what is down.
     async fn heal(&mut self) {
         self.world.trace.note("world", "heals");
+        self.refused_pods_go().await;
         for replica in &mut self.replicas {
             replica.spare();
             *replica.weather.lock() = Weather::default();
@@ -89,6 +90,7 @@ impl Driver {
             faults.unthrottle();
             faults.clear_failures();
             faults.delay(Duration::ZERO);
+            faults.show_registrations_after(Duration::ZERO);
             self.hanging.iter().for_each(|on| faults.release(on));
             self.frozen.iter().for_each(|arn| faults.thaw(arn));
         }
@@ -150,6 +152,10 @@ impl Driver {
                     shut.push(format!("{}/{} {binding} {condition:?}", key.0, key.1));
                 }
             }
+        }
+        drop(facts);
+        if self.world.product_registers {
+            shut.extend(self.misplaced());
         }
         shut
     }
@@ -256,8 +262,10 @@ impl Driver {
             let object = ObjectKey::new(key.0.as_str(), key.1.as_str());
             let known = life
                 .cache
-                .read(|index| index.pod(&object).map(|pod| pod.uid.to_string()));
-            let there = facts.pods.get(key).filter(|pod| !pod.gates.is_empty());
+                .read(|index| index.any_pod(&object).map(|pod| pod.uid.to_string()));
+            let all = self.world.product_registers;
+            let there = facts.pods.get(key);
+            let there = there.filter(|pod| all || !pod.gates.is_empty());
             if known.as_ref() != there.map(|pod| &pod.uid) {
                 wrong.push(format!(
                     "{name}: pod {object} is {there:?}, known as {known:?}"

@@ -118,6 +118,12 @@ pub(crate) struct Facts {
     /// The answers of ELB that each incarnation of a replica heard.
     pub(crate) heard: BTreeMap<String, Vec<Heard>>,
     pub(crate) told: BTreeMap<String, Vec<Told>>,
+    /// The targets that the product has put into each group, with the pods that had their addresses.
+    pub(crate) put_in: BTreeMap<String, BTreeMap<SocketAddr, BTreeSet<String>>>,
+    /// The addresses that ELB refuses as targets.
+    pub(crate) refused: BTreeSet<String>,
+    /// Targets that others have registered, by group.
+    pub(crate) foreign: BTreeSet<(String, SocketAddr)>,
 }
 
 impl Facts {
@@ -259,7 +265,8 @@ impl Facts {
         for ((namespace, _), binding) in bindings.filter(|(_, binding)| !binding.terminating) {
             let service = (namespace.clone(), binding.service.clone());
             let mine = self.pods.iter().filter(|((of, _), pod)| {
-                of == namespace && pod.ready && !pod.terminating && self.selects(&service, pod)
+                let live = pod.ready && !pod.terminating && !self.refused.contains(&pod.ip);
+                of == namespace && live && self.selects(&service, pod)
             });
             let mine = mine.map(|(_, pod)| pod.target());
             targets.entry(binding.arn.clone()).or_default().extend(mine);

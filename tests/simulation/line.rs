@@ -44,6 +44,10 @@ pub(crate) struct Weather {
     pub(crate) late: u64,
     /// How each status patch of a pod fails, whatever the fate of other requests.
     pub(crate) writes: Option<Failing>,
+    /// Calls of ELB that register or deregister, take effect, and are not answered.
+    pub(crate) calls_lost: u64,
+    /// Such calls that arrive up to 9 s later, though their sender may have given up or died by then.
+    pub(crate) calls_late: u64,
 }
 
 /// How the status patches of pods fail.
@@ -213,6 +217,11 @@ impl Line {
         }
         if fate != Fate::Passes || !answer.status().is_success() {
             self.note(&format!("{shown} done {}", answer.status().as_u16()));
+        }
+        if shown.contains("/targetrecords") {
+            self.witness.expect_recorded("a write of a record");
+        } else if shown.contains("/targetgroupbindings/") {
+            self.witness.see_bindings_go();
         }
         match fate {
             Fate::Unanswered(after) => {

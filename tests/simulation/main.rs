@@ -95,6 +95,8 @@ mod outcome;
 mod policies;
 mod promptness;
 mod random;
+mod registered;
+mod registration;
 mod replica;
 mod scenarios;
 mod seeds;

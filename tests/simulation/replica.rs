@@ -14,7 +14,7 @@ use futures::stream::{FuturesUnordered, StreamExt as _};
 use jiff::SignedDuration;
 use parking_lot::Mutex;
 use targetgate::clock::Now;
-use targetgate::compose::{Parts, Product as Composed, Source, compose};
+use targetgate::compose::{Parts, Product as Composed, Registration, Source, compose};
 use targetgate::controllers::certificates::make::Maker;
 use targetgate::controllers::certificates::{Kind, ManagedObjects};
 use targetgate::kubernetes::lease::Seat;
@@ -29,12 +29,13 @@ use targetgate_core::elb::buckets::Limits;
 use targetgate_core::lease::Timing;
 use targetgate_core::names::ObjectKey;
 use targetgate_core::rotation::Lifetimes;
+use targetgate_core::targets::standing::Mode;
 use tokio::io::DuplexStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-use crate::calls;
+use crate::calls::{self, Circumstances};
 use crate::line::{Line, Weather};
 use crate::random::Random;
 use crate::world::World;
@@ -60,6 +61,8 @@ pub(crate) struct Setup {
     pub(crate) certificate: Option<Certificate>,
     /// Whether it takes part in the election. Without it, it is alone and leads.
     pub(crate) elected: bool,
+    /// Whether it registers the targets of all bindings.
+    pub(crate) registers: bool,
 }
 
 impl Setup {
@@ -76,6 +79,7 @@ impl Setup {
             measure_drain: false,
             certificate: None,
             elected: true,
+            registers: false,
         }
     }
 }
@@ -270,7 +274,7 @@ impl Product<'_> {
     fn compose(mut self) -> Composed {
         let (world, limits) = (self.world, self.setup.elb);
         let kube = self.line().client();
-        let http = calls::client(&world.accounts, &world.witness, &self.incarnation, limits);
+        let http = calls::client(world, &self.incarnation, limits, self.overheard());
         let dated = skewed(world, &self.skew);
         let own = || Source::Own(place(), maker(), dated);
         let parts = Parts {
@@ -281,6 +285,7 @@ impl Product<'_> {
             pod_name: Some(self.incarnation.clone()),
             orphan_after: self.setup.orphan_after,
             measure_drain: self.setup.measure_drain,
+            registration: self.setup.registers.then(registration),
             certificate: self
                 .setup
                 .certificate
@@ -297,6 +302,17 @@ impl Product<'_> {
         compose(parts).unwrap()
     }
 
+    /// What its calls of ELB meet, and what it knows when it makes them.
+    fn overheard(&self) -> Circumstances {
+        // The draws of the other streams stay as they are without registration.
+        let random = Random::new(!self.random.clone().next());
+        Circumstances {
+            cache: self.cache.clone(),
+            weather: self.weather.clone(),
+            random: Arc::new(Mutex::new(random)),
+        }
+    }
+
     fn line(&mut self) -> Line {
         Line {
             incarnation: self.incarnation.clone(),
@@ -306,6 +322,16 @@ impl Product<'_> {
             random: Arc::new(Mutex::new(self.random.fork())),
             kubelet: self.world.kubelet.clone(),
         }
+    }
+}
+
+fn registration() -> Registration {
+    Registration {
+        mode: Mode::All,
+        incumbent_lease: ObjectKey::new("kube-system", "aws-load-balancer-controller-leader"),
+        incumbent_namespaces: None,
+        namespace: HOME.into(),
+        deployment: None,
     }
 }
 

@@ -21,7 +21,12 @@ pub(crate) const WATCHED: [&str; 5] = [
 
 impl Driver {
     pub(crate) async fn step(&mut self) {
-        match self.random.below(110) {
+        let all = if self.world.product_registers {
+            135
+        } else {
+            110
+        };
+        match self.random.below(all) {
             0..14 => self.pod_comes().await,
             14..22 => self.pod_goes().await,
             22..28 => self.pod_is_replaced().await,
@@ -43,17 +48,18 @@ impl Driver {
             93..99 => self.replica_dies(),
             99..107 => self.policies_change().await,
             107..109 => self.group_is_put_in_or_out_of_use(),
-            _ => self.replica_leaves(),
+            109 => self.replica_leaves(),
+            _ => self.registration_step().await,
         }
     }
 
-    fn some_namespace(&mut self) -> String {
+    pub(crate) fn some_namespace(&mut self) -> String {
         self.random
             .pick(&self.namespaces.clone())
             .unwrap_or_default()
     }
 
-    fn some_pod(&mut self) -> Option<(Key, Pod)> {
+    pub(crate) fn some_pod(&mut self) -> Option<(Key, Pod)> {
         let pods: Vec<(Key, Pod)> = {
             let facts = self.world.facts.lock();
             facts
@@ -65,7 +71,7 @@ impl Driver {
         self.random.pick(&pods)
     }
 
-    fn some_app(&mut self) -> String {
+    pub(crate) fn some_app(&mut self) -> String {
         format!("svc-{}", self.random.between(1, 2))
     }
 
@@ -271,7 +277,12 @@ impl Driver {
     /// Deletes a binding whose finalizer nobody takes off.
     pub(crate) async fn begin_to_unbind(&mut self, key: &Key) {
         let path = format!("{}/{}", bindings_path(&key.0), key.1);
-        let held = json!({ "metadata": { "finalizers": ["elbv2.k8s.aws/resources"] } });
+        let held = match self.world.product_registers {
+            // The product would take the incumbent's finalizer off.
+            true => self.world.finalizers(&path, true),
+            false => json!(["elbv2.k8s.aws/resources"]),
+        };
+        let held = json!({ "metadata": { "finalizers": held } });
         let (held, _) = self.world.call("MERGE", &path, Some(held)).await;
         if held != 200 {
             return;
@@ -286,12 +297,25 @@ impl Driver {
 
     pub(crate) async fn unbind(&mut self, key: &Key) {
         let path = format!("{}/{}", bindings_path(&key.0), key.1);
-        let free = json!({ "metadata": { "finalizers": null } });
+        let free = match self.world.product_registers {
+            true => self.world.finalizers(&path, false),
+            false => serde_json::Value::Null,
+        };
+        let free = json!({ "metadata": { "finalizers": free } });
         let (free, _) = self.world.call("MERGE", &path, Some(free)).await;
         if free != 200 {
             return;
         }
         let (code, _) = self.world.call("DELETE", &path, None).await;
+        if self.world.product_registers {
+            let mut facts = self.world.facts.lock();
+            if let Some(binding) = facts.bindings.get_mut(key).filter(|_| code == 200) {
+                binding.terminating = true;
+                facts.remember();
+            }
+            drop(facts);
+            return self.world.witness.see_bindings_go();
+        }
         // A binding that was being deleted is gone as soon as its finalizer is.
         if matches!(code, 200 | 404) {
             let mut facts = self.world.facts.lock();

@@ -69,7 +69,7 @@ impl Witness {
         }
     }
 
-    fn expect_leader(&self, incarnation: &str, path: &str) {
+    pub(crate) fn expect_leader(&self, incarnation: &str, path: &str) {
         let holder = self.holder();
         if holder
             .as_deref()

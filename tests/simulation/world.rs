@@ -58,13 +58,15 @@ pub(crate) struct World {
     pub(crate) unused: Mutex<BTreeSet<String>>,
     /// Whether the registrar runs.
     pub(crate) registers: Arc<AtomicBool>,
+    /// Whether the product registers targets, instead of the sandbox's registrar.
+    pub(crate) product_registers: bool,
     actors: JoinSet<()>,
 }
 
 impl World {
-    /// The world of a seed, with a registrar and a kubelet. It has no replica, and no namespace but the
-    /// product's own.
-    pub(crate) async fn of_seed(random: &mut Random) -> Self {
+    /// The world of a seed, with a kubelet, and with a registrar unless the product is that. It has no replica, and no
+    /// namespace but the product's own.
+    pub(crate) async fn of_seed(random: &mut Random, product_registers: bool) -> Self {
         let delays = Delays {
             registration: Duration::from_secs(2),
             health_check_interval: INTERVAL,
@@ -76,9 +78,12 @@ impl World {
         };
         let mut world = Self::new(random, delays);
         world.witness.knows_all = true;
-        let (facts, registers) = (world.facts.clone(), world.registers.clone());
-        let registrar = register(world.accounts.clone(), facts, registers);
-        world.actors.spawn(registrar);
+        world.product_registers = product_registers;
+        if !product_registers {
+            let (facts, registers) = (world.facts.clone(), world.registers.clone());
+            let registrar = register(world.accounts.clone(), facts, registers);
+            world.actors.spawn(registrar);
+        }
         let (kubelet, run) = kubelet(world.api.clone(), world.trace.clone(), random.fork());
         world.actors.spawn(run);
         world.kubelet = Some(kubelet);
@@ -133,6 +138,7 @@ impl World {
             balancers: Mutex::default(),
             unused: Mutex::default(),
             registers: Arc::new(AtomicBool::new(true)),
+            product_registers: false,
             actors,
         }
     }
@@ -158,6 +164,9 @@ impl World {
     pub(crate) async fn create_crd(&self) {
         let (crd, _) = shipped();
         self.must("POST", DEFINITIONS, crd.clone()).await;
+        if self.product_registers {
+            self.must("POST", DEFINITIONS, records().clone()).await;
+        }
     }
 
     /// Registers the shipped hooks, with only this CA added.
@@ -247,6 +256,17 @@ fn shipped() -> &'static (Value, Vec<Value>) {
         (crd, serde_saphyr::from_multiple(webhooks).unwrap())
     });
     &SHIPPED
+}
+
+/// The CRD of our records, parsed once for all runs.
+fn records() -> &'static Value {
+    static RECORDS: LazyLock<Value> = LazyLock::new(|| {
+        let shipped = include_str!("../../deploy/targets/targetrecords.yaml");
+        let mut crd = serde_saphyr::from_str(shipped).unwrap();
+        cut_descriptions(&mut crd);
+        crd
+    });
+    &RECORDS
 }
 
 /// Drops the descriptions, which are most of a CRD and would be parsed in each run.

@@ -250,7 +250,7 @@ impl Row {
 /// The built-in resources: group, version, plural, kind, short names, namespaced, with a status
 /// subresource.
 #[rustfmt::skip]
-const BUILTIN: [Row; 15] = [
+const BUILTIN: [Row; 16] = [
     row("", "v1", "namespaces", "Namespace", &["ns"], false, true),
     row("", "v1", "nodes", "Node", &["no"], false, true),
     row("", "v1", "pods", "Pod", &["po"], true, true),
@@ -263,6 +263,7 @@ const BUILTIN: [Row; 15] = [
     row("apps", "v1", "deployments", "Deployment", &["deploy"], true, true),
     row("apps", "v1", "replicasets", "ReplicaSet", &["rs"], true, true),
     row("coordination.k8s.io", "v1", "leases", "Lease", &[], true, false),
+    row("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", &[], true, false),
     row("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", &["crd", "crds"], false, true),
     row("admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration", &[], false, false),
     row("admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations", "ValidatingWebhookConfiguration", &[], false, false),

@@ -341,6 +341,7 @@ fn setup(certificates: &Made) -> Setup {
         measure_drain: false,
         certificate: Some(certificate(certificates)),
         elected: true,
+        registers: false,
     }
 }
 

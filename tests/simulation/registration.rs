@@ -1,0 +1,224 @@
+//! Judges the calls that register and deregister targets, and the records of them, at the moment when they happen.
+//!
+//! `main.rs` lists the invariants.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::Value;
+use targetgate::state::cache::Cache;
+use targetgate_core::index::Index;
+use targetgate_core::model::{Binding, Pod};
+use targetgate_core::names::ObjectKey;
+use targetgate_core::selector::selects;
+
+use crate::direct;
+use crate::driver::bindings_path;
+use crate::facts::PORT;
+use crate::replica::HOME;
+use crate::witness::Witness;
+
+/// The greatest age of the answer by which the floor is judged, when the call is sent: 10 s (contract 8), and what the
+/// call may wait for its turn.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(15);
+
+/// A call that changes a group.
+#[derive(Debug, Clone)]
+pub(crate) struct Change {
+    pub(crate) registers: bool,
+    pub(crate) arn: String,
+    pub(crate) targets: BTreeSet<SocketAddr>,
+}
+
+impl Change {
+    /// The change that a call asks for; `None` if it asks for none.
+    pub(crate) fn of(asked: &BTreeMap<String, String>) -> Option<Self> {
+        let registers = match asked.get("Action")?.as_str() {
+            "RegisterTargets" => true,
+            "DeregisterTargets" => false,
+            _ => return None,
+        };
+        let ids = asked.iter().filter_map(|(name, ip)| {
+            let member = name.strip_prefix("Targets.member.")?.strip_suffix(".Id")?;
+            let port = asked.get(&format!("Targets.member.{member}.Port"))?;
+            Some(SocketAddr::new(ip.parse().ok()?, port.parse().ok()?))
+        });
+        Some(Self {
+            registers,
+            arn: asked.get("TargetGroupArn")?.clone(),
+            targets: ids.collect(),
+        })
+    }
+}
+
+/// What a replica knows of one group when it makes a call.
+#[derive(Debug, Default)]
+struct Known {
+    wanted: BTreeSet<SocketAddr>,
+    /// The UIDs of the living pods with an address of the call, by target.
+    living: BTreeMap<SocketAddr, String>,
+}
+
+impl Known {
+    fn of(change: &Change, index: &Index) -> Self {
+        let mut known = Self::default();
+        let Ok(arn) = change.arn.parse() else {
+            return known;
+        };
+        let bindings = index.bindings_of_group(&arn);
+        for (key, binding) in bindings.filter(|(_, binding)| !binding.terminating) {
+            known.see(&key.object, binding, change, index);
+        }
+        known
+    }
+
+    fn see(&mut self, key: &ObjectKey, binding: &Binding, change: &Change, index: &Index) {
+        let Some((view, service)) = index
+            .namespace(&key.namespace)
+            .and_then(|view| Some((view, view.routes.service(&binding.service)?)))
+        else {
+            return;
+        };
+        let targets = |pod: &Pod| -> Vec<SocketAddr> {
+            let ips = pod.ips.iter();
+            ips.map(|ip| SocketAddr::new(*ip, PORT)).collect()
+        };
+        for pod in view.all_pods() {
+            if pod.is_due() && selects(&service.selector, &pod.template.labels) {
+                self.wanted.extend(targets(pod));
+            }
+            let named = targets(pod).into_iter();
+            for target in named.filter(|t| pod.is_live() && change.targets.contains(t)) {
+                self.living.insert(target, pod.uid.to_string());
+            }
+        }
+    }
+}
+
+impl Witness {
+    /// Judges a call that changes a group when a replica sends it.
+    pub(crate) fn change_sent(&self, incarnation: &str, cache: &Cache, change: &Change) {
+        self.expect_leader(incarnation, &format!("{change:?}"));
+        let recorded = self.recorded(&change.arn);
+        for target in change.targets.difference(&recorded) {
+            let invariant = match change.registers {
+                true => "the record names all",
+                false => "only ours leave",
+            };
+            let what = format!("{incarnation}: {target} is in no record of {}", change.arn);
+            self.trace.violated(invariant, &what);
+        }
+        let known = cache.read(|index| Known::of(change, index));
+        if change.registers {
+            self.note_pods(change, &known);
+            return;
+        }
+        for target in change.targets.intersection(&known.wanted) {
+            let what = format!("{incarnation} deregisters {target} of {}", change.arn);
+            self.trace.violated("only unwanted ones leave", &what);
+        }
+        self.expect_floor(incarnation, change, &known);
+    }
+
+    fn note_pods(&self, change: &Change, known: &Known) {
+        let mut facts = self.facts.lock();
+        let put_in = facts.put_in.entry(change.arn.clone()).or_default();
+        for (target, uid) in &known.living {
+            put_in.entry(*target).or_default().insert(uid.clone());
+        }
+    }
+
+    /// Judges that targets of living pods leave only while a healthy target that is wanted stays.
+    fn expect_floor(&self, incarnation: &str, change: &Change, known: &Known) {
+        let facts = self.facts.lock();
+        let put_in = facts.put_in.get(&change.arn);
+        // The pod for which a target went in, and no other, has its address.
+        let is_own = |(target, uid): &(&SocketAddr, &String)| {
+            let pods = put_in.and_then(|put_in| put_in.get(target));
+            pods.is_some_and(|pods| pods.len() == 1 && pods.contains(*uid))
+        };
+        let Some((target, _)) = known.living.iter().find(is_own) else {
+            return;
+        };
+        let heard = facts.heard.get(incarnation).into_iter().flatten();
+        let mut lately = heard
+            .filter(|heard| heard.arn == change.arn && heard.sent.elapsed() <= ANSWERED_WITHIN);
+        let stays = lately.any(|heard| {
+            heard.states.iter().any(|(target, state)| {
+                state == "healthy"
+                    && known.wanted.contains(target)
+                    && !change.targets.contains(target)
+            })
+        });
+        drop(facts);
+        match stays {
+            true => self.trace.note(incarnation, "deregisters above the floor"),
+            false => {
+                let what = format!("{incarnation} deregisters {target} of {}", change.arn);
+                self.trace.violated("the floor", &what);
+            }
+        }
+    }
+
+    /// Takes in that ELB did what a call asked for.
+    pub(crate) fn change_done(&self, incarnation: &str, change: &Change) {
+        let mut facts = self.facts.lock();
+        let put_in = facts.put_in.entry(change.arn.clone()).or_default();
+        for target in &change.targets {
+            if change.registers {
+                put_in.entry(*target).or_default();
+            } else {
+                put_in.remove(target);
+            }
+        }
+        drop(facts);
+        let holder = self.holder();
+        if holder.is_some_and(|holder| holder != incarnation) {
+            self.trace.note(incarnation, "is late with a call");
+        } else {
+            self.expect_recorded("a call");
+        }
+    }
+
+    /// Judges that the records name what the product has put into each group.
+    pub(crate) fn expect_recorded(&self, after: &str) {
+        let put_in = self.facts.lock().put_in.clone();
+        for (arn, targets) in put_in {
+            let recorded = self.recorded(&arn);
+            for target in targets.keys().filter(|target| !recorded.contains(target)) {
+                let what = format!("after {after}, {target} is in no record of {arn}");
+                self.trace.violated("the record names all", &what);
+            }
+        }
+    }
+
+    /// The targets that the records of a group name.
+    pub(crate) fn recorded(&self, arn: &str) -> BTreeSet<SocketAddr> {
+        let path = format!("/apis/targetgate.dev/v1/namespaces/{HOME}/targetrecords");
+        let list = direct::get(&self.api, &path).unwrap_or_default();
+        let records = list["items"].as_array().into_iter().flatten();
+        let of_group = records.filter(|record| record["spec"]["targetGroupARN"] == arn);
+        let targets = of_group.flat_map(|record| record["status"]["targets"].as_array());
+        let targets = targets.flatten().filter_map(Value::as_str);
+        targets.filter_map(|target| target.parse().ok()).collect()
+    }
+
+    /// Notes which of the bindings that were being deleted are gone.
+    pub(crate) fn see_bindings_go(&self) {
+        let mut facts = self.facts.lock();
+        let ending = facts.bindings.iter().filter(|(_, b)| b.terminating);
+        let gone = |(namespace, name): &&(String, String)| {
+            let path = format!("{}/{name}", bindings_path(namespace));
+            direct::get(&self.api, &path).is_none()
+        };
+        let gone: Vec<_> = ending.map(|(key, _)| key).filter(gone).cloned().collect();
+        if gone.is_empty() {
+            return;
+        }
+        for key in gone {
+            facts.bindings.remove(&key);
+        }
+        facts.remember();
+    }
+}
