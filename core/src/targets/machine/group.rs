@@ -11,7 +11,7 @@ use crate::reason::Reason;
 use crate::targets::Target;
 use crate::targets::calls::outbox::{Next, Outbox, Told};
 use crate::targets::calls::{Call, CallError, CallErrorKind, Kind};
-use crate::targets::difference::{Difference, Listing, Scene};
+use crate::targets::difference::{Difference, Listed, Listing, Scene};
 use crate::targets::floor::{Floor, Verdict};
 use crate::targets::machine::action::Counts;
 use crate::targets::removals::{Removals, SETTLING};
@@ -44,6 +44,11 @@ pub(super) struct Group {
     /// Whether AWS does not have the group.
     pub(super) gone: bool,
     pub(super) ended: BTreeSet<Target>,
+    /// Targets that left before the second look of this leadership. A late call of the former leader may put them in
+    /// again, so the records go on naming them until that look.
+    early: BTreeSet<Target>,
+    /// Targets that are out of the group, to be taken out of the records.
+    out: BTreeSet<Target>,
     /// Targets of registrations whose end is not known, until when they may still come in.
     uncertain: BTreeMap<Target, Instant>,
     removals: Removals,
@@ -90,6 +95,8 @@ impl Group {
             describe_at: now,
             gone: false,
             ended: BTreeSet::new(),
+            early: BTreeSet::new(),
+            out: BTreeSet::new(),
             uncertain: BTreeMap::new(),
             removals: Removals::default(),
             fought: None,
@@ -127,6 +134,8 @@ impl Group {
             true => {}
         }
         let wanted = &inputs.wants.wanted;
+        self.look_again();
+        self.early.retain(|target| !wanted.contains_key(target));
         self.ended.retain(|target| !wanted.contains_key(target));
         self.uncertain.retain(|_, until| *until > now);
         let nothing = Listing::new();
@@ -169,7 +178,10 @@ impl Group {
         }
         let may_leave = inputs.may_leave && (self.described.is_some() || self.gone);
         self.leaving.retain(|target| {
-            may_leave && !self.register.is_in_flight(target) && !self.uncertain.contains_key(target)
+            may_leave
+                && !self.register.is_in_flight(target)
+                && !self.uncertain.contains_key(target)
+                && !self.early.contains(target)
         });
         self.register.wait(&self.order, now);
         self.deregister.wait(&self.leaving, now);
@@ -188,6 +200,24 @@ impl Group {
         );
         self.judge(inputs, verdict, held, &difference.foreign);
         difference.adopt
+    }
+
+    /// Tells at the second look which of the targets that left before are out, and which are in again.
+    fn look_again(&mut self) {
+        let Some((listing, _)) = self.described.as_ref().filter(|_| self.is_compared_twice())
+        else {
+            return;
+        };
+        let is_in = |target: &Target| listing.get(target).is_some_and(Listed::is_registered);
+        let (again, out): (BTreeSet<_>, BTreeSet<_>) =
+            std::mem::take(&mut self.early).into_iter().partition(is_in);
+        self.ended.extend(again);
+        self.out.extend(out);
+    }
+
+    /// Takes the targets that are out of the group, and no longer to be recorded.
+    pub(super) fn take_out(&mut self) -> BTreeSet<Target> {
+        std::mem::take(&mut self.out)
     }
 
     fn is_compared_twice(&self) -> bool {
@@ -433,6 +463,10 @@ impl Group {
                     }
                 }
                 self.ended.retain(|target| !targets.contains(target));
+                if !gone && !self.is_compared_twice() {
+                    self.early.extend(targets);
+                    return BTreeSet::new();
+                }
                 targets
             }
         }

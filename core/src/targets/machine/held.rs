@@ -185,6 +185,12 @@ impl Held {
         self.dropped.extend(dropped);
     }
 
+    /// Takes in that targets are out of a group.
+    pub(super) fn drop_from(&mut self, arn: &TargetGroupArn, out: &BTreeSet<Target>) {
+        let named: Vec<Target> = self.recorded(arn).copied().collect();
+        self.drop_targets(named.into_iter().filter(|target| out.contains(target)));
+    }
+
     /// Writes the record so that it names these targets as well, if it does not. Only one write is under way at a time.
     pub(super) fn record(&mut self, more: &BTreeSet<Target>, now: Instant) -> Option<Action> {
         if self.writing.is_some() || self.is_put_off(now) {

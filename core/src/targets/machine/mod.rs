@@ -393,6 +393,10 @@ impl Registrar {
             is_settled,
         };
         let mut adopt = group.settle(&inputs, |ip| index.is_held(ip), now);
+        let out = group.take_out();
+        for held in self.held.values_mut().filter(of_group) {
+            held.drop_from(arn, &out);
+        }
         if self.records_read {
             // What another binding wants stays in the group, and passes from one record to the other.
             let shared: BTreeSet<Target> = given_up_by(&self.held, arn)

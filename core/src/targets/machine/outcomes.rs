@@ -7,7 +7,6 @@ use crate::gates::target::service_port;
 use crate::index::{BindingKey, Index};
 use crate::model::Service;
 use crate::names::{Quota, TargetGroupArn};
-use crate::targets::Target;
 use crate::targets::calls::{Call, CallError, CallErrorKind, Kind};
 use crate::targets::difference::Listing;
 use crate::targets::machine::Registrar;
@@ -56,8 +55,7 @@ impl Registrar {
             });
         }
         for held in self.held.values_mut() {
-            let named: Vec<Target> = held.recorded(arn).copied().collect();
-            held.drop_targets(named.into_iter().filter(|target| out.contains(target)));
+            held.drop_from(arn, &out);
         }
         self.dirty.insert(arn.clone());
     }

@@ -177,6 +177,25 @@ fn a_new_leader_takes_nothing_out_before_it_has_seen_everything_twice() {
 }
 
 #[test]
+fn a_late_registration_of_a_former_leader_is_undone_at_the_second_look() {
+    let mut world = with_pods(3);
+    world.fail_over(true);
+    world.pass(S);
+    world.apply(Pod {
+        terminating: true,
+        ..web(3)
+    });
+    world.pass(S);
+    assert_eq!(world.registered("web"), targets(1..=2));
+    assert_eq!(world.recorded("uid-web"), targets(1..=3));
+    world.register("web", target(3));
+    world.pass(10 * S);
+    assert_eq!(world.registered("web"), targets(1..=2));
+    world.pass(5 * S);
+    assert_eq!(world.recorded("uid-web"), targets(1..=2));
+}
+
+#[test]
 fn a_watch_that_breaks_freezes_what_leaves_for_its_absence_alone() {
     let mut world = with_pods(6);
     world.works(false);
