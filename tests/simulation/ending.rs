@@ -48,6 +48,13 @@ impl Driver {
         if !self.opens("the gates that are due").await {
             return;
         }
+        if self.world.product_registers {
+            self.judge_refused().await;
+            self.judge_late_call().await;
+            if !self.opens("nobody stuck").await {
+                return;
+            }
+        }
         let failing = self.random.pick(&Failing::ALL).unwrap_or(Failing::Denied);
         let age = match self.random.percent(30) {
             true => self.random.millis(60_000, 200_000),

@@ -1,16 +1,25 @@
 //! The steps and the end of a run in which the product registers targets.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::direct;
 use crate::driver::Driver;
 use crate::facts::{Key, PORT, Pod, target};
+use crate::line::Weather;
 use crate::world::World;
 
 /// The finalizer of another controller.
 const OTHERS: &str = "example.com/held";
+/// The time in which targets go in beside one that ELB refuses: the time in which they are collected, a write of the
+/// record, the halving of the refused call, and an answer that is on its way. Chosen.
+const IN_WITHIN: Duration = Duration::from_secs(10);
+/// The time in which a successor repairs what a late call of its predecessor did: its takeover, which takes 8 s at most,
+/// the second look after 10 s (contract 8), and a registration that is not repeated for 5 s. Chosen beyond that: 3 s.
+const REPAIRED_WITHIN: Duration = Duration::from_secs(8 + 10 + 5 + 3);
 /// A target that others registered.
 const FOREIGN: &str = "10.9.9.9";
 
@@ -185,5 +194,114 @@ impl Driver {
             misplaced.extend(ended.map(|t| format!("{t} has ended, and is in {arn}")));
         }
         misplaced
+    }
+
+    /// A binding that is served, by the namespace and app of its pods, and its group.
+    fn some_served(&mut self) -> Option<(String, String, String)> {
+        let served: Vec<(String, String, String)> = {
+            let facts = self.world.facts.lock();
+            let bindings = facts.bindings.iter().filter(|(_, b)| !b.terminating);
+            let served = bindings.filter_map(|((namespace, _), binding)| {
+                let service = facts
+                    .services
+                    .get(&(namespace.clone(), binding.service.clone()))?;
+                let app = service.selector.get("app")?;
+                Some((namespace.clone(), app.clone(), binding.arn.clone()))
+            });
+            served.collect()
+        };
+        self.random.pick(&served)
+    }
+
+    async fn held_back(&mut self, key: Option<Key>) -> Option<(Key, Pod)> {
+        let key = key?;
+        let pod = self.world.facts.lock().pods.get(&key).cloned()?;
+        self.hold_back(&pod);
+        Some((key, pod))
+    }
+
+    /// Judges that a target that ELB refuses holds up none that become ready with it.
+    pub(crate) async fn judge_refused(&mut self) {
+        let Some((namespace, app, arn)) = self.some_served() else {
+            return;
+        };
+        let mut pods = vec![];
+        for refused in [false, true, false] {
+            let key = match refused {
+                true => self.refused_pod(&namespace, &app).await,
+                false => self.ungated_pod(&namespace, &app, (None, None)).await,
+            };
+            pods.extend(self.held_back(key).await);
+        }
+        for (key, pod) in &pods {
+            self.readiness(key, pod, true).await;
+        }
+        self.pass(IN_WITHIN).await;
+        for (_, pod) in &pods {
+            let refused = self.world.facts.lock().refused.contains(&pod.ip);
+            if !refused && !self.world.is_in(&arn, pod.target()) {
+                let what = format!("{} is outside of {arn}", pod.ip);
+                self.world
+                    .trace
+                    .violated("a refused target holds up nobody", &what);
+            }
+        }
+        for (key, _) in pods {
+            self.remove(&key).await;
+        }
+    }
+
+    /// Judges that a late call of a leader that has left is undone by its successor. The call puts in what ends
+    /// meanwhile, or takes out what is wanted again meanwhile.
+    pub(crate) async fn judge_late_call(&mut self) {
+        let Some((namespace, app, arn)) = self.some_served() else {
+            return;
+        };
+        let holder = self.world.witness.holder().unwrap_or_default();
+        let mut names = self.replicas.iter().map(|replica| replica.name);
+        let Some(leads) = names.position(|name| holder.starts_with(name)) else {
+            return;
+        };
+        let registers = self.random.percent(50);
+        let key = self.ungated_pod(&namespace, &app, (None, None)).await;
+        let Some((key, pod)) = self.held_back(key).await else {
+            return;
+        };
+        if !registers {
+            self.readiness(&key, &pod, true).await;
+            self.pass(IN_WITHIN).await;
+        }
+        let late = Weather {
+            calls_late: 100,
+            ..Weather::default()
+        };
+        *self.replicas[leads].weather.lock() = late;
+        self.note(&format!("{holder} leaves, and a call of it is late"));
+        match registers {
+            true => self.readiness(&key, &pod, true).await,
+            false => _ = self.remove(&key).await,
+        }
+        // The window in which targets are collected, and a write of the record.
+        self.pass(Duration::from_millis(200)).await;
+        self.replicas[leads].stop();
+        self.replicas[leads].starts_at = Instant::now() + REPAIRED_WITHIN;
+        match registers {
+            true => _ = self.remove(&key).await,
+            false => {
+                let at = (None, Some(pod.ip.as_str()));
+                let key = self.ungated_pod(&namespace, &app, at).await;
+                if let Some((key, pod)) = self.held_back(key).await {
+                    self.readiness(&key, &pod, true).await;
+                }
+            }
+        }
+        self.pass(REPAIRED_WITHIN).await;
+        *self.replicas[leads].weather.lock() = Weather::default();
+        if self.world.is_in(&arn, pod.target()) == registers {
+            let what = format!("{} of {arn}, registers: {registers}", pod.ip);
+            self.world
+                .trace
+                .violated("late calls of a former leader are undone", &what);
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use serde_json::Value;
 use targetgate::state::cache::Cache;
 use targetgate_core::index::Index;
@@ -100,7 +101,7 @@ impl Witness {
     /// Judges a call that changes a group when a replica sends it.
     pub(crate) fn change_sent(&self, incarnation: &str, cache: &Cache, change: &Change) {
         self.expect_leader(incarnation, &format!("{change:?}"));
-        let recorded = self.recorded(&change.arn);
+        let recorded = self.recorded(&change.arn).unwrap_or(change.targets.clone());
         for target in change.targets.difference(&recorded) {
             let invariant = match change.registers {
                 true => "the record names all",
@@ -185,23 +186,29 @@ impl Witness {
     pub(crate) fn expect_recorded(&self, after: &str) {
         let put_in = self.facts.lock().put_in.clone();
         for (arn, targets) in put_in {
-            let recorded = self.recorded(&arn);
+            let Some(recorded) = self.recorded(&arn) else {
+                return;
+            };
             for target in targets.keys().filter(|target| !recorded.contains(target)) {
                 let what = format!("after {after}, {target} is in no record of {arn}");
                 self.trace.violated("the record names all", &what);
+                // Once is enough.
+                let mut facts = self.facts.lock();
+                let put_in = facts.put_in.entry(arn.clone()).or_default();
+                put_in.remove(target);
             }
         }
     }
 
-    /// The targets that the records of a group name.
-    pub(crate) fn recorded(&self, arn: &str) -> BTreeSet<SocketAddr> {
+    /// The targets that the records of a group name; `None` while the API server is away.
+    fn recorded(&self, arn: &str) -> Option<BTreeSet<SocketAddr>> {
         let path = format!("/apis/targetgate.dev/v1/namespaces/{HOME}/targetrecords");
-        let list = direct::get(&self.api, &path).unwrap_or_default();
+        let list = direct::get(&self.api, &path)?;
         let records = list["items"].as_array().into_iter().flatten();
         let of_group = records.filter(|record| record["spec"]["targetGroupARN"] == arn);
         let targets = of_group.flat_map(|record| record["status"]["targets"].as_array());
         let targets = targets.flatten().filter_map(Value::as_str);
-        targets.filter_map(|target| target.parse().ok()).collect()
+        Some(targets.filter_map(|target| target.parse().ok()).collect())
     }
 
     /// Notes which of the bindings that were being deleted are gone.
@@ -210,7 +217,10 @@ impl Witness {
         let ending = facts.bindings.iter().filter(|(_, b)| b.terminating);
         let gone = |(namespace, name): &&(String, String)| {
             let path = format!("{}/{name}", bindings_path(namespace));
-            direct::get(&self.api, &path).is_none()
+            matches!(
+                direct::call(&self.api, "GET", &path, None).now_or_never(),
+                Some((404, _))
+            )
         };
         let gone: Vec<_> = ending.map(|(key, _)| key).filter(gone).cloned().collect();
         if gone.is_empty() {
