@@ -9,13 +9,18 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use fastrand::Rng;
 use jiff::Timestamp;
 
+use crate::gates::inject::{Decision, NewPod};
+use crate::index::services::ServiceIndex;
 use crate::model::{
     Binding, Condition, ControllerRef, IpFamily, Labels, NamedPort, Pod, Policies, PortRef,
     Protocol, Registration, Service, ServicePort, TargetType,
 };
-use crate::names::{BindingApi, ConditionPrefix, ObjectKey, TargetGroupArn};
+use crate::names::{
+    BindingApi, ConditionPrefix, LEGACY_CONDITION_PREFIX, ObjectKey, TargetGroupArn,
+};
 
 /// An instant for a test to count from.
 #[expect(
@@ -209,5 +214,105 @@ impl Binding {
     pub fn service_port(mut self, port: PortRef) -> Self {
         self.port = Some(port);
         self
+    }
+}
+
+/// A namespace with Services and bindings, and pods that are created in it, drawn at random.
+pub struct GateWorld {
+    pub routes: ServiceIndex,
+    pub pods: Vec<DrawnPod>,
+}
+
+/// What decides about the gates of a pod that is created.
+#[derive(Debug)]
+pub struct DrawnPod {
+    pub labels: Labels,
+    pub gates: Vec<String>,
+    pub opted_out: bool,
+}
+
+impl GateWorld {
+    /// Few names, labels and values, so that much meets.
+    pub fn drawn(random: &mut Rng) -> Self {
+        let mut routes = ServiceIndex::default();
+        for number in 0..6 {
+            let service = Service {
+                selector: drawn_labels(random, 3),
+                external_name: one_in(random, 10),
+                opted_out: one_in(random, 10),
+                ..service()
+            };
+            routes.apply_service(&format!("service-{number}").into(), service);
+        }
+        for _ in 0..random.usize(0..12) {
+            routes.apply_binding(drawn_binding(random));
+        }
+        let pods = (0..5).map(|_| DrawnPod::drawn(random)).collect();
+        Self { routes, pods }
+    }
+}
+
+fn drawn_binding(random: &mut Rng) -> Binding {
+    let long = "long-".repeat(20);
+    let names = ["web", "api", "b-10", "b-9", &long];
+    let types = [TargetType::Ip, TargetType::Ip, TargetType::Instance];
+    let name = names[random.usize(..names.len())];
+    Binding {
+        api: BindingApi::ALL[random.usize(..2)],
+        target_type: (!one_in(random, 10)).then_some(types[random.usize(..3)]),
+        service: format!("service-{}", random.usize(..6)).into(),
+        opted_out: one_in(random, 10),
+        terminating: one_in(random, 10),
+        arn: (!one_in(random, 10)).then(|| arn("web")),
+        ..binding(name)
+    }
+}
+
+/// Each label is there once in so many.
+fn drawn_labels(random: &mut Rng, once_in: u32) -> Labels {
+    let keys = ["app", "tier", "example.com/track"];
+    let mut labels = Labels::new();
+    for key in keys {
+        let values = ["", "web"];
+        if one_in(random, once_in) {
+            labels.insert(key.into(), values[random.usize(..values.len())].into());
+        }
+    }
+    labels
+}
+
+fn one_in(random: &mut Rng, many: u32) -> bool {
+    random.u32(..many) == 0
+}
+
+impl DrawnPod {
+    fn drawn(random: &mut Rng) -> Self {
+        let own = |name| ConditionPrefix::default().gate(name).as_str().to_owned();
+        let legacy = format!("{LEGACY_CONDITION_PREFIX}/web_80");
+        let known = [own("web"), own("b-9"), legacy, "example.com/other".into()];
+        let drawn = (0..random.usize(0..4)).map(|_| known[random.usize(..known.len())].clone());
+        let mut gates: Vec<String> = drawn.collect();
+        gates.dedup();
+        Self {
+            gates,
+            labels: drawn_labels(random, 1),
+            opted_out: one_in(random, 10),
+        }
+    }
+
+    pub fn new_pod<'a>(&'a self, gates: &'a [&'a str]) -> NewPod<'a, Labels> {
+        NewPod {
+            labels: &self.labels,
+            gates,
+            opted_out: self.opted_out,
+        }
+    }
+
+    /// Its gates once this was carried out.
+    pub fn after(&self, decision: &Decision<'_>) -> Vec<String> {
+        let kept = self.gates.iter().enumerate();
+        let kept = kept.filter(|(at, _)| !decision.remove.contains(at));
+        let added = decision.add.iter().map(|gate| gate.as_str().to_owned());
+        kept.map(|(_, gate)| gate.clone()).chain(added).collect()
     }
 }

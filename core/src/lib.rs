@@ -14,6 +14,7 @@
 //! - [`binding`]: `TargetGroupBinding` as a user writes it, its defaults and its rules.
 //! - [`index`]: in-memory cache of the cluster, fed with objects.
 //! - [`gates`]: which gates a pod gets, when they open, which groups are polled and what is written.
+//! - [`gate_rules`]: the rules by which the API server itself injects gates.
 //! - [`targets`]: which targets are registered and deregistered, and in which calls.
 //! - [`elb`]: how often ELB may be called, and which groups are swept.
 //! - [`endings`]: what is seen of the ends of pods.
@@ -37,6 +38,7 @@ pub mod explain;
 pub mod failure_log;
 #[cfg(any(test, feature = "fixtures"))]
 pub mod fixtures;
+pub mod gate_rules;
 pub mod gates;
 pub mod index;
 pub mod lease;

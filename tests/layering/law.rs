@@ -33,6 +33,7 @@ const CORE: Law = &[
             "backoff", "index", "model", "names", "patch", "reason", "selector", "version",
         ],
     ),
+    ("gate_rules", &["gates", "index", "model"]),
     ("endings", &["drain", "gates", "lint", "model", "names"]),
     (
         "notices",

@@ -168,6 +168,20 @@ impl ServiceIndex {
         Some(binding)
     }
 
+    /// The bindings that give a gate to each pod that their Service selects, unless it is opted out, with that
+    /// Service, in the order of their names.
+    pub fn giving<'a>(
+        &'a self,
+        apis: &'a [BindingApi],
+    ) -> impl Iterator<Item = (&'a Binding, &'a Service)> {
+        let giving = |route: &'a IndexedBinding| {
+            let service = self.services.get(&route.binding.service)?;
+            let refusal = route.refusal(false, service, apis);
+            refusal.is_none().then_some((&route.binding, service))
+        };
+        self.bindings.values().filter_map(giving)
+    }
+
     /// The bindings whose Service selects a pod with these labels, in the order of their names.
     pub(crate) fn selecting(&self, labels: &impl LabelSet) -> Vec<(&IndexedBinding, &Service)> {
         let by_label = self.by_label.iter();
