@@ -73,6 +73,7 @@ pub struct Cache {
     changed: Notify,
     seen: Mutex<Seen>,
     noted: Notify,
+    rules_changed: Notify,
     looks: RwLock<BTreeMap<WatchedResource, InitialList>>,
     warm: Notify,
     /// Since when the watch of each resource has not worked; absent while it works.
@@ -90,6 +91,7 @@ impl Default for Cache {
             changed: Notify::new(),
             seen: Mutex::default(),
             noted: Notify::new(),
+            rules_changed: Notify::new(),
             looks: RwLock::new(pending.into()),
             warm: Notify::new(),
             failing: RwLock::new(
@@ -119,6 +121,9 @@ impl Cache {
         }
         if index.has_changes() {
             self.noted.notify_one();
+        }
+        if index.has_rule_changes() {
+            self.rules_changed.notify_one();
         }
         fed
     }
@@ -164,6 +169,11 @@ impl Cache {
     /// Returns once there may be changes, slices or records to take, which only the registrar takes. Supports one waiter.
     pub async fn noted(&self) {
         self.noted.notified().await;
+    }
+
+    /// Returns once the gate rules of a namespace may have changed. Supports one waiter.
+    pub async fn rules_changed(&self) {
+        self.rules_changed.notified().await;
     }
 
     /// Sets the progress of the initial list of a resource.

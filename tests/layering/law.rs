@@ -33,7 +33,7 @@ const CORE: Law = &[
             "backoff", "index", "model", "names", "patch", "reason", "selector", "version",
         ],
     ),
-    ("gate_rules", &["gates", "index", "model"]),
+    ("gate_rules", &["backoff", "gates", "index", "model"]),
     ("endings", &["drain", "gates", "lint", "model", "names"]),
     (
         "notices",

@@ -14,6 +14,8 @@ use crate::gates::inject::GatePolicy;
 use crate::index::services::ServiceIndex;
 use crate::model::Labels;
 
+pub mod reconcile;
+
 /// The most rules that a pod may meet. Measured on Kubernetes 1.36.3, whose CEL has a budget of 1,000,000 for each
 /// expression: the policy injects 664 gates into one pod, whatever the pairs of their selectors, and 651 beside 10
 /// gates of others. Half of that leaves room for pods with many gates; rules that do not match hardly count (15,699).

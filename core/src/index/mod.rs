@@ -138,6 +138,8 @@ pub struct Index {
     scope: HookScope,
     /// What the registrar has not looked at yet; `None` where there is none.
     changes: Option<Changes>,
+    /// The namespaces whose gate rules have to be compared; `None` where nothing writes them.
+    rule_changes: Option<BTreeSet<Arc<str>>>,
 }
 
 impl Index {
@@ -164,6 +166,25 @@ impl Index {
         self.changes
             .as_mut()
             .map_or_else(Changes::default, mem::take)
+    }
+
+    /// Notes whose bindings or Services change, for the gate rules.
+    pub fn note_rule_changes(&mut self) {
+        self.rule_changes.get_or_insert_default();
+    }
+
+    /// Whether [`Self::take_rule_changes`] returns any.
+    pub fn has_rule_changes(&self) -> bool {
+        let changes = self.rule_changes.as_ref();
+        changes.is_some_and(|changes| !changes.is_empty())
+    }
+
+    /// Removes and returns the namespaces whose bindings or Services may have changed since the last call, if that is
+    /// noted.
+    pub fn take_rule_changes(&mut self) -> BTreeSet<Arc<str>> {
+        self.rule_changes
+            .as_mut()
+            .map_or_else(BTreeSet::default, mem::take)
     }
 
     /// A namespace; `None` if the index holds nothing of it.
@@ -550,6 +571,9 @@ impl Index {
 
     /// Marks all pods of a namespace as dirty, because a change to a Service or binding may concern any.
     fn mark_namespace(&mut self, namespace: &Arc<str>) {
+        if let Some(changes) = &mut self.rule_changes {
+            changes.insert(namespace.clone());
+        }
         if let Some(view) = self.namespaces.get_mut(namespace) {
             let waiting = view.pods.values().map(|pod| pod.key.clone());
             self.dirty.extend(waiting);

@@ -461,3 +461,19 @@ fn drain_is_asked_for_as_long_as_one_namespace_has_its_label() {
     index.retain_namespaces(&Listing::default());
     assert!(!index.has_drained_namespace());
 }
+
+#[test]
+fn the_namespaces_whose_bindings_or_services_change_are_noted_for_the_gate_rules_where_asked() {
+    let mut index = bound([binding("web")]);
+    assert!(!index.has_rule_changes());
+    index.note_rule_changes();
+    index.apply_pod(pod("web-1"));
+    assert!(!index.has_rule_changes());
+    index.apply_service(&key("web"), service());
+    assert_eq!(index.take_rule_changes(), ["shop".into()].into());
+    index.delete_service(&key("web"));
+    assert_eq!(index.take_rule_changes(), ["shop".into()].into());
+    index.delete_binding(&binding_key("web"));
+    assert_eq!(index.take_rule_changes(), ["shop".into()].into());
+    assert!(!index.has_rule_changes());
+}
