@@ -107,6 +107,10 @@ reasons! {
     ServerUnknown: "The API server has not told its version yet.",
         "Look at the log: it says why `/version` cannot be read. Then create the pod anew.";
 
+    // The policy of the API server.
+    RulesTooLarge: "The gate rules of the namespace exceed what the API server evaluates or stores, so that the webhook alone injects its gates.",
+        "Give the Services selectors with a label that few of them share, or split the namespace.";
+
     // The hooks of bindings.
     NotReviewed: "The operation, or the subresource, is not reviewed.", "";
     Malformed: "The binding cannot be read.", "Mend the field that the message names.";

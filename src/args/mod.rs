@@ -142,6 +142,10 @@ pub struct Settings {
 
     #[command(flatten)]
     pub gates: GateFlags,
+    /// What injects gates: the webhook alone, or the API server as well, by the policy of docs/policy.md (Kubernetes
+    /// 1.36), so that pods get their gates while no process of ours runs.
+    #[arg(long, env = "TARGETGATE_ADMISSION", value_name = "WAY", value_enum, default_value_t, help_heading = GATES)]
+    pub admission: Admission,
     /// How long to keep a gate closed when its binding has never existed, before it is opened as orphaned.
     #[arg(long, env = "TARGETGATE_ORPHAN_AFTER", value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration, help_heading = GATES)]
     pub orphan_after: Duration,
@@ -278,6 +282,16 @@ impl Register {
     }
 }
 
+/// What injects gates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Admission {
+    /// The webhook.
+    #[default]
+    Webhook,
+    /// The API server by a policy, and the webhook.
+    Both,
+}
+
 /// Whether a feature is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Switch {
@@ -406,6 +420,7 @@ mod tests {
         let incumbent = "kube-system/aws-load-balancer-controller-leader";
         assert_eq!(settings.incumbent_lease.to_string(), incumbent);
         assert!(settings.incumbent_namespaces.is_empty());
+        assert_eq!(settings.admission, Admission::Webhook);
         assert_eq!(settings.elb_rate_max, 40.0);
         assert!(settings.watch_namespaces.is_empty());
         assert_eq!(settings.shutdown_delay, Duration::from_secs(5));

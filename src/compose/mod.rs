@@ -19,7 +19,7 @@ use targetgate_core::drain::DrainPolicy;
 use targetgate_core::elb::buckets::Limits;
 use targetgate_core::gates::inject::GatePolicy;
 use targetgate_core::gates::machine::action::Settings as GateSettings;
-use targetgate_core::index::HookScope;
+use targetgate_core::index::{HookScope, Index};
 use targetgate_core::names::{ConditionPrefix, ObjectKey};
 use targetgate_core::targets::machine::action::Settings as RegistrarSettings;
 use targetgate_core::targets::standing::{Mode, Policy};
@@ -40,8 +40,9 @@ use crate::clock::Now;
 use crate::controllers::certificates::make::Maker;
 use crate::controllers::certificates::trust_check::TrustCheck;
 use crate::controllers::certificates::{Keeper, Kind, ManagedObjects};
+use crate::controllers::gate_rules;
 use crate::controllers::gates::Loop;
-use crate::controllers::metrics::{EndingMetrics, GateMetrics, KeeperMetrics, TargetMetrics};
+use crate::controllers::metrics::{EndingMetrics, GateMetrics, GateRulesMetrics, KeeperMetrics, TargetMetrics};
 use crate::controllers::targets::answers::Answers;
 use crate::controllers::targets::{self, CurrentAllowList};
 use crate::files::FileMetrics;
@@ -93,6 +94,8 @@ pub struct Parts {
     /// The namespaces to watch; empty for all.
     pub namespaces: Vec<Arc<str>>,
     pub policy: GatePolicy,
+    /// Whether the objects are kept by which the API server itself injects gates.
+    pub gate_rules: bool,
     /// The pods that get a sleep before their end, and its length.
     pub drain: DrainPolicy,
     /// Whether ELB is asked when it begins to drain targets, for the metric alone.
@@ -150,6 +153,7 @@ impl Parts {
             pod_name: None,
             namespaces: vec![],
             policy: GatePolicy::default(),
+            gate_rules: false,
             drain: DrainPolicy::default(),
             measure_drain: false,
             scope: HookScope::default(),
@@ -234,6 +238,9 @@ pub fn compose(parts: Parts) -> anyhow::Result<Product> {
         if parts.registration.is_some() {
             index.keep_all_pods();
         }
+        if parts.gate_rules {
+            index.note_rule_changes();
+        }
     });
     let (candidate, leadership) = stand(&parts, Work::Conditions, parts.seat.clone());
     let (keeper, keeper_leadership) = match &parts.certificate {
@@ -252,6 +259,7 @@ pub fn compose(parts: Parts) -> anyhow::Result<Product> {
     let tasks = watches.into_iter().chain(gates).chain(wiring.targets());
     let tasks = tasks.chain(wiring.reloads());
     let tasks = tasks.chain([wiring.server_version()]);
+    let tasks = tasks.chain(wiring.gate_rules());
     Ok(Product {
         tasks: tasks.collect(),
         election: Election::new(candidate, keeper, wiring.parts.cache.clone()),
@@ -291,6 +299,7 @@ pub fn register(metrics: &Metrics) {
     metrics.of::<GateMetrics>();
     metrics.of::<EndingMetrics>();
     metrics.of::<TargetMetrics>();
+    metrics.of::<GateRulesMetrics>();
     metrics.of::<CallMetrics>();
     metrics.of::<BudgetMetrics>();
     metrics.of::<WatchMetrics>();
@@ -484,6 +493,21 @@ impl Wiring {
     fn server_version(&self) -> Task {
         let (kube, server) = (self.parts.kube.clone(), self.parts.server.clone());
         task("API server's version", server_version::follow(kube, server))
+    }
+
+    /// The keeper of the gate rules, where it is asked for.
+    fn gate_rules(&self) -> Option<Task> {
+        let parts = &self.parts;
+        let keeper = || gate_rules::Keeper {
+            kube: parts.kube.clone(),
+            cache: parts.cache.clone(),
+            leadership: self.leadership.clone(),
+            policy: parts.policy.clone(),
+            metrics: parts.metrics.of(),
+        };
+        parts
+            .gate_rules
+            .then(|| task("gate rules keeper", keeper().run()))
     }
 
     fn reviews(&self) -> Router {

@@ -168,6 +168,73 @@ impl GateMetrics {
     }
 }
 
+/// Metrics of the gate rules; all zero unless `--admission both`.
+#[derive(Clone)]
+pub struct GateRulesMetrics {
+    age: FloatGauge,
+    served: Gauge,
+    namespaces: Gauges<1>,
+    writes: Counters<1>,
+}
+
+impl MetricSet for GateRulesMetrics {
+    fn register(registered: &mut Registered) -> Self {
+        Self {
+            age: registered.add(
+                "gate_rules_age_seconds",
+                "Time since a binding or Service changed in a way that the GateRules object of its namespace, by which \
+                 the API server injects gates, does not hold yet; zero unless --admission both, and on replicas that \
+                 do not lead",
+                FloatGauge::default(),
+            ),
+            served: registered.add(
+                "gate_rules_served",
+                "Whether the API server serves MutatingAdmissionPolicy and GateRules, as the leader found with \
+                 --admission both; zero on other replicas",
+                Gauge::default(),
+            ),
+            namespaces: registered.add(
+                "gate_rules_namespaces",
+                "Namespaces with gates, by whether their GateRules are written or are too large, so that the webhook \
+                 alone injects",
+                Gauges::default(),
+            ),
+            writes: registered.add(
+                "gate_rules_writes",
+                "Writes of GateRules objects, by result",
+                Counters::default(),
+            ),
+        }
+    }
+}
+
+impl GateRulesMetrics {
+    /// Counts a write by its result.
+    pub(super) fn wrote(&self, result: &'static str) {
+        self.writes.get_or_create(&[("result", result)]).inc();
+    }
+
+    /// Sets whether the API is served.
+    pub(super) fn set_served(&self, served: bool) {
+        self.served.set(served.into());
+    }
+
+    /// Sets the age of the oldest object that is behind, and the numbers of namespaces.
+    pub(super) fn report(&self, age: Duration, written: usize, too_large: usize) {
+        self.age.set(age.as_secs_f64());
+        for (state, namespaces) in [("Written", written), ("TooLarge", too_large)] {
+            let gauge = self.namespaces.get_or_create(&[("state", state)]);
+            gauge.set(i64::try_from(namespaces).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Sets what a replica tells that does not lead.
+    pub(super) fn follow(&self) {
+        self.set_served(false);
+        self.report(Duration::ZERO, 0, 0);
+    }
+}
+
 /// Bounds of the time until ELB says that a target drains, in seconds: dense where the shipped sleeps of 20 s and 100 s
 /// are compared with it. Chosen.
 const DRAIN_BOUNDS: [f64; 15] = [

@@ -2,6 +2,7 @@
 
 mod about;
 pub mod certificates;
+pub mod gate_rules;
 pub mod gates;
 pub mod metrics;
 pub mod targets;

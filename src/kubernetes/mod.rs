@@ -12,6 +12,7 @@ use targetgate_core::text::cut;
 pub mod client;
 pub mod decode;
 pub mod events;
+pub(crate) mod gate_rules;
 pub mod lease;
 pub mod live_read;
 pub mod metrics;

@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::admission::binding::allowed::Allowed;
-use crate::args::Settings;
+use crate::args::{Admission, Settings};
 use crate::aws::{credentials, vpc};
 use crate::clock;
 use crate::commands::cluster;
@@ -139,6 +139,7 @@ async fn parts(settings: &Settings) -> anyhow::Result<Parts> {
             seconds: settings.drain.drain_seconds,
         },
         measure_drain: settings.measure_drain,
+        gate_rules: settings.admission == Admission::Both,
         scope: scope(settings, &kube),
         prefixes: settings.gates.served_prefixes(),
         orphan_after: settings.orphan_after,
