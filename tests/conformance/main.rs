@@ -25,6 +25,7 @@ mod notices;
 mod objects;
 mod outage;
 mod patches;
+mod policy;
 mod reading;
 mod replicas;
 mod roles;

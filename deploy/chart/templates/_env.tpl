@@ -41,6 +41,9 @@ TARGETGATE_CLIENT_NAMES: {{ join "," . | quote }}
 {{- if ne .Values.optIn "namespace" }}
 TARGETGATE_OPT_IN: {{ .Values.optIn }}
 {{- end }}
+{{- if eq .Values.admission.mode "both" }}
+TARGETGATE_ADMISSION: both
+{{- end }}
 {{- with fromYamlArray (include "targetgate.excluded" .) }}
 TARGETGATE_EXCLUDED_NAMESPACES: {{ join "," . | quote }}
 {{- end }}
