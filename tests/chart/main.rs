@@ -8,6 +8,7 @@ mod compromise;
 mod documented;
 mod environment;
 mod eviction;
+mod gate_rules;
 mod helm;
 mod leases;
 mod lifecycle;
