@@ -102,15 +102,16 @@ fn the_policy_selects_the_pods_that_the_hook_is_called_for(
     }
 }
 
-#[test]
-fn the_policy_takes_gates_of_the_prefix_that_the_process_gives() {
-    let prefix = "target-health.targetgate.dev";
-    let objects = rendered(&json!({
-        "admission": { "mode": "both" },
-        "env": [{ "name": "TARGETGATE_CONDITION_PREFIX", "value": prefix }],
-    }));
+#[rstest]
+#[case::by_a_setting(json!({ "settings": { "condition-prefix": "target-health.targetgate.dev" } }))]
+#[case::by_a_variable(json!({ "env": [
+    { "name": "TARGETGATE_CONDITION_PREFIX", "value": "target-health.targetgate.dev" },
+] }))]
+fn the_policy_takes_gates_of_the_prefix_that_the_process_gives(#[case] mut values: Value) {
+    values["admission"] = json!({ "mode": "both" });
+    let objects = rendered(&values);
     let policy = find(&objects, "MutatingAdmissionPolicy")["spec"].to_string();
-    let taken = format!("r.gate.startsWith('{prefix}/')");
-    assert_eq!(policy.matches(&taken).count(), 2);
+    let taken = "r.gate.startsWith('target-health.targetgate.dev/')";
+    assert_eq!(policy.matches(taken).count(), 2);
     assert!(!policy.contains("target-health.elbv2.k8s.aws"));
 }

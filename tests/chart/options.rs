@@ -53,6 +53,10 @@ pub(crate) fn options() -> Vec<(&'static str, Value)> {
         ),
         ("hooks by either", json!({ "optIn": "either" })),
         (
+            "gates by the API server",
+            json!({ "optIn": "either", "admission": { "mode": "both" } }),
+        ),
+        (
             "drain",
             json!({ "drain": { "mode": "sleep", "seconds": { "alb": 30, "nlb": 120 } } }),
         ),

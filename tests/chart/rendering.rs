@@ -265,6 +265,7 @@ fn every_flag_of_serve_can_be_set_once() {
     // The chart sets these by values of another name or not at all, because they name objects that it renders.
     let own = [
         "admin-listen",
+        "admission",
         "allow-arns",
         "client-ca",
         "client-names",

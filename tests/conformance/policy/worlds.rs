@@ -11,7 +11,7 @@ use targetgate_sandbox::harness::waiting::until;
 use crate::policy::cluster;
 use crate::servers::{Cluster, pod};
 
-/// How many worlds are drawn, of five pods each. Chosen: 2,000 take ten times as long, and found nothing more.
+/// How many worlds are drawn, of five pods each. Chosen: 2,000 took a minute, and found nothing more.
 const WORLDS: u64 = 200;
 
 #[tokio::test]
