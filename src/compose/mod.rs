@@ -19,7 +19,7 @@ use targetgate_core::drain::DrainPolicy;
 use targetgate_core::elb::buckets::Limits;
 use targetgate_core::gates::inject::GatePolicy;
 use targetgate_core::gates::machine::action::Settings as GateSettings;
-use targetgate_core::index::{HookScope, Index};
+use targetgate_core::index::HookScope;
 use targetgate_core::names::{ConditionPrefix, ObjectKey};
 use targetgate_core::targets::machine::action::Settings as RegistrarSettings;
 use targetgate_core::targets::standing::{Mode, Policy};
@@ -42,7 +42,9 @@ use crate::controllers::certificates::trust_check::TrustCheck;
 use crate::controllers::certificates::{Keeper, Kind, ManagedObjects};
 use crate::controllers::gate_rules;
 use crate::controllers::gates::Loop;
-use crate::controllers::metrics::{EndingMetrics, GateMetrics, GateRulesMetrics, KeeperMetrics, TargetMetrics};
+use crate::controllers::metrics::{
+    EndingMetrics, GateMetrics, GateRulesMetrics, KeeperMetrics, TargetMetrics,
+};
 use crate::controllers::targets::answers::Answers;
 use crate::controllers::targets::{self, CurrentAllowList};
 use crate::files::FileMetrics;
