@@ -93,13 +93,13 @@ impl Shop {
         .await
     }
 
-    /// Deletes a pod of each group whose pods are registered.
-    pub(crate) async fn delete_one_of_each_registered(&self) -> Times {
+    /// Deletes a pod of each of so many groups whose pods are registered.
+    pub(crate) async fn delete_of_registered(&self, most: usize) -> Times {
         let registered = self.registered();
         let mut begun = Times::new();
         for number in 0..self.groups.len() {
             let target = self.target(number, 0);
-            if registered.contains_key(&target) {
+            if begun.len() < most && registered.contains_key(&target) {
                 begun.insert(target, Timestamp::now());
                 self.delete_one(number, 0).await;
             }
