@@ -3,6 +3,7 @@
 use rstest::rstest;
 use serde_json::{Value, json};
 use targetgate_core::names::INJECT_LABEL;
+use targetgate_sandbox::versions::Version;
 
 use crate::helm::{Helm, find};
 
@@ -12,10 +13,13 @@ const COMPONENT: [&str; 3] = [
     include_str!("../../deploy/components/policy/rbac.yaml"),
 ];
 /// The first version that serves the policy.
-const FIRST: &str = "1.36.0";
+fn first() -> Version {
+    Version::gates_by_policy()
+}
 
 fn rendered(values: &Value) -> Vec<Value> {
-    Helm::new().template_for(FIRST, values).unwrap()
+    let version = format!("{}.0", first());
+    Helm::new().template_for(&version, values).unwrap()
 }
 
 fn is_named(object: &Value, kind: &Value, name: &Value) -> bool {
@@ -39,14 +43,15 @@ fn the_chart_and_kustomize_ship_the_same_policy() {
 }
 
 #[rstest]
-#[case::by_default("1.36.0", "webhook")]
-#[case::on_an_older_cluster("1.35.9", "both")]
+#[case::by_default(first(), "webhook")]
+#[case::on_an_older_cluster(first().previous_minor(), "both")]
 fn without_the_policy_there_is_no_right_and_no_object_of_it(
-    #[case] version: &str,
+    #[case] version: Version,
     #[case] mode: &str,
 ) {
     let values = json!({ "admission": { "mode": mode } });
-    let objects = Helm::new().template_for(version, &values).unwrap();
+    let version = format!("{version}.0");
+    let objects = Helm::new().template_for(&version, &values).unwrap();
     for object in objects {
         let kind = object["kind"].as_str().unwrap();
         assert!(

@@ -16,8 +16,8 @@ use crate::model::Labels;
 
 pub mod reconcile;
 
-/// The most rules that a pod may meet. Measured on Kubernetes 1.36.3, whose CEL has a budget of 1,000,000 for each
-/// expression: the policy injects 664 gates into one pod, whatever the pairs of their selectors, and 651 beside 10
+/// The most rules that a pod may meet. Measured on the API server that is tested, whose CEL has a budget of 1,000,000
+/// for each expression: the policy injects 664 gates into one pod, whatever the pairs of their selectors, and 651 beside 10
 /// gates of others. Half of that leaves room for pods with many gates; rules that do not match hardly count (15,699).
 const MOST_RULES: usize = 300;
 /// The most bytes of the object's spec in JSON. Chosen: etcd takes 1.5 MB, and API servers hold the object in memory.
