@@ -12,6 +12,10 @@
 //! late and from the past, in two accounts, and addresses are reused. Clocks jump, and replicas die at any poll. Then
 //! the faults end, and everything has to recover.
 //!
+//! In every other seed the product registers the targets itself, and nothing else does. Its calls are lost, late and
+//! throttled, ELB refuses targets and shows registrations late, all pods of an app become unready one after the other,
+//! and others register targets and take some out.
+//!
 //! A scenario has the same world, replicas, lines and judges, but calm weather, and as many replicas as it
 //! starts. It has no kubelet, and only the scenario itself registers targets. It does not note its actions in
 //! [`facts`], so scenarios assert *no gate opened without right* themselves.
@@ -51,6 +55,16 @@
 //! - *no pod refused*: the API server finds no pod invalid.
 //! - *nothing panics*, no part of the product ends, and all of it rests once there is nothing to do.
 //!
+//! Judged at each call that registers or deregisters and at each write of a record, by [`registration`]:
+//!
+//! - *the record names all*: what is registered stands in a record of its group before, and what the product has put
+//!   in stands there until it was deregistered.
+//! - *only ours leave*: what is deregistered stands in a record of its group.
+//! - *only unwanted ones leave*: no pod and no binding that this replica knows wants what it deregisters.
+//! - *the floor*: the target of a living pod leaves only while ELB calls another one healthy that is wanted, in an answer
+//!   to this replica of the last 15 s.
+//! - *fenced* and *the rate is kept*, as above; these calls have an allowance of their own.
+//!
 //! Judged in the end, by [`ending`]:
 //!
 //! - *nobody stuck*: within three minutes of the end of all faults, each gate of each ready pod is open.
@@ -58,6 +72,13 @@
 //! - *the index is true*: each replica knows exactly the bindings, Services and gated pods that exist, and the
 //!   leader waits for no gate.
 //! - *bounded*: there are no more tasks than two idle replicas need.
+//!
+//! Where the product registers, *nobody stuck* also says that each wanted target is in its group, that no target of
+//! others has left, and that none of a pod that has ended is left. Judged after that, by [`registered`]:
+//!
+//! - *a refused target holds up nobody*: what becomes ready with a target that ELB refuses is in within 10 s.
+//! - *late calls of a former leader are undone*: by the second look of its successor, whether the call has put in what
+//!   ended meanwhile or taken out what is wanted again.
 //!
 //! Judged at the very end, in some seeds, by [`policies`] and [`dropped`]:
 //!
@@ -89,6 +110,7 @@ mod dropped;
 mod ending;
 mod facts;
 mod known;
+mod known_registered;
 mod kubelet;
 mod line;
 mod outcome;

@@ -14,6 +14,8 @@ use crate::world::World;
 
 /// The finalizer of another controller.
 const OTHERS: &str = "example.com/held";
+/// How long an app stays unready before anything else happens. Chosen.
+const UNREADY_FOR: Duration = Duration::from_secs(10);
 /// The time in which targets go in beside one that ELB refuses: the time in which they are collected, a write of the
 /// record, the halving of the refused call, and an answer that is on its way. Chosen.
 const IN_WITHIN: Duration = Duration::from_secs(10);
@@ -46,13 +48,13 @@ impl World {
 
 impl Driver {
     pub(crate) async fn registration_step(&mut self) {
-        match self.random.below(12) {
+        match self.random.below(14) {
             0..3 => self.calls_have_trouble(),
             3 => self.registrations_are_throttled(),
             4 => self.registrations_show_late(),
             5 => self.refused_pod_comes().await,
-            6..9 => self.all_become_unready().await,
-            9 => self.target_is_removed_by_hand(),
+            6..11 => self.all_become_unready().await,
+            11 => self.target_is_removed_by_hand(),
             _ => self.another_registers(),
         }
     }
@@ -118,7 +120,9 @@ impl Driver {
 
     /// A dependency of an app breaks: all its pods become unready, one soon after the other.
     async fn all_become_unready(&mut self) {
-        let (namespace, app) = (self.some_namespace(), self.some_app());
+        let Some((namespace, app, _)) = self.some_served() else {
+            return;
+        };
         let pods: Vec<(Key, Pod)> = {
             let facts = self.world.facts.lock();
             let all = facts.pods.iter();
@@ -133,6 +137,8 @@ impl Driver {
             let time = self.random.millis(0, 8_000);
             self.pass(time).await;
         }
+        // The floor is judged by an answer that may have to be requested.
+        self.pass(UNREADY_FOR).await;
     }
 
     fn target_is_removed_by_hand(&mut self) {

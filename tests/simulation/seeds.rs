@@ -15,7 +15,7 @@ const SEEDS: u64 = 200;
 const ENOUGH: u64 = 3;
 
 /// Parts of the trace, each of which must occur in some seed. Otherwise the simulation no longer reaches it.
-const REACHED: [&str; 28] = [
+const REACHED: [&str; 34] = [
     ": healthy\n",
     ": healthy at a used address\n",
     ": not selected\n",
@@ -44,6 +44,12 @@ const REACHED: [&str; 28] = [
     ": unused\n",
     " is drained\n",
     " is copied, drained Some(",
+    " deregisters above the floor\n",
+    " is late with a call\n",
+    " Lost: 200\n",
+    " Passes: 400\n",
+    "/targetrecords Unanswered",
+    " another registers ",
 ];
 
 /// Runs one seed on this thread.
