@@ -66,6 +66,35 @@ fn all_pods_of_an_app_become_unready_one_after_the_other_and_the_floor_holds() {
 }
 
 #[test]
+fn one_unready_pod_leaves_by_a_new_answer_when_the_last_one_is_old() {
+    registered(async |driver, arn| {
+        while age_of_the_last_answer(driver, arn) < 30 * S {
+            driver.pass(S).await;
+        }
+        let target = targets(driver, arn)[0];
+        let (key, pod) = {
+            let facts = driver.world.facts.lock();
+            let mut pods = facts.pods.iter();
+            let (key, pod) = pods.find(|(_, pod)| pod.target() == target).unwrap();
+            (key.clone(), pod.clone())
+        };
+        driver.readiness(&key, &pod, false).await;
+        driver.pass(20 * S).await;
+        let stays = driver.world.is_in(arn, target);
+        violated(driver, "one unready pod leaves", stays);
+    });
+}
+
+/// How long ago a replica requested the last answer about a group, of those that it has heard.
+fn age_of_the_last_answer(driver: &Driver, arn: &str) -> Duration {
+    let facts = driver.world.facts.lock();
+    let heard = facts.heard.values().flatten();
+    let about = heard.filter(|heard| heard.arn == arn);
+    let ages = about.map(|heard| heard.sent.elapsed());
+    ages.min().unwrap_or_default()
+}
+
+#[test]
 fn a_target_that_is_removed_by_hand_is_back_within_a_minute() {
     registered(async |driver, arn| {
         let target = targets(driver, arn)[0];
