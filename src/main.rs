@@ -8,9 +8,10 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::CommandFactory as _;
 use jiff::Timestamp;
-use targetgate::args::{CertsCommand, Cli, Command, DevCerts, Explain, Release, Settings};
+use targetgate::args::{CertsCommand, Cli, Command, DevCerts, Doctor, Explain, Release, Settings};
 use targetgate::commands::{
-    certs, explain as explain_command, release as release_command, serve as serve_command,
+    certs, doctor as doctor_command, explain as explain_command, release as release_command,
+    serve as serve_command,
 };
 use targetgate::telemetry;
 use targetgate_core::binding::spec;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         Command::Serve(settings) => serve(*settings),
         Command::Explain(settings) => explain(&settings),
         Command::Release(settings) => release(&settings),
+        Command::Doctor(settings) => doctor(&settings),
         Command::Crd => print(&spec::yaml()),
         Command::Certs(CertsCommand::Dev(wanted)) => make_dev_certs(&wanted),
     };
@@ -60,12 +62,7 @@ fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
 }
 
 fn explain(settings: &Explain) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    let explained = runtime.block_on(explain_command::run(settings, &mut io::stdout()));
-    runtime.shutdown_background();
+    let explained = block_on(explain_command::run(settings, &mut io::stdout()))?;
     let status = explained.unwrap_or_else(|error| {
         eprintln!("targetgate: {error}");
         error.exit_status()
@@ -73,13 +70,17 @@ fn explain(settings: &Explain) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(status))
 }
 
+fn doctor(settings: &Doctor) -> anyhow::Result<ExitCode> {
+    let found = block_on(doctor_command::run(settings, &mut io::stdout()))?;
+    let status = found.unwrap_or_else(|error| {
+        eprintln!("targetgate: {error}");
+        error.exit_status()
+    });
+    Ok(ExitCode::from(status))
+}
+
 fn release(settings: &Release) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    let released = runtime.block_on(release_command::run(settings, &mut io::stdout()));
-    runtime.shutdown_background();
+    let released = block_on(release_command::run(settings, &mut io::stdout()))?;
     let status = released.unwrap_or_else(|error| {
         eprintln!("targetgate: {error}");
         error.exit_status()
@@ -89,6 +90,17 @@ fn release(settings: &Release) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     Ok(ExitCode::from(status))
+}
+
+/// Runs a command to its end, and leaves behind what it has not waited for.
+fn block_on<T>(command: impl Future<Output = T>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let done = runtime.block_on(command);
+    runtime.shutdown_background();
+    Ok(done)
 }
 
 fn make_dev_certs(wanted: &DevCerts) -> anyhow::Result<ExitCode> {

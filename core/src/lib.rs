@@ -19,6 +19,7 @@
 //! - [`elb`]: how often ELB may be called, and which groups are swept.
 //! - [`endings`]: what is seen of the ends of pods.
 //! - [`explain`]: why a pod has its gates, or none, and what one waits for, in words.
+//! - [`doctor`]: which hop between the API server and ELB is broken, in words.
 //! - [`failure_log`]: which failures are told, and which are counted.
 //! - [`lease`]: leader election.
 //! - [`lint`]: what of a workload's own settings loses requests when its pods end.
@@ -31,6 +32,7 @@
 pub mod backoff;
 pub mod binding;
 pub mod client_names;
+pub mod doctor;
 pub mod drain;
 pub mod elb;
 pub mod endings;

@@ -249,6 +249,35 @@ reasons! {
         "If this lasts longer than a minute, look at the log of the leader, which holds the Lease `targetgate`.";
     EndedEarly: "A pod ended sooner after its deletion began than its load balancer needs to stop sending.",
         "Compare its grace period and its containers' `preStop` with what the load balancer needs; a forced deletion or a lost node cuts both.";
+
+    // What `doctor` finds on the way from the API server to ELB, besides some of those above.
+    Sound: "Nothing is wrong with it.", "";
+    NotKnown: "It is not known, because a right is missing, or what was asked did not answer.",
+        "Look at the message: it names what was asked. Grant the right, or ask again.";
+    BindingsNotServed: "The API server does not serve TargetGroupBindings in the version that targetgate reads.",
+        "Apply the CRD: `targetgate crd | kubectl apply --server-side -f -`.";
+    FieldsPruned: "The CRD of bindings is an older one, so the API server drops fields that it does not know.",
+        "Apply the CRD anew: `targetgate crd | kubectl apply --server-side -f -`.";
+    HookNotRegistered: "A hook is not registered, so the API server never calls it.",
+        "Apply the webhook configurations that are shipped, or upgrade the Helm release.";
+    HookRefusesPods: "The failure policy of the hook for pods is `Fail`: no pod is created while targetgate is away.",
+        "Set its `failurePolicy: Ignore`, as shipped.";
+    BundleEmpty: "The `caBundle` of a hook is empty, so the API server does not trust targetgate.",
+        "With `--tls self` targetgate fills it in: look at its log. Else see that cert-manager's injector works, or write the CA into it.";
+    BundleUnsound: "The `caBundle` of a hook holds something that is no certificate.",
+        "Write the PEM of the CA into it, base64-encoded, and nothing else.";
+    CertificateExpired: "The CA in the `caBundle` of a hook has expired.",
+        "Look at the log of what renews it: targetgate with `--tls self`, else cert-manager or you.";
+    CertificateUntrusted: "The `caBundle` of a hook does not verify the certificate that is served.",
+        "Look at what writes the bundle: it must be the CA of the certificate that targetgate serves.";
+    HookServiceMissing: "The Service that a hook names does not exist.",
+        "Apply the shipped Service, or mend the namespace and name in the webhook's `clientConfig`.";
+    HookServiceEmpty: "No endpoint of the Service that a hook names is ready.",
+        "Look at the pods of targetgate and at their readiness: `kubectl get pods -l app.kubernetes.io/name=targetgate -A`.";
+    HookNotReached: "The API server did not reach the hook, or did not call it.",
+        "Mend the hops above it first; if they are sound, let the API server's network reach port 9443 of the pods.";
+    LeaseNotHeld: "No replica holds the Lease and renews it, so no gate opens.",
+        "Look at the logs of the replicas: one must reach the API server and may patch the Lease.";
 }
 
 impl fmt::Display for Reason {

@@ -14,10 +14,12 @@ use targetgate_core::names::{
 use targetgate_core::targets::standing::Mode;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
+mod doctor;
 mod explain;
 mod release;
 mod tls;
 
+pub use crate::args::doctor::Doctor;
 pub use crate::args::explain::{DecidingFlags, Explain, Kind, Output, Subject};
 pub use crate::args::release::Release;
 pub use crate::args::tls::{Source, Tls, TlsSettings, TlsSettingsError};
@@ -65,6 +67,11 @@ pub enum Command {
     /// targetgate.dev/targets off. Targets and records stay. Exit status: 0 done; 1 something is left; 2 wrong usage;
     /// 3 it cannot be known, because something is denied or out of reach.
     Release(Box<Release>),
+    /// Say which hop between the API server and ELB is broken, and what to do.
+    ///
+    /// Reads the installation and creates a pod and a binding by a server-side dry-run, which keeps nothing. Exit status:
+    /// 0 every hop is sound; 1 one is broken; 2 wrong usage; 3 none is known to be broken, but one is not known.
+    Doctor(Doctor),
     /// Print the CustomResourceDefinition of TargetGroupBinding as YAML.
     Crd,
     /// Make certificates for development.

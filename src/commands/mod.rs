@@ -2,6 +2,7 @@
 
 pub mod certs;
 mod cluster;
+pub mod doctor;
 pub mod explain;
 pub mod release;
 pub mod serve;

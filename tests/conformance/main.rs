@@ -11,6 +11,7 @@ mod admission;
 mod apis;
 mod aws_failures;
 mod bindings;
+mod doctor;
 mod drain;
 mod endings;
 mod explain;

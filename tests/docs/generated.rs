@@ -81,6 +81,12 @@ fn the_schema_of_explanations_is_that_of_the_types() {
     );
 }
 
+#[test]
+fn the_schema_of_diagnoses_is_that_of_the_types() {
+    let schema = serde_json::to_string_pretty(&targetgate_core::doctor::schema());
+    is("docs/doctor.schema.json", &format!("{}\n", schema.unwrap()));
+}
+
 /// Fails unless the page is this text. With `UPDATE_DOCS` set, it writes the page first.
 fn is(page: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);

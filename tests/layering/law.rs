@@ -52,6 +52,7 @@ const CORE: Law = &[
             "drain", "gates", "index", "lint", "model", "names", "reason", "selector",
         ],
     ),
+    ("doctor", &["explain", "names", "reason"]),
     ("lease", &["version"]),
     ("rotation", &[]),
 ];

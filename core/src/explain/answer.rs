@@ -86,7 +86,7 @@ impl Why {
     }
 
     /// With a message of its own instead of the reason's sentence.
-    pub(super) fn saying(reason: Reason, message: impl Into<String>) -> Self {
+    pub(crate) fn saying(reason: Reason, message: impl Into<String>) -> Self {
         Self {
             reason,
             message: message.into(),

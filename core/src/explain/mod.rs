@@ -33,4 +33,5 @@ pub use crate::explain::facts::{
 pub use crate::explain::namespace::explain as namespace;
 pub use crate::explain::pod::explain as pod;
 pub use crate::explain::questions::{Questions, of_binding as questions_of_binding, questions};
+pub(crate) use crate::explain::text::Page;
 pub use crate::explain::text::render;

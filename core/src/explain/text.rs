@@ -25,13 +25,18 @@ pub fn render(answer: &Answer) -> String {
 
 /// A text that grows line by line.
 #[derive(Default)]
-struct Page {
+pub(crate) struct Page {
     text: String,
 }
 
 impl Page {
+    /// All of its lines.
+    pub(crate) fn text(self) -> String {
+        self.text
+    }
+
     /// Adds a line, without the control characters that a text from outside may bring to a terminal.
-    fn line(&mut self, indent: usize, line: impl AsRef<str>) {
+    pub(crate) fn line(&mut self, indent: usize, line: impl AsRef<str>) {
         self.text.extend(std::iter::repeat_n(' ', indent));
         let line = line.as_ref().chars();
         self.text
@@ -39,7 +44,7 @@ impl Page {
         self.text.push('\n');
     }
 
-    fn heading(&mut self, heading: &str) {
+    pub(crate) fn heading(&mut self, heading: &str) {
         self.text.push('\n');
         self.line(0, heading);
     }
@@ -54,7 +59,7 @@ impl Page {
         self.why(2, why);
     }
 
-    fn why(&mut self, indent: usize, why: &Why) {
+    pub(crate) fn why(&mut self, indent: usize, why: &Why) {
         self.line(indent, &why.message);
         if !why.remedy.is_empty() {
             self.line(indent, format!("What to do: {}", why.remedy));

@@ -84,7 +84,8 @@ impl Asker {
     }
 }
 
-async fn client() -> Result<ElbClient, String> {
+/// A client of ELB by the credentials that are found; the error is why there is none.
+pub(in crate::commands) async fn client() -> Result<ElbClient, String> {
     let config = aws_config::load_defaults(BehaviorVersion::latest()).await;
     credentials(&config).await?;
     let metrics = Metrics::default();

@@ -23,7 +23,7 @@ use crate::commands::explain::manifest::ManifestError;
 use crate::kubernetes::snapshot;
 use crate::kubernetes::snapshot::{Pods, SnapshotError, installation};
 
-mod elb;
+pub(super) mod elb;
 mod manifest;
 
 /// The pause between two looks with `--watch`. Chosen: a flip is seen soon, at a handful of requests each time.

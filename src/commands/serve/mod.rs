@@ -40,7 +40,7 @@ mod open_files;
 mod signals;
 
 /// The Lease of conditions of all replicas of one namespace, as `deploy/base/rbac.yaml` names it.
-const LEASE: &str = "targetgate";
+pub(super) const LEASE: &str = "targetgate";
 
 /// How long the tasks may take to stop. Chosen: each stops when it next waits, and only one that is stuck does not.
 const STOPS_WITHIN: Duration = Duration::from_secs(2);

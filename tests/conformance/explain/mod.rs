@@ -2,6 +2,6 @@
 
 mod answers;
 mod large;
-mod scene;
-mod schema;
+pub(crate) mod scene;
+pub(crate) mod schema;
 mod troubleshooting;

@@ -20,9 +20,9 @@ use crate::shop::gates;
 pub(super) const POD: &str = "web-0";
 pub(super) const IP: &str = "10.0.0.1";
 
-pub(super) struct Scene<'a> {
-    pub(super) installed: &'a Installed,
-    pub(super) namespace: String,
+pub(crate) struct Scene<'a> {
+    pub(crate) installed: &'a Installed,
+    pub(crate) namespace: String,
 }
 
 /// What the binary printed.
@@ -51,7 +51,7 @@ impl Said {
 
 impl<'a> Scene<'a> {
     /// A namespace of this name that has opted in.
-    pub(super) async fn new(installed: &'a Installed, name: &str) -> Self {
+    pub(crate) async fn new(installed: &'a Installed, name: &str) -> Self {
         let labels = json!({ INJECT_LABEL: INJECT_ENABLED });
         Self::labelled(installed, name, labels).await
     }
@@ -68,7 +68,7 @@ impl<'a> Scene<'a> {
     }
 
     /// The namespace of this name, which exists.
-    pub(super) fn of(installed: &'a Installed, namespace: &str) -> Self {
+    pub(crate) fn of(installed: &'a Installed, namespace: &str) -> Self {
         let namespace = namespace.to_owned();
         Self {
             installed,
@@ -83,7 +83,7 @@ impl<'a> Scene<'a> {
         Api::namespaced(self.installed.cluster.client.clone(), &self.namespace)
     }
 
-    pub(super) fn bindings(&self) -> Api<DynamicObject> {
+    pub(crate) fn bindings(&self) -> Api<DynamicObject> {
         let api = BindingApi::Elbv2;
         let resource = resource(api.group(), api.version(), "TargetGroupBinding");
         let client = self.installed.cluster.client.clone();
@@ -91,7 +91,7 @@ impl<'a> Scene<'a> {
     }
 
     /// Sets labels of the Namespace.
-    pub(super) async fn label(&self, labels: Value) {
+    pub(crate) async fn label(&self, labels: Value) {
         let patch = Patch::Merge(json!({ "metadata": { "labels": labels } }));
         let namespaces = Api::<Namespace>::all(self.installed.cluster.client.clone());
         let params = PatchParams::default();
@@ -100,7 +100,7 @@ impl<'a> Scene<'a> {
     }
 
     /// Creates Service `web` of the pods `app=web`, with this merged into its spec.
-    pub(super) async fn service(&self, more: Value) {
+    pub(crate) async fn service(&self, more: Value) {
         let mut service = json!({ "metadata": { "name": "web" }, "spec": {
             "selector": { "app": "web" }, "ports": [{ "port": 80, "targetPort": PORT }] } });
         json_patch::merge(&mut service, &json!({ "spec": more }));
@@ -109,21 +109,21 @@ impl<'a> Scene<'a> {
 
     /// Creates a group behind a load balancer, and a binding `web` of it to Service `web`, with this merged into it.
     /// Returns the group's ARN.
-    pub(super) async fn bind(&self, more: Value) -> String {
+    pub(crate) async fn bind(&self, more: Value) -> String {
         let arn = self.installed.group(&self.group());
         self.bind_to(&arn, more).await;
         arn
     }
 
     /// The name of the scene's group: those of an account are unique.
-    pub(super) fn group(&self) -> String {
+    pub(crate) fn group(&self) -> String {
         let length = self.namespace.len();
         self.namespace[length.saturating_sub(32)..]
             .trim_matches('-')
             .to_owned()
     }
 
-    pub(super) async fn bind_to(&self, arn: &str, more: Value) {
+    pub(crate) async fn bind_to(&self, arn: &str, more: Value) {
         let api = BindingApi::Elbv2;
         let mut binding = json!({
             "apiVersion": format!("{}/{}", api.group(), api.version()),

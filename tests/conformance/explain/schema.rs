@@ -4,7 +4,11 @@ use serde_json::{Map, Value};
 
 /// Fails unless the answer is what the schema describes.
 pub(super) fn hold(answer: &Value) {
-    let schema = include_str!("../../../docs/explain.schema.json");
+    hold_to(include_str!("../../../docs/explain.schema.json"), answer);
+}
+
+/// Fails unless the answer is what this schema describes.
+pub(crate) fn hold_to(schema: &str, answer: &Value) {
     let schema: Value = serde_json::from_str(schema).unwrap();
     let problem = Schema { root: &schema }.problem(&schema, answer);
     assert_eq!(problem, None, "{answer:#}");

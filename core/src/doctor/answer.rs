@@ -1,0 +1,128 @@
+//! The answer, as `-o json` prints it: `docs/doctor.schema.json` is its schema.
+
+use jiff::Timestamp;
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema};
+use serde::Serialize;
+
+use crate::explain::{ApiVersion, Why};
+use crate::reason::Reason;
+
+/// What `targetgate doctor` prints.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Answer {
+    pub api_version: ApiVersion,
+    pub kind: Kind,
+    /// The worst of the findings' states: exit status 0, 1, 3.
+    pub state: State,
+    #[schemars(with = "String")]
+    pub as_of: Timestamp,
+    pub findings: Vec<Finding>,
+}
+
+/// The kind of the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+pub enum Kind {
+    Diagnosis,
+}
+
+impl Answer {
+    pub(super) fn new(as_of: Timestamp, findings: Vec<Finding>) -> Self {
+        let states = findings.iter().map(|finding| finding.state);
+        Self {
+            api_version: ApiVersion::V1,
+            kind: Kind::Diagnosis,
+            state: states.max().unwrap_or(State::Unknown),
+            as_of,
+            findings,
+        }
+    }
+}
+
+/// The JSON Schema of the answer.
+pub fn schema() -> Schema {
+    let settings = SchemaSettings::draft2020_12().for_serialize();
+    let mut schema = settings.into_generator().into_root_schema_for::<Answer>();
+    schema.insert("title".into(), "targetgate doctor -o json".into());
+    schema
+}
+
+/// Whether a hop works, from the best to the worst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+pub enum State {
+    Sound,
+    /// It is not known, which is not taken for sound.
+    Unknown,
+    Broken,
+}
+
+/// What is checked, from the API server to ELB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, JsonSchema)]
+pub enum Check {
+    /// The CRD of bindings is served, and keeps each field.
+    Crd,
+    /// Each hook is registered.
+    Hook,
+    /// The `caBundle` of each hook verifies the served certificate.
+    Trust,
+    /// The Service of the hooks has endpoints.
+    Service,
+    /// A pod of a server-side dry-run gets its gate.
+    PodTrial,
+    /// A wrong binding of a server-side dry-run is denied.
+    BindingTrial,
+    /// A replica holds the Lease.
+    Lease,
+    /// AWS answers about each group.
+    Group,
+    /// Each group has one binding.
+    Binding,
+    /// Each Namespace that has opted in has bindings, and the hook for pods is called for it.
+    Namespace,
+}
+
+/// What was found of one thing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Finding {
+    pub check: Check,
+    pub state: State,
+    /// What was looked at.
+    pub about: String,
+    pub why: Why,
+}
+
+impl Finding {
+    pub(super) fn sound(check: Check, about: &str, message: impl Into<String>) -> Self {
+        Self::new(check, State::Sound, about, Reason::Sound, message)
+    }
+
+    pub(super) fn unknown(check: Check, about: &str, message: impl Into<String>) -> Self {
+        Self::new(check, State::Unknown, about, Reason::NotKnown, message)
+    }
+
+    pub(super) fn broken(
+        check: Check,
+        about: &str,
+        reason: Reason,
+        message: impl Into<String>,
+    ) -> Self {
+        Self::new(check, State::Broken, about, reason, message)
+    }
+
+    fn new(
+        check: Check,
+        state: State,
+        about: &str,
+        reason: Reason,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            check,
+            state,
+            about: about.to_owned(),
+            why: Why::saying(reason, message),
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! `targetgate doctor`: reads each hop from the API server to ELB once, and says what the core makes of it
+//! (contract 10).
+
+use std::io;
+use std::io::Write;
+
+use jiff::Timestamp;
+use kube::Client;
+use targetgate_core::doctor;
+use targetgate_core::doctor::{Answer, Facts, State};
+use targetgate_core::names::ObjectKey;
+use thiserror::Error;
+
+use crate::args::{Doctor, Output};
+use crate::commands::cluster;
+use crate::commands::doctor::hooks::Registered;
+use crate::commands::doctor::objects::{Binding, OptedIn};
+use crate::commands::serve::LEASE;
+
+mod groups;
+mod hooks;
+mod objects;
+mod read;
+mod trials;
+
+const BROKEN: u8 = 1;
+const UNKNOWN: u8 = 3;
+
+/// Why there is no answer.
+#[derive(Debug, Error)]
+pub enum DoctorError {
+    /// No cluster can be asked.
+    #[error("{0:#}")]
+    NoCluster(anyhow::Error),
+    #[error("cannot write to standard output: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl DoctorError {
+    /// The exit status: what cannot be asked is unknown.
+    pub fn exit_status(&self) -> u8 {
+        UNKNOWN
+    }
+}
+
+/// Looks at each hop, and writes the answer. Returns the exit status.
+///
+/// # Errors
+/// There is no answer.
+pub async fn run(settings: &Doctor, out: &mut impl Write) -> Result<u8, DoctorError> {
+    let (kubeconfig, context) = (settings.kubeconfig.as_deref(), settings.context.as_deref());
+    let client = cluster::client(kubeconfig, context).await;
+    let client = client.map_err(DoctorError::NoCluster)?;
+    let answer = doctor::diagnose(&facts(settings, &client).await);
+    let text = match settings.output {
+        Output::Text => doctor::render(&answer),
+        Output::Json => json(&answer),
+    };
+    out.write_all(text.as_bytes())?;
+    Ok(match answer.state {
+        State::Sound => 0,
+        State::Broken => BROKEN,
+        State::Unknown => UNKNOWN,
+    })
+}
+
+fn json(answer: &Answer) -> String {
+    let text = serde_json::to_string_pretty(answer);
+    // The answer has no map whose keys are not strings.
+    format!("{}\n", text.expect("an answer is JSON"))
+}
+
+async fn facts(settings: &Doctor, client: &Client) -> Facts {
+    let installation = installation(settings, client);
+    let lease_key = ObjectKey::new(installation.namespace.clone(), LEASE);
+    let (crd, registered, lease, bindings, opted_in) = tokio::join!(
+        objects::crd(client),
+        hooks::read(client, &installation),
+        objects::lease(client, &lease_key),
+        objects::bindings(client),
+        objects::opted_in(client),
+    );
+    let known: &[Binding] = bindings.as_deref().unwrap_or_default();
+    let places: &[OptedIn] = opted_in.as_deref().unwrap_or_default();
+    let place = trials::place(settings.namespace.as_deref(), known, places);
+    let (services, pod_trial, binding_trial, groups) = tokio::join!(
+        hooks::services(client, registered.as_ref().ok()),
+        trials::pod(client, &place, known),
+        trials::binding(client, &place),
+        groups::read(settings.no_aws, &bindings),
+    );
+    let selected = |place: &OptedIn| match &registered {
+        Ok(registered) => registered.selects(&place.labels),
+        Err(why) => Err(why.clone()),
+    };
+    let namespaces = opted_in.as_ref().map_err(Clone::clone).map(|places| {
+        let named = places.iter().map(|place| doctor::Namespace {
+            name: place.name.clone(),
+            selected: selected(place),
+        });
+        named.collect()
+    });
+    Facts {
+        now: Timestamp::now(),
+        crd,
+        services,
+        pod_trial,
+        binding_trial,
+        lease: (lease_key, lease),
+        groups,
+        namespaces,
+        bindings: bindings.map(|all| all.iter().map(Binding::fact).collect()),
+        hooks: registered.map(Registered::facts),
+    }
+}
+
+fn installation(settings: &Doctor, client: &Client) -> ObjectKey {
+    let named = &settings.installation;
+    let namespace = named.namespace.as_deref();
+    let namespace = namespace.unwrap_or(client.default_namespace());
+    ObjectKey::new(namespace, named.name.as_str())
+}

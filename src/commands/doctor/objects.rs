@@ -1,0 +1,156 @@
+//! The CRD, the Lease, the bindings, and the Namespaces that have opted in.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Api, ApiResource, DynamicObject};
+use kube::core::GroupVersionKind;
+use kube::{Client, ResourceExt as _};
+use serde::Deserialize as _;
+use targetgate_core::binding::spec;
+use targetgate_core::binding::spec::TargetGroupBindingSpec;
+use targetgate_core::doctor;
+use targetgate_core::doctor::{Crd, Known};
+use targetgate_core::names::{
+    BindingApi, GATE_ANNOTATION, INJECT_ENABLED, INJECT_LABEL, ObjectKey, opts_out,
+};
+
+use crate::commands::doctor::read;
+
+/// A binding, of which more is needed than what the core judges.
+pub(super) struct Binding {
+    api: BindingApi,
+    metadata: ObjectMeta,
+    pub(super) spec: TargetGroupBindingSpec,
+}
+
+impl Binding {
+    /// One whose spec cannot be read does not count: the CRD keeps such ones out.
+    fn of(api: BindingApi, object: &DynamicObject) -> Option<Self> {
+        let spec = object.data.get("spec")?;
+        Some(Self {
+            api,
+            metadata: object.metadata.clone(),
+            spec: TargetGroupBindingSpec::deserialize(spec).ok()?,
+        })
+    }
+
+    pub(super) fn namespace(&self) -> &str {
+        self.metadata.namespace.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn name(&self) -> &str {
+        self.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// The Service of whose pods each is due a gate, if each is.
+    pub(super) fn gated_service(&self) -> Option<&str> {
+        let annotations = self.metadata.annotations.as_ref();
+        let annotation = annotations.and_then(|all| all.get(GATE_ANNOTATION));
+        let gates = self.api == BindingApi::Elbv2
+            && self.spec.target_type.as_deref() == Some("ip")
+            && self.metadata.deletion_timestamp.is_none()
+            && !annotation.is_some_and(|value| opts_out(value));
+        let service = self.spec.service_ref.as_ref();
+        service.filter(|_| gates)?.name.as_deref()
+    }
+
+    pub(super) fn fact(&self) -> doctor::Binding {
+        let created = self.metadata.creation_timestamp.as_ref();
+        doctor::Binding {
+            created: created.map(|time| time.0),
+            key: ObjectKey::new(self.namespace(), self.name()),
+            api: self.api,
+            arn: self.spec.target_group_arn.as_deref().map(Into::into),
+            multi_cluster: self.spec.is_multi_cluster(),
+        }
+    }
+}
+
+/// A Namespace that has opted in.
+pub(super) struct OptedIn {
+    pub(super) name: String,
+    pub(super) labels: BTreeMap<String, String>,
+}
+
+/// The kind of bindings of an API group.
+pub(super) fn resource(api: BindingApi) -> ApiResource {
+    let gvk = GroupVersionKind::gvk(api.group(), api.version(), "TargetGroupBinding");
+    ApiResource::from_gvk(&gvk)
+}
+
+/// The bindings of the API groups that are served.
+pub(super) async fn bindings(client: &Client) -> Known<Vec<Binding>> {
+    let mut all = vec![];
+    for api in BindingApi::ALL {
+        let bindings: Api<DynamicObject> = Api::all_with(client.clone(), &resource(api));
+        let kinds = format!("targetgroupbindings.{}", api.group());
+        let found = read::list(&bindings, &kinds, "").await?;
+        let found = found.into_iter().flatten();
+        all.extend(found.filter_map(|object| Binding::of(api, &object)));
+    }
+    Ok(all)
+}
+
+pub(super) async fn opted_in(client: &Client) -> Known<Vec<OptedIn>> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let labels = format!("{INJECT_LABEL}={INJECT_ENABLED}");
+    let found = read::list(&namespaces, "namespaces", &labels).await?;
+    let found = found.into_iter().flatten();
+    let opted_in = found.map(|namespace| OptedIn {
+        name: namespace.name_any(),
+        labels: namespace.labels().clone(),
+    });
+    Ok(opted_in.collect())
+}
+
+pub(super) async fn lease(client: &Client, lease: &ObjectKey) -> Known<Option<doctor::Lease>> {
+    let leases: Api<Lease> = Api::namespaced(client.clone(), &lease.namespace);
+    let lease = read::get(&leases, "Lease", &lease.name).await?;
+    Ok(lease.map(|lease| {
+        let spec = lease.spec.unwrap_or_default();
+        doctor::Lease {
+            holder: spec.holder_identity.unwrap_or_default(),
+            renewed: spec.renew_time.map(|time| time.0),
+            seconds: spec.lease_duration_seconds.unwrap_or_default(),
+        }
+    }))
+}
+
+/// The CRD, compared with the one that `targetgate crd` prints.
+pub(super) async fn crd(client: &Client) -> Known<Option<Crd>> {
+    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let name = format!("targetgroupbindings.{}", BindingApi::Elbv2.group());
+    let Some(served) = read::get(&crds, "CustomResourceDefinition", &name).await? else {
+        return Ok(None);
+    };
+    let ours = serde_saphyr::from_str(&spec::yaml());
+    let ours: CustomResourceDefinition = ours.map_err(|error| error.to_string())?;
+    let (wanted, known) = (fields(&ours), fields(&served));
+    Ok(Some(Crd {
+        served: known.is_some(),
+        prunes: wanted
+            .into_iter()
+            .flatten()
+            .filter(|field| !known.iter().flatten().any(|known| known == field))
+            .collect(),
+    }))
+}
+
+/// The fields of spec and status of the version that targetgate reads, if it is served.
+fn fields(crd: &CustomResourceDefinition) -> Option<Vec<String>> {
+    let mut versions = crd.spec.versions.iter();
+    let version =
+        versions.find(|version| version.served && version.name == BindingApi::Elbv2.version())?;
+    let schema = version.schema.as_ref()?.open_api_v3_schema.as_ref()?;
+    let parts = schema.properties.iter().flatten();
+    let parts = parts.filter(|(part, _)| matches!(part.as_str(), "spec" | "status"));
+    let fields = parts.flat_map(|(part, schema)| {
+        let fields = schema.properties.iter().flatten();
+        fields.map(move |(field, _)| format!("{part}.{field}"))
+    });
+    Some(fields.collect())
+}
