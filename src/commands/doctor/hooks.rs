@@ -1,6 +1,7 @@
 //! The webhook configurations of an installation, the certificate that they should trust, and the Services behind them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use futures::future::join_all;
 use jiff::Timestamp;
@@ -11,7 +12,6 @@ use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::core::{GroupVersionKind, Selector, SelectorExt as _};
 use rustls::sign::CertifiedKey;
-use std::sync::Arc;
 use targetgate_core::doctor::{Bundle, Hook, HookKind, HookService, Known};
 use targetgate_core::names::ObjectKey;
 
