@@ -13,7 +13,7 @@ pub enum Registrar {
     Sandbox,
     /// targetgate itself, of all bindings, as far as no incumbent of this site holds them.
     Targetgate,
-    /// Nothing, until the test starts an [`Incumbent`].
+    /// Nothing, until the test starts an [`Incumbent`](crate::incumbent::Incumbent).
     None,
 }
 
