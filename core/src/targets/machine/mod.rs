@@ -217,13 +217,23 @@ impl Registrar {
     }
 
     fn touch(&mut self, touched: Touched) {
-        self.dirty.extend(touched.groups);
-        for (arn, target) in touched.ended {
-            if let Some(group) = self.groups.get_mut(&arn) {
-                group.ended.insert(target);
+        for (arn, target) in &touched.ended {
+            if let Some(group) = self.groups.get_mut(arn) {
+                group.ended.insert(*target);
             }
-            self.dirty.insert(arn);
+            self.dirty.insert(arn.clone());
         }
+        // Also while another replica leads: another pod can take the address over, and be unwanted by the time we lead.
+        for arn in &touched.groups {
+            let group = self.groups.get_mut(arn);
+            if let Some(group) = group.filter(|group| !group.ended.is_empty()) {
+                let wants = self.wanted.of_group(arn);
+                group
+                    .ended
+                    .retain(|target| !wants.wanted.contains_key(target));
+            }
+        }
+        self.dirty.extend(touched.groups);
     }
 
     /// Takes in a record that a list or watch shows, with its resourceVersion; `None` if it was deleted.
