@@ -4,8 +4,6 @@
 //! its tasks, which end with it. A replica that does not lead observes everything, but does not call ELB or write
 //! conditions, so that it can act at once when it becomes the leader.
 
-use std::iter;
-use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,6 +33,7 @@ use crate::aws::client::ElbClient;
 use crate::aws::error::{ElbError, ElbErrorKind};
 use crate::aws::target_groups::TargetGroups;
 use crate::clock::{self, Now};
+use crate::controllers::ended;
 use crate::controllers::gates::failures::{Failures, Unread};
 use crate::controllers::metrics::{EndingMetrics, GateMetrics};
 use crate::controllers::targets::answers::Answers;
@@ -160,12 +159,9 @@ impl Loop {
             // everything except the tasks anyway.
             tokio::select! {
                 biased;
-                Some(done) = tasks.join_next() => {
+                Some(all) = ended(&mut tasks) => {
                     // Process all results so far together, before acting on the decisions.
-                    let more = iter::from_fn(|| tasks.try_join_next());
-                    let all: Vec<_> = iter::once(done).chain(more).collect();
                     for done in all {
-                        let done = done.unwrap_or_else(|error| resume_unwind(error.into_panic()));
                         actions.extend(self.handle(&mut work, &mut tasks, done));
                     }
                 }

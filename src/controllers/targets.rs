@@ -5,8 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
-use std::iter;
-use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,6 +25,7 @@ use crate::aws::budget::Budget;
 use crate::aws::client::ElbClient;
 use crate::aws::error::ElbError;
 use crate::clock::{self, Now};
+use crate::controllers::ended;
 use crate::controllers::metrics::TargetMetrics;
 use crate::controllers::targets::answers::{Answers, call_error, listing};
 use crate::controllers::targets::failures::Failures;
@@ -133,11 +132,8 @@ impl Controller {
             // Biased, so that a simulation repeats itself.
             tokio::select! {
                 biased;
-                Some(done) = tasks.join_next() => {
-                    let more = iter::from_fn(|| tasks.try_join_next());
-                    let all: Vec<_> = iter::once(done).chain(more).collect();
+                Some(all) = ended(&mut tasks) => {
                     for done in all {
-                        let done = done.unwrap_or_else(|error| resume_unwind(error.into_panic()));
                         this.handle(&mut work, done);
                     }
                 }

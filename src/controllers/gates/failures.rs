@@ -12,6 +12,7 @@ use targetgate_core::names::{AssumedRole, GateName, GroupKey, NamedGroup, Object
 use tracing::warn;
 
 use crate::aws::error::ElbError;
+use crate::controllers::failures::{count, news};
 use crate::kubernetes::live_read::ConfirmError;
 use crate::kubernetes::pod_status::WriteError;
 
@@ -113,30 +114,4 @@ impl Failures {
         ];
         wakes.into_iter().flatten().min()
     }
-}
-
-/// Notes how work about `key` ended. Returns the error if it is to be told.
-fn news<'e, K: Ord + Clone, E>(
-    log: &mut FailureLog<K>,
-    key: &K,
-    error: Option<&'e E>,
-    code: impl Fn(&'e E) -> &'e str,
-    now: Instant,
-) -> Option<&'e E> {
-    let Some(error) = error else {
-        log.worked(key);
-        return None;
-    };
-    log.failed(key.clone(), code(error), now).then_some(error)
-}
-
-fn count<K: Ord>(log: &mut FailureLog<K>, work: &str, now: Instant) -> Option<Instant> {
-    for count in log.counts(now) {
-        let (code, failures, of) = (count.code, count.failures, count.of);
-        warn!(
-            work,
-            code, failures, of, "more failures that were not told one by one"
-        );
-    }
-    log.wake()
 }

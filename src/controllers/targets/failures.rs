@@ -11,6 +11,7 @@ use targetgate_core::targets::calls::Kind;
 use tracing::warn;
 
 use crate::aws::error::ElbError;
+use crate::controllers::failures::{count, news};
 
 /// What each kind of work has failed at.
 #[derive(Debug, Default)]
@@ -32,22 +33,15 @@ impl Failures {
     ) {
         let action = kind.map_or("DescribeTargetHealth", Kind::action);
         let about = (arn.clone(), action);
-        let Some(error) = error else {
-            return self.calls.worked(&about);
-        };
-        if self.calls.failed(about, &error.code, now) {
+        if let Some(error) = news(&mut self.calls, &about, error, ElbError::code, now) {
             warn!(%error, "targets stay as they are; the call is made again");
         }
     }
 
     /// Notes how a write of the record of this UID ended.
     pub(super) fn recorded(&mut self, uid: &Arc<str>, error: Option<&dyn Display>, now: Instant) {
-        match error {
-            None => self.records.worked(uid),
-            Some(error) if self.records.failed(uid.clone(), "Failed", now) => {
-                warn!(%uid, %error, "TargetRecord not written: nothing more is registered for its binding until it is");
-            }
-            Some(_) => {}
+        if let Some(error) = news(&mut self.records, uid, error, failed, now) {
+            warn!(%uid, %error, "TargetRecord not written: nothing more is registered for its binding until it is");
         }
     }
 
@@ -60,24 +54,16 @@ impl Failures {
         now: Instant,
     ) {
         let about = (binding.clone(), work);
-        match error {
-            None => self.bindings.worked(&about),
-            Some(error) if self.bindings.failed(about, "Failed", now) => {
-                let binding = &binding.object;
-                warn!(%binding, work, %error, "it is tried again");
-            }
-            Some(_) => {}
+        if let Some(error) = news(&mut self.bindings, &about, error, failed, now) {
+            let binding = &binding.object;
+            warn!(%binding, work, %error, "it is tried again");
         }
     }
 
     /// Notes how a list of all records ended.
     pub(super) fn listed(&mut self, error: Option<&dyn Display>, now: Instant) {
-        match error {
-            None => self.lists.worked(&()),
-            Some(error) if self.lists.failed((), "Failed", now) => {
-                warn!(%error, "nothing is registered or deregistered until the TargetRecords can be read");
-            }
-            Some(_) => {}
+        if let Some(error) = news(&mut self.lists, &(), error, failed, now) {
+            warn!(%error, "nothing is registered or deregistered until the TargetRecords can be read");
         }
     }
 
@@ -93,13 +79,7 @@ impl Failures {
     }
 }
 
-fn count<K: Ord>(log: &mut FailureLog<K>, work: &str, now: Instant) -> Option<Instant> {
-    for count in log.counts(now) {
-        let (code, failures, of) = (count.code, count.failures, count.of);
-        warn!(
-            work,
-            code, failures, of, "more failures that were not told one by one"
-        );
-    }
-    log.wake()
+/// The code of a failure that has none of its own.
+fn failed<'e>(_: &'e (dyn Display + 'e)) -> &'e str {
+    "Failed"
 }
