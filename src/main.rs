@@ -1,6 +1,7 @@
 //! The `targetgate` command.
 
 use std::env;
+use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
@@ -9,6 +10,9 @@ use anyhow::Context as _;
 use clap::CommandFactory as _;
 use jiff::Timestamp;
 use targetgate::args::{CertsCommand, Cli, Command, DevCerts, Doctor, Explain, Release, Settings};
+use targetgate::commands::doctor::DoctorError;
+use targetgate::commands::explain::ExplainError;
+use targetgate::commands::release::ReleaseError;
 use targetgate::commands::{
     certs, doctor as doctor_command, explain as explain_command, release as release_command,
     serve as serve_command,
@@ -51,45 +55,35 @@ fn parse() -> Cli {
 
 fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     telemetry::init(settings.log_format, settings.log_level.clone());
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    let done = runtime.block_on(serve_command::run(settings));
-    // A blocked task must not delay the end.
-    runtime.shutdown_background();
-    done.map(ExitCode::from)
+    block_on(serve_command::run(settings))?.map(ExitCode::from)
 }
 
 fn explain(settings: &Explain) -> anyhow::Result<ExitCode> {
     let explained = block_on(explain_command::run(settings, &mut io::stdout()))?;
-    let status = explained.unwrap_or_else(|error| {
-        eprintln!("targetgate: {error}");
-        error.exit_status()
-    });
-    Ok(ExitCode::from(status))
+    Ok(ExitCode::from(status(explained, ExplainError::exit_status)))
 }
 
 fn doctor(settings: &Doctor) -> anyhow::Result<ExitCode> {
     let found = block_on(doctor_command::run(settings, &mut io::stdout()))?;
-    let status = found.unwrap_or_else(|error| {
-        eprintln!("targetgate: {error}");
-        error.exit_status()
-    });
-    Ok(ExitCode::from(status))
+    Ok(ExitCode::from(status(found, DoctorError::exit_status)))
 }
 
 fn release(settings: &Release) -> anyhow::Result<ExitCode> {
     let released = block_on(release_command::run(settings, &mut io::stdout()))?;
-    let status = released.unwrap_or_else(|error| {
-        eprintln!("targetgate: {error}");
-        error.exit_status()
-    });
+    let status = status(released, ReleaseError::exit_status);
     if settings.best_effort && status != 0 {
         eprintln!("targetgate: --best-effort: the exit status is 0 instead of {status}");
         return Ok(ExitCode::SUCCESS);
     }
     Ok(ExitCode::from(status))
+}
+
+/// The exit status of a command, whose error is told.
+fn status<E: Display>(ended: Result<u8, E>, of_error: impl Fn(&E) -> u8) -> u8 {
+    ended.unwrap_or_else(|error| {
+        eprintln!("targetgate: {error}");
+        of_error(&error)
+    })
 }
 
 /// Runs a command to its end, and leaves behind what it has not waited for.
@@ -99,6 +93,7 @@ fn block_on<T>(command: impl Future<Output = T>) -> anyhow::Result<T> {
         .build()
         .context("cannot start the runtime")?;
     let done = runtime.block_on(command);
+    // A blocked task must not delay the end.
     runtime.shutdown_background();
     Ok(done)
 }

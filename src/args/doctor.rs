@@ -1,10 +1,8 @@
 //! The command line of `targetgate doctor`.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
-use crate::args::{AWS, KUBERNETES, Output, Subject, namespace};
+use crate::args::{AWS, ClusterFlags, KUBERNETES, Output, Subject, namespace};
 
 /// Settings of `targetgate doctor`.
 #[derive(Debug, Clone, Args)]
@@ -17,12 +15,8 @@ pub struct Doctor {
     #[arg(short, long, value_name = "FORM", value_enum, default_value_t)]
     pub output: Output,
 
-    /// Kubeconfig file [default: the pod's service account, else KUBECONFIG, else ~/.kube/config].
-    #[arg(long, env = "TARGETGATE_KUBECONFIG", value_name = "FILE", help_heading = KUBERNETES)]
-    pub kubeconfig: Option<PathBuf>,
-    /// Context of the kubeconfig [default: its current one].
-    #[arg(long, value_name = "NAME", help_heading = KUBERNETES)]
-    pub context: Option<String>,
+    #[command(flatten)]
+    pub cluster: ClusterFlags,
     /// Leave out the hops to AWS.
     #[arg(long, help_heading = AWS)]
     pub no_aws: bool,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory as _, Parser, ValueEnum};
 
-use crate::args::{AWS, DrainFlags, GateFlags, KUBERNETES, namespace};
+use crate::args::{AWS, ClusterFlags, DrainFlags, GateFlags, KUBERNETES, namespace};
 
 /// Settings of `targetgate explain`. The flags about gates and drain are those of `serve`: what is explained follows
 /// from them.
@@ -34,12 +34,8 @@ pub struct Explain {
     #[arg(short, long)]
     pub watch: bool,
 
-    /// Kubeconfig file [default: the pod's service account, else KUBECONFIG, else ~/.kube/config].
-    #[arg(long, env = "TARGETGATE_KUBECONFIG", value_name = "FILE", help_heading = KUBERNETES)]
-    pub kubeconfig: Option<PathBuf>,
-    /// Context of the kubeconfig [default: its current one].
-    #[arg(long, value_name = "NAME", help_heading = KUBERNETES)]
-    pub context: Option<String>,
+    #[command(flatten)]
+    pub cluster: ClusterFlags,
     /// Do not ask ELB, even where there are AWS credentials: say what the conditions say.
     #[arg(long, help_heading = AWS)]
     pub no_aws: bool,

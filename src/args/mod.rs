@@ -14,11 +14,13 @@ use targetgate_core::names::{
 use targetgate_core::targets::standing::Mode;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
+mod cluster;
 mod doctor;
 mod explain;
 mod release;
 mod tls;
 
+pub use crate::args::cluster::ClusterFlags;
 pub use crate::args::doctor::Doctor;
 pub use crate::args::explain::{DecidingFlags, Explain, Kind, Output, Subject};
 pub use crate::args::release::Release;

@@ -1,12 +1,11 @@
 //! The command line of `targetgate release`.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use targetgate_core::names::ObjectKey;
 
-use crate::args::{KUBERNETES, Subject, namespace};
+use crate::args::{ClusterFlags, KUBERNETES, Subject, namespace};
 
 /// Settings of `targetgate release`.
 #[derive(Debug, Clone, Args)]
@@ -33,12 +32,8 @@ pub struct Release {
     /// targetgate's Deployment, whose UID is the mark.
     #[arg(long, env = "TARGETGATE_TLS_OWNER", value_name = "NAME", default_value = "targetgate", help_heading = KUBERNETES)]
     pub deployment: String,
-    /// Kubeconfig file [default: the pod's service account, else KUBECONFIG, else ~/.kube/config].
-    #[arg(long, env = "TARGETGATE_KUBECONFIG", value_name = "FILE", help_heading = KUBERNETES)]
-    pub kubeconfig: Option<PathBuf>,
-    /// Context of the kubeconfig [default: its current one].
-    #[arg(long, value_name = "NAME", help_heading = KUBERNETES)]
-    pub context: Option<String>,
+    #[command(flatten)]
+    pub cluster: ClusterFlags,
 }
 
 /// Parses a binding's name, whose namespace has to stand before it.

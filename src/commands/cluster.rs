@@ -6,7 +6,16 @@ use anyhow::Context as _;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 
+use crate::args::ClusterFlags;
 use crate::kubernetes::client;
+
+/// A client of the cluster that the flags name.
+///
+/// # Errors
+/// The configuration cannot be read or used.
+pub(super) async fn of_flags(flags: &ClusterFlags) -> anyhow::Result<Client> {
+    client(flags.kubeconfig.as_deref(), flags.context.as_deref()).await
+}
 
 /// A client by this kubeconfig and context; by default by the service account of the pod, else by the default kubeconfig.
 ///

@@ -64,8 +64,7 @@ impl ReleaseError {
 /// It is not known whether anything is left.
 pub async fn run(settings: &Release, out: &mut impl Write) -> Result<u8, ReleaseError> {
     let until = Instant::now() + settings.timeout;
-    let (kubeconfig, context) = (settings.kubeconfig.as_deref(), settings.context.as_deref());
-    let client = cluster::client(kubeconfig, context).await;
+    let client = cluster::of_flags(&settings.cluster).await;
     let client = client.map_err(ReleaseError::NoCluster)?;
     let records = TargetRecords::new(client.clone(), settings.namespace.as_str().into());
     let command = Command {

@@ -7,15 +7,15 @@ use std::io::Write;
 use jiff::Timestamp;
 use kube::Client;
 use targetgate_core::doctor;
-use targetgate_core::doctor::{Answer, Facts, State};
+use targetgate_core::doctor::{Facts, State};
 use targetgate_core::names::ObjectKey;
 use thiserror::Error;
 
 use crate::args::{Doctor, Output};
-use crate::commands::cluster;
 use crate::commands::doctor::hooks::Registered;
 use crate::commands::doctor::objects::{Binding, OptedIn};
 use crate::commands::serve::LEASE;
+use crate::commands::{cluster, json};
 
 mod groups;
 mod hooks;
@@ -48,8 +48,7 @@ impl DoctorError {
 /// # Errors
 /// There is no answer.
 pub async fn run(settings: &Doctor, out: &mut impl Write) -> Result<u8, DoctorError> {
-    let (kubeconfig, context) = (settings.kubeconfig.as_deref(), settings.context.as_deref());
-    let client = cluster::client(kubeconfig, context).await;
+    let client = cluster::of_flags(&settings.cluster).await;
     let client = client.map_err(DoctorError::NoCluster)?;
     let answer = doctor::diagnose(&facts(settings, &client).await);
     let text = match settings.output {
@@ -62,12 +61,6 @@ pub async fn run(settings: &Doctor, out: &mut impl Write) -> Result<u8, DoctorEr
         State::Broken => BROKEN,
         State::Unknown => UNKNOWN,
     })
-}
-
-fn json(answer: &Answer) -> String {
-    let text = serde_json::to_string_pretty(answer);
-    // The answer has no map whose keys are not strings.
-    format!("{}\n", text.expect("an answer is JSON"))
 }
 
 async fn facts(settings: &Doctor, client: &Client) -> Facts {

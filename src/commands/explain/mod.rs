@@ -17,9 +17,9 @@ use thiserror::Error;
 use tokio::time::{Instant, sleep};
 
 use crate::args::{DecidingFlags, Explain, Kind, Output};
-use crate::commands::cluster;
 use crate::commands::explain::elb::Asker;
 use crate::commands::explain::manifest::ManifestError;
+use crate::commands::{cluster, json};
 use crate::kubernetes::snapshot;
 use crate::kubernetes::snapshot::{Pods, SnapshotError, installation};
 
@@ -71,8 +71,7 @@ impl ExplainError {
 /// There is no answer.
 pub async fn run(settings: &Explain, out: &mut impl Write) -> Result<u8, ExplainError> {
     let subject = Subject::of(settings)?;
-    let (kubeconfig, context) = (settings.kubeconfig.as_deref(), settings.context.as_deref());
-    let client = cluster::client(kubeconfig, context).await;
+    let client = cluster::of_flags(&settings.cluster).await;
     let client = client.map_err(ExplainError::NoCluster)?;
     let namespace = subject.namespace(settings, client.default_namespace())?;
     let decides = decides(settings, &client).await;
@@ -102,12 +101,6 @@ fn exit_status(verdict: Verdict) -> u8 {
         Verdict::Yes => 0,
         Verdict::NotYet | Verdict::No => NO,
     }
-}
-
-fn json(answer: &Answer) -> String {
-    let text = serde_json::to_string_pretty(answer);
-    // The answer has no map whose keys are not strings.
-    format!("{}\n", text.expect("an answer is JSON"))
 }
 
 /// What is explained.
