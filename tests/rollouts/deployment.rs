@@ -1,6 +1,7 @@
 //! A rolling update of a Deployment, without gates and with them.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use rstest::rstest;
@@ -9,7 +10,7 @@ use targetgate_sandbox::elb::{Delays, LoadBalancerKind};
 use targetgate_sandbox::harness::Openings;
 use targetgate_sandbox::harness::object::field;
 use targetgate_sandbox::harness::observer::Gate;
-use targetgate_sandbox::harness::site::Site;
+use targetgate_sandbox::harness::site::{Group, Site};
 use targetgate_sandbox::harness::workload::Workload;
 use targetgate_sandbox::kubelet::Reuse;
 
@@ -94,25 +95,13 @@ async fn a_rolling_update_loses_requests_unless_it_has_gates_and_a_pre_stop_slee
     site.settled(&group, 3).await;
     site.opt_in().await;
     site.gives_gates(json!({ "app": "web" }), &["web"]).await;
-    let former = site.observer.by_uid();
-    let load = Load::start(address, RATE);
-    let mut rollouts = 0;
-    while load.sent() < REQUESTS {
-        site.restart(&web).await;
-        site.rolled(&web).await;
-        rollouts += 1;
-    }
-    site.settled(&group, 3).await;
-    let numbers = load.stop().await;
-    numbers.print(&format!("Deployment, {kind:?}, with gates"), &site);
-    assert_eq!(numbers.lost(), 0, "{numbers:?}");
-
-    let mut new = site.observer.by_uid();
-    new.retain(|uid, _| !former.contains_key(uid));
-    let new: Vec<_> = new.into_values().collect();
-    assert_eq!(new.len(), 3 * rollouts, "{new:?}");
-    assert!(new.iter().all(|pod| pod.gate == Gate::Open), "{new:?}");
-    assert_eq!(Openings::of(&new, &site.aws.elb.log()).early, 0);
+    let traffic = Traffic {
+        address,
+        rate: RATE,
+        requests: REQUESTS,
+    };
+    let what = format!("Deployment, {kind:?}, with gates");
+    traffic.loses_nothing(&site, &web, &group, &what).await;
     let mut pods = site.pods("app=web").await;
     pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
     let on = pods
@@ -120,4 +109,45 @@ async fn a_rolling_update_loses_requests_unless_it_has_gates_and_a_pre_stop_slee
         .map(|pod| field(pod, "/spec/nodeName").to_string());
     let on: BTreeSet<_> = on.collect();
     assert_eq!(on.len(), 3, "{on:?}");
+}
+
+/// Requests during rollouts with gates.
+pub(crate) struct Traffic {
+    pub(crate) address: SocketAddr,
+    /// Requests per second.
+    pub(crate) rate: f64,
+    /// Their least number.
+    pub(crate) requests: u64,
+}
+
+impl Traffic {
+    /// Rolls a Deployment of three gated pods for as long as the requests take, and checks that none is lost and that no
+    /// gate opens early.
+    pub(crate) async fn loses_nothing(
+        &self,
+        site: &Site,
+        web: &Workload,
+        group: &Group,
+        what: &str,
+    ) {
+        let former = site.observer.by_uid();
+        let load = Load::start(self.address, self.rate);
+        let mut rollouts = 0;
+        while load.sent() < self.requests {
+            site.restart(web).await;
+            site.rolled(web).await;
+            rollouts += 1;
+        }
+        site.settled(group, 3).await;
+        let numbers = load.stop().await;
+        numbers.print(what, site);
+        assert_eq!(numbers.lost(), 0, "{numbers:?}");
+
+        let mut new = site.observer.by_uid();
+        new.retain(|uid, _| !former.contains_key(uid));
+        let new: Vec<_> = new.into_values().collect();
+        assert_eq!(new.len(), 3 * rollouts, "{new:?}");
+        assert!(new.iter().all(|pod| pod.gate == Gate::Open), "{new:?}");
+        assert_eq!(Openings::of(&new, &site.aws.elb.log()).early, 0);
+    }
 }

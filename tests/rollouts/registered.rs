@@ -8,15 +8,13 @@ use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PostParams}
 use serde_json::json;
 use targetgate_sandbox::elb::{LoadBalancerKind, State};
 use targetgate_sandbox::harness::object::patch;
-use targetgate_sandbox::harness::observer::Gate;
 use targetgate_sandbox::harness::site::{Site, shared_control_plane};
 use targetgate_sandbox::harness::workload::Workload;
-use targetgate_sandbox::harness::{Openings, Registrar, Setup};
+use targetgate_sandbox::harness::{Registrar, Setup};
 use targetgate_sandbox::kubelet::Reuse;
 
 use crate::binary;
-use crate::deployment::alb;
-use crate::load::Load;
+use crate::deployment::{Traffic, alb};
 
 /// The number of requests during rollouts, of which none may be lost. Chosen.
 const REQUESTS: u64 = 2_000;
@@ -71,24 +69,13 @@ async fn a_deployment_rolls_without_a_loss_when_nothing_but_targetgate_registers
     site.settled(&group, 3).await;
     assert_eq!(finalizers(&site).await.unwrap(), ["targetgate.dev/targets"]);
 
-    let former = site.observer.by_uid();
-    let load = Load::start(address, RATE);
-    let mut rollouts = 0;
-    while load.sent() < REQUESTS {
-        site.restart(&web).await;
-        site.rolled(&web).await;
-        rollouts += 1;
-    }
-    site.settled(&group, 3).await;
-    let numbers = load.stop().await;
-    numbers.print("Deployment, registered by targetgate", &site);
-    assert_eq!(numbers.lost(), 0, "{numbers:?}");
-    let mut new = site.observer.by_uid();
-    new.retain(|uid, _| !former.contains_key(uid));
-    let new: Vec<_> = new.into_values().collect();
-    assert_eq!(new.len(), 3 * rollouts, "{new:?}");
-    assert!(new.iter().all(|pod| pod.gate == Gate::Open), "{new:?}");
-    assert_eq!(Openings::of(&new, &site.aws.elb.log()).early, 0);
+    let traffic = Traffic {
+        address,
+        rate: RATE,
+        requests: REQUESTS,
+    };
+    let what = "Deployment, registered by targetgate";
+    traffic.loses_nothing(&site, &web, &group, what).await;
 
     // The deletion of the binding takes its targets out, and waits for that.
     site.delete("TargetGroupBinding", BINDING).await;
