@@ -143,7 +143,7 @@ async fn make(fault: &str, scene: &Scene<'_>) {
                 .delete("web", &DeleteParams::default())
                 .await;
             deleted.unwrap();
-            scene.pod(json!({})).await;
+            scene.pod_with_gates(0, json!({})).await;
         }
         "The namespace is not labelled." => {
             let label = json!({ "elbv2.k8s.aws/pod-readiness-gate-inject": null });
