@@ -136,7 +136,6 @@ impl Group {
         let wanted = &inputs.wants.wanted;
         self.look_again();
         self.early.retain(|target| !wanted.contains_key(target));
-        self.ended.retain(|target| !wanted.contains_key(target));
         self.uncertain.retain(|_, until| *until > now);
         let nothing = Listing::new();
         let listing = self
