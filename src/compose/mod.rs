@@ -46,6 +46,7 @@ use crate::controllers::metrics::{
     EndingMetrics, GateMetrics, GateRulesMetrics, KeeperMetrics, TargetMetrics,
 };
 use crate::controllers::targets::answers::Answers;
+use crate::controllers::targets::registrations::Registrations;
 use crate::controllers::targets::{self, CurrentAllowList};
 use crate::files::FileMetrics;
 use crate::kubernetes::events::Events;
@@ -329,6 +330,8 @@ struct Wiring {
     heartbeat: Arc<Heartbeat>,
     /// Where the registrar hears of whole groups; `None` without one.
     answers: Option<Answers>,
+    /// What the health loop hears of the registrar; `None` without one.
+    registrations: Option<Registrations>,
 }
 
 impl Wiring {
@@ -349,6 +352,7 @@ impl Wiring {
             groups: TargetGroups::new(elb.clone(), budget.clone(), random.u64(..)),
             heartbeat: Arc::default(),
             answers: parts.registration.is_some().then(Answers::default),
+            registrations: parts.registration.is_some().then(Registrations::default),
             random,
             leadership,
             keeper_leadership,
@@ -388,6 +392,7 @@ impl Wiring {
             groups: self.groups.clone(),
             budget: self.budget.clone(),
             answers: self.answers.clone(),
+            registrations: self.registrations.clone(),
             metrics: parts.metrics.of(),
             endings: parts.metrics.of(),
             now: parts.now.clone(),
@@ -427,6 +432,7 @@ impl Wiring {
             budget: self.budget.clone(),
             metrics: parts.metrics.of(),
             answers: answers.clone(),
+            registrations: self.registrations.clone().unwrap_or_default(),
             records: TargetRecords::new(parts.kube.clone(), registration.namespace.clone()),
             incumbent_lease: registration.incumbent_lease.clone(),
             now: parts.now.clone(),

@@ -37,6 +37,7 @@ use crate::controllers::ended;
 use crate::controllers::gates::failures::{Failures, Unread};
 use crate::controllers::metrics::{EndingMetrics, GateMetrics};
 use crate::controllers::targets::answers::Answers;
+use crate::controllers::targets::registrations::Registrations;
 use crate::kubernetes::events::Events;
 use crate::kubernetes::live_read;
 use crate::kubernetes::pod_status;
@@ -47,6 +48,7 @@ use crate::state::leadership::Leadership;
 mod endings;
 mod failures;
 mod notices;
+mod registrations;
 mod reports;
 mod sweep;
 
@@ -71,6 +73,8 @@ pub struct Loop {
     pub budget: Budget,
     /// Where the registrar hears of whole groups, if there is one.
     pub answers: Option<Answers>,
+    /// What the registrar tells, if there is one.
+    pub registrations: Option<Registrations>,
     pub metrics: GateMetrics,
     pub endings: EndingMetrics,
     pub now: Now,
@@ -132,6 +136,7 @@ impl Loop {
             let now = clock::monotonic();
             actions.extend(self.sync_leadership(&mut work, now));
             actions.extend(self.observe(&mut work, now));
+            actions.extend(self.hear_registrar(&mut work, now));
             let tracker = &mut work.tracker;
             actions.extend(tracker.tick(now));
             actions.extend(tracker.writes(now));
@@ -166,6 +171,7 @@ impl Loop {
                     }
                 }
                 () = self.cache.changed() => {}
+                () = self.heard_of_registrar() => {}
                 () = leadership.changed() => {}
                 () = sleep_until(wake.into()) => {}
             }

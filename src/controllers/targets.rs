@@ -13,7 +13,7 @@ use targetgate_core::elb::buckets::PollRequest;
 use targetgate_core::index::{BindingKey, Index};
 use targetgate_core::model::{Service, TargetHealth};
 use targetgate_core::names::{BindingApi, GroupKey, ObjectKey, Quota};
-use targetgate_core::targets::calls::{Call, CallError, CallErrorKind};
+use targetgate_core::targets::calls::{Call, CallError, CallErrorKind, Kind};
 use targetgate_core::targets::incumbent::Look;
 use targetgate_core::targets::machine::Registrar;
 use targetgate_core::targets::machine::action::{Counts, Settings, View, Written};
@@ -30,6 +30,7 @@ use crate::controllers::metrics::TargetMetrics;
 use crate::controllers::targets::answers::{Answers, call_error, listing};
 use crate::controllers::targets::failures::Failures;
 use crate::controllers::targets::reads::Reads;
+use crate::controllers::targets::registrations::Registrations;
 use crate::kubernetes::events::Events;
 use crate::kubernetes::live_read::ConfirmError;
 use crate::kubernetes::targets::records::{Listed, Stored, TargetRecords};
@@ -40,6 +41,7 @@ mod actions;
 pub mod answers;
 mod failures;
 mod reads;
+pub mod registrations;
 
 /// Longest pause between two heartbeats of the loop. Chosen, as that of the health loop.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -63,6 +65,8 @@ pub struct Controller {
     pub metrics: TargetMetrics,
     /// What the health loop hears of whole groups.
     pub answers: Answers,
+    /// What the health loop hears of us.
+    pub registrations: Registrations,
     pub records: TargetRecords,
     /// The Lease of the incumbent.
     pub incumbent_lease: ObjectKey,
@@ -150,10 +154,12 @@ impl Controller {
         match (work.registrar.leads(), self.leadership.leads()) {
             (false, true) => {
                 work.registrar.lead(now);
+                self.registrations.begin_anew();
                 (work.synced, work.reads) = (false, Some(Reads::begin(now)));
             }
             (true, false) => {
                 work.registrar.follow();
+                self.registrations.begin_anew();
                 work.reads = None;
             }
             _ => {}
@@ -257,6 +263,10 @@ impl Controller {
                 let (arn, error) = (&call.group.arn, result.as_ref().err());
                 let told = error.filter(|error| !is_of_targets(error));
                 failures.called(arn, Some(call.kind), told, now);
+                if error.is_none() && call.kind == Kind::Register {
+                    let targets = call.targets.iter().map(|named| named.target);
+                    self.registrations.registered(arn, targets.collect());
+                }
                 let error = error.map(call_error);
                 registrar.called(&call, error.as_ref().map_or(Ok(()), Err), now);
             }
@@ -271,11 +281,14 @@ impl Controller {
             Done::Described(group, requested, answer) => {
                 failures.called(&group.arn, None, answer.as_ref().err(), now);
                 let error = answer.as_ref().err().map(call_error);
-                let answer = match (&answer, &error) {
+                let result = match (&answer, &error) {
                     (_, Some(error)) => Err(error),
                     (answer, None) => Ok(listing(answer.as_deref().unwrap_or_default())),
                 };
-                registrar.described(&group.arn, requested, answer, now);
+                registrar.described(&group.arn, requested, result, now);
+                if let Ok(targets) = answer {
+                    self.registrations.described(&group, requested, targets);
+                }
             }
             Done::Recorded(uid, written, now_is) => {
                 failures.recorded(&uid, failure(&written), now);

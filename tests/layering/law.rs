@@ -30,7 +30,7 @@ const CORE: Law = &[
     (
         "gates",
         &[
-            "backoff", "index", "model", "names", "patch", "reason", "selector", "version",
+            "backoff", "index", "model", "names", "patch", "reason", "selector", "text", "version",
         ],
     ),
     ("gate_rules", &["backoff", "gates", "index", "model"]),

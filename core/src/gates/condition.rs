@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::gates::absence::Absence;
+use crate::gates::refusals::Refusal;
 use crate::gates::target::NoTarget;
 use crate::model::{Binding, Condition, Service, ServicePort, TargetHealth, TargetState};
 use crate::names::TargetGroupArn;
@@ -220,6 +221,11 @@ pub fn of_timeout(after: Duration, cause: Reason) -> Decision {
         condition: condition(true, reason.as_str(), &message),
         reason,
     }
+}
+
+/// The condition of a gate whose target AWS does not take.
+pub fn of_refusal(refusal: &Refusal) -> Decision {
+    Decision::closed(refusal.reason, &refusal.message)
 }
 
 /// The condition of a gate whose group AWS does not know.

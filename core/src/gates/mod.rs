@@ -13,6 +13,7 @@ pub mod inject;
 pub mod machine;
 pub mod patch;
 pub mod polling;
+pub mod refusals;
 pub mod requirements;
 pub mod target;
 pub mod writes;

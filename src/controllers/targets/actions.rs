@@ -103,6 +103,7 @@ impl Controller {
                     Done::Confirmed(binding, found)
                 });
             }
+            Action::Refused { group, targets } => self.registrations.refused(&group, targets),
             Action::TellPod {
                 pod,
                 uid,

@@ -44,7 +44,25 @@ impl Tracker {
         targets: &[TargetHealth],
         now: Instant,
     ) -> Vec<Action> {
+        if self.polls.is_overtaken(group, requested) {
+            self.polls.overtaken(group, now);
+            return vec![];
+        }
         let answer = PollResult::new(self.polls.in_call(group), targets);
+        let (healthy, actions) = self.show(group, requested, &answer, now);
+        self.polls
+            .answered(group, answer.registered(), &healthy, now);
+        actions
+    }
+
+    /// Shows an answer to all gates of its group. Returns those that it calls healthy.
+    pub(super) fn show(
+        &mut self,
+        group: &GroupKey,
+        requested: Instant,
+        answer: &PollResult<'_>,
+        now: Instant,
+    ) -> (BTreeSet<GateId>, Vec<Action>) {
         let proving_time = self.polls.proving_time(group);
         let mut actions = vec![];
         let mut unproven = false;
@@ -53,7 +71,7 @@ impl Tracker {
             let Some(gate) = self.gate(&id) else {
                 continue;
             };
-            let result = gate.apply(group, &answer, requested, proving_time);
+            let result = gate.apply(group, answer, requested, proving_time);
             unproven |= result.unproven;
             actions.extend(self.step(&id, now));
             if result.healthy {
@@ -64,21 +82,19 @@ impl Tracker {
             let Some(gate) = self.gate(&id) else {
                 continue;
             };
-            let result = gate.apply(group, &answer, requested, proving_time);
+            let result = gate.apply(group, answer, requested, proving_time);
             unproven |= result.unproven && !gate.says_healthy();
             actions.extend(self.step(&id, now));
         }
         for id in self.expecting.of(group) {
             if let Some(gate) = self.gate(&id) {
-                gate.apply(group, &answer, requested, proving_time);
+                gate.apply(group, answer, requested, proving_time);
             }
         }
-        self.polls
-            .answered(group, answer.registered(), &healthy, now);
         if unproven && self.polls.start_proving(group) {
             actions.push(Action::Prove(group.clone()));
         }
-        actions
+        (healthy, actions)
     }
 
     fn apply_missing_group(

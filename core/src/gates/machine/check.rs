@@ -7,6 +7,7 @@ use crate::gates::condition;
 use crate::gates::condition::Decision;
 use crate::gates::machine::observation::{CheckResult, PollResult};
 use crate::gates::machine::pending_absence::ABSENT_FOR;
+use crate::gates::refusals::Refusal;
 use crate::gates::requirements::TargetQuery;
 use crate::model::TargetHealth;
 use crate::reason::Reason;
@@ -31,6 +32,8 @@ pub(crate) struct TargetCheck {
     doubted: Option<(LastAnswer, Duration)>,
     /// The error is why no answer counts.
     answer: Result<LastAnswer, Reason>,
+    /// Why AWS does not take the target, where we register it.
+    refusal: Option<Refusal>,
 }
 
 /// What follows from an answer, and when that was requested.
@@ -49,7 +52,25 @@ impl TargetCheck {
             unregistered: None,
             doubted: None,
             answer: Err(Reason::NotPolled),
+            refusal: None,
         }
+    }
+
+    /// Takes in why AWS does not take the target; `None` if that is not known, or it is in.
+    pub(crate) fn see_refusal(&mut self, refusal: Option<&Refusal>) {
+        self.refusal = refusal.cloned();
+    }
+
+    /// What follows from the last answer that counts, if that keeps the gate closed. Of a target that is not registered,
+    /// AWS's words about its registration say more.
+    pub(crate) fn not_healthy(&self) -> Option<Decision> {
+        let answer = self
+            .answer()
+            .ok()
+            .filter(|answer| !answer.condition.status)?;
+        let refusal = self.refusal.as_ref();
+        let refusal = refusal.filter(|_| answer.reason == Reason::NotRegistered);
+        Some(refusal.map_or_else(|| answer.clone(), condition::of_refusal))
     }
 
     /// What follows from the last answer that counts; the error is why no answer counts.

@@ -50,9 +50,8 @@ impl Gate {
         let unused = || self.checks.iter().any(|check| self.opens_unused(check));
         let counts = |check: &&TargetCheck| !is_over(check) && !self.opens_unused(check);
         let checks = || self.checks.iter().filter(counts);
-        let mut answers = checks().filter_map(|check| check.answer().ok());
-        if let Some(not_healthy) = answers.find(|answer| !answer.condition.status) {
-            return Ok(not_healthy.clone());
+        if let Some(not_healthy) = checks().find_map(TargetCheck::not_healthy) {
+            return Ok(not_healthy);
         }
         // From here on, only what opens the gate is left, so each doubt holds it back.
         if self.unresolved {
@@ -84,13 +83,14 @@ impl Gate {
     /// takes its targets out, which says nothing about the pods.
     pub(super) fn decide_followed(&self) -> Option<Decision> {
         let counts = |check: &&TargetCheck| !check.query.terminating && !self.opens_unused(check);
-        let checks = self.checks.iter().filter(counts);
-        let mut answers = checks.filter_map(|check| check.answer().ok());
-        let closes = |answer: &&Decision| {
-            matches!(answer.reason, Reason::NotHealthy | Reason::NotRegistered)
+        let mut checks = self.checks.iter().filter(counts);
+        let closes = |check: &&TargetCheck| {
+            check.answer().is_ok_and(|answer| {
+                matches!(answer.reason, Reason::NotHealthy | Reason::NotRegistered)
+            })
         };
-        if let Some(not_healthy) = answers.find(closes) {
-            return self.says_healthy().then(|| not_healthy.clone());
+        if let Some(not_healthy) = checks.find(closes) {
+            return not_healthy.not_healthy().filter(|_| self.says_healthy());
         }
         let others = self.pending_absence.is_some() || self.closed.is_some() || self.unresolved;
         let healthy = !others && self.checks.iter().all(TargetCheck::is_healthy);

@@ -14,6 +14,7 @@ use crate::gates::machine::check::TargetCheck;
 use crate::gates::machine::observation::{CheckResult, PollResult};
 use crate::gates::machine::pending_absence::PendingAbsence;
 use crate::gates::polling::group::Target;
+use crate::gates::refusals::Refusals;
 use crate::gates::requirements::{Closed, GateRequirements};
 use crate::gates::writes::queue::Urgency;
 use crate::model::{Condition, Pod, Policies};
@@ -249,6 +250,15 @@ impl Gate {
         }
         let healthy = !healthy.is_empty() && healthy.iter().all(|healthy| *healthy);
         CheckResult { unproven, healthy }
+    }
+
+    /// Takes in what AWS says of its targets that it does not take.
+    pub(crate) fn see_refusals(&mut self, refusals: &Refusals) {
+        for check in &mut self.checks {
+            let query = &check.query;
+            let refusal = refusals.of(&query.group.arn, &query.target);
+            check.see_refusal(refusal);
+        }
     }
 
     /// Takes in the proving time of a group.

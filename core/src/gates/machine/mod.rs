@@ -22,6 +22,7 @@ use crate::gates::machine::sight::{Seen, moved_to, started};
 use crate::gates::machine::timers::Timers;
 use crate::gates::polling::group::Due;
 use crate::gates::polling::queue::{NextPoll, PollQueue, Started};
+use crate::gates::refusals::Refusals;
 use crate::gates::requirements::{self, TargetQuery};
 use crate::gates::writes::limiter::WriteLimiter;
 use crate::gates::writes::queue::WriteQueue;
@@ -42,6 +43,7 @@ mod open_targets;
 mod pending_absence;
 mod pod;
 mod problems;
+mod registrations;
 mod sight;
 #[cfg(test)]
 mod tests;
@@ -55,6 +57,7 @@ pub struct Tracker {
     polls: PollQueue,
     expecting: Expecting,
     live_reads: LiveReads,
+    refusals: Refusals,
     names: NamedGroups,
     problems: Problems,
     timers: Timers,
@@ -74,6 +77,7 @@ impl Tracker {
             polls: PollQueue::default(),
             expecting: Expecting::default(),
             live_reads: LiveReads::default(),
+            refusals: Refusals::default(),
             names: NamedGroups::default(),
             problems: Problems::default(),
             timers: Timers::default(),
@@ -198,6 +202,7 @@ impl Tracker {
         let former: Vec<GroupKey> = gate.groups().cloned().collect();
         let settings = &self.settings;
         gate.see(&seen, name, requirements, maybe_previous_pod, settings, now);
+        gate.see_refusals(&self.refusals);
         let id = gate.id(name);
         self.join(&id, &former, now);
         self.step(&id, now)

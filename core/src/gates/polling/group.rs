@@ -46,6 +46,8 @@ pub(crate) struct PolledGroup {
     pub(crate) whole: Option<Instant>,
     /// When the last call for the whole group was sent, answered or not.
     pub(crate) whole_sent: Option<Instant>,
+    /// When the newest answer that was taken in was requested, whoever did that.
+    pub(crate) answered: Option<Instant>,
     /// The targets that the call in flight names; empty for the whole group.
     pub(crate) in_call: Vec<Target>,
     /// Calls that failed in a row.
@@ -73,6 +75,8 @@ pub(crate) struct Due {
 #[derive(Debug)]
 pub(crate) struct Waiter {
     pub(crate) due: Instant,
+    /// Since when the schedule counts: since it is due, and since its target went in, where we register it.
+    pub(crate) from: Instant,
     /// Whether `due` was observed, so that a flip tells how long the pod took.
     pub(crate) observed: bool,
     pub(crate) targets: Vec<Target>,
@@ -102,7 +106,7 @@ impl Waiter {
         // Only the first healthy answer is a flip. A waiter whose answer was forgotten was healthy before, so
         // the time of this answer says nothing about when it became so.
         let flips = (self.shown, shown) == (Shown::Unhealthy, Shown::Healthy);
-        let age = |at: Instant| at.saturating_duration_since(self.due);
+        let age = |at: Instant| at.saturating_duration_since(self.from);
         let flip = flips.then(|| Flip {
             after: self.polled_at.map_or(Duration::ZERO, age),
             by: age(requested),
@@ -112,6 +116,17 @@ impl Waiter {
         flip
     }
 
+    /// Takes in that targets went in at `now`: the schedule begins anew, if it waits for one of them. What polls showed
+    /// before says nothing of how long the target takes.
+    pub(crate) fn registered(&mut self, targets: &BTreeSet<Target>, now: Instant) -> Option<()> {
+        let its = self.targets.iter().any(|target| targets.contains(target));
+        if !its || self.shown != Shown::Unhealthy {
+            return None;
+        }
+        (self.from, self.polled_at) = (self.due.max(now), None);
+        Some(())
+    }
+
     /// When this waiter alone would be polled next.
     pub(crate) fn next(&self, expected: Expected, waiting: usize) -> Instant {
         if self.shown == Shown::Forgotten {
@@ -119,26 +134,26 @@ impl Waiter {
         }
         let polled = self
             .polled_at
-            .map(|at| at.saturating_duration_since(self.due));
+            .map(|at| at.saturating_duration_since(self.from));
         // The window predicts when a pod becomes healthy. Once a pod is healthy, only its write is
         // outstanding, and the window says nothing about that.
         let window = expected.known.filter(|_| self.shown == Shown::Unhealthy);
-        self.due + schedule::next_poll(polled, window, waiting)
+        self.from + schedule::next_poll(polled, window, waiting)
     }
 
     fn waits_long(&self, expected: Expected, now: Instant) -> bool {
-        let age = now.saturating_duration_since(self.due);
+        let age = now.saturating_duration_since(self.from);
         self.shown != Shown::Forgotten && schedule::waits_long(age, expected.known)
     }
 
     /// What a poll is worth for this waiter. A call that failed at `tried` was as good a chance as a poll.
     fn worth(&self, expected: Expected, tried: Option<Instant>, now: Instant) -> Worth {
-        let polled = self.polled_at.unwrap_or(self.due);
+        let polled = self.polled_at.unwrap_or(self.from);
         let polled = tried.map_or(polled, |tried| polled.max(tried));
         if self.shown == Shown::Forgotten {
             return schedule::worth_of_healthy(now.saturating_duration_since(polled));
         }
-        let age = |at: Instant| at.saturating_duration_since(self.due);
+        let age = |at: Instant| at.saturating_duration_since(self.from);
         schedule::worth(age(polled), age(now), expected.guessed)
     }
 }
@@ -159,6 +174,7 @@ impl PolledGroup {
             requested: None,
             whole: None,
             whole_sent: None,
+            answered: None,
             in_call: vec![],
             failures: 0,
             registered: BTreeSet::new(),

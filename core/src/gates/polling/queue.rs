@@ -21,6 +21,8 @@ use crate::gates::polling::schedule;
 use crate::gates::polling::schedule::{LONGEST_INTERVAL, Slots};
 use crate::names::{GroupKey, Quota};
 
+mod heard;
+
 /// A poll with at least this chance of finding healthy pods is `likely_healthy`: 4 of 5, chosen.
 const LIKELY: f64 = 0.8;
 /// The poll of a group whose calls fail is treated as a likely one once it is overdue for so long. Chosen: polls
@@ -101,6 +103,7 @@ impl PollQueue {
         let expected = self.learned.expected(group);
         let waiter = Waiter {
             due: due.at,
+            from: due.at,
             observed: due.observed,
             targets,
             polled_at: None,
@@ -389,17 +392,43 @@ impl PollQueue {
         let Some(polled) = self.groups.get_mut(group) else {
             return;
         };
+        let named = mem::take(&mut polled.in_call);
+        let requested = polled.requested.unwrap_or(now);
+        self.show(group, &named, registered, healthy, requested);
+        self.end_call(group, now);
+    }
+
+    /// Sets the next poll after a call that ELB answered.
+    fn end_call(&mut self, group: &GroupKey, now: Instant) {
+        if let Some(polled) = self.groups.get_mut(group) {
+            polled.next = polled.next_poll(self.learned.expected(group), now);
+        }
+        self.take_slot(group, now);
+        self.settle(group);
+    }
+
+    /// Takes in the answer to a call that was sent at `requested` and named these targets, or asked for the whole group.
+    fn show(
+        &mut self,
+        group: &GroupKey,
+        named: &[Target],
+        registered: BTreeSet<Target>,
+        healthy: &BTreeSet<GateId>,
+        requested: Instant,
+    ) {
+        let Some(polled) = self.groups.get_mut(group) else {
+            return;
+        };
         polled.failures = 0;
         polled.missing = false;
-        let named = mem::take(&mut polled.in_call);
+        polled.answered = Some(requested);
         if named.is_empty() {
             polled.registered = registered;
-            polled.whole = polled.requested;
+            polled.whole = Some(requested);
         } else {
             polled.registered.retain(|target| !named.contains(target));
             polled.registered.extend(registered);
         }
-        let requested = polled.requested.unwrap_or(now);
         let unhealthy = |w: &&Waiter| w.shown == Shown::Unhealthy && w.due <= requested;
         let waiting = polled.to_poll().filter(unhealthy).count();
         let mut flips = vec![];
@@ -413,11 +442,14 @@ impl PollQueue {
             }
         }
         self.learned.learn(group, &flips, waiting);
+    }
+
+    /// The answer to a call came after one that was requested later, and tells nothing.
+    pub(crate) fn overtaken(&mut self, group: &GroupKey, now: Instant) {
         if let Some(polled) = self.groups.get_mut(group) {
-            polled.next = polled.next_poll(self.learned.expected(group), now);
+            polled.in_call.clear();
         }
-        self.take_slot(group, now);
-        self.settle(group);
+        self.end_call(group, now);
     }
 
     /// A call about a group failed; it is asked again after a pause that grows. A throttled one is

@@ -9,9 +9,12 @@ use std::time::{Duration, Instant};
 use crate::backoff::Backoff;
 use crate::reason::Reason;
 use crate::targets::Target;
+use crate::targets::calls::outbox::words::Words;
 use crate::targets::calls::window::Window;
 use crate::targets::calls::zones::Zones;
 use crate::targets::calls::{Call, CallError, CallErrorKind, Kind, MOST_TARGETS, Named};
+
+mod words;
 
 /// The pause after a call that failed for another reason than a target. Contract 5.7 has the longest.
 const FAILED: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
@@ -32,6 +35,9 @@ pub struct Outbox {
     refused: BTreeMap<Target, Refused>,
     /// Why no call is made at all, until when, and after how many failures.
     paused: Option<(Told, Instant, u32)>,
+    words: Words,
+    /// Until when no call is made because AWS throttles, and after how many such calls in a row.
+    throttled: Option<(Instant, u32)>,
     zones: Zones,
     /// Targets whose zone was changed since they went in last.
     rezoned: BTreeSet<Target>,
@@ -73,6 +79,8 @@ impl Outbox {
             suspects: VecDeque::new(),
             refused: BTreeMap::new(),
             paused: None,
+            words: Words::default(),
+            throttled: None,
             zones: Zones::default(),
             rezoned: BTreeSet::new(),
         }
@@ -98,7 +106,15 @@ impl Outbox {
             part.retain(|target| waiting.contains_key(target));
         }
         self.suspects.retain(|part| !part.is_empty());
+        self.words.retain(|target| waiting.contains_key(target));
         self.waiting = waiting;
+        if self
+            .paused
+            .as_ref()
+            .is_some_and(|(_, until, _)| now < *until)
+        {
+            self.say_of_all();
+        }
     }
 
     /// When the next call may be due; `None` if nothing waits that is not in flight.
@@ -113,7 +129,7 @@ impl Outbox {
                 .map_or(now, |refused| refused.again)
         };
         let ready = free.clone().map(again).min()?;
-        let paused = self.paused.as_ref().map_or(now, |(_, until, _)| *until);
+        let paused = self.pauses_until().unwrap_or(now);
         let collects = self.window.map_or(now, |window| window.closes(self.kind));
         // A window holds up only the targets for which it was opened.
         let collects = match free.any(|target| self.refused.contains_key(target)) {
@@ -126,11 +142,7 @@ impl Outbox {
     /// What goes next, out of the targets that wait, in this order; `None` if nothing may go now. `zone` is the zone
     /// that ELB told of a target.
     pub fn next(&self, order: &[Target], now: Instant) -> Option<Next> {
-        if self
-            .paused
-            .as_ref()
-            .is_some_and(|(_, until, _)| now < *until)
-        {
+        if self.pauses_until().is_some_and(|until| now < until) {
             return None;
         }
         let free = |target: &&Target| {
@@ -165,6 +177,12 @@ impl Outbox {
             Some((*target, refused.again))
         });
         again.map(|(target, since)| self.named(vec![target], since, true))
+    }
+
+    /// Until when no call is made.
+    fn pauses_until(&self) -> Option<Instant> {
+        let paused = self.paused.as_ref().map(|(_, until, _)| *until);
+        paused.max(self.throttled.map(|(until, _)| until))
     }
 
     fn named(&self, targets: Vec<Target>, since: Instant, again: bool) -> Next {
@@ -220,11 +238,20 @@ impl Outbox {
                 self.refused.remove(target);
                 self.rezoned.remove(target);
                 self.waiting.remove(target);
+                self.words.forget(target);
             }
-            return self.paused = None;
+            (self.paused, self.throttled) = (None, None);
+            return;
         };
+        if error.kind != CallErrorKind::Throttled {
+            self.throttled = None;
+        }
         match (error.kind, &targets[..]) {
-            (CallErrorKind::Unsent | CallErrorKind::Throttled, _) => {}
+            (CallErrorKind::Unsent, _) => {}
+            (CallErrorKind::Throttled, _) => {
+                let failures = self.throttled.map_or(0, |(_, failures)| failures) + 1;
+                self.throttled = Some((now + FAILED.after(failures), failures));
+            }
             (CallErrorKind::Target, [alone]) => self.refuse(*alone, error, now),
             (CallErrorKind::TooManyTargets, [_]) => {
                 // Once there is room, the pods that have been ready longest go first again.
@@ -271,6 +298,7 @@ impl Outbox {
             error: error.clone(),
         };
         let again = now + REFUSED.after(failures);
+        self.words.say(target, why.clone());
         let refused = Refused {
             why,
             again,
@@ -292,6 +320,7 @@ impl Outbox {
         let error = error.clone();
         let until = now + backoff.after(failures);
         self.paused = Some((Told { reason, error }, until, failures));
+        self.say_of_all();
     }
 
     /// Notes that the group is full, without a pause: a smaller call may fit.

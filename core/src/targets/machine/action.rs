@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::gates::refusals::Refused;
 use crate::index::BindingKey;
-use crate::names::{GroupKey, ObjectKey};
+use crate::names::{GroupKey, ObjectKey, TargetGroupArn};
 use crate::reason::Reason;
 use crate::targets::calls::Call;
 use crate::targets::record::Record;
@@ -46,6 +47,11 @@ pub enum Action {
         binding: BindingKey,
         reason: Reason,
         message: Arc<str>,
+    },
+    /// Tell the gates which targets of a group AWS does not take now, all of them.
+    Refused {
+        group: TargetGroupArn,
+        targets: Refused,
     },
     /// Tell by an Event on the pod of this UID why its target does not go in.
     TellPod {

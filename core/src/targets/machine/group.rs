@@ -5,17 +5,22 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::backoff::Backoff;
+use crate::gates::refusals::Refused;
 use crate::model::TargetState;
 use crate::names::GroupKey;
 use crate::reason::Reason;
 use crate::targets::Target;
-use crate::targets::calls::outbox::{Next, Outbox, Told};
+use crate::targets::calls::outbox::{Next, Outbox};
 use crate::targets::calls::{Call, CallError, CallErrorKind, Kind};
 use crate::targets::difference::{Difference, Listed, Listing, Scene};
 use crate::targets::floor::{Floor, Verdict};
 use crate::targets::machine::action::Counts;
 use crate::targets::removals::{Removals, SETTLING};
 use crate::targets::wanted::GroupWants;
+
+mod verdict;
+
+pub(super) use verdict::words_of;
 
 /// Nothing leaves for its absence before a second answer, so long after the first of this leadership. Contract 8.
 const SECOND_LOOK: Duration = Duration::from_secs(10);
@@ -66,6 +71,8 @@ pub(super) struct Group {
     pub(super) counts: Counts,
     /// What its bindings are told.
     pub(super) verdict: Option<(bool, Reason, String)>,
+    /// What the gates were told of targets that AWS does not take.
+    refused: Refused,
 }
 
 /// What decides about a group, besides ELB's answer.
@@ -109,7 +116,13 @@ impl Group {
             retry: None,
             counts: Counts::default(),
             verdict: None,
+            refused: Refused::new(),
         }
+    }
+
+    /// A leadership begins: the gates know nothing yet of what AWS does not take.
+    pub(super) fn tell_anew(&mut self) {
+        self.refused.clear();
     }
 
     /// A leadership begins, or the incumbent let go of a binding: what was seen before does not count.
@@ -228,92 +241,6 @@ impl Group {
     fn is_fresh(&self, now: Instant) -> bool {
         let described = self.described.as_ref();
         described.is_some_and(|(_, requested)| now < *requested + FRESH)
-    }
-
-    fn count(
-        &mut self,
-        inputs: &Inputs<'_>,
-        missing: &BTreeSet<Target>,
-        held: usize,
-        foreign: usize,
-    ) {
-        let mut counts = Counts {
-            wanted: inputs.registrable.len(),
-            held_by_floor: held,
-            foreign,
-            fights: self.removals.fights(),
-            ..Counts::default()
-        };
-        for target in inputs.registrable {
-            match missing.contains(target) {
-                false => counts.registered += 1,
-                true => {
-                    let why = self.register.why(target).map(|why| why.reason);
-                    let reason = why.unwrap_or(Reason::Registering);
-                    *counts.unregistered.entry(reason).or_default() += 1;
-                }
-            }
-        }
-        for (reason, pods) in inputs.wants.impossible.iter().filter(|_| inputs.is_active) {
-            *counts.unregistered.entry(*reason).or_default() += pods;
-        }
-        self.counts = counts;
-    }
-
-    /// What the bindings of the group are told: the weightiest of what is wrong.
-    fn judge(
-        &mut self,
-        inputs: &Inputs<'_>,
-        verdict: Verdict,
-        held: bool,
-        foreign: &BTreeMap<Target, bool>,
-    ) {
-        let of_call = |outbox: &Outbox, kind: Kind| {
-            let refused = outbox.refused().next();
-            let why = outbox.paused().or_else(|| refused.map(|(_, why)| why))?;
-            let of = refused.filter(|(_, refused)| *refused == why);
-            let words = words_of(kind, of.map(|(target, _)| *target), why);
-            Some((false, why.reason, words))
-        };
-        let missing = inputs.wants.missing.values().next();
-        let another = foreign.iter().find(|(_, another)| **another);
-        let counts = &self.counts;
-        let told = of_call(&self.register, Kind::Register)
-            .or_else(|| of_call(&self.deregister, Kind::Deregister))
-            .or_else(|| {
-                let CallError { kind, code, message } = self.undescribed.as_ref()?;
-                let reason = match kind {
-                    CallErrorKind::GroupNotFound => Reason::TargetGroupNotFound,
-                    _ => Reason::CallRefused,
-                };
-                Some((false, reason, format!("DescribeTargetHealth failed: {code}: {message}")))
-            })
-            .or_else(|| missing.map(|reason| (false, *reason, reason.sentence().to_owned())))
-            .or_else(|| match verdict {
-                Verdict::Held { healthy, needed } if held => {
-                    let words = format!(
-                        "{} targets that are not wanted stay: {healthy} wanted targets are healthy, and {needed} are needed",
-                        counts.held_by_floor
-                    );
-                    Some((false, Reason::HeldByFloor, words))
-                }
-                _ => None,
-            })
-            .or_else(|| {
-                let (ip, port) = self.fought.filter(|_| counts.fights > 0)?;
-                let words = format!("something else has removed target {ip} port {port} three times");
-                Some((false, Reason::TargetsRemoved, words))
-            })
-            .or_else(|| {
-                let ((ip, port), _) = another?;
-                let words = format!("target {ip} port {port} has the address of a pod of another Service");
-                Some((true, Reason::AddressOfAnotherPod, words))
-            });
-        let all = counts.registered == counts.wanted && self.described.is_some();
-        self.verdict = Some(told.unwrap_or_else(|| match all {
-            true => (true, Reason::Registered, String::new()),
-            false => (false, Reason::Registering, String::new()),
-        }));
     }
 
     /// Asks ELB again by then, if not earlier.
@@ -471,16 +398,6 @@ impl Group {
         }
     }
 
-    /// Why ELB refuses the one target of a registration; `None` if it does not, or the call has more.
-    pub(super) fn refusal(&self, call: &Call) -> Option<(Target, Told)> {
-        let [alone] = &call.targets[..] else {
-            return None;
-        };
-        let mut refused = self.register.refused();
-        let (target, why) = refused.find(|(target, _)| **target == alone.target)?;
-        (call.kind == Kind::Register).then(|| (*target, why.clone()))
-    }
-
     /// When something may be due that no news brings.
     pub(super) fn wake(&self, now: Instant) -> Option<Instant> {
         let calls = [self.register.due(now), self.deregister.due(now)];
@@ -491,12 +408,4 @@ impl Group {
             .flatten()
             .min()
     }
-}
-
-/// Why a call fails, or is not made, for one target or for all.
-pub(super) fn words_of(kind: Kind, target: Option<Target>, why: &Told) -> String {
-    let of = target.map(|(ip, port)| format!(" of {ip} port {port}"));
-    let (action, of) = (kind.action(), of.unwrap_or_default());
-    let CallError { code, message, .. } = &why.error;
-    format!("{action}{of} failed: {code}: {message}")
 }

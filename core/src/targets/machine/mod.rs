@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use crate::binding::allow_list::AllowList;
 use crate::elb::buckets::Buckets;
+use crate::gates::refusals::Refused;
 use crate::index::{BindingKey, Changes, Index};
 use crate::names::{ObjectKey, Quota, TargetGroupArn};
 use crate::targets::Target;
@@ -47,7 +48,7 @@ pub struct Registrar {
     deleting: BTreeSet<Arc<str>>,
     groups: BTreeMap<TargetGroupArn, Group>,
     dirty: BTreeSet<TargetGroupArn>,
-    /// What is to be told of pods.
+    /// What is to be told of pods, and of groups that are forgotten.
     news: Vec<Action>,
     buckets: Buckets,
     /// `None` until its Lease was read, which counts as if it led.
@@ -90,6 +91,7 @@ impl Registrar {
         self.incumbent = None;
         for group in self.groups.values_mut() {
             group.look_anew(now);
+            group.tell_anew();
         }
         self.dirty.extend(self.groups.keys().cloned());
     }
@@ -331,11 +333,17 @@ impl Registrar {
             held.groups().map(|group| group.arn.clone()).collect()
         };
         let named: BTreeSet<TargetGroupArn> = self.held.values().flat_map(groups).collect();
+        let news = &mut self.news;
         self.groups.retain(|arn, group| {
-            named.contains(arn)
+            let stays = named.contains(arn)
                 || abandoned.contains(arn)
                 || group.register.is_busy()
-                || group.deregister.is_busy()
+                || group.deregister.is_busy();
+            if !stays && group.has_told_refusals() {
+                let (group, targets) = (arn.clone(), Refused::new());
+                news.push(Action::Refused { group, targets });
+            }
+            stays
         });
         let ours = self
             .held
@@ -403,6 +411,10 @@ impl Registrar {
             is_settled,
         };
         let mut adopt = group.settle(&inputs, |ip| index.is_held(ip), now);
+        actions.extend(group.news_of_refusals().map(|targets| Action::Refused {
+            group: arn.clone(),
+            targets,
+        }));
         let out = group.take_out();
         for held in self.held.values_mut().filter(of_group) {
             held.drop_from(arn, &out);

@@ -31,6 +31,7 @@ mod names;
 mod pace;
 mod policies;
 mod queue;
+mod registrations;
 mod schedule;
 mod terminating;
 mod trust;

@@ -251,7 +251,7 @@ fn a_failure_of_another_kind_pauses_all_calls(
 }
 
 #[test]
-fn a_call_that_was_not_sent_or_was_throttled_goes_again() {
+fn a_call_that_was_not_sent_goes_again_at_once_and_one_that_was_throttled_after_a_pause() {
     let (mut outbox, now) = (Outbox::new(Kind::Register), epoch());
     let all = targets(0..3);
     outbox.wait(&all, now);
@@ -271,7 +271,8 @@ fn a_call_that_was_not_sent_or_was_throttled_goes_again() {
         outbox.begin(&call);
         outbox.ended(&call, Err(&refusal(kind, "")), at);
     }
-    assert_eq!(outbox.due(at), Some(at));
+    assert_eq!(outbox.due(at), Some(at + S));
+    assert_eq!(outbox.next(&all, at), None);
     outbox.wait(&[], at);
     assert_eq!((outbox.due(at), outbox.next(&all, at)), (None, None));
 }

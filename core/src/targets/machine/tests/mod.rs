@@ -13,6 +13,7 @@ use crate::targets::machine::action::Written;
 use crate::targets::standing::Mode;
 use world::World;
 
+mod refusals;
 mod walks;
 mod world;
 

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::fixtures::epoch;
+use crate::gates::refusals::Refused;
 use crate::model::TargetState;
 use crate::names::GroupKey;
 use crate::targets::difference::Listed;
@@ -47,7 +48,10 @@ pub(super) struct World {
     pub(super) incumbent: Incumbent,
     pub(super) deadline: Option<Instant>,
     pub(super) denied: bool,
+    pub(super) throttled: bool,
     pub(super) bad: BTreeSet<Target>,
+    /// So many targets fit into a group.
+    pub(super) quota: usize,
     /// Of so many calls and writes in a hundred, the end is lost or they fail.
     pub(super) faults: u8,
     /// What a record has ever named: what was decided on the last known record may be sent while a write of it is lost.
@@ -55,6 +59,9 @@ pub(super) struct World {
     /// What we put into each group and did not take out.
     ours: BTreeSet<(TargetGroupArn, Target)>,
     tells: BTreeSet<&'static str>,
+    /// What the gates were told of targets that AWS does not take, by the name of the group, and how often.
+    pub(super) refused: BTreeMap<String, Refused>,
+    pub(super) refusals_told: usize,
     /// The pods that were told, in order.
     pub(super) told_pods: Vec<String>,
     /// The conditions that were written, in order.
@@ -79,11 +86,15 @@ impl World {
             incumbent: Incumbent::Gone,
             deadline: None,
             denied: false,
+            throttled: false,
             bad: BTreeSet::new(),
+            quota: usize::MAX,
             faults: 0,
             named: BTreeSet::new(),
             ours: BTreeSet::new(),
             tells: BTreeSet::new(),
+            refused: BTreeMap::new(),
+            refusals_told: 0,
             told_pods: vec![],
             statuses: vec![],
             later: BTreeMap::new(),
@@ -342,6 +353,10 @@ impl World {
             } => self.later(Done::Patched(binding, finalizer)),
             Action::Confirm(key) => self.later(Done::Confirmed(key)),
             Action::Tell { reason, .. } => _ = self.tells.insert(reason.as_str()),
+            Action::Refused { group, targets } => {
+                self.refusals_told += 1;
+                self.refused.insert(group.name().to_owned(), targets);
+            }
             Action::TellPod { pod, .. } => self.told_pods.push(pod.name.to_string()),
             Action::Status(status) => self.statuses.push((status.ready, status.reason)),
         }
@@ -407,6 +422,9 @@ impl World {
         if self.denied {
             return Err(refusal(CallErrorKind::Denied));
         }
+        if self.throttled {
+            return Err(refusal(CallErrorKind::Throttled));
+        }
         let targets = call.targets.iter().map(|named| named.target);
         let register = call.kind == Kind::Register;
         if register && targets.clone().any(|target| self.bad.contains(&target)) {
@@ -417,6 +435,12 @@ impl World {
             .groups
             .get_mut(arn)
             .ok_or_else(|| refusal(CallErrorKind::GroupNotFound))?;
+        let stays = group.iter().filter(|(_, held)| !held.leaves);
+        let stays: BTreeSet<Target> = stays.map(|(target, _)| *target).collect();
+        let all = stays.len() + targets.clone().filter(|t| !stays.contains(t)).count();
+        if register && all > self.quota {
+            return Err(refusal(CallErrorKind::TooManyTargets));
+        }
         for target in targets {
             let since = self.now;
             match register {
