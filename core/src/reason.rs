@@ -278,6 +278,30 @@ reasons! {
         "Mend the hops above it first; if they are sound, let the API server's network reach port 9443 of the pods.";
     LeaseNotHeld: "No replica holds the Lease and renews it, so no gate opens.",
         "Look at the logs of the replicas: one must reach the API server and may patch the Lease.";
+    InstallationMissing: "There is no Deployment of targetgate of this name.",
+        "Name it with `--installation NAMESPACE/NAME`, or install targetgate.";
+    RightMissing: "The service account of targetgate lacks a right that targetgate uses.",
+        "Apply the roles that are shipped, or upgrade the Helm release with the values that belong to the flags.";
+    CertificateExpiresSoon: "A certificate of the hooks, or the CA that verifies it, expires soon, and nothing has renewed it.",
+        "Look at the log of what renews it: targetgate with `--tls self`, else cert-manager or you.";
+    TwoRegistrars: "AWS Load Balancer Controller runs beside targetgate's registration, and its Lease is not renewed: both can write the same targets.",
+        "Scale it to nothing, or turn `--register` off; if it renews another Lease, name that with `--incumbent-lease`.";
+    IncumbentHooksLeft: "Hooks of AWS Load Balancer Controller are registered, and no process of it answers them.",
+        "Delete its webhook configurations, or let it run again.";
+    IncumbentInjects: "AWS Load Balancer Controller's hook for pods is registered beside targetgate's, so that pods can have their gates from either.",
+        "Once targetgate gates all pods, take `mpod.elbv2.k8s.aws` out of the controller's configuration.";
+    FinalizerLeft: "A binding has the finalizer of targetgate's registration, and nothing takes it off: the binding cannot be deleted.",
+        "Let go of the bindings with `targetgate release`.";
+    BindingDiffers: "A binding says something else about its target group than AWS does.",
+        "Create a binding with AWS's values, and delete this one.";
+    GroupNotAttached: "No load balancer uses the target group, so no target of it becomes healthy.",
+        "Let a listener or a rule of a load balancer forward to the group; before a cut-over, `targetgate.dev/when-unused: open` opens gates all the same.";
+    ZoneNotEnabled: "Targets are in an Availability Zone that is not enabled for their load balancer.",
+        "Enable the zone for the load balancer, or run no pods of the Service there.";
+    GraceRefused: "A policy of the cluster refuses pods with the grace period that drain gives them.",
+        "Let the policy admit that grace period, or label the Namespace `targetgate.dev/drain=off`.";
+    ListenerManaged: "AWS Load Balancer Controller made the binding and its listener, and puts the listener back when it is edited by hand.",
+        "Edit the Ingress, Service or Gateway instead, or stop the controller before a switch by hand.";
 }
 
 impl fmt::Display for Reason {

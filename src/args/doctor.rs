@@ -20,8 +20,7 @@ pub struct Doctor {
     /// Leave out the hops to AWS.
     #[arg(long, help_heading = AWS)]
     pub no_aws: bool,
-    /// Deployment of the installation: its webhook configurations and, with -tls behind it, its Secret have the same
-    /// name.
+    /// Deployment of the installation, by whose flags its webhook configurations, its Secret and what it does are known.
     #[arg(long, value_name = "NAME", default_value = "targetgate-system/targetgate", help_heading = KUBERNETES)]
     pub installation: Subject,
 }

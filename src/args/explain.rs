@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory as _, Parser, ValueEnum};
 
+use crate::args::container::{first_line, words};
 use crate::args::{AWS, ClusterFlags, DrainFlags, GateFlags, KUBERNETES, namespace};
 
 /// Settings of `targetgate explain`. The flags about gates and drain are those of `serve`: what is explained follows
@@ -74,41 +75,17 @@ impl DecidingFlags {
             #[command(flatten)]
             deciding: DecidingFlags,
         }
-        let installed = Alone::command();
-        let installed = installed.get_arguments().filter_map(|argument| {
-            let flag = format!("--{}", argument.get_long()?);
-            let variable = argument.get_env()?.to_str()?;
-            let value = of_arguments(arguments, &flag).or_else(|| {
-                let mut variables = variables.iter();
-                let (_, value) = variables.find(|(name, _)| name == variable)?;
-                Some(value.as_str())
-            });
-            Some(format!("{flag}={}", value?))
-        });
+        let alone = Alone::command();
+        let installed = words(&alone, arguments, variables);
         let flag = |word: &str| word.split('=').next().map(str::to_owned);
         let overridden = |word: &String| given.iter().any(|given| flag(given) == flag(word));
         let installed = installed.filter(|word| !overridden(word));
         let words: Vec<String> = installed.chain(given.iter().cloned()).collect();
         let words = ["serve".to_owned()].into_iter().chain(words);
         let read = Alone::try_parse_from(words);
-        read.map(|alone| alone.deciding).map_err(|error| {
-            // The first line has the flag and what is wrong with its value.
-            let text = error.to_string();
-            text.lines().next().unwrap_or_default().to_owned()
-        })
+        read.map(|alone| alone.deciding)
+            .map_err(|error| first_line(&error))
     }
-}
-
-/// The value of a flag, whose value stands behind it or in the next argument.
-fn of_arguments<'a>(arguments: &'a [String], flag: &str) -> Option<&'a str> {
-    let mut places = arguments.iter().enumerate().rev();
-    places.find_map(
-        |(at, argument)| match argument.strip_prefix(flag)?.strip_prefix('=') {
-            Some(value) => Some(value),
-            None if argument == flag => arguments.get(at + 1).map(String::as_str),
-            None => None,
-        },
-    )
 }
 
 impl Explain {

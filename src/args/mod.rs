@@ -15,6 +15,7 @@ use targetgate_core::targets::standing::Mode;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 mod cluster;
+mod container;
 mod doctor;
 mod explain;
 mod release;

@@ -29,6 +29,10 @@ use crate::aws::metrics::CallMetrics;
 use crate::aws::reject_truncated::RejectTruncated;
 use crate::metrics::Metrics;
 
+mod describe;
+
+pub use crate::aws::client::describe::DescribedGroup;
+
 /// Maximum number of cached SDK clients: one per Region, role and external id. Chosen.
 const MAX_CLIENTS: usize = 128;
 /// Maximum number of cached identities. The SDK's default of 64 evicts at random, and each eviction costs an

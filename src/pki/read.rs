@@ -81,7 +81,7 @@ pub fn leaf(
         id: fingerprint(end),
         validity: chain.validity,
         fits,
-        signed: verifies(&chain.key, signer, within),
+        signed: verifies(&chain.key.cert, signer, within),
         chain: chain_text.into(),
         key: PrivateKey(key.into()),
     })
@@ -128,9 +128,9 @@ pub fn bundle(text: &[u8]) -> Bundle {
     Bundle { cas, sound }
 }
 
-/// Whether an API server that trusts these CAs accepts the chain at this time.
+/// Whether an API server that trusts these CAs accepts the chain at this time, which begins with the leaf.
 pub fn verifies<'a>(
-    chain: &CertifiedKey,
+    chain: &[CertificateDer<'_>],
     cas: impl IntoIterator<Item = &'a Ca>,
     at: Timestamp,
 ) -> bool {
@@ -142,7 +142,7 @@ pub fn verifies<'a>(
             .into_iter()
             .for_each(|root| drop(roots.add(root)));
     }
-    let Some((end, issuers)) = chain.cert.split_first() else {
+    let Some((end, issuers)) = chain.split_first() else {
         return false;
     };
     let seconds = u64::try_from(at.as_second()).unwrap_or(0);
@@ -178,7 +178,15 @@ pub fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, ReadError> {
 /// # Errors
 /// It is not an X.509 certificate.
 pub fn expiry(certificate: &CertificateDer<'_>) -> Result<Timestamp, ReadError> {
-    Ok(validity(&parse(certificate)?).not_after)
+    Ok(valid(certificate)?.not_after)
+}
+
+/// When a certificate is valid.
+///
+/// # Errors
+/// It is not an X.509 certificate.
+pub fn valid(certificate: &CertificateDer<'_>) -> Result<Validity, ReadError> {
+    Ok(validity(&parse(certificate)?))
 }
 
 /// Whether it is a CA's certificate.

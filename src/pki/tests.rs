@@ -60,11 +60,11 @@ fn a_leaf_verifies_against_any_ca_of_a_bundle_while_it_is_valid() {
     let (_, other) = new_ca();
     let leaf = new_leaf(&made);
     let chain = read::chain(&leaf.certificate, &leaf.key).unwrap();
-    assert!(read::verifies(&chain.key, [&other, &ca], NOW));
-    assert!(!read::verifies(&chain.key, [&other], NOW));
-    assert!(!read::verifies(&chain.key, [], NOW));
+    assert!(read::verifies(&chain.key.cert, [&other, &ca], NOW));
+    assert!(!read::verifies(&chain.key.cert, [&other], NOW));
+    assert!(!read::verifies(&chain.key.cert, [], NOW));
     let over = validity().not_after + Duration::from_secs(1);
-    assert!(!read::verifies(&chain.key, [&ca], over));
+    assert!(!read::verifies(&chain.key.cert, [&ca], over));
 }
 
 #[test]

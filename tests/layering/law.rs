@@ -52,7 +52,7 @@ const CORE: Law = &[
             "drain", "gates", "index", "lint", "model", "names", "reason", "selector",
         ],
     ),
-    ("doctor", &["explain", "names", "reason"]),
+    ("doctor", &["explain", "names", "reason", "targets"]),
     ("lease", &["version"]),
     ("rotation", &[]),
 ];

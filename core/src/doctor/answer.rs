@@ -52,6 +52,8 @@ pub fn schema() -> Schema {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 pub enum State {
     Sound,
+    /// It works, and loses or surprises all the same; no exit status follows from it.
+    Advice,
     /// It is not known, which is not taken for sound.
     Unknown,
     Broken,
@@ -60,22 +62,38 @@ pub enum State {
 /// What is checked, from the API server to ELB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 pub enum Check {
+    /// The Deployment of the installation exists, and its flags can be read.
+    Installation,
     /// The CRD of bindings is served, and keeps each field.
     Crd,
     /// Each hook is registered.
     Hook,
     /// The `caBundle` of each hook verifies the served certificate.
     Trust,
+    /// The certificate that is served is not about to expire.
+    Certificate,
     /// The Service of the hooks has endpoints.
     Service,
     /// A pod of a server-side dry-run gets its gate.
     PodTrial,
     /// A wrong binding of a server-side dry-run is denied.
     BindingTrial,
+    /// The service account has each right that targetgate uses.
+    Right,
     /// A replica holds the Lease.
     Lease,
-    /// AWS answers about each group.
+    /// One controller registers targets, and AWS Load Balancer Controller's hooks have a process behind them.
+    Incumbent,
+    /// Listeners that AWS Load Balancer Controller puts back.
+    Listener,
+    /// No binding has a finalizer of ours that nothing takes off.
+    Finalizer,
+    /// Whose credentials AWS is called with.
+    Identity,
+    /// AWS answers about each group, and says of it what its binding says.
     Group,
+    /// AWS lets targets be registered and deregistered, as far as a group that cannot exist tells.
+    Registration,
     /// Each group has one binding.
     Binding,
     /// Each Namespace that has opted in has bindings, and the hook for pods is called for it.
@@ -96,6 +114,21 @@ pub struct Finding {
 impl Finding {
     pub(super) fn sound(check: Check, about: &str, message: impl Into<String>) -> Self {
         Self::new(check, State::Sound, about, Reason::Sound, message)
+    }
+
+    pub(super) fn advice(
+        check: Check,
+        about: &str,
+        reason: Reason,
+        message: impl Into<String>,
+    ) -> Self {
+        Self::new(check, State::Advice, about, reason, message)
+    }
+
+    /// With the command that mends it.
+    pub(super) fn by(mut self, command: String) -> Self {
+        self.why.command = Some(command);
+        self
     }
 
     pub(super) fn unknown(check: Check, about: &str, message: impl Into<String>) -> Self {

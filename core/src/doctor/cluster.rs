@@ -1,15 +1,15 @@
-//! The CRD, the Lease, the target groups, the bindings and the Namespaces.
+//! The CRD, the Lease, the bindings and the Namespaces.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::doctor::answer::{Check, Finding};
-use crate::doctor::facts::{Binding, Facts, Group, Lease, Namespace};
+use crate::doctor::facts::{Binding, Facts, Lease, Namespace};
 use crate::names::ObjectKey;
 use crate::reason::Reason;
 
 const CRD: &str = "targetgroupbindings.elbv2.k8s.aws";
 /// By so much the clock of this machine may differ from that of the holder. Chosen.
-const SKEW_SECONDS: i64 = 60;
+pub(super) const SKEW_SECONDS: i64 = 60;
 
 /// The CRD is served, and keeps what targetgate reads.
 pub(super) fn crd(facts: &Facts) -> Vec<Finding> {
@@ -50,29 +50,9 @@ pub(super) fn lease(facts: &Facts) -> Vec<Finding> {
     }]
 }
 
-fn age(facts: &Facts, lease: &Lease) -> Option<i64> {
+/// The seconds since a Lease was renewed.
+pub(super) fn age(facts: &Facts, lease: &Lease) -> Option<i64> {
     Some(facts.now.as_second() - lease.renewed?.as_second())
-}
-
-/// AWS answers about each group.
-pub(super) fn groups(facts: &Facts) -> Vec<Finding> {
-    match &facts.groups {
-        Err(why) => vec![Finding::unknown(Check::Group, "AWS", why)],
-        Ok(groups) => groups.iter().map(group).collect(),
-    }
-}
-
-fn group(group: &Group) -> Finding {
-    let about = group.arn.as_str();
-    match &group.targets {
-        Ok(targets) => {
-            let message = format!("AWS says what it has: {targets} targets.");
-            Finding::sound(Check::Group, about, message)
-        }
-        // AWS may answer the next time.
-        Err((Reason::AwsUnavailable, why)) => Finding::unknown(Check::Group, about, why),
-        Err((reason, why)) => Finding::broken(Check::Group, about, *reason, why),
-    }
 }
 
 /// Each group has one binding, unless all that share it are multi-cluster.

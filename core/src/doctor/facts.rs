@@ -14,21 +14,85 @@ pub type Known<T> = Result<T, String>;
 #[derive(Debug, Clone)]
 pub struct Facts {
     pub now: Timestamp,
+    /// The Deployment, with what its flags say; `None` if it does not exist.
+    pub installation: (ObjectKey, Known<Option<Installation>>),
+    /// The rights that the account has by the roles that are shipped, and those that it lacks.
+    pub rights: Known<Vec<Right>>,
+    pub incumbent: Incumbent,
     /// The CRD of bindings of `elbv2.k8s.aws`; `None` if there is none.
     pub crd: Known<Option<Crd>>,
     pub hooks: Known<Vec<Hook>>,
+    /// The certificate of the Secret of the installation.
+    pub certificate: Known<Validity>,
     /// The Services that the hooks name, each once.
     pub services: Vec<HookService>,
     pub pod_trial: Known<PodTrial>,
     pub binding_trial: Known<BindingTrial>,
     /// The Lease of the replica that writes conditions, with its name; `None` if it does not exist.
     pub lease: (ObjectKey, Known<Option<Lease>>),
+    /// Whose credentials AWS is called with; `None` if it is not to be asked.
+    pub identity: Option<Identity>,
     /// What AWS says of the groups; empty if it is not to be asked.
     pub groups: Known<Vec<Group>>,
+    /// The number of groups that AWS was not asked about, because there are too many.
+    pub groups_left_out: usize,
+    /// The calls that change a group, tried on groups that cannot exist.
+    pub changes: Vec<ChangeTrial>,
     /// The bindings of both API groups, of the whole cluster.
     pub bindings: Known<Vec<Binding>>,
     /// The Namespaces that have opted in.
     pub namespaces: Known<Vec<Namespace>>,
+}
+
+/// What the flags of an installation say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Installation {
+    /// Its service account, as the API server names it.
+    pub account: String,
+    /// Whether `--register` is on.
+    pub registers: bool,
+    /// `--incumbent-namespaces`; none means all.
+    pub incumbent_namespaces: Vec<String>,
+}
+
+/// A right that targetgate uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Right {
+    pub verb: String,
+    /// With its subresource and its group, such as `pods/status` and `targetgroupbindings.elbv2.k8s.aws`.
+    pub resource: String,
+    /// The only object that it is about.
+    pub name: Option<String>,
+    /// The only namespace that it is about.
+    pub namespace: Option<String>,
+    pub granted: bool,
+}
+
+/// AWS Load Balancer Controller, beside targetgate.
+#[derive(Debug, Clone)]
+pub struct Incumbent {
+    /// Its Deployments that are not scaled to nothing.
+    pub deployments: Known<Vec<ObjectKey>>,
+    pub hooks: Known<Vec<IncumbentHooks>>,
+    /// Its Lease, with its name; `None` if it does not exist.
+    pub lease: (ObjectKey, Known<Option<Lease>>),
+}
+
+/// The webhooks of a configuration of the incumbent.
+#[derive(Debug, Clone)]
+pub struct IncumbentHooks {
+    /// The configuration in the form of kubectl.
+    pub configuration: String,
+    pub names: Vec<String>,
+    /// The number of endpoints of their Service that are ready; `None` if there is no such Service.
+    pub ready: Known<Option<usize>>,
+}
+
+/// When a certificate is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    pub begins: Timestamp,
+    pub expires: Timestamp,
 }
 
 /// A CustomResourceDefinition.
@@ -93,9 +157,9 @@ pub enum Bundle {
     Empty,
     /// It holds what is no certificate.
     Unsound,
-    /// When the last of its CAs expires, and whether they verify the certificate that is served.
+    /// When the last of its CAs is valid, and whether they verify the certificate that is served.
     Cas {
-        expires: Timestamp,
+        validity: Validity,
         verifies: Known<bool>,
     },
 }
@@ -134,11 +198,63 @@ pub struct Lease {
     pub seconds: i32,
 }
 
-/// What a read of a target group by trial brought: its targets, or why not.
+/// Whose credentials AWS is called with.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The ARN of the role or user.
+    pub arn: Known<String>,
+    /// The Region of calls that no ARN names one for.
+    pub region: Option<String>,
+}
+
+/// What reads of a target group by trial brought, or why not.
 #[derive(Debug, Clone)]
 pub struct Group {
     pub arn: TargetGroupArn,
-    pub targets: Result<usize, (Reason, String)>,
+    pub targets: Read<Targets>,
+    pub described: Read<Described>,
+}
+
+/// An answer of AWS, or why there is none.
+pub type Read<T> = Result<T, (Reason, String)>;
+
+/// The targets of a group.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Targets {
+    pub all: usize,
+    /// Those in a zone that their load balancer has not enabled.
+    pub zone_not_enabled: usize,
+}
+
+/// What AWS describes a group by.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Described {
+    /// The number of load balancers that use it.
+    pub load_balancers: usize,
+    /// Whether gates open all the same while none does (`when-unused`).
+    pub may_be_unused: bool,
+    /// The rules that its bindings break, with the binding's name before.
+    pub differs: Vec<String>,
+}
+
+/// A call that changes a group, tried on one that cannot exist.
+#[derive(Debug, Clone)]
+pub struct ChangeTrial {
+    /// The call, such as `RegisterTargets`.
+    pub action: &'static str,
+    /// Account and Region.
+    pub place: String,
+    pub outcome: ChangeOutcome,
+}
+
+/// What AWS says of such a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChangeOutcome {
+    /// It looked for the group, and so would change one that exists.
+    Allowed,
+    Denied(String),
+    /// It says something else.
+    Unknown(String),
 }
 
 /// A binding.
@@ -150,6 +266,10 @@ pub struct Binding {
     pub api: BindingApi,
     pub arn: Option<Arc<str>>,
     pub multi_cluster: bool,
+    /// Whether the finalizer of our registration is on it.
+    pub our_finalizer: bool,
+    /// Whether the incumbent made it out of an Ingress, a Service or a Gateway, with its listener.
+    pub of_stack: bool,
 }
 
 /// A Namespace that has opted in.

@@ -1,9 +1,8 @@
-//! The hooks: registered, trusted, reachable, and reached.
+//! The hooks: registered, reachable, and reached.
 
 use crate::doctor::answer::{Check, Finding, State};
-use crate::doctor::facts::{
-    BindingTrial, Bundle, Facts, Hook, HookKind, HookService, Namespace, PodTrial,
-};
+use crate::doctor::certificate::trusted;
+use crate::doctor::facts::{BindingTrial, Facts, Hook, HookKind, HookService, Namespace, PodTrial};
 use crate::reason::Reason;
 
 /// A hook of each kind is registered, and none of those for pods refuses pods.
@@ -32,73 +31,6 @@ fn policy(hook: &Hook) -> Finding {
     match hook.fails && hook.kind == HookKind::Pods {
         true => Finding::broken(Check::Hook, &hook.name, Reason::HookRefusesPods, message),
         false => Finding::sound(Check::Hook, &hook.name, message),
-    }
-}
-
-/// The bundle of each hook verifies the certificate that is served.
-pub(super) fn trusted(facts: &Facts) -> Vec<Finding> {
-    let hooks = facts.hooks.iter().flatten();
-    hooks.map(|hook| trust(facts, hook)).collect()
-}
-
-fn trust(facts: &Facts, hook: &Hook) -> Finding {
-    let broken = |reason: Reason, message: String| {
-        Finding::broken(Check::Trust, &hook.name, reason, message)
-    };
-    let place = &hook.configuration;
-    match &hook.bundle {
-        Bundle::Empty => broken(
-            Reason::BundleEmpty,
-            format!("The caBundle in {place} is empty."),
-        ),
-        Bundle::Unsound => broken(
-            Reason::BundleUnsound,
-            format!("The caBundle in {place} holds something that is no certificate."),
-        ),
-        Bundle::Cas { expires, .. } if *expires <= facts.now => broken(
-            Reason::CertificateExpired,
-            format!("The last CA of the caBundle in {place} expired at {expires}."),
-        ),
-        Bundle::Cas {
-            verifies: Ok(false),
-            ..
-        } => broken(
-            Reason::CertificateUntrusted,
-            format!("The caBundle in {place} does not verify the certificate of the Secret."),
-        ),
-        Bundle::Cas {
-            verifies: Ok(true),
-            expires,
-        } => {
-            let message =
-                format!("It verifies the certificate of the Secret, and expires at {expires}.");
-            Finding::sound(Check::Trust, &hook.name, message)
-        }
-        Bundle::Cas {
-            verifies: Err(why),
-            expires,
-        } => uncompared(facts, hook, &format!("It expires at {expires}"), why),
-    }
-}
-
-/// Without the certificate, a review that came through proves that the API server trusts it.
-fn uncompared(facts: &Facts, hook: &Hook, expiry: &str, why: &str) -> Finding {
-    let reached = match hook.kind {
-        HookKind::Pods => matches!(facts.pod_trial, Ok(PodTrial::Gated { .. })),
-        // The review of the rules comes after that of the defaults, unless that one failed unnoticed.
-        HookKind::BindingDefaults | HookKind::BindingRules => {
-            hook.fails && facts.binding_trial == Ok(BindingTrial::Denied)
-        }
-    };
-    match reached {
-        true => {
-            let message = format!("{expiry}, and the API server reached the hook.");
-            Finding::sound(Check::Trust, &hook.name, message)
-        }
-        false => {
-            let message = format!("{expiry}, but the certificate is not known: {why}");
-            Finding::unknown(Check::Trust, &hook.name, message)
-        }
     }
 }
 

@@ -3,31 +3,45 @@
 //! The command reads facts, as far as it may and can; what is not known is never taken for sound.
 
 mod answer;
+mod aws;
+mod certificate;
 mod cluster;
 mod facts;
 mod hooks;
+mod incumbent;
+mod installation;
 #[cfg(test)]
 mod tests;
 mod text;
 
 pub use crate::doctor::answer::{Answer, Check, Finding, State, schema};
 pub use crate::doctor::facts::{
-    Binding, BindingTrial, Bundle, Crd, Facts, Group, Hook, HookKind, HookService, Known, Lease,
-    Namespace, PodTrial,
+    Binding, BindingTrial, Bundle, ChangeOutcome, ChangeTrial, Crd, Described, Facts, Group, Hook,
+    HookKind, HookService, Identity, Incumbent, IncumbentHooks, Installation, Known, Lease,
+    Namespace, PodTrial, Read, Right, Targets, Validity,
 };
 pub use crate::doctor::text::render;
 
 /// What the facts amount to, hop by hop.
 pub fn diagnose(facts: &Facts) -> Answer {
     let hops = [
+        installation::found(facts),
         cluster::crd(facts),
         hooks::registered(facts),
-        hooks::trusted(facts),
+        certificate::trusted(facts),
+        certificate::served(facts),
         hooks::services(facts),
         hooks::pod_trial(facts),
         hooks::binding_trial(facts),
+        installation::rights(facts),
         cluster::lease(facts),
-        cluster::groups(facts),
+        incumbent::registrars(facts),
+        incumbent::hooks(facts),
+        incumbent::listeners(facts),
+        installation::finalizers(facts),
+        aws::identity(facts),
+        aws::groups(facts),
+        aws::changes(facts),
         cluster::bindings(facts),
         cluster::namespaces(facts),
     ];

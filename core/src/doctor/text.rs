@@ -14,15 +14,16 @@ pub fn render(answer: &Answer) -> String {
         findings.filter(|finding| finding.state == state).count()
     };
     let (broken, unknown) = (count(State::Broken), count(State::Unknown));
-    page.heading(
-        match (broken, unknown) {
-            (0, 0) => "Every hop is sound.".to_owned(),
-            (0, unknown) => format!("{unknown} hops are not known."),
-            (broken, 0) => format!("{broken} hops are broken."),
-            (broken, unknown) => format!("{broken} hops are broken, and {unknown} are not known."),
-        }
-        .as_str(),
-    );
+    let heading = match (broken, unknown) {
+        (0, 0) => "Every hop is sound".to_owned(),
+        (0, unknown) => format!("{unknown} hops are not known"),
+        (broken, 0) => format!("{broken} hops are broken"),
+        (broken, unknown) => format!("{broken} hops are broken, and {unknown} are not known"),
+    };
+    page.heading(&match count(State::Advice) {
+        0 => format!("{heading}."),
+        advice => format!("{heading}; there is advice on {advice} (!)."),
+    });
     page.text()
 }
 
@@ -30,13 +31,14 @@ fn of_finding(page: &mut Page, finding: &Finding) {
     let (check, about, why) = (finding.check, &finding.about, &finding.why);
     match finding.state {
         State::Sound => page.line(0, format!("✓ {check:?} {about}: {}", why.message)),
-        State::Unknown => {
-            page.line(0, format!("? {check:?} {about}: {}", why.reason));
-            page.why(4, why);
-        }
-        State::Broken => {
-            page.line(0, format!("✗ {check:?} {about}: {}", why.reason));
-            page.why(4, why);
-        }
+        State::Advice => not_sound(page, '!', finding),
+        State::Unknown => not_sound(page, '?', finding),
+        State::Broken => not_sound(page, '✗', finding),
     }
+}
+
+fn not_sound(page: &mut Page, mark: char, finding: &Finding) {
+    let (check, about, why) = (finding.check, &finding.about, &finding.why);
+    page.line(0, format!("{mark} {check:?} {about}: {}", why.reason));
+    page.why(4, why);
 }

@@ -8,7 +8,7 @@ use crate::targets::standing::Incumbent;
 
 /// The incumbent counts as leading until its Lease was not renewed for so long. Chosen: four times the duration of its
 /// Lease, which it renews each 2 s.
-const LEADS_FOR: Duration = Duration::from_secs(60);
+pub const LEADS_FOR: Duration = Duration::from_secs(60);
 
 /// The Lease is read so often: several times within [`LEADS_FOR`]. Chosen.
 const EVERY: Duration = Duration::from_secs(10);

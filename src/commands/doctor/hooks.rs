@@ -1,7 +1,6 @@
 //! The webhook configurations of an installation, the certificate that they should trust, and the Services behind them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use futures::future::join_all;
 use jiff::Timestamp;
@@ -11,14 +10,17 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::core::{GroupVersionKind, Selector, SelectorExt as _};
-use rustls::sign::CertifiedKey;
-use targetgate_core::doctor::{Bundle, Hook, HookKind, HookService, Known};
+use rustls_pki_types::CertificateDer;
+use targetgate_core::doctor::{Bundle, Hook, HookKind, HookService, Known, Validity};
 use targetgate_core::names::ObjectKey;
+use targetgate_core::rotation;
 
+use crate::args::Settings;
+use crate::commands::doctor::installed::Installed;
 use crate::commands::doctor::read;
 use crate::pki;
 
-const KINDS: [&str; 2] = [
+pub(super) const KINDS: [&str; 2] = [
     "MutatingWebhookConfiguration",
     "ValidatingWebhookConfiguration",
 ];
@@ -47,28 +49,49 @@ impl Registered {
     }
 }
 
-/// Reads the configurations that have the name of the installation.
-pub(super) async fn read(client: &Client, installation: &ObjectKey) -> Known<Registered> {
-    let certificate = certificate(client, installation).await;
+/// The kind of configurations of this name.
+pub(super) fn resource(kind: &str) -> ApiResource {
+    let group = "admissionregistration.k8s.io";
+    ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind))
+}
+
+/// The names of the installation's configurations of a kind.
+pub(super) fn own_names<'a>(kind: &str, settings: &'a Settings) -> &'a [String] {
+    match kind {
+        "MutatingWebhookConfiguration" => &settings.tls.tls_mutating,
+        _ => &settings.tls.tls_validating,
+    }
+}
+
+/// The webhooks of a configuration. A validating one has no field that a mutating one lacks.
+pub(super) fn webhooks(found: &DynamicObject, place: &str) -> Known<Vec<MutatingWebhook>> {
+    let webhooks = found.data.get("webhooks").cloned().unwrap_or_default();
+    let webhooks: Option<Vec<MutatingWebhook>> =
+        serde_json::from_value(webhooks).map_err(|error| format!("{place}: {error}"))?;
+    Ok(webhooks.unwrap_or_default())
+}
+
+/// Reads the configurations of the installation.
+pub(super) async fn read(
+    client: &Client,
+    settings: &Settings,
+    certificate: &Known<Certificate>,
+) -> Known<Registered> {
     let mut registered = Registered {
         hooks: vec![],
         services: BTreeSet::new(),
         selectors: vec![],
     };
     for kind in KINDS {
-        let group = "admissionregistration.k8s.io";
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
-        let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-        let Some(found) = read::get(&api, kind, &installation.name).await? else {
-            continue;
-        };
-        let place = format!("{}/{}", kind.to_lowercase(), installation.name);
-        // A validating webhook has no field that a mutating one lacks.
-        let webhooks = found.data.get("webhooks").cloned().unwrap_or_default();
-        let webhooks: Option<Vec<MutatingWebhook>> =
-            serde_json::from_value(webhooks).map_err(|error| format!("{place}: {error}"))?;
-        for webhook in webhooks.into_iter().flatten() {
-            registered.take(&place, webhook, &certificate)?;
+        let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource(kind));
+        for name in own_names(kind, settings) {
+            let Some(found) = read::get(&api, kind, name).await? else {
+                continue;
+            };
+            let place = format!("{}/{name}", kind.to_lowercase());
+            for webhook in webhooks(&found, &place)? {
+                registered.take(&place, webhook, certificate)?;
+            }
         }
     }
     Ok(registered)
@@ -79,7 +102,7 @@ impl Registered {
         &mut self,
         place: &str,
         webhook: MutatingWebhook,
-        certificate: &Known<Arc<CertifiedKey>>,
+        certificate: &Known<Certificate>,
     ) -> Known<()> {
         let Some(kind) = HookKind::of(&webhook.name) else {
             return Ok(());
@@ -107,38 +130,54 @@ impl Registered {
     }
 }
 
-fn bundle(text: &[u8], certificate: &Known<Arc<CertifiedKey>>) -> Bundle {
+fn bundle(text: &[u8], certificate: &Known<Certificate>) -> Bundle {
     if text.is_empty() {
         return Bundle::Empty;
     }
     let read = pki::read::bundle(text);
-    let last = read.cas.iter().map(|ca| ca.validity.not_after).max();
+    let last = read.cas.iter().map(|ca| ca.validity);
+    let last = last.max_by_key(|validity| validity.not_after);
     match last.filter(|_| read.sound) {
         None => Bundle::Unsound,
-        Some(expires) => Bundle::Cas {
-            expires,
+        Some(last) => Bundle::Cas {
+            validity: validity(last),
             verifies: certificate
                 .as_ref()
-                .map(|chain| pki::read::verifies(chain, &read.cas, Timestamp::now()))
+                .map(|served| pki::read::verifies(&served.chain, &read.cas, Timestamp::now()))
                 .map_err(Clone::clone),
         },
     }
 }
 
-/// The certificate of the Secret of the installation, from which it is served.
-async fn certificate(client: &Client, installation: &ObjectKey) -> Known<Arc<CertifiedKey>> {
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), &installation.namespace);
-    let name = format!("{}-tls", installation.name);
+fn validity(of: rotation::Validity) -> Validity {
+    Validity {
+        begins: of.not_before,
+        expires: of.not_after,
+    }
+}
+
+/// The certificate that is served, and its issuers.
+pub(super) struct Certificate {
+    chain: Vec<CertificateDer<'static>>,
+    pub(super) validity: Validity,
+}
+
+/// Reads the certificate out of the Secret from which it is served. The key beside it is not looked at.
+pub(super) async fn certificate(client: &Client, installed: &Installed) -> Known<Certificate> {
+    let namespace = &installed.deployment.namespace;
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let name = installed.secret()?;
     let secret = read::get(&secrets, "Secret", &name).await?;
     let secret = secret.ok_or_else(|| format!("Secret {name} does not exist."))?;
-    let data = secret.data.unwrap_or_default();
-    let text = |key: &str| {
-        let text = data.get(key).map(|bytes| String::from_utf8_lossy(&bytes.0));
-        text.ok_or_else(|| format!("Secret {name} has no {key}."))
-    };
-    let chain = pki::read::chain(&text("tls.crt")?, &text("tls.key")?);
-    let chain = chain.map_err(|error| format!("Secret {name}: {error}."))?;
-    Ok(chain.key)
+    let mut data = secret.data.unwrap_or_default();
+    let text = data.remove("tls.crt");
+    let text = text.ok_or_else(|| format!("Secret {name} has no tls.crt."))?;
+    let unreadable = |error| format!("Secret {name}: {error}.");
+    let chain = pki::read::certificates(&text.0).map_err(unreadable)?;
+    // A chain has one certificate at least.
+    let valid = pki::read::valid(&chain[0]).map_err(unreadable)?;
+    let validity = validity(valid);
+    Ok(Certificate { chain, validity })
 }
 
 /// The Services that the hooks name, with how many endpoints of each are ready.
@@ -151,7 +190,7 @@ pub(super) async fn services(client: &Client, registered: Option<&Registered>) -
     join_all(read).await
 }
 
-async fn ready(client: &Client, service: &ObjectKey) -> Known<Option<usize>> {
+pub(super) async fn ready(client: &Client, service: &ObjectKey) -> Known<Option<usize>> {
     let services: Api<Service> = Api::namespaced(client.clone(), &service.namespace);
     if read::get(&services, "Service", &service.name)
         .await?

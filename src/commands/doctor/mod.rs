@@ -17,10 +17,13 @@ use crate::commands::doctor::objects::{Binding, OptedIn};
 use crate::commands::serve::LEASE;
 use crate::commands::{cluster, json};
 
-mod groups;
+mod aws;
 mod hooks;
+mod incumbent;
+mod installed;
 mod objects;
 mod read;
+mod rights;
 mod trials;
 
 const BROKEN: u8 = 1;
@@ -57,30 +60,40 @@ pub async fn run(settings: &Doctor, out: &mut impl Write) -> Result<u8, DoctorEr
     };
     out.write_all(text.as_bytes())?;
     Ok(match answer.state {
-        State::Sound => 0,
+        State::Sound | State::Advice => 0,
         State::Broken => BROKEN,
         State::Unknown => UNKNOWN,
     })
 }
 
 async fn facts(settings: &Doctor, client: &Client) -> Facts {
-    let installation = installation(settings, client);
-    let lease_key = ObjectKey::new(installation.namespace.clone(), LEASE);
-    let (crd, registered, lease, bindings, opted_in) = tokio::join!(
+    let installed = installed::read(client, installation(settings, client)).await;
+    let lease_key = ObjectKey::new(installed.deployment.namespace.clone(), LEASE);
+    let certificate = hooks::certificate(client, &installed).await;
+    let (crd, registered, lease, bindings, opted_in, rights, deployments) = tokio::join!(
         objects::crd(client),
-        hooks::read(client, &installation),
+        hooks::read(client, &installed.settings, &certificate),
         objects::lease(client, &lease_key),
         objects::bindings(client),
         objects::opted_in(client),
+        rights::read(client, &installed),
+        incumbent::deployments(client),
     );
     let known: &[Binding] = bindings.as_deref().unwrap_or_default();
     let places: &[OptedIn] = opted_in.as_deref().unwrap_or_default();
     let place = trials::place(settings.namespace.as_deref(), known, places);
-    let (services, pod_trial, binding_trial, groups) = tokio::join!(
+    let question = aws::Question {
+        off: settings.no_aws,
+        registers: installed.registers(),
+        bindings: &bindings,
+        namespaces: places,
+    };
+    let (services, pod_trial, binding_trial, incumbent, said) = tokio::join!(
         hooks::services(client, registered.as_ref().ok()),
         trials::pod(client, &place, known),
         trials::binding(client, &place),
-        groups::read(settings.no_aws, &bindings),
+        incumbent::read(client, &installed, &deployments),
+        aws::read(&question),
     );
     let selected = |place: &OptedIn| match &registered {
         Ok(registered) => registered.selects(&place.labels),
@@ -95,12 +108,19 @@ async fn facts(settings: &Doctor, client: &Client) -> Facts {
     });
     Facts {
         now: Timestamp::now(),
+        installation: (installed.deployment.clone(), installed.fact()),
+        rights,
+        incumbent,
         crd,
+        certificate: certificate.map(|served| served.validity),
         services,
         pod_trial,
         binding_trial,
         lease: (lease_key, lease),
-        groups,
+        identity: said.identity,
+        groups: said.groups,
+        groups_left_out: said.left_out,
+        changes: said.changes,
         namespaces,
         bindings: bindings.map(|all| all.iter().map(Binding::fact).collect()),
         hooks: registered.map(Registered::facts),

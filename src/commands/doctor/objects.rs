@@ -14,11 +14,32 @@ use targetgate_core::binding::spec;
 use targetgate_core::binding::spec::TargetGroupBindingSpec;
 use targetgate_core::doctor;
 use targetgate_core::doctor::{Crd, Known};
+use targetgate_core::model::WhenUnused;
 use targetgate_core::names::{
-    BindingApi, GATE_ANNOTATION, INJECT_ENABLED, INJECT_LABEL, ObjectKey, opts_out,
+    BindingApi, FINALIZER, GATE_ANNOTATION, GroupKey, INJECT_ENABLED, INJECT_LABEL, ObjectKey,
+    opts_out,
 };
 
 use crate::commands::doctor::read;
+use crate::kubernetes::snapshot::own_annotations;
+
+/// The prefixes of the labels by which the incumbent knows the bindings that it made, with their listeners, out of an
+/// Ingress, a Service or a Gateway. Source: its `pkg/deploy/tracking` and `pkg/gateway/constants`.
+const STACK_PREFIXES: [&str; 4] = [
+    "ingress.k8s.aws",
+    "service.k8s.aws",
+    "gateway.k8s.aws.alb",
+    "gateway.k8s.aws.nlb",
+];
+/// The labels, behind their prefix: one of a group of Ingresses, the other of one object.
+const STACK_NAMES: [&str; 2] = ["stack", "stack-name"];
+
+fn is_of_stack(label: &str) -> bool {
+    let parts = label.split_once('/');
+    parts.is_some_and(|(prefix, name)| {
+        STACK_PREFIXES.contains(&prefix) && STACK_NAMES.contains(&name)
+    })
+}
 
 /// A binding, of which more is needed than what the core judges.
 pub(super) struct Binding {
@@ -60,20 +81,43 @@ impl Binding {
 
     pub(super) fn fact(&self) -> doctor::Binding {
         let created = self.metadata.creation_timestamp.as_ref();
+        let mut finalizers = self.metadata.finalizers.iter().flatten();
+        let mut labels = self.metadata.labels.iter().flatten();
         doctor::Binding {
             created: created.map(|time| time.0),
             key: ObjectKey::new(self.namespace(), self.name()),
             api: self.api,
             arn: self.spec.target_group_arn.as_deref().map(Into::into),
             multi_cluster: self.spec.is_multi_cluster(),
+            our_finalizer: finalizers.any(|finalizer| finalizer == FINALIZER),
+            of_stack: labels.any(|(label, _)| is_of_stack(label)),
         }
     }
+
+    /// What its annotation says of a group that no load balancer uses.
+    pub(super) fn when_unused(&self) -> Option<WhenUnused> {
+        when_unused(&self.metadata)
+    }
+
+    /// The group that it names by an ARN.
+    pub(super) fn group(&self) -> Option<GroupKey> {
+        Some(GroupKey {
+            arn: self.spec.target_group_arn.as_deref()?.parse().ok()?,
+            role: self.spec.role(),
+        })
+    }
+}
+
+fn when_unused(metadata: &ObjectMeta) -> Option<WhenUnused> {
+    let own = own_annotations(metadata.annotations.as_ref());
+    own.policies.when_unused
 }
 
 /// A Namespace that has opted in.
 pub(super) struct OptedIn {
     pub(super) name: String,
     pub(super) labels: BTreeMap<String, String>,
+    pub(super) when_unused: Option<WhenUnused>,
 }
 
 /// The kind of bindings of an API group.
@@ -103,6 +147,7 @@ pub(super) async fn opted_in(client: &Client) -> Known<Vec<OptedIn>> {
     let opted_in = found.map(|namespace| OptedIn {
         name: namespace.name_any(),
         labels: namespace.labels().clone(),
+        when_unused: when_unused(&namespace.metadata),
     });
     Ok(opted_in.collect())
 }

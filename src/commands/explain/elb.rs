@@ -85,18 +85,22 @@ impl Asker {
 }
 
 /// A client of ELB by the credentials that are found; the error is why there is none.
-pub(in crate::commands) async fn client() -> Result<ElbClient, String> {
+async fn client() -> Result<ElbClient, String> {
+    config().await.map(client_of)
+}
+
+/// The configuration of the environment, with credentials; the error is why there are none.
+pub(in crate::commands) async fn config() -> Result<SdkConfig, String> {
     let config = aws_config::load_defaults(BehaviorVersion::latest()).await;
     credentials(&config).await?;
+    Ok(config)
+}
+
+pub(in crate::commands) fn client_of(config: SdkConfig) -> ElbClient {
     let metrics = Metrics::default();
     let (rate, burst) = (40.0, 40);
     let budget = Budget::new(rate, rate, burst, &metrics);
-    Ok(ElbClient::new(
-        config,
-        Timeouts::default(),
-        budget,
-        &metrics,
-    ))
+    ElbClient::new(config, Timeouts::default(), budget, &metrics)
 }
 
 async fn credentials(config: &SdkConfig) -> Result<(), String> {

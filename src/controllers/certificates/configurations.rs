@@ -155,7 +155,7 @@ impl Hooks {
     /// Whether each bundle verifies this chain, as far as it is known.
     pub(super) fn verify(&self, chain: &CertifiedKey, now: Timestamp) -> bool {
         let mut webhooks = self.known.iter().flat_map(|known| &known.webhooks);
-        webhooks.all(|webhook| read::verifies(chain, &webhook.bundle.cas, now))
+        webhooks.all(|webhook| read::verifies(&chain.cert, &webhook.bundle.cas, now))
     }
 
     /// Writes these CAs into every bundle of it, unless another client has written in between.

@@ -14,6 +14,10 @@ pub struct Started {
     pub arguments: Vec<String>,
     /// The variables with a value of their own: what the kubelet fills in is not known.
     pub variables: Vec<(String, String)>,
+    /// The name of the service account.
+    pub account: String,
+    /// The folders of Secrets that are mounted, each with the Secret's name.
+    pub secrets: Vec<(String, String)>,
 }
 
 /// Reads the container of this Deployment; the one of its name, else the first.
@@ -21,11 +25,20 @@ pub struct Started {
 /// # Errors
 /// Why it cannot be read.
 pub async fn read(client: &Client, deployment: &ObjectKey) -> Result<Started, String> {
+    let found = find(client, deployment).await?;
+    found.ok_or_else(|| format!("Deployment {deployment} does not exist"))
+}
+
+/// Does the same; `None` if the Deployment does not exist.
+///
+/// # Errors
+/// Why it cannot be read.
+pub async fn find(client: &Client, deployment: &ObjectKey) -> Result<Option<Started>, String> {
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), &deployment.namespace);
     let read = timeout(CALL_TIMEOUT, deployments.get_opt(&deployment.name));
     let found = match read.await {
         Ok(Ok(Some(found))) => found,
-        Ok(Ok(None)) => return Err(format!("Deployment {deployment} does not exist")),
+        Ok(Ok(None)) => return Ok(None),
         Ok(Err(error)) => {
             return Err(format!(
                 "Deployment {deployment} cannot be read: {}",
@@ -39,7 +52,8 @@ pub async fn read(client: &Client, deployment: &ObjectKey) -> Result<Started, St
         }
     };
     let pod = found.spec.and_then(|spec| spec.template.spec);
-    let containers = pod.map_or(vec![], |pod| pod.containers);
+    let pod = pod.unwrap_or_default();
+    let containers = &pod.containers;
     let named = containers
         .iter()
         .find(|container| *container.name == *deployment.name);
@@ -49,8 +63,20 @@ pub async fn read(client: &Client, deployment: &ObjectKey) -> Result<Started, St
     let variables = container.env.iter().flatten();
     let variables =
         variables.filter_map(|variable| Some((variable.name.clone(), variable.value.clone()?)));
-    Ok(Started {
+    let mounts = container.volume_mounts.iter().flatten();
+    let secrets = mounts.filter_map(|mount| {
+        let mut volumes = pod.volumes.iter().flatten();
+        let volume = volumes.find(|volume| volume.name == mount.name)?;
+        let secret = volume.secret.as_ref()?.secret_name.clone()?;
+        Some((mount.mount_path.clone(), secret))
+    });
+    Ok(Some(Started {
         arguments: container.args.clone().unwrap_or_default(),
         variables: variables.collect(),
-    })
+        secrets: secrets.collect(),
+        account: pod
+            .service_account_name
+            .clone()
+            .unwrap_or_else(|| "default".to_owned()),
+    }))
 }

@@ -26,6 +26,7 @@ use crate::state::cache::WatchedResource;
 pub mod installation;
 mod pod;
 
+pub(crate) use crate::kubernetes::snapshot::pod::own_annotations;
 pub use crate::kubernetes::snapshot::pod::{PodError, facts};
 
 /// The number of objects in one page of a list, as `kubectl get` asks for.

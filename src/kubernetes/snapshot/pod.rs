@@ -1,5 +1,7 @@
 //! What is explained of a pod, out of its object: more than the watch reads, of one pod or once.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
 use serde::Deserialize as _;
@@ -68,7 +70,7 @@ fn gates(pod: &v1::Pod) -> Vec<ReadinessGate> {
 }
 
 fn end(whole: &v1::Pod, pod: &Pod) -> EndFacts {
-    let own = annotations(whole);
+    let own = own_annotations(whole.metadata.annotations.as_ref());
     let containers = whole.spec.as_ref().map_or(&[][..], |spec| &spec.containers);
     let spec = whole.spec.as_ref();
     let grace = spec.and_then(|spec| spec.termination_grace_period_seconds);
@@ -95,8 +97,9 @@ fn end(whole: &v1::Pod, pod: &Pod) -> EndFacts {
     }
 }
 
-fn annotations(pod: &v1::Pod) -> OwnAnnotations {
-    let all = pod.metadata.annotations.iter().flatten();
+/// Our annotations among those of an object.
+pub(crate) fn own_annotations(all: Option<&BTreeMap<String, String>>) -> OwnAnnotations {
+    let all = all.into_iter().flatten();
     let all = all.map(|(key, value)| (key.as_str(), value.as_str().into_deserializer()));
     let all = MapDeserializer::<_, ValueError>::new(all);
     // Strings are what it reads.
