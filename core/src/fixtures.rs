@@ -22,6 +22,8 @@ use crate::names::{
     BindingApi, ConditionPrefix, LEGACY_CONDITION_PREFIX, ObjectKey, TargetGroupArn,
 };
 
+pub mod changes;
+
 /// An instant for a test to count from.
 #[expect(
     clippy::disallowed_methods,

@@ -10,6 +10,7 @@ mod environment;
 mod eviction;
 mod gate_rules;
 mod helm;
+mod immutability;
 mod leases;
 mod lifecycle;
 mod monitoring;

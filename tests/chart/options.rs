@@ -57,6 +57,17 @@ pub(crate) fn options() -> Vec<(&'static str, Value)> {
             json!({ "optIn": "either", "admission": { "mode": "both" } }),
         ),
         (
+            "bindings held by the API server",
+            json!({
+                "immutability": "both",
+                "hooks": { "bindings": { "failurePolicy": "Ignore" } },
+            }),
+        ),
+        (
+            "updates of bindings judged by the API server",
+            json!({ "immutability": "policy" }),
+        ),
+        (
             "drain",
             json!({ "drain": { "mode": "sleep", "seconds": { "alb": 30, "nlb": 120 } } }),
         ),

@@ -133,6 +133,12 @@ fn helm_lint_finds_nothing() {
     json!({ "hooks": { "bindings": { "enabled": false } }, "allowList": [] }),
     "allowList needs hooks.bindings.enabled"
 )]
+#[case(
+    json!({ "hooks": { "bindings": { "failurePolicy": "Ignore" } }, "allowList": [] }),
+    "allowList needs hooks.bindings.failurePolicy=Fail"
+)]
+#[case(json!({ "immutability": "policy", "allowList": [] }), "allowList needs immutability=hook or both")]
+#[case(json!({ "immutability": "crd" }), "/immutability")]
 #[case(json!({ "settings": { "shutdown-delay": "1m" } }), "/settings/shutdown-delay")]
 #[case::of_an_older_chart(json!({ "serviceAccount": { "create": null } }), "--reset-then-reuse-values")]
 fn an_impossible_value_is_refused_by_its_name(#[case] values: Value, #[case] name: &str) {

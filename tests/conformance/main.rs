@@ -19,6 +19,7 @@ mod following;
 mod gates;
 mod half_open;
 mod hook;
+mod immutability;
 mod install;
 mod interrupted;
 mod leases;

@@ -107,6 +107,7 @@ fn the_chart_asks_for_the_versions_of_what_it_renders() {
     let asked = [
         ("webhooks.yaml", Version::match_conditions()),
         ("admission-policies.yaml", Version::admission_policies()),
+        ("immutability.yaml", Version::admission_policies()),
         ("poddisruptionbudget.yaml", Version::unready_eviction()),
         ("gate-rules.yaml", Version::gates_by_policy()),
         ("NOTES.txt", Version::gates_by_policy()),
