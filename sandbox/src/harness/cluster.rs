@@ -32,7 +32,7 @@ impl Cluster {
         let (listener, address) = listen().await?;
         parts.spawn(Api::new(api::Options::default()).serve(listener, pending()));
         let kubeconfig = directory.join("kubeconfig");
-        let text = sandbox_kubeconfig(address);
+        let text = kubeconfig_without_tls(address);
         std::fs::write(&kubeconfig, &text)
             .with_context(|| format!("cannot write {}", kubeconfig.display()))?;
         let mut config = config(Kubeconfig::from_yaml(&text)?).await?;
@@ -82,7 +82,8 @@ async fn config(kubeconfig: Kubeconfig) -> anyhow::Result<Config> {
     Ok(Config::from_custom_kubeconfig(kubeconfig, &options).await?)
 }
 
-fn sandbox_kubeconfig(server: SocketAddr) -> String {
+/// The kubeconfig of an API that is served without TLS.
+pub(super) fn kubeconfig_without_tls(server: SocketAddr) -> String {
     format!(
         "apiVersion: v1\n\
          kind: Config\n\

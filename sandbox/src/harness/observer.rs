@@ -32,6 +32,8 @@ pub struct PodView {
     pub running: Option<Timestamp>,
     /// When all its gates were first seen open; `None` for a pod without gates.
     pub opened: Option<Timestamp>,
+    /// When it was first seen ready.
+    pub ready: Option<Timestamp>,
 }
 
 /// The stage of a pod's life, as Kubernetes sees it.
@@ -133,8 +135,10 @@ impl Observer {
             let former = pods.get(&uid);
             let running = former.and_then(|former| former.running);
             let opened = former.and_then(|former| former.opened);
+            let ready = former.and_then(|former| former.ready);
             view.running = running.or_else(|| is_true(pod, "ContainersReady").then_some(now));
             view.opened = opened.or_else(|| (view.gate == Gate::Open).then_some(now));
+            view.ready = ready.or_else(|| (view.stage == Stage::Ready).then_some(now));
             pods.insert(uid, view);
         }
     }
@@ -153,6 +157,7 @@ fn view(pod: &Pod) -> PodView {
         gate: gate(pod),
         running: None,
         opened: None,
+        ready: None,
     }
 }
 

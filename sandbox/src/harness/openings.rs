@@ -64,6 +64,7 @@ mod tests {
             gate: Gate::Open,
             running: None,
             opened: opened.map(at),
+            ready: None,
         }
     }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use aws_sdk_elasticloadbalancingv2::types::TargetHealthDescription;
 use jiff::Timestamp;
-use kube::api::{Api, DynamicObject, ListParams, Patch};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch};
 use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -172,6 +172,19 @@ impl Site {
         }
     }
 
+    /// Removes the hooks of this site.
+    pub async fn remove_hooks(&self) {
+        for kind in [
+            "MutatingWebhookConfiguration",
+            "ValidatingWebhookConfiguration",
+        ] {
+            let resource = resource("admissionregistration.k8s.io/v1", kind);
+            let api: Api<DynamicObject> = Api::all_with(self.client(), &resource);
+            let params = DeleteParams::default();
+            api.delete(&self.namespace, &params).await.unwrap();
+        }
+    }
+
     /// Labels the namespace so that it opts in to gates.
     pub async fn opt_in(&self) {
         self.label(OPT_IN, "enabled").await;
@@ -272,6 +285,12 @@ impl Site {
         targets.filter_map(state).collect()
     }
 
+    /// The number of calls of an action that have reached ELB.
+    pub fn calls(&self, action: &str) -> usize {
+        let calls = self.aws.elb.calls();
+        calls.iter().filter(|call| call.action == action).count()
+    }
+
     /// The changes of all targets, oldest first.
     fn targets(&self) -> Vec<String> {
         let log = self.aws.elb.log();
@@ -293,6 +312,7 @@ impl Site {
             "TargetGroupBinding" => "elbv2.k8s.aws/v1beta1",
             "PodDisruptionBudget" => "policy/v1",
             "TargetRecord" => "targetgate.dev/v1",
+            "EndpointSlice" => "discovery.k8s.io/v1",
             "Event" => "events.k8s.io/v1",
             _ => "v1",
         };

@@ -61,6 +61,17 @@ impl Start {
     ///
     /// When it cannot be started, ends, or does not get ready; the error has the end of its log.
     pub async fn process(&self, cluster: &Cluster, aws: &Aws) -> anyhow::Result<Process> {
+        let process = self.begin(cluster, aws).await?;
+        process.ready().await?;
+        Ok(process)
+    }
+
+    /// The same without waiting until it is ready.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started, or ends.
+    pub async fn begin(&self, cluster: &Cluster, aws: &Aws) -> anyhow::Result<Process> {
         let certificates = self.directory.join("certs");
         if !certificates.exists() {
             let mut command = Command::new(&self.binary);
@@ -68,9 +79,7 @@ impl Start {
             output(command.arg(format!("--san={}", self.hooks_ip))).await?;
         }
         let mut command = self.command(cluster, aws, &certificates);
-        let process = Process::start(&mut command, &self.log()).await?;
-        process.ready().await?;
-        Ok(process)
+        Process::start(&mut command, &self.log()).await
     }
 
     fn command(&self, cluster: &Cluster, aws: &Aws, certificates: &Path) -> std::process::Command {

@@ -1,57 +1,73 @@
-//! The objects of a row: groups with a Service and a binding each, and their pods.
+//! Many groups, each with a Service, a binding and pods. The pods have no kubelet: they become ready
+//! and are deleted when the caller says so, and their node does nothing.
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests fail as the tests themselves do"
+)]
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt as _};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::ResourceExt as _;
+use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
+use parking_lot::Mutex;
 use serde_json::json;
-use targetgate_sandbox::elb::log::Transition;
-use targetgate_sandbox::elb::{Delays, LoadBalancerKind, State};
-use targetgate_sandbox::harness::site::{Group, Site};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::{REST, Times};
+use super::site::{Group, Site};
+use crate::elb::log::Transition;
+use crate::elb::{Delays, LoadBalancerKind, State};
 
-/// Requests of the bench at once. Chosen.
+/// Requests to the API server at once. Chosen.
 const AT_ONCE: usize = 32;
+/// The node of the pods. Those of a node that does not exist would be deleted.
+const NODE: &str = "without-a-kubelet";
+const PORT: u16 = 8080;
+/// The finalizer of targetgate on a binding whose targets it registers.
+const FINALIZER: &str = "targetgate.dev/targets";
+/// So long after the last target was registered or deregistered, one that is registered twice has
+/// been, and the budget of the calls is full again. Contract 8.
+pub const REST: Duration = Duration::from_secs(6);
 
-/// The node of the pods, which has no kubelet. Pods of a node that does not exist are deleted.
-const NODE: &str = "elsewhere";
+/// When something happened to each target, by its group's ARN and its address.
+pub type Times = BTreeMap<(String, IpAddr), Timestamp>;
 
-/// Groups of pods.
-pub(crate) struct Shop {
-    site: Site,
+pub struct ManyGroups {
+    pub site: Site,
     groups: Vec<Group>,
+    /// The number of pods of each group.
     pods: usize,
 }
 
-impl Shop {
+impl ManyGroups {
     /// Creates the groups, their Services and their pods, none of which is ready.
-    pub(crate) async fn open(site: Site, groups: usize, pods: usize) -> Self {
+    pub async fn create(site: Site, groups: usize, pods: usize) -> Self {
         let group = |number| {
             let kind = LoadBalancerKind::Application;
             site.group(&name(number), kind, Delays::alb())
         };
         let groups: Vec<Group> = (0..groups).map(group).collect();
-        let shop = Self { site, groups, pods };
+        let many = Self { site, groups, pods };
         let node = serde_json::from_value(json!({ "metadata": { "name": NODE } })).unwrap();
-        let nodes = Api::<Node>::all(shop.site.cluster.client.clone());
-        // Another row may have created it.
+        let nodes = Api::<Node>::all(many.site.cluster.client.clone());
+        // Others may have created it.
         let _ = nodes.create(&PostParams::default(), &node).await;
-        for number in 0..shop.groups.len() {
+        for number in 0..many.groups.len() {
             let name = name(number);
-            shop.site.service(&name, json!({ "app": name })).await;
+            many.site.service(&name, json!({ "app": name })).await;
         }
-        shop.each(async |group, pod| shop.create(group, pod).await)
+        many.each(async |group, pod| many.create_pod(group, pod).await)
             .await;
-        shop
+        many
     }
 
-    /// Creates the bindings, and waits until all are held. Returns when the binding of each pod was about to be sent.
-    pub(crate) async fn bind_all(&self) -> Times {
+    /// Creates the bindings, and waits until all are held. Returns when the binding of each target was
+    /// about to be sent.
+    pub async fn bind_all(&self) -> Times {
         let mut begun = Times::new();
         for (number, group) in self.groups.iter().enumerate() {
             let (name, now) = (name(number), Timestamp::now());
@@ -69,7 +85,7 @@ impl Shop {
     }
 
     /// Lets all pods become ready, one group `between` the other. Returns when each was about to.
-    pub(crate) async fn become_ready(&self, between: Duration) -> Times {
+    pub async fn become_ready(&self, between: Duration) -> Times {
         self.change(between, async |group, pod| {
             let ip = self.ip(group, pod);
             let status = json!({ "status": {
@@ -85,35 +101,67 @@ impl Shop {
         .await
     }
 
-    /// Deletes all pods. They stay for their grace period, because no kubelet ends them.
-    pub(crate) async fn delete(&self, between: Duration) -> Times {
+    /// Deletes all pods, one group `between` the other. They stay for their grace period.
+    pub async fn delete(&self, between: Duration) -> Times {
         self.change(between, async |group, pod| {
-            self.delete_one(group, pod).await
+            self.site.delete("Pod", &pod_name(group, pod)).await;
         })
         .await
     }
 
     /// Deletes a pod of each of so many groups whose pods are registered.
-    pub(crate) async fn delete_of_registered(&self, most: usize) -> Times {
+    pub async fn delete_of_registered(&self, most: usize) -> Times {
         let registered = self.registered();
         let mut begun = Times::new();
         for number in 0..self.groups.len() {
             let target = self.target(number, 0);
             if begun.len() < most && registered.contains_key(&target) {
                 begun.insert(target, Timestamp::now());
-                self.delete_one(number, 0).await;
+                self.site.delete("Pod", &pod_name(number, 0)).await;
             }
         }
         begun
     }
 
-    /// Waits until all targets have been registered, and for what comes after.
-    pub(crate) async fn all_registered(&self) -> Times {
+    /// Takes the first target of these groups out, as another hand does, one group `between` the other.
+    pub async fn remove_by_hand(&self, groups: &[usize], between: Duration) -> Times {
+        let mut removed = Times::new();
+        for number in groups {
+            let (arn, ip) = self.target(*number, 0);
+            self.site.aws.elb.deregister(&arn, ip, PORT).unwrap();
+            removed.insert((arn, ip), Timestamp::now());
+            sleep(between).await;
+        }
+        removed
+    }
+
+    /// Waits until all these targets were registered after the time that each has.
+    pub async fn all_registered_since(&self, times: &Times) -> Times {
+        let again = || {
+            let mut again = Times::new();
+            for entry in self.site.aws.elb.log() {
+                let is_in = is_registration(&entry);
+                let target = (entry.arn, entry.ip);
+                if is_in && times.get(&target).is_some_and(|since| entry.at > *since) {
+                    again.entry(target).or_insert(entry.at);
+                }
+            }
+            again
+        };
+        let what = "all targets to be registered again";
+        self.site
+            .until(what, async || (again().len() == times.len()).then_some(()))
+            .await;
+        again()
+    }
+
+    /// Waits until all targets have been registered, and for [`REST`] more.
+    pub async fn all_registered(&self) -> Times {
         self.all("registered", || self.registered()).await
     }
 
-    /// Waits until all targets have been deregistered, and for what comes after.
-    pub(crate) async fn all_deregistered(&self) -> Times {
+    /// Waits until all targets have been deregistered, and for [`REST`] more.
+    pub async fn all_deregistered(&self) -> Times {
         self.all("deregistered", || self.deregistered()).await
     }
 
@@ -130,11 +178,11 @@ impl Shop {
 
     /// When each target was registered first.
     fn registered(&self) -> Times {
-        self.first(|entry| entry.from.is_none())
+        self.first(is_registration)
     }
 
     /// When each target was deregistered first.
-    pub(crate) fn deregistered(&self) -> Times {
+    pub fn deregistered(&self) -> Times {
         self.first(|entry| matches!(entry.to, None | Some(State::Draining)))
     }
 
@@ -147,25 +195,28 @@ impl Shop {
         first
     }
 
-    /// The number of calls of an action that arrived.
-    pub(crate) fn calls(&self, action: &str) -> usize {
-        let calls = self.site.aws.elb.calls();
-        calls.iter().filter(|call| call.action == action).count()
+    /// When ELB was asked about the targets of a group.
+    pub fn looks(&self, group: usize) -> Vec<Timestamp> {
+        let calls = self.site.aws.elb.calls().into_iter();
+        let looks = calls.filter(|call| {
+            call.action == "DescribeTargetHealth" && call.arns.contains(&self.groups[group].arn)
+        });
+        looks.map(|call| call.at).collect()
     }
 
     fn target(&self, group: usize, pod: usize) -> (String, IpAddr) {
         (self.groups[group].arn.clone(), self.ip(group, pod).into())
     }
 
-    /// An address that no other pod of the row has.
+    /// An address that no other pod of these groups has.
     fn ip(&self, group: usize, pod: usize) -> Ipv4Addr {
         let number = u32::try_from(group * self.pods + pod).unwrap();
         Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 200, 0, 0)) + number)
     }
 
-    async fn create(&self, group: usize, pod: usize) {
+    async fn create_pod(&self, group: usize, pod: usize) {
         let container = json!({ "name": "web", "image": "web",
-            "ports": [{ "name": "http", "containerPort": 8080 }] });
+            "ports": [{ "name": "http", "containerPort": PORT }] });
         let object: DynamicObject = serde_json::from_value(json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": { "name": pod_name(group, pod), "labels": { "app": name(group) } },
@@ -173,6 +224,7 @@ impl Shop {
         }))
         .unwrap();
         let pods = self.site.api("Pod");
+        // The namespace may have no ServiceAccount yet.
         self.site
             .until("the pod to be created", async || {
                 pods.create(&PostParams::default(), &object).await.ok()
@@ -180,16 +232,10 @@ impl Shop {
             .await;
     }
 
-    async fn delete_one(&self, group: usize, pod: usize) {
-        let pods = self.site.api("Pod");
-        let params = DeleteParams::default();
-        pods.delete(&pod_name(group, pod), &params).await.unwrap();
-    }
-
-    /// Changes the pods of a group at once, one group `between` the other. Returns when each change was about to be
-    /// sent.
+    /// Changes the pods of a group at once, one group `between` the other. Returns when each change
+    /// was about to be sent.
     async fn change(&self, between: Duration, change: impl AsyncFn(usize, usize)) -> Times {
-        let begun = parking_lot::Mutex::new(Times::new());
+        let begun = Mutex::new(Times::new());
         let start = Instant::now();
         self.each(async |group, pod| {
             sleep_until(start + between * u32::try_from(group).unwrap()).await;
@@ -209,6 +255,22 @@ impl Shop {
     }
 }
 
+/// The seconds from each change until what it led to, sorted.
+pub fn waits(begun: &Times, ended: &Times) -> Vec<f64> {
+    let each = begun
+        .iter()
+        .filter_map(|(target, begun)| Some((begun, ended.get(target)?)));
+    let waits = each.map(|(begun, ended)| ended.duration_since(*begun).as_secs_f64());
+    let mut waits: Vec<f64> = waits.collect();
+    waits.sort_by(f64::total_cmp);
+    waits
+}
+
+fn is_registration(entry: &Transition) -> bool {
+    let is_out = |state: &Option<State>| matches!(state, None | Some(State::Draining));
+    is_out(&entry.from) && !is_out(&entry.to)
+}
+
 fn name(group: usize) -> String {
     format!("web-{group}")
 }
@@ -218,7 +280,5 @@ fn pod_name(group: usize, pod: usize) -> String {
 }
 
 fn is_held(binding: &DynamicObject) -> bool {
-    let finalizers = binding.metadata.finalizers.iter().flatten();
-    let mut finalizers = finalizers.filter(|name| *name == "targetgate.dev/targets");
-    finalizers.next().is_some()
+    binding.finalizers().iter().any(|name| name == FINALIZER)
 }
