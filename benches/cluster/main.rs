@@ -2,7 +2,7 @@
 //! Linux reports CPU time and resident memory.
 //!
 //! `--idle DURATION` sets how long it is watched while nothing happens. The limit is for ten minutes, and the
-//! default is one.
+//! default is one. `--only real`, `sandbox` or `targets` measures one of the clusters.
 #![expect(
     clippy::unwrap_used,
     reason = "a bench that cannot go on may end by a panic"
@@ -12,6 +12,7 @@ mod objects;
 mod process;
 mod real;
 mod sandbox;
+mod targets;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -29,17 +30,31 @@ fn main() -> ExitCode {
         println!("skipped: CPU time is read from /proc, which is Linux's");
         return ExitCode::SUCCESS;
     }
-    let idle = arguments.iter().skip_while(|word| *word != "--idle").nth(1);
-    let idle = idle.map_or(Duration::from_mins(1), |text| {
+    let after = |flag| {
+        arguments
+            .iter()
+            .skip_while(move |word| *word != flag)
+            .nth(1)
+    };
+    let idle = after("--idle").map_or(Duration::from_mins(1), |text| {
         humantime::parse_duration(text).unwrap()
     });
+    let only = after("--only");
+    let is_asked_for = |cluster| only.is_none_or(|only| only == cluster);
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let mut rows = Rows::default();
-    runtime.block_on(real::measure(&mut rows, idle));
-    runtime.block_on(sandbox::measure(&mut rows));
+    if is_asked_for("real") {
+        runtime.block_on(real::measure(&mut rows, idle));
+    }
+    if is_asked_for("targets") {
+        runtime.block_on(targets::measure(&mut rows));
+    }
+    if is_asked_for("sandbox") {
+        runtime.block_on(sandbox::measure(&mut rows));
+    }
     rows.verdict()
 }
 

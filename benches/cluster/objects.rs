@@ -26,12 +26,21 @@ pub(crate) fn service(namespace: &str, app: &str) -> Value {
 
 /// A binding of this Service to a target group of its own.
 pub(crate) fn binding(namespace: &str, app: &str) -> Value {
+    binding_to(
+        namespace,
+        app,
+        &format!("{GROUPS}/{namespace}-{app}/0123456789abcdef"),
+    )
+}
+
+/// A binding of this Service to the target group of this ARN.
+pub(crate) fn binding_to(namespace: &str, app: &str, arn: &str) -> Value {
     let name = binding_name(app);
     json!({
         "apiVersion": "elbv2.k8s.aws/v1beta1", "kind": "TargetGroupBinding",
         "metadata": { "namespace": namespace, "name": name },
         "spec": {
-            "targetGroupARN": format!("{GROUPS}/{namespace}-{app}/0123456789abcdef"),
+            "targetGroupARN": arn,
             "targetType": "ip", "ipAddressType": "ipv4", "vpcID": "vpc-01234567",
             "serviceRef": { "name": app, "port": "http" },
         }

@@ -29,9 +29,19 @@ pub(crate) struct Process {
 impl Process {
     /// Starts it, and waits until it is ready. No process listens at its AWS endpoint.
     pub(crate) async fn start(kubeconfig: &Path) -> Self {
-        let (binary, nobody) = (Path::new(BINARY), "http://127.0.0.1:9".to_owned());
-        let kubeconfig = kubeconfig.to_owned();
-        let program = Program::new(binary, "targetgate-system", kubeconfig, nobody, &[]);
+        Self::start_with(kubeconfig, "http://127.0.0.1:9", &[]).await
+    }
+
+    /// Starts it with further arguments, and waits until it is ready. `elb` is the URL of the ELBv2 API.
+    pub(crate) async fn start_with(kubeconfig: &Path, elb: &str, arguments: &[&str]) -> Self {
+        let (binary, kubeconfig) = (Path::new(BINARY), kubeconfig.to_owned());
+        let program = Program::new(
+            binary,
+            "targetgate-system",
+            kubeconfig,
+            elb.to_owned(),
+            arguments,
+        );
         let program = program.unwrap();
         let started = Instant::now();
         let process = program.start("targetgate-0").await.unwrap();
@@ -63,10 +73,14 @@ impl Process {
         Memory::of(self.process.id()).unwrap().resident as f64 / 1024.0
     }
 
+    /// The sum of a metric over all its labels.
+    pub(crate) async fn sum(&self, name: &str) -> f64 {
+        self.process.sum(name).await.unwrap()
+    }
+
     /// The ELB calls that it has tried, with any result.
     pub(crate) async fn elb_calls(&self) -> f64 {
-        let calls = self.process.sum("targetgate_elb_calls_total").await;
-        calls.unwrap()
+        self.sum("targetgate_elb_calls_total").await
     }
 }
 

@@ -23,6 +23,7 @@ const BINDINGS: usize = 50;
 const STARTS: usize = 3;
 /// The time after which memory is measured. Chosen.
 const SETTLED: Duration = Duration::from_secs(5);
+pub(crate) const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 /// The CPU seconds that ten idle minutes may cost.
 const IDLE: f64 = 0.5;
 
@@ -67,16 +68,7 @@ async fn measure_idle(rows: &mut Rows, process: &Process, idle: Duration) {
 }
 
 async fn fill(client: &Client) {
-    let crd: Value = serde_saphyr::from_str(&targetgate_core::binding::spec::yaml()).unwrap();
-    let crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-    send(client, "POST", crds.to_owned(), &crd).await;
-    let served = http::Request::get(collection(SHOP, "targetgroupbindings"))
-        .body(vec![])
-        .unwrap();
-    until("served bindings", async || {
-        client.request_text(served.clone()).await.ok()
-    })
-    .await;
+    serve_bindings(client).await;
     let others = (1..NAMESPACES).map(|number| format!("team-{number}"));
     let namespaces: Vec<String> = [SHOP.to_owned()].into_iter().chain(others).collect();
     for name in namespaces
@@ -113,6 +105,19 @@ async fn fill(client: &Client) {
         }
     });
     pods.buffer_unordered(32).collect::<()>().await;
+}
+
+/// Creates the CRD of bindings, and waits until they are served.
+pub(crate) async fn serve_bindings(client: &Client) {
+    let crd: Value = serde_saphyr::from_str(&targetgate_core::binding::spec::yaml()).unwrap();
+    send(client, "POST", CRDS.to_owned(), &crd).await;
+    let served = http::Request::get(collection(SHOP, "targetgroupbindings"))
+        .body(vec![])
+        .unwrap();
+    until("served bindings", async || {
+        client.request_text(served.clone()).await.ok()
+    })
+    .await;
 }
 
 async fn size_of_a_pod(client: &Client) -> usize {
