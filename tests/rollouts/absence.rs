@@ -9,6 +9,7 @@ use targetgate_sandbox::elb::{Delays, LoadBalancerKind};
 use targetgate_sandbox::harness::object::field;
 use targetgate_sandbox::harness::site::Site;
 use targetgate_sandbox::harness::workload::{Workload, condition, gates};
+use targetgate_sandbox::harness::{Registrar, Setup};
 use targetgate_sandbox::kubelet::Reuse;
 
 use crate::binary;
@@ -20,16 +21,18 @@ const KIND: LoadBalancerKind = LoadBalancerKind::Application;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gate_whose_binding_or_service_goes_is_not_stuck_and_a_move_between_groups_loses_nothing()
 {
-    // Both wait for an absence to last 30 s, so they run together.
+    // All wait for an absence to last 30 s, so they run together.
     tokio::join!(
-        a_move_to_another_group(),
+        a_move_to_another_group(Registrar::Sandbox),
+        a_move_to_another_group(Registrar::Targetgate),
         a_service_that_is_switched_to_other_pods()
     );
 }
 
 /// A blue-green move between groups: the old binding is deleted while a gate waits for it.
-async fn a_move_to_another_group() {
-    let mut site = Site::new(binary(), Reuse::Late).await;
+async fn a_move_to_another_group(registrar: Registrar) {
+    let setup = Setup::new(binary(), Reuse::Late).registrar(registrar);
+    let mut site = Site::shared(setup).await;
     let blue = site.group("blue", KIND, alb());
     let green = site.group("green", KIND, alb());
     let (balancer, address) = site.balance(KIND, &[(&blue, 1), (&green, 0)]).await;
@@ -64,8 +67,8 @@ async fn a_move_to_another_group() {
     site.rolled(&web).await;
     site.settled(&green, 3).await;
     let numbers = load.stop().await;
-    numbers.print("a move to another group", &site);
-    assert_eq!(numbers.lost(), 0, "{numbers:?}");
+    numbers.print(&format!("a move to another group, {registrar:?}"), &site);
+    assert_eq!(numbers.lost(), 0, "{registrar:?}: {numbers:?}");
 
     // The other new pods were created after the binding was deleted.
     let pods = site.pods("app=web").await;

@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use serde_json::{Value, json};
 use targetgate_sandbox::elb::{Delays, LoadBalancerKind};
 use targetgate_sandbox::harness::site::{Group, Site};
 use targetgate_sandbox::harness::workload::{Workload, gates};
+use targetgate_sandbox::harness::{Registrar, Setup};
 use targetgate_sandbox::kubelet::Reuse;
 
 use crate::binary;
@@ -49,9 +51,15 @@ async fn bring(site: &Site, name: &'static str, service: &str, group: &Group) ->
     revision
 }
 
+/// Both wait for pods and checks most of the time, so they run together.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_gates_of_a_canary_follow_the_binding_of_its_service() {
-    let mut site = Site::new(binary(), Reuse::Late).await;
+    join_all([Registrar::Sandbox, Registrar::Targetgate].map(two_services_by_turns)).await;
+}
+
+async fn two_services_by_turns(registrar: Registrar) {
+    let setup = Setup::new(binary(), Reuse::Late).registrar(registrar);
+    let mut site = Site::shared(setup).await;
     site.opt_in().await;
     let ping = serve(&site, "ping", "v1", alb()).await;
     let pong = serve(&site, "pong", "v2", alb()).await;
@@ -77,6 +85,6 @@ async fn the_gates_of_a_canary_follow_the_binding_of_its_service() {
     site.delete("Deployment", "v2").await;
     site.settled(&pong, 0).await;
     let numbers = load.stop().await;
-    numbers.print("two Services by turns", &site);
-    assert_eq!(numbers.lost(), 0, "{numbers:?}");
+    numbers.print(&format!("two Services by turns, {registrar:?}"), &site);
+    assert_eq!(numbers.lost(), 0, "{registrar:?}: {numbers:?}");
 }

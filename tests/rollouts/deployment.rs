@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use rstest::rstest;
-use serde_json::json;
 use targetgate_sandbox::elb::{Delays, LoadBalancerKind};
 use targetgate_sandbox::harness::Openings;
 use targetgate_sandbox::harness::object::field;
@@ -69,18 +68,13 @@ async fn a_rolling_update_loses_requests_unless_it_has_gates_and_a_pre_stop_slee
         registration: REGISTRATION,
         ..delays
     };
-    let group = site.group("web", kind, delays);
-    let (_, address) = site.balance(kind, &[(&group, 1)]).await;
-    site.service("web", json!({ "app": "web" })).await;
-    site.bind("web", "web", &group).await;
+    let (group, address) = site.expose("web", kind, delays).await;
     // All new pods start at once, so that gates which open too soon would end all old pods at once.
     let mut web = Workload {
         surge: 3,
         ..Workload::new("Deployment", "web")
     };
-    site.apply(&web).await;
-    site.rolled(&web).await;
-    site.settled(&group, 3).await;
+    site.open(&web, &group).await;
 
     let load = Load::start(address, RATE);
     site.restart(&web).await;
@@ -90,11 +84,8 @@ async fn a_rolling_update_loses_requests_unless_it_has_gates_and_a_pre_stop_slee
     assert!(numbers.lost() > 0, "no request was lost without gates");
 
     web.pre_stop = Some(PRE_STOP);
-    site.apply(&web).await;
-    site.rolled(&web).await;
-    site.settled(&group, 3).await;
-    site.opt_in().await;
-    site.gives_gates(json!({ "app": "web" }), &["web"]).await;
+    site.open(&web, &group).await;
+    site.gate("web").await;
     let traffic = Traffic {
         address,
         rate: RATE,

@@ -13,6 +13,7 @@ use targetgate_sandbox::harness::object::field;
 use targetgate_sandbox::harness::observer::Stage;
 use targetgate_sandbox::harness::site::{Group, Site};
 use targetgate_sandbox::harness::workload::{GRACE, Workload};
+use targetgate_sandbox::harness::{Registrar, Setup};
 use targetgate_sandbox::kubelet::Reuse;
 
 use crate::binary;
@@ -61,7 +62,18 @@ impl Shop {
         held: Held,
         web: Workload,
     ) -> Self {
-        let mut site = Site::with_flags(binary(), Reuse::Late, &[FLAG]).await;
+        Self::registered_by(Registrar::Sandbox, kind, delays, held, web).await
+    }
+
+    pub(crate) async fn registered_by(
+        registrar: Registrar,
+        kind: LoadBalancerKind,
+        delays: Delays,
+        held: Held,
+        web: Workload,
+    ) -> Self {
+        let setup = Setup::new(binary(), Reuse::Late).registrar(registrar);
+        let mut site = Site::shared(setup.flags(&[FLAG])).await;
         let delays = Delays {
             // Longer than the sleep and the longest request together.
             deregistration_delay: Duration::from_secs(60),
@@ -83,11 +95,8 @@ impl Shop {
 
     /// Opts in to gates, and creates the pods.
     pub(crate) async fn gate(&self) {
-        self.site.opt_in().await;
-        let labels = json!({ "app": "web" });
-        self.site.gives_gates(labels, &["web"]).await;
-        self.site.apply(&self.web).await;
-        self.settled().await;
+        self.site.gate("web").await;
+        self.site.open(&self.web, &self.group).await;
     }
 
     /// Opts in to drain, and replaces all pods by such that sleep.
@@ -166,13 +175,17 @@ async fn the_end_of_a_pod_loses_requests_unless_it_drains(
     #[case] kind: LoadBalancerKind,
     #[case] delays: Delays,
     #[case] held: Held,
-    #[values("Deployment", "StatefulSet")] workload: &'static str,
+    #[values(("Deployment", Registrar::Sandbox), ("StatefulSet", Registrar::Targetgate))] rolled: (
+        &'static str,
+        Registrar,
+    ),
 ) {
+    let (workload, registrar) = rolled;
     let web = Workload {
         kind: workload,
         ..web()
     };
-    let mut shop = Shop::open(kind, delays, held, web).await;
+    let mut shop = Shop::registered_by(registrar, kind, delays, held, web).await;
     shop.gate().await;
     let load = Load::start(shop.address, RATE);
     shop.roll().await;

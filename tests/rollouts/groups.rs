@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use serde_json::json;
 use targetgate_sandbox::elb::{Delays, LoadBalancerKind};
-use targetgate_sandbox::harness::Openings;
 use targetgate_sandbox::harness::site::Site;
 use targetgate_sandbox::harness::workload::Workload;
+use targetgate_sandbox::harness::{Openings, Registrar, Setup};
 use targetgate_sandbox::kubelet::Reuse;
 
 use crate::binary;
@@ -17,9 +18,15 @@ const KIND: LoadBalancerKind = LoadBalancerKind::Application;
 /// Much longer than the registrar's delay and the lag. Chosen.
 const PRE_STOP: Duration = Duration::from_secs(3);
 
+/// Both wait for pods and checks most of the time, so they run together.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_of_two_groups_is_ready_only_after_both() {
-    let mut site = Site::new(binary(), Reuse::Late).await;
+    join_all([Registrar::Sandbox, Registrar::Targetgate].map(two_groups)).await;
+}
+
+async fn two_groups(registrar: Registrar) {
+    let setup = Setup::new(binary(), Reuse::Late).registrar(registrar);
+    let mut site = Site::shared(setup).await;
     let late = Delays {
         registration: Duration::from_secs(2),
         ..alb()
@@ -54,8 +61,8 @@ async fn a_pod_of_two_groups_is_ready_only_after_both() {
     for (load, (name, group)) in loads.into_iter().zip(names.iter().zip(&groups)) {
         site.settled(group, 3).await;
         let numbers = load.stop().await;
-        numbers.print(&format!("two groups, {name}"), &site);
-        assert_eq!(numbers.lost(), 0, "{numbers:?}");
+        numbers.print(&format!("two groups, {name}, {registrar:?}"), &site);
+        assert_eq!(numbers.lost(), 0, "{registrar:?}: {numbers:?}");
     }
     let (pods, log) = (site.observer.pods(), site.aws.elb.log());
     assert_eq!(pods.len(), 6);

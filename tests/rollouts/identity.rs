@@ -3,14 +3,15 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use http::StatusCode;
 use serde_json::json;
 use targetgate_sandbox::elb::faults::On;
 use targetgate_sandbox::elb::{Delays, LoadBalancerKind};
-use targetgate_sandbox::harness::Openings;
 use targetgate_sandbox::harness::observer::{Gate, PodView};
 use targetgate_sandbox::harness::site::Site;
 use targetgate_sandbox::harness::workload::Workload;
+use targetgate_sandbox::harness::{Openings, Registrar, Setup};
 use targetgate_sandbox::kubelet::Reuse;
 
 use crate::binary;
@@ -30,16 +31,10 @@ async fn a_stateful_sets_pod_is_not_opened_on_the_health_of_its_predecessor() {
     let checks = delays.healthy_threshold.max(delays.unhealthy_threshold) + 1;
     let proves_in = delays.health_check_interval * checks;
     let kind = LoadBalancerKind::Application;
-    let group = site.group("db", kind, delays);
-    site.balance(kind, &[(&group, 1)]).await;
-    site.service("db", json!({ "app": "db" })).await;
-    site.bind("db", "db", &group).await;
-    site.opt_in().await;
-    site.gives_gates(json!({ "app": "db" }), &["db"]).await;
+    let (group, _) = site.expose("db", kind, delays).await;
+    site.gate("db").await;
     let db = Workload::new("StatefulSet", "db");
-    site.apply(&db).await;
-    site.rolled(&db).await;
-    site.settled(&group, 3).await;
+    site.open(&db, &group).await;
 
     let former = site.observer.by_uid();
     let healthy = site.aws.elb.log();
@@ -74,16 +69,19 @@ async fn a_stateful_sets_pod_is_not_opened_on_the_health_of_its_predecessor() {
     assert_eq!(site.aws.elb.log(), healthy, "all the time");
 }
 
+/// Both wait for pods and checks most of the time, so they run together.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stateful_set_and_a_daemon_set_are_rolled_without_a_loss() {
-    let mut site = Site::new(binary(), Reuse::AtOnce).await;
+    join_all([Registrar::Sandbox, Registrar::Targetgate].map(both_are_rolled)).await;
+}
+
+async fn both_are_rolled(registrar: Registrar) {
+    let setup = Setup::new(binary(), Reuse::AtOnce).registrar(registrar);
+    let mut site = Site::shared(setup).await;
     let kind = LoadBalancerKind::Application;
     let mut rolled = Vec::new();
     for (workload, name) in [("StatefulSet", "db"), ("DaemonSet", "agent")] {
-        let group = site.group(name, kind, alb());
-        let (_, address) = site.balance(kind, &[(&group, 1)]).await;
-        site.service(name, json!({ "app": name })).await;
-        site.bind(name, name, &group).await;
+        let (group, address) = site.expose(name, kind, alb()).await;
         let mut workload = Workload::new(workload, name);
         workload.pre_stop = Some(Duration::from_secs(3));
         rolled.push((workload, group, address));
@@ -110,8 +108,8 @@ async fn a_stateful_set_and_a_daemon_set_are_rolled_without_a_loss() {
     for ((workload, group, _), load) in rolled.iter().zip(loads) {
         site.settled(group, 3).await;
         let numbers = load.stop().await;
-        numbers.print(&format!("{} with gates", workload.kind), &site);
-        assert_eq!(numbers.lost(), 0, "{numbers:?}");
+        numbers.print(&format!("{}, {registrar:?}", workload.kind), &site);
+        assert_eq!(numbers.lost(), 0, "{registrar:?}: {numbers:?}");
     }
 
     let mut pods = site.observer.by_uid();

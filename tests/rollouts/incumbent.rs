@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use rstest::rstest;
-use serde_json::json;
 use targetgate_sandbox::elb::LoadBalancerKind;
 use targetgate_sandbox::harness::site::Site;
 use targetgate_sandbox::harness::workload::{Workload, condition};
@@ -29,19 +28,13 @@ async fn gates_beside_the_incumbent_lose_nothing_though_it_is_killed_in_the_midd
     let mut site = Site::shared(Setup::new(binary(), Reuse::Late).registrar(Registrar::None)).await;
     let mut incumbent = site.incumbent(leases);
     incumbent.start().await.unwrap();
-    let group = site.group("web", KIND, alb());
-    let (_, address) = site.balance(KIND, &[(&group, 1)]).await;
-    site.service("web", json!({ "app": "web" })).await;
-    site.bind("web", "web", &group).await;
-    site.opt_in().await;
-    site.gives_gates(json!({ "app": "web" }), &["web"]).await;
+    let (group, address) = site.expose("web", KIND, alb()).await;
+    site.gate("web").await;
     let web = Workload {
         pre_stop: Some(PRE_STOP),
         ..Workload::new("Deployment", "web")
     };
-    site.apply(&web).await;
-    site.rolled(&web).await;
-    site.settled(&group, 3).await;
+    site.open(&web, &group).await;
 
     let load = Load::start(address, 100.0);
     site.restart(&web).await;

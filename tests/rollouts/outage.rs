@@ -25,16 +25,10 @@ struct Shop {
 impl Shop {
     async fn open(site: &mut Site) -> Self {
         let kind = LoadBalancerKind::Application;
-        let group = site.group("web", kind, alb());
-        let (_, address) = site.balance(kind, &[(&group, 1)]).await;
-        site.service("web", json!({ "app": "web" })).await;
-        site.bind("web", "web", &group).await;
-        site.opt_in().await;
-        site.gives_gates(json!({ "app": "web" }), &["web"]).await;
+        let (group, address) = site.expose("web", kind, alb()).await;
+        site.gate("web").await;
         let web = workload("web");
-        site.apply(&web).await;
-        site.rolled(&web).await;
-        site.settled(&group, 3).await;
+        site.open(&web, &group).await;
         Self {
             web,
             group,

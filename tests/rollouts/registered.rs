@@ -35,12 +35,6 @@ async fn wait(site: &Site, action: &str) -> f64 {
     sum / site.product.metric(&of("count")).await.unwrap()
 }
 
-/// How many calls of this action ELB has answered.
-fn calls(site: &Site, action: &str) -> usize {
-    let calls = site.aws.elb.calls();
-    calls.iter().filter(|call| call.action == action).count()
-}
-
 /// The finalizers of the binding; `None` once it is gone.
 async fn finalizers(site: &Site) -> Option<Vec<String>> {
     let bindings = site.api("TargetGroupBinding");
@@ -51,22 +45,15 @@ async fn finalizers(site: &Site) -> Option<Vec<String>> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deployment_rolls_without_a_loss_when_nothing_but_targetgate_registers_its_pods() {
     let mut site = Site::registering(binary(), Reuse::Late).await;
-    let group = site.group("web", LoadBalancerKind::Application, alb());
-    let (_, address) = site
-        .balance(LoadBalancerKind::Application, &[(&group, 1)])
+    let (group, address) = site
+        .expose("web", LoadBalancerKind::Application, alb())
         .await;
-    site.service("web", json!({ "app": "web" })).await;
-    site.bind(BINDING, "web", &group).await;
-    site.opt_in().await;
-    site.gives_gates(json!({ "app": "web" }), &["web"]).await;
+    site.gate("web").await;
     let web = Workload {
         pre_stop: Some(PRE_STOP),
         ..Workload::new("Deployment", "web")
     };
-    site.apply(&web).await;
-    // A gate opens on ELB's answer alone.
-    site.rolled(&web).await;
-    site.settled(&group, 3).await;
+    site.open(&web, &group).await;
     assert_eq!(finalizers(&site).await.unwrap(), ["targetgate.dev/targets"]);
 
     let traffic = Traffic {
@@ -97,11 +84,9 @@ async fn a_deployment_rolls_without_a_loss_when_nothing_but_targetgate_registers
 async fn what_was_registered_before_a_crash_leaves_when_its_pod_has_ended_and_foreign_targets_stay()
 {
     let mut site = Site::registering(binary(), Reuse::Late).await;
-    let group = site.group("web", LoadBalancerKind::Application, alb());
-    site.balance(LoadBalancerKind::Application, &[(&group, 1)])
+    let (group, _) = site
+        .expose("web", LoadBalancerKind::Application, alb())
         .await;
-    site.service("web", json!({ "app": "web" })).await;
-    site.bind(BINDING, "web", &group).await;
     let mut web = Workload::new("Deployment", "web");
     site.apply(&web).await;
     site.settled(&group, 3).await;
@@ -120,7 +105,7 @@ async fn what_was_registered_before_a_crash_leaves_when_its_pod_has_ended_and_fo
         (site.pods("app=web").await.len() == 1).then_some(())
     })
     .await;
-    assert_eq!(calls(&site, "DeregisterTargets"), 0);
+    assert_eq!(site.calls("DeregisterTargets"), 0);
     site.start_targetgate().await;
     site.until("their targets to leave", async || {
         let log = site.aws.elb.log();
@@ -161,11 +146,9 @@ async fn bindings_are_left_to_the_incumbent_as_long_as_its_lease_is_there() {
     };
     let setup = setup.registrar(Registrar::None).flags(&flags);
     let mut site = Site::shared(setup).await;
-    let group = site.group("web", LoadBalancerKind::Application, alb());
-    site.balance(LoadBalancerKind::Application, &[(&group, 1)])
+    let (group, _) = site
+        .expose("web", LoadBalancerKind::Application, alb())
         .await;
-    site.service("web", json!({ "app": "web" })).await;
-    site.bind(BINDING, "web", &group).await;
     site.apply(&Workload::new("Deployment", "web")).await;
     let asks = json!({ "metadata": { "annotations": { "targetgate.dev/register": "true" } } });
     let bindings = site.api("TargetGroupBinding");
@@ -184,7 +167,7 @@ async fn bindings_are_left_to_the_incumbent_as_long_as_its_lease_is_there() {
     .await;
     assert_eq!(finalizers(&site).await.unwrap(), [""; 0]);
     assert!(records(&site).await.is_empty());
-    assert_eq!(calls(&site, "RegisterTargets"), 0);
+    assert_eq!(site.calls("RegisterTargets"), 0);
 
     leases
         .delete("incumbent", &DeleteParams::default())
