@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams};
+use kube::ResourceExt as _;
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch};
 use rstest::rstest;
-use serde_json::json;
+use serde_json::{Value, json};
 use targetgate_sandbox::elb::{Health, LoadBalancerKind};
-use targetgate_sandbox::harness::object::{field, resource};
+use targetgate_sandbox::harness::object::{field, patch};
 use targetgate_sandbox::harness::workload::Workload;
 use tokio::time::sleep;
 
@@ -36,26 +37,34 @@ async fn one_of_twenty_unready_pods_leaves_and_comes_back() {
 }
 
 /// Something that takes every target of a Service away at once, though every pod serves on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
     Unready,
     NodesNotReady,
+    /// The slices of a Service that selects pods, from which its targets are not taken.
     NoSlices,
+    /// Those of one without a selector, from which they are.
+    NoEndpoints,
     Typo,
     Unhealthy,
 }
 
 #[rstest]
-#[case::all_pods_unready(Cause::Unready)]
-#[case::every_node_not_ready(Cause::NodesNotReady)]
-#[case::endpoint_slices_emptied(Cause::NoSlices)]
-#[case::a_typo_in_the_selector(Cause::Typo)]
-#[case::a_selector_of_pods_that_are_not_healthy_yet(Cause::Unhealthy)]
+#[case::all_of_twenty_pods_unready(Cause::Unready, 20)]
+#[case::every_node_not_ready(Cause::NodesNotReady, 6)]
+#[case::endpoint_slices_emptied(Cause::NoSlices, 6)]
+#[case::endpoint_slices_emptied_of_a_service_without_a_selector(Cause::NoEndpoints, 6)]
+#[case::a_typo_in_the_selector(Cause::Typo, 6)]
+#[case::a_selector_of_pods_that_are_not_healthy_yet(Cause::Unhealthy, 6)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_common_cause_does_not_go_below_the_floor_and_traffic_goes_on(#[case] cause: Cause) {
-    let shop = Shop::open(ALB, alb(), 6).await;
+async fn a_common_cause_does_not_go_below_the_floor_and_traffic_goes_on(
+    #[case] cause: Cause,
+    #[case] replicas: usize,
+) {
+    let shop = Shop::open(ALB, alb(), replicas).await;
     let pods = shop.pods().await;
     let old = addresses(&pods);
+    cause.is_prepared(&shop, &pods).await;
     let load = Load::start(shop.address, RATE);
     cause.happens(&shop, &pods).await;
     let mut fewest = old.len();
@@ -63,24 +72,52 @@ async fn a_common_cause_does_not_go_below_the_floor_and_traffic_goes_on(#[case] 
         loop {
             let kept: BTreeSet<String> = &shop.registered().await & &old;
             fewest = fewest.min(kept.len());
+            cause.goes_on(&shop).await;
             sleep(Duration::from_millis(200)).await;
         }
     };
     let _ = tokio::time::timeout(WATCHED, watching).await;
-    assert!(fewest >= old.len() / 2, "{cause:?}: {fewest} were left");
+    let floor = match cause {
+        // That is no reason to leave at all.
+        Cause::NodesNotReady | Cause::NoSlices => replicas,
+        _ => replicas / 2,
+    };
+    assert!(fewest >= floor, "{cause:?}: {fewest} were left");
     cause.ends(&shop, &pods).await;
     shop.until_registered(&old).await;
     let numbers = load.stop().await;
-    numbers.print(&format!("{cause:?}, {fewest} of 6 were left"), &shop.site);
+    let what = format!("{cause:?}, {fewest} of {replicas} were left");
+    numbers.print(&what, &shop.site);
     assert_eq!(numbers.lost(), 0, "{numbers:?}");
 }
 
 impl Cause {
+    async fn is_prepared(self, shop: &Shop, pods: &[DynamicObject]) {
+        if self == Self::NoEndpoints {
+            set_endpoints(shop, pods).await;
+            let change = json!([{ "op": "remove", "path": "/spec/selector" }]);
+            let change = Patch::Json(serde_json::from_value(change).unwrap());
+            patch(&shop.site.api("Service"), "web", change).await;
+        }
+    }
+
+    /// What ends by itself begins anew.
+    async fn goes_on(self, shop: &Shop) {
+        match self {
+            Self::NodesNotReady => say_nodes(&shop.site, "Unknown").await,
+            Self::NoSlices => delete_slices(shop).await,
+            _ => {}
+        }
+    }
+
     async fn happens(self, shop: &Shop, pods: &[DynamicObject]) {
         match self {
             Self::Unready => shop.site.set_ready(pods, false).await,
-            Self::NodesNotReady => say_nodes(&shop.site, "Unknown").await,
-            Self::NoSlices => delete_slices(shop).await,
+            Self::NodesNotReady | Self::NoSlices => self.goes_on(shop).await,
+            Self::NoEndpoints => {
+                delete_slices(shop).await;
+                set_endpoints(shop, &[]).await;
+            }
             Self::Typo => shop.site.select("web", json!({ "app": "wbe" })).await,
             Self::Unhealthy => {
                 let next = next(shop, 6).await;
@@ -99,6 +136,7 @@ impl Cause {
             Self::Unready => shop.site.set_ready(pods, true).await,
             // The kubelet's next heartbeat does it, and the controller-manager makes slices anew.
             Self::NodesNotReady | Self::NoSlices => {}
+            Self::NoEndpoints => set_endpoints(shop, pods).await,
             Self::Typo => shop.site.select("web", json!({ "app": "web" })).await,
             Self::Unhealthy => {
                 shop.site.select("web", json!({ "app": "web" })).await;
@@ -124,11 +162,27 @@ async fn next(shop: &Shop, replicas: usize) -> Vec<DynamicObject> {
 }
 
 async fn delete_slices(shop: &Shop) {
-    let slices = resource("discovery.k8s.io/v1", "EndpointSlice");
-    let client = shop.site.cluster.client.clone();
-    let api: Api<DynamicObject> = Api::namespaced_with(client, &shop.site.namespace, &slices);
     let (now, every) = (DeleteParams::default(), ListParams::default());
-    api.delete_collection(&now, &every).await.unwrap();
+    let slices = shop.site.api("EndpointSlice");
+    slices.delete_collection(&now, &every).await.unwrap();
+}
+
+/// Writes the slice of a Service without a selector, with these pods as its endpoints.
+async fn set_endpoints(shop: &Shop, pods: &[DynamicObject]) {
+    let endpoint = |pod: &DynamicObject| {
+        json!({ "addresses": [field(pod, "/status/podIP")],
+            "targetRef": { "kind": "Pod", "name": pod.name_any(),
+                "namespace": shop.site.namespace, "uid": pod.metadata.uid } })
+    };
+    let endpoints: Vec<Value> = pods.iter().map(endpoint).collect();
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": { "name": "web-by-hand", "labels": { "kubernetes.io/service-name": "web",
+            "endpointslice.kubernetes.io/managed-by": "staff" } },
+        "addressType": "IPv4", "ports": [{ "port": 8080 }], "endpoints": endpoints,
+    });
+    let slices = shop.site.api("EndpointSlice");
+    patch(&slices, "web-by-hand", Patch::Apply(slice)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -109,7 +109,7 @@ async fn a_pod_that_elb_refuses_keeps_no_other_out() {
         .until("an Event with ELB's words", async || {
             let events = shop.site.api("Event").list(&ListParams::default()).await;
             let has_words = |event: &DynamicObject| {
-                let message = field(event, "/message").as_str();
+                let message = field(event, "/note").as_str();
                 message.is_some_and(|message| message.contains(&words))
             };
             events.unwrap().iter().any(has_words).then_some(())
@@ -169,11 +169,7 @@ async fn registrations_that_elb_shows_late_are_made_once() {
     let lag = Duration::from_secs(4);
     site.aws.elb.faults().show_registrations_after(lag);
     let shop = Shop::furnish(site, ALB, alb(), 3).await;
-    let calls = shop.site.aws.elb.calls();
-    let made = calls
-        .iter()
-        .filter(|call| call.action == "RegisterTargets")
-        .count();
+    let made = shop.site.calls("RegisterTargets");
     // Each pod once, if none became ready together with another.
     assert!(made <= 3, "{made} calls");
 }

@@ -5,25 +5,30 @@ use std::time::Duration;
 use rstest::rstest;
 use targetgate_sandbox::elb::{Delays, LoadBalancerKind};
 use targetgate_sandbox::harness::Openings;
-use targetgate_sandbox::harness::Setup;
 use targetgate_sandbox::harness::Start;
 use targetgate_sandbox::harness::observer::Gate;
 use targetgate_sandbox::harness::site::{Site, control_plane, fail};
 
 use super::Shop;
 use crate::deployment::{alb, nlb};
-use crate::load::Load;
+use crate::load::{Load, Numbers};
 
 /// The number of requests, of which none may be lost. Issue 14.
 const REQUESTS: u64 = 10_000;
-const RATE: f64 = 250.0;
-/// A short lease, so that a new leader is there while the rollout goes on.
-const LEASE: [&str; 3] = [
-    "--lease-duration=4s",
-    "--lease-renew-deadline=3s",
-    "--lease-retry-period=500ms",
-];
+/// Chosen: 10,000 requests take twenty seconds, in which several rollouts follow each other.
+const RATE: f64 = 500.0;
 const ALB: LoadBalancerKind = LoadBalancerKind::Application;
+
+impl Shop {
+    /// Rolls at least once, and until enough requests were sent.
+    async fn rolls_on(&self, load: Load) -> Numbers {
+        self.roll().await;
+        while load.sent() < REQUESTS {
+            self.roll().await;
+        }
+        load.stop().await
+    }
+}
 
 #[rstest]
 #[case::alb(ALB, alb())]
@@ -42,10 +47,7 @@ async fn rollouts_with_everything_ours_lose_nothing(
     shop.settled().await;
     shop.site.scale(&mut shop.web, 3).await;
     shop.settled().await;
-    while load.sent() < REQUESTS {
-        shop.roll().await;
-    }
-    let numbers = load.stop().await;
+    let numbers = shop.rolls_on(load).await;
     numbers.print(&format!("{kind:?}, everything ours"), &shop.site);
     assert_eq!(numbers.lost(), 0, "{numbers:?}");
     let pods: Vec<_> = shop.site.observer.by_uid().into_values().collect();
@@ -55,12 +57,7 @@ async fn rollouts_with_everything_ours_lose_nothing(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_killed_in_the_middle_of_a_rollout_loses_nothing() {
-    let setup = Setup {
-        pod: Some("targetgate-0"),
-        ..Shop::setup().flags(&LEASE)
-    };
-    let site = Site::shared(setup).await;
-    let mut shop = Shop::furnish(site, ALB, alb(), 3).await;
+    let mut shop = Shop::elected(3).await;
     let successor = Start {
         pod: Some("targetgate-1".to_owned()),
         ..shop.site.start.clone()
@@ -80,8 +77,7 @@ async fn a_leader_killed_in_the_middle_of_a_rollout_loses_nothing() {
     shop.site.point_hooks(successor.hooks).await;
     shop.site.kill_targetgate().await;
     shop.settled().await;
-    shop.roll().await;
-    let numbers = load.stop().await;
+    let numbers = shop.rolls_on(load).await;
     numbers.print("the leader killed, everything ours", &shop.site);
     assert_eq!(numbers.lost(), 0, "{numbers:?}");
 }
@@ -109,8 +105,7 @@ async fn an_api_server_restarted_in_the_middle_of_a_rollout_loses_nothing() {
         .await;
     control_plane.start_api_server().await.unwrap();
     shop.settled().await;
-    shop.roll().await;
-    let numbers = load.stop().await;
+    let numbers = shop.rolls_on(load).await;
     numbers.print("the API server restarted, everything ours", &shop.site);
     assert_eq!(numbers.lost(), 0, "{numbers:?}");
 }
@@ -121,9 +116,7 @@ async fn a_rollout_of_twenty_pods_under_a_throttled_registration_loses_nothing()
     // What AWS allows, without its burst.
     shop.site.aws.elb.faults().throttle_registration(4.0, 1);
     let load = Load::start(shop.address, RATE);
-    shop.roll().await;
-    shop.roll().await;
-    let numbers = load.stop().await;
+    let numbers = shop.rolls_on(load).await;
     numbers.print("registration throttled, everything ours", &shop.site);
     assert_eq!(numbers.lost(), 0, "{numbers:?}");
 }
