@@ -26,6 +26,8 @@
 //! - [`reason`]: the one vocabulary of reasons for decisions.
 //! - [`rotation`]: when certificates are renewed, and in which order.
 //! - [`text`]: truncation of texts from outside.
+//! - [`notices`]: which Events are sent about what is found.
+//! - [`ungated`]: why a pod that exists lacks a gate.
 //! - [`version`]: order of `resourceVersion`s.
 //! - [`client_names`]: which clients may connect, by the names in their certificates.
 
@@ -55,4 +57,5 @@ pub mod rotation;
 pub mod selector;
 pub mod targets;
 pub mod text;
+pub mod ungated;
 pub mod version;

@@ -249,6 +249,11 @@ pub struct Registration {
 }
 
 impl Binding {
+    /// Its place among bindings by age, the oldest first.
+    pub fn age(&self) -> (Option<Timestamp>, Option<&Arc<str>>) {
+        (self.registration.created, self.uid.as_ref())
+    }
+
     /// The group by its name alone, where the ARN does not identify it.
     pub fn named_group(&self) -> Option<NamedGroup> {
         let name = self.group_name.as_ref().filter(|_| self.arn.is_none())?;
@@ -398,8 +403,10 @@ pub struct Namespace {
     pub drain: DrainLabel,
     pub policies: Policies,
     pub unreadable: Vec<UnreadableAnnotation>,
-    /// `metadata.uid`, kept only where there is something to tell of the Namespace.
+    /// `metadata.uid`, kept only where there can be something to tell of the Namespace.
     pub uid: Option<Arc<str>>,
+    /// When it got the label that opts in, at the latest; `None` if that is unknown.
+    pub labelled: Option<Timestamp>,
 }
 
 /// One target of a group as `DescribeTargetHealth` describes it.

@@ -242,11 +242,18 @@ reasons! {
         "Create the pod anew.";
     PodOlderThanOptIn: "The pod was created before its Namespace was labelled, and no gate can be added to a pod that exists.",
         "Create the pod anew.";
+    Ungated: "Pods lack a gate that they would get if they were created now.",
+        "Look at the Event: it names the cause, and what to do.";
     HookMissed: "The pod was created after the binding without its gate: the hook was out of reach, or the pod's labels or the Service were other ones then.",
         "Create the pod anew; if it gets no gate either, look at the hook's registration and at the audit log of the creation.";
     PodEnded: "The pod is being deleted, or has finished, so nothing waits for its gates.", "";
     HealthyNotOpened: "ELB says healthy, and the gate is not open yet: the leader's next poll is due, or ELB can mean a former pod of the same address.",
         "If this lasts longer than a minute, look at the log of the leader, which holds the Lease `targetgate`.";
+    WaitingForTarget: "A pod has waited for its target for longer than a minute.",
+        "Look at the Event: it has ELB's own words.";
+    TargetHealthy: "The targets of all pods of which `WaitingForTarget` was told are healthy, or the pods are gone.", "";
+    BindingLost: "The Service has lost its last binding of ip targets while pods live that it selects.",
+        "Create the binding anew, and then the pods that were created meanwhile: they have no gate.";
     EndedEarly: "A pod ended sooner after its deletion began than its load balancer needs to stop sending.",
         "Compare its grace period and its containers' `preStop` with what the load balancer needs; a forced deletion or a lost node cuts both.";
 

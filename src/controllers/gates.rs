@@ -15,18 +15,18 @@ use targetgate_core::elb::sweep::{Batch, Sweep};
 use targetgate_core::endings::{Endings, Look, Settings as EndingSettings};
 use targetgate_core::gates::machine::Tracker;
 use targetgate_core::gates::machine::action::{
-    Action, CallFailure, Change, GateId, LiveRead, Settings, Write, WriteOutcome,
+    Action, CallFailure, GateId, LiveRead, Settings, Write, WriteOutcome,
 };
 use targetgate_core::gates::polling::queue::Call;
 use targetgate_core::gates::requirements;
 use targetgate_core::index::Index;
 use targetgate_core::model::{HealthChecks, TargetGroup, TargetHealth};
-use targetgate_core::names::{BindingApi, GroupKey, NamedGroup, ObjectKey, TargetGroupArn};
-use targetgate_core::notices::{AllFound, Notices};
+use targetgate_core::names::{BindingApi, GroupKey, NamedGroup, TargetGroupArn};
+use targetgate_core::notices::{AllFound, LostBindings, Notices};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
-use tracing::{Level, debug, enabled, info};
+use tracing::{Level, enabled};
 
 use crate::aws::budget::Budget;
 use crate::aws::client::ElbClient;
@@ -47,6 +47,7 @@ use crate::state::leadership::Leadership;
 
 mod endings;
 mod failures;
+mod log;
 mod notices;
 mod registrations;
 mod reports;
@@ -108,6 +109,7 @@ struct Work {
     notices: Notices,
     /// What there is to tell that the index does not show any more.
     seen: AllFound,
+    lost: LostBindings,
     reads_at_once: Arc<Semaphore>,
     failures: Failures,
 }
@@ -125,6 +127,7 @@ impl Loop {
             }),
             notices: Notices::new(clock::monotonic()),
             seen: AllFound::new(),
+            lost: LostBindings::default(),
             reads_at_once: Arc::new(Semaphore::new(READS_AT_ONCE)),
             failures: Failures::default(),
         };
@@ -195,20 +198,26 @@ impl Loop {
 
     fn observe(&self, work: &mut Work, now: Instant) -> Vec<Action> {
         // Most rounds are about an answer of ELB, and need not block admissions by the write lock.
-        if !self.cache.read(Index::has_dirty) {
+        let has_news = |index: &Index| index.has_dirty() || index.has_lost();
+        if !self.cache.read(has_news) {
             return vec![];
         }
-        let take = |index: &mut Index| (index.take_dirty(), index.take_endings());
-        let (dirty, endings) = self.cache.write(take);
+        let (dirty, endings, lost) = self.cache.write(|index| {
+            let (dirty, endings) = (index.take_dirty(), index.take_endings());
+            (dirty, endings, index.take_lost())
+        });
+        let wall = (self.now)();
+        work.lost.note(lost, wall);
         self.see_endings(work, endings, now);
         let tracker = &mut work.tracker;
-        let wall = (self.now)();
         let actions = self.cache.read(|index| {
             let observe = |key| tracker.observe(key, index, now, wall);
             dirty.iter().flat_map(observe).collect()
         });
         if enabled!(Level::DEBUG) {
-            dirty.iter().for_each(|pod| log_waiting(tracker, pod, now));
+            dirty
+                .iter()
+                .for_each(|pod| self.log_waiting(tracker, pod, now));
         }
         actions
     }
@@ -357,7 +366,7 @@ impl Loop {
         outcome: &WriteOutcome,
         now: Instant,
     ) -> Vec<Action> {
-        self.note(write, outcome);
+        self.note(work, write, outcome);
         work.tracker.written(write, outcome, now)
     }
 }
@@ -378,6 +387,7 @@ impl Loop {
     fn carry_out(&self, action: Action, work: &mut Work, tasks: &mut JoinSet<Done>, now: Instant) {
         match action {
             Action::Write(write) => {
+                self.log_decisions(&write);
                 let writer = self.clone();
                 tasks.spawn(async move { writer.write(write).await });
             }
@@ -403,11 +413,7 @@ impl Loop {
                 reason,
                 message,
             } => {
-                let reporter = self.clone();
-                tasks.spawn(async move {
-                    reporter.tell(about, reason, &message).await;
-                    Done::Told
-                });
+                self.report_problem(work, tasks, about, reason, message);
             }
             Action::MissingGroup(group) => {
                 if work.sweep.missing(&group, now) {
@@ -461,38 +467,6 @@ impl Loop {
         self.groups.describe(&query, deadline.into()).await
     }
 
-    /// Logs and counts the result of a write.
-    fn note(&self, write: &Write, outcome: &WriteOutcome) {
-        let result = match outcome {
-            WriteOutcome::Written(_) => "Written",
-            WriteOutcome::Gone => "Gone",
-            WriteOutcome::Conflict => "Conflict",
-            WriteOutcome::Unsent => "Unsent",
-            WriteOutcome::PutOff { .. } => "PutOff",
-            WriteOutcome::Failed => "Failed",
-        };
-        self.metrics.wrote(result, write.changes.len());
-        if matches!(outcome, WriteOutcome::Written(_)) {
-            write
-                .changes
-                .iter()
-                .for_each(|change| self.note_change(write, change));
-        }
-    }
-
-    fn note_change(&self, write: &Write, change: &Change) {
-        let (pod, Change { gate, reason, .. }) = (&write.pod, change);
-        if change.closes {
-            self.metrics.closed(*reason);
-            info!(%pod, %gate, %reason, "gate closed again");
-        } else if change.condition.status && change.transition {
-            // How long a pod waits says nothing about one whose gate was open before.
-            let waited = (!change.reopens).then(|| self.age(write.containers_ready));
-            self.metrics.opened(*reason, waited);
-            info!(%pod, %gate, %reason, ?waited, "gate opened");
-        }
-    }
-
     /// Exports the number of pending gates, the age of the oldest, and the number of ungated pods. Only the
     /// leader does, so that a sum over the replicas is right.
     fn report(&self, work: &Work) {
@@ -524,16 +498,5 @@ impl Loop {
         let age = containers_ready.map(|ready| (self.now)().duration_since(ready));
         age.and_then(|age| Duration::try_from(age).ok())
             .unwrap_or_default()
-    }
-}
-
-/// Logs why a pod's gates are not open.
-fn log_waiting(tracker: &Tracker, pod: &ObjectKey, now: Instant) {
-    for waiting in tracker.waiting(pod) {
-        let (gate, reason) = (&waiting.gate, waiting.reason);
-        let next_poll = waiting
-            .next_poll
-            .map(|at| at.saturating_duration_since(now));
-        debug!(%pod, %gate, %reason, ?next_poll, "gate waits");
     }
 }

@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use targetgate_core::drain::LoadBalancerKind;
-use targetgate_core::endings::Drained;
+use targetgate_core::endings::Deregistered;
 use targetgate_core::notices::AllFound;
 use targetgate_core::reason::Reason;
 use targetgate_core::targets::calls::Kind;
@@ -17,10 +17,18 @@ use targetgate_core::targets::machine::action::Counts;
 use crate::metrics::{Counters, FloatGauge, Gauges, Histograms, MetricSet, Registered};
 
 /// What the index shows of pods that their owners are told.
-const NOTICED: [Reason; 3] = [
+const NOTICED: [Reason; 11] = [
     Reason::LegacyGate,
     Reason::AnnotationUnreadable,
     Reason::PreStopTooShort,
+    Reason::WaitingForTarget,
+    Reason::HookMissed,
+    Reason::PodOlderThanBinding,
+    Reason::PodOlderThanOptIn,
+    Reason::BindingTerminating,
+    Reason::GroupUnknown,
+    Reason::NoBinding,
+    Reason::BindingLost,
 ];
 
 /// Metrics of the health loop.
@@ -37,6 +45,7 @@ pub struct GateMetrics {
     groups_missing: Gauge,
     notices: Counters<2>,
     noticed_pods: Gauges<1>,
+    sharing: Gauge,
 }
 
 impl MetricSet for GateMetrics {
@@ -88,16 +97,22 @@ impl MetricSet for GateMetrics {
             ),
             notices: registered.add(
                 "owner_events",
-                "Events about the owners of pods, bindings and Namespaces, by reason and by whether they were sent or \
-                 dropped because more than one a second was due, after a burst of 25; a dropped one whose cause is \
-                 still there is due, and counted, again after ten seconds",
+                "Events about the owners of pods, bindings, Services and Namespaces, by reason and by whether they \
+                 were sent or dropped because more than one a second was due, after a burst of 25; a dropped one whose \
+                 cause is still there is due again after ten seconds, and not counted again",
                 Counters::default(),
             ),
             noticed_pods: registered.add(
                 "pods_noticed",
                 "Pods of which the Events about their owners tell, by reason: what the leader saw within the last ten \
-                 seconds, other than ends of pods",
+                 seconds, other than ends of pods and gates that were opened",
                 Gauges::default(),
+            ),
+            sharing: registered.add(
+                "bindings_sharing_group",
+                "Bindings whose target group an older binding names as well, where not all of them set \
+                 multiClusterTargetGroup: true",
+                Gauge::default(),
             ),
         }
     }
@@ -114,12 +129,17 @@ impl GateMetrics {
     pub(super) fn set_noticed(&self, found: &AllFound) {
         // Not cleared first: a scrape in between would find nothing.
         for noticed in NOTICED {
-            let of_reason = found.iter().filter(|((_, reason), _)| *reason == noticed);
+            let of_reason = found.iter().filter(|(topic, _)| topic.cause() == noticed);
             let pods: usize = of_reason.map(|(_, found)| found.pods).sum();
             let labels = [("reason", noticed.as_str())];
             let gauge = self.noticed_pods.get_or_create(&labels);
             gauge.set(i64::try_from(pods).unwrap_or(i64::MAX));
         }
+        let sharing = found
+            .keys()
+            .filter(|topic| topic.reason == Reason::OlderBinding);
+        let sharing = sharing.count();
+        self.sharing.set(i64::try_from(sharing).unwrap_or(i64::MAX));
     }
 
     /// Sets the number of pending gates, and the age of the oldest.
@@ -269,13 +289,13 @@ impl MetricSet for EndingMetrics {
 }
 
 impl EndingMetrics {
-    /// Counts a target that ELB said it drains.
-    pub(super) fn drained(&self, drained: Drained) {
-        let kind = drained.kind.as_str();
+    /// Counts a target that ELB said it drains, or does not have any more.
+    pub(super) fn deregistered(&self, deregistered: Deregistered) {
+        let kind = deregistered.kind.as_str();
         let histogram = self
             .deregistration_seconds
             .get_or_create(&[("load_balancer", kind)]);
-        histogram.observe(drained.after.as_secs_f64());
+        histogram.observe(deregistered.after.as_secs_f64());
     }
 
     /// Counts a pod that ended sooner than its load balancer needs.

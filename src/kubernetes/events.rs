@@ -28,6 +28,18 @@ pub struct About {
     pub uid: Option<String>,
 }
 
+/// What an Event tells of its object.
+#[derive(Debug)]
+pub struct Told<'a> {
+    pub kind: EventType,
+    /// The other object that is concerned.
+    pub related: Option<ObjectReference>,
+    /// A word in `PascalCase`, as [`Self::reason`] is.
+    pub action: &'a str,
+    pub reason: &'a str,
+    pub note: &'a str,
+}
+
 /// Publishes Events of `events.k8s.io/v1`.
 ///
 /// An equal Event within six minutes increments the `series` of the first. Needs the verbs `create` and
@@ -57,18 +69,30 @@ impl Events {
         self.warn_of(&about.reference(), action, reason, note).await;
     }
 
-    /// Publishes a warning about any object; Events of objects without a namespace go to `default`.
+    /// Publishes a warning about any object.
     pub async fn warn_of(&self, object: &ObjectReference, action: &str, reason: &str, note: &str) {
-        let name = object.name.as_deref();
+        let told = Told {
+            kind: EventType::Warning,
+            related: None,
+            action,
+            reason,
+            note,
+        };
+        self.publish(object, told).await;
+    }
+
+    /// Publishes an Event about any object; Events of objects without a namespace go to `default`.
+    pub async fn publish(&self, object: &ObjectReference, told: Told<'_>) {
+        let (name, reason) = (object.name.as_deref(), told.reason);
         let Ok(_permit) = self.permits.try_acquire() else {
             return debug!(name, reason, "Event dropped: too many on their way");
         };
         let event = Event {
-            type_: EventType::Warning,
+            type_: told.kind,
             reason: reason.to_owned(),
-            note: Some(cut(note, MAX_NOTE).to_owned()),
-            action: action.to_owned(),
-            secondary: None,
+            note: Some(cut(told.note, MAX_NOTE).to_owned()),
+            action: told.action.to_owned(),
+            secondary: told.related,
         };
         let call = self.recorder.publish(&event, object);
         match timeout(CALL_TIMEOUT, call).await {

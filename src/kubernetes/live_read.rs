@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kube::Client;
 use kube::Error::BuildRequest;
-use kube::api::{GetParams, ListParams, ObjectList};
+use kube::api::{Api, DynamicObject, GetParams, ListParams, ObjectList};
 use kube::core::Request;
 use serde::de::DeserializeOwned;
 use targetgate_core::model::{Binding, Service};
@@ -100,6 +100,28 @@ pub async fn service(
     name: &str,
 ) -> Result<Option<Service>, ConfirmError> {
     Reader { client, namespace }.service(name).await
+}
+
+/// Reads the UID of an object; `None` if it does not exist. A list of one object needs no further right than the
+/// watches have.
+///
+/// # Errors
+///
+/// The call fails, or takes longer than ten seconds: why.
+pub async fn uid(
+    client: &Client,
+    watched: WatchedResource,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<String>, String> {
+    let resource = decode::api_resource(watched);
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+    let params = ListParams::default().fields(&format!("metadata.name={name}"));
+    let listed = timeout(CALL_TIMEOUT, api.list_metadata(&params)).await;
+    let listed = listed.map_err(|_| "no answer in time".to_owned())?;
+    let listed = listed.map_err(|error| why(&error))?;
+    let mut objects = listed.items.into_iter();
+    Ok(objects.find_map(|object| object.metadata.uid))
 }
 
 /// The answer to a read of one object.

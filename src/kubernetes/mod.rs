@@ -7,6 +7,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use kube::core::Status;
+use serde::Deserialize;
 use targetgate_core::text::cut;
 
 pub mod client;
@@ -32,6 +33,18 @@ pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) const MANAGER: &str = "targetgate";
 /// Maximum length of an error's text, in bytes: chosen, so that a terminal shows the line whole.
 const MAX_WHY: usize = 400;
+
+/// The fields that are read of an object in the response to its write.
+#[derive(Deserialize)]
+pub(crate) struct WrittenObject {
+    pub(crate) metadata: WrittenMetadata,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct WrittenMetadata {
+    pub(crate) resource_version: String,
+}
 
 /// Whether it is a 404 that names the object: the resource is served, and the object does not exist. Any other 404 is
 /// about the path, or a proxy's.

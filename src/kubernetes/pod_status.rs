@@ -12,7 +12,6 @@ use kube::Client;
 use kube::api::{Patch, PatchParams};
 use kube::client::Body;
 use kube::core::{Request, Status};
-use serde::Deserialize;
 use serde_json::{Value, json};
 use targetgate_core::model::Condition;
 use targetgate_core::names::{GateName, ObjectKey};
@@ -20,7 +19,7 @@ use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 
 use crate::kubernetes::decode::url_path;
-use crate::kubernetes::{CALL_TIMEOUT, MANAGER, is_absence, why};
+use crate::kubernetes::{CALL_TIMEOUT, MANAGER, WrittenObject, is_absence, why};
 use crate::state::cache::WatchedResource;
 
 /// Maximum length of a response, in bytes: the API server's limit on the body of a request.
@@ -129,20 +128,8 @@ async fn send(client: &Client, pod: &ObjectKey, patch: Value) -> kube::Result<Re
     Ok(Response::from_parts(parts, body))
 }
 
-/// The fields that are read of the pod in the response.
-#[derive(Deserialize)]
-struct Answer {
-    metadata: AnswerMetadata,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct AnswerMetadata {
-    resource_version: String,
-}
-
 fn read(body: &[u8]) -> kube::Result<Written> {
-    let answer: Answer = serde_json::from_slice(body).map_err(kube::Error::SerdeError)?;
+    let answer: WrittenObject = serde_json::from_slice(body).map_err(kube::Error::SerdeError)?;
     Ok(Written {
         resource_version: answer.metadata.resource_version.into(),
     })

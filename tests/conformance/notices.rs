@@ -1,17 +1,25 @@
 //! Events for the owners of pods and for Namespaces (contract 2), on the real API server.
 
+use std::time::Duration;
+
 use k8s_openapi::api::apps::v1::ReplicaSet;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt as _;
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-use targetgate_core::names::OPEN_AFTER_ANNOTATION;
+use targetgate_core::names::{BindingApi, OPEN_AFTER_ANNOTATION};
 use targetgate_sandbox::harness::waiting::until;
+use tokio::time::{sleep, timeout};
 
-use crate::install::Installed;
+use crate::install::{Installed, Site};
+use crate::servers::{create, strategic};
 use crate::shop::of_app;
 
+/// The deadline of an Event about what lasts for a minute. Chosen, far above what any of them takes.
+const LONGEST: Duration = Duration::from_secs(180);
+/// Two objects that are created so long after one another do not have the same `creationTimestamp`.
+const A_SECOND: Duration = Duration::from_millis(1100);
 const LEGACY: &str = "target-health.alb.ingress.k8s.aws/web_web_80";
 
 impl Installed {
@@ -28,15 +36,41 @@ impl Installed {
     }
 
     pub(crate) async fn told(&self, namespace: &str, uid: &str, reason: &str) -> Event {
+        let what = format!("{reason} is told");
+        until(&what, async || self.tells(namespace, uid, reason).await).await
+    }
+
+    async fn tells(&self, namespace: &str, uid: &str, reason: &str) -> Option<Event> {
         let events: Api<Event> = Api::namespaced(self.cluster.client.clone(), namespace);
-        until(&format!("{reason} is told"), async || {
-            let all = events.list(&Default::default()).await.unwrap().items;
-            all.into_iter().find(|event| {
-                let of = event.regarding.as_ref().and_then(|of| of.uid.as_deref());
-                of == Some(uid) && event.reason.as_deref() == Some(reason)
-            })
+        let all = events.list(&Default::default()).await.unwrap().items;
+        all.into_iter().find(|event| {
+            let of = event.regarding.as_ref().and_then(|of| of.uid.as_deref());
+            of == Some(uid) && event.reason.as_deref() == Some(reason)
         })
-        .await
+    }
+
+    /// The note of an Event of which a cause that lasts for a minute is told.
+    async fn told_after_a_minute(&self, uid: &str, reason: &str) -> String {
+        let namespace = &self.cluster.namespace;
+        let told = async {
+            loop {
+                if let Some(event) = self.tells(namespace, uid, reason).await {
+                    return event.note.unwrap();
+                }
+                sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let told = timeout(LONGEST, told).await;
+        told.unwrap_or_else(|_| panic!("{reason} is never told"))
+    }
+
+    async fn uid_of_binding(&self, name: &str) -> String {
+        let binding = self.bindings(BindingApi::Elbv2).get(name).await;
+        binding.unwrap().uid().unwrap()
+    }
+
+    async fn uid_of_pod(&self, name: &str) -> String {
+        self.cluster.pods().get(name).await.unwrap().uid().unwrap()
     }
 }
 
@@ -59,6 +93,10 @@ async fn a_replica_set_is_told_of_its_legacy_gate_and_a_namespace_of_what_cannot
     let pod: Pod = serde_json::from_value(pod).unwrap();
     let pods = cluster.pods();
     pods.create(&PostParams::default(), &pod).await.unwrap();
+    let ready = json!({ "type": "ContainersReady", "status": "True",
+        "lastTransitionTime": "2026-01-01T00:00:00Z" });
+    let status = json!({ "status": { "conditions": [ready] } });
+    strategic(&pods, "old-1", status).await.unwrap();
     let annotation = json!({ "metadata": { "annotations": { OPEN_AFTER_ANNOTATION: "soon" } } });
     let namespaces = Api::<Namespace>::all(cluster.client.clone());
     let (params, patch) = (PatchParams::default(), Patch::Merge(annotation));
@@ -104,4 +142,109 @@ async fn a_replica_set_is_told_of_a_pre_stop_of_its_own_that_is_too_short() {
         (counted >= 1.0).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_replica_set_is_told_of_a_gate_that_its_age_has_opened() {
+    let installed = Installed::new().await;
+    let cluster = &installed.cluster;
+    installed.bind("slow").await;
+    let set = installed.replica_set("slow").await;
+    let mut pod = owned(of_app("slow-1", "slow"), &set, json!({}));
+    pod["metadata"]["annotations"] = json!({ OPEN_AFTER_ANNOTATION: "1s" });
+    cluster.pod_with_gates(pod, &["slow"]).await;
+    cluster.containers_become_ready("slow-1", "10.0.0.60").await;
+    let open = cluster.gate_becomes("slow-1", "slow", "True").await;
+    assert_eq!(open.reason.as_deref(), Some("GateTimeout"));
+
+    let (namespace, uid) = (&cluster.namespace, set.uid().unwrap());
+    let event = installed.told(namespace, &uid, "GateTimeout").await;
+    let note = event.note.unwrap();
+    let begins = "Pod slow-1: its gate was opened: Not open after 1s";
+    assert!(note.starts_with(begins), "{note}");
+}
+
+/// One test, since each of these takes a minute.
+#[tokio::test]
+async fn what_lasts_for_a_minute_is_told_to_the_owner_service_or_binding_that_it_concerns() {
+    let installed = Installed::without_hooks(Site::new().await).await;
+    let cluster = &installed.cluster;
+    // Our own hook would deny the second one.
+    let shared = installed.group("shared");
+    for binding in ["older", "younger"] {
+        installed
+            .bind_whole(BindingApi::Elbv2, binding, &shared)
+            .await;
+        sleep(A_SECOND).await;
+    }
+    let hooks = installed.process().hooks;
+    installed.register_hooks(hooks, json!({})).await;
+
+    let early = installed.replica_set("early").await;
+    let by_hand = of_app("early-2", "early");
+    for pod in [
+        owned(of_app("early-1", "early"), &early, json!({})),
+        by_hand,
+    ] {
+        create(&cluster.pods(), pod).await.unwrap();
+    }
+    sleep(A_SECOND).await;
+    installed.bind("early").await;
+
+    let waits = installed.replica_set("waits").await;
+    let group = installed.bind("waits").await;
+    let pod = owned(of_app("waits-1", "waits"), &waits, json!({}));
+    cluster.pod_with_gates(pod, &["waits"]).await;
+    cluster
+        .containers_become_ready("waits-1", "10.0.0.61")
+        .await;
+
+    installed.bind("lost").await;
+    cluster.gated_pod("lost-1", "lost", &["lost"]).await;
+    let bindings = installed.bindings(BindingApi::Elbv2);
+    let params = DeleteParams::default();
+    bindings.delete("lost", &params).await.unwrap();
+
+    let told = async |uid: &str, reason| installed.told_after_a_minute(uid, reason).await;
+    let note = told(&early.uid().unwrap(), "Ungated").await;
+    let begins = "Pod early-1: no gate of binding early (PodOlderThanBinding). ";
+    assert!(note.starts_with(begins), "{note}");
+    // The index does not keep the UID of such a pod.
+    let note = told(&installed.uid_of_pod("early-2").await, "Ungated").await;
+    assert!(note.starts_with("Pod early-2: no gate"), "{note}");
+
+    let note = told(&waits.uid().unwrap(), "WaitingForTarget").await;
+    let ends = "keeps the gate closed: Elb.RegistrationInProgress: Target registration is in progress. \
+                Look at the controller that registers the binding's targets.";
+    assert!(
+        note.starts_with("Pod waits-1: ") && note.ends_with(ends),
+        "{note}"
+    );
+    installed.register(&group, "10.0.0.61");
+    cluster.gate_becomes("waits-1", "waits", "True").await;
+    let healthy = installed.told(&cluster.namespace, &waits.uid().unwrap(), "TargetHealthy");
+    let healthy = healthy.await;
+    assert_eq!(healthy.type_.as_deref(), Some("Normal"));
+    let related = healthy.related.and_then(|related| related.uid);
+    assert_eq!(related, Some(installed.uid_of_binding("waits").await));
+
+    let service = cluster.api::<Service>().get("lost").await.unwrap();
+    let note = told(&service.uid().unwrap(), "BindingLost").await;
+    let begins = "it had binding lost of ip targets until ";
+    assert!(note.starts_with(begins), "{note}");
+
+    let note = told(&installed.uid_of_binding("younger").await, "OlderBinding").await;
+    let older = format!(
+        "binding {}/older names target group {shared}",
+        cluster.namespace
+    );
+    assert!(note.starts_with(&older), "{note}");
+    let uid = installed.uid_of_binding("older").await;
+    told(&uid, "ServiceMissing").await;
+    let tells = installed.tells(&cluster.namespace, &uid, "OlderBinding");
+    assert!(tells.await.is_none());
+    let sharing = installed
+        .process()
+        .metric("targetgate_bindings_sharing_group");
+    assert!(sharing.await.unwrap() >= 1.0);
 }

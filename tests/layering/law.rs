@@ -27,6 +27,7 @@ const CORE: Law = &[
     ),
     ("index", &["drain", "model", "names", "reason", "selector"]),
     ("lint", &["drain", "reason"]),
+    ("ungated", &["model", "reason", "selector"]),
     (
         "gates",
         &[
@@ -37,7 +38,9 @@ const CORE: Law = &[
     ("endings", &["drain", "gates", "lint", "model", "names"]),
     (
         "notices",
-        &["drain", "index", "lint", "model", "names", "reason"],
+        &[
+            "drain", "gates", "index", "lint", "model", "names", "reason", "ungated",
+        ],
     ),
     (
         "targets",
@@ -49,7 +52,7 @@ const CORE: Law = &[
     (
         "explain",
         &[
-            "drain", "gates", "index", "lint", "model", "names", "reason", "selector",
+            "drain", "gates", "index", "lint", "model", "names", "reason", "selector", "ungated",
         ],
     ),
     ("doctor", &["explain", "names", "reason", "targets"]),

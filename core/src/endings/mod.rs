@@ -44,7 +44,7 @@ pub struct Settings {
 
 /// A target that ELB said it drains, or does not have any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Drained {
+pub struct Deregistered {
     pub kind: LoadBalancerKind,
     /// The time from the first sight of the pod's deletion until the first answer that shows it.
     pub after: Duration,
@@ -133,7 +133,7 @@ impl Endings {
         answer: &[TargetHealth],
         requested: Instant,
         now: Instant,
-    ) -> Vec<Drained> {
+    ) -> Vec<Deregistered> {
         let Some(uids) = self.by_group.get_mut(group) else {
             return vec![];
         };
@@ -143,18 +143,18 @@ impl Endings {
             let is_about = named.is_empty() || named.contains(target);
             is_about.then(|| !registered.contains(target))
         };
-        let mut drained = vec![];
+        let mut deregistered = vec![];
         uids.retain(|uid| {
             let Some(followed) = self.pods.get_mut(uid) else {
                 return false;
             };
-            drained.extend(followed.see(group, drains, requested, now));
+            deregistered.extend(followed.see(group, drains, requested, now));
             followed.awaits(group)
         });
         if uids.is_empty() {
             self.by_group.remove(group);
         }
-        drained
+        deregistered
     }
 
     /// The call to make for the measurement alone; the error is when to ask again, `None` while there is nothing to

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::drain::{DrainSeconds, LoadBalancerKind};
-use crate::endings::{Drained, EndedEarly};
+use crate::endings::{Deregistered, EndedEarly};
 use crate::lint::{Settle, ended_early};
 use crate::model::Pod;
 use crate::names::GroupKey;
@@ -107,7 +107,7 @@ impl Followed {
         drains: impl Fn(&(IpAddr, u16)) -> Option<bool>,
         requested: Instant,
         now: Instant,
-    ) -> Vec<Drained> {
+    ) -> Vec<Deregistered> {
         let after = now.saturating_duration_since(self.since);
         let mut shown = vec![];
         for (target, registered) in self.targets.iter().zip(&mut self.registered) {
@@ -120,7 +120,7 @@ impl Followed {
                     *registered = None;
                     if now.saturating_duration_since(last) <= MOST_LATE {
                         let kind = target.kind;
-                        shown.push(Drained { kind, after });
+                        shown.push(Deregistered { kind, after });
                     }
                 }
                 Some(false) => *registered = Some(last.max(requested)),

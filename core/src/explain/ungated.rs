@@ -8,6 +8,7 @@ use crate::gates::inject::Decision;
 use crate::model::{Binding, Namespace};
 use crate::names::{INJECT_ENABLED, INJECT_LABEL};
 use crate::reason::Reason;
+use crate::ungated;
 
 /// The gates that a pod lacks, in the order of the bindings' names.
 pub(super) fn lacking(
@@ -46,28 +47,8 @@ pub(super) fn why(facts: &Facts, namespace: &Namespace, binding: &Binding, pod: 
             )
         };
     };
-    let name = &binding.name;
-    let bound = binding.registration.created;
-    let mut why = match (bound, facts.opted_in) {
-        (Some(bound), _) if bound > created => Why::saying(
-            Reason::PodOlderThanBinding,
-            format!(
-                "The pod is of {created}, and binding {name} of {bound}: no gate can be added to a pod that exists."
-            ),
-        ),
-        (_, Some(opted_in)) if opted_in > created => Why::saying(
-            Reason::PodOlderThanOptIn,
-            format!(
-                "The pod is of {created}, and its Namespace was labelled at {opted_in} or shortly before: no gate can be added to a pod that exists."
-            ),
-        ),
-        _ => Why::saying(
-            Reason::HookMissed,
-            format!(
-                "The pod is of {created}, when binding {name} was there: the hook was out of reach, or labels, Service or selector were changed since."
-            ),
-        ),
-    };
+    let (reason, message) = ungated::why(created, binding, facts.opted_in);
+    let mut why = Why::saying(reason, message);
     why.command = create_anew(facts, pod);
     why
 }
@@ -111,21 +92,7 @@ fn refused(facts: &Facts, reason: Reason, pod: &PodFacts) -> Why {
 
 /// The command by which the pod's controller creates it anew; `None` of a pod that was created by hand.
 pub(super) fn create_anew(facts: &Facts, pod: &PodFacts) -> Option<String> {
-    let template = &pod.pod.template;
-    let controller = template.controller.as_deref()?;
-    let restart = |kind: &str, name: &str| format!("rollout restart {kind}/{name}");
-    let delete = || format!("delete pod {}", pod.pod.key.name);
-    let name = &*controller.name;
-    let command = match &*controller.kind {
-        "ReplicaSet" => {
-            // A Deployment names its ReplicaSets by its own name and the hash of the template.
-            let hash = template.labels.get("pod-template-hash");
-            let deployment = hash.and_then(|hash| name.strip_suffix(&**hash)?.strip_suffix('-'));
-            deployment.map_or_else(delete, |deployment| restart("deployment", deployment))
-        }
-        "StatefulSet" => restart("statefulset", name),
-        "DaemonSet" => restart("daemonset", name),
-        _ => delete(),
-    };
-    Some(format!("kubectl --namespace {} {command}", facts.namespace))
+    let (name, template) = (&pod.pod.key.name, &pod.pod.template);
+    let controller = template.controller.as_ref();
+    ungated::create_anew(&facts.namespace, name, &template.labels, controller)
 }

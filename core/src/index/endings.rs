@@ -74,7 +74,7 @@ impl Endings {
 mod tests {
     use super::*;
     use crate::fixtures::pod;
-    use crate::index::{Index, Listing};
+    use crate::index::{Index, Listing, PodTimes};
     use crate::names::ObjectKey;
 
     const REQUESTED: &str = "2026-11-21T09:00:00Z";
@@ -107,9 +107,12 @@ mod tests {
     fn a_deletion_begins_once_and_ends_once() {
         let mut index = Index::default();
         index.apply_pod(web());
-        let requested = REQUESTED.parse().unwrap();
-        index.apply_pod_deleted_at(terminating(), Some(requested));
-        index.apply_pod_deleted_at(terminating(), Some(requested));
+        let requested = PodTimes {
+            deletion_requested: REQUESTED.parse().ok(),
+            ..PodTimes::default()
+        };
+        index.apply_pod_at(terminating(), requested);
+        index.apply_pod_at(terminating(), requested);
         index.delete_pod(&key());
         index.delete_pod(&key());
         assert_eq!(words(&mut index), ["began true", "ended true"]);

@@ -53,7 +53,7 @@ impl Interner {
         self.templates.share(Arc::new(template))
     }
 
-    fn controller(&mut self, controller: Arc<ControllerRef>) -> Arc<ControllerRef> {
+    pub(crate) fn controller(&mut self, controller: Arc<ControllerRef>) -> Arc<ControllerRef> {
         if let Some(known) = self.controllers.known(&controller) {
             return known;
         }

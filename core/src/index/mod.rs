@@ -16,6 +16,7 @@ mod addresses;
 mod changes;
 mod endings;
 mod interning;
+mod lost;
 mod moved_gates;
 mod recently_deleted;
 mod remarked;
@@ -24,10 +25,12 @@ pub mod services;
 #[cfg(test)]
 mod tests;
 mod ungated;
+mod without_gates;
 
 use crate::index::addresses::{Addresses, Holders, PodNumber};
 use crate::index::endings::Endings;
 use crate::index::interning::Interner;
+use crate::index::lost::NewlyLost;
 use crate::index::moved_gates::MovedGates;
 use crate::index::recently_deleted::RecentlyDeleted;
 use crate::index::remarked::RemarkedPods;
@@ -35,14 +38,25 @@ use crate::index::ungated::UngatedPods;
 
 pub use crate::index::changes::Changes;
 pub use crate::index::endings::Ending;
+pub use crate::index::lost::LostBinding;
 pub use crate::index::remarked::RemarkedPod;
 pub use crate::index::scope::{HookScope, OptIn};
+pub use crate::index::without_gates::{SelectedPod, UngatedPod};
 
 /// The key of a binding. Two API groups can serve a binding of the same namespace and name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BindingKey {
     pub object: ObjectKey,
     pub api: BindingApi,
+}
+
+/// Times of a pod that the index does not keep with it, by the API server's own clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PodTimes {
+    /// `metadata.creationTimestamp`.
+    pub created: Option<Timestamp>,
+    /// When the API server took the request for its deletion in.
+    pub deletion_requested: Option<Timestamp>,
 }
 
 /// One namespace in the index.
@@ -129,6 +143,7 @@ pub struct Index {
     shared: Interner,
     dirty: BTreeSet<ObjectKey>,
     endings: Endings,
+    newly_lost: NewlyLost,
     /// The number of ungated pods, for each namespace that has any.
     ungated: BTreeMap<Arc<str>, usize>,
     /// The namespaces whose ungated pods have to be counted anew.
@@ -299,6 +314,16 @@ impl Index {
         self.endings.take()
     }
 
+    /// Removes and returns the bindings of ip targets that are gone since the last call.
+    pub fn take_lost(&mut self) -> Vec<LostBinding> {
+        self.newly_lost.take()
+    }
+
+    /// Whether [`Self::take_lost`] returns any.
+    pub fn has_lost(&self) -> bool {
+        !self.newly_lost.is_empty()
+    }
+
     /// Whether a pod is dirty.
     pub fn has_dirty(&self) -> bool {
         !self.dirty.is_empty()
@@ -402,7 +427,8 @@ impl Index {
             return;
         };
         let former = view.routes.delete_binding(&object.name, *api);
-        if former.is_some() {
+        if let Some(lost) = &former {
+            self.newly_lost.push(&object.namespace, lost);
             self.note(|changes| _ = changes.bindings.insert(key.clone()));
             self.unlink_group(key, former);
             self.recently_deleted.insert(object);
@@ -414,18 +440,22 @@ impl Index {
     /// Takes in a pod that was created or changed. A pod without our gates is only counted, and its addresses
     /// are noted, unless all pods are kept.
     pub fn apply_pod(&mut self, pod: Pod) {
-        self.apply_pod_deleted_at(pod, None);
+        self.apply_pod_at(pod, PodTimes::default());
     }
 
-    /// As [`Self::apply_pod`], with the time at which the API server took the request for the pod's deletion in, by its
-    /// own clock.
-    pub fn apply_pod_deleted_at(&mut self, pod: Pod, requested: Option<Timestamp>) {
+    /// As [`Self::apply_pod`], with what is known of when it began and ends.
+    pub fn apply_pod_at(&mut self, pod: Pod, times: PodTimes) {
         let of_first_list = self.is_unlisted(&pod.key.namespace);
         let namespace = self.namespaces.entry(pod.key.namespace.clone());
         let view = namespace.or_default();
         let addresses = &mut self.addresses;
         let changed = view.holders.apply(&pod, of_first_list, addresses);
-        if view.ungated_pods.apply(&pod) {
+        if let Some(created) = times.created {
+            view.holders.date(&pod.key.name, created);
+        }
+        let shared = &mut self.shared;
+        let intern = |controller| shared.controller(controller);
+        if view.ungated_pods.apply(&pod, intern) {
             self.uncounted.insert(pod.key.namespace.clone());
         }
         if let Some(changes) = &mut self.changes {
@@ -446,7 +476,7 @@ impl Index {
         view.moved_gates.apply(&pod, &changed);
         let pod = Arc::new(self.shared.pod(pod));
         let former = view.pods.insert(pod.key.name.clone(), pod.clone());
-        self.endings.replace(former, &pod, requested);
+        self.endings.replace(former, &pod, times.deletion_requested);
         self.dirty.insert(pod.key.clone());
     }
 

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use crate::model::{ControllerRef, Labels, Pod, PodRemarks, PodTemplate};
 
 /// The live pods with remarks, by name.
@@ -13,6 +15,7 @@ pub(crate) struct RemarkedPods(BTreeMap<Arc<str>, Remarked>);
 struct Remarked {
     uid: Arc<str>,
     template: Arc<PodTemplate>,
+    containers_ready: Option<Timestamp>,
 }
 
 /// A pod with what there is to tell of it.
@@ -21,9 +24,11 @@ pub struct RemarkedPod<'a> {
     pub namespace: &'a Arc<str>,
     pub name: &'a Arc<str>,
     pub uid: &'a Arc<str>,
-    pub controller: Option<&'a ControllerRef>,
+    pub controller: Option<&'a Arc<ControllerRef>>,
     pub labels: &'a Labels,
     pub remarks: &'a PodRemarks,
+    /// When its containers became ready; `None` while they are not.
+    pub containers_ready: Option<Timestamp>,
 }
 
 impl RemarkedPods {
@@ -39,6 +44,7 @@ impl RemarkedPods {
         let remarked = Remarked {
             uid: pod.uid.clone(),
             template: intern(pod.template.clone()),
+            containers_ready: pod.containers_ready,
         };
         self.0.insert(pod.key.name.clone(), remarked);
     }
@@ -57,9 +63,10 @@ impl RemarkedPods {
                 namespace,
                 name,
                 uid: &pod.uid,
-                controller: pod.template.controller.as_deref(),
+                controller: pod.template.controller.as_ref(),
                 labels: &pod.template.labels,
                 remarks: pod.template.remarks.as_deref()?,
+                containers_ready: pod.containers_ready,
             })
         })
     }

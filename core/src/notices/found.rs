@@ -1,28 +1,49 @@
 //! What the index shows that owners have to be told. A new kind of notice is one more function here.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
+
 use crate::drain::{DrainMode, DrainPolicy};
 use crate::index::{Index, RemarkedPod};
 use crate::lint::{Settle, pre_stop_too_short};
 use crate::model::{OwnSleep, UnreadableAnnotation};
 use crate::names::{BindingApi, ObjectKey};
-use crate::notices::{AllFound, Found, Regarded, add_pod};
+use crate::notices::{AllFound, Found, LASTING, Regarded, Topic, add_pod, bindings, ungated};
 use crate::reason::Reason;
 
-/// What there is to tell, for each object and reason.
-pub fn found(index: &Index, apis: &[BindingApi], drain: &DrainPolicy) -> AllFound {
+/// What there is to tell at the time `now`, for each object and reason.
+pub fn found(index: &Index, apis: &[BindingApi], drain: &DrainPolicy, now: Timestamp) -> AllFound {
     let mut found = AllFound::new();
     for pod in index.remarked_pods() {
-        legacy_gate(&pod, index, apis, &mut found);
+        legacy_gate(&pod, index, apis, now, &mut found);
         unreadable_of_pod(&pod, &mut found);
         short_sleep(&pod, index, drain, &mut found);
     }
     unreadable_of_others(index, apis, &mut found);
+    ungated::add(index, apis, now, &mut found);
+    bindings::add(index, apis, &mut found);
     found
 }
 
-/// A legacy gate that a pod keeps, because no gate of ours takes its place.
-fn legacy_gate(pod: &RemarkedPod<'_>, index: &Index, apis: &[BindingApi], found: &mut AllFound) {
-    let Some(gate) = &pod.remarks.legacy_gate else {
+/// Whether something is as old as what is told must be.
+pub(super) fn has_lasted(since: Option<Timestamp>, now: Timestamp) -> bool {
+    let age = since.map(|since| now.duration_since(since));
+    age.and_then(|age| Duration::try_from(age).ok())
+        .is_some_and(|age| age >= LASTING)
+}
+
+/// A legacy gate that a pod keeps, because no gate of ours takes its place. It is closed for a while in any case: an
+/// old controller that still writes its condition waits for the pod's containers, and for ELB.
+fn legacy_gate(
+    pod: &RemarkedPod<'_>,
+    index: &Index,
+    apis: &[BindingApi],
+    now: Timestamp,
+    found: &mut AllFound,
+) {
+    let gate = pod.remarks.legacy_gate.as_ref();
+    let Some(gate) = gate.filter(|_| has_lasted(pod.containers_ready, now)) else {
         return;
     };
     let due = !pod.remarks.opted_out && index.is_gate_due(pod.namespace, pod.labels, apis);
@@ -93,12 +114,9 @@ fn unreadable_of_others(index: &Index, apis: &[BindingApi], found: &mut AllFound
         if unreadable.is_empty() {
             return;
         }
-        let told = Found {
-            text: text_of(unreadable, instead),
-            example: None,
-            pods: 0,
-        };
-        found.insert((regarded, Reason::AnnotationUnreadable), told);
+        let told = Found::of_object(text_of(unreadable, instead), 0);
+        let topic = Topic::new(regarded, Reason::AnnotationUnreadable);
+        found.insert(topic, told);
     };
     for (name, view) in index.namespaces() {
         let regarded = Regarded::Namespace {
@@ -108,12 +126,7 @@ fn unreadable_of_others(index: &Index, apis: &[BindingApi], found: &mut AllFound
         tell(regarded, &view.namespace.unreadable, "the flags say");
         let bindings = view.routes.bindings();
         for binding in bindings.filter(|binding| apis.contains(&binding.api)) {
-            let regarded = Regarded::Binding {
-                namespace: name.clone(),
-                name: binding.name.clone(),
-                api: binding.api,
-                uid: binding.uid.clone(),
-            };
+            let regarded = Regarded::binding(name, binding);
             let instead = "the Namespace and the flags say";
             tell(regarded, &binding.unreadable, instead);
         }
@@ -127,6 +140,6 @@ fn text_of(unreadable: &[UnreadableAnnotation], instead: &str) -> String {
 }
 
 fn add(found: &mut AllFound, pod: &RemarkedPod<'_>, reason: Reason, text: impl FnOnce() -> String) {
-    let owner = Regarded::owner_of(pod.namespace, pod.name, pod.uid, pod.controller);
-    add_pod(found, (owner, reason), pod.name, text);
+    let owner = Regarded::owner_of(pod.namespace, pod.name, Some(pod.uid), pod.controller);
+    add_pod(found, Topic::new(owner, reason), pod.name, text);
 }

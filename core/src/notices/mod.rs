@@ -2,22 +2,30 @@
 //! (contract 2), and no more of them together than a token bucket grants (contract 10). Time is passed in.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::time::{Duration, Instant};
 
-use crate::model::{ControllerRef, Pod};
-use crate::names::BindingApi;
 use crate::reason::Reason;
 
+mod bindings;
 mod found;
+mod lost;
 #[cfg(test)]
 mod tests;
+mod topic;
+mod ungated;
+mod waits;
 
 pub use crate::notices::found::found;
+pub use crate::notices::lost::LostBindings;
+pub use crate::notices::topic::{AllFound, Found, Of, Regarded, Topic, add_pod};
+pub use crate::notices::waits::{healthy, waits};
 
 /// An object is told a reason once in this time. Contract 2.
 const ONCE_IN: Duration = Duration::from_secs(3600);
+/// What may be over soon is told once it has lasted so long. Contract 10 says it of `WaitingForTarget`.
+pub const LASTING: Duration = Duration::from_secs(60);
 /// The index is asked again after this time. Chosen: it costs a walk over all bindings, and nobody waits for it.
 const EVERY: Duration = Duration::from_secs(10);
 /// Events that can be sent at once. Contract 10.
@@ -27,106 +35,16 @@ const REFILL: Duration = Duration::from_secs(1);
 /// At most so many notices are remembered, as many as the bucket grants in the hour, and the burst.
 const MOST: usize = 3625;
 
-/// The object that an Event regards.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Regarded {
-    Controller {
-        namespace: Arc<str>,
-        controller: ControllerRef,
-    },
-    /// A pod that has no controller.
-    Pod {
-        namespace: Arc<str>,
-        name: Arc<str>,
-        uid: Arc<str>,
-    },
-    Binding {
-        namespace: Arc<str>,
-        name: Arc<str>,
-        api: BindingApi,
-        uid: Option<Arc<str>>,
-    },
-    Namespace {
-        name: Arc<str>,
-        uid: Option<Arc<str>>,
-    },
-}
-
-impl Regarded {
-    /// The controller of a pod, or the pod itself.
-    pub fn owner(pod: &Pod) -> Self {
-        let controller = pod.template.controller.as_deref();
-        Self::owner_of(&pod.key.namespace, &pod.key.name, &pod.uid, controller)
-    }
-
-    fn owner_of(
-        namespace: &Arc<str>,
-        name: &Arc<str>,
-        uid: &Arc<str>,
-        controller: Option<&ControllerRef>,
-    ) -> Self {
-        let namespace = namespace.clone();
-        match controller.cloned() {
-            Some(controller) => Self::Controller {
-                namespace,
-                controller,
-            },
-            None => Self::Pod {
-                namespace,
-                name: name.clone(),
-                uid: uid.clone(),
-            },
-        }
-    }
-}
-
-/// What is told once an hour: one reason of one object.
-pub type Topic = (Regarded, Reason);
-
-/// What is found of a topic.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
-    /// What is wrong and what to do, without the pods.
-    pub text: String,
-    /// The name of the first pod of which it was found; `None` for objects that are told of themselves.
-    pub example: Option<Arc<str>>,
-    pub pods: usize,
-}
-
-impl Found {
-    /// Something found of one pod.
-    fn of_pod(text: String, name: Arc<str>) -> Self {
-        Self {
-            text,
-            example: Some(name),
-            pods: 1,
-        }
-    }
-
-    /// The text of the Event.
-    pub fn note(&self) -> String {
-        let text = &self.text;
-        match (&self.example, self.pods) {
-            (None, _) => text.clone(),
-            (Some(pod), 1) => format!("Pod {pod}: {text}"),
-            (Some(pod), pods) => format!("{pods} pods, such as {pod}: {text}"),
-        }
-    }
-}
-
-/// What is found, by topic.
-pub type AllFound = BTreeMap<Topic, Found>;
-
-/// Adds a pod to what is found of a topic; the text is that of its first pod.
-pub fn add_pod(all: &mut AllFound, topic: Topic, name: &Arc<str>, text: impl FnOnce() -> String) {
-    let known = all.entry(topic).and_modify(|found| found.pods += 1);
-    known.or_insert_with(|| Found::of_pod(text(), name.clone()));
-}
-
 /// Decides which of what is found is told.
 #[derive(Debug)]
 pub struct Notices {
     told: BTreeMap<Topic, Instant>,
+    /// Since when each topic is found that is told only once it has lasted.
+    since: BTreeMap<Topic, Instant>,
+    /// The pods that waited, and do not any more, of topics of which others still wait.
+    recovered: AllFound,
+    /// What was found last and exceeded the rate.
+    late: BTreeSet<Topic>,
     tokens: u32,
     refilled: Instant,
     looked: Option<Instant>,
@@ -136,7 +54,7 @@ pub struct Notices {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Due {
     pub told: Vec<(Topic, Found)>,
-    /// The topics that exceed the rate. What is still found later is due again.
+    /// The topics that exceed the rate, and did not before. What is still found later is due again.
     pub dropped: Vec<Topic>,
 }
 
@@ -145,6 +63,9 @@ impl Notices {
     pub fn new(now: Instant) -> Self {
         Self {
             told: BTreeMap::new(),
+            since: BTreeMap::new(),
+            recovered: AllFound::new(),
+            late: BTreeSet::new(),
             tokens: BURST,
             refilled: now,
             looked: None,
@@ -165,10 +86,22 @@ impl Notices {
         self.looked.map(|looked| looked + EVERY)
     }
 
+    /// Another replica tells now: what has lasted here, or was late, says nothing about what it tells.
+    pub fn rest(&mut self) {
+        self.since.clear();
+        self.recovered.clear();
+        self.late.clear();
+    }
+
     /// Decides what is told now, and takes it for told. What concerns most pods goes first.
     pub fn due(&mut self, found: AllFound, now: Instant) -> Due {
         self.refill(now);
         self.told.retain(|_, at| now.duration_since(*at) < ONCE_IN);
+        let is_healthy = |topic: &Topic| topic.reason == Reason::TargetHealthy;
+        let (healthy, found) = found.into_iter().partition(|(topic, _)| is_healthy(topic));
+        let mut found = self.lasting(found, now);
+        let recovered = self.recovered(healthy, &found);
+        found.extend(recovered);
         let fresh = |(topic, _): &(Topic, Found)| !self.told.contains_key(topic);
         let mut fresh: Vec<_> = found.into_iter().filter(fresh).collect();
         fresh.sort_by_key(|(_, found)| Reverse(found.pods));
@@ -180,10 +113,44 @@ impl Notices {
         self.tokens -= fresh.len() as u32;
         let topics = fresh.iter().map(|(topic, _)| (topic.clone(), now));
         self.told.extend(topics);
+        let late = late.into_iter().map(|(topic, _)| topic).collect();
+        let known = mem::replace(&mut self.late, late);
         Due {
             told: fresh,
-            dropped: late.into_iter().map(|(topic, _)| topic).collect(),
+            dropped: self.late.difference(&known).cloned().collect(),
         }
+    }
+
+    /// Leaves out what may be over soon, until it has lasted.
+    fn lasting(&mut self, mut found: AllFound, now: Instant) -> AllFound {
+        let known = mem::take(&mut self.since);
+        found.retain(|topic, _| {
+            if !may_be_over_soon(topic.reason) {
+                return true;
+            }
+            let since = known.get(topic).copied().unwrap_or(now);
+            if self.since.len() < MOST {
+                self.since.insert(topic.clone(), since);
+            }
+            now.duration_since(since) >= LASTING
+        });
+        found
+    }
+
+    /// The pods whose targets are healthy now, of which it was told that they wait, once none of them waits.
+    fn recovered(&mut self, healthy: AllFound, found: &AllFound) -> AllFound {
+        let is_told = |topic: &Topic| self.told.contains_key(&topic.of_waiting());
+        for (topic, more) in healthy.into_iter().filter(|(topic, _)| is_told(topic)) {
+            let pods = more.pods;
+            let known = self.recovered.entry(topic);
+            let known = known.and_modify(|known| known.pods += pods);
+            known.or_insert(more);
+        }
+        let (waiting, over) = mem::take(&mut self.recovered)
+            .into_iter()
+            .partition(|(topic, _)| found.contains_key(&topic.of_waiting()));
+        self.recovered = waiting;
+        over
     }
 
     fn refill(&mut self, now: Instant) {
@@ -192,4 +159,21 @@ impl Notices {
         self.refilled += REFILL * gained;
         self.tokens = self.tokens.saturating_add(gained).min(BURST);
     }
+}
+
+/// Whether a topic can be over before anybody could act on it: one object is changed after another, as when a release
+/// is installed, or a binding is replaced. What is told of single pods goes by the age of each.
+fn may_be_over_soon(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::BindingLost
+            | Reason::BindingTerminating
+            | Reason::GroupUnknown
+            | Reason::NoBinding
+            | Reason::OlderBinding
+            | Reason::ServiceExternalName
+            | Reason::ServiceMissing
+            | Reason::ServiceWithoutSelector
+            | Reason::TargetTypeUnknown
+    )
 }

@@ -1,10 +1,13 @@
+use std::sync::Arc;
+
+use jiff::Timestamp;
 use rstest::rstest;
 
 use crate::drain::{DrainLabel, DrainMode, DrainPolicy, LoadBalancerKind, SleepSeconds};
 use crate::fixtures::{binding, epoch, pod, service};
 use crate::index::Index;
-use crate::model::{Namespace, OwnSleep, PodRemarks, UnreadableAnnotation};
-use crate::names::ObjectKey;
+use crate::model::{Namespace, OwnSleep, Pod, PodRemarks, UnreadableAnnotation};
+use crate::names::{BindingApi, ObjectKey};
 use crate::notices::{self, *};
 
 const LEGACY: &str = "target-health.alb.ingress.k8s.aws/web_web_80";
@@ -12,7 +15,12 @@ const APIS: &[BindingApi] = &BindingApi::ALL;
 
 /// What is found where drain is off.
 fn found(index: &Index, apis: &[BindingApi]) -> AllFound {
-    notices::found(index, apis, &DrainPolicy::default())
+    notices::found(index, apis, &DrainPolicy::default(), at(3600))
+}
+
+/// So many seconds after the pods' containers are ready.
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(seconds).unwrap()
 }
 
 fn unreadable() -> UnreadableAnnotation {
@@ -25,7 +33,8 @@ fn unreadable() -> UnreadableAnnotation {
 }
 
 fn remarked(name: &str, remarks: PodRemarks) -> Pod {
-    let mut pod = pod(name).label("app", "web").controlled_by("web-5d");
+    let pod = pod(name).label("app", "web").controlled_by("web-5d");
+    let mut pod = pod.ready();
     Arc::make_mut(&mut pod.template).remarks = Some(Box::new(remarks));
     pod
 }
@@ -42,9 +51,9 @@ fn regarded(name: &str) -> Topic {
     let regarded = Regarded::Pod {
         namespace: "shop".into(),
         name: name.into(),
-        uid: name.into(),
+        uid: Some(name.into()),
     };
-    (regarded, Reason::LegacyGate)
+    Topic::new(regarded, Reason::LegacyGate)
 }
 
 fn all(names: std::ops::Range<usize>) -> AllFound {
@@ -68,11 +77,11 @@ fn pods_of_one_controller_are_one_notice_with_their_number_and_an_example() {
     }
     let all = found(&index, APIS);
     assert_eq!(all.len(), 1);
-    let ((regarded, reason), notice) = all.iter().next().unwrap();
+    let (topic, notice) = all.iter().next().unwrap();
     assert!(
-        matches!(regarded, Regarded::Controller { controller, .. } if &*controller.uid == "uid-web-5d")
+        matches!(&topic.regarded, Regarded::Controller { controller, .. } if &*controller.uid == "uid-web-5d")
     );
-    assert_eq!(*reason, Reason::LegacyGate);
+    assert_eq!(topic.reason, Reason::LegacyGate);
     assert!(notice.note().starts_with("3 pods, such as web-1: "));
     assert!(notice.note().contains(LEGACY), "{}", notice.note());
     index.delete_pod(&pod("web-1").key);
@@ -90,12 +99,13 @@ fn a_legacy_gate_is_not_told_while_a_gate_of_ours_is_due_for_the_pod() {
     index.apply_namespace(&shop, opted_in(true));
     index.apply_binding(&shop, binding("web"));
     index.apply_pod(legacy("web-1"));
-    let told = |index: &Index| !found(index, APIS).is_empty();
+    let of_legacy = |found: AllFound| found.keys().any(|topic| topic.reason == Reason::LegacyGate);
+    let told = |index: &Index| of_legacy(found(index, APIS));
     assert!(told(&index), "the binding's Service is not there");
     let (key, service) = (ObjectKey::new("shop", "web"), service());
     index.apply_service(&key, service.selecting("app", "web"));
     assert!(!told(&index));
-    assert!(!found(&index, &[]).is_empty(), "its API is not gated");
+    assert!(of_legacy(found(&index, &[])), "its API is not gated");
 
     let mut out = legacy("web-2");
     let template = Arc::make_mut(&mut out.template);
@@ -192,8 +202,8 @@ fn a_sleep_of_its_own_that_is_too_short_is_told_where_drain_is_on(
     let mut index = behind(label, kinds);
     index.apply_pod(sleeping(seconds));
     let found = found(&index, APIS);
-    let note = found.iter().next().map(|((_, reason), found)| {
-        assert_eq!(*reason, Reason::PreStopTooShort);
+    let note = found.iter().next().map(|(topic, found)| {
+        assert_eq!(topic.reason, Reason::PreStopTooShort);
         found.note()
     });
     let expected = expected.map(|message| {
@@ -217,7 +227,7 @@ fn annotations_of_the_pod_come_before_label_and_flag() {
             mode,
             ..DrainPolicy::default()
         };
-        !notices::found(&index, APIS, &policy).is_empty()
+        !notices::found(&index, APIS, &policy, at(0)).is_empty()
     };
     let (off, sleep) = (DrainMode::Off, DrainMode::Sleep);
     assert!(!told(DrainLabel::Absent, sleep, None, None), "30 s suffice");
@@ -238,6 +248,20 @@ fn a_pod_that_is_mended_or_ends_is_not_told_any_more() {
 }
 
 #[test]
+fn a_legacy_gate_may_be_closed_for_a_minute_after_the_containers_are_ready() {
+    let mut index = Index::default();
+    index.apply_pod(legacy("web-1"));
+    let told = |index: &Index, now| {
+        !notices::found(index, APIS, &DrainPolicy::default(), at(now)).is_empty()
+    };
+    assert_eq!([59, 60].map(|now| told(&index, now)), [false, true]);
+    let mut starting = legacy("web-1");
+    starting.containers_ready = None;
+    index.apply_pod(starting);
+    assert!(!told(&index, 3600));
+}
+
+#[test]
 fn the_same_is_told_once_an_hour() {
     let now = epoch();
     let mut notices = Notices::new(now);
@@ -252,15 +276,18 @@ fn twenty_five_are_told_at_once_and_then_one_a_second() {
     let mut notices = Notices::new(now);
     let count = |due: Due| (due.told.len(), due.dropped.len());
     assert_eq!(count(notices.due(all(0..40), now)), (25, 15));
-    assert_eq!(count(notices.due(all(0..40), now)), (0, 15));
+    assert_eq!(count(notices.due(all(0..40), now)), (0, 0));
     let later = now + Duration::from_millis(3900);
-    assert_eq!(count(notices.due(all(0..40), later)), (3, 12));
+    assert_eq!(count(notices.due(all(0..40), later)), (3, 0));
     let later = now + secs(4);
     assert_eq!(
-        count(notices.due(all(0..40), later)),
-        (1, 11),
-        "no part is lost"
+        count(notices.due(all(0..41), later)),
+        (1, 1),
+        "no part is lost, and a dropped one is counted once"
     );
+    let told = notices.due(all(0..0), now + secs(5)).told.len();
+    let later = now + secs(6);
+    assert_eq!((told, count(notices.due(all(0..41), later))), (0, (2, 10)));
 }
 
 #[test]
@@ -293,3 +320,58 @@ fn the_index_is_asked_every_ten_seconds() {
     let asks = [0, 9, 10, 19, 20].map(|at| notices.looks(now + secs(at)));
     assert_eq!(asks, [true, false, true, false, true]);
 }
+
+/// A topic of which it is told that it waits for its target, or that this is healthy.
+fn of_target(reason: Reason) -> Topic {
+    Topic {
+        of: Of::Binding("web".into()),
+        ..Topic {
+            reason,
+            ..regarded("web-1")
+        }
+    }
+}
+
+fn one(topic: Topic) -> AllFound {
+    AllFound::from([(topic, Found::of_pod("it is so".into(), "web-1".into()))])
+}
+
+#[test]
+fn targets_are_told_to_be_healthy_once_none_is_waited_for_of_those_that_were_told() {
+    let (waits, healthy) = (Reason::WaitingForTarget, Reason::TargetHealthy);
+    let (now, mut notices) = (epoch(), Notices::new(epoch()));
+    let mut told = |found: AllFound, at| {
+        let due = notices.due(found, now + secs(at));
+        due.told
+            .into_iter()
+            .map(|(topic, found)| (topic.reason, found.pods))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(told(one(of_target(healthy)), 0), [], "nobody was told");
+    assert_eq!(told(one(of_target(waits)), 10), [(waits, 1)]);
+    let mut both = one(of_target(waits));
+    both.extend(one(of_target(healthy)));
+    assert_eq!(told(both, 20), [], "one waits still");
+    assert_eq!(told(one(of_target(healthy)), 30), [(healthy, 2)]);
+    assert_eq!(told(AllFound::new(), 40), []);
+    assert_eq!(told(one(of_target(healthy)), 50), [], "once an hour");
+}
+
+#[test]
+fn what_may_be_over_soon_is_told_once_it_has_lasted_for_a_minute() {
+    let (now, mut notices) = (epoch(), Notices::new(epoch()));
+    let topic = Topic {
+        reason: Reason::OlderBinding,
+        ..regarded("web-1")
+    };
+    let mut told = |found: AllFound, at| notices.due(found, now + secs(at)).told.len();
+    let lasting = || one(topic.clone());
+    assert_eq!([0, 30].map(|at| told(lasting(), at)), [0, 0]);
+    assert_eq!(told(AllFound::new(), 40), 0);
+    assert_eq!([50, 100, 110].map(|at| told(lasting(), at)), [0, 0, 1]);
+    notices.rest();
+    let again = now + secs(7200);
+    assert_eq!(notices.due(lasting(), again).told.len(), 0);
+}
+
+mod cluster;

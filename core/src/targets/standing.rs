@@ -169,8 +169,7 @@ fn older(key: &BindingKey, binding: &Binding, index: &Index, policy: &Policy) ->
         let shared = binding.multi_cluster && other.multi_cluster;
         let served = other.target_type != Some(TargetType::Instance)
             && (!policy.asks(other) || policy.refusal(other_key, other).is_none());
-        let age = |binding: &Binding| (binding.registration.created, binding.uid.clone());
-        !shared && served && (age(other), other_key) < (age(binding), key)
+        !shared && served && (other.age(), other_key) < (binding.age(), key)
     };
     others.any(goes_first).then_some(Reason::OlderBinding)
 }

@@ -92,8 +92,8 @@ impl Loop {
     ) {
         let named = work.tracker.named(group);
         let endings = &mut work.endings;
-        for drained in endings.answered(group, &named, answer, requested, now) {
-            self.endings.drained(drained);
+        for deregistered in endings.answered(group, &named, answer, requested, now) {
+            self.endings.deregistered(deregistered);
         }
     }
 
@@ -151,8 +151,8 @@ impl Loop {
         let Ok(answer) = answer else {
             return;
         };
-        for drained in endings.answered(&look.group, &look.targets, answer, requested, now) {
-            self.endings.drained(drained);
+        for deregistered in endings.answered(&look.group, &look.targets, answer, requested, now) {
+            self.endings.deregistered(deregistered);
         }
     }
 }

@@ -3,39 +3,36 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use kube::Resource as _;
 use kube::api::{ApiResource, DynamicObject};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use targetgate_core::binding::spec::TargetGroupBindingSpec;
-use targetgate_core::drain::{DrainLabel, DrainMode};
+use targetgate_core::drain::DrainMode;
+use targetgate_core::index::PodTimes;
 use targetgate_core::model::{
-    Binding, Condition, Labels, NamedPort, Namespace, OwnSleep, Pod, PodRemarks, PodTemplate,
-    Protocol, Service, ServicePort,
+    Binding, Condition, Labels, NamedPort, OwnSleep, Pod, PodRemarks, PodTemplate, Protocol,
+    Service, ServicePort,
 };
-use targetgate_core::names::{
-    BindingApi, ConditionPrefix, DRAIN_LABEL, GateName, INJECT_ENABLED, INJECT_LABEL, ObjectKey,
-    is_legacy_gate,
-};
-use targetgate_core::object::{IntOrString, port_number, unreadable_drain_label};
+use targetgate_core::names::{BindingApi, ConditionPrefix, GateName, ObjectKey, is_legacy_gate};
+use targetgate_core::object::{IntOrString, port_number};
 use thiserror::Error;
 
 use crate::state::cache::WatchedResource;
 
+mod namespace;
 mod shape;
 mod targets;
 #[cfg(test)]
 mod tests;
 
+pub use crate::kubernetes::decode::namespace::{NamespaceObject, namespace};
 use crate::kubernetes::decode::shape::{Meta, Part, ServicePortSpec, StatusCondition};
 pub use crate::kubernetes::decode::shape::{PodSpec, PodStatus, ServiceSpec};
 pub use crate::kubernetes::decode::targets::{
     RecordObject, SliceObject, UnreadableRecord, record, slice,
 };
 
-/// A Namespace, of which only the labels are used.
-pub type NamespaceObject = Object<IgnoredAny, IgnoredAny>;
 /// A Service.
 pub type ServiceObject = Object<ServiceSpec, IgnoredAny>;
 /// A Pod.
@@ -98,9 +95,12 @@ impl<S, T> Keyed for Object<S, T> {
 }
 
 impl<S, T> Object<S, T> {
-    /// When the API server took the request for its deletion in, by its own clock.
-    pub fn deletion_requested(&self) -> Option<Timestamp> {
-        self.meta.deletion_requested()
+    /// When it was created and its deletion requested, by the API server's own clock.
+    pub fn times(&self) -> PodTimes {
+        PodTimes {
+            created: self.meta.created(),
+            deletion_requested: self.meta.deletion_requested(),
+        }
     }
 
     fn labels(&mut self) -> Labels {
@@ -166,26 +166,6 @@ pub fn api_resource(watched: WatchedResource) -> ApiResource {
 /// The URL path of a watched resource's collection, in one namespace or in all.
 pub fn url_path(watched: WatchedResource, namespace: Option<&str>) -> String {
     DynamicObject::url_path(&api_resource(watched), namespace)
-}
-
-/// Reads a Namespace object.
-pub fn namespace(mut object: NamespaceObject) -> Result<(Arc<str>, Namespace), Unreadable> {
-    let key = readable_key(&object)?;
-    let mut unreadable = object.meta.unreadable();
-    let labels = object.labels();
-    let label = |name: &str| labels.get(name).map(|value| &**value);
-    let drain = DrainLabel::of(label(DRAIN_LABEL));
-    let label_unreadable = label(DRAIN_LABEL).filter(|_| drain == DrainLabel::Unreadable);
-    unreadable.extend(label_unreadable.map(unreadable_drain_label));
-    let uid = object.meta.uid.take().filter(|_| !unreadable.is_empty());
-    let namespace = Namespace {
-        opted_in: label(INJECT_LABEL) == Some(INJECT_ENABLED),
-        drain,
-        policies: object.meta.policies(),
-        unreadable,
-        uid: uid.map(Into::into),
-    };
-    Ok((key.name, namespace))
 }
 
 /// Reads a Service object, without its invalid ports.

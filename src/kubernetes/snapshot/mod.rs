@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1;
 use kube::Client;
 use kube::Error::BuildRequest;
 use kube::api::{GetParams, ListParams, ObjectList};
@@ -12,7 +11,7 @@ use serde_json::value::RawValue;
 use targetgate_core::drain::ServerVersion;
 use targetgate_core::explain::PodFacts;
 use targetgate_core::index::Index;
-use targetgate_core::names::{BindingApi, ConditionPrefix, INJECT_LABEL, ObjectKey};
+use targetgate_core::names::{BindingApi, ConditionPrefix, ObjectKey};
 use thiserror::Error;
 use tokio::time::timeout;
 
@@ -127,9 +126,8 @@ pub async fn read(
 impl Snapshot {
     fn take_namespace(&mut self, raw: &RawValue) -> Result<(), SnapshotError> {
         let (name, namespace) = decode::namespace(parsed::<NamespaceObject>(raw)?)?;
+        self.opted_in = namespace.labelled;
         self.index.apply_namespace(&name, namespace);
-        let whole: v1::Namespace = parsed(raw)?;
-        self.opted_in = opted_in(&whole);
         Ok(())
     }
 
@@ -156,19 +154,6 @@ impl Snapshot {
         }
         Ok(())
     }
-}
-
-/// When the Namespace got the label, at the latest: when a manager that set it last changed what it manages.
-fn opted_in(namespace: &v1::Namespace) -> Option<Timestamp> {
-    let label = format!("/f:metadata/f:labels/f:{}", INJECT_LABEL.replace('/', "~1"));
-    let managers = namespace.metadata.managed_fields.iter().flatten();
-    let setting = managers.filter(|manager| {
-        let fields = manager.fields_v1.as_ref();
-        fields.is_some_and(|fields| fields.0.pointer(&label).is_some())
-    });
-    setting
-        .filter_map(|manager| Some(manager.time.as_ref()?.0))
-        .min()
 }
 
 fn parsed<T: for<'de> serde::Deserialize<'de>>(raw: &RawValue) -> Result<T, SnapshotError> {

@@ -9,7 +9,6 @@ use kube::api::{
     DeleteParams, GetParams, ListParams, ObjectList, Patch, PatchParams, PostParams, Preconditions,
 };
 use kube::core::Request;
-use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::json;
 use targetgate_core::targets::machine::action::Written;
@@ -18,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::kubernetes::decode::{RecordObject, api_resource, record, url_path};
 use crate::kubernetes::targets::{Failure, json_patch, send};
-use crate::kubernetes::{CALL_TIMEOUT, MANAGER};
+use crate::kubernetes::{CALL_TIMEOUT, MANAGER, WrittenObject};
 use crate::state::cache::WatchedResource;
 
 /// Maximum number of records in one page of a list. Chosen: one of 10,000 targets has half a megabyte.
@@ -55,17 +54,6 @@ pub struct Listed {
     pub unreadable: Vec<String>,
 }
 
-#[derive(Deserialize)]
-struct Answer {
-    metadata: AnswerMetadata,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct AnswerMetadata {
-    resource_version: String,
-}
-
 impl TargetRecords {
     /// The records in this namespace, which is our own.
     pub fn new(client: Client, namespace: Arc<str>) -> Self {
@@ -89,7 +77,7 @@ impl TargetRecords {
                 json_patch(&self.requests(), uid, None, &patch)
             }
         };
-        match send::<Answer>(&self.client, request, by).await {
+        match send::<WrittenObject>(&self.client, request, by).await {
             Ok(answer) => Written::Done(Some(answer.metadata.resource_version.into())),
             Err(failure) => failure.written("write", &self.what(uid)),
         }

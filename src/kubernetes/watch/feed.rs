@@ -101,8 +101,8 @@ impl Feed for Pods {
     }
 
     fn apply(&self, index: &mut Index, object: PodObject) -> Result<(), Unreadable> {
-        let requested = object.deletion_requested();
-        index.apply_pod_deleted_at(pod(object, &self.0)?, requested);
+        let times = object.times();
+        index.apply_pod_at(pod(object, &self.0)?, times);
         Ok(())
     }
 

@@ -11,6 +11,8 @@ use targetgate_sandbox::elb::faults::On;
 use targetgate_sandbox::elb::health::CheckFailure;
 use targetgate_sandbox::elb::{Health, LoadBalancerKind, TargetGroupSpec};
 
+use tokio::time::Instant;
+
 use super::stage::{GATE, Stage, address, condition};
 
 const S: Duration = Duration::from_secs(1);
@@ -342,6 +344,20 @@ async fn a_gate_that_nothing_opens_opens_after_the_time_of_its_annotation() {
     let took = stage.until_gate("web-1", ("True", "GateTimeout")).await;
     assert!((595..605).contains(&took.as_secs()), "{took:?}");
     assert_eq!(stage.until_event("GateTimeout").await, "web-1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_waits_for_a_minute_is_told_and_so_is_that_its_target_is_healthy() {
+    let stage = Stage::new().await;
+    let arn = stage.bind("web").await;
+    let begun = Instant::now();
+    stage.pod("web-1", "10.0.0.1", &["web"]).await;
+    assert_eq!(stage.until_event("WaitingForTarget").await, "web-1");
+    let took = begun.elapsed().as_secs();
+    assert!((60..75).contains(&took), "{took} s");
+    stage.register(&arn, "10.0.0.1");
+    stage.until_gate("web-1", OPEN).await;
+    assert_eq!(stage.until_event("TargetHealthy").await, "web-1");
 }
 
 /// A weight decides who gets traffic, and not whether the group is in use: ELB checks its targets.

@@ -20,17 +20,22 @@ const OPEN: (&str, &str) = ("True", "");
 const HEALTH: &str = "DescribeTargetHealth";
 const GROUPS: &str = "DescribeTargetGroups";
 
-/// The lines of the log, warnings and worse, for as long as the guard lives.
+/// The lines of the log, for as long as the guard lives.
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<String>>>);
 
 impl Lines {
+    /// Warnings and worse.
     fn capture() -> (Self, DefaultGuard) {
+        Self::capture_from(Level::WARN)
+    }
+
+    fn capture_from(level: Level) -> (Self, DefaultGuard) {
         let lines = Self::default();
         let writer = lines.clone();
         let log = tracing_subscriber::fmt()
             .with_ansi(false)
-            .with_max_level(Level::WARN)
+            .with_max_level(level)
             .with_writer(move || writer.clone());
         (lines, tracing::subscriber::set_default(log.finish()))
     }
@@ -99,6 +104,42 @@ async fn a_group_that_is_dropped_is_told_within_five_minutes_though_no_pod_waits
         .unwrap();
     tokio::time::sleep(60 * S).await;
     assert_eq!(stage.missing_groups(), "targetgate_target_groups_missing 0");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flip_is_a_line_and_a_decision_is_one_at_debug() {
+    let (lines, _guard) = Lines::capture_from(Level::DEBUG);
+    let stage = Stage::new().await;
+    let arn = stage.bind("web").await;
+    stage.pod("web-1", "10.0.0.1", &["web"]).await;
+    stage
+        .until_gate("web-1", ("False", "Elb.RegistrationInProgress"))
+        .await;
+    stage.register(&arn, "10.0.0.1");
+    stage.until_gate("web-1", OPEN).await;
+    stage.settle().await;
+    let of = format!("pod=shop/web-1 gate=target-health.elbv2.k8s.aws/web group=\"{arn}\"");
+    let flips = lines.with("gate opened");
+    let flip = format!("{of} reason=Healthy");
+    assert_eq!(flips.len(), 1, "{flips:?}");
+    assert!(
+        flips[0].contains(" INFO ") && flips[0].contains(&flip),
+        "{flips:?}"
+    );
+    let decisions = lines.with("gate decided");
+    for decided in [
+        "reason=NotRegistered open=false",
+        "reason=Healthy open=true",
+    ] {
+        let decided = format!("{of} {decided}");
+        let line = |line: &String| line.contains("DEBUG ") && line.contains(&decided);
+        assert_eq!(
+            decisions.iter().filter(|it| line(it)).count(),
+            1,
+            "{decisions:?}"
+        );
+    }
+    assert!(!lines.with("gate waits").is_empty());
 }
 
 #[tokio::test(start_paused = true)]

@@ -37,6 +37,7 @@ mod decision;
 mod expecting;
 mod gate;
 mod live_reads;
+pub mod long_waits;
 mod named_groups;
 mod observation;
 mod open_targets;

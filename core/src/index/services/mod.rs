@@ -66,11 +66,48 @@ impl ServiceIndex {
         present: &[GateName],
         apis: &[BindingApi],
     ) -> bool {
-        let mut selecting = self.selecting(labels).into_iter();
-        selecting.any(|(route, service)| {
-            route.refusal(false, service, apis).is_none()
-                && !present.iter().any(|gate| gate.is_of(&route.binding.name))
-        })
+        self.first_lacking(labels, present, apis).is_some()
+    }
+
+    /// The first binding, by name, whose gate such a pod lacks.
+    pub(crate) fn first_lacking<L: LabelSet>(
+        &self,
+        labels: &L,
+        present: &[GateName],
+        apis: &[BindingApi],
+    ) -> Option<&Binding> {
+        self.first_without_gate(labels, present, apis, |refusal| refusal.is_none())
+            .map(|(binding, _)| binding)
+    }
+
+    /// The first binding, by name, whose Service selects such a pod, and which gives it no gate for one of these
+    /// reasons.
+    pub(crate) fn first_refusing<L: LabelSet>(
+        &self,
+        labels: &L,
+        present: &[GateName],
+        apis: &[BindingApi],
+        reasons: &[Reason],
+    ) -> Option<(&Binding, Option<Reason>)> {
+        let is_told = |refusal: Option<Reason>| refusal.is_some_and(|it| reasons.contains(&it));
+        self.first_without_gate(labels, present, apis, is_told)
+    }
+
+    fn first_without_gate<L: LabelSet>(
+        &self,
+        labels: &L,
+        present: &[GateName],
+        apis: &[BindingApi],
+        is_wanted: impl Fn(Option<Reason>) -> bool,
+    ) -> Option<(&Binding, Option<Reason>)> {
+        let selecting = self.selecting(labels).into_iter();
+        let mut without = selecting.filter_map(|(route, service)| {
+            let refusal = route.refusal(false, service, apis);
+            let binding = &route.binding;
+            let has = || present.iter().any(|gate| gate.is_of(&binding.name));
+            (is_wanted(refusal) && !has()).then_some((binding, refusal))
+        });
+        without.next()
     }
 
     /// Why a binding gives no gate, not even to a pod that its Service selects; `None` if it gives one.
@@ -80,6 +117,18 @@ impl ServiceIndex {
             Some(service) => route.refusal(false, service, apis),
             None => of_api(binding.api, apis).or(Some(route.default_reason)),
         }
+    }
+
+    /// Why bindings give no gate to pods that their Service selects, one of each that gives none.
+    pub(crate) fn refusals<'a>(
+        &'a self,
+        apis: &'a [BindingApi],
+    ) -> impl Iterator<Item = Reason> + 'a {
+        let refusal = |route: &IndexedBinding| {
+            let service = self.services.get(&route.binding.service)?;
+            route.refusal(false, service, apis)
+        };
+        self.bindings.values().filter_map(refusal)
     }
 
     /// The Services, by name.
