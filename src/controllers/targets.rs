@@ -16,7 +16,7 @@ use targetgate_core::names::{BindingApi, GroupKey, ObjectKey, Quota};
 use targetgate_core::targets::calls::{Call, CallError, CallErrorKind, Kind};
 use targetgate_core::targets::incumbent::Look;
 use targetgate_core::targets::machine::Registrar;
-use targetgate_core::targets::machine::action::{Counts, Settings, View, Written};
+use targetgate_core::targets::machine::action::{Action, Counts, Settings, View, Written};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
@@ -87,7 +87,8 @@ enum Done {
     Patched(BindingKey, Written),
     StatusWritten(BindingKey, Written),
     Confirmed(BindingKey, Result<Option<Service>, ConfirmError>),
-    Incumbent(Instant, Look),
+    /// A read of the incumbent's Lease of the leadership that began then, with when it was sent.
+    Incumbent(Instant, Instant, Look),
     Told,
 }
 
@@ -250,9 +251,15 @@ impl Controller {
             .cache
             .read(|index| registrar.step(index, begin_until, now, poll));
         for action in step.actions {
+            if action == Action::ReadLease {
+                work.reads.iter_mut().for_each(|reads| reads.hurry(now));
+                continue;
+            }
             self.carry_out(action, work, tasks, now);
         }
-        step.wake
+        // A read that is asked for begins in the next round.
+        let hurried = work.reads.as_ref().and_then(Reads::next);
+        step.wake.into_iter().chain(hurried).min()
     }
 
     fn handle(&self, work: &mut Work, done: Done) {
@@ -317,7 +324,9 @@ impl Controller {
                     .read(|index| registrar.confirmed(&binding, found, index, now));
             }
             Done::Listed(since, known, found) => self.listed(work, since, &known, found, now),
-            Done::Incumbent(since, look) => self.saw_incumbent(work, since, look, now),
+            Done::Incumbent(since, sent, look) => {
+                self.saw_incumbent(work, (since, sent), look, now);
+            }
             Done::Told => {}
         }
     }

@@ -1,6 +1,6 @@
 //! Whether the incumbent leads, by its Lease (contract 8).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -12,7 +12,7 @@ pub const LEADS_FOR: Duration = Duration::from_secs(60);
 
 /// The Lease is read so often: several times within [`LEADS_FOR`]. Chosen.
 const EVERY: Duration = Duration::from_secs(10);
-/// The pause after an old Lease was read for the first time: a renewal of the incumbent's would fall into it. A new
+/// An old Lease that was read unchanged for so long is not renewed: a renewal of the incumbent's would fall into it. A new
 /// leader of ours must not leave ended pods registered for long.
 const SOON: Duration = Duration::from_secs(3);
 
@@ -36,23 +36,28 @@ pub enum Look {
 /// What the reads of the Lease say together.
 ///
 /// The incumbent's clock may be wrong, so that an old time alone proves nothing: the time must also stay the same
-/// between two reads.
+/// between two reads that are far enough apart.
 #[derive(Debug, Default)]
 pub struct Watched {
-    /// The time of the last read that found the Lease.
-    last: Option<Option<Timestamp>>,
+    /// The time in the Lease, and the first read that found it.
+    last: Option<(Option<Timestamp>, Instant)>,
     known: Option<Incumbent>,
     /// Whether one more read would tell that the incumbent is gone.
     nearly_gone: bool,
 }
 
 impl Watched {
-    /// Takes in a read; the reads are further apart than the incumbent's renewals. Returns what is known now.
-    pub fn see(&mut self, look: Look) -> Incumbent {
+    /// Takes in a read that was sent at `at`. Returns what is known now.
+    pub fn see(&mut self, look: Look, at: Instant) -> Incumbent {
         self.nearly_gone = false;
         let known = match look {
             Look::Found { renewed, now } => {
-                let unchanged = self.last.replace(renewed) == Some(renewed);
+                let (_, first) = *self.last.insert(
+                    self.last
+                        .filter(|(last, _)| *last == renewed)
+                        .unwrap_or((renewed, at)),
+                );
+                let unchanged = at >= first + SOON;
                 let old = renewed.is_none_or(|renewed| now.duration_since(renewed) >= leads_for());
                 self.nearly_gone = old && !unchanged;
                 match old && unchanged {
@@ -93,6 +98,15 @@ mod tests {
         midnight + seconds.seconds()
     }
 
+    /// What reads each ten seconds make of what they find.
+    fn seen(looks: &[Look]) -> Vec<Incumbent> {
+        let (mut watched, start) = (Watched::default(), crate::fixtures::epoch());
+        let looks = looks.iter().cloned().zip(0..);
+        looks
+            .map(|(look, number)| watched.see(look, start + EVERY * number))
+            .collect()
+    }
+
     fn found(renewed: i64, now: i64) -> Look {
         Look::Found {
             renewed: Some(at(renewed)),
@@ -100,49 +114,60 @@ mod tests {
         }
     }
 
+    const LEADS: Incumbent = Incumbent::Leads;
+    const GONE: Incumbent = Incumbent::Gone;
+
     #[test]
     fn the_incumbent_leads_until_its_lease_is_a_minute_old() {
-        let mut watched = Watched::default();
-        assert_eq!(watched.see(found(0, 1)), Incumbent::Leads);
-        assert_eq!(watched.see(found(14, 15)), Incumbent::Leads);
-        assert_eq!(watched.see(found(14, 73)), Incumbent::Leads);
-        assert_eq!(watched.see(found(14, 74)), Incumbent::Gone);
-        assert_eq!(watched.see(found(80, 81)), Incumbent::Leads, "it is back");
-        assert_eq!(watched.pause(), EVERY);
+        let looks = [
+            found(0, 1),
+            found(14, 15),
+            found(14, 73),
+            found(14, 74),
+            found(80, 81),
+        ];
+        assert_eq!(
+            seen(&looks),
+            [LEADS, LEADS, LEADS, GONE, LEADS],
+            "it is back"
+        );
     }
 
     #[test]
     fn an_incumbent_whose_clock_is_slow_leads_as_long_as_it_renews() {
-        let mut watched = Watched::default();
-        for now in 0..10 {
-            assert_eq!(watched.see(found(now - 3600, now)), Incumbent::Leads);
-        }
-        assert_eq!(watched.see(found(9 - 3600, 10)), Incumbent::Gone);
+        let mut looks: Vec<Look> = (0..10).map(|now| found(now - 3600, now)).collect();
+        assert!(seen(&looks).iter().all(|seen| *seen == LEADS));
+        looks.push(found(9 - 3600, 10));
+        assert_eq!(seen(&looks).last(), Some(&GONE));
     }
 
     #[test]
-    fn an_old_lease_proves_nothing_before_it_was_read_twice() {
-        let mut watched = Watched::default();
-        assert_eq!(watched.see(found(0, 10_000)), Incumbent::Leads);
+    fn an_old_lease_proves_nothing_before_it_was_read_twice_with_a_pause_between() {
+        let (mut watched, start) = (Watched::default(), crate::fixtures::epoch());
+        assert_eq!(watched.see(found(0, 10_000), start), LEADS);
         assert_eq!(watched.pause(), SOON);
-        assert_eq!(watched.see(found(0, 10_003)), Incumbent::Gone);
+        // A read out of turn, which may come between two renewals.
+        let soon = start + Duration::from_millis(100);
+        assert_eq!(watched.see(found(0, 10_000), soon), LEADS);
+        assert_eq!(watched.pause(), SOON);
+        assert_eq!(watched.see(found(0, 10_003), start + SOON), GONE);
         assert_eq!(watched.pause(), EVERY);
-        let mut never = Watched::default();
-        let look = Look::Found {
+        let never = Look::Found {
             renewed: None,
             now: at(0),
         };
-        assert_eq!(never.see(look.clone()), Incumbent::Leads);
-        assert_eq!(never.see(look), Incumbent::Gone);
+        assert_eq!(seen(&[never.clone(), never]), [LEADS, GONE]);
     }
 
     #[test]
     fn no_lease_is_no_incumbent_and_one_that_we_may_not_read_is() {
-        let mut watched = Watched::default();
-        assert_eq!(watched.see(Look::Failed), Incumbent::Leads, "not known");
-        assert_eq!(watched.see(Look::Absent), Incumbent::Gone);
-        assert_eq!(watched.see(Look::Failed), Incumbent::Gone);
-        assert_eq!(watched.see(Look::Forbidden), Incumbent::Leads);
-        assert_eq!(watched.see(Look::Failed), Incumbent::Leads);
+        let looks = [
+            Look::Failed,
+            Look::Absent,
+            Look::Failed,
+            Look::Forbidden,
+            Look::Failed,
+        ];
+        assert_eq!(seen(&looks), [LEADS, GONE, GONE, LEADS, LEADS]);
     }
 }

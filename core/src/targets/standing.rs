@@ -68,15 +68,15 @@ impl Standing {
 }
 
 impl Policy {
-    /// The standing of a binding. `taken_over` says that we have taken the incumbent's finalizer off it before, so that
-    /// a new one proves that the incumbent is back.
+    /// The standing of a binding. `alone` says that it was ours without the incumbent's finalizer before, so that one
+    /// which appears proves that the incumbent is back.
     pub fn standing(
         &self,
         key: &BindingKey,
         index: &Index,
         record: Option<&Record>,
         incumbent: Incumbent,
-        taken_over: bool,
+        alone: bool,
     ) -> Standing {
         let Some(binding) = index.binding(key) else {
             return Standing::NotOurs(Reason::BindingGone);
@@ -85,7 +85,7 @@ impl Policy {
             return Standing::NotOurs(reason);
         }
         let reason = self
-            .held_by_another(key, binding, incumbent, taken_over)
+            .held_by_another(key, binding, incumbent, alone)
             .or_else(|| self.refusal(key, binding))
             .or_else(|| older(key, binding, index, self));
         match reason {
@@ -117,12 +117,12 @@ impl Policy {
         key: &BindingKey,
         binding: &Binding,
         incumbent: Incumbent,
-        taken_over: bool,
+        alone: bool,
     ) -> Option<Reason> {
         let watched = self.incumbent_namespaces.as_ref();
         let watched = watched.is_none_or(|all| all.contains(&key.object.namespace));
         let leads = watched && incumbent == Incumbent::Leads;
-        let is_back = taken_over && binding.registration.incumbent_finalizer;
+        let is_back = alone && binding.registration.incumbent_finalizer;
         (leads || is_back).then_some(Reason::HeldByAnother)
     }
 

@@ -103,6 +103,8 @@ impl Controller {
                     Done::Confirmed(binding, found)
                 });
             }
+            // The controller does that in its next round.
+            Action::ReadLease => {}
             Action::Refused { group, targets } => self.registrations.refused(&group, targets),
             Action::TellPod {
                 pod,

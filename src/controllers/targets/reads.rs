@@ -26,6 +26,8 @@ pub(super) struct Reads {
     failures: u32,
     /// When the incumbent's Lease is read; `None` while it is.
     incumbent: Option<Instant>,
+    /// Whether the last read of it was not answered, so that the next is not hurried.
+    unanswered: bool,
     watched: Watched,
 }
 
@@ -37,7 +39,23 @@ impl Reads {
             records: Some(now),
             failures: 0,
             incumbent: Some(now),
+            unanswered: false,
             watched: Watched::default(),
+        }
+    }
+}
+
+impl Reads {
+    /// When the next read is due.
+    pub(super) fn next(&self) -> Option<Instant> {
+        let wakes = [self.records, self.incumbent];
+        wakes.into_iter().flatten().min()
+    }
+
+    /// Reads the incumbent's Lease now, unless a read is under way, or the last one was not answered.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        if !self.unanswered {
+            self.incumbent = self.incumbent.map(|at| at.min(now));
         }
     }
 }
@@ -64,11 +82,10 @@ impl Controller {
             let (this, since) = (self.clone(), reads.since);
             tasks.spawn(async move {
                 let look = incumbent::look(&this.kube, &this.incumbent_lease).await;
-                Done::Incumbent(since, look)
+                Done::Incumbent(since, now, look)
             });
         }
-        let wakes = [reads.records, reads.incumbent];
-        wakes.into_iter().flatten().min()
+        reads.next()
     }
 
     /// Takes in all records, or why they could not be read. `known` are those that were known when they were
@@ -117,15 +134,23 @@ impl Controller {
         registrar.records_read();
     }
 
-    /// Takes in a read of the incumbent's Lease.
-    pub(super) fn saw_incumbent(&self, work: &mut Work, since: Instant, look: Look, now: Instant) {
+    /// Takes in a read of the incumbent's Lease that was sent at `sent`.
+    pub(super) fn saw_incumbent(
+        &self,
+        work: &mut Work,
+        (since, sent): (Instant, Instant),
+        look: Look,
+        now: Instant,
+    ) {
         let Some(reads) = work.reads.as_mut().filter(|reads| reads.since == since) else {
             return;
         };
-        let incumbent = reads.watched.see(look);
+        reads.unanswered = look == Look::Failed;
+        let read = (!reads.unanswered).then_some(sent);
+        let incumbent = reads.watched.see(look, sent);
         reads.incumbent = Some(now + reads.watched.pause());
         let registrar = &mut work.registrar;
         self.cache
-            .read(|index| registrar.see_incumbent(incumbent, index, now));
+            .read(|index| registrar.see_incumbent(incumbent, read, index, now));
     }
 }

@@ -38,6 +38,8 @@ pub enum Action {
     Status(Status),
     /// Make a live read of the binding's Service; report to `confirmed`.
     Confirm(BindingKey),
+    /// Read the incumbent's Lease soon; report to `see_incumbent`.
+    ReadLease,
     /// Call `RegisterTargets` or `DeregisterTargets`; report to `called`.
     Call(Call),
     /// Call `DescribeTargetHealth` for the whole group; report to `described`.

@@ -11,16 +11,15 @@ use crate::names::{GroupKey, TargetGroupArn};
 use crate::reason::Reason;
 use crate::targets::Target;
 use crate::targets::machine::action::{Action, Finalizer, Status};
+use crate::targets::machine::held::absence::Absence;
 use crate::targets::record::Record;
 use crate::targets::standing::Standing;
 use crate::version::is_older;
 
+mod absence;
+
 /// The pause after a write to the API server that failed. Contract 5.7 has the longest.
 const WRITE_AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
-/// A Service or port is absent for so long before that is confirmed (contract 5.5).
-const ABSENT_FOR: Duration = Duration::from_secs(30);
-/// What the floor holds goes once the Service has been confirmed gone for so long. Contract 8.
-const GIVEN_UP_AFTER: Duration = Duration::from_secs(300);
 
 /// A binding that was ready is told that targets are being registered once that takes so long. Chosen: a registration
 /// takes a tenth of a second, and a rollout must not make the condition flap.
@@ -54,21 +53,15 @@ pub(super) struct Held {
     failures: u32,
     /// No write before then.
     again: Option<Instant>,
-    /// Whether we have taken the incumbent's finalizer off, so that a new one proves that it is back.
-    pub(super) taken_over: bool,
+    /// Whether it was ours without the incumbent's finalizer, so that one which appears proves that the incumbent is
+    /// back.
+    pub(super) alone: bool,
+    /// Since when it waits for a read of the incumbent's Lease before it is taken over.
+    looks_since: Option<Instant>,
     absence: Option<Absence>,
     told: Option<Status>,
     /// Since when targets have been being registered that was not told.
     registering: Option<Instant>,
-}
-
-/// The Service or port of a binding that seems to be gone.
-#[derive(Debug)]
-struct Absence {
-    reason: Reason,
-    /// A live read is due then; `None` while one is under way, or once it has confirmed the absence.
-    due: Option<Instant>,
-    confirmed: Option<Instant>,
 }
 
 impl Held {
@@ -92,7 +85,8 @@ impl Held {
             patching: None,
             failures: 0,
             again: None,
-            taken_over: false,
+            alone: false,
+            looks_since: None,
             absence: None,
             told: None,
             registering: None,
@@ -111,6 +105,7 @@ impl Held {
         self.multi_cluster = binding.multi_cluster;
         self.our_finalizer = registration.our_finalizer;
         self.incumbent_finalizer = registration.incumbent_finalizer;
+        self.alone = self.our_finalizer && (self.alone || !self.incumbent_finalizer);
         self.generation = registration.generation;
     }
 
@@ -130,7 +125,9 @@ impl Held {
 
     /// Whether all that the record names is to leave, but for what others want.
     pub(super) fn is_cleaned_up(&self) -> bool {
-        let held = self.standing == Standing::Suspended(Reason::HeldByAnother);
+        // An incumbent without its finalizer does nothing about a binding that is being deleted.
+        let held =
+            self.standing == Standing::Suspended(Reason::HeldByAnother) && self.incumbent_finalizer;
         self.terminating && self.our_finalizer && !held && !self.abandoned
     }
 
@@ -268,11 +265,6 @@ impl Held {
         self.unsure
     }
 
-    /// Whether its Service or port seems to be gone.
-    pub(super) fn is_absent(&self) -> bool {
-        self.absence.is_some()
-    }
-
     /// Whether what it wants protects targets, or has them registered.
     pub(super) fn wants(&self) -> bool {
         self.standing.protects() && !self.terminating && !self.has_moved() && self.group.is_some()
@@ -289,20 +281,20 @@ impl Held {
 
     /// When a write may be tried again.
     pub(super) fn wake(&self, now: Instant) -> Option<Instant> {
-        let absence = self.absence.as_ref();
-        let given_up = absence.and_then(|absence| Some(absence.confirmed? + GIVEN_UP_AFTER));
-        let confirm = absence.and_then(|absence| absence.due);
+        let absence = self.absence.iter().flat_map(Absence::wakes);
         let told = self.registering.map(|since| since + LASTING);
-        let wakes = [self.again, given_up, confirm, told].into_iter().flatten();
+        let wakes = absence.chain([self.again, told]).flatten();
         wakes.filter(|at| *at > now).min()
     }
 
     /// The next step of taking over, giving back or letting go, besides calls of ELB. `listing` is what the group
-    /// holds, if ELB was asked since this replica leads; `gone` says that AWS does not have the group.
+    /// holds, if ELB was asked since this replica leads; `gone` says that AWS does not have the group; `read` is when the
+    /// last read of the incumbent's Lease that was answered was sent.
     pub(super) fn step(
         &mut self,
         listing: Option<&BTreeSet<Target>>,
         gone: bool,
+        read: Option<Instant>,
         now: Instant,
     ) -> Option<Action> {
         if self.patching.is_some() || self.writing.is_some() || self.is_put_off(now) {
@@ -310,10 +302,11 @@ impl Held {
         }
         match self.standing {
             Standing::NotOurs(_) if self.our_finalizer => self.patch(Finalizer::RemoveOurs),
-            Standing::NotOurs(_) | Standing::Suspended(Reason::HeldByAnother) => None,
+            Standing::NotOurs(_) => None,
+            Standing::Suspended(Reason::HeldByAnother) if self.incumbent_finalizer => None,
             _ if self.terminating => self.let_go(gone, now),
             Standing::Suspended(_) => None,
-            Standing::Ours => self.take_over(listing, now),
+            Standing::Ours => self.take_over(listing, read, now),
         }
     }
 
@@ -333,7 +326,17 @@ impl Held {
         done.then(|| self.patch(Finalizer::RemoveOurs)).flatten()
     }
 
-    fn take_over(&mut self, listing: Option<&BTreeSet<Target>>, now: Instant) -> Option<Action> {
+    fn take_over(
+        &mut self,
+        listing: Option<&BTreeSet<Target>>,
+        read: Option<Instant>,
+        now: Instant,
+    ) -> Option<Action> {
+        if self.is_held_alone() || self.has_moved() {
+            self.looks_since = None;
+        } else if !self.has_looked(read, now) {
+            return None;
+        }
         let everything = self.incumbent_finalizer && !self.multi_cluster;
         if self.stored.is_none() {
             let owned = match everything {
@@ -352,6 +355,24 @@ impl Held {
             return self.patch(Finalizer::RemoveIncumbents);
         }
         None
+    }
+
+    fn is_held_alone(&self) -> bool {
+        self.our_finalizer && !self.incumbent_finalizer
+    }
+
+    /// Whether the incumbent's Lease was read since this was asked first. An incumbent may have started since the last
+    /// read, and its Lease is there before its finalizers are.
+    fn has_looked(&mut self, read: Option<Instant>, now: Instant) -> bool {
+        let since = *self.looks_since.get_or_insert(now);
+        read.is_some_and(|read| read >= since)
+    }
+
+    /// Whether it waits for a read of the incumbent's Lease.
+    pub(super) fn waits_for_lease(&self, read: Option<Instant>) -> bool {
+        let ours = self.standing.is_ours() && !self.terminating;
+        let since = self.looks_since.filter(|_| ours);
+        since.is_some_and(|since| read.is_none_or(|read| read < since))
     }
 
     /// Whether all that the record names was deregistered.
@@ -385,61 +406,11 @@ impl Held {
             Finalizer::AddOurs => self.our_finalizer = true,
             Finalizer::RemoveOurs => self.our_finalizer = false,
             Finalizer::RemoveIncumbents => {
-                (self.incumbent_finalizer, self.taken_over) = (false, true);
+                (self.incumbent_finalizer, self.alone) = (false, true);
             }
         }
+        self.looks_since = None;
         finalizer != Finalizer::RemoveOurs && beside_the_incumbent
-    }
-
-    /// Takes in whether the Service or port seems to be gone. Returns a live read that is due.
-    pub(super) fn see_absence(&mut self, missing: Option<Reason>, now: Instant) -> Option<Action> {
-        let Some(reason) = missing else {
-            self.absence = None;
-            return None;
-        };
-        let absence = self.absence.get_or_insert(Absence {
-            reason,
-            due: Some(now + ABSENT_FOR),
-            confirmed: None,
-        });
-        absence.reason = reason;
-        let due = absence.due.is_some_and(|due| due <= now);
-        due.then(|| absence.due = None)?;
-        Some(Action::Confirm(self.key.clone()))
-    }
-
-    /// Takes in what a live read found: whether the Service or port is absent, or nothing. Returns whether the absence
-    /// is confirmed now.
-    pub(super) fn confirmed(&mut self, absent: Option<bool>, now: Instant) -> bool {
-        let Some(absence) = self
-            .absence
-            .as_mut()
-            .filter(|absence| absence.confirmed.is_none())
-        else {
-            return false;
-        };
-        match absent {
-            Some(true) => absence.confirmed = Some(now),
-            Some(false) => absence.due = Some(now + ABSENT_FOR),
-            None => absence.due = Some(now + ABSENT_FOR / 3),
-        }
-        absent == Some(true)
-    }
-
-    /// Whether nothing may leave for an absence that is not confirmed yet.
-    pub(super) fn is_unsettled(&self) -> bool {
-        let absence = self.absence.as_ref();
-        absence.is_some_and(|absence| absence.confirmed.is_none())
-    }
-
-    /// Whether the Service has been confirmed gone for so long that the floor does not hold any more.
-    pub(super) fn is_given_up(&self, now: Instant) -> bool {
-        self.absence.as_ref().is_some_and(|absence| {
-            let long = absence
-                .confirmed
-                .is_some_and(|at| now >= at + GIVEN_UP_AFTER);
-            long && absence.reason == Reason::ServiceGone
-        })
     }
 
     /// The status to write, and the Event to send, if they are others than before. A binding without our finalizer, or
@@ -472,8 +443,11 @@ impl Held {
             return vec![];
         }
         let former = self.told.replace(status.clone()).map(|told| told.reason);
-        let news =
-            former != Some(reason) && !matches!(reason, Reason::Registered | Reason::Registering);
+        // A binding that was let go before this leadership was told so then.
+        let old = reason == Reason::Released && former.is_none() && !self.our_finalizer;
+        let news = former != Some(reason)
+            && !old
+            && !matches!(reason, Reason::Registered | Reason::Registering);
         let mut actions = vec![];
         if news {
             actions.push(Action::Tell {

@@ -27,6 +27,7 @@ use crate::targets::standing::Incumbent;
 use crate::targets::wanted::{Touched, Wanted};
 
 pub mod action;
+mod advancing;
 mod group;
 mod held;
 mod outcomes;
@@ -53,6 +54,10 @@ pub struct Registrar {
     buckets: Buckets,
     /// `None` until its Lease was read, which counts as if it led.
     incumbent: Option<Incumbent>,
+    /// When the last read of its Lease was sent that was answered.
+    lease_read: Option<Instant>,
+    /// Whether a read is asked for.
+    asks_for_lease: bool,
     view: View,
     records_read: bool,
     leads: bool,
@@ -73,6 +78,8 @@ impl Registrar {
             news: vec![],
             buckets: Buckets::new(LIMITS, now),
             incumbent: None,
+            lease_read: None,
+            asks_for_lease: false,
             view: View::default(),
             records_read: false,
             leads: false,
@@ -89,6 +96,7 @@ impl Registrar {
         self.leads = true;
         (self.view, self.records_read) = (View::default(), false);
         self.incumbent = None;
+        (self.lease_read, self.asks_for_lease) = (None, false);
         for group in self.groups.values_mut() {
             group.look_anew(now);
             group.tell_anew();
@@ -110,8 +118,16 @@ impl Registrar {
         }
     }
 
-    /// Takes in whether the incumbent leads.
-    pub fn see_incumbent(&mut self, incumbent: Incumbent, index: &Index, now: Instant) {
+    /// Takes in whether the incumbent leads, after a read of its Lease that was sent at `read`, or not answered.
+    pub fn see_incumbent(
+        &mut self,
+        incumbent: Incumbent,
+        read: Option<Instant>,
+        index: &Index,
+        now: Instant,
+    ) {
+        self.lease_read = self.lease_read.max(read);
+        self.asks_for_lease = false;
         if self.incumbent.replace(incumbent) != Some(incumbent) {
             self.see_all(index, now);
         }
@@ -193,7 +209,7 @@ impl Registrar {
         let record = held.stored.as_ref().map(|(record, _)| record);
         let policy = &self.settings.policy;
         let incumbent = self.incumbent.unwrap_or(Incumbent::Leads);
-        held.standing = policy.standing(key, index, record, incumbent, held.taken_over);
+        held.standing = policy.standing(key, index, record, incumbent, held.alone);
         let wants = held.wants();
         let touched = match wants {
             true => self.wanted.track(key, deleted, index, &self.slices),
@@ -432,53 +448,6 @@ impl Registrar {
         for held in self.held.values_mut().filter(of_group) {
             if self.incumbent.is_some() {
                 actions.extend(tell(held, verdict.as_ref(), now));
-            }
-        }
-    }
-
-    /// The next step of each binding that is to be taken over, given back or let go.
-    fn advance(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        if !self.records_read || !self.view.synced {
-            return;
-        }
-        for held in self.held.values_mut() {
-            let of = held
-                .stored
-                .as_ref()
-                .map(|(record, _)| &record.group)
-                .or(held.group.as_ref());
-            let group = of.and_then(|group| self.groups.get(&group.arn));
-            let described = group.and_then(|group| group.described.as_ref());
-            let listing = described.map(|(listing, _)| {
-                let registered = listing.iter().filter(|(_, listed)| listed.is_registered());
-                registered.map(|(target, _)| *target).collect()
-            });
-            let gone = group.is_some_and(|group| group.gone);
-            actions.extend(held.step(listing.as_ref(), gone, now));
-            if held.is_to_be_reduced() || held.is_unsure() {
-                actions.extend(held.record(&BTreeSet::new(), now));
-            }
-        }
-    }
-
-    /// Deletes the records of bindings that are gone; one that was abandoned stays until its targets are gone as well.
-    fn delete_orphans(&mut self, actions: &mut Vec<Action>) {
-        if !self.records_read || !self.view.synced || !self.view.works {
-            return;
-        }
-        for (uid, (record, version)) in &self.orphans {
-            let group = self.groups.get(&record.group.arn);
-            let described = group.and_then(|group| group.described.as_ref());
-            let empty = described.is_some_and(|(listing, _)| {
-                !record
-                    .targets
-                    .iter()
-                    .any(|target| listing.contains_key(target))
-            });
-            let gone = empty || group.is_some_and(|group| group.gone);
-            if (!record.abandoned || gone) && self.deleting.insert(uid.clone()) {
-                let (uid, version) = (uid.clone(), version.clone());
-                actions.push(Action::DeleteRecord { uid, version });
             }
         }
     }

@@ -13,6 +13,7 @@ use crate::targets::machine::action::Written;
 use crate::targets::standing::Mode;
 use world::World;
 
+mod incumbent;
 mod refusals;
 mod walks;
 mod world;
@@ -369,6 +370,13 @@ fn a_released_binding_is_told_so_and_left_alone_until_the_mark_is_cleared() {
     assert!(world.told("Released"));
     assert_eq!(world.statuses.last(), Some(&(false, Reason::Released)));
     assert_eq!(world.registered("web"), targets(1..=3));
+    world.fail_over(true);
+    world.pass(60 * S);
+    assert_eq!(
+        world.times_told("Released"),
+        1,
+        "a new leader does not repeat it"
+    );
     world.mark("uid-web", None);
     world.pass(60 * S);
     assert_eq!(world.finalizers("web"), (true, false));

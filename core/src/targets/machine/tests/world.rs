@@ -31,6 +31,7 @@ enum Done {
     Recorded(Record, Option<Arc<str>>),
     Patched(BindingKey, Finalizer),
     Confirmed(BindingKey),
+    LeaseRead(Instant),
     /// A registration whose answer was lost does its work only now.
     Late(Call),
     /// A watch shows a record.
@@ -46,6 +47,8 @@ pub(super) struct World {
     pub(super) records: BTreeMap<Arc<str>, (Record, Arc<str>)>,
     pub(super) calls: Vec<(Kind, BTreeSet<Target>)>,
     pub(super) incumbent: Incumbent,
+    /// Whether the Lease is read only where the registrar asks for it.
+    pub(super) lease_is_read_on_demand: bool,
     pub(super) deadline: Option<Instant>,
     pub(super) denied: bool,
     pub(super) throttled: bool,
@@ -58,7 +61,8 @@ pub(super) struct World {
     named: BTreeSet<(TargetGroupArn, Target)>,
     /// What we put into each group and did not take out.
     ours: BTreeSet<(TargetGroupArn, Target)>,
-    tells: BTreeSet<&'static str>,
+    /// How often each reason was told.
+    tells: BTreeMap<&'static str, usize>,
     /// What the gates were told of targets that AWS does not take, by the name of the group, and how often.
     pub(super) refused: BTreeMap<String, Refused>,
     pub(super) refusals_told: usize,
@@ -84,6 +88,7 @@ impl World {
             records: BTreeMap::new(),
             calls: vec![],
             incumbent: Incumbent::Gone,
+            lease_is_read_on_demand: false,
             deadline: None,
             denied: false,
             throttled: false,
@@ -92,7 +97,7 @@ impl World {
             faults: 0,
             named: BTreeSet::new(),
             ours: BTreeSet::new(),
-            tells: BTreeSet::new(),
+            tells: BTreeMap::new(),
             refused: BTreeMap::new(),
             refusals_told: 0,
             told_pods: vec![],
@@ -281,14 +286,19 @@ impl World {
     }
 
     pub(super) fn told(&self, reason: &str) -> bool {
-        self.tells.contains(reason)
+        self.times_told(reason) > 0
+    }
+
+    pub(super) fn times_told(&self, reason: &str) -> usize {
+        self.tells.get(reason).copied().unwrap_or_default()
     }
 
     pub(super) fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         loop {
-            self.registrar
-                .see_incumbent(self.incumbent, &self.index, self.now);
+            if !self.lease_is_read_on_demand {
+                self.read_lease(self.now);
+            }
             let until = self.deadline.unwrap_or(self.now + 10 * S);
             let step = self
                 .registrar
@@ -319,6 +329,12 @@ impl World {
                 self.end(done);
             }
         }
+    }
+
+    fn read_lease(&mut self, sent: Instant) {
+        let read = Some(sent);
+        self.registrar
+            .see_incumbent(self.incumbent, read, &self.index, self.now);
     }
 
     fn later(&mut self, done: Done) {
@@ -352,7 +368,8 @@ impl World {
                 binding, finalizer, ..
             } => self.later(Done::Patched(binding, finalizer)),
             Action::Confirm(key) => self.later(Done::Confirmed(key)),
-            Action::Tell { reason, .. } => _ = self.tells.insert(reason.as_str()),
+            Action::ReadLease => self.later(Done::LeaseRead(self.now)),
+            Action::Tell { reason, .. } => *self.tells.entry(reason.as_str()).or_default() += 1,
             Action::Refused { group, targets } => {
                 self.refusals_told += 1;
                 self.refused.insert(group.name().to_owned(), targets);
@@ -528,6 +545,7 @@ impl World {
                     self.after(latency, Done::Late(call));
                 }
             }
+            Done::LeaseRead(sent) => self.read_lease(sent),
             Done::Late(call) => _ = self.apply_call(&call),
             Done::Shown(uid) => {
                 let shown = self.records.get(&uid).cloned();
