@@ -4,7 +4,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::driver::Driver;
+use serde_json::{Value, json};
+use targetgate_sandbox::elb::Quotas;
+
+use crate::direct;
+use crate::driver::{Driver, bindings_path, gate, pod_path};
 use crate::facts::{Key, PORT, Pod};
 use crate::line::Weather;
 use crate::outcome::{Outcome, simulate};
@@ -124,5 +128,153 @@ fn a_call_that_is_lost_or_late_leaves_nothing_in_that_no_record_names() {
             let is_in = driver.world.is_in(arn, target);
             violated(driver, "the record names all", is_in);
         }
+    });
+}
+
+#[test]
+fn the_gate_of_a_pod_that_elb_refuses_says_so_until_the_target_is_taken() {
+    registered(async |driver, arn| {
+        let ip = driver.refused_address("ns-1");
+        let gated = Some("known".to_owned());
+        let at = (None, Some(ip.as_str()));
+        let pod = driver.gated_pod("ns-1", "svc-1", at, gated).await;
+        let pod = pod.expect("the driver creates pods in calm weather");
+        // It is ready within 6 s.
+        driver.pass(15 * S).await;
+        let found = condition(driver, &pod);
+        let says = found["reason"] == "TargetRefused"
+            && found["status"] == "False"
+            && found["message"]
+                .as_str()
+                .is_some_and(|said| said.contains(&ip));
+        if !says {
+            let what = format!("the gate says {found}");
+            driver
+                .world
+                .trace
+                .violated("a refused target is told", &what);
+        }
+        driver.world.facts.lock().refused.remove(&ip);
+        driver.world.accounts.of(arn).accept(ip.parse().unwrap());
+        driver.pass(90 * S).await;
+        let found = condition(driver, &pod);
+        violated(driver, "nobody stuck", found["status"] != "True");
+    });
+}
+
+/// The condition of a pod's gate of binding `known`.
+fn condition(driver: &Driver, pod: &Key) -> Value {
+    let object = direct::get(&driver.world.api, &pod_path(pod)).unwrap_or_default();
+    let conditions = object["status"]["conditions"].as_array().cloned();
+    let mut conditions = conditions.unwrap_or_default().into_iter();
+    let found = conditions.find(|condition| condition["type"] == gate("known"));
+    found.unwrap_or_default()
+}
+
+#[test]
+fn a_binding_is_left_to_an_incumbent_that_has_just_started() {
+    registered(async |driver, _| {
+        let lease = json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": { "name": "aws-load-balancer-controller-leader" },
+            // Its clock is ahead of ours.
+            "spec": { "holderIdentity": "incumbent", "renewTime": "2100-01-01T00:00:00.000000Z" },
+        });
+        let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases";
+        let (code, made) = driver.world.call("POST", leases, Some(lease)).await;
+        assert_eq!(code, 201, "{made}");
+        let binding: Key = ("ns-1".to_owned(), "new".to_owned());
+        driver.bind_in(&binding, "svc-1", false).await;
+        driver.pass(2 * S).await;
+        let path = format!("{}/new", bindings_path("ns-1"));
+        let taken = driver.world.finalizers(&path, false) != json!([]);
+        violated(driver, "never two registrars", taken);
+    });
+}
+
+#[test]
+fn a_target_that_waits_for_room_is_told_so_and_goes_in_once_there_is_some() {
+    registered(async |driver, arn| {
+        let full = Quotas {
+            targets_per_group: targets(driver, arn).len(),
+            ..Quotas::default()
+        };
+        driver.world.accounts.of(arn).set_quotas(full);
+        let gated = Some("known".to_owned());
+        let pod = driver.gated_pod("ns-1", "svc-1", (None, None), gated).await;
+        let pod = pod.expect("the driver creates pods in calm weather");
+        driver.pass(15 * S).await;
+        let found = condition(driver, &pod);
+        if found["reason"] != "GroupFull" {
+            let what = format!("the gate says {found}");
+            driver.world.trace.violated("a full group is told", &what);
+        }
+        // Longer than ten minutes, so that its group is polled rarely.
+        driver.pass(700 * S).await;
+        driver.world.accounts.of(arn).set_quotas(Quotas::default());
+        // The longest pause of a refused registration, and three seconds of the schedule beside ELB's own.
+        driver.pass(330 * S).await;
+        let found = condition(driver, &pod);
+        violated(driver, "nobody stuck", found["status"] != "True");
+    });
+}
+
+#[test]
+fn a_service_that_is_gone_for_four_minutes_takes_nothing_out() {
+    registered(async |driver, arn| {
+        let before = targets(driver, arn);
+        let service: Key = ("ns-1".to_owned(), "svc-1".to_owned());
+        let path = "/api/v1/namespaces/ns-1/services/svc-1";
+        let (code, _) = driver.world.call("DELETE", path, None).await;
+        assert_eq!(code, 200);
+        {
+            let mut facts = driver.world.facts.lock();
+            facts.services.remove(&service);
+            facts.remember();
+        }
+        driver.pass(240 * S).await;
+        let stay = before.iter().all(|target| driver.world.is_in(arn, *target));
+        violated(driver, "a lost Service empties nothing", !stay);
+        driver.service(&service, "svc-1").await;
+        driver.pass(30 * S).await;
+        let stay = before.iter().all(|target| driver.world.is_in(arn, *target));
+        violated(driver, "a lost Service empties nothing", !stay);
+    });
+}
+
+#[test]
+fn what_one_of_two_bindings_of_a_group_leaves_stays_for_the_other() {
+    registered(async |driver, arn| {
+        let before = targets(driver, arn);
+        for name in ["known", "other"] {
+            let path = format!("{}/{name}", bindings_path("ns-1"));
+            let binding = json!({
+                "apiVersion": "elbv2.k8s.aws/v1beta1", "kind": "TargetGroupBinding",
+                "metadata": { "name": name },
+                "spec": { "targetGroupARN": arn, "targetType": "ip", "multiClusterTargetGroup": true,
+                    "serviceRef": { "name": "svc-1", "port": 80 } },
+            });
+            let (code, answer) = match name {
+                "known" => {
+                    let patch = json!({ "spec": { "multiClusterTargetGroup": true } });
+                    driver.world.call("MERGE", &path, Some(patch)).await
+                }
+                _ => {
+                    let all = bindings_path("ns-1");
+                    driver.world.call("POST", &all, Some(binding)).await
+                }
+            };
+            assert!(code < 300, "{answer}");
+            driver.pass(30 * S).await;
+        }
+        let path = format!("{}/other", bindings_path("ns-1"));
+        let held = driver.world.finalizers(&path, false) == json!(["targetgate.dev/targets"]);
+        violated(driver, "both are ours", !held);
+        let (code, _) = driver.world.call("DELETE", &path, None).await;
+        assert_eq!(code, 200);
+        driver.pass(60 * S).await;
+        let gone = direct::get(&driver.world.api, &path).is_none();
+        let stay = before.iter().all(|target| driver.world.is_in(arn, *target));
+        violated(driver, "only unwanted ones leave", !stay || !gone);
     });
 }

@@ -94,6 +94,12 @@ impl Driver {
 
     /// Creates a pod whose address ELB refuses as a target.
     async fn refused_pod(&mut self, namespace: &str, app: &str) -> Option<Key> {
+        let ip = self.refused_address(namespace);
+        self.ungated_pod(namespace, app, (None, Some(&ip))).await
+    }
+
+    /// An address that ELB refuses from now on.
+    pub(crate) fn refused_address(&mut self, namespace: &str) -> String {
         let part = namespace.rsplit('-').next().unwrap_or_default();
         let ip = format!("10.0.{part}.{}", self.random.between(200, 250));
         let address: IpAddr = ip.parse().unwrap();
@@ -102,7 +108,7 @@ impl Driver {
         }
         self.world.facts.lock().refused.insert(ip.clone());
         self.note(&format!("ELB refuses {ip}"));
-        self.ungated_pod(namespace, app, (None, Some(&ip))).await
+        ip
     }
 
     /// Deletes the pods whose addresses ELB refuses.
