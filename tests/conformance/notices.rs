@@ -16,7 +16,7 @@ use crate::install::{Installed, Site};
 use crate::servers::{create, strategic};
 use crate::shop::of_app;
 
-/// The deadline of an Event about what lasts for a minute. Chosen, far above what any of them takes.
+/// The deadline of an Event, of which some tell of what has lasted for a minute. Chosen, far above what any takes.
 const LONGEST: Duration = Duration::from_secs(180);
 /// Two objects that are created so long after one another do not have the same `creationTimestamp`.
 const A_SECOND: Duration = Duration::from_millis(1100);
@@ -35,9 +35,18 @@ impl Installed {
         sets.create(&PostParams::default(), &wanted).await.unwrap()
     }
 
+    /// Waits for an Event. Other tests on this server leave causes behind, of which is told first.
     pub(crate) async fn told(&self, namespace: &str, uid: &str, reason: &str) -> Event {
-        let what = format!("{reason} is told");
-        until(&what, async || self.tells(namespace, uid, reason).await).await
+        let told = async {
+            loop {
+                if let Some(event) = self.tells(namespace, uid, reason).await {
+                    return event;
+                }
+                sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let told = timeout(LONGEST, told).await;
+        told.unwrap_or_else(|_| panic!("{reason} is never told"))
     }
 
     async fn tells(&self, namespace: &str, uid: &str, reason: &str) -> Option<Event> {
@@ -49,19 +58,9 @@ impl Installed {
         })
     }
 
-    /// The note of an Event of which a cause that lasts for a minute is told.
-    async fn told_after_a_minute(&self, uid: &str, reason: &str) -> String {
-        let namespace = &self.cluster.namespace;
-        let told = async {
-            loop {
-                if let Some(event) = self.tells(namespace, uid, reason).await {
-                    return event.note.unwrap();
-                }
-                sleep(Duration::from_millis(100)).await;
-            }
-        };
-        let told = timeout(LONGEST, told).await;
-        told.unwrap_or_else(|_| panic!("{reason} is never told"))
+    async fn note_of(&self, uid: &str, reason: &str) -> String {
+        let told = self.told(&self.cluster.namespace, uid, reason).await;
+        told.note.unwrap()
     }
 
     async fn uid_of_binding(&self, name: &str) -> String {
@@ -205,7 +204,7 @@ async fn what_lasts_for_a_minute_is_told_to_the_owner_service_or_binding_that_it
     let params = DeleteParams::default();
     bindings.delete("lost", &params).await.unwrap();
 
-    let told = async |uid: &str, reason| installed.told_after_a_minute(uid, reason).await;
+    let told = async |uid: &str, reason| installed.note_of(uid, reason).await;
     let note = told(&early.uid().unwrap(), "Ungated").await;
     let begins = "Pod early-1: no gate of binding early (PodOlderThanBinding). ";
     assert!(note.starts_with(begins), "{note}");

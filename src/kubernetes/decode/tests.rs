@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use rstest::rstest;
 use serde_json::{Value, json};
-use targetgate_core::drain::{DrainMode, LoadBalancerKind};
+use targetgate_core::drain::{DrainLabel, DrainMode, LoadBalancerKind};
 use targetgate_core::model::{
-    ControllerRef, IpFamily, Policies, Registration, TargetType, WhenUnused,
+    ControllerRef, IpFamily, Namespace, Policies, Registration, TargetType, WhenUnused,
 };
 use targetgate_core::names::AssumedRole;
 
@@ -142,7 +142,11 @@ fn a_deletion_was_requested_before_its_timestamp_by_the_grace_period(
     object["metadata"]["deletionGracePeriodSeconds"] = json!(grace);
     let object: PodObject = serde_json::from_str(&object.to_string()).unwrap();
     let requested = requested.map(|time| time.parse::<Timestamp>().unwrap());
-    assert_eq!(object.deletion_requested(), requested);
+    let expected = PodTimes {
+        created: "2026-11-21T09:00:00Z".parse().ok(),
+        deletion_requested: requested,
+    };
+    assert_eq!(object.times(), expected);
 }
 
 #[rstest]
@@ -274,6 +278,28 @@ fn a_namespace_opts_in_by_its_label(#[case] labels: Value, #[case] opted_in: boo
         },
     );
     assert_eq!(namespace(read(object)).unwrap(), expected);
+}
+
+/// Three clients changed the labels, two of them the one that opts in.
+fn managed(value: &str) -> Value {
+    let fields = |label: &str| json!({ "f:metadata": { "f:labels": { label: {} } } });
+    let opt_in = "f:elbv2.k8s.aws/pod-readiness-gate-inject";
+    json!({ "metadata": { "name": "shop", "uid": "u-1",
+        "labels": { "elbv2.k8s.aws/pod-readiness-gate-inject": value },
+        "managedFields": [
+            { "manager": "helm", "time": "2026-11-21T08:00:00Z", "fieldsV1": fields("f:team") },
+            { "manager": "kubectl-label", "time": "2026-11-21T09:00:00Z", "fieldsV1": fields(opt_in) },
+            { "manager": "argocd", "time": "2026-11-21T10:00:00Z", "fieldsV1": fields(opt_in) },
+        ] } })
+}
+
+#[test]
+fn a_namespace_tells_when_it_opted_in_at_the_latest() {
+    let (_, enabled) = namespace(read(managed("enabled"))).unwrap();
+    assert_eq!(enabled.labelled, "2026-11-21T09:00:00Z".parse().ok());
+    assert_eq!(enabled.uid.as_deref(), Some("u-1"));
+    let (_, disabled) = namespace(read(managed("disabled"))).unwrap();
+    assert_eq!(disabled, Namespace::default());
 }
 
 #[rstest]
