@@ -221,8 +221,10 @@ async fn what_lasts_for_a_minute_is_told_to_the_owner_service_or_binding_that_it
     );
     installed.register(&group, "10.0.0.61");
     cluster.gate_becomes("waits-1", "waits", "True").await;
-    let healthy = installed.told(&cluster.namespace, &waits.uid().unwrap(), "TargetHealthy");
-    let healthy = healthy.await;
+    let waits = waits.uid().unwrap();
+    let healthy = installed
+        .told(&cluster.namespace, &waits, "TargetHealthy")
+        .await;
     assert_eq!(healthy.type_.as_deref(), Some("Normal"));
     let related = healthy.related.and_then(|related| related.uid);
     assert_eq!(related, Some(installed.uid_of_binding("waits").await));

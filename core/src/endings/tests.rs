@@ -66,10 +66,12 @@ impl World {
         let named = named.iter().map(|ip| address(ip)).collect();
         let answer: Vec<TargetHealth> = registered.iter().map(|ip| healthy(ip)).collect();
         let key = key(group);
-        let drained = self
+        let deregistered = self
             .endings
             .answered(&key, &named, &answer, requested, self.now);
-        let each = drained.iter().map(|seen| (seen.kind, seen.after.as_secs()));
+        let each = deregistered
+            .iter()
+            .map(|seen| (seen.kind, seen.after.as_secs()));
         each.collect()
     }
 
@@ -153,10 +155,10 @@ fn a_target_that_elb_says_is_draining_or_not_registered_drains() {
         let mut world = World::new(false);
         world.begin(A, "web", Nlb);
         let (now, named) = (world.now, BTreeSet::new());
-        let drained = world
+        let deregistered = world
             .endings
             .answered(&key("web"), &named, &[drains], now, now);
-        assert_eq!(drained.len(), 1);
+        assert_eq!(deregistered.len(), 1);
     }
 }
 
@@ -166,10 +168,10 @@ fn an_unhealthy_target_is_registered() {
     world.begin(A, "web", Nlb);
     let (now, named) = (world.now, BTreeSet::new());
     let unhealthy = health(A, TargetState::Unhealthy, "Target.Timeout");
-    let drained = world
+    let deregistered = world
         .endings
         .answered(&key("web"), &named, &[unhealthy], now, now);
-    assert_eq!(drained, []);
+    assert_eq!(deregistered, []);
 }
 
 #[test]

@@ -31,11 +31,11 @@ impl Loop {
         for (group, (requested, targets)) in answers {
             work.sweep.found(&group, now);
             let whole = BTreeSet::new();
-            let drained = work
+            let deregistered = work
                 .endings
                 .answered(&group, &whole, &targets, requested, now);
-            for drained in drained {
-                self.endings.drained(drained);
+            for deregistered in deregistered {
+                self.endings.deregistered(deregistered);
             }
             actions.extend(work.tracker.heard(&group, requested, &targets, now));
         }
