@@ -45,11 +45,8 @@ const BETWEEN: Duration = Duration::from_millis(50);
 const ROWS: [&str; 6] = ["20x5", "bound", "2x500", "200x5", "gates", "by-hand"];
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    // Cargo adds a flag of its own.
-    let named = words.iter().filter(|word| !word.starts_with('-'));
-    let named: Vec<&str> = named.map(String::as_str).collect();
-    if let Some(unknown) = named.iter().find(|name| !ROWS.contains(name)) {
+    let named = named();
+    if let Some(unknown) = named.iter().find(|name| !ROWS.contains(&name.as_str())) {
         println!("there is no row '{unknown}', only {}", ROWS.join(", "));
         return ExitCode::FAILURE;
     }
@@ -59,11 +56,26 @@ fn main() -> ExitCode {
     let mut rows = Rows::default();
     let runtime = Runtime::new().unwrap();
     for name in ROWS {
-        if named.is_empty() || named.contains(&name) {
+        if named.is_empty() || named.iter().any(|word| word == name) {
             runtime.block_on(measure(name, &mut rows));
         }
     }
     rows.verdict()
+}
+
+/// The rows that the command names. `make bench` gives all benches the same flags, such as `--idle 10m`, and cargo adds
+/// `--bench`.
+fn named() -> Vec<String> {
+    let mut words = std::env::args().skip(1);
+    let mut named = vec![];
+    while let Some(word) = words.next() {
+        match &*word {
+            "--bench" => {}
+            flag if flag.starts_with('-') => _ = words.next(),
+            _ => named.push(word),
+        }
+    }
+    named
 }
 
 async fn measure(name: &str, rows: &mut Rows) {

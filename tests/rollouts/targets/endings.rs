@@ -1,21 +1,16 @@
 //! Bindings that are deleted though something is wrong with their group, their Service or their rights (B19).
 
-use std::time::Duration;
-
 use http::StatusCode;
 use kube::api::{DynamicObject, Patch};
 use serde_json::{Value, json};
 use targetgate_sandbox::elb::LoadBalancerKind;
 use targetgate_sandbox::elb::faults::On;
 use targetgate_sandbox::harness::object::{field, patch};
-use tokio::time::sleep;
 
 use super::{Shop, addresses};
 use crate::deployment::alb;
 
 const ALB: LoadBalancerKind = LoadBalancerKind::Application;
-/// Longer than any call is retried within itself. Chosen.
-const THROTTLED: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wrong {
@@ -28,12 +23,13 @@ enum Wrong {
 /// They wait for pauses between calls most of the time, so they run together.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deleted_binding_goes_whatever_else_is_gone_or_refused() {
+    let (denied, throttled) = (StatusCode::FORBIDDEN, StatusCode::BAD_REQUEST);
     tokio::join!(
         a_deleted_binding_goes_though_what_it_names_is_gone(Wrong::Group),
         a_deleted_binding_goes_though_what_it_names_is_gone(Wrong::Service),
         a_binding_that_was_never_registered_for_goes_at_once(),
-        a_cleanup_that_aws_denies_is_told_and_is_done_later(),
-        a_cleanup_that_aws_throttles_is_done_later(),
+        a_cleanup_that_aws_refuses_is_told_and_is_done_later("AccessDenied", denied),
+        a_cleanup_that_aws_refuses_is_told_and_is_done_later("Throttling", throttled),
         an_abandoned_binding_goes_and_its_record_stays_as_long_as_its_targets(),
     );
 }
@@ -103,34 +99,19 @@ async fn a_binding_that_was_never_registered_for_goes_at_once() {
     assert_eq!(shop.finalizers().await, [super::FINALIZER]);
 }
 
-async fn a_cleanup_that_aws_denies_is_told_and_is_done_later() {
+async fn a_cleanup_that_aws_refuses_is_told_and_is_done_later(code: &str, status: StatusCode) {
     let shop = Shop::open(ALB, alb(), 2).await;
-    let refused = On::action("DeregisterTargets");
-    deny(&shop, "AccessDenied", StatusCode::FORBIDDEN, refused);
+    deny(&shop, code, status, On::action("DeregisterTargets"));
     let all = addresses(&shop.pods().await);
     shop.site.delete("TargetGroupBinding", "web").await;
     let condition = cleanup_failed(&shop).await;
     let message = condition["message"].as_str().unwrap();
-    let tells = message.contains("DeregisterTargets") && message.contains("AccessDenied");
+    let tells = message.contains("DeregisterTargets") && message.contains(code);
     assert!(tells, "{message}");
     shop.until_told("CleanupFailed").await;
     assert_eq!(shop.registered().await, all);
     // The calls become rarer.
     assert!(shop.site.calls("DeregisterTargets") < 20);
-    shop.site.aws.elb.faults().clear_failures();
-    shop.until_unbound().await;
-    shop.until_registered(&[].into()).await;
-}
-
-async fn a_cleanup_that_aws_throttles_is_done_later() {
-    let shop = Shop::open(ALB, alb(), 2).await;
-    let throttled = On::action("DeregisterTargets");
-    deny(&shop, "Throttling", StatusCode::BAD_REQUEST, throttled);
-    let all = addresses(&shop.pods().await);
-    shop.site.delete("TargetGroupBinding", "web").await;
-    sleep(THROTTLED).await;
-    assert_eq!(shop.finalizers().await, [super::FINALIZER]);
-    assert_eq!(shop.registered().await, all);
     shop.site.aws.elb.faults().clear_failures();
     shop.until_unbound().await;
     shop.until_registered(&[].into()).await;

@@ -22,6 +22,9 @@ const FAILED: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs
 /// Contract 8 has the longest.
 const REFUSED: Backoff = Backoff::new(Duration::from_secs(15), Duration::from_secs(300));
 
+/// So many throttled calls in a row are told. Chosen: the pauses before them took seven seconds.
+const LASTING: u32 = 4;
+
 /// The calls of one kind of one group.
 #[derive(Debug)]
 pub struct Outbox {
@@ -36,8 +39,8 @@ pub struct Outbox {
     /// Why no call is made at all, until when, and after how many failures.
     paused: Option<(Told, Instant, u32)>,
     words: Words,
-    /// Until when no call is made because AWS throttles, and after how many such calls in a row.
-    throttled: Option<(Instant, u32)>,
+    /// That AWS throttles, until when no call is made for it, and after how many such calls in a row.
+    throttled: Option<(Told, Instant, u32)>,
     zones: Zones,
     /// Targets whose zone was changed since they went in last.
     rezoned: BTreeSet<Target>,
@@ -182,7 +185,7 @@ impl Outbox {
     /// Until when no call is made.
     fn pauses_until(&self) -> Option<Instant> {
         let paused = self.paused.as_ref().map(|(_, until, _)| *until);
-        paused.max(self.throttled.map(|(until, _)| until))
+        paused.max(self.throttled.as_ref().map(|(_, until, _)| *until))
     }
 
     fn named(&self, targets: Vec<Target>, since: Instant, again: bool) -> Next {
@@ -249,8 +252,11 @@ impl Outbox {
         match (error.kind, &targets[..]) {
             (CallErrorKind::Unsent, _) => {}
             (CallErrorKind::Throttled, _) => {
-                let failures = self.throttled.map_or(0, |(_, failures)| failures) + 1;
-                self.throttled = Some((now + FAILED.after(failures), failures));
+                let before = self.throttled.as_ref();
+                let failures = before.map_or(0, |(_, _, failures)| *failures) + 1;
+                let (reason, error) = (Reason::CallRefused, error.clone());
+                let until = now + FAILED.after(failures);
+                self.throttled = Some((Told { reason, error }, until, failures));
             }
             (CallErrorKind::Target, [alone]) => self.refuse(*alone, error, now),
             (CallErrorKind::TooManyTargets, [_]) => {
@@ -349,9 +355,13 @@ impl Outbox {
         refused.or_else(|| self.paused.as_ref().map(|(why, _, _)| why))
     }
 
-    /// Why no call is made, or the last one failed.
+    /// Why no call is made, or the last one failed. Throttling is told once it lasts, because a rollout of many groups
+    /// leads to some.
     pub fn paused(&self) -> Option<&Told> {
-        self.paused.as_ref().map(|(why, _, _)| why)
+        let throttled = self.throttled.as_ref();
+        let lasts = throttled.filter(|(_, _, failures)| *failures >= LASTING);
+        let told = self.paused.as_ref().or(lasts);
+        told.map(|(why, _, _)| why)
     }
 
     /// The targets that ELB refused alone.

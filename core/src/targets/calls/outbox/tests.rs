@@ -278,6 +278,36 @@ fn a_call_that_was_not_sent_goes_again_at_once_and_one_that_was_throttled_after_
 }
 
 #[test]
+fn throttling_is_told_once_it_lasts_and_no_more_once_a_call_is_through() {
+    let (mut outbox, mut now) = (Outbox::new(Kind::Deregister), epoch());
+    let all = targets(0..3);
+    outbox.wait(&all, now);
+    let mut call = |outcome: Result<(), &CallError>| {
+        now = outbox.due(now).unwrap().max(now);
+        let targets = outbox.next(&all, now).unwrap().targets;
+        let group = GroupKey {
+            arn: arn("web"),
+            role: None,
+        };
+        let call = Call {
+            kind: Kind::Deregister,
+            group,
+            targets,
+            begun: now,
+        };
+        outbox.begin(&call);
+        outbox.ended(&call, outcome, now);
+        outbox.paused().map(|told| told.reason)
+    };
+    let throttled = refusal(CallErrorKind::Throttled, "Rate exceeded");
+    for _ in 0..3 {
+        assert_eq!(call(Err(&throttled)), None);
+    }
+    assert_eq!(call(Err(&throttled)), Some(Reason::CallRefused));
+    assert_eq!(call(Ok(())), None);
+}
+
+#[test]
 fn all_good_targets_go_in_whatever_elb_refuses_and_in_a_bounded_number_of_calls() {
     for seed in 0..200 {
         let mut random = Rng::with_seed(seed);
