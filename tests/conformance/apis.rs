@@ -6,7 +6,8 @@ use targetgate_core::names::BindingApi;
 use targetgate_sandbox::elb::Health;
 use targetgate_sandbox::harness::waiting::until;
 
-use crate::install::{Installed, PORT, apply};
+use crate::install::{Installed, PORT, Site, apply};
+use crate::policy::ways::Way;
 use crate::servers::{Cluster, Server};
 
 /// The flag by which bindings of both APIs give gates.
@@ -19,10 +20,12 @@ const GATE_APIS: &str = "--gate-apis=elbv2.k8s.aws,eks.amazonaws.com";
 async fn gates_are_given_and_opened_under_each_binding_api_and_under_both(
     #[case] first: BindingApi,
     #[case] second: BindingApi,
+    #[values(Way::Webhook, Way::Policy)] way: Way,
 ) {
     let cluster = Server::Kubernetes.own_cluster().await;
     cluster.serve_bindings(first).await;
-    let mut installed = Installed::on(cluster, &[GATE_APIS]).await;
+    let site = Site::on_by(cluster, way, &[GATE_APIS]).await;
+    let mut installed = Installed::started(site).await;
     opens(&installed, first, "a", "10.0.0.1").await;
     // The second CRD is installed while the process runs.
     installed.cluster.serve_bindings(second).await;

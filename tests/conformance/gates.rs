@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use rstest::rstest;
 use serde_json::{Value, json};
 use targetgate_core::names::BindingApi;
 use targetgate_sandbox::elb::Health;
@@ -9,6 +10,7 @@ use targetgate_sandbox::harness::waiting::until;
 use tokio::time::Instant;
 
 use crate::install::{Installed, PORT, Site};
+use crate::policy::ways::Way;
 use crate::servers::{create, pod, strategic};
 use crate::shop::{gates, of_app};
 
@@ -56,9 +58,12 @@ impl Installed {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_gate_is_about_the_address_that_its_pod_has_and_about_no_former_pod() {
-    let installed = Installed::new().await;
+async fn a_gate_is_about_the_address_that_its_pod_has_and_about_no_former_pod(
+    #[values(Way::Webhook, Way::Both)] way: Way,
+) {
+    let installed = Installed::by(way).await;
     let cluster = &installed.cluster;
     let arn = installed.bind("web").await;
 
@@ -137,9 +142,12 @@ impl Site {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_binding_made_while_the_hooks_were_off_tells_what_it_lacks_or_is_completed_by_the_loop() {
-    let site = Site::new().await;
+async fn a_binding_made_while_the_hooks_were_off_tells_what_it_lacks_or_is_completed_by_the_loop(
+    #[values(Way::Webhook, Way::Policy)] way: Way,
+) {
+    let site = Site::by(way).await;
     let (going, dns) = (site.group("going"), site.group("dns"));
     let by_name = site.group("by-name");
     let lacking = site.group("lacking");

@@ -2,18 +2,23 @@
 
 use kube::ResourceExt as _;
 use kube::api::{DeleteParams, Patch, PatchParams};
+use rstest::rstest;
 use serde_json::{Value, json};
 use targetgate_core::names::BindingApi;
 use targetgate_sandbox::harness::waiting::until;
 
 use crate::install::Installed;
+use crate::policy::ways::Way;
 use crate::servers::{Cluster, refused};
 
 const IP: &str = "10.0.0.1";
 
+#[rstest]
 #[tokio::test]
-async fn a_pod_gets_its_gate_and_opens_when_elb_says_healthy() {
-    let installed = Installed::new().await;
+async fn a_pod_gets_its_gate_and_opens_when_elb_says_healthy(
+    #[values(Way::Webhook, Way::Policy, Way::Both)] way: Way,
+) {
+    let installed = Installed::by(way).await;
     let cluster = &installed.cluster;
     let arn = installed.bind("web").await;
     cluster.waiting_pod("a", "web", IP).await;
@@ -26,10 +31,16 @@ async fn a_pod_gets_its_gate_and_opens_when_elb_says_healthy() {
             .iter()
             .any(|c| c.type_ == "ContainersReady" && c.status == "True")
     );
-    the_audit_log_says_why(cluster).await;
+    match way {
+        Way::Webhook => the_audit_log_says(cluster, "Injected").await,
+        // The policy ran first.
+        Way::Both => the_audit_log_says(cluster, "AlreadyInjected").await,
+        // A policy that mutates has no audit annotations.
+        Way::Policy => {}
+    }
 }
 
-async fn the_audit_log_says_why(cluster: &Cluster) {
+async fn the_audit_log_says(cluster: &Cluster, why: &str) {
     let decision = "mpod.elbv2.k8s.aws/decision";
     let found = until("the pod's creation is in the audit log", async || {
         let events = cluster.control_plane().audit_log().unwrap();
@@ -41,10 +52,10 @@ async fn the_audit_log_says_why(cluster: &Cluster) {
         })
     })
     .await;
-    assert_eq!(found.annotations[decision], "Injected");
+    assert_eq!(found.annotations[decision], why);
     assert_eq!(
         found.annotations["mpod.elbv2.k8s.aws/bindings"],
-        "web=Injected"
+        format!("web={why}")
     );
 }
 

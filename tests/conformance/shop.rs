@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use targetgate_core::names::BindingApi;
 use targetgate_sandbox::harness::waiting::until;
 
-use crate::install::{Installed, PORT};
+use crate::install::{Installed, PORT, Site};
 use crate::servers::{Cluster, create, pod, strategic};
 
 /// The gate that a binding gives.
@@ -36,17 +36,12 @@ impl Installed {
     /// Creates a binding to the Service of its name with all fields, as no hook of ours completes it. Waits
     /// until it is created, because its CRD may not be served yet.
     pub(crate) async fn bind_whole(&self, api: BindingApi, name: &str, arn: &str) {
-        let spec = json!({
-            "targetGroupARN": arn,
-            "targetType": "ip",
-            "serviceRef": { "name": name, "port": 80 },
-        });
-        let binding = binding(api, name, spec);
-        until("the binding is created", async || {
-            let params = PostParams::default();
-            self.bindings(api).create(&params, &binding).await.ok()
-        })
-        .await;
+        self.bind_service(api, name, name, arn).await;
+    }
+    /// Binds the Service of this name again, whose binding is gone.
+    pub(crate) async fn bind_again(&self, name: &str) {
+        let arn = self.group(&format!("{name}-again"));
+        self.bind_whole(BindingApi::Elbv2, name, &arn).await;
     }
 
     /// Waits until the process has received ELB's present answer about a group. While gates wait it polls
@@ -60,6 +55,23 @@ impl Installed {
         let before = asked();
         until("ELB is polled twice more", async || {
             (asked() >= before + 2).then_some(())
+        })
+        .await;
+    }
+}
+
+impl Site {
+    /// Creates a binding to a Service with all fields, as [`Installed::bind_whole`] does.
+    pub(crate) async fn bind_service(&self, api: BindingApi, name: &str, service: &str, arn: &str) {
+        let spec = json!({
+            "targetGroupARN": arn,
+            "targetType": "ip",
+            "serviceRef": { "name": service, "port": 80 },
+        });
+        let binding = binding(api, name, spec);
+        until("the binding is created", async || {
+            let params = PostParams::default();
+            self.bindings(api).create(&params, &binding).await.ok()
         })
         .await;
     }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use rstest::rstest;
 use serde_json::{Value, json};
 use targetgate::commands::certs;
 use targetgate_core::names::BindingApi;
@@ -20,7 +21,7 @@ use crate::shop::{gate, gates, of_app};
 const PODS: usize = 500;
 
 /// An installation that has bound Service `web`, once the API server reads its rules.
-async fn installed() -> Installed {
+pub(super) async fn installed() -> Installed {
     let cluster = cluster().await;
     cluster.apply_crd().await;
     let installed = Installed::on(cluster, &["--admission=both"]).await;
@@ -43,7 +44,7 @@ impl Installed {
     }
 
     /// Waits until the object has rules for exactly these bindings, each with a Service of its name.
-    async fn rules_are(&self, bindings: &[&str]) {
+    pub(super) async fn rules_are(&self, bindings: &[&str]) {
         let expected: Vec<String> = bindings.iter().map(|binding| gate(binding)).collect();
         until("the rules are those of the bindings", async || {
             let object = self.cluster.gate_rules().get_opt("targetgate").await;
@@ -226,10 +227,15 @@ async fn deleting_the_binding_of_the_policy_switches_it_off_and_nothing_of_ours_
     .await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn taking_the_label_off_the_namespace_switches_the_policy_off_while_we_are_away() {
+async fn taking_the_label_off_the_namespace_switches_gates_off_whether_we_run_or_are_away(
+    #[values(true, false)] runs: bool,
+) {
     let mut installed = installed().await;
-    installed.kill();
+    if !runs {
+        installed.kill();
+    }
     installed.policy_injects().await;
     installed.cluster.label_namespace(OPT_IN, "disabled").await;
     until("no pod gets a gate", async || {
@@ -244,6 +250,7 @@ async fn taking_the_label_off_the_namespace_switches_the_policy_off_while_we_are
 async fn where_the_crd_is_not_there_the_webhook_injects_and_the_object_is_written_once_it_is() {
     let cluster = Server::Kubernetes.own_cluster().await;
     cluster.apply_crd().await;
+    cluster.apply_roles().await;
     let installed = Installed::on(cluster, &["--admission=both"]).await;
     installed.bind("web").await;
     assert_eq!(installed.given().await, [gate("web")]);
@@ -252,6 +259,13 @@ async fn where_the_crd_is_not_there_the_webhook_injects_and_the_object_is_writte
         metric.await.unwrap()
     };
     assert_eq!(served().await, 0.0);
+    let log = installed.program.files.path().join("targetgate-0.log");
+    until("the log says so", async || {
+        let log = std::fs::read_to_string(&log).unwrap();
+        log.contains("as with --admission webhook, gates are injected by the webhook alone")
+            .then_some(())
+    })
+    .await;
     installed.cluster.apply_policy().await;
     installed.rules_are(&["web"]).await;
     assert_eq!(served().await, 1.0);

@@ -1,8 +1,12 @@
 //! Gates that the API server itself injects, by the policy of `deploy/components/policy` (contract 11). The model of
 //! the API has no policies, so these tests run on the real one alone.
 
+mod filled;
 mod installed;
+mod restarts;
+mod roles;
 mod schema;
+pub(crate) mod ways;
 mod worlds;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -34,12 +38,21 @@ async fn cluster() -> Cluster {
 }
 
 impl Cluster {
+    async fn apply_manifest(&self, manifest: &str) {
+        for object in serde_saphyr::from_multiple::<Value>(manifest).unwrap() {
+            apply(&self.client, &object).await;
+        }
+    }
+
+    /// Grants what the component grants, where its CRD is not there.
+    async fn apply_roles(&self) {
+        self.apply_manifest(COMPONENT[2]).await;
+    }
+
     /// Does what kustomize does with the component, but for the Deployment, and waits until the CRD is served.
     pub(crate) async fn apply_policy(&self) {
         for manifest in COMPONENT {
-            for object in serde_saphyr::from_multiple::<Value>(manifest).unwrap() {
-                apply(&self.client, &object).await;
-            }
+            self.apply_manifest(manifest).await;
         }
         until("GateRules are served", async || {
             self.gate_rules().list(&Default::default()).await.ok()
@@ -73,7 +86,7 @@ impl Cluster {
     }
 
     /// The gates that a pod would have, were it created now.
-    async fn gates_of(&self, pod: Value) -> kube::Result<Vec<String>> {
+    pub(crate) async fn gates_of(&self, pod: Value) -> kube::Result<Vec<String>> {
         let params = PostParams {
             dry_run: true,
             ..PostParams::default()
