@@ -55,7 +55,7 @@ const CORE: Law = &[
             "drain", "gates", "index", "lint", "model", "names", "reason", "selector", "ungated",
         ],
     ),
-    ("doctor", &["explain", "names", "reason", "targets"]),
+    ("doctor", &["explain", "lint", "names", "reason", "targets"]),
     ("lease", &["version"]),
     ("rotation", &[]),
 ];

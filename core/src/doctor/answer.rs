@@ -98,6 +98,10 @@ pub enum Check {
     Binding,
     /// Each Namespace that has opted in has bindings, and the hook for pods is called for it.
     Namespace,
+    /// Each namespace with drain admits the grace period that drain gives.
+    Grace,
+    /// No setting of a workload with gates loses requests when its pods end.
+    End,
 }
 
 /// What was found of one thing.

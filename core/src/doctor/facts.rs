@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use crate::lint;
 use crate::names::{BindingApi, ObjectKey, TargetGroupArn};
 use crate::reason::Reason;
 
@@ -38,6 +39,12 @@ pub struct Facts {
     pub groups_left_out: usize,
     /// The calls that change a group, tried on groups that cannot exist.
     pub changes: Vec<ChangeTrial>,
+    /// How the pods of each workload with gates end.
+    pub ends: Known<Vec<End>>,
+    /// The number of namespaces that have opted in and whose pods were not looked at, because there are too many.
+    pub ends_left_out: usize,
+    /// The grace periods that drain gives, tried in the namespaces that have it.
+    pub graces: Vec<GraceTrial>,
     /// The bindings of both API groups, of the whole cluster.
     pub bindings: Known<Vec<Binding>>,
     /// The Namespaces that have opted in.
@@ -254,6 +261,33 @@ pub enum ChangeOutcome {
     Allowed,
     Denied(String),
     /// It says something else.
+    Unknown(String),
+}
+
+/// How the pods of a workload end.
+#[derive(Debug, Clone)]
+pub struct End {
+    /// Its kind, namespace and name.
+    pub workload: String,
+    pub pods: usize,
+    pub settings: lint::Workload,
+}
+
+/// What became of a pod that was created by a server-side dry-run with the grace period that drain gives.
+#[derive(Debug, Clone)]
+pub struct GraceTrial {
+    pub namespace: String,
+    pub seconds: u32,
+    pub outcome: GraceOutcome,
+}
+
+/// Whether the API server admitted such a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GraceOutcome {
+    Admitted,
+    /// It admits one with the default grace period only; its words about the longer one.
+    Refused(String),
+    /// It admits neither.
     Unknown(String),
 }
 

@@ -6,6 +6,7 @@ mod answer;
 mod aws;
 mod certificate;
 mod cluster;
+mod ends;
 mod facts;
 mod hooks;
 mod incumbent;
@@ -16,9 +17,10 @@ mod text;
 
 pub use crate::doctor::answer::{Answer, Check, Finding, State, schema};
 pub use crate::doctor::facts::{
-    Binding, BindingTrial, Bundle, ChangeOutcome, ChangeTrial, Crd, Described, Facts, Group, Hook,
-    HookKind, HookService, Identity, Incumbent, IncumbentHooks, Installation, Known, Lease,
-    Namespace, PodTrial, Read, Right, Targets, Validity,
+    Binding, BindingTrial, Bundle, ChangeOutcome, ChangeTrial, Crd, Described, End, Facts,
+    GraceOutcome, GraceTrial, Group, Hook, HookKind, HookService, Identity, Incumbent,
+    IncumbentHooks, Installation, Known, Lease, Namespace, PodTrial, Read, Right, Targets,
+    Validity,
 };
 pub use crate::doctor::text::render;
 
@@ -44,6 +46,8 @@ pub fn diagnose(facts: &Facts) -> Answer {
         aws::changes(facts),
         cluster::bindings(facts),
         cluster::namespaces(facts),
+        ends::graces(facts),
+        ends::ends(facts),
     ];
     Answer::new(facts.now, hops.concat())
 }

@@ -2,6 +2,8 @@ use jiff::{SignedDuration, Timestamp};
 use rstest::rstest;
 
 use super::*;
+use crate::drain::LoadBalancerKind;
+use crate::lint;
 use crate::names::{BindingApi, ObjectKey};
 use crate::reason::Reason;
 
@@ -87,6 +89,35 @@ fn right(granted: bool) -> Right {
     }
 }
 
+/// A workload behind an ALB, whose container sleeps for so many seconds.
+fn end(sleep: u64) -> End {
+    let container = lint::Container {
+        name: "web".to_owned(),
+        pre_stop: lint::PreStop::Sleep(sleep),
+        ..lint::Container::default()
+    };
+    let mut settings = lint::Workload::default();
+    settings.pod.containers = vec![container];
+    settings.groups = vec![lint::Group {
+        binding: "web".to_owned(),
+        kind: Some(LoadBalancerKind::Alb),
+        ..lint::Group::default()
+    }];
+    End {
+        workload: "Deployment shop/web".to_owned(),
+        pods: 3,
+        settings,
+    }
+}
+
+fn grace(outcome: GraceOutcome) -> GraceTrial {
+    GraceTrial {
+        namespace: "shop".to_owned(),
+        seconds: 130,
+        outcome,
+    }
+}
+
 /// An installation without a fault.
 fn sound() -> Facts {
     Facts {
@@ -134,6 +165,9 @@ fn sound() -> Facts {
         groups: Ok(vec![group(attached())]),
         groups_left_out: 0,
         changes: vec![],
+        ends: Ok(vec![end(20)]),
+        ends_left_out: 0,
+        graces: vec![grace(GraceOutcome::Admitted)],
         bindings: Ok(vec![binding("web", 60)]),
         namespaces: Ok(vec![Namespace {
             name: "shop".to_owned(),
@@ -216,6 +250,7 @@ type Break = fn(&mut Facts);
 #[case(|f: &mut Facts| group_of(f).targets = Ok(Targets { all: 2, zone_not_enabled: 1 }), Check::Group, Reason::ZoneNotEnabled)]
 #[case(|f: &mut Facts| group_of(f).described = Err((Reason::AwsDenied, "AccessDenied".into())), Check::Group, Reason::AwsDenied)]
 #[case(|f: &mut Facts| f.changes = vec![change(ChangeOutcome::Denied("AccessDenied".into()))], Check::Registration, Reason::CallRefused)]
+#[case(|f: &mut Facts| f.graces = vec![grace(GraceOutcome::Refused("policy".into()))], Check::Grace, Reason::GraceRefused)]
 fn each_fault_breaks_its_own_hop(
     #[case] make: Break,
     #[case] check: Check,
@@ -243,6 +278,9 @@ fn each_fault_breaks_its_own_hop(
 #[case(|f: &mut Facts| f.incumbent.hooks = Err("denied".into()))]
 #[case(|f: &mut Facts| { registers(f); f.incumbent.lease.1 = Err("denied".into()) })]
 #[case(|f: &mut Facts| f.groups_left_out = 1)]
+#[case(|f: &mut Facts| f.ends = Err("denied".into()))]
+#[case(|f: &mut Facts| f.ends_left_out = 1)]
+#[case(|f: &mut Facts| f.graces = vec![grace(GraceOutcome::Unknown("forbidden".into()))])]
 #[case(|f: &mut Facts| { f.groups = Ok(vec![]); f.identity.as_mut().unwrap().arn = Err("no answer".into()) })]
 #[case(|f: &mut Facts| f.changes = vec![change(ChangeOutcome::Unknown("Throttling".into()))])]
 #[case(|f: &mut Facts| f.services[0].ready = Err("denied".into()))]
@@ -388,4 +426,19 @@ fn a_certificate_of_a_year_expires_soon_a_week_before() {
         facts.certificate = Ok(Validity { begins, expires });
         assert_eq!(diagnose(&facts).state, state, "{days} days");
     }
+}
+
+#[test]
+fn what_loses_requests_at_the_end_of_pods_is_advice_about_their_workload() {
+    let mut facts = sound();
+    facts.ends = Ok(vec![end(5), end(20)]);
+    let text = render(&diagnose(&facts));
+    let told = "! End Deployment shop/web: PreStopTooShort\n    Container web sleeps 5 s before SIGTERM, and its ALB needs 20 s (3 pods).";
+    assert!(text.contains(told), "{text}");
+    facts.ends = Ok(vec![end(5); 60]);
+    let answer = diagnose(&facts);
+    let ends = answer.findings.iter();
+    let ends = ends.filter(|hop| hop.check == Check::End);
+    assert_eq!(ends.count(), 51);
+    assert!(render(&answer).contains("10 more findings are left out."));
 }

@@ -1,7 +1,7 @@
 //! What becomes of a pod's end: drain, and what loses requests all the same.
 
 use crate::drain::inject::inject;
-use crate::drain::{DrainSeconds, asked};
+use crate::drain::{DrainSeconds, SleepSeconds, asked};
 use crate::explain::answer::{EndAnswer, Why};
 use crate::explain::facts::{Facts, PodFacts};
 use crate::index::services::ServiceIndex;
@@ -9,6 +9,48 @@ use crate::lint;
 use crate::lint::{Finding, Group, Workload};
 use crate::model::{Binding, Namespace};
 use crate::reason::Reason;
+
+/// Why a pod has, gets or lacks a sleep, and the one that it gets if it is not created yet.
+fn decided(
+    facts: &Facts,
+    namespace: &Namespace,
+    bindings: &[&Binding],
+    pod: &PodFacts,
+) -> (Reason, Option<SleepSeconds>) {
+    let (own, policy) = (pod.end.annotations, &facts.settings.drain);
+    let kinds = bindings.iter().map(|binding| binding.load_balancer);
+    let asked = asked(own, Some(namespace.drain), kinds, policy, facts.server);
+    let decided = asked.map(|sleep| (sleep, inject(&pod.end.new, sleep).reason));
+    let reason = decided.map_or_else(|reason| reason, |(_, reason)| reason);
+    let gets_sleep = decided
+        .ok()
+        .filter(|(_, reason)| *reason == Reason::Injected);
+    let injected = gets_sleep.map(|(sleep, _)| sleep);
+    (reason, injected.filter(|_| pod.created.is_none()))
+}
+
+/// A pod with gates of these bindings, as the lints see it.
+pub(super) fn workload(
+    facts: &Facts,
+    routes: &ServiceIndex,
+    namespace: &Namespace,
+    bindings: &[&Binding],
+    pod: &PodFacts,
+) -> Workload {
+    let (_, injected) = decided(facts, namespace, bindings, pod);
+    let default = facts.settings.drain.seconds;
+    let seconds = pod.end.annotations.seconds;
+    let seconds = seconds.map_or(default, |seconds| DrainSeconds {
+        alb: seconds,
+        nlb: seconds,
+    });
+    Workload {
+        pod: pod.end.template.clone(),
+        groups: bindings.iter().map(|b| group(routes, b)).collect(),
+        settings: lint::Settings { seconds, injected },
+        ..Workload::default()
+    }
+}
 
 /// Explains the end of a pod with gates of these bindings.
 pub(super) fn explain(
@@ -18,27 +60,8 @@ pub(super) fn explain(
     bindings: &[&Binding],
     pod: &PodFacts,
 ) -> EndAnswer {
-    let (own, policy) = (pod.end.annotations, &facts.settings.drain);
-    let kinds = bindings.iter().map(|binding| binding.load_balancer);
-    let asked = asked(own, Some(namespace.drain), kinds, policy, facts.server);
-    let decided = asked.map(|sleep| (sleep, inject(&pod.end.new, sleep).reason));
-    let reason = decided.map_or_else(|reason| reason, |(_, reason)| reason);
-    let gets_sleep = decided
-        .ok()
-        .filter(|(_, reason)| *reason == Reason::Injected);
-    let injected = gets_sleep
-        .map(|(sleep, _)| sleep)
-        .filter(|_| pod.created.is_none());
-    let seconds = own.seconds.map_or(policy.seconds, |seconds| DrainSeconds {
-        alb: seconds,
-        nlb: seconds,
-    });
-    let workload = Workload {
-        pod: pod.end.template.clone(),
-        groups: bindings.iter().map(|b| group(routes, b)).collect(),
-        settings: lint::Settings { seconds, injected },
-        ..Workload::default()
-    };
+    let (reason, injected) = decided(facts, namespace, bindings, pod);
+    let workload = workload(facts, routes, namespace, bindings, pod);
     let has_sleep = pod
         .end
         .new

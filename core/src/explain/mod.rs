@@ -31,7 +31,7 @@ pub use crate::explain::facts::{
     Elb, EndFacts, Facts, GroupLook, Looks, PodFacts, ReadinessGate, Settings,
 };
 pub use crate::explain::namespace::explain as namespace;
-pub use crate::explain::pod::explain as pod;
+pub use crate::explain::pod::{explain as pod, workload};
 pub use crate::explain::questions::{Questions, of_binding as questions_of_binding, questions};
 pub(crate) use crate::explain::text::Page;
 pub use crate::explain::text::render;

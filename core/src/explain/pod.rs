@@ -8,6 +8,7 @@ use crate::explain::facts::{Elb, Facts, PodFacts};
 use crate::explain::{end, gate, selection, ungated};
 use crate::gates::inject::Decision;
 use crate::index::services::ServiceIndex;
+use crate::lint::Workload;
 use crate::model::{Binding, Namespace, UnreadableAnnotation};
 use crate::reason::Reason;
 
@@ -154,9 +155,24 @@ fn end_of(
     decision: &Decision<'_>,
     pod: &PodFacts,
 ) -> Option<EndAnswer> {
+    let bindings = gated_by(decision, pod)?;
+    Some(end::explain(facts, routes, namespace, &bindings, pod))
+}
+
+/// The bindings that give a pod its gates, if it lives and has some, or gets them.
+fn gated_by<'a>(decision: &'a Decision<'_>, pod: &PodFacts) -> Option<Vec<&'a Binding>> {
     let bindings: Vec<&Binding> = decision.giving().collect();
     let gated = !pod.pod.gates.is_empty() || (pod.created.is_none() && !bindings.is_empty());
-    (gated && pod.pod.is_live()).then(|| end::explain(facts, routes, namespace, &bindings, pod))
+    (gated && pod.pod.is_live()).then_some(bindings)
+}
+
+/// A pod as the lints of its end see it, if it lives and has gates.
+pub fn workload(facts: &Facts, pod: &PodFacts) -> Option<Workload> {
+    facts.with_routes(|routes, namespace| {
+        let decision = selection::decided(facts, routes, pod);
+        let bindings = gated_by(&decision, pod)?;
+        Some(end::workload(facts, routes, namespace, &bindings, pod))
+    })
 }
 
 /// What cannot be read, of the pod, of the bindings that give it a gate, and of its Namespace.

@@ -1,7 +1,7 @@
 //! Lints of the end of a pod: what of a workload's own settings loses requests although gates guard its pods'
 //! beginning (`docs/design/drain.md` C.5).
 //!
-//! [`lint`] is a pure function over what is known, which `explain` tells (contract 10), as `doctor` will; the pod hook and
+//! [`lint`] is a pure function over what is known, which `explain` and `doctor` tell (contract 10); the pod hook and
 //! the health loop call the single rules that they can tell, [`pre_stop_too_short`] and [`ended_early`]. What is not
 //! known is `None`, and never a finding.
 

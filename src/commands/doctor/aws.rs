@@ -14,7 +14,7 @@ use targetgate_core::doctor::{
     ChangeOutcome, ChangeTrial, Described, Group, Identity, Known, Read, Targets,
 };
 use targetgate_core::model::{TargetGroup, TargetHealth, WhenUnused};
-use targetgate_core::names::GroupKey;
+use targetgate_core::names::{GroupKey, TargetGroupArn};
 use targetgate_core::reason::Reason;
 use targetgate_core::text::cut;
 use tokio::time::timeout;
@@ -47,6 +47,8 @@ pub(super) struct Said {
     pub(super) groups: Known<Vec<Group>>,
     pub(super) left_out: usize,
     pub(super) changes: Vec<ChangeTrial>,
+    /// The groups, with whether their health checks are of TCP.
+    pub(super) tcp_checks: BTreeMap<TargetGroupArn, bool>,
 }
 
 /// What is asked.
@@ -65,6 +67,7 @@ pub(super) async fn read(question: &Question<'_>) -> Said {
         groups: Ok(vec![]),
         left_out: 0,
         changes: vec![],
+        tcp_checks: BTreeMap::new(),
     };
     let bindings = match question.bindings {
         _ if question.off => return said,
@@ -99,11 +102,17 @@ pub(super) async fn read(question: &Question<'_>) -> Said {
     let tried = tried.map(|(place, key)| change(&client, place, key));
     let (identity, groups, changes) = tokio::join!(
         identity(&config),
-        stream::iter(asked).buffered(AT_ONCE).collect(),
+        stream::iter(asked).buffered(AT_ONCE).collect::<Vec<_>>(),
         stream::iter(tried).buffered(AT_ONCE).collect::<Vec<_>>(),
     );
     said.identity = Some(identity);
-    said.groups = Ok(groups);
+    let mut known = vec![];
+    for (group, tcp) in groups {
+        said.tcp_checks
+            .extend(tcp.map(|tcp| (group.arn.clone(), tcp)));
+        known.push(group);
+    }
+    said.groups = Ok(known);
     said.changes = changes.into_iter().flatten().flatten().collect();
     said
 }
@@ -129,19 +138,23 @@ async fn identity(config: &SdkConfig) -> Identity {
     }
 }
 
+/// Asks about a group, and whether its health check is one of TCP.
 async fn ask(
     client: &ElbClient,
     key: &GroupKey,
     bindings: &[&Binding],
     namespaces: &[OptedIn],
-) -> Group {
+) -> (Group, Option<bool>) {
     let (healths, described) =
         tokio::join!(client.target_health(key, &[]), client.described_group(key));
-    Group {
+    let told = described.as_ref().ok().and_then(Option::as_ref);
+    let tcp_check = told.map(|told| told.tcp_health_check);
+    let group = Group {
         arn: key.arn.clone(),
         targets: healths.map(|healths| targets(&healths)).map_err(reason),
         described: read_description(described, bindings, namespaces),
-    }
+    };
+    (group, tcp_check)
 }
 
 fn reason(error: ElbError) -> (Reason, String) {

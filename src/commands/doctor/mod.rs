@@ -18,6 +18,7 @@ use crate::commands::serve::LEASE;
 use crate::commands::{cluster, json};
 
 mod aws;
+mod ends;
 mod hooks;
 mod incumbent;
 mod installed;
@@ -95,6 +96,15 @@ async fn facts(settings: &Doctor, client: &Client) -> Facts {
         incumbent::read(client, &installed, &deployments),
         aws::read(&question),
     );
+    let around = ends::Surroundings {
+        client,
+        installed: &installed,
+        bindings: known,
+        incumbent: &incumbent,
+        tcp_checks: &said.tcp_checks,
+    };
+    let ((ends, ends_left_out), graces) =
+        tokio::join!(around.ends(&opted_in), around.graces(places));
     let selected = |place: &OptedIn| match &registered {
         Ok(registered) => registered.selects(&place.labels),
         Err(why) => Err(why.clone()),
@@ -122,6 +132,9 @@ async fn facts(settings: &Doctor, client: &Client) -> Facts {
         groups_left_out: said.left_out,
         changes: said.changes,
         namespaces,
+        ends,
+        ends_left_out,
+        graces,
         bindings: bindings.map(|all| all.iter().map(Binding::fact).collect()),
         hooks: registered.map(Registered::facts),
     }

@@ -8,7 +8,7 @@ use kube::api::{Api, DynamicObject, PostParams};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use targetgate_core::doctor::{BindingTrial, HookKind, Known, PodTrial};
+use targetgate_core::doctor::{BindingTrial, GraceOutcome, HookKind, Known, PodTrial};
 use targetgate_core::names::{BindingApi, ConditionPrefix, INJECT_ENABLED, INJECT_LABEL};
 use tokio::time::timeout;
 
@@ -50,9 +50,7 @@ pub(super) async fn pod(
     let namespace = place.clone()?;
     let (binding, labels) = selected(client, &namespace, bindings).await?;
     let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
-    let pod = serde_json::from_value(manifest(labels));
-    let pod: Pod = pod.map_err(|error| error.to_string())?;
-    let created = dry_run(&pods, &pod).await;
+    let created = dry_run_pod(&pods, manifest(labels)).await;
     let created = created.map_err(|error| {
         format!("The API server refuses a dry-run pod in namespace {namespace}: {error}.")
     })?;
@@ -84,6 +82,33 @@ async fn selected(
     Err(format!(
         "No pod of namespace {namespace} would be due a gate: no binding of ip targets has a Service with a selector."
     ))
+}
+
+/// Creates a pod with the grace period that drain gives, and where that is refused, one with the default.
+pub(super) async fn grace(
+    client: &Client,
+    namespace: &str,
+    seconds: u32,
+    default: u32,
+) -> GraceOutcome {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let with = async |grace: u32| {
+        let mut pod = manifest(BTreeMap::new());
+        pod["spec"]["terminationGracePeriodSeconds"] = json!(grace);
+        dry_run_pod(&pods, pod).await
+    };
+    let Err(words) = with(seconds).await else {
+        return GraceOutcome::Admitted;
+    };
+    match with(default).await {
+        Ok(_) => GraceOutcome::Refused(words),
+        Err(_) => GraceOutcome::Unknown(words),
+    }
+}
+
+async fn dry_run_pod(pods: &Api<Pod>, pod: Value) -> Result<Pod, String> {
+    let pod: Pod = serde_json::from_value(pod).map_err(|error| error.to_string())?;
+    dry_run(pods, &pod).await
 }
 
 /// A pod that the restricted Pod Security Standard admits.

@@ -337,7 +337,7 @@ async fn decides(settings: &Explain, client: &Client) -> explain::Settings {
     }
 }
 
-fn of_flags(flags: &DecidingFlags, from: SettingsAnswer) -> explain::Settings {
+pub(super) fn of_flags(flags: &DecidingFlags, from: SettingsAnswer) -> explain::Settings {
     let (gates, drain) = (&flags.gates, &flags.drain);
     let excluded = gates.excluded_namespaces.iter();
     explain::Settings {

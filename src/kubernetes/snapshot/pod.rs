@@ -79,6 +79,7 @@ fn end(whole: &v1::Pod, pod: &Pod) -> EndFacts {
         controller.is_some_and(|c| c.api_version.starts_with("batch/") && &*c.kind == "Job");
     let mut template = lint::PodTemplate {
         containers: containers.iter().map(linted).collect(),
+        hosts: spec.map(hosts).unwrap_or_default(),
         ..lint::PodTemplate::default()
     };
     if let Some(grace) = grace {
@@ -147,5 +148,83 @@ fn linted(container: &v1::Container) -> lint::Container {
         name: container.name.clone(),
         pre_stop,
         probes: probes.collect(),
+    }
+}
+
+/// The fields in which a probe or handler names a `host`, of any container.
+fn hosts(spec: &v1::PodSpec) -> Vec<String> {
+    let init = spec.init_containers.iter().flatten().enumerate();
+    let init = init.map(|(at, container)| (format!("initContainers[{at}]"), container));
+    let main = spec.containers.iter().enumerate();
+    let main = main.map(|(at, container)| (format!("containers[{at}]"), container));
+    let all = init.chain(main);
+    all.flat_map(|(place, container)| {
+        let fields = hosts_of(container).into_iter();
+        fields.map(move |field| format!("{place}.{field}.host"))
+    })
+    .collect()
+}
+
+fn hosts_of(container: &v1::Container) -> Vec<String> {
+    let probes = [
+        ("livenessProbe", &container.liveness_probe),
+        ("readinessProbe", &container.readiness_probe),
+        ("startupProbe", &container.startup_probe),
+    ];
+    let probes = probes.into_iter().filter_map(|(field, probe)| {
+        let probe = probe.as_ref()?;
+        Some((field, probe.http_get.as_ref(), probe.tcp_socket.as_ref()))
+    });
+    let lifecycle = container.lifecycle.iter();
+    let handlers = lifecycle.flat_map(|lifecycle| {
+        [
+            ("lifecycle.preStop", &lifecycle.pre_stop),
+            ("lifecycle.postStart", &lifecycle.post_start),
+        ]
+    });
+    let handlers = handlers.filter_map(|(field, handler)| {
+        let handler = handler.as_ref()?;
+        Some((
+            field,
+            handler.http_get.as_ref(),
+            handler.tcp_socket.as_ref(),
+        ))
+    });
+    let named = probes.chain(handlers).flat_map(|(field, http, tcp)| {
+        let http = http.and_then(|http| http.host.as_ref());
+        let tcp = tcp.and_then(|tcp| tcp.host.as_ref());
+        let places = [("httpGet", http), ("tcpSocket", tcp)].into_iter();
+        places.filter_map(move |(action, host)| {
+            let host = host.filter(|host| !host.is_empty());
+            host.map(|_| format!("{field}.{action}"))
+        })
+    });
+    named.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_host_is_named_with_its_field() {
+        let get = json!({ "httpGet": { "host": "10.0.0.1", "port": 80 } });
+        let socket = json!({ "tcpSocket": { "host": "10.0.0.1", "port": 80 } });
+        let none = json!({ "httpGet": { "host": "", "port": 80 } });
+        let spec = json!({
+            "initContainers": [{ "name": "a", "startupProbe": socket }],
+            "containers": [
+                { "name": "b", "livenessProbe": none, "readinessProbe": get },
+                { "name": "c", "lifecycle": { "preStop": get } },
+            ],
+        });
+        let expected = [
+            "initContainers[0].startupProbe.tcpSocket.host",
+            "containers[0].readinessProbe.httpGet.host",
+            "containers[1].lifecycle.preStop.httpGet.host",
+        ];
+        assert_eq!(hosts(&serde_json::from_value(spec).unwrap()), expected);
     }
 }

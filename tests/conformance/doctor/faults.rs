@@ -3,7 +3,7 @@
 use jiff::{Timestamp, ToSpan as _};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
 use rcgen::{CertificateParams, KeyPair};
@@ -16,6 +16,8 @@ use crate::explain::scene::Scene;
 use crate::install::{Installed, NAMESPACE, PORT, apply};
 use crate::servers::{create, resource};
 
+const POLICY: &str = "ValidatingAdmissionPolicy";
+const POLICY_BINDING: &str = "ValidatingAdmissionPolicyBinding";
 const KUBE_SYSTEM: &str = "kube-system";
 const INCUMBENT: &str = "aws-load-balancer-controller";
 const INCUMBENT_HOOKS: &str = "aws-load-balancer-webhook";
@@ -133,13 +135,46 @@ pub(super) async fn make(fault: &str, scene: &Scene<'_>) {
             scene.bind_to(&arn, second).await;
         }
         "A namespace has opted in and has no binding." => {}
+        "A container has no `preStop`." => gated(scene, json!({})).await,
+        "A probe's own grace period is shorter than the sleep." => {
+            let pre_stop = json!({ "preStop": { "sleep": { "seconds": 30 } } });
+            let probe =
+                json!({ "tcpSocket": { "port": 8080 }, "terminationGracePeriodSeconds": 5 });
+            let container = json!({ "name": "web", "image": "web", "lifecycle": pre_stop,
+                "livenessProbe": probe });
+            let spec = json!({ "containers": [container], "terminationGracePeriodSeconds": 60 });
+            gated(scene, json!({ "spec": spec })).await;
+        }
+        "A policy refuses the grace period of drain." => {
+            scene.service(json!({})).await;
+            scene.bind(json!({})).await;
+            scene
+                .label(json!({ "targetgate.dev/drain": "sleep" }))
+                .await;
+            refuse_long_grace_periods(installed).await;
+        }
         other => panic!("no test makes this fault: {other}"),
     }
+}
+
+/// A pod behind an ALB, with its gate, and this merged into it.
+async fn gated(scene: &Scene<'_>, pod: Value) {
+    scene.service(json!({})).await;
+    scene.bind(json!({})).await;
+    scene.gated_pod(pod).await;
 }
 
 /// Puts everything back that a fault changes.
 pub(super) async fn mend(scene: &Scene<'_>) {
     let installed = scene.installed;
+    let pods: Api<Pod> = scene.api();
+    for pod in pods.list(&Default::default()).await.unwrap() {
+        let (name, at_once) = (
+            pod.metadata.name.unwrap(),
+            DeleteParams::default().grace_period(0),
+        );
+        pods.delete(&name, &at_once).await.unwrap();
+    }
     installed.elb.faults().clear_failures();
     let bindings = scene.bindings();
     for binding in bindings.list(&Default::default()).await.unwrap() {
@@ -153,7 +188,21 @@ pub(super) async fn mend(scene: &Scene<'_>) {
     }
     scene.label(opted_in(false)).await;
     let client = &installed.cluster.client;
-    let left: [(&str, &str, &str, &str, &str); 6] = [
+    let left: [(&str, &str, &str, &str, &str); 8] = [
+        (
+            "admissionregistration.k8s.io",
+            "v1",
+            POLICY,
+            "",
+            "short-graces",
+        ),
+        (
+            "admissionregistration.k8s.io",
+            "v1",
+            POLICY_BINDING,
+            "",
+            "short-graces",
+        ),
         ("apps", "v1", "Deployment", KUBE_SYSTEM, INCUMBENT),
         ("apps", "v1", "Deployment", NAMESPACE, "targetgate"),
         (
@@ -338,6 +387,23 @@ async fn register_incumbent(installed: &Installed) {
     let configuration = json!({ "metadata": { "name": INCUMBENT_HOOKS }, "webhooks": [webhook],
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": MUTATING });
     apply(&installed.cluster.client, &configuration).await;
+}
+
+/// A policy of the cluster's own, which admits a grace period of 40 s at most.
+async fn refuse_long_grace_periods(installed: &Installed) {
+    let rule = json!({ "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"],
+        "resources": ["pods"] });
+    let expression = "object.spec.terminationGracePeriodSeconds <= 40";
+    let policy = json!({ "apiVersion": "admissionregistration.k8s.io/v1", "kind": POLICY,
+        "metadata": { "name": "short-graces" },
+        "spec": { "matchConstraints": { "resourceRules": [rule] },
+            "validations": [{ "expression": expression, "message": "grace periods end at 40 s" }] } });
+    let binding = json!({ "apiVersion": "admissionregistration.k8s.io/v1", "kind": POLICY_BINDING,
+        "metadata": { "name": "short-graces" },
+        "spec": { "policyName": "short-graces", "validationActions": ["Deny"] } });
+    for object in [policy, binding] {
+        apply(&installed.cluster.client, &object).await;
+    }
 }
 
 fn deny(installed: &Installed, action: &str) {

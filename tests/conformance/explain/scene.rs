@@ -76,7 +76,7 @@ impl<'a> Scene<'a> {
         }
     }
 
-    pub(super) fn api<K>(&self) -> Api<K>
+    pub(crate) fn api<K>(&self) -> Api<K>
     where
         K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
@@ -142,14 +142,14 @@ impl<'a> Scene<'a> {
     }
 
     /// Creates the pod `app=web`, with this merged into it.
-    pub(super) async fn pod(&self, more: Value) -> Pod {
+    pub(crate) async fn pod(&self, more: Value) -> Pod {
         let mut wanted = pod(POD, json!({ "metadata": { "labels": { "app": "web" } } }));
         json_patch::merge(&mut wanted, &more);
         create(&self.api::<Pod>(), wanted).await.unwrap()
     }
 
     /// Creates the pod once it is given its gate, and lets its containers become ready.
-    pub(super) async fn gated_pod(&self, more: Value) {
+    pub(crate) async fn gated_pod(&self, more: Value) {
         self.pod_with_gates(1, more).await;
         self.containers_become_ready().await;
     }

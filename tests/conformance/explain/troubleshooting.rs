@@ -27,6 +27,8 @@ struct Row {
 fn rows() -> Vec<Row> {
     let page = include_str!("../../../docs/troubleshooting.md");
     let (_, table) = page.split_once("## What goes wrong").unwrap();
+    // The next section has a table of its own.
+    let (table, _) = table.split_once("\n## ").unwrap();
     let rows = table.lines().filter(|line| line.starts_with("| ")).skip(2);
     let rows = rows.map(|line| {
         let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();

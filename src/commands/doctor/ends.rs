@@ -1,0 +1,247 @@
+//! How the pods of the namespaces that have opted in end: their settings, one pod of each workload, and what the cluster
+//! makes of them.
+
+use std::collections::BTreeMap;
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Node;
+use kube::Client;
+use kube::api::Api;
+use targetgate_core::doctor::{End, GraceTrial, Incumbent, Known};
+use targetgate_core::drain::{DrainLabel, DrainMode, DrainPolicy, ServerVersion};
+use targetgate_core::explain;
+use targetgate_core::explain::{Elb, Facts, PodFacts, SettingsAnswer};
+use targetgate_core::lint;
+use targetgate_core::lint::{Cluster, Level, PodSecurity, Registrar, Version};
+use targetgate_core::names::{DRAIN_LABEL, TargetGroupArn};
+
+use crate::args::DecidingFlags;
+use crate::commands::doctor::installed::Installed;
+use crate::commands::doctor::objects::{Binding, OptedIn};
+use crate::commands::doctor::{read, trials};
+use crate::commands::explain::of_flags;
+use crate::kubernetes::snapshot;
+use crate::kubernetes::snapshot::{Pods, Snapshot};
+
+/// At most this many namespaces are looked at. Chosen: each takes four lists, one of all its pods.
+const MOST: usize = 20;
+/// The namespaces that are looked at at once. Chosen.
+const AT_ONCE: usize = 4;
+/// The grace period of a pod that does not give one. Kubernetes.
+const DEFAULT_GRACE: u32 = 30;
+/// The labels of Pod Security Admission.
+const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
+const ENFORCE_VERSION: &str = "pod-security.kubernetes.io/enforce-version";
+
+/// What is known besides the namespaces.
+pub(super) struct Surroundings<'a> {
+    pub(super) client: &'a Client,
+    pub(super) installed: &'a Installed,
+    pub(super) bindings: &'a [Binding],
+    pub(super) incumbent: &'a Incumbent,
+    /// The groups, with whether their health checks are of TCP.
+    pub(super) tcp_checks: &'a BTreeMap<TargetGroupArn, bool>,
+}
+
+impl Surroundings<'_> {
+    /// The workloads with gates, of the first namespaces, and how many namespaces are left out.
+    pub(super) async fn ends(&self, namespaces: &Known<Vec<OptedIn>>) -> (Known<Vec<End>>, usize) {
+        let namespaces = match namespaces {
+            Ok(namespaces) => namespaces,
+            Err(why) => return (Err(why.clone()), 0),
+        };
+        let kubelet = oldest_kubelet(self.client).await;
+        let looked = namespaces.iter().take(MOST);
+        let looked = looked.map(|namespace| self.of_namespace(namespace, kubelet));
+        let looked = stream::iter(looked).buffered(AT_ONCE);
+        let found: Known<Vec<Vec<End>>> = looked.try_collect().await;
+        let left_out = namespaces.len().saturating_sub(MOST);
+        (found.map(|found| found.concat()), left_out)
+    }
+
+    async fn of_namespace(&self, place: &OptedIn, kubelet: Option<Version>) -> Known<Vec<End>> {
+        let flags = &self.installed.settings;
+        let deciding = DecidingFlags {
+            gates: flags.gates.clone(),
+            drain: flags.drain.clone(),
+        };
+        let settings = of_flags(&deciding, SettingsAnswer::default());
+        let (apis, prefixes) = (&settings.gates.apis, &settings.prefixes);
+        let read = snapshot::read(self.client, &place.name, Pods::All, apis, prefixes).await;
+        let snapshot = read.map_err(|error| format!("{error}."))?;
+        let cluster = Cluster {
+            oldest_kubelet: kubelet,
+            pod_security: pod_security(place, snapshot.server),
+            registrar: self.registrar(),
+        };
+        let (facts, pods) = facts(place, snapshot, settings);
+        let ends = newest(&pods)
+            .into_iter()
+            .filter_map(|(workload, pod, pods)| {
+                let mut settings = explain::workload(&facts, pod)?;
+                settings.cluster = cluster;
+                self.describe(&place.name, &mut settings.groups);
+                Some(End {
+                    workload,
+                    pods,
+                    settings,
+                })
+            });
+        Ok(ends.collect())
+    }
+
+    /// What registers the targets, if that is known.
+    fn registrar(&self) -> Option<Registrar> {
+        let runs = self.incumbent.deployments.as_ref();
+        match runs.is_ok_and(|runs| !runs.is_empty()) {
+            _ if self.installed.registers() => Some(Registrar::Targetgate),
+            true => Some(Registrar::Incumbent),
+            false => None,
+        }
+    }
+
+    /// Adds what AWS says of the groups.
+    fn describe(&self, namespace: &str, groups: &mut [lint::Group]) {
+        for group in groups {
+            let mut bindings = self.bindings.iter();
+            let binding = bindings.find(|binding| {
+                binding.namespace() == namespace && binding.name() == group.binding
+            });
+            let arn = binding.and_then(|binding| Some(binding.group()?.arn));
+            group.tcp_health_check = arn.and_then(|arn| self.tcp_checks.get(&arn).copied());
+        }
+    }
+
+    /// Tries the grace period that drain gives, in each namespace that has drain.
+    pub(super) async fn graces(&self, namespaces: &[OptedIn]) -> Vec<GraceTrial> {
+        let drained = namespaces
+            .iter()
+            .take(MOST)
+            .filter(|place| self.drains(place));
+        let tried = drained.map(async |place| {
+            let seconds = self.grace(place);
+            GraceTrial {
+                namespace: place.name.clone(),
+                seconds,
+                outcome: trials::grace(self.client, &place.name, seconds, DEFAULT_GRACE).await,
+            }
+        });
+        stream::iter(tried).buffered(AT_ONCE).collect().await
+    }
+
+    fn drains(&self, place: &OptedIn) -> bool {
+        let drain = &self.installed.settings.drain;
+        let policy = DrainPolicy {
+            mode: drain.drain,
+            seconds: drain.drain_seconds,
+        };
+        let label = place.labels.get(DRAIN_LABEL).map(String::as_str);
+        policy.mode(None, DrainLabel::of(label)) == DrainMode::Sleep
+    }
+
+    /// The grace period that drain gives to a pod with the default one, behind the slowest of the load balancers.
+    fn grace(&self, place: &OptedIn) -> u32 {
+        let bindings = self.bindings.iter();
+        let bindings = bindings.filter(|binding| binding.namespace() == place.name);
+        let kinds = bindings.map(|binding| binding.spec.load_balancer());
+        let seconds = &self.installed.settings.drain.drain_seconds;
+        DEFAULT_GRACE + u32::from(seconds.longest(kinds).get())
+    }
+}
+
+fn facts(
+    place: &OptedIn,
+    snapshot: Snapshot,
+    settings: explain::Settings,
+) -> (Facts, Vec<PodFacts>) {
+    let facts = Facts {
+        namespace: place.name.as_str().into(),
+        index: snapshot.index,
+        opted_in: snapshot.opted_in,
+        not_served: snapshot.not_served,
+        server: snapshot.server,
+        settings,
+        elb: Elb::NotAsked("only their ends are looked at".to_owned()),
+        now: Timestamp::now(),
+    };
+    (facts, snapshot.pods)
+}
+
+/// The newest pod of each workload, with the workload's name and the number of its pods: what it is today.
+fn newest(pods: &[PodFacts]) -> Vec<(String, &PodFacts, usize)> {
+    let mut all: BTreeMap<String, (&PodFacts, usize)> = BTreeMap::new();
+    for pod in pods {
+        let (newest, number) = all.entry(workload(pod)).or_insert((pod, 0));
+        *number += 1;
+        if pod.created > newest.created {
+            *newest = pod;
+        }
+    }
+    let all = all.into_iter();
+    all.map(|(workload, (pod, number))| (workload, pod, number))
+        .collect()
+}
+
+/// The workload of a pod: its Deployment, else its controller, else itself.
+fn workload(pod: &PodFacts) -> String {
+    let pod = &pod.pod;
+    let namespace = &pod.key.namespace;
+    let Some(controller) = pod.template.controller.as_deref() else {
+        return format!("Pod {namespace}/{}", pod.key.name);
+    };
+    let hash = pod.template.labels.get("pod-template-hash");
+    let deployment = hash.and_then(|hash| {
+        let name = controller.name.strip_suffix(&**hash)?;
+        name.strip_suffix('-')
+    });
+    match deployment {
+        Some(name) if &*controller.kind == "ReplicaSet" => format!("Deployment {namespace}/{name}"),
+        _ => format!("{} {namespace}/{}", controller.kind, controller.name),
+    }
+}
+
+/// The version of the oldest kubelet, if the nodes may be listed.
+async fn oldest_kubelet(client: &Client) -> Option<Version> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let nodes = read::list(&nodes, "nodes", "").await.ok()??;
+    let versions = nodes.into_iter().filter_map(|node| {
+        let told = node.status?.node_info?.kubelet_version;
+        version(told.trim_start_matches('v'))
+    });
+    versions.min()
+}
+
+fn version(text: &str) -> Option<Version> {
+    let mut parts = text.split('.');
+    let version = ServerVersion::of(parts.next()?, parts.next()?)?;
+    Some((version.major, version.minor))
+}
+
+/// What Pod Security enforces in a namespace, by its labels.
+fn pod_security(place: &OptedIn, server: Option<ServerVersion>) -> Option<PodSecurity> {
+    let level = match place.labels.get(ENFORCE)?.as_str() {
+        "baseline" => Level::Baseline,
+        "restricted" => Level::Restricted,
+        _ => return None,
+    };
+    let named = place.labels.get(ENFORCE_VERSION);
+    let named = named.and_then(|named| version(named.trim_start_matches('v')));
+    let latest = server.map(|server| (server.major, server.minor));
+    Some(PodSecurity {
+        level,
+        version: named.or(latest)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_kubelets_are_read_with_what_clouds_add() {
+        assert_eq!(version("1.36.3-eks-7f9249a"), Some((1, 36)));
+        assert_eq!(version("1.29+"), Some((1, 29)));
+        assert_eq!(version("latest"), None);
+    }
+}
