@@ -5,6 +5,7 @@
 
 mod accounts;
 mod compromise;
+mod doctor;
 mod documented;
 mod environment;
 mod eviction;

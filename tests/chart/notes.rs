@@ -4,7 +4,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::helm::{Helm, chart};
-use crate::server::{TURN, control_plane};
+use crate::server::{TURN, cert_manager, control_plane};
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/targetgate";
 
@@ -12,6 +12,8 @@ const ROLE: &str = "arn:aws:iam::123456789012:role/targetgate";
 async fn notes(values: &Value) -> String {
     let _turn = TURN.lock().await;
     let (server, helm) = (control_plane().await, Helm::new());
+    // Whatever other tests there are, the API server knows the kinds that are rendered.
+    cert_manager(&server.client().await.unwrap()).await;
     let (chart, values) = (chart(), helm.values(values));
     let install = ["install", "targetgate", chart.to_str().unwrap()];
     let options = ["--dry-run=server", "--values", &values];
@@ -29,6 +31,10 @@ async fn notes(values: &Value) -> String {
         "drain": { "mode": "sleep" },
     }),
     &[ROLE, "targetgate.dev/drain=off", "wait for your Secret own", "set certificates.caBundle"],
+)]
+#[case(
+    json!({ "doctor": { "enabled": true, "namespace": "shop" } }),
+    &["kubectl create job targetgate-doctor-1 --from=cronjob/targetgate-doctor --namespace targetgate-system"],
 )]
 #[tokio::test]
 async fn the_notes_say_what_credentials_vpc_and_certificate_come_from(

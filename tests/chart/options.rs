@@ -85,6 +85,19 @@ pub(crate) fn options() -> Vec<(&'static str, Value)> {
             }),
         ),
         (
+            "doctor",
+            json!({
+                "doctor": {
+                    "enabled": true,
+                    "namespace": "default",
+                    "aws": true,
+                    "serviceAccountAnnotations": {
+                        "eks.amazonaws.com/role-arn": "arn:aws:iam::123456789012:role/targetgate-doctor",
+                    },
+                },
+            }),
+        ),
+        (
             "an allow-list",
             json!({
                 "allowList": [{

@@ -140,6 +140,8 @@ fn helm_lint_finds_nothing() {
 #[case(json!({ "immutability": "policy", "allowList": [] }), "allowList needs immutability=hook or both")]
 #[case(json!({ "immutability": "crd" }), "/immutability")]
 #[case(json!({ "settings": { "shutdown-delay": "1m" } }), "/settings/shutdown-delay")]
+#[case(json!({ "doctor": { "enabled": true } }), "doctor.namespace is missing")]
+#[case(json!({ "doctor": { "namespace": "Shop" } }), "/doctor/namespace")]
 #[case::of_an_older_chart(json!({ "serviceAccount": { "create": null } }), "--reset-then-reuse-values")]
 fn an_impossible_value_is_refused_by_its_name(#[case] values: Value, #[case] name: &str) {
     let version = Version::tested().to_string();
