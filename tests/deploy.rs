@@ -477,3 +477,30 @@ fn aws_is_asked_for_two_read_actions_and_no_more() {
     assert_eq!(*actions, serde_json::json!(expected));
     assert_eq!(policy["Statement"].as_array().unwrap().len(), 1);
 }
+
+/// krew refuses a manifest without these fields, and installs by version, operating system and architecture.
+#[test]
+fn the_manifest_of_the_kubectl_plugin_is_of_this_version() {
+    let plugin = documents(include_str!("../deploy/krew/targetgate.yaml")).remove(0);
+    let version = format!("v{}", env!("CARGO_PKG_VERSION"));
+    let (name, spec) = (
+        plugin["metadata"]["name"].as_str().unwrap(),
+        &plugin["spec"],
+    );
+    assert_eq!(spec["version"], *version);
+    // krew shows it on one line.
+    let short = spec["shortDescription"].as_str().unwrap();
+    assert!(short.len() <= 50 && !short.ends_with('.'), "{short}");
+    let platforms = spec["platforms"].as_array().unwrap();
+    assert_eq!(platforms.len(), 4);
+    for platform in platforms {
+        let labels = &platform["selector"]["matchLabels"];
+        let [os, arch] = ["os", "arch"].map(|label| labels[label].as_str().unwrap());
+        let archive = format!("RELEASES/{version}/{name}-{version}-{os}-{arch}.tar.gz");
+        assert_eq!(platform["uri"], *archive);
+        let checksum = format!("SHA256_{os}_{arch}").to_uppercase();
+        assert_eq!(platform["sha256"], *checksum);
+        let files = platform["files"].as_array().unwrap();
+        assert!(files.iter().any(|file| file["from"] == platform["bin"]));
+    }
+}
