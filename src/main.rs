@@ -2,14 +2,16 @@
 
 use std::env;
 use std::fmt::Display;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::CommandFactory as _;
 use jiff::Timestamp;
-use targetgate::args::{CertsCommand, Cli, Command, DevCerts, Doctor, Explain, Release, Settings};
+use targetgate::args::{
+    CertsCommand, Cli, Command, DevCerts, Doctor, Explain, Release, Settings, Watch,
+};
 use targetgate::commands::doctor::DoctorError;
 use targetgate::commands::explain::ExplainError;
 use targetgate::commands::release::ReleaseError;
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
     let done = match parse().command {
         Command::Serve(settings) => serve(*settings),
         Command::Explain(settings) => explain(&settings),
+        Command::Watch(settings) => watch(&settings),
         Command::Release(settings) => release(&settings),
         Command::Doctor(settings) => doctor(&settings),
         Command::Crd => print(&spec::yaml()),
@@ -61,6 +64,16 @@ fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
 fn explain(settings: &Explain) -> anyhow::Result<ExitCode> {
     let explained = block_on(explain_command::run(settings, &mut io::stdout()))?;
     Ok(ExitCode::from(status(explained, ExplainError::exit_status)))
+}
+
+fn watch(settings: &Watch) -> anyhow::Result<ExitCode> {
+    let is_terminal = io::stdout().is_terminal();
+    let shown = block_on(explain_command::watch::run(
+        settings,
+        is_terminal,
+        &mut io::stdout(),
+    ))?;
+    Ok(ExitCode::from(status(shown, ExplainError::exit_status)))
 }
 
 fn doctor(settings: &Doctor) -> anyhow::Result<ExitCode> {

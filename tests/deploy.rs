@@ -331,6 +331,14 @@ fn on_the_nodes_network_an_update_does_not_wait_for_a_port_of_the_old_pod() {
     let pod = the_pod(&objects);
     assert_eq!(pod["hostNetwork"], true);
     assert_eq!(pod["dnsPolicy"], "ClusterFirstWithHostNet");
+    // Loopback is the node's there.
+    let listen = &pod["containers"][0]["env"];
+    let listen = listen.as_array().unwrap().iter();
+    let listen: Vec<&Value> = listen
+        .filter(|variable| variable["name"] == "TARGETGATE_EXPLAIN_LISTEN")
+        .map(|variable| &variable["value"])
+        .collect();
+    assert_eq!(listen, ["off"]);
     let deployment = of_kind(&objects, "Deployment").next().unwrap();
     let rolling = serde_json::json!({ "maxSurge": 0, "maxUnavailable": 1 });
     assert_eq!(deployment["spec"]["strategy"]["rollingUpdate"], rolling);

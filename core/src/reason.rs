@@ -29,6 +29,11 @@ macro_rules! reasons {
                 }
             }
 
+            /// The reason of this word; `None` if there is none, as in a later version.
+            pub fn of_word(word: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|reason| reason.as_str() == word)
+            }
+
             /// What it means, in a sentence.
             ///
             /// ```
@@ -256,6 +261,13 @@ reasons! {
         "Create the binding anew, and then the pods that were created meanwhile: they have no gate.";
     EndedEarly: "A pod ended sooner after its deletion began than its load balancer needs to stop sending.",
         "Compare its grace period and its containers' `preStop` with what the load balancer needs; a forced deletion or a lost node cuts both.";
+
+    // Whether the API server itself injects gates (`--admission both`).
+    PolicyInjects: "The API server gives new pods their gates, whether or not a process of targetgate runs.", "";
+    PolicyAbsent: "The policy by which the API server injects gates, or its binding, is not there.",
+        "Apply `deploy/components/policy`, or set `admission.mode: both` of the chart anew.";
+    RulesBehind: "The gate rules of the namespace are not those that its bindings give.",
+        "Wait a minute; if it lasts, look at the log of the leader, which writes them, and at `targetgate_gate_rules_age_seconds`.";
 
     // What `doctor` finds on the way from the API server to ELB, besides some of those above.
     Sound: "Nothing is wrong with it.", "";

@@ -88,7 +88,7 @@ mod tests {
         ];
         let arguments = ["serve", "--register=annotated", "--tls-secret", "own"];
         let read = container(&arguments, &variables).unwrap();
-        assert_eq!(read.register, Register::Annotated);
+        assert_eq!(read.targets.register, Register::Annotated);
         assert_eq!(read.drain.drain, DrainMode::Sleep);
         assert_eq!(read.tls.tls_secret, "own");
         assert!(read.measure_drain);
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn a_container_without_flags_has_the_defaults() {
         let read = container(&["serve"], &[]).unwrap();
-        assert_eq!(read.register, Register::None);
+        assert_eq!(read.targets.register, Register::None);
         assert_eq!(read.tls.tls_mutating, ["targetgate"]);
         assert!(!read.measure_drain);
     }

@@ -6,7 +6,9 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory as _, Parser, ValueEnum};
 
 use crate::args::container::{first_line, words};
-use crate::args::{AWS, ClusterFlags, DrainFlags, GateFlags, KUBERNETES, namespace};
+use crate::args::{
+    AWS, ClusterFlags, DrainFlags, GateFlags, KUBERNETES, ModeFlags, TargetFlags, namespace,
+};
 
 /// Settings of `targetgate explain`. The flags about gates and drain are those of `serve`: what is explained follows
 /// from them.
@@ -25,9 +27,6 @@ pub struct Explain {
     /// Explain all pods of the namespace: what waits, and what lacks a gate.
     #[arg(long, conflicts_with_all = ["kind", "watch"])]
     pub all: bool,
-    /// Namespace [default: that of the kubeconfig's context].
-    #[arg(short, long, value_name = "NAME", value_parser = namespace)]
-    pub namespace: Option<String>,
     /// Form of the answer: text for people, or JSON as docs/explain.schema.json describes it.
     #[arg(short, long, value_name = "FORM", value_enum, default_value_t)]
     pub output: Output,
@@ -36,7 +35,35 @@ pub struct Explain {
     pub watch: bool,
 
     #[command(flatten)]
+    pub look: LookFlags,
+}
+
+/// Settings of `targetgate watch`.
+#[derive(Debug, Clone, Args)]
+pub struct Watch {
+    /// End with exit status 0 once none of the pods that are there waits for a gate or lacks one.
+    #[arg(long)]
+    pub until_open: bool,
+    /// Form of what is written: text for people, or a JSON object a line, as docs/explain.schema.json describes it.
+    #[arg(short, long, value_name = "FORM", value_enum, default_value_t)]
+    pub output: Output,
+
+    #[command(flatten)]
+    pub look: LookFlags,
+}
+
+/// What is looked at, and how.
+#[derive(Debug, Clone, Args)]
+pub struct LookFlags {
+    /// Namespace [default: that of the kubeconfig's context].
+    #[arg(short, long, value_name = "NAME", value_parser = namespace)]
+    pub namespace: Option<String>,
+
+    #[command(flatten)]
     pub cluster: ClusterFlags,
+    /// Do not ask the leader, by a port-forward to its pod.
+    #[arg(long, help_heading = KUBERNETES)]
+    pub no_leader: bool,
     /// Do not ask ELB, even where there are AWS credentials: say what the conditions say.
     #[arg(long, help_heading = AWS)]
     pub no_aws: bool,
@@ -58,6 +85,10 @@ pub struct DecidingFlags {
     pub gates: GateFlags,
     #[command(flatten)]
     pub drain: DrainFlags,
+    #[command(flatten)]
+    pub targets: TargetFlags,
+    #[command(flatten)]
+    pub mode: ModeFlags,
 }
 
 impl DecidingFlags {
@@ -88,7 +119,7 @@ impl DecidingFlags {
     }
 }
 
-impl Explain {
+impl LookFlags {
     /// Notes which of the deciding flags were given, on the command line or by a variable.
     pub(super) fn note_given(&mut self, matches: &ArgMatches) {
         let deciding = DecidingFlags::augment_args(clap::Command::new("serve"));
@@ -183,7 +214,7 @@ mod tests {
         );
         let explain = parse(&["binding", "web", "-n", "shop"]).unwrap();
         assert_eq!(explain.name.unwrap().namespace, None);
-        assert_eq!(explain.namespace.as_deref(), Some("shop"));
+        assert_eq!(explain.look.namespace.as_deref(), Some("shop"));
     }
 
     #[rstest]
@@ -210,7 +241,7 @@ mod tests {
     fn the_flags_of_the_installation_count_unless_they_are_given() {
         let explain = parse(&["--all", "--drain", "off", "--gate-apis=eks.amazonaws.com"]).unwrap();
         let given = ["--gate-apis=eks.amazonaws.com", "--drain=off"];
-        assert_eq!(explain.given, given);
+        assert_eq!(explain.look.given, given);
         let arguments = words(&[
             "serve",
             "--drain=sleep",
@@ -224,7 +255,7 @@ mod tests {
             ("X", "y"),
         ];
         let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let read = DecidingFlags::of(&arguments, &variables, &explain.given).unwrap();
+        let read = DecidingFlags::of(&arguments, &variables, &explain.look.given).unwrap();
         assert_eq!(read.drain.drain, DrainMode::Off);
         assert_eq!(read.drain.drain_seconds.alb.get(), 7);
         assert_eq!(read.gates.opt_in, OptedIn::Either);

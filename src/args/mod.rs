@@ -18,12 +18,14 @@ mod cluster;
 mod container;
 mod doctor;
 mod explain;
+mod loopback;
 mod release;
 mod tls;
 
 pub use crate::args::cluster::ClusterFlags;
 pub use crate::args::doctor::Doctor;
-pub use crate::args::explain::{DecidingFlags, Explain, Kind, Output, Subject};
+pub use crate::args::explain::{DecidingFlags, Explain, Kind, LookFlags, Output, Subject, Watch};
+pub use crate::args::loopback::{EXPLAIN_PORT, Loopback};
 pub use crate::args::release::Release;
 pub use crate::args::tls::{Source, Tls, TlsSettings, TlsSettingsError};
 
@@ -42,10 +44,10 @@ impl Cli {
     /// It is not what the definition promises.
     pub fn of(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let mut cli = Self::from_arg_matches(matches)?;
-        if let (Command::Explain(explain), Some((_, matches))) =
-            (&mut cli.command, matches.subcommand())
-        {
-            explain.note_given(matches);
+        match (&mut cli.command, matches.subcommand()) {
+            (Command::Explain(explain), Some((_, matches))) => explain.look.note_given(matches),
+            (Command::Watch(watch), Some((_, matches))) => watch.look.note_given(matches),
+            _ => {}
         }
         Ok(cli)
     }
@@ -64,6 +66,12 @@ pub enum Command {
     /// Reads the cluster, and asks ELB where there are AWS credentials. Exit status: 0 yes, each gate that is due is there
     /// and open; 1 no, or not yet; 2 wrong usage; 3 it cannot be known, because something is denied or out of reach.
     Explain(Box<Explain>),
+    /// Show a rollout as it goes: the pods of a namespace, their gates and targets, and what waits for what.
+    ///
+    /// Redraws a terminal; elsewhere writes a line when something changes, and at least each 30 s. Ends with Ctrl-C, or by
+    /// --until-open. Exit status: 0 each gate that is due is there and open; 1 not when it ended; 2 wrong usage; 3 it
+    /// cannot be known, because something is denied or out of reach.
+    Watch(Box<Watch>),
     /// Let go of bindings whose targets targetgate registers, before it is uninstalled or registration is turned off.
     ///
     /// Marks the records of the bindings, so that a running registrar leaves them alone, and takes the finalizer
@@ -152,10 +160,8 @@ pub struct Settings {
 
     #[command(flatten)]
     pub gates: GateFlags,
-    /// What injects gates: the webhook alone, or the API server as well, by the policy of docs/policy.md (Kubernetes
-    /// 1.36), so that pods get their gates while no process of ours runs.
-    #[arg(long, env = "TARGETGATE_ADMISSION", value_name = "WAY", value_enum, default_value_t, help_heading = GATES)]
-    pub admission: Admission,
+    #[command(flatten)]
+    pub mode: ModeFlags,
     /// How long to keep a gate closed when its binding has never existed, before it is opened as orphaned.
     #[arg(long, env = "TARGETGATE_ORPHAN_AFTER", value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration, help_heading = GATES)]
     pub orphan_after: Duration,
@@ -167,17 +173,8 @@ pub struct Settings {
     #[arg(long, env = "TARGETGATE_MEASURE_DRAIN", help_heading = DRAIN)]
     pub measure_drain: bool,
 
-    /// Whose targets are registered: those of no binding, of bindings with targetgate.dev/register: "true", or of all
-    /// bindings but those with "false". Only ip targets of elbv2.k8s.aws are.
-    #[arg(long, env = "TARGETGATE_REGISTER", value_name = "WHICH", value_enum, default_value_t, help_heading = TARGETS)]
-    pub register: Register,
-    /// The Lease of AWS Load Balancer Controller, as NAMESPACE/NAME: while it is renewed, the bindings that it watches
-    /// are left to it.
-    #[arg(long, env = "TARGETGATE_INCUMBENT_LEASE", value_name = "LEASE", default_value = "kube-system/aws-load-balancer-controller-leader", value_parser = object, help_heading = TARGETS)]
-    pub incumbent_lease: ObjectKey,
-    /// The namespaces that AWS Load Balancer Controller watches, separated by commas [default: all].
-    #[arg(long, env = "TARGETGATE_INCUMBENT_NAMESPACES", value_name = "NAMES", value_delimiter = ',', value_parser = namespace, help_heading = TARGETS)]
-    pub incumbent_namespaces: Vec<String>,
+    #[command(flatten)]
+    pub targets: TargetFlags,
 
     /// YAML file with the target groups that the bindings of each namespace may name, reloaded when it
     /// changes [default: any group].
@@ -238,6 +235,35 @@ pub struct DrainFlags {
     /// How long they sleep, in seconds from 1 to 600, by the kind of load balancer.
     #[arg(long, env = "TARGETGATE_DRAIN_SECONDS", value_name = "SECONDS", default_value = "alb=20,nlb=100", help_heading = DRAIN)]
     pub drain_seconds: DrainSeconds,
+}
+
+/// What else of `serve` is of interest to `explain`.
+#[derive(Debug, Clone, Args)]
+pub struct ModeFlags {
+    /// What injects gates: the webhook alone, or the API server as well, by the policy of docs/policy.md (Kubernetes
+    /// 1.36), so that pods get their gates while no process of ours runs.
+    #[arg(long, env = "TARGETGATE_ADMISSION", value_name = "WAY", value_enum, default_value_t, help_heading = GATES)]
+    pub admission: Admission,
+    /// Loopback address at which this replica tells `targetgate explain` what it knows, by a port-forward to its pod;
+    /// off where the pod uses the node's network.
+    #[arg(long, env = "TARGETGATE_EXPLAIN_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8082", help_heading = LISTENERS)]
+    pub explain_listen: Loopback,
+}
+
+/// Whose targets are registered.
+#[derive(Debug, Clone, Args)]
+pub struct TargetFlags {
+    /// Whose targets are registered: those of no binding, of bindings with targetgate.dev/register: "true", or of all
+    /// bindings but those with "false". Only ip targets of elbv2.k8s.aws are.
+    #[arg(long, env = "TARGETGATE_REGISTER", value_name = "WHICH", value_enum, default_value_t, help_heading = TARGETS)]
+    pub register: Register,
+    /// The Lease of AWS Load Balancer Controller, as NAMESPACE/NAME: while it is renewed, the bindings that it watches
+    /// are left to it.
+    #[arg(long, env = "TARGETGATE_INCUMBENT_LEASE", value_name = "LEASE", default_value = "kube-system/aws-load-balancer-controller-leader", value_parser = object, help_heading = TARGETS)]
+    pub incumbent_lease: ObjectKey,
+    /// The namespaces that AWS Load Balancer Controller watches, separated by commas [default: all].
+    #[arg(long, env = "TARGETGATE_INCUMBENT_NAMESPACES", value_name = "NAMES", value_delimiter = ',', value_parser = namespace, help_heading = TARGETS)]
+    pub incumbent_namespaces: Vec<String>,
 }
 
 const LISTENERS: &str = "Listeners";
@@ -426,11 +452,11 @@ mod tests {
         assert_eq!(settings.drain.drain, DrainMode::Off);
         assert_eq!(settings.drain.drain_seconds, DrainSeconds::default());
         assert!(!settings.measure_drain);
-        assert_eq!(settings.register.mode(), None);
+        assert_eq!(settings.targets.register.mode(), None);
         let incumbent = "kube-system/aws-load-balancer-controller-leader";
-        assert_eq!(settings.incumbent_lease.to_string(), incumbent);
-        assert!(settings.incumbent_namespaces.is_empty());
-        assert_eq!(settings.admission, Admission::Webhook);
+        assert_eq!(settings.targets.incumbent_lease.to_string(), incumbent);
+        assert!(settings.targets.incumbent_namespaces.is_empty());
+        assert_eq!(settings.mode.admission, Admission::Webhook);
         assert_eq!(settings.elb_rate_max, 40.0);
         assert!(settings.watch_namespaces.is_empty());
         assert_eq!(settings.shutdown_delay, Duration::from_secs(5));

@@ -141,6 +141,11 @@ impl Budget {
             .all_throttled(clock::monotonic())
     }
 
+    /// The calls per second that are allowed now in an account and Region.
+    pub fn rate(&self, quota: &Quota) -> f64 {
+        self.inner.state.lock().buckets.rate(quota)
+    }
+
     /// Changes the state, and exports the resulting rate as a metric.
     fn with<T>(&self, quota: &Quota, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.inner.state.lock();

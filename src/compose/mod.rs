@@ -17,6 +17,7 @@ use futures::future::BoxFuture;
 use kube::Client;
 use targetgate_core::drain::DrainPolicy;
 use targetgate_core::elb::buckets::Limits;
+use targetgate_core::explain::leader::{GatesView, RegistrarView};
 use targetgate_core::gates::inject::GatePolicy;
 use targetgate_core::gates::machine::action::Settings as GateSettings;
 use targetgate_core::index::HookScope;
@@ -58,6 +59,7 @@ use crate::kubernetes::watch::{WatchOptions, watches};
 use crate::metrics::{Metrics, RefusalMetrics};
 use crate::serve::certificates::{self, Certificate, Certificates, PemFiles};
 use crate::serve::clients::Clients;
+use crate::serve::explain::{self, Known};
 use crate::serve::listener::{self, Listener};
 use crate::serve::metrics::{CertificateMetrics, ListenerMetrics, ProcessMetrics};
 use crate::serve::places::Places;
@@ -66,6 +68,7 @@ use crate::serve::{PhaseReceiver, PhaseSender, admin, phases};
 use crate::state::api_server::ApiServer;
 use crate::state::cache::{Cache, WatchedResource};
 use crate::state::leadership::Leadership;
+use crate::state::questions::{Asker, questions};
 
 mod election;
 
@@ -75,6 +78,8 @@ pub use election::Election;
 const STALL_ENDS_AFTER: Duration = Duration::from_secs(15).saturating_add(STALLED_AFTER);
 /// How long the admin listener waits for a byte. Chosen: the kubelet sends its request at once.
 const ADMIN_IDLE: Duration = Duration::from_secs(10);
+/// Connections of the listener for `explain`. Chosen: people ask, by a port-forward each.
+const EXPLAIN_PLACES: usize = 8;
 
 /// The parts of the product: clients, clock, seed and settings.
 pub struct Parts {
@@ -204,6 +209,7 @@ pub struct Product {
     pub election: Election,
     health: Arc<Health>,
     places: Places,
+    known: Known,
 }
 
 impl Product {
@@ -226,6 +232,18 @@ impl Product {
             idle: ADMIN_IDLE,
             ..listener::Limits::default()
         };
+        Arc::new(Listener::http(router, limits, &self.metrics))
+    }
+
+    /// The plain HTTP listener of what this replica knows, for a loopback address.
+    pub fn explain(&self) -> Arc<Listener> {
+        let limits = listener::Limits {
+            connections: EXPLAIN_PLACES,
+            keep_alive: false,
+            idle: ADMIN_IDLE,
+            ..listener::Limits::default()
+        };
+        let router = explain::router(self.known.clone());
         Arc::new(Listener::http(router, limits, &self.metrics))
     }
 }
@@ -258,8 +276,16 @@ pub fn compose(parts: Parts) -> anyhow::Result<Product> {
     parts.cache.watch_only(parts.namespaces.clone());
     let (phase, phases) = phases();
     let mut wiring = Wiring::new(parts, leadership, keeper_leadership);
-    let (watches, gates) = (wiring.watches(), wiring.gates());
-    let tasks = watches.into_iter().chain(gates).chain(wiring.targets());
+    let watches = wiring.watches();
+    let (gates_asker, gates) = wiring.gates();
+    let (registrar_asker, targets) = wiring.targets();
+    let known = Known {
+        gates: gates_asker,
+        registrar: registrar_asker,
+        pod: wiring.parts.pod_name.clone(),
+        now: wiring.parts.now.clone(),
+    };
+    let tasks = watches.into_iter().chain(gates).chain(targets);
     let tasks = tasks.chain(wiring.reloads());
     let tasks = tasks.chain([wiring.server_version()]);
     let tasks = tasks.chain(wiring.gate_rules());
@@ -270,6 +296,7 @@ pub fn compose(parts: Parts) -> anyhow::Result<Product> {
         tls: wiring.tls()?,
         health: wiring.health(phases.clone()),
         places: wiring.parts.places,
+        known,
         leadership: wiring.leadership,
         cache: wiring.parts.cache,
         metrics: wiring.parts.metrics,
@@ -380,8 +407,8 @@ impl Wiring {
         watches.into_iter().map(named).collect()
     }
 
-    /// The health loop, with the tasks that it needs.
-    fn gates(&mut self) -> [Task; 3] {
+    /// The health loop, with the tasks that it needs, and who asks it.
+    fn gates(&mut self) -> (Asker<GatesView>, [Task; 3]) {
         let parts = &self.parts;
         let gates = Loop {
             cache: parts.cache.clone(),
@@ -405,21 +432,23 @@ impl Wiring {
             },
         };
         let (heartbeat, groups) = (self.heartbeat.clone(), self.groups.clone());
-        [
+        let (asker, asked) = questions();
+        let tasks = [
             task("target group descriptions", groups.run()),
-            task("health loop", gates.run(move || heartbeat.beat())),
+            task("health loop", gates.run(asked, move || heartbeat.beat())),
             task(
                 "watchdog of the health loop",
                 stalled(self.heartbeat.clone()),
             ),
-        ]
+        ];
+        (asker, tasks)
     }
 
-    /// The registrar, with its watchdog, where targets are registered.
-    fn targets(&self) -> Vec<Task> {
+    /// The registrar, with its watchdog, where targets are registered, and who asks it.
+    fn targets(&self) -> (Option<Asker<RegistrarView>>, Vec<Task>) {
         let parts = &self.parts;
         let (Some(registration), Some(answers)) = (&parts.registration, &self.answers) else {
-            return vec![];
+            return (None, vec![]);
         };
         let allowed = parts.allowed.clone();
         let current = |allowed: Arc<Allowed>| Box::new(move || allowed.list()) as CurrentAllowList;
@@ -448,10 +477,12 @@ impl Wiring {
         };
         let heartbeat = Arc::<Heartbeat>::default();
         let beats = heartbeat.clone();
-        vec![
-            task("registrar", controller.run(move || beats.beat())),
+        let (asker, asked) = questions();
+        let tasks = vec![
+            task("registrar", controller.run(asked, move || beats.beat())),
             task("watchdog of the registrar", stalled(heartbeat)),
-        ]
+        ];
+        (Some(asker), tasks)
     }
 
     /// The keeper of the certificate, and the tasks that follow files of operators.

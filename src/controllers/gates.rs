@@ -13,6 +13,7 @@ use targetgate_core::elb::buckets::PollRequest;
 use targetgate_core::elb::query::{DescribeError, GroupQuery};
 use targetgate_core::elb::sweep::{Batch, Sweep};
 use targetgate_core::endings::{Endings, Look, Settings as EndingSettings};
+use targetgate_core::explain::leader::GatesView;
 use targetgate_core::gates::machine::Tracker;
 use targetgate_core::gates::machine::action::{
     Action, CallFailure, GateId, LiveRead, Settings, Write, WriteOutcome,
@@ -44,6 +45,7 @@ use crate::kubernetes::pod_status;
 use crate::kubernetes::pod_status::{Entry, Revision, WriteError};
 use crate::state::cache::Cache;
 use crate::state::leadership::Leadership;
+use crate::state::questions::Questions;
 
 mod endings;
 mod failures;
@@ -52,6 +54,7 @@ mod notices;
 mod registrations;
 mod reports;
 mod sweep;
+mod telling;
 
 /// Longest pause between two heartbeats of the loop. Chosen.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -115,9 +118,9 @@ struct Work {
 }
 
 impl Loop {
-    /// Runs for ever, and calls `beat` at least every five seconds, unless it is stuck.
+    /// Runs for ever, answers questions, and calls `beat` at least every five seconds, unless it is stuck.
     /// Panics only if one of its own tasks has panicked, so that the process ends.
-    pub async fn run(self, beat: impl Fn() + Send) {
+    pub async fn run(self, mut questions: Questions<GatesView>, beat: impl Fn() + Send) {
         let mut work = Work {
             tracker: Tracker::new(self.settings.clone()),
             sweep: Sweep::default(),
@@ -176,6 +179,7 @@ impl Loop {
                 () = self.cache.changed() => {}
                 () = self.heard_of_registrar() => {}
                 () = leadership.changed() => {}
+                Some(question) = questions.next() => self.answer(&work.tracker, question),
                 () = sleep_until(wake.into()) => {}
             }
         }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use targetgate_core::binding::allow_list::AllowList;
 use targetgate_core::elb::buckets::PollRequest;
+use targetgate_core::explain::leader::RegistrarView;
 use targetgate_core::index::{BindingKey, Index};
 use targetgate_core::model::{Service, TargetHealth};
 use targetgate_core::names::{BindingApi, GroupKey, ObjectKey, Quota};
@@ -36,12 +37,14 @@ use crate::kubernetes::live_read::ConfirmError;
 use crate::kubernetes::targets::records::{Listed, Stored, TargetRecords};
 use crate::state::cache::{Cache, InitialList, WatchedResource};
 use crate::state::leadership::Leadership;
+use crate::state::questions::Questions;
 
 mod actions;
 pub mod answers;
 mod failures;
 mod reads;
 pub mod registrations;
+mod telling;
 
 /// Longest pause between two heartbeats of the loop. Chosen, as that of the health loop.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -107,9 +110,9 @@ struct Work {
 }
 
 impl Controller {
-    /// Runs for ever, and calls `beat` at least every five seconds, unless it is stuck.
+    /// Runs for ever, answers questions, and calls `beat` at least every five seconds, unless it is stuck.
     /// Panics only if one of its own tasks has panicked, so that the process ends.
-    pub async fn run(self, beat: impl Fn() + Send) {
+    pub async fn run(self, mut questions: Questions<RegistrarView>, beat: impl Fn() + Send) {
         let this = Arc::new(self);
         let mut work = Work {
             registrar: Registrar::new(this.settings.clone(), clock::monotonic()),
@@ -145,6 +148,7 @@ impl Controller {
                 () = this.cache.noted() => {}
                 () = this.answers.told() => {}
                 () = leadership.changed() => {}
+                Some(question) = questions.next() => telling::answer(&work.registrar, question),
                 () = sleep_until(wake.into()) => {}
             }
         }

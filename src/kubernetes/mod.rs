@@ -19,6 +19,7 @@ pub mod live_read;
 pub mod metrics;
 pub(crate) mod owner;
 pub mod pod_status;
+pub mod replica;
 pub(crate) mod server_clock;
 pub mod server_version;
 pub mod snapshot;

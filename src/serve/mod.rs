@@ -4,6 +4,7 @@ pub mod admin;
 pub mod certificates;
 pub mod clients;
 mod deadlines;
+pub mod explain;
 pub mod listener;
 pub mod metrics;
 pub mod places;

@@ -4,4 +4,5 @@
 pub mod api_server;
 pub mod cache;
 pub mod leadership;
+pub mod questions;
 pub mod seen;

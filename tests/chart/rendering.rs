@@ -280,6 +280,7 @@ fn every_flag_of_serve_can_be_set_once() {
         "drain",
         "drain-seconds",
         "excluded-namespaces",
+        "explain-listen",
         "incumbent-lease",
         "incumbent-namespaces",
         "kubeconfig",

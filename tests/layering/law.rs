@@ -52,7 +52,17 @@ const CORE: Law = &[
     (
         "explain",
         &[
-            "drain", "gates", "index", "lint", "model", "names", "reason", "selector", "ungated",
+            "drain",
+            "gate_rules",
+            "gates",
+            "index",
+            "lint",
+            "model",
+            "names",
+            "reason",
+            "selector",
+            "targets",
+            "ungated",
         ],
     ),
     ("doctor", &["explain", "lint", "names", "reason", "targets"]),

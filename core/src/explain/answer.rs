@@ -114,13 +114,31 @@ impl JsonSchema for Reason {
 }
 
 /// Where what is said of targets comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Evidence {
     pub source: Source,
     /// Why ELB was not asked, or not about all groups.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// The pod of the leader, if it was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leader: Option<String>,
+    /// Why the leader was not asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub without_leader: Option<String>,
+    /// The calls of ELB a second that the leader's budget allows now, by account and Region.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rates: Vec<RateAnswer>,
+}
+
+/// What the leader's budget allows in one account and Region.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RateAnswer {
+    /// Account and Region, such as `123456789012/eu-west-1`.
+    pub quota: String,
+    pub calls_per_second: f64,
 }
 
 /// Where the flags come from, by which it is decided.
@@ -140,6 +158,8 @@ pub struct SettingsAnswer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Source {
+    /// The leader was asked what it knows.
+    Leader,
     /// ELB was asked just now.
     Elb,
     /// The pod's condition, which is as old as it says.
@@ -161,6 +181,9 @@ pub struct PodAnswer {
     pub why: Why,
     pub evidence: Evidence,
     pub settings: SettingsAnswer,
+    /// Whether the API server itself injects gates; absent with `--admission webhook`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<ModeAnswer>,
     /// When the pod was created; absent of a manifest.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
@@ -200,6 +223,10 @@ pub struct GateAnswer {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub since: Option<Timestamp>,
+    /// Since when the leader counts the pod as due, as far as it has seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub due_since: Option<Timestamp>,
     /// When `targetgate.dev/open-after` opens it at the latest.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
@@ -237,6 +264,77 @@ pub struct TargetAnswer {
     /// Why ELB did not answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+    /// When the leader asked ELB for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub asked: Option<Timestamp>,
+    /// When the leader asks ELB again, if its budget allows it then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub next_look: Option<Timestamp>,
+    /// The place of the group in the leader's queue of its account and Region, by the next look.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<usize>,
+    /// The number of groups in that queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<usize>,
+}
+
+/// Whether the API server itself injects gates, with `--admission both`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ModeAnswer {
+    /// Whether a pod that is made now gets its gates while no process of targetgate runs; absent if that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub injects: Option<bool>,
+    pub why: Why,
+}
+
+/// What becomes of the targets of a binding that targetgate may register.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RegistrationAnswer {
+    pub binding: String,
+    /// Where this comes from: the leader, or the binding with its condition `Ready`.
+    pub source: Source,
+    /// Whether all targets that are wanted are registered, and nothing is amiss.
+    pub ready: bool,
+    pub why: Why,
+    /// The number of targets in the binding's TargetRecord, if there is one that can be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recorded: Option<usize>,
+    /// The targets that are wanted in the group, over all of its bindings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wanted: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registered: Option<usize>,
+    /// Targets that are not wanted and stay, because too few healthy ones would be left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_by_floor: Option<usize>,
+    /// Targets in the group that targetgate did not register.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub foreign: Option<usize>,
+    /// Targets that are wanted and not registered, and pods that cannot be targets.
+    pub unregistered: Vec<UnregisteredAnswer>,
+    /// Targets that ELB refuses.
+    pub refused: Vec<RefusedAnswer>,
+}
+
+/// How many targets are not registered for a reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UnregisteredAnswer {
+    pub reason: Reason,
+    pub targets: usize,
+}
+
+/// A target that ELB refuses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RefusedAnswer {
+    pub address: String,
+    pub port: u16,
+    pub why: Why,
 }
 
 /// A gate that a pod would get were it created now.
@@ -311,6 +409,9 @@ pub struct BindingAnswer {
     pub pods: PodCounts,
     pub waiting: Vec<PodsAlike>,
     pub ungated: Vec<PodsAlike>,
+    /// What becomes of its targets; absent with `--register none`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registration: Option<RegistrationAnswer>,
     pub notices: Vec<Why>,
 }
 
@@ -333,6 +434,9 @@ pub struct NamespaceAnswer {
     pub why: Why,
     pub evidence: Evidence,
     pub settings: SettingsAnswer,
+    /// Whether the API server itself injects gates; absent with `--admission webhook`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<ModeAnswer>,
     pub pods: PodCounts,
     /// The number of its bindings.
     pub bindings: usize,
@@ -340,6 +444,8 @@ pub struct NamespaceAnswer {
     pub ungated: Vec<PodsAlike>,
     /// The bindings that give no pod a gate.
     pub idle_bindings: Vec<BindingOfPod>,
+    /// The bindings whose targets are not as they should be, where targetgate registers them.
+    pub unregistered: Vec<RegistrationAnswer>,
     pub notices: Vec<Why>,
 }
 

@@ -2,8 +2,8 @@
 
 use crate::explain::answer::{ApiVersion, BindingAnswer, BindingKind, Verdict, Why};
 use crate::explain::facts::{Facts, GroupLook, PodFacts};
-use crate::explain::namespace::{Tally, verdict};
-use crate::explain::{pod, selection};
+use crate::explain::namespace::{Tally, amiss, verdict};
+use crate::explain::{pod, registration, selection};
 use crate::gates::condition;
 use crate::gates::requirements::Resolution;
 use crate::gates::target::service_port;
@@ -36,9 +36,11 @@ fn in_namespace(
     let tally = Tally::of(facts, routes, namespace, its_pods, is_about);
     let counts = tally.counts;
     let (waiting, ungated) = tally.rows();
+    let registration = registration::of_binding(facts, binding);
     let (verdict, why) = refused(facts, routes, binding)
         .map(|why| (Verdict::No, why))
         .or_else(|| verdict(&waiting, &ungated))
+        .or_else(|| registration.as_ref().and_then(amiss))
         .unwrap_or_else(|| (Verdict::Yes, nothing_waits(binding, counts.all)));
     BindingAnswer {
         api_version: ApiVersion::V1,
@@ -60,6 +62,7 @@ fn in_namespace(
         pods: counts,
         waiting,
         ungated,
+        registration,
         notices: pod::unreadable("binding", &binding.unreadable),
     }
 }

@@ -8,12 +8,15 @@ use jiff::Timestamp;
 use crate::drain::inject::NewPod;
 use crate::drain::{DrainAnnotations, DrainPolicy, ServerVersion};
 use crate::explain::answer::SettingsAnswer;
+use crate::explain::leader::{GateView, RegistrationView, ReplicaView};
+use crate::explain::mode::PolicyFacts;
+use crate::explain::registration::Registration;
 use crate::gates::inject::GatePolicy;
 use crate::gates::requirements::Resolution;
 use crate::index::services::ServiceIndex;
 use crate::index::{HookScope, Index, NamespaceView};
 use crate::lint;
-use crate::model::{Namespace, Pod, TargetHealth};
+use crate::model::{Binding, Namespace, Pod, TargetHealth};
 use crate::names::{BindingApi, ConditionPrefix, GateName, GroupKey, NamedGroup};
 
 /// How the installation decides, by its flags.
@@ -41,6 +44,12 @@ pub struct Facts {
     pub server: Option<ServerVersion>,
     pub settings: Settings,
     pub elb: Elb,
+    /// What the leader knows; the error is why it was not asked, or did not answer.
+    pub leader: Result<ReplicaView, String>,
+    /// What is known of registration; `None` with `--register none`.
+    pub registration: Option<Registration>,
+    /// What is known of the API server's own policy; `None` with `--admission webhook`.
+    pub policy: Option<PolicyFacts>,
     pub now: Timestamp,
 }
 
@@ -64,6 +73,21 @@ impl Facts {
             Elb::NotAsked(_) => None,
         };
         known.cloned().unwrap_or(Resolution::Unresolved)
+    }
+
+    /// What the leader knows of a gate of this pod.
+    pub(super) fn gate_of_leader(&self, pod: &Pod, gate: &GateName) -> Option<&GateView> {
+        let view = self.leader.as_ref().ok()?;
+        let is_it =
+            |known: &&GateView| *known.uid == *pod.uid && known.condition_type == gate.as_str();
+        view.gates.gates.iter().find(is_it)
+    }
+
+    /// What the leader's registrar knows of a binding.
+    pub(super) fn registered_by_leader(&self, binding: &Binding) -> Option<&RegistrationView> {
+        let registrar = self.leader.as_ref().ok()?.registrar.as_ref()?;
+        let mut bindings = registrar.bindings.iter().filter(|_| registrar.leads);
+        bindings.find(|known| known.is_of(&binding.name, binding.api))
     }
 
     /// What ELB said of a group, if it was asked.

@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 
 use crate::explain::answer::{ConditionAnswer, GateAnswer, Source, TargetAnswer, Why};
-use crate::explain::elb_codes;
 use crate::explain::facts::{Facts, GroupLook, PodFacts};
+use crate::explain::leader::GateView;
+use crate::explain::{by_leader, elb_codes, registration};
 use crate::gates::condition;
 use crate::gates::condition::{Decision, reason_of};
 use crate::gates::requirements;
@@ -41,19 +42,27 @@ fn explain(
     let bindings = view.map_or(vec![], |view| view.bindings_of(gate));
     let requirements = requirements(facts, &pod.pod, gate);
     let targets = requirements.queries.iter();
-    let targets: Vec<TargetAnswer> = targets.map(|query| target(facts, query)).collect();
+    let known = facts.gate_of_leader(&pod.pod, gate);
+    let targets: Vec<TargetAnswer> = targets.map(|query| target(facts, query, known)).collect();
     let open = condition.is_some_and(|condition| condition.status);
     let policies = policies(facts, &pod.pod, &bindings);
     let asked = requirements.queries.iter();
     let asked = asked.filter_map(|query| facts.look(&query.group));
     let asked = asked.filter(|look| !matches!(look, GroupLook::Failed(_)));
-    let source = match asked.count() {
-        0 => Source::Condition,
-        _ => Source::Elb,
+    let source = match (known, asked.count()) {
+        (Some(_), _) => Source::Leader,
+        (None, 0) => Source::Condition,
+        (None, _) => Source::Elb,
     };
     let why = match condition {
         Some(condition) if open => why_open(condition),
-        _ => why_closed(facts, &pod.pod, &requirements, condition, policies),
+        _ => {
+            let by_leader =
+                known.and_then(|known| by_leader::why(facts, &pod.pod, &requirements, known));
+            let why = by_leader
+                .unwrap_or_else(|| why_closed(facts, &pod.pod, &requirements, condition, policies));
+            not_registered(facts, &requirements, why)
+        }
     };
     let due = pod.pod.containers_ready.filter(|_| pod.pod.is_due());
     let changed = pod.since(gate);
@@ -63,6 +72,7 @@ fn explain(
         open,
         why,
         since: if open { changed } else { due },
+        due_since: known.and_then(|known| known.due_since),
         opens: due
             .filter(|_| !open)
             .and_then(|due| due.checked_add(policies.open_after()?).ok()),
@@ -75,6 +85,23 @@ fn explain(
         source,
         targets,
     }
+}
+
+/// Why its registrar has not registered a target, where that is targetgate.
+fn not_registered(facts: &Facts, requirements: &GateRequirements, why: Why) -> Why {
+    let concerns = matches!(
+        why.reason,
+        Reason::NotRegistered | Reason::TargetRefused | Reason::GroupFull | Reason::CallRefused
+    );
+    if !concerns {
+        return why;
+    }
+    let queries = requirements.queries.iter();
+    let mut reasons = queries.filter_map(|query| {
+        let (ip, port) = query.target;
+        registration::why_not_registered(facts, &query.binding.0, SocketAddr::new(ip, port))
+    });
+    reasons.next().unwrap_or(why)
 }
 
 /// The pod's own annotations come before the binding's, and these before the Namespace's.
@@ -147,7 +174,7 @@ fn why_closed(
     of_condition(condition)
 }
 
-fn not_due(pod: &Pod) -> Why {
+pub(super) fn not_due(pod: &Pod) -> Why {
     let message = match (pod.containers_ready, pod.ips.is_empty()) {
         (None, _) => "Not all containers of the pod are ready.",
         (Some(_), true) => "The pod has no address yet.",
@@ -225,7 +252,7 @@ fn of_condition(condition: Option<&Condition>) -> Why {
     )
 }
 
-fn with_remedy(why: Why, remedy: Option<&str>) -> Why {
+pub(super) fn with_remedy(why: Why, remedy: Option<&str>) -> Why {
     Why {
         remedy: remedy.map_or(why.remedy, str::to_owned),
         ..why
@@ -233,7 +260,7 @@ fn with_remedy(why: Why, remedy: Option<&str>) -> Why {
 }
 
 /// Reason and description, as they end a sentence.
-fn words(reason: &str, description: &str) -> String {
+pub(super) fn words(reason: &str, description: &str) -> String {
     let description = description.trim_end_matches('.');
     match (reason, description) {
         ("", "") => String::new(),
@@ -256,10 +283,12 @@ fn state(state: TargetState) -> &'static str {
     }
 }
 
-fn target(facts: &Facts, query: &TargetQuery) -> TargetAnswer {
+fn target(facts: &Facts, query: &TargetQuery, known: Option<&GateView>) -> TargetAnswer {
     let (ip, port) = query.target;
+    let known = known.and_then(|known| by_leader::target(known, query));
+    let answer = known.and_then(|known| known.answer.as_ref());
     let (elb, failure) = match facts.look(&query.group) {
-        None => (None, None),
+        None => (answer.map(by_leader::said), None),
         Some(GroupLook::Failed(why)) => (None, Some(why.clone())),
         Some(GroupLook::NotFound) => (Some("the group does not exist".to_owned()), None),
         Some(GroupLook::Healths(healths)) => (Some(said_of(health(healths, query))), None),
@@ -271,6 +300,10 @@ fn target(facts: &Facts, query: &TargetQuery) -> TargetAnswer {
         port,
         elb,
         failure,
+        asked: answer.map(|answer| answer.asked),
+        next_look: known.and_then(|known| known.next_look),
+        place: known.and_then(|known| Some(known.place?.0)),
+        queue: known.and_then(|known| Some(known.place?.1)),
     }
 }
 

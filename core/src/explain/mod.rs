@@ -8,13 +8,19 @@
 
 mod answer;
 mod binding;
+mod by_leader;
 mod elb_codes;
 mod end;
 mod facts;
+mod frame;
 mod gate;
+pub mod leader;
+mod lost;
+mod mode;
 mod namespace;
 mod pod;
 mod questions;
+mod registration;
 mod selection;
 #[cfg(test)]
 mod tests;
@@ -24,14 +30,17 @@ mod ungated;
 pub use crate::explain::answer::{
     Answer, ApiVersion, BindingAnswer, BindingOfPod, ConditionAnswer, EndAnswer, Evidence,
     GateAnswer, Lacking, NamespaceAnswer, OtherGate, PodAnswer, PodCounts, PodsAlike,
-    SettingsAnswer, Source, TargetAnswer, Verdict, Why, schema,
+    RegistrationAnswer, SettingsAnswer, Source, TargetAnswer, Verdict, Why, schema,
 };
 pub use crate::explain::binding::explain as binding;
 pub use crate::explain::facts::{
     Elb, EndFacts, Facts, GroupLook, Looks, PodFacts, ReadinessGate, Settings,
 };
+pub use crate::explain::frame::{Frame, frame};
+pub use crate::explain::mode::PolicyFacts;
 pub use crate::explain::namespace::explain as namespace;
 pub use crate::explain::pod::{explain as pod, workload};
 pub use crate::explain::questions::{Questions, of_binding as questions_of_binding, questions};
+pub use crate::explain::registration::{Registration, Told};
 pub(crate) use crate::explain::text::Page;
 pub use crate::explain::text::render;

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use crate::explain::answer::{
-    ApiVersion, BindingOfPod, NamespaceAnswer, NamespaceKind, PodCounts, PodsAlike, Verdict, Why,
+    ApiVersion, BindingOfPod, NamespaceAnswer, NamespaceKind, PodCounts, PodsAlike,
+    RegistrationAnswer, Verdict, Why,
 };
 use crate::explain::facts::{Facts, PodFacts};
-use crate::explain::{gate, pod, selection, ungated};
+use crate::explain::{gate, lost, mode, pod, registration, selection, ungated};
 use crate::index::services::ServiceIndex;
 use crate::model::Namespace;
 use crate::reason::Reason;
@@ -124,6 +125,27 @@ pub(super) fn verdict(waiting: &[PodsAlike], ungated: &[PodsAlike]) -> Option<(V
     waiting.or_else(|| ungated.first().map(lacks))
 }
 
+/// The verdict on a binding whose targets are not as they should be.
+pub(super) fn amiss(registration: &RegistrationAnswer) -> Option<(Verdict, Why)> {
+    // What another registers for is told, and is not amiss while its gates open.
+    let of_another = matches!(
+        registration.why.reason,
+        Reason::HeldByAnother | Reason::Released
+    );
+    let is_amiss = !registration.ready && !of_another && registration::is_news(registration);
+    let verdict = match registration.why.reason {
+        Reason::Registering => Verdict::NotYet,
+        _ => Verdict::No,
+    };
+    let name = &registration.binding;
+    let message = format!("Targets of binding {name}: {}", registration.why.message);
+    let why = Why {
+        message,
+        ..registration.why.clone()
+    };
+    is_amiss.then_some((verdict, why))
+}
+
 fn of_row(row: &PodsAlike, one: &str, many: &str) -> Why {
     let of = row.controller.as_ref();
     let of = of.map_or(String::new(), |controller| format!(" of {controller}"));
@@ -150,8 +172,13 @@ pub fn explain(facts: &Facts, pods: &[PodFacts]) -> NamespaceAnswer {
         let tally = Tally::of(facts, routes, namespace, pods, |_| true);
         let counts = tally.counts;
         let (waiting, ungated) = tally.rows();
-        let (verdict, why) =
-            verdict(&waiting, &ungated).unwrap_or_else(|| (Verdict::Yes, nothing_waits(counts)));
+        let lost = lost::of_namespace(facts, routes, pods);
+        let unregistered = registration::all(facts, routes).into_iter();
+        let unregistered: Vec<_> = unregistered.filter(registration::is_news).collect();
+        let (verdict, why) = verdict(&waiting, &ungated)
+            .or_else(|| unregistered.iter().find_map(amiss))
+            .or_else(|| Some((Verdict::No, lost.first()?.clone())))
+            .unwrap_or_else(|| (Verdict::Yes, nothing_waits(counts)));
         NamespaceAnswer {
             api_version: ApiVersion::V1,
             kind: NamespaceKind::NamespaceExplanation,
@@ -161,12 +188,14 @@ pub fn explain(facts: &Facts, pods: &[PodFacts]) -> NamespaceAnswer {
             why,
             evidence: pod::evidence(facts),
             settings: facts.settings.from.clone(),
+            mode: mode::of_namespace(facts, routes),
             pods: counts,
             bindings: routes.bindings().count(),
             waiting,
             ungated,
             idle_bindings: idle_bindings(facts, routes),
-            notices: notices(routes, namespace),
+            unregistered,
+            notices: lost.into_iter().chain(notices(routes, namespace)).collect(),
         }
     })
 }

@@ -2,10 +2,11 @@
 
 use crate::explain::answer::{
     ApiVersion, BindingOfPod, EndAnswer, Evidence, GateAnswer, Lacking, OtherGate, PodAnswer,
-    PodKind, Source, Verdict, Why,
+    PodKind, RateAnswer, Source, Verdict, Why,
 };
 use crate::explain::facts::{Elb, Facts, PodFacts};
-use crate::explain::{end, gate, selection, ungated};
+use crate::explain::leader::ReplicaView;
+use crate::explain::{end, gate, lost, mode, selection, ungated};
 use crate::gates::inject::Decision;
 use crate::index::services::ServiceIndex;
 use crate::lint::Workload;
@@ -30,7 +31,8 @@ fn in_namespace(
         ungated::why(facts, namespace, binding, pod)
     });
     let legacy = legacy_gate(&decision, pod);
-    let (verdict, why) = verdict(pod, &gates, &lacking, legacy.as_ref())
+    let lost = lost::of_pod(facts, &gates, &decision);
+    let (verdict, why) = verdict(pod, &gates, &lacking, legacy.as_ref().or(lost.as_ref()))
         .unwrap_or_else(|| (Verdict::No, without_gates(facts, &decision, &bindings)));
     let other_gates = other_gates(pod, &gates);
     PodAnswer {
@@ -43,6 +45,7 @@ fn in_namespace(
         why,
         evidence: evidence(facts),
         settings: facts.settings.from.clone(),
+        mode: mode::of_namespace(facts, routes),
         created: pod.created,
         end: end_of(facts, routes, namespace, &decision, pod),
         gates,
@@ -66,17 +69,35 @@ fn other_gates(pod: &PodFacts, ours: &[GateAnswer]) -> Vec<OtherGate> {
 }
 
 pub(super) fn evidence(facts: &Facts) -> Evidence {
-    match &facts.elb {
-        Elb::Asked(looks) => Evidence {
-            source: Source::Elb,
-            why: (looks.left_out > 0)
-                .then(|| format!("{} more groups were not asked about", looks.left_out)),
-        },
-        Elb::NotAsked(why) => Evidence {
-            source: Source::Condition,
-            why: Some(why.clone()),
-        },
+    let (source, why) = match (&facts.leader, &facts.elb) {
+        (Ok(view), _) => {
+            let left_out = view.gates.left_out;
+            let why = format!("{left_out} more gates were left out");
+            (Source::Leader, (left_out > 0).then_some(why))
+        }
+        (Err(_), Elb::Asked(looks)) => {
+            let why = format!("{} more groups were not asked about", looks.left_out);
+            (Source::Elb, (looks.left_out > 0).then_some(why))
+        }
+        (Err(_), Elb::NotAsked(why)) => (Source::Condition, Some(why.clone())),
+    };
+    let leader = facts.leader.as_ref().ok();
+    Evidence {
+        source,
+        why,
+        leader: leader.map(|view| view.pod.clone().unwrap_or_default()),
+        without_leader: facts.leader.as_ref().err().cloned(),
+        rates: leader.map_or(vec![], rates),
     }
+}
+
+fn rates(view: &ReplicaView) -> Vec<RateAnswer> {
+    let rates = view.gates.rates.iter();
+    let rates = rates.map(|(quota, rate)| RateAnswer {
+        quota: quota.clone(),
+        calls_per_second: *rate,
+    });
+    rates.collect()
 }
 
 /// The verdict by what the pod has and lacks; `None` if it has no gate, and lacks none.
@@ -84,7 +105,7 @@ fn verdict(
     pod: &PodFacts,
     gates: &[GateAnswer],
     lacking: &[Lacking],
-    legacy: Option<&Why>,
+    useless: Option<&Why>,
 ) -> Option<(Verdict, Why)> {
     if !pod.pod.is_live() {
         return Some((Verdict::No, Why::new(Reason::PodEnded)));
@@ -97,8 +118,9 @@ fn verdict(
         };
         return Some((verdict, waiting.why.clone()));
     }
-    if let Some(legacy) = legacy {
-        return Some((Verdict::No, legacy.clone()));
+    // It keeps a legacy gate, or nothing stands behind its gates.
+    if let Some(useless) = useless {
+        return Some((Verdict::No, useless.clone()));
     }
     // A pod that is not created yet lacks what it gets, unless the hook is not called for it.
     let missed = |lacking: &&Lacking| lacking.why.reason != Reason::Injected;

@@ -3,8 +3,9 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::explain::answer::{
-    Answer, BindingAnswer, BindingOfPod, EndAnswer, Evidence, GateAnswer, Lacking, NamespaceAnswer,
-    PodAnswer, PodCounts, PodsAlike, SettingsAnswer, Source, TargetAnswer, Verdict, Why,
+    Answer, BindingAnswer, BindingOfPod, EndAnswer, Evidence, GateAnswer, Lacking, ModeAnswer,
+    NamespaceAnswer, PodAnswer, PodCounts, PodsAlike, RateAnswer, RefusedAnswer,
+    RegistrationAnswer, SettingsAnswer, Source, TargetAnswer, Verdict, Why,
 };
 
 /// At most this many of the bindings that do not select a pod are listed. Chosen: the answer fits a terminal.
@@ -92,13 +93,14 @@ impl Page {
         if let Some(end) = &pod.end {
             self.end(end);
         }
+        self.mode(pod.mode.as_ref());
         self.notices(&pod.notices);
         self.evidence(&pod.evidence, !pod.gates.is_empty());
         self.settings(&pod.settings);
     }
 
     fn gate(&mut self, gate: &GateAnswer, now: Timestamp, told: &Why) {
-        let since = gate.since.map_or(String::new(), |since| age(since, now));
+        let since = lasting(gate.since, now);
         let (state, reason) = (if gate.open { "open" } else { "closed" }, gate.why.reason);
         let kind = &gate.condition_type;
         self.line(2, format!("{kind}: {state}{since}, {reason}"));
@@ -106,15 +108,13 @@ impl Page {
             self.why(4, &gate.why);
         }
         for target in &gate.targets {
-            self.line(4, of_target(target));
+            self.line(4, of_target(target, now));
         }
         match &gate.condition {
             None => self.line(4, "Condition: none has been written yet"),
             Some(condition) => {
                 let status = if condition.status { "True" } else { "False" };
-                let since = condition
-                    .since
-                    .map_or(String::new(), |since| age(since, now));
+                let since = lasting(condition.since, now);
                 let words = [&*condition.reason, &*condition.message];
                 let words: Vec<&str> = words.into_iter().filter(|w| !w.is_empty()).collect();
                 let colon = if words.is_empty() { "" } else { ": " };
@@ -129,7 +129,7 @@ impl Page {
     }
 
     fn lacking(&mut self, lacking: &Lacking, now: Timestamp, told: &Why) {
-        let since = lacking.since.map_or(String::new(), |since| age(since, now));
+        let since = lasting(lacking.since, now);
         let (binding, reason) = (&lacking.binding, lacking.why.reason);
         self.line(2, format!("of binding {binding}{since}, {reason}"));
         if lacking.why != *told {
@@ -182,6 +182,12 @@ impl Page {
             return self.text.push('\n');
         }
         let said = match (evidence.source, &evidence.why) {
+            (Source::Leader, why) => {
+                let pod = evidence.leader.as_deref().unwrap_or_default();
+                let why = why.as_ref();
+                let why = why.map_or(String::new(), |why| format!("; {why}"));
+                format!("The leader was asked just now, pod {pod}{why}.")
+            }
             (Source::Elb, None) => "ELB was asked just now.".to_owned(),
             (Source::Elb, Some(why)) => {
                 format!("ELB was asked just now; {why}, of which the conditions are told.")
@@ -194,6 +200,54 @@ impl Page {
             }
         };
         self.heading(&said);
+        if let Some(why) = &evidence.without_leader {
+            self.line(0, format!("The leader was not asked: {why}."));
+        }
+        for RateAnswer {
+            quota,
+            calls_per_second,
+        } in &evidence.rates
+        {
+            let line = format!("Budget of {quota}: {calls_per_second:.1} calls of ELB a second.");
+            self.line(0, line);
+        }
+    }
+
+    fn registration(&mut self, registration: &RegistrationAnswer) {
+        let (name, reason) = (&registration.binding, registration.why.reason);
+        self.line(2, format!("{name}: {reason}"));
+        self.why(4, &registration.why);
+        if let (Some(wanted), Some(registered), Some(held), Some(foreign)) = (
+            registration.wanted,
+            registration.registered,
+            registration.held_by_floor,
+            registration.foreign,
+        ) {
+            let line = format!(
+                "{registered} of {wanted} targets registered, {held} held by the floor, {foreign} foreign"
+            );
+            self.line(4, line);
+        }
+        for refused in &registration.refused {
+            let RefusedAnswer { address, port, why } = refused;
+            self.line(4, format!("{address} port {port}: {}", why.message));
+        }
+    }
+
+    fn mode(&mut self, mode: Option<&ModeAnswer>) {
+        let Some(mode) = mode else {
+            return;
+        };
+        let injects = match mode.injects {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "not known",
+        };
+        let reason = mode.why.reason;
+        self.heading(&format!(
+            "Gates while the webhook is away: {injects}, {reason}"
+        ));
+        self.why(2, &mode.why);
     }
 
     fn settings(&mut self, settings: &SettingsAnswer) {
@@ -216,6 +270,10 @@ impl Page {
         self.counts(binding.pods);
         self.rows("Waiting", &binding.waiting, binding.as_of);
         self.rows("Without the gate", &binding.ungated, binding.as_of);
+        if let Some(registration) = &binding.registration {
+            self.heading("Targets");
+            self.registration(registration);
+        }
         self.notices(&binding.notices);
         self.evidence(&binding.evidence, true);
         self.settings(&binding.settings);
@@ -236,6 +294,14 @@ impl Page {
             self.line(2, format!("{name}: {}. {}", why.reason, why.message));
         }
         self.more(namespace.idle_bindings.len());
+        if !namespace.unregistered.is_empty() {
+            self.heading("Bindings whose targets are not all as they should be");
+        }
+        for registration in namespace.unregistered.iter().take(ROWS_LISTED) {
+            self.registration(registration);
+        }
+        self.more(namespace.unregistered.len());
+        self.mode(namespace.mode.as_ref());
         self.notices(&namespace.notices);
         self.evidence(&namespace.evidence, namespace.pods.gated > 0);
         self.settings(&namespace.settings);
@@ -259,7 +325,7 @@ impl Page {
             self.heading(heading);
         }
         for row in rows.iter().take(ROWS_LISTED) {
-            let since = row.since.map_or(String::new(), |since| age(since, now));
+            let since = lasting(row.since, now);
             let of = row.controller.as_deref().unwrap_or(&row.example);
             let (pods, example, reason) = (row.pods, &row.example, row.why.reason);
             let binding = &row.binding;
@@ -278,7 +344,7 @@ impl Page {
     }
 }
 
-fn of_target(target: &TargetAnswer) -> String {
+fn of_target(target: &TargetAnswer, now: Timestamp) -> String {
     let TargetAnswer {
         binding,
         target_group_arn,
@@ -286,16 +352,30 @@ fn of_target(target: &TargetAnswer) -> String {
         port,
         ..
     } = target;
-    let said = match (&target.elb, &target.failure) {
-        (Some(said), _) => format!("; ELB says: {said}"),
-        (None, Some(why)) => format!("; ELB could not be asked: {why}"),
-        (None, None) => String::new(),
+    let when = target.asked;
+    let when = when.map_or(String::new(), |asked| format!(" {} ago", age(asked, now)));
+    let said = match (&target.elb, &target.failure, target.asked) {
+        (Some(said), _, Some(_)) => format!("; ELB said{when}: {said}"),
+        (Some(said), _, None) => format!("; ELB says: {said}"),
+        (None, Some(why), _) => format!("; ELB could not be asked: {why}"),
+        (None, None, _) => String::new(),
     };
-    format!("Target {address} port {port} of {target_group_arn}, by binding {binding}{said}")
+    let next = target.next_look.map_or(String::new(), |next| {
+        let seconds = next.duration_since(now).as_secs().max(0);
+        let place = target.place.zip(target.queue);
+        let place = place.map(|(at, of)| format!(", place {at} of {of} in the queue"));
+        format!("; next look in {seconds} s{}", place.unwrap_or_default())
+    });
+    format!("Target {address} port {port} of {target_group_arn}, by binding {binding}{said}{next}")
 }
 
 /// How long ago, in whole seconds.
-fn age(since: Timestamp, now: Timestamp) -> String {
+pub(super) fn age(since: Timestamp, now: Timestamp) -> String {
     let seconds = now.duration_since(since).as_secs().max(0);
-    format!(" for {:#}", SignedDuration::from_secs(seconds))
+    format!("{:#}", SignedDuration::from_secs(seconds))
+}
+
+/// For how long, as it follows a word.
+fn lasting(since: Option<Timestamp>, now: Timestamp) -> String {
+    since.map_or(String::new(), |since| format!(" for {}", age(since, now)))
 }

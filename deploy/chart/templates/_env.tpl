@@ -25,6 +25,10 @@ TARGETGATE_TLS_KEY: /tls/tls.key
 {{- else if ne .Values.certificates.secretName "targetgate-tls" }}
 TARGETGATE_TLS_SECRET: {{ .Values.certificates.secretName }}
 {{- end }}
+{{- if .Values.hostNetwork }}
+{{- /* Loopback is the node's there, and every process of the node would be told. */}}
+TARGETGATE_EXPLAIN_LISTEN: "off"
+{{- end }}
 {{- if kindIs "slice" .Values.allowList }}
 TARGETGATE_ALLOW_ARNS: /allow/allow.yaml
 {{- end }}

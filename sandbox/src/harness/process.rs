@@ -45,6 +45,7 @@ pub fn serve(command: &mut Command, hooks: IpAddr) -> &mut Command {
         .arg("serve")
         .arg(format!("--listen={}", SocketAddr::new(hooks, 0)))
         .arg("--admin-listen=127.0.0.1:0")
+        .arg("--explain-listen=127.0.0.1:0")
         .arg("--log-format=json")
 }
 
@@ -65,6 +66,8 @@ pub struct Process {
     pub hooks: SocketAddr,
     /// The address at which it answers probes and serves metrics.
     pub admin: SocketAddr,
+    /// The loopback listener for `explain`, if there is one.
+    pub explain: Option<SocketAddr>,
     log: Log,
 }
 
@@ -93,6 +96,7 @@ impl Process {
             })
         };
         (process.hooks, process.admin) = (address("listen")?, address("admin")?);
+        process.explain = address("explain").ok();
         Ok(process)
     }
 
@@ -120,6 +124,7 @@ impl Process {
             child,
             hooks: nowhere,
             admin: nowhere,
+            explain: None,
             log: Log::follow(output, file, log),
         })
     }

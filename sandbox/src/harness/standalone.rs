@@ -87,6 +87,7 @@ impl Files {
         [
             ("--listen", "127.0.0.1:0".to_owned()),
             ("--admin-listen", "127.0.0.1:0".to_owned()),
+            ("--explain-listen", "127.0.0.1:0".to_owned()),
             ("--tls-cert", path("tls.crt")),
             ("--tls-key", path("tls.key")),
             ("--kubeconfig", path("kubeconfig")),

@@ -65,6 +65,8 @@ impl Surroundings<'_> {
         let deciding = DecidingFlags {
             gates: flags.gates.clone(),
             drain: flags.drain.clone(),
+            targets: flags.targets.clone(),
+            mode: flags.mode.clone(),
         };
         let settings = of_flags(&deciding, SettingsAnswer::default());
         let (apis, prefixes) = (&settings.gates.apis, &settings.prefixes);
@@ -163,6 +165,9 @@ fn facts(
         server: snapshot.server,
         settings,
         elb: Elb::NotAsked("only their ends are looked at".to_owned()),
+        leader: Err("only their ends are looked at".to_owned()),
+        registration: None,
+        policy: None,
         now: Timestamp::now(),
     };
     (facts, snapshot.pods)

@@ -21,7 +21,7 @@ pub(super) async fn read(
     installed: &Installed,
     deployments: &Known<Vec<Deployment>>,
 ) -> Incumbent {
-    let lease = &installed.settings.incumbent_lease;
+    let lease = &installed.settings.targets.incumbent_lease;
     let (hooks, read) = tokio::join!(hooks(client, installed), objects::lease(client, lease));
     let running = |deployments: &Vec<Deployment>| {
         let running = deployments.iter().filter(|deployment| runs(deployment));

@@ -58,13 +58,13 @@ impl Installed {
         Ok(started.as_ref().map(|started| Installation {
             account: self.account(started),
             registers: self.registers(),
-            incumbent_namespaces: self.settings.incumbent_namespaces.clone(),
+            incumbent_namespaces: self.settings.targets.incumbent_namespaces.clone(),
         }))
     }
 
     /// Whether it registers targets; by its flags, where they are known.
     pub(super) fn registers(&self) -> bool {
-        self.settings.register.mode().is_some()
+        self.settings.targets.register.mode().is_some()
     }
 
     /// The account, as the API server names it.

@@ -98,8 +98,8 @@ fn used(settings: &Settings, deployment: &ObjectKey) -> Known<Vec<(Right, Resour
     let parts = [
         (true, BASE),
         (own_certificate, CERTIFICATES),
-        (settings.register.mode().is_some(), TARGETS),
-        (settings.admission == Admission::Both, GATE_RULES),
+        (settings.targets.register.mode().is_some(), TARGETS),
+        (settings.mode.admission == Admission::Both, GATE_RULES),
     ];
     let mut used = vec![];
     for (_, part) in parts.into_iter().filter(|(is_used, _)| *is_used) {
@@ -124,7 +124,7 @@ fn of_role(
     let namespace = match role.kind.as_str() {
         "ClusterRole" => None,
         _ if role.metadata.name.as_deref() == Some(INCUMBENT) => {
-            Some(&*settings.incumbent_lease.namespace)
+            Some(&*settings.targets.incumbent_lease.namespace)
         }
         _ => Some(&*deployment.namespace),
     };
@@ -169,7 +169,7 @@ fn names(
         "mutatingwebhookconfigurations" => tls.tls_mutating.clone(),
         "validatingwebhookconfigurations" => tls.tls_validating.clone(),
         _ if role.metadata.name.as_deref() == Some(INCUMBENT) => {
-            vec![settings.incumbent_lease.name.to_string()]
+            vec![settings.targets.incumbent_lease.name.to_string()]
         }
         _ => names.clone(),
     };

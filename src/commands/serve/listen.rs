@@ -6,7 +6,9 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use anyhow::Context as _;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
-use tracing::info;
+use tracing::{info, warn};
+
+use crate::args::Loopback;
 
 /// Connections that the kernel keeps for the next accept, as many as tokio's own listeners have.
 const BACKLOG: i32 = 1024;
@@ -17,6 +19,20 @@ pub(super) fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListene
     bound.with_context(|| {
         format!("{flag}: cannot listen on {address}; give a free address of this machine")
     })
+}
+
+/// The listener for `explain`, if it is wanted. The process does without it where its port is taken: what it is for goes on.
+pub(super) fn on_loopback(wanted: Loopback) -> Option<TcpListener> {
+    let Loopback::At(address) = wanted else {
+        return None;
+    };
+    match bind("--explain-listen", address) {
+        Ok(listener) => Some(listener),
+        Err(error) => {
+            warn!("{error:#}; explain cannot ask this replica");
+            None
+        }
+    }
 }
 
 /// Binds `[::]`, which stands for all addresses, to those of IPv4 where the kernel has no IPv6.
@@ -102,5 +118,13 @@ mod tests {
         let connecting = TcpStream::connect((Ipv4Addr::LOCALHOST, port));
         let (accepted, connected) = tokio::join!(listener.accept(), connecting);
         assert!(accepted.is_ok() && connected.is_ok());
+    }
+
+    #[tokio::test]
+    async fn the_process_does_without_the_listener_for_explain_where_its_port_is_taken() {
+        let first = on_loopback("127.0.0.1:0".parse().unwrap()).unwrap();
+        let taken = Loopback::At(first.local_addr().unwrap());
+        assert!(on_loopback(taken).is_none());
+        assert!(on_loopback(Loopback::Off).is_none());
     }
 }

@@ -58,7 +58,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<u8> {
     let (listen, admin) = (listener.local_addr()?, admin_listener.local_addr()?);
 
     let product = compose(parts)?;
-    let (hooks, probes) = (product.hooks(), product.admin());
+    let (hooks, probes, explain) = (product.hooks(), product.admin(), product.explain());
     let phases = product.phases;
     let mut tasks = Tasks::default();
     for (name, task) in product.tasks {
@@ -68,6 +68,13 @@ pub async fn run(settings: Settings) -> anyhow::Result<u8> {
         "admin listener",
         probes.serve(admin_listener, phases.clone()),
     );
+    let known = listen::on_loopback(settings.mode.explain_listen);
+    let told = known.as_ref().and_then(|known| known.local_addr().ok());
+    let told = told.map(|address| address.to_string());
+    if let Some(listener) = known {
+        let serving = explain.serve(listener, phases.clone());
+        tasks.start("listener for explain", serving);
+    }
     let mut hooks = task::spawn(hooks.serve(listener, phases));
     let (stop, stopped) = oneshot::channel();
     let election = task::spawn(product.election.run(stopped.map(drop)));
@@ -76,7 +83,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<u8> {
         election,
         stop,
     };
-    info!(%listen, %admin, "started");
+    info!(%listen, %admin, explain = told.as_deref(), "started");
     task::spawn(credentials::tell(aws));
 
     let ended = tokio::select! {
@@ -139,7 +146,7 @@ async fn parts(settings: &Settings) -> anyhow::Result<Parts> {
             seconds: settings.drain.drain_seconds,
         },
         measure_drain: settings.measure_drain,
-        gate_rules: settings.admission == Admission::Both,
+        gate_rules: settings.mode.admission == Admission::Both,
         scope: scope(settings, &kube),
         prefixes: settings.gates.served_prefixes(),
         orphan_after: settings.orphan_after,
@@ -155,14 +162,14 @@ async fn parts(settings: &Settings) -> anyhow::Result<Parts> {
 
 /// The settings of the registrar; `None` with `--register none`.
 async fn registration(settings: &Settings, kube: &Client) -> Option<Registration> {
-    let mode = settings.register.mode()?;
+    let mode = settings.targets.register.mode()?;
     let namespace = namespace(settings, kube);
     let deployment = &settings.tls.tls_owner;
-    let watched = settings.incumbent_namespaces.iter();
+    let watched = settings.targets.incumbent_namespaces.iter();
     let watched: BTreeSet<Arc<str>> = watched.map(|name| name.as_str().into()).collect();
     Some(Registration {
         mode,
-        incumbent_lease: settings.incumbent_lease.clone(),
+        incumbent_lease: settings.targets.incumbent_lease.clone(),
         incumbent_namespaces: Some(watched).filter(|watched| !watched.is_empty()),
         namespace: namespace.into(),
         deployment: owner::uid(kube, namespace, deployment).await,

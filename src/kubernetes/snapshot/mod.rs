@@ -1,15 +1,17 @@
 //! A snapshot of a namespace for a command: each kind is listed once, and nothing is watched.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::Client;
 use kube::Error::BuildRequest;
 use kube::api::{GetParams, ListParams, ObjectList};
 use kube::core::Request;
+use serde_json::Value;
 use serde_json::value::RawValue;
 use targetgate_core::drain::ServerVersion;
-use targetgate_core::explain::PodFacts;
+use targetgate_core::explain::{PodFacts, Told};
 use targetgate_core::index::Index;
 use targetgate_core::names::{BindingApi, ConditionPrefix, ObjectKey};
 use thiserror::Error;
@@ -45,6 +47,8 @@ pub struct Snapshot {
     /// The version of the API server; `None` if it does not tell.
     pub server: Option<ServerVersion>,
     pub pods: Vec<PodFacts>,
+    /// The conditions `Ready` of the bindings of `elbv2.k8s.aws`, by their name.
+    pub told: BTreeMap<Arc<str>, Told>,
 }
 
 /// Which pods a snapshot has.
@@ -110,6 +114,7 @@ pub async fn read(
         not_served: BTreeSet::new(),
         server: server.ok(),
         pods: vec![],
+        told: BTreeMap::new(),
     };
     // That the namespace is absent says more than that it has no such pod.
     snapshot.take_namespace(&namespace_object?)?;
@@ -150,10 +155,27 @@ impl Snapshot {
         };
         for raw in all {
             let (namespace, binding) = decode::binding(parsed::<BindingObject>(raw)?, api)?;
+            if let Some(told) = told(raw).filter(|_| api == BindingApi::Elbv2) {
+                self.told.insert(binding.name.clone(), told);
+            }
             self.index.apply_binding(&namespace, binding);
         }
         Ok(())
     }
+}
+
+/// The condition `Ready` of a binding, if it has one that can be read.
+fn told(binding: &RawValue) -> Option<Told> {
+    let whole: Value = serde_json::from_str(binding.get()).ok()?;
+    let mut conditions = whole.pointer("/status/conditions")?.as_array()?.iter();
+    let ready = conditions.find(|condition| condition["type"] == "Ready")?;
+    let text = |field: &str| ready[field].as_str().unwrap_or_default().to_owned();
+    Some(Told {
+        ready: ready["status"] == "True",
+        reason: text("reason"),
+        message: text("message"),
+        since: text("lastTransitionTime").parse().ok(),
+    })
 }
 
 fn parsed<T: for<'de> serde::Deserialize<'de>>(raw: &RawValue) -> Result<T, SnapshotError> {

@@ -101,7 +101,11 @@ impl<'a> Scene<'a> {
 
     /// Creates Service `web` of the pods `app=web`, with this merged into its spec.
     pub(crate) async fn service(&self, more: Value) {
-        let mut service = json!({ "metadata": { "name": "web" }, "spec": {
+        self.service_named("web", more).await;
+    }
+
+    pub(super) async fn service_named(&self, name: &str, more: Value) {
+        let mut service = json!({ "metadata": { "name": name }, "spec": {
             "selector": { "app": "web" }, "ports": [{ "port": 80, "targetPort": PORT }] } });
         json_patch::merge(&mut service, &json!({ "spec": more }));
         create(&self.api::<Service>(), service).await.unwrap();

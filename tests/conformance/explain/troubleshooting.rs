@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::DeleteParams;
 use serde_json::json;
 use targetgate_sandbox::elb::health::CheckFailure;
 use targetgate_sandbox::elb::{Health, TargetGroupSpec};
+use targetgate_sandbox::harness::waiting::until;
 use tokio::time::sleep;
 
 use crate::explain::scene::{IP, POD, Scene};
 use crate::install::{Installed, PORT};
 use crate::servers::{Server, strategic};
+use crate::shop::gate;
 
 const LEGACY: &str = "target-health.alb.ingress.k8s.aws/web_web_80";
 const WHILE_AWAY: &str = "The pod was created while targetgate was away.";
@@ -18,18 +21,21 @@ const WHILE_AWAY: &str = "The pod was created while targetgate was away.";
 const LATER: Duration = Duration::from_millis(1100);
 
 /// A row of the table.
-struct Row {
-    fault: String,
-    reason: String,
-    remedy: String,
+pub(super) struct Row {
+    pub(super) fault: String,
+    pub(super) reason: String,
+    pub(super) remedy: String,
 }
 
-fn rows() -> Vec<Row> {
+/// The rows of the section of the page with this heading.
+pub(super) fn rows_of(heading: &str) -> Vec<Row> {
     let page = include_str!("../../../docs/troubleshooting.md");
-    let (_, table) = page.split_once("## What goes wrong").unwrap();
-    // The next section has a table of its own.
-    let (table, _) = table.split_once("\n## ").unwrap();
-    let rows = table.lines().filter(|line| line.starts_with("| ")).skip(2);
+    let (_, section) = page.split_once(&format!("\n## {heading}\n")).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let rows = section
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .skip(2);
     let rows = rows.map(|line| {
         let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
         let [fault, _, reason, remedy] = cells[..] else {
@@ -50,7 +56,7 @@ async fn each_fault_of_the_page_is_named_with_what_to_do() {
     let cluster = Server::Kubernetes.own_cluster().await;
     cluster.apply_crd().await;
     let mut installed = Installed::on(cluster, &[]).await;
-    let (rows, mut wrong) = (rows(), vec![]);
+    let (rows, mut wrong) = (rows_of("What goes wrong"), vec![]);
     assert!(rows.len() >= 12, "{} rows", rows.len());
     for (number, row) in rows.iter().enumerate() {
         let namespace = Scene::new(&installed, &format!("f{number}"))
@@ -206,6 +212,21 @@ async fn make(fault: &str, scene: &Scene<'_>) {
             let arn = scene.gated(json!({})).await;
             elb.remove_target_group(&arn).unwrap();
         }
+        "The binding was deleted under living pods." => {
+            let arn = scene.gated(json!({})).await;
+            scene.installed.register(&arn, IP);
+            scene.gate_opens().await;
+            let deleted = scene
+                .bindings()
+                .delete("web", &DeleteParams::default())
+                .await;
+            deleted.unwrap();
+            until("explain finds the binding gone", async || {
+                let said = scene.explained().await;
+                (said.reason() == "BindingLost").then_some(())
+            })
+            .await;
+        }
         "The pod keeps a legacy gate." => {
             let gates = json!([{ "conditionType": LEGACY }]);
             scene
@@ -233,6 +254,17 @@ async fn make(fault: &str, scene: &Scene<'_>) {
 }
 
 impl Scene<'_> {
+    /// Waits until the pod's gate is open.
+    async fn gate_opens(&self) {
+        until("the gate is open", async || {
+            let pod = self.api::<Pod>().get(POD).await.unwrap();
+            let mut conditions = pod.status?.conditions?.into_iter();
+            let gate = conditions.find(|condition| condition.type_ == gate("web"))?;
+            (gate.status == "True").then_some(())
+        })
+        .await;
+    }
+
     /// Service, binding, and the pod with its gate, whose containers are ready. Returns the group's ARN.
     async fn gated(&self, pod: serde_json::Value) -> String {
         self.service(json!({})).await;

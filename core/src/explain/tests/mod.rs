@@ -17,6 +17,10 @@ use crate::names::{ConditionPrefix, GroupKey, NamedGroup, ObjectKey};
 use crate::reason::Reason;
 
 mod gates;
+mod leader;
+mod lost;
+mod mode;
+mod registration;
 mod selection;
 mod whole;
 
@@ -48,6 +52,9 @@ fn shop(bindings: impl IntoIterator<Item = Binding>) -> Facts {
             ..Settings::default()
         },
         elb: Elb::NotAsked("--no-aws".to_owned()),
+        leader: Err("--no-leader".to_owned()),
+        registration: None,
+        policy: None,
         now: at(600),
     }
 }

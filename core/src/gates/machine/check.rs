@@ -81,6 +81,12 @@ impl TargetCheck {
             .map_err(|reason| *reason)
     }
 
+    /// The last answer that counts, and when it was requested.
+    pub(super) fn last_answer(&self) -> Option<(&Decision, Instant)> {
+        let answer = self.answer.as_ref().ok()?;
+        Some((&answer.decision, answer.requested))
+    }
+
     /// Whether the last answer that counts says healthy.
     pub(crate) fn is_healthy(&self) -> bool {
         self.answer().is_ok_and(|answer| answer.condition.status)

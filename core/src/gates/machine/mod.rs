@@ -36,6 +36,7 @@ mod check;
 mod decision;
 mod expecting;
 mod gate;
+pub mod known;
 mod live_reads;
 pub mod long_waits;
 mod named_groups;

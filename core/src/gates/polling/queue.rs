@@ -72,9 +72,9 @@ pub struct Started {
 /// The groups that pods wait for, by their next poll.
 #[derive(Debug, Default)]
 pub(crate) struct PollQueue {
-    groups: BTreeMap<GroupKey, PolledGroup>,
+    pub(super) groups: BTreeMap<GroupKey, PolledGroup>,
     /// The groups that are not in flight, by their next poll.
-    queues: BTreeMap<Quota, BTreeSet<(Instant, GroupKey)>>,
+    pub(super) queues: BTreeMap<Quota, BTreeSet<(Instant, GroupKey)>>,
     /// The quotas whose budget refused a call, and whose due groups need not be ranked until it may allow one.
     refusals: Refusals,
     rechecks: Rechecks,

@@ -30,6 +30,7 @@ pub mod action;
 mod advancing;
 mod group;
 mod held;
+pub mod known;
 mod outcomes;
 mod sending;
 mod sharing;

@@ -24,6 +24,7 @@ mod absences;
 mod accounts;
 mod flips;
 mod follow;
+mod known;
 mod large;
 mod leading;
 mod moved;

@@ -10,7 +10,7 @@ use crate::reason::Reason;
 use crate::targets::calls::{Call, CallError, CallErrorKind, Kind};
 use crate::targets::difference::Listing;
 use crate::targets::machine::action::Written;
-use crate::targets::standing::Mode;
+use crate::targets::standing::{Mode, Standing};
 use world::World;
 
 mod incumbent;
@@ -91,6 +91,34 @@ fn a_bad_target_holds_up_none_of_the_others_and_its_pod_is_told_once() {
     world.bad.clear();
     world.pass(300 * S);
     assert_eq!(world.registered("web"), targets(1..=6));
+}
+
+#[test]
+fn what_is_known_of_a_binding_names_the_targets_that_elb_refuses_in_its_words() {
+    let mut world = with_pods(2);
+    world.bad = targets([4]);
+    (3..=4).for_each(|number| world.apply(web(number)));
+    world.pass(10 * S);
+    let (known, left_out) = world.registrar.known("shop", 10);
+    assert_eq!((known.len(), left_out), (1, 0));
+    let known = &known[0];
+    assert_eq!(
+        (known.key.clone(), known.standing),
+        (key("web"), Standing::Ours)
+    );
+    assert!(known.active);
+    let (ready, reason, words) = known.verdict.clone().unwrap();
+    assert_eq!((ready, reason), (false, Reason::TargetRefused));
+    let [(refused, why, said)] = &known.refused[..] else {
+        panic!("one target is refused, not {:?}", known.refused);
+    };
+    assert_eq!(
+        (*refused, *why, said),
+        (target(4), Reason::TargetRefused, &words)
+    );
+    assert_eq!((known.counts.wanted, known.counts.registered), (4, 3));
+    assert_eq!(world.registrar.known("shop", 0).1, 1);
+    assert!(world.registrar.known("sho", 10).0.is_empty());
 }
 
 #[test]

@@ -1,0 +1,96 @@
+//! Why a gate is closed, by what the leader knows of it.
+
+use std::net::SocketAddr;
+
+use crate::explain::answer::Why;
+use crate::explain::elb_codes;
+use crate::explain::facts::Facts;
+use crate::explain::gate::{with_remedy, words};
+use crate::explain::leader::{AnswerView, GateView, TargetView};
+use crate::explain::text::age;
+use crate::gates::requirements::{GateRequirements, TargetQuery};
+use crate::model::Pod;
+use crate::names::TargetGroupArn;
+use crate::reason::Reason;
+
+/// Why a gate is closed; `None` where the pod, its binding or Service say it already.
+pub(super) fn why(
+    facts: &Facts,
+    pod: &Pod,
+    requirements: &GateRequirements,
+    known: &GateView,
+) -> Option<Why> {
+    if !pod.is_live() || !pod.is_due() || requirements.closed.is_some() {
+        return None;
+    }
+    let reason = Reason::of_word(&known.reason)?;
+    let mut answered = known
+        .targets
+        .iter()
+        .filter_map(|target| Some((target, target.answer.as_ref()?)));
+    let said = answered.find(|(_, said)| !said.healthy && said.reason == known.reason);
+    if let Some((target, said)) = said {
+        return Some(of_answer(facts, reason, target, said));
+    }
+    let next = known.targets.iter().filter_map(|target| target.next_look);
+    let next = next.min().map(|next| {
+        let seconds = next.duration_since(facts.now).as_secs();
+        match seconds {
+            ..=0 => " ELB is asked next as soon as the budget allows.".to_owned(),
+            seconds => format!(" ELB is asked next in {seconds} s."),
+        }
+    });
+    let next = next.unwrap_or_default();
+    Some(match reason {
+        Reason::Healthy => Why::saying(
+            Reason::HealthyNotOpened,
+            "ELB called the target healthy, and the leader writes the condition next.",
+        ),
+        Reason::PodNotDue => Why::saying(
+            Reason::NotPolled,
+            "The leader has not seen yet that the pod is due.",
+        ),
+        reason => Why::saying(reason, format!("{}{next}", reason.sentence())),
+    })
+}
+
+fn of_answer(facts: &Facts, reason: Reason, target: &TargetView, said: &AnswerView) -> Why {
+    let when = age(said.asked, facts.now);
+    let at = SocketAddr::new(target.address, target.port);
+    let arn: Option<TargetGroupArn> = target.target_group_arn.parse().ok();
+    let group = arn
+        .as_ref()
+        .map_or(&*target.target_group_arn, TargetGroupArn::name);
+    let message = match reason {
+        Reason::NotRegistered => format!(
+            "{when} ago target group {group} did not have the target {at}, or was deregistering it."
+        ),
+        Reason::TargetGroupNotFound => {
+            format!("{when} ago AWS did not have {}.", target.target_group_arn)
+        }
+        _ => {
+            let words = words(&said.code, &said.message);
+            format!("{when} ago ELB said that {at} of target group {group} is not healthy{words}.")
+        }
+    };
+    with_remedy(Why::saying(reason, message), elb_codes::remedy(&said.code))
+}
+
+/// What the leader knows of the target of a query.
+pub(super) fn target<'a>(known: &'a GateView, query: &TargetQuery) -> Option<&'a TargetView> {
+    let mut targets = known.targets.iter();
+    targets.find(|target| {
+        let at = (target.address, target.port);
+        at == query.target && target.target_group_arn == query.group.arn.as_str()
+    })
+}
+
+/// What ELB said, in short.
+pub(super) fn said(answer: &AnswerView) -> String {
+    match (answer.healthy, Reason::of_word(&answer.reason)) {
+        (true, _) => "healthy".to_owned(),
+        (false, Some(Reason::NotRegistered)) => "not registered".to_owned(),
+        (false, Some(Reason::TargetGroupNotFound)) => "the group does not exist".to_owned(),
+        (false, _) => format!("not healthy{}", words(&answer.code, &answer.message)),
+    }
+}

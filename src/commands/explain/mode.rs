@@ -1,0 +1,75 @@
+//! Reads what `--admission both` needs: the policy, its binding, and the rules of the namespace.
+
+use kube::Client;
+use kube::api::{Api, ApiResource, DynamicObject, ListParams};
+use kube::core::GroupVersionKind;
+use targetgate_core::explain::PolicyFacts;
+use targetgate_core::gate_rules::GateRules;
+use tokio::time::timeout;
+
+use crate::kubernetes::{CALL_TIMEOUT, is_absence, why};
+
+/// The policy that is shipped; a second one has `-object` behind it (`optIn: either`).
+const POLICY: &str = "targetgate-gates";
+/// The name of the rules of each namespace.
+const RULES: &str = "targetgate";
+
+/// What is known of the policy and the rules of a namespace.
+pub(super) async fn read(client: &Client, namespace: &str) -> PolicyFacts {
+    let of = |kind, plural| {
+        let kind = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind);
+        ApiResource::from_gvk_with_plural(&kind, plural)
+    };
+    let policies = of("MutatingAdmissionPolicy", "mutatingadmissionpolicies");
+    let bindings = of(
+        "MutatingAdmissionPolicyBinding",
+        "mutatingadmissionpolicybindings",
+    );
+    let rules = GroupVersionKind::gvk("targetgate.dev", "v1", "GateRules");
+    let rules = ApiResource::from_gvk_with_plural(&rules, "gaterules");
+    let rules: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &rules);
+    let (policy, binding, rules) = tokio::join!(
+        one(Api::all_with(client.clone(), &policies), POLICY),
+        one(Api::all_with(client.clone(), &bindings), POLICY),
+        one(rules, RULES),
+    );
+    let mut facts = PolicyFacts::default();
+    match policy {
+        Ok(found) => facts.policy = Some(found.is_some()),
+        Err(error) => facts.why = Some(error),
+    }
+    match binding {
+        Ok(found) => facts.binding = Some(found.is_some()),
+        Err(error) => facts.why = Some(error),
+    }
+    let read = rules.and_then(|found| {
+        let spec =
+            found.map(|object| serde_json::from_value::<GateRules>(object.data["spec"].clone()));
+        spec.transpose()
+            .map_err(|error| format!("GateRules: {error}"))
+    });
+    match read {
+        Ok(found) => facts.rules = Some(found),
+        Err(error) => facts.why = Some(error),
+    }
+    facts
+}
+
+/// The object of this name, `None` if it or its kind does not exist; by a list of one where a get is denied.
+async fn one(api: Api<DynamicObject>, name: &str) -> Result<Option<DynamicObject>, String> {
+    let got = timeout(CALL_TIMEOUT, api.get(name)).await;
+    let denied = match got {
+        Ok(Ok(found)) => return Ok(Some(found)),
+        Ok(Err(kube::Error::Api(status))) if is_absence(&status) || status.code == 404 => {
+            return Ok(None);
+        }
+        Ok(Err(error)) => why(&error),
+        Err(_) => return Err(format!("no answer within {CALL_TIMEOUT:?}")),
+    };
+    let params = ListParams::default().fields(&format!("metadata.name={name}"));
+    let listed = timeout(CALL_TIMEOUT, api.list(&params)).await;
+    match listed {
+        Ok(Ok(listed)) => Ok(listed.items.into_iter().next()),
+        _ => Err(denied),
+    }
+}
