@@ -148,7 +148,7 @@ async fn play(
         write_json(path, &report)?;
     }
     if options.keep {
-        println!("{}", hints(world, &product, directory));
+        println!("{}", hints(options, world, &product, directory));
         return Err(broken(parts, &mut product).await);
     }
     product.kill();
@@ -164,7 +164,7 @@ async fn broken(parts: &mut Parts, product: &mut Process) -> anyhow::Error {
     }
 }
 
-fn hints(world: &World, product: &Process, directory: &Path) -> String {
+fn hints(options: &Options, world: &World, product: &Process, directory: &Path) -> String {
     let kubeconfig = world.cluster.kubeconfig.display();
     let kubectl = format!("kubectl --kubeconfig {kubeconfig}");
     format!(
@@ -176,10 +176,17 @@ fn hints(world: &World, product: &Process, directory: &Path) -> String {
          \x20 {kubectl} label namespace {NAMESPACE} {LABEL}- {DRAIN_LABEL}-\n\
          \x20 curl http://{}/\n\
          \x20 curl http://{}/metrics\n\
-         \x20 tail -f {}/targetgate.log",
+         \x20 tail -f {}/targetgate.log\n\
+         To break it, and be told why (docs/troubleshooting.md has ten ways):\n\
+         \x20 export KUBECONFIG={kubeconfig} {}\n\
+         \x20 {targetgate} explain -n {NAMESPACE} --all\n\
+         \x20 {targetgate} doctor -n {NAMESPACE}\n\
+         \x20 {targetgate} watch -n {NAMESPACE}",
         world.load_balancer,
         product.admin,
         directory.display(),
+        world.aws.variables(),
+        targetgate = options.targetgate.display(),
     )
 }
 

@@ -46,6 +46,16 @@ impl Aws {
         })
     }
 
+    /// The variables by which a shell's programs call its API.
+    pub fn variables(&self) -> String {
+        let region = elb::Options::default().region;
+        format!(
+            "AWS_REGION={region} AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2={} \
+             AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox",
+            self.endpoint
+        )
+    }
+
     /// Creates a load balancer that forwards to these groups by weight. Returns its ARN and the
     /// address of its listener.
     ///
