@@ -27,9 +27,9 @@ const UPDATES: u64 = 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Held {
-    ByHook,
-    ByPolicy,
-    ByBoth,
+    Hook,
+    Policy,
+    Both,
 }
 
 /// A binding `web` with this spec; `checked` is the label by which hook and policy are asked here.
@@ -99,21 +99,21 @@ async fn refusal(
 #[rstest]
 #[tokio::test]
 async fn each_kind_of_update_is_judged_alike_by_hook_policy_and_both(
-    #[values(Held::ByHook, Held::ByPolicy, Held::ByBoth)] held: Held,
+    #[values(Held::Hook, Held::Policy, Held::Both)] held: Held,
 ) {
     let cluster = Server::Kubernetes.own_cluster().await;
     cluster.apply_crd().await;
     let vpc = format!("--vpc-id={OWN_VPC}");
     let mut installed = Installed::without_hooks(Site::on(cluster, &[&vpc]).await).await;
     match held {
-        Held::ByPolicy => installed.kill(),
-        Held::ByHook | Held::ByBoth => {
+        Held::Policy => installed.kill(),
+        Held::Hook | Held::Both => {
             let hooks = installed.process().hooks;
             installed.register_hooks(hooks, only_checked()).await;
         }
     }
     let group = BindingApi::Elbv2.group();
-    if held != Held::ByHook {
+    if held != Held::Hook {
         let cluster = &installed.cluster;
         cluster.apply_immutability(group, &only_checked()).await;
     }
@@ -137,7 +137,7 @@ async fn each_kind_of_update_is_judged_alike_by_hook_policy_and_both(
     })
     .await;
     for change in changes() {
-        let told = held != Held::ByPolicy || change.is_told_by_the_specs();
+        let told = held != Held::Policy || change.is_told_by_the_specs();
         let said = judged(&change.from, &change.to).await.unwrap_or_default();
         let list = change.fields.join(",");
         let changed = said.strip_prefix(WORDS).map(|rest| {
