@@ -4,7 +4,7 @@
 //! and binds its listeners; a simulation polls the same tasks within one task of its own;
 //! the table in `docs/architecture.md` lists the parts that each caller omits.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,12 +18,14 @@ use kube::Client;
 use targetgate_core::drain::DrainPolicy;
 use targetgate_core::elb::buckets::Limits;
 use targetgate_core::explain::leader::{GatesView, RegistrarView};
+use targetgate_core::gate_rules::TooLarge;
 use targetgate_core::gates::inject::GatePolicy;
 use targetgate_core::gates::machine::action::Settings as GateSettings;
 use targetgate_core::index::HookScope;
 use targetgate_core::names::{ConditionPrefix, ObjectKey};
 use targetgate_core::targets::machine::action::Settings as RegistrarSettings;
 use targetgate_core::targets::standing::{Mode, Policy};
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
@@ -359,6 +361,8 @@ struct Wiring {
     answers: Option<Answers>,
     /// What the health loop hears of the registrar; `None` without one.
     registrations: Option<Registrations>,
+    /// Where the keeper of the gate rules tells which are too large.
+    too_large: watch::Sender<BTreeMap<Arc<str>, TooLarge>>,
 }
 
 impl Wiring {
@@ -380,6 +384,7 @@ impl Wiring {
             heartbeat: Arc::default(),
             answers: parts.registration.is_some().then(Answers::default),
             registrations: parts.registration.is_some().then(Registrations::default),
+            too_large: watch::Sender::default(),
             random,
             leadership,
             keeper_leadership,
@@ -425,6 +430,7 @@ impl Wiring {
             now: parts.now.clone(),
             drain: parts.drain.clone(),
             measure_drain: parts.measure_drain,
+            too_large: self.too_large.subscribe(),
             settings: GateSettings {
                 apis: parts.policy.apis.clone(),
                 orphan_after: parts.orphan_after,
@@ -543,6 +549,7 @@ impl Wiring {
             leadership: self.leadership.clone(),
             policy: parts.policy.clone(),
             metrics: parts.metrics.of(),
+            too_large: self.too_large.clone(),
         };
         parts
             .gate_rules

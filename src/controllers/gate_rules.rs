@@ -13,7 +13,7 @@ use targetgate_core::gate_rules::{GateRules, TooLarge};
 use targetgate_core::gates::inject::GatePolicy;
 use targetgate_core::index::Index;
 use targetgate_core::reason::Reason;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, sleep_until};
 use tracing::{info, warn};
 
@@ -40,6 +40,8 @@ pub struct Keeper {
     pub leadership: Leadership,
     pub policy: GatePolicy,
     pub metrics: GateRulesMetrics,
+    /// Where the namespaces are told whose rules are too large.
+    pub too_large: watch::Sender<BTreeMap<Arc<str>, TooLarge>>,
 }
 
 /// What the keeper knows while it leads.
@@ -82,12 +84,12 @@ impl Keeper {
             let pause = match self.term(&store, &mut work).await {
                 Ended::Follows => {
                     work = Work::default();
-                    self.metrics.follow();
+                    self.follow();
                     LONGEST_PAUSE
                 }
                 Ended::NotServed(what) => {
                     work.reconciler = Reconciler::default();
-                    self.metrics.follow();
+                    self.follow();
                     work.say(format!(
                         "the API server does not serve {what}: as with --admission webhook, gates are injected by \
                          the webhook alone"
@@ -247,13 +249,27 @@ impl Keeper {
         for (namespace, why) in too_large {
             if work.told.insert(namespace.clone()) {
                 let reason = Reason::RulesTooLarge;
-                warn!(%namespace, %reason, "gates are injected by the webhook alone: of its gate rules, {why}");
+                warn!(%namespace, %reason, "gates are injected by the webhook alone, because the gate rules are too large: {why}");
             }
         }
         work.told
             .retain(|namespace| too_large.contains_key(namespace));
         let (written, left) = (reconciler.written(), too_large.len());
         self.metrics.report(reconciler.age(now), written, left);
+        self.tell(too_large);
+    }
+
+    fn follow(&self) {
+        self.metrics.follow();
+        self.tell(&BTreeMap::new());
+    }
+
+    fn tell(&self, too_large: &BTreeMap<Arc<str>, TooLarge>) {
+        self.too_large.send_if_modified(|told| {
+            let differs = told != too_large;
+            told.clone_from(too_large);
+            differs
+        });
     }
 }
 

@@ -4,6 +4,7 @@
 //! its tasks, which end with it. A replica that does not lead observes everything, but does not call ELB or write
 //! conditions, so that it can act at once when it becomes the leader.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use targetgate_core::elb::query::{DescribeError, GroupQuery};
 use targetgate_core::elb::sweep::{Batch, Sweep};
 use targetgate_core::endings::{Endings, Look, Settings as EndingSettings};
 use targetgate_core::explain::leader::GatesView;
+use targetgate_core::gate_rules::TooLarge;
 use targetgate_core::gates::machine::Tracker;
 use targetgate_core::gates::machine::action::{
     Action, CallFailure, GateId, LiveRead, Settings, Write, WriteOutcome,
@@ -24,7 +26,7 @@ use targetgate_core::index::Index;
 use targetgate_core::model::{HealthChecks, TargetGroup, TargetHealth};
 use targetgate_core::names::{BindingApi, GroupKey, NamedGroup, TargetGroupArn};
 use targetgate_core::notices::{AllFound, LostBindings, Notices};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 use tracing::{Level, enabled};
@@ -87,6 +89,8 @@ pub struct Loop {
     pub drain: DrainPolicy,
     /// Whether ELB is asked when it begins to drain, for the metric alone.
     pub measure_drain: bool,
+    /// The namespaces whose gate rules are too large, of which their keeper tells.
+    pub too_large: watch::Receiver<BTreeMap<Arc<str>, TooLarge>>,
 }
 
 /// The result of a task of the loop.

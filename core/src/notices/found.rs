@@ -1,10 +1,13 @@
 //! What the index shows that owners have to be told. A new kind of notice is one more function here.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::drain::{DrainMode, DrainPolicy};
+use crate::gate_rules::TooLarge;
 use crate::index::{Index, RemarkedPod};
 use crate::lint::{Settle, pre_stop_too_short};
 use crate::model::{OwnSleep, UnreadableAnnotation};
@@ -131,6 +134,24 @@ fn unreadable_of_others(index: &Index, apis: &[BindingApi], found: &mut AllFound
             tell(regarded, &binding.unreadable, instead);
         }
     }
+}
+
+/// The Namespaces that hold no rules for the API server, because they are too large, as their keeper found.
+pub fn rules_too_large(index: &Index, too_large: &BTreeMap<Arc<str>, TooLarge>) -> AllFound {
+    let reason = Reason::RulesTooLarge;
+    let topic = |(name, why): (&Arc<str>, &TooLarge)| {
+        let view = index.namespace(name);
+        let regarded = Regarded::Namespace {
+            name: name.clone(),
+            uid: view.and_then(|view| view.namespace.uid.clone()),
+        };
+        let text = format!(
+            "the webhook alone injects gates, because the gate rules are too large: {why}. {}",
+            reason.remedy()
+        );
+        (Topic::new(regarded, reason), Found::of_object(text, 0))
+    };
+    too_large.iter().map(topic).collect()
 }
 
 /// What is written, what counts instead, and what to write.

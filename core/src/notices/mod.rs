@@ -17,7 +17,7 @@ mod topic;
 mod ungated;
 mod waits;
 
-pub use crate::notices::found::found;
+pub use crate::notices::found::{found, rules_too_large};
 pub use crate::notices::lost::LostBindings;
 pub use crate::notices::topic::{AllFound, Found, Of, Regarded, Topic, add_pod};
 pub use crate::notices::waits::{healthy, waits};

@@ -5,6 +5,7 @@ use rstest::rstest;
 
 use crate::drain::{DrainLabel, DrainMode, DrainPolicy, LoadBalancerKind, SleepSeconds};
 use crate::fixtures::{binding, epoch, pod, service};
+use crate::gate_rules::TooLarge;
 use crate::index::Index;
 use crate::model::{Namespace, OwnSleep, Pod, PodRemarks, UnreadableAnnotation};
 use crate::names::{BindingApi, ObjectKey};
@@ -372,6 +373,26 @@ fn what_may_be_over_soon_is_told_once_it_has_lasted_for_a_minute() {
     notices.rest();
     let again = now + secs(7200);
     assert_eq!(notices.due(lasting(), again).told.len(), 0);
+}
+
+#[test]
+fn a_namespace_is_told_that_the_webhook_alone_injects_its_gates() {
+    let mut index = Index::default();
+    let namespace = Namespace {
+        uid: Some("uid-shop".into()),
+        ..Namespace::default()
+    };
+    index.apply_namespace(&"shop".into(), namespace);
+    let too_large = [("shop".into(), TooLarge::Rules { rules: 301 })];
+    let found = notices::rules_too_large(&index, &too_large.into());
+    let [(topic, found)] = found.into_iter().collect::<Vec<_>>().try_into().unwrap();
+    let shop = Regarded::Namespace {
+        name: "shop".into(),
+        uid: Some("uid-shop".into()),
+    };
+    assert_eq!(topic, Topic::new(shop, Reason::RulesTooLarge));
+    let words = "the webhook alone injects gates, because the gate rules are too large: a pod may meet 301 of them";
+    assert!(found.note().starts_with(words), "{}", found.note());
 }
 
 mod cluster;

@@ -52,6 +52,7 @@ impl Loop {
         self.cache.read(|index| {
             let mut found = notices::found(index, apis, &self.drain, wall);
             lost.add(index, apis, wall, &mut found);
+            found.extend(notices::rules_too_large(index, &self.too_large.borrow()));
             if let Some(since) = now.checked_sub(LASTING) {
                 found.extend(notices::waits(tracker.waiting_since(since), index));
             }

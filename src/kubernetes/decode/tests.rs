@@ -455,11 +455,15 @@ fn a_legacy_gate_that_is_served_is_one_of_ours() {
 }
 
 #[test]
-fn a_namespace_is_known_by_its_uid_only_where_there_is_something_to_tell() {
+fn a_namespace_is_known_by_its_uid_only_where_there_may_be_something_to_tell() {
     let object = |value: &str| {
         json!({ "metadata": { "name": "shop", "uid": "u-1",
             "annotations": { "targetgate.dev/when-unused": value } } })
     };
+    let mut opted_in = object("open");
+    opted_in["metadata"]["labels"] = json!({ INJECT_LABEL: INJECT_ENABLED });
+    let (_, opted_in) = namespace(read(opted_in)).unwrap();
+    assert_eq!(opted_in.uid.as_deref(), Some("u-1"));
     let read = |value: &str| namespace(read(object(value))).unwrap().1;
     assert_eq!((read("open").uid, read("open").unreadable), (None, vec![]));
     assert_eq!(read("Open").uid.as_deref(), Some("u-1"));

@@ -3,6 +3,7 @@
 
 mod filled;
 mod installed;
+mod large;
 mod restarts;
 mod roles;
 mod schema;
