@@ -1,11 +1,22 @@
 //! The policy by which the API server itself injects gates, as the chart renders it.
 
+use kube::Client;
+use kube::api::{Api, ApiResource, DynamicObject};
+use kube::core::GroupVersionKind;
 use rstest::rstest;
 use serde_json::{Value, json};
-use targetgate_core::names::INJECT_LABEL;
+use targetgate_core::names::{INJECT_ENABLED, INJECT_LABEL};
+use targetgate_sandbox::controlplane::ControlPlane;
+use targetgate_sandbox::harness::waiting::until;
+use targetgate_sandbox::harness::{Balancer, Process, Program};
 use targetgate_sandbox::versions::Version;
 
+use crate::documented::Checkout;
 use crate::helm::{Helm, find};
+use crate::lifecycle::{program, program_with, redirect_hooks, trusted};
+use crate::options::restricted_namespace;
+use crate::server::{api, apply, own_control_plane};
+use crate::steady::{self, SOME, bound_namespace};
 
 const COMPONENT: [&str; 3] = [
     include_str!("../../deploy/components/policy/crd.yaml"),
@@ -119,4 +130,125 @@ fn the_policy_takes_gates_of_the_prefix_that_the_process_gives(#[case] mut value
     let taken = "r.gate.startsWith('target-health.targetgate.dev/')";
     assert_eq!(policy.matches(taken).count(), 2);
     assert!(!policy.contains("target-health.elbv2.k8s.aws"));
+}
+
+/// A release of a checkout, whose hooks lead to a balancer.
+struct Release<'a> {
+    server: &'a ControlPlane,
+    client: Client,
+    helm: Helm,
+    checkout: Checkout,
+    balancer: Balancer,
+}
+
+impl Release<'_> {
+    /// Runs helm with this mode.
+    fn run(&self, command: &str, mode: &str) {
+        let (chart, mode) = (self.checkout.chart(), format!("admission.mode={mode}"));
+        let chart = chart.to_str().unwrap();
+        // The test is about whether a review is answered, not how fast a busy machine does it.
+        let timeout = "hooks.pods.timeoutSeconds=30";
+        let arguments = [
+            command,
+            "targetgate",
+            chart,
+            "--set",
+            &mode,
+            "--set",
+            timeout,
+        ];
+        self.helm.on(self.server, &arguments).unwrap();
+    }
+
+    /// Starts a replica, as a Deployment that rolls, and sends reviews to it.
+    async fn replica(&self, program: &Program, name: &str) -> Process {
+        let replica = program.start(name).await.unwrap();
+        replica.ready().await.unwrap();
+        self.balancer.add(replica.hooks);
+        replica
+    }
+
+    /// Ends a replica as kubelet does, and sends it no new review.
+    async fn ends(&self, mut replica: Process) {
+        self.balancer.remove(replica.hooks);
+        replica.signal("TERM").unwrap();
+        replica.ended().await.unwrap();
+    }
+
+    /// Whether the namespace has its rules; false as well where they are not served.
+    async fn has_rules(&self) -> bool {
+        let kind = GroupVersionKind::gvk("targetgate.dev", "v1", "GateRules");
+        let resource = ApiResource::from_gvk_with_plural(&kind, "gaterules");
+        let client = self.client.clone();
+        let rules: Api<DynamicObject> = Api::namespaced_with(client, steady::NAMESPACE, &resource);
+        rules.get("targetgate").await.is_ok()
+    }
+
+    async fn has_policy(&self) -> bool {
+        let policy = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "MutatingAdmissionPolicy",
+            "metadata": {},
+        });
+        let found = api(&self.client, &policy).get_opt("targetgate-gates").await;
+        found.unwrap().is_some()
+    }
+}
+
+// A second thread creates pods while a command of helm blocks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_mode_is_changed_and_changed_back_while_each_pod_gets_its_gate() {
+    let server = own_control_plane().await;
+    let client = server.client().await.unwrap();
+    let crd = include_str!("../../deploy/crd/targetgroupbindings.yaml");
+    let crd: Value = serde_saphyr::from_str(crd).unwrap();
+    apply(&client, &crd, false).await.unwrap();
+    bound_namespace(&client).await;
+    restricted_namespace(&client).await;
+    let opted_in = json!({
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": { "name": steady::NAMESPACE, "labels": { INJECT_LABEL: INJECT_ENABLED } },
+    });
+    apply(&client, &opted_in, false).await.unwrap();
+    let release = Release {
+        server: &server,
+        client: client.clone(),
+        helm: Helm::new(),
+        checkout: Checkout::new(),
+        balancer: Balancer::new().await,
+    };
+    redirect_hooks(&release.checkout, release.balancer.address.port());
+    release.run("install", "webhook");
+    let webhook = program(&server, &client).await;
+    let first = release.replica(&webhook, "targetgate-0").await;
+    trusted(&client).await;
+    let mut creation = steady::create(&client).await;
+    creation.goes_on(SOME).await;
+
+    release.run("upgrade", "both");
+    assert!(release.has_policy().await);
+    creation.goes_on(SOME).await;
+    let both = program_with(&server, &client, &["--admission=both"]).await;
+    let second = release.replica(&both, "targetgate-1").await;
+    release.ends(first).await;
+    until("the namespace has its rules", async || {
+        release.has_rules().await.then_some(())
+    })
+    .await;
+    creation.goes_on(SOME).await;
+
+    release.run("upgrade", "webhook");
+    assert!(!release.has_policy().await);
+    creation.goes_on(SOME).await;
+    let third = release.replica(&webhook, "targetgate-2").await;
+    release.ends(second).await;
+    creation.goes_on(SOME).await;
+    until("the CRD is gone with its objects", async || {
+        (!release.has_rules().await).then_some(())
+    })
+    .await;
+    println!("{} pods were created meanwhile", creation.count());
+    drop(creation);
+    release.ends(third).await;
 }

@@ -34,12 +34,17 @@ const HOST: &str = "0.0.0.0";
 
 /// The program that runs in place of the chart's pods.
 pub(crate) async fn program(server: &ControlPlane, client: &Client) -> Program {
+    program_with(server, client, &[]).await
+}
+
+/// Does the same, and adds these arguments to the program's.
+pub(crate) async fn program_with(server: &ControlPlane, client: &Client, more: &[&str]) -> Program {
     let kubeconfig = account(server, client, "targetgate").await;
     // No process listens on this address.
     let elb = "http://127.0.0.1:9".to_owned();
     let name = format!("--tls-names={HOST}");
     let binary = Path::new(env!("CARGO_BIN_EXE_targetgate"));
-    let arguments = [OWN_CERTIFICATE, &name];
+    let arguments = [&[OWN_CERTIFICATE, &name], more].concat();
     Program::new(binary, NAMESPACE, kubeconfig, elb, &arguments).unwrap()
 }
 
@@ -104,7 +109,7 @@ fn bundles(configuration: &DynamicObject) -> BTreeMap<String, String> {
 }
 
 /// The names of the webhooks of both configurations, once each of them has a bundle.
-async fn trusted(client: &Client) -> Vec<String> {
+pub(crate) async fn trusted(client: &Client) -> Vec<String> {
     let mut names = Vec::new();
     for kind in HOOKS {
         let configuration = configuration(kind);
@@ -184,7 +189,7 @@ pub(crate) async fn until_nothing_is_left(client: &Client) {
 }
 
 /// Points the hooks of the chart at a port of this machine instead of a Service of the cluster.
-fn redirect_hooks(checkout: &Checkout, port: u16) {
+pub(crate) fn redirect_hooks(checkout: &Checkout, port: u16) {
     let service = "  service:
     name: targetgate
     namespace: {{ (first .).Release.Namespace }}
