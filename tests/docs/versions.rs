@@ -108,6 +108,7 @@ fn the_chart_asks_for_the_versions_of_what_it_renders() {
         ("webhooks.yaml", Version::match_conditions()),
         ("admission-policies.yaml", Version::admission_policies()),
         ("immutability.yaml", Version::admission_policies()),
+        ("doctor.yaml", Version::admission_policies()),
         ("poddisruptionbudget.yaml", Version::unready_eviction()),
         ("gate-rules.yaml", Version::gates_by_policy()),
         ("NOTES.txt", Version::gates_by_policy()),

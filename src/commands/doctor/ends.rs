@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn versions_of_kubelets_are_read_with_what_clouds_add() {
-        assert_eq!(version("1.36.3-eks-7f9249a"), Some((1, 36)));
+        assert_eq!(version("1.36.9-eks-7f9249a"), Some((1, 36)));
         assert_eq!(version("1.29+"), Some((1, 29)));
         assert_eq!(version("latest"), None);
     }

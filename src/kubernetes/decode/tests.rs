@@ -9,7 +9,7 @@ use targetgate_core::drain::{DrainLabel, DrainMode, LoadBalancerKind};
 use targetgate_core::model::{
     ControllerRef, IpFamily, Namespace, Policies, Registration, TargetType, WhenUnused,
 };
-use targetgate_core::names::AssumedRole;
+use targetgate_core::names::{AssumedRole, INJECT_ENABLED, INJECT_LABEL};
 
 use targetgate_core::model::PortRef;
 
