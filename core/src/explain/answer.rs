@@ -94,6 +94,14 @@ impl Why {
             command: None,
         }
     }
+
+    /// With a remedy that is more precise than the reason's, where one is known.
+    pub(super) fn with_remedy(self, remedy: Option<&str>) -> Self {
+        Self {
+            remedy: remedy.map_or(self.remedy, str::to_owned),
+            ..self
+        }
+    }
 }
 
 impl Serialize for Reason {

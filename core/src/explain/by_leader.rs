@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use crate::explain::answer::Why;
 use crate::explain::elb_codes;
 use crate::explain::facts::Facts;
-use crate::explain::gate::{with_remedy, words};
 use crate::explain::leader::{AnswerView, GateView, TargetView};
 use crate::explain::text::age;
 use crate::gates::requirements::{GateRequirements, TargetQuery};
@@ -69,11 +68,11 @@ fn of_answer(facts: &Facts, reason: Reason, target: &TargetView, said: &AnswerVi
             format!("{when} ago AWS did not have {}.", target.target_group_arn)
         }
         _ => {
-            let words = words(&said.code, &said.message);
+            let words = elb_codes::words(&said.code, &said.message);
             format!("{when} ago ELB said that {at} of target group {group} is not healthy{words}.")
         }
     };
-    with_remedy(Why::saying(reason, message), elb_codes::remedy(&said.code))
+    Why::saying(reason, message).with_remedy(elb_codes::remedy(&said.code))
 }
 
 /// What the leader knows of the target of a query.
@@ -91,6 +90,9 @@ pub(super) fn said(answer: &AnswerView) -> String {
         (true, _) => "healthy".to_owned(),
         (false, Some(Reason::NotRegistered)) => "not registered".to_owned(),
         (false, Some(Reason::TargetGroupNotFound)) => "the group does not exist".to_owned(),
-        (false, _) => format!("not healthy{}", words(&answer.code, &answer.message)),
+        (false, _) => format!(
+            "not healthy{}",
+            elb_codes::words(&answer.code, &answer.message)
+        ),
     }
 }

@@ -1,4 +1,4 @@
-//! What to do about the reason codes of ELB that keep a target from being healthy.
+//! The reason codes of ELB that keep a target from being healthy: how they are said, and what to do about them.
 //! Source: <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetHealth.html>
 
 /// What the reader can do about a code; `None` about one that says nothing, or is not known.
@@ -28,4 +28,15 @@ pub(super) fn remedy(code: &str) -> Option<&'static str> {
         "Target.HealthCheckDisabled" => "Turn the health checks of the group on.",
         _ => return None,
     })
+}
+
+/// Reason and description, as they end a sentence.
+pub(super) fn words(reason: &str, description: &str) -> String {
+    let description = description.trim_end_matches('.');
+    match (reason, description) {
+        ("", "") => String::new(),
+        (reason, "") => format!(": {reason}"),
+        ("", description) => format!(": {description}"),
+        (reason, description) => format!(": {reason}, {description}"),
+    }
 }

@@ -10,7 +10,6 @@ use crate::drain::{DrainAnnotations, DrainPolicy, ServerVersion};
 use crate::explain::answer::SettingsAnswer;
 use crate::explain::leader::{GateView, RegistrationView, ReplicaView};
 use crate::explain::mode::PolicyFacts;
-use crate::explain::registration::Registration;
 use crate::gates::inject::GatePolicy;
 use crate::gates::requirements::Resolution;
 use crate::index::services::ServiceIndex;
@@ -18,6 +17,8 @@ use crate::index::{HookScope, Index, NamespaceView};
 use crate::lint;
 use crate::model::{Binding, Namespace, Pod, TargetHealth};
 use crate::names::{BindingApi, ConditionPrefix, GateName, GroupKey, NamedGroup};
+use crate::targets::record::Record;
+use crate::targets::standing::{Incumbent, Mode};
 
 /// How the installation decides, by its flags.
 #[derive(Debug, Clone, Default)]
@@ -176,4 +177,28 @@ impl PodFacts {
         let mut gates = self.pod.gates.iter();
         gates.any(|(gate, _)| gate.is_of(binding))
     }
+}
+
+/// What is known of registration without the leader.
+#[derive(Debug)]
+pub struct Registration {
+    /// `--register`.
+    pub mode: Mode,
+    /// `--incumbent-namespaces`; `None` if the incumbent watches all.
+    pub incumbent_namespaces: Option<BTreeSet<Arc<str>>>,
+    /// Whether the incumbent leads, as its Lease says.
+    pub incumbent: Incumbent,
+    /// The conditions `Ready` of the namespace's bindings, by their name.
+    pub told: BTreeMap<Arc<str>, Told>,
+    /// The TargetRecords that can be read, by the binding's UID.
+    pub records: BTreeMap<Arc<str>, Record>,
+}
+
+/// The condition `Ready` of a binding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    pub ready: bool,
+    pub reason: String,
+    pub message: String,
+    pub since: Option<Timestamp>,
 }

@@ -219,7 +219,7 @@ fn of_answer(facts: &Facts, query: &TargetQuery, decision: &Decision) -> Why {
             format!("Target group {group} does not have the target {target}."),
         );
     };
-    let said = words(&health.reason, &health.description);
+    let said = elb_codes::words(&health.reason, &health.description);
     let message = match decision.reason {
         Reason::NotRegistered => {
             format!("ELB deregisters {target} from target group {group}{said}.")
@@ -230,7 +230,7 @@ fn of_answer(facts: &Facts, query: &TargetQuery, decision: &Decision) -> Why {
         }
     };
     let remedy = elb_codes::remedy(&health.reason);
-    with_remedy(Why::saying(decision.reason, message), remedy)
+    Why::saying(decision.reason, message).with_remedy(remedy)
 }
 
 /// The words for what the condition says, which is all that is known where ELB was not asked.
@@ -244,30 +244,9 @@ fn of_condition(condition: Option<&Condition>) -> Why {
         let message = "The condition says that the target group does not have the target, or has only just been given it.";
         return Why::saying(reason, message);
     }
-    let said = words(&condition.reason, &condition.message);
+    let said = elb_codes::words(&condition.reason, &condition.message);
     let message = format!("The condition is not True{said}.");
-    with_remedy(
-        Why::saying(reason, message),
-        elb_codes::remedy(&condition.reason),
-    )
-}
-
-pub(super) fn with_remedy(why: Why, remedy: Option<&str>) -> Why {
-    Why {
-        remedy: remedy.map_or(why.remedy, str::to_owned),
-        ..why
-    }
-}
-
-/// Reason and description, as they end a sentence.
-pub(super) fn words(reason: &str, description: &str) -> String {
-    let description = description.trim_end_matches('.');
-    match (reason, description) {
-        ("", "") => String::new(),
-        (reason, "") => format!(": {reason}"),
-        ("", description) => format!(": {description}"),
-        (reason, description) => format!(": {reason}, {description}"),
-    }
+    Why::saying(reason, message).with_remedy(elb_codes::remedy(&condition.reason))
 }
 
 fn state(state: TargetState) -> &'static str {
@@ -311,7 +290,7 @@ fn said_of(health: Option<&TargetHealth>) -> String {
     match health.filter(|health| condition::is_in_group(health)) {
         None => "not registered".to_owned(),
         Some(health) => {
-            let said = words(&health.reason, &health.description);
+            let said = elb_codes::words(&health.reason, &health.description);
             format!("{}{said}", state(health.state))
         }
     }

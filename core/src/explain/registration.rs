@@ -3,14 +3,10 @@
 //! The leader says so where it was asked. Else it follows from the flags, from the binding and its condition `Ready`,
 //! and from the incumbent's Lease.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
-
-use jiff::Timestamp;
 
 use crate::explain::answer::{RefusedAnswer, RegistrationAnswer, Source, UnregisteredAnswer, Why};
-use crate::explain::facts::Facts;
+use crate::explain::facts::{Facts, Registration, Told};
 use crate::explain::leader::RegistrationView;
 use crate::index::BindingKey;
 use crate::index::services::ServiceIndex;
@@ -18,31 +14,7 @@ use crate::model::Binding;
 use crate::names::{BindingApi, ObjectKey};
 use crate::reason::Reason;
 use crate::targets::record::Record;
-use crate::targets::standing::{Incumbent, Mode, Policy, Standing};
-
-/// What is known of registration without the leader.
-#[derive(Debug)]
-pub struct Registration {
-    /// `--register`.
-    pub mode: Mode,
-    /// `--incumbent-namespaces`; `None` if the incumbent watches all.
-    pub incumbent_namespaces: Option<BTreeSet<Arc<str>>>,
-    /// Whether the incumbent leads, as its Lease says.
-    pub incumbent: Incumbent,
-    /// The conditions `Ready` of the namespace's bindings, by their name.
-    pub told: BTreeMap<Arc<str>, Told>,
-    /// The TargetRecords that can be read, by the binding's UID.
-    pub records: BTreeMap<Arc<str>, Record>,
-}
-
-/// The condition `Ready` of a binding.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
-    pub ready: bool,
-    pub reason: String,
-    pub message: String,
-    pub since: Option<Timestamp>,
-}
+use crate::targets::standing::{Mode, Policy, Standing};
 
 /// What becomes of the targets of each binding of the namespace.
 pub(super) fn all(facts: &Facts, routes: &ServiceIndex) -> Vec<RegistrationAnswer> {

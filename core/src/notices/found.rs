@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -12,7 +11,7 @@ use crate::index::{Index, RemarkedPod};
 use crate::lint::{Settle, pre_stop_too_short};
 use crate::model::{OwnSleep, UnreadableAnnotation};
 use crate::names::{BindingApi, ObjectKey};
-use crate::notices::{AllFound, Found, LASTING, Regarded, Topic, add_pod, bindings, ungated};
+use crate::notices::{AllFound, Found, Regarded, Topic, add_pod, bindings, has_lasted, ungated};
 use crate::reason::Reason;
 
 /// What there is to tell at the time `now`, for each object and reason.
@@ -27,13 +26,6 @@ pub fn found(index: &Index, apis: &[BindingApi], drain: &DrainPolicy, now: Times
     ungated::add(index, apis, now, &mut found);
     bindings::add(index, apis, &mut found);
     found
-}
-
-/// Whether something is as old as what is told must be.
-pub(super) fn has_lasted(since: Option<Timestamp>, now: Timestamp) -> bool {
-    let age = since.map(|since| now.duration_since(since));
-    age.and_then(|age| Duration::try_from(age).ok())
-        .is_some_and(|age| age >= LASTING)
 }
 
 /// A legacy gate that a pod keeps, because no gate of ours takes its place. It is closed for a while in any case: an

@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use crate::reason::Reason;
 
 mod bindings;
@@ -176,4 +178,11 @@ fn may_be_over_soon(reason: Reason) -> bool {
             | Reason::ServiceWithoutSelector
             | Reason::TargetTypeUnknown
     )
+}
+
+/// Whether something is as old as what is told must be.
+fn has_lasted(since: Option<Timestamp>, now: Timestamp) -> bool {
+    let age = since.map(|since| now.duration_since(since));
+    age.and_then(|age| Duration::try_from(age).ok())
+        .is_some_and(|age| age >= LASTING)
 }

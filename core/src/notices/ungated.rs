@@ -4,8 +4,7 @@ use jiff::Timestamp;
 
 use crate::index::{Index, UngatedPod};
 use crate::names::BindingApi;
-use crate::notices::found::has_lasted;
-use crate::notices::{AllFound, Of, Regarded, Topic, add_pod};
+use crate::notices::{AllFound, Of, Regarded, Topic, add_pod, has_lasted};
 use crate::reason::Reason;
 use crate::ungated::{create_anew, why};
 

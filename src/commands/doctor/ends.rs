@@ -4,14 +4,13 @@
 use std::collections::BTreeMap;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::Client;
 use kube::api::Api;
 use targetgate_core::doctor::{End, GraceTrial, Incumbent, Known};
 use targetgate_core::drain::{DrainLabel, DrainMode, DrainPolicy, ServerVersion};
 use targetgate_core::explain;
-use targetgate_core::explain::{Elb, Facts, PodFacts, SettingsAnswer};
+use targetgate_core::explain::{PodFacts, SettingsAnswer};
 use targetgate_core::lint;
 use targetgate_core::lint::{Cluster, Level, PodSecurity, Registrar, Version};
 use targetgate_core::names::{DRAIN_LABEL, TargetGroupArn};
@@ -22,7 +21,7 @@ use crate::commands::doctor::objects::{Binding, OptedIn};
 use crate::commands::doctor::{read, trials};
 use crate::commands::explain::of_flags;
 use crate::kubernetes::snapshot;
-use crate::kubernetes::snapshot::{Pods, Snapshot};
+use crate::kubernetes::snapshot::Pods;
 
 /// At most this many namespaces are looked at. Chosen: each takes four lists, one of all its pods.
 const MOST: usize = 20;
@@ -77,7 +76,8 @@ impl Surroundings<'_> {
             pod_security: pod_security(place, snapshot.server),
             registrar: self.registrar(),
         };
-        let (facts, pods) = facts(place, snapshot, settings);
+        let why = "only their ends are looked at";
+        let (facts, pods) = snapshot.into_facts(&place.name, settings, why);
         let ends = newest(&pods)
             .into_iter()
             .filter_map(|(workload, pod, pods)| {
@@ -150,27 +150,6 @@ impl Surroundings<'_> {
         let seconds = &self.installed.settings.drain.drain_seconds;
         DEFAULT_GRACE + u32::from(seconds.longest(kinds).get())
     }
-}
-
-fn facts(
-    place: &OptedIn,
-    snapshot: Snapshot,
-    settings: explain::Settings,
-) -> (Facts, Vec<PodFacts>) {
-    let facts = Facts {
-        namespace: place.name.as_str().into(),
-        index: snapshot.index,
-        opted_in: snapshot.opted_in,
-        not_served: snapshot.not_served,
-        server: snapshot.server,
-        settings,
-        elb: Elb::NotAsked("only their ends are looked at".to_owned()),
-        leader: Err("only their ends are looked at".to_owned()),
-        registration: None,
-        policy: None,
-        now: Timestamp::now(),
-    };
-    (facts, snapshot.pods)
 }
 
 /// The newest pod of each workload, with the workload's name and the number of its pods: what it is today.

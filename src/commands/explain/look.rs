@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use kube::Client;
 use targetgate_core::explain;
 use targetgate_core::explain::leader::ReplicaView;
-use targetgate_core::explain::{Answer, Elb, Facts, Frame, PodFacts, Questions};
+use targetgate_core::explain::{Answer, Facts, Frame, PodFacts, Questions};
 use targetgate_core::model::Binding;
 use targetgate_core::names::{BindingApi, ObjectKey};
 
@@ -125,20 +125,14 @@ impl Look {
         let read = snapshot::read(&self.client, &self.namespace, pods, apis, prefixes);
         let snapshot = read.await?;
         let (registration, policy) = tokio::join!(self.registration(&snapshot), self.policy());
+        let why = "nothing waits for ELB";
+        let (facts, pods) = snapshot.into_facts(&self.namespace, settings, why);
         let facts = Facts {
-            namespace: self.namespace.as_str().into(),
-            index: snapshot.index,
-            opted_in: snapshot.opted_in,
-            not_served: snapshot.not_served,
-            server: snapshot.server,
-            settings,
-            elb: Elb::NotAsked("nothing is waiting".to_owned()),
-            leader: Err("nothing is waiting".to_owned()),
             registration,
             policy,
-            now: Timestamp::now(),
+            ..facts
         };
-        Ok((facts, snapshot.pods))
+        Ok((facts, pods))
     }
 
     async fn policy(&self) -> Option<explain::PolicyFacts> {

@@ -11,7 +11,7 @@ use kube::core::Request;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use targetgate_core::drain::ServerVersion;
-use targetgate_core::explain::{PodFacts, Told};
+use targetgate_core::explain::{Elb, Facts, PodFacts, Settings, Told};
 use targetgate_core::index::Index;
 use targetgate_core::names::{BindingApi, ConditionPrefix, ObjectKey};
 use thiserror::Error;
@@ -49,6 +49,31 @@ pub struct Snapshot {
     pub pods: Vec<PodFacts>,
     /// The conditions `Ready` of the bindings of `elbv2.k8s.aws`, by their name.
     pub told: BTreeMap<Arc<str>, Told>,
+}
+
+impl Snapshot {
+    /// What is known of the namespace by these objects alone, and its pods; `why` neither ELB nor the leader was asked.
+    pub fn into_facts(
+        self,
+        namespace: &str,
+        settings: Settings,
+        why: &str,
+    ) -> (Facts, Vec<PodFacts>) {
+        let facts = Facts {
+            namespace: namespace.into(),
+            index: self.index,
+            opted_in: self.opted_in,
+            not_served: self.not_served,
+            server: self.server,
+            settings,
+            elb: Elb::NotAsked(why.to_owned()),
+            leader: Err(why.to_owned()),
+            registration: None,
+            policy: None,
+            now: Timestamp::now(),
+        };
+        (facts, self.pods)
+    }
 }
 
 /// Which pods a snapshot has.
