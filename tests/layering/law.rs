@@ -39,7 +39,15 @@ const CORE: Law = &[
     (
         "notices",
         &[
-            "drain", "gates", "index", "lint", "model", "names", "reason", "ungated",
+            "drain",
+            "gate_rules",
+            "gates",
+            "index",
+            "lint",
+            "model",
+            "names",
+            "reason",
+            "ungated",
         ],
     ),
     (

@@ -79,6 +79,7 @@ impl Row {
 }
 
 impl Frame {
+    /// That of the namespace: yes once each gate that is due is there, and open.
     pub fn verdict(&self) -> Verdict {
         self.namespace.verdict
     }
