@@ -1,5 +1,7 @@
 //! The whole product on the real API server, as shipped: with RBAC, and through its own hooks.
 
+use std::collections::BTreeMap;
+
 use kube::ResourceExt as _;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use rstest::rstest;
@@ -9,9 +11,11 @@ use targetgate_sandbox::harness::waiting::until;
 
 use crate::install::Installed;
 use crate::policy::ways::Way;
-use crate::servers::{Cluster, refused};
+use crate::servers::{Cluster, pod, refused};
 
 const IP: &str = "10.0.0.1";
+/// The audit annotation of the hook of pods.
+const DECISION: &str = "mpod.elbv2.k8s.aws/decision";
 
 #[rstest]
 #[tokio::test]
@@ -21,6 +25,9 @@ async fn a_pod_gets_its_gate_and_opens_when_elb_says_healthy(
     let installed = Installed::by(way).await;
     let cluster = &installed.cluster;
     let arn = installed.bind("web").await;
+    if way == Way::Both {
+        the_policy_injects_first(cluster).await;
+    }
     cluster.waiting_pod("a", "web", IP).await;
     installed.register(&arn, IP);
     cluster.gate_becomes("a", "web", "True").await;
@@ -40,23 +47,33 @@ async fn a_pod_gets_its_gate_and_opens_when_elb_says_healthy(
     }
 }
 
-async fn the_audit_log_says(cluster: &Cluster, why: &str) {
-    let decision = "mpod.elbv2.k8s.aws/decision";
-    let found = until("the pod's creation is in the audit log", async || {
-        let events = cluster.control_plane().audit_log().unwrap();
-        events.into_iter().rfind(|event| {
-            let object = event.object_ref.as_ref();
-            event.verb == "create"
-                && !event.request_uri.contains("dryRun")
-                && object.is_some_and(|o| o.resource == "pods" && o.namespace == cluster.namespace)
-        })
+/// Waits until the API server has read policy and rules. Before that the webhook injects alone.
+async fn the_policy_injects_first(cluster: &Cluster) {
+    until("the policy injects before the webhook", async || {
+        cluster.gates_of(pod("trial", json!({}))).await.unwrap();
+        let created = last_creation(cluster, true)?;
+        (created.get(DECISION)? == "AlreadyInjected").then_some(())
     })
     .await;
-    assert_eq!(found.annotations[decision], why);
-    assert_eq!(
-        found.annotations["mpod.elbv2.k8s.aws/bindings"],
-        format!("web={why}")
-    );
+}
+
+/// The annotations of the last creation of a pod of the cluster's namespace in the audit log.
+fn last_creation(cluster: &Cluster, dry_run: bool) -> Option<BTreeMap<String, String>> {
+    let events = cluster.control_plane().audit_log().unwrap();
+    let created = events.into_iter().rfind(|event| {
+        let object = event.object_ref.as_ref();
+        event.verb == "create"
+            && event.request_uri.contains("dryRun") == dry_run
+            && object.is_some_and(|o| o.resource == "pods" && o.namespace == cluster.namespace)
+    });
+    Some(created?.annotations)
+}
+
+async fn the_audit_log_says(cluster: &Cluster, why: &str) {
+    let what = "the pod's creation is in the audit log";
+    let found = until(what, async || last_creation(cluster, false)).await;
+    assert_eq!(found[DECISION], why);
+    assert_eq!(found["mpod.elbv2.k8s.aws/bindings"], format!("web={why}"));
 }
 
 #[tokio::test]
