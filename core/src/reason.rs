@@ -201,6 +201,8 @@ reasons! {
         "Mend what AWS complains about, or set `targetgate.dev/abandon: \"true\"` on the binding to leave them.";
     Abandoned: "`targetgate.dev/abandon` let go of the binding with targets left in the group.",
         "Deregister them by hand: their addresses may be used again.";
+    EndpointsLeftOut: "EndpointSlices of the Service have endpoints that name no pod of their namespace, and these are not registered.",
+        "Give them a `targetRef` to the pod with that address, or have them taken with `--slice-addresses any`.";
 
     GroupNotResolved: "AWS was not asked yet, or did not answer, which group has the name in the binding.", "";
 

@@ -11,6 +11,7 @@ use targetgate_core::lease::{Timing, TimingError};
 use targetgate_core::names::{
     BindingApi, ConditionPrefix, DEFAULT_CONDITION_PREFIX, OWN_CONDITION_PREFIX, ObjectKey, VpcId,
 };
+use targetgate_core::targets::slices;
 use targetgate_core::targets::standing::Mode;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
@@ -264,6 +265,11 @@ pub struct TargetFlags {
     /// The namespaces that AWS Load Balancer Controller watches, separated by commas [default: all].
     #[arg(long, env = "TARGETGATE_INCUMBENT_NAMESPACES", value_name = "NAMES", value_delimiter = ',', value_parser = namespace, help_heading = TARGETS)]
     pub incumbent_namespaces: Vec<String>,
+    /// Which endpoints of the EndpointSlices of a Service without a selector are registered: those that lead to a pod of
+    /// their namespace, or any but those that name a pod which is not there. With "any", whoever may write EndpointSlices
+    /// decides which addresses of the VPC are behind the load balancer.
+    #[arg(long, env = "TARGETGATE_SLICE_ADDRESSES", value_name = "WHICH", value_enum, default_value_t, help_heading = TARGETS)]
+    pub slice_addresses: SliceAddresses,
 }
 
 const LISTENERS: &str = "Listeners";
@@ -294,6 +300,23 @@ impl From<OptedIn> for OptIn {
             OptedIn::Namespace => Self::Namespace,
             OptedIn::Object => Self::Object,
             OptedIn::Either => Self::Either,
+        }
+    }
+}
+
+/// The endpoints of EndpointSlices that are registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum SliceAddresses {
+    #[default]
+    Pods,
+    Any,
+}
+
+impl From<SliceAddresses> for slices::SliceAddresses {
+    fn from(flag: SliceAddresses) -> Self {
+        match flag {
+            SliceAddresses::Pods => Self::Pods,
+            SliceAddresses::Any => Self::Any,
         }
     }
 }
@@ -456,6 +479,8 @@ mod tests {
         let incumbent = "kube-system/aws-load-balancer-controller-leader";
         assert_eq!(settings.targets.incumbent_lease.to_string(), incumbent);
         assert!(settings.targets.incumbent_namespaces.is_empty());
+        let addresses = settings.targets.slice_addresses;
+        assert_eq!(addresses, SliceAddresses::Pods);
         assert_eq!(settings.mode.admission, Admission::Webhook);
         assert_eq!(settings.elb_rate_max, 40.0);
         assert!(settings.watch_namespaces.is_empty());

@@ -24,6 +24,7 @@ use targetgate_core::gates::machine::action::Settings as GateSettings;
 use targetgate_core::index::HookScope;
 use targetgate_core::names::{ConditionPrefix, ObjectKey};
 use targetgate_core::targets::machine::action::Settings as RegistrarSettings;
+use targetgate_core::targets::slices::SliceAddresses;
 use targetgate_core::targets::standing::{Mode, Policy};
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -137,6 +138,8 @@ pub struct Registration {
     pub incumbent_lease: ObjectKey,
     /// The namespaces that the incumbent watches; `None` for all.
     pub incumbent_namespaces: Option<BTreeSet<Arc<str>>>,
+    /// Which endpoints of Services without a selector are registered.
+    pub slice_addresses: SliceAddresses,
     /// Our own namespace, in which the records are.
     pub namespace: Arc<str>,
     /// The UID of our Deployment, if there is one.
@@ -478,6 +481,7 @@ impl Wiring {
                     incumbent_namespaces: registration.incumbent_namespaces.clone(),
                     deployment: registration.deployment.clone(),
                 },
+                slice_addresses: registration.slice_addresses,
             },
             allow_list: allowed.map(current),
         };

@@ -326,6 +326,7 @@ pub struct TargetMetrics {
     held_by_floor: Gauge,
     foreign: Gauge,
     fights: Gauge,
+    left_out: Gauge,
     unregistered: Gauges<1>,
     waits: Histograms,
 }
@@ -359,6 +360,12 @@ impl MetricSet for TargetMetrics {
                 "Targets that another client has removed three times",
                 Gauge::default(),
             ),
+            left_out: registered.add(
+                "targets_endpoints_left_out",
+                "Endpoints of EndpointSlices of Services without a selector that lead to no pod of their namespace, and \
+                 are not registered (--slice-addresses)",
+                Gauge::default(),
+            ),
             unregistered: registered.add(
                 "targets_unregistered",
                 "Targets that should be registered, and are not, by reason; ready pods without such a port or address included",
@@ -383,6 +390,7 @@ impl TargetMetrics {
         set(&self.held_by_floor, counts.held_by_floor);
         set(&self.foreign, counts.foreign);
         set(&self.fights, counts.fights);
+        set(&self.left_out, counts.left_out);
         for reason in UNREGISTERED {
             let number = counts.unregistered.get(&reason).copied();
             let labels = [("reason", reason.as_str())];

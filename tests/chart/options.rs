@@ -76,6 +76,7 @@ pub(crate) fn options() -> Vec<(&'static str, Value)> {
             json!({
                 "targets": {
                     "register": "annotated",
+                    "sliceAddresses": "any",
                     "incumbent": {
                         "leaseNamespace": "default",
                         "leaseName": "lbc",

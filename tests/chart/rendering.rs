@@ -124,6 +124,7 @@ fn helm_lint_finds_nothing() {
 #[case(json!({ "proxy": { "https": "proxy:3128" } }), "/proxy/https")]
 #[case(json!({ "settings": { "no-such-flag": "1" } }), "'no-such-flag'")]
 #[case(json!({ "targets": { "register": "some" } }), "/targets/register")]
+#[case(json!({ "targets": { "sliceAddresses": "all" } }), "/targets/sliceAddresses")]
 #[case(json!({ "targets": { "incumbent": { "leaseName": "a/b" } } }), "/targets/incumbent/leaseName")]
 #[case(json!({ "image": { "digest": "latest" } }), "/image/digest")]
 #[case(json!({ "labels": { "team": 1 } }), "/labels/team")]
@@ -289,6 +290,7 @@ fn every_flag_of_serve_can_be_set_once() {
         "opt-in",
         "pod-name",
         "register",
+        "slice-addresses",
         "tls",
         "tls-cert",
         "tls-key",
@@ -349,24 +351,33 @@ fn the_flags_of_drain_follow_its_values(
 }
 
 #[rstest]
-#[case(json!({}), [None, None, None])]
+#[case(json!({}), [None; 4])]
 #[case::not_asked_for(
-    json!({ "incumbent": { "leaseName": "other", "namespaces": ["shop"] } }), [None, None, None]
+    json!({ "incumbent": { "leaseName": "other", "namespaces": ["shop"] }, "sliceAddresses": "any" }),
+    [None; 4]
 )]
-#[case(json!({ "register": "all" }), [Some("all"), None, None])]
+#[case(json!({ "register": "all" }), [Some("all"), None, None, None])]
+#[case::of_a_chart_that_did_not_know_it(
+    json!({ "register": "all", "sliceAddresses": null }), [Some("all"), None, None, None]
+)]
 #[case(
     json!({ "register": "annotated", "incumbent": { "leaseNamespace": "aws", "leaseName": "lbc",
-        "namespaces": ["shop", "blog"] } }),
-    [Some("annotated"), Some("aws/lbc"), Some("shop,blog")]
+        "namespaces": ["shop", "blog"] }, "sliceAddresses": "any" }),
+    [Some("annotated"), Some("aws/lbc"), Some("shop,blog"), Some("any")]
 )]
 fn the_flags_of_targets_follow_its_values(
     #[case] targets: Value,
-    #[case] expected: [Option<&str>; 3],
+    #[case] expected: [Option<&str>; 4],
 ) {
     let objects = Helm::new().template(&json!({ "targets": targets }));
     let pod = &find(&objects, "Deployment")["spec"]["template"]["spec"];
     let variables = pod["containers"][0]["env"].as_array().unwrap();
-    let names = ["REGISTER", "INCUMBENT_LEASE", "INCUMBENT_NAMESPACES"];
+    let names = [
+        "REGISTER",
+        "INCUMBENT_LEASE",
+        "INCUMBENT_NAMESPACES",
+        "SLICE_ADDRESSES",
+    ];
     let found = names.map(|name| {
         let name = format!("TARGETGATE_{name}");
         let found = variables

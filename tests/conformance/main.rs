@@ -38,3 +38,4 @@ mod targets;
 mod targets_bindings;
 mod targets_release;
 mod targets_roles;
+mod targets_slices;

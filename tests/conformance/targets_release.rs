@@ -79,7 +79,7 @@ impl Installed {
     }
 
     /// Waits until the condition `Ready` has this reason.
-    async fn until_told(&self, name: &str, reason: &str) {
+    pub(crate) async fn until_told(&self, name: &str, reason: &str) {
         until(reason, async || {
             let binding = self.binding(name).await;
             let conditions = binding.data["status"]["conditions"].as_array()?.clone();

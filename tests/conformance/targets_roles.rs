@@ -24,6 +24,11 @@ async fn status_of_record(records: &Api<DynamicObject>) -> Option<Value> {
 
 /// An installation that registers targets, and the objects of the overlay.
 pub(crate) async fn registering(which: &str) -> (Installed, Vec<Value>) {
+    registering_with(&[&format!("--register={which}")]).await
+}
+
+/// The same with these flags.
+pub(crate) async fn registering_with(flags: &[&str]) -> (Installed, Vec<Value>) {
     let cluster = Server::Kubernetes.own_cluster().await;
     cluster.apply_crd().await;
     apply(&cluster.client, &serde_saphyr::from_str(CRD).unwrap()).await;
@@ -35,7 +40,7 @@ pub(crate) async fn registering(which: &str) -> (Installed, Vec<Value>) {
     for object in &overlay {
         apply(&cluster.client, object).await;
     }
-    let installed = Installed::on(cluster, &[&format!("--register={which}")]).await;
+    let installed = Installed::on(cluster, flags).await;
     (installed, overlay)
 }
 

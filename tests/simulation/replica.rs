@@ -29,6 +29,7 @@ use targetgate_core::elb::buckets::Limits;
 use targetgate_core::lease::Timing;
 use targetgate_core::names::ObjectKey;
 use targetgate_core::rotation::Lifetimes;
+use targetgate_core::targets::slices::SliceAddresses;
 use targetgate_core::targets::standing::Mode;
 use tokio::io::DuplexStream;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -330,6 +331,7 @@ fn registration() -> Registration {
         mode: Mode::All,
         incumbent_lease: ObjectKey::new("kube-system", "aws-load-balancer-controller-leader"),
         incumbent_namespaces: None,
+        slice_addresses: SliceAddresses::Pods,
         namespace: HOME.into(),
         deployment: None,
     }

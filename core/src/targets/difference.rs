@@ -120,7 +120,7 @@ mod tests {
     fn want(ready: i64) -> Want {
         Want {
             ready: Timestamp::from_second(ready).ok(),
-            pod: (ObjectKey::new("shop", "web-1"), "uid-web-1".into()),
+            pod: Some((ObjectKey::new("shop", "web-1"), "uid-web-1".into())),
             bindings: BTreeSet::new(),
         }
     }

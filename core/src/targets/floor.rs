@@ -60,7 +60,14 @@ impl Floor {
         let before = *self.before.get_or_insert(wanted + leave);
         // Pods that have ended since cannot be healthy any more, so they do not raise what is needed: a Service that
         // is scaled down in between would be held for ever.
-        let living = leaving.iter().filter(|target| is_held(target.0));
+        // That an endpoint without a pod lives, ELB alone can say.
+        let is_healthy = |target: &Target| {
+            let listed = listing.get(target);
+            listed.is_some_and(|listed| listed.state == TargetState::Healthy)
+        };
+        let lives =
+            |target: &&Target| is_held(target.0) || (wants.may_be_podless && is_healthy(target));
+        let living = leaving.iter().filter(lives);
         let living: BTreeSet<&Target> = living.chain(&self.departed).collect();
         let others = living
             .iter()
@@ -148,7 +155,7 @@ mod tests {
             };
             let want = || Want {
                 ready: None,
-                pod: (ObjectKey::new("shop", "web"), "uid".into()),
+                pod: Some((ObjectKey::new("shop", "web"), "uid".into())),
                 bindings: BTreeSet::new(),
             };
             GroupWants {
@@ -327,6 +334,32 @@ mod tests {
         world.become_all([1], Pod::Unready);
         assert_eq!(world.step(), (1, Verdict::Leave));
         assert_eq!(world.listing.len(), 3);
+    }
+
+    #[rstest]
+    #[case::that_elb_calls_healthy(TargetState::Healthy, 0)]
+    #[case::that_elb_calls_unhealthy(TargetState::Unhealthy, 15)]
+    fn endpoints_without_a_pod_that_are_gone_from_the_slices_count_while_they_live(
+        #[case] state: TargetState,
+        #[case] left: usize,
+    ) {
+        let mut world = World::of(20);
+        let gone: BTreeSet<Target> = (5..20).map(target).collect();
+        let mut wants = world.wants();
+        wants.may_be_podless = true;
+        wants.wanted.retain(|target, _| !gone.contains(target));
+        let of_no_pod = |_| false;
+        let mut judge = |listing: &Listing| world.floor.judge(&gone, &wants, listing, of_no_pod);
+        let held = Verdict::Held {
+            healthy: 5,
+            needed: 10,
+        };
+        assert_eq!(judge(&world.listing), held);
+        for target in &gone {
+            world.listing.insert(*target, listed(state));
+        }
+        let leave = judge(&world.listing) == Verdict::Leave;
+        assert_eq!(if leave { gone.len() } else { 0 }, left);
     }
 
     #[test]

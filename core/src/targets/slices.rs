@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::model::{IpFamily, Protocol, ServicePort};
+use crate::model::{IpFamily, Pod, Protocol, ServicePort};
 use crate::names::ObjectKey;
 
 /// An EndpointSlice, as far as it decides which targets are wanted.
@@ -28,15 +28,35 @@ pub struct SlicePort {
 }
 
 /// One entry of a slice's `endpoints`.
-///
-/// Its condition `ready` is not read: a pod with a gate is not Ready before it is registered, so that each would wait
-/// for the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// The first of `addresses`, which all lead to the same endpoint (Kubernetes).
     pub address: IpAddr,
     /// The pod that `targetRef` names, by name and UID, if it is one of the slice's own namespace.
     pub pod: Option<(Arc<str>, Option<Arc<str>>)>,
+    /// The condition `ready`, which is true where it is absent (Kubernetes). It does not count where the endpoint leads
+    /// to a pod: one with a gate is not Ready before it is registered, so that each would wait for the other.
+    pub ready: bool,
+}
+
+/// Which endpoints of EndpointSlices are taken (`--slice-addresses`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SliceAddresses {
+    /// Those that lead to a living pod of their namespace.
+    #[default]
+    Pods,
+    /// Those that name no pod as well.
+    Any,
+}
+
+impl Endpoint {
+    /// Whether the endpoint names this pod of its namespace, with an address that the pod has.
+    pub fn leads_to(&self, pod: &Pod) -> bool {
+        let named = self.pod.as_ref().is_some_and(|(name, uid)| {
+            *name == pod.key.name && uid.as_ref().is_none_or(|uid| *uid == pod.uid)
+        });
+        named && pod.ips.contains(&self.address)
+    }
 }
 
 impl Slice {
@@ -111,13 +131,16 @@ mod tests {
     }
 
     fn slice(service: &str, address: [u8; 4]) -> Slice {
-        let pod = None;
-        let address = address.into();
+        let endpoint = Endpoint {
+            address: address.into(),
+            pod: None,
+            ready: true,
+        };
         Slice {
             service: service.into(),
             family: IpFamily::V4,
             ports: vec![],
-            endpoints: vec![Endpoint { address, pod }],
+            endpoints: vec![endpoint],
         }
     }
 

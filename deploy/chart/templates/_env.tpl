@@ -70,6 +70,9 @@ TARGETGATE_INCUMBENT_LEASE: {{ . }}
 {{- with .incumbent.namespaces }}
 TARGETGATE_INCUMBENT_NAMESPACES: {{ join "," . | quote }}
 {{- end }}
+{{- if eq (toString .sliceAddresses) "any" }}
+TARGETGATE_SLICE_ADDRESSES: any
+{{- end }}
 {{- end }}
 {{- end }}
 {{- if ne (int .Values.ports.webhook) 9443 }}

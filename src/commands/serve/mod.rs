@@ -171,6 +171,7 @@ async fn registration(settings: &Settings, kube: &Client) -> Option<Registration
         mode,
         incumbent_lease: settings.targets.incumbent_lease.clone(),
         incumbent_namespaces: Some(watched).filter(|watched| !watched.is_empty()),
+        slice_addresses: settings.targets.slice_addresses.into(),
         namespace: namespace.into(),
         deployment: owner::uid(kube, namespace, deployment).await,
     })

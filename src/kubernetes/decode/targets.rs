@@ -57,6 +57,13 @@ struct PortShape {
 struct EndpointShape {
     addresses: Vec<String>,
     target_ref: Option<TargetRef>,
+    conditions: Option<EndpointConditions>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct EndpointConditions {
+    ready: Option<bool>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -148,7 +155,12 @@ fn endpoint(shape: EndpointShape, namespace: &str) -> Option<Endpoint> {
         .target_ref
         .filter(|target| target.is_pod_of(namespace));
     let pod = pod.and_then(|pod| Some((pod.name?.into(), pod.uid.map(Arc::from))));
-    Some(Endpoint { address, pod })
+    let ready = shape.conditions.and_then(|conditions| conditions.ready);
+    Some(Endpoint {
+        address,
+        pod,
+        ready: ready.unwrap_or(true),
+    })
 }
 
 impl TargetRef {
@@ -215,8 +227,10 @@ mod tests {
                 { "addresses": ["10.0.0.3"], "targetRef": { "kind": "Pod", "name": "b" } },
                 { "addresses": ["10.0.0.4"],
                   "targetRef": { "kind": "Pod", "name": "c", "namespace": "kube-system" } },
-                { "addresses": ["10.0.0.5"], "targetRef": { "kind": "Node", "name": "d" } },
-                { "addresses": ["10.0.0.6"] },
+                { "addresses": ["10.0.0.5"], "targetRef": { "kind": "Node", "name": "d" },
+                  "conditions": { "ready": null, "serving": false } },
+                { "addresses": ["10.0.0.6"], "conditions": { "ready": false } },
+                { "addresses": ["10.0.0.7"], "conditions": null },
                 { "addresses": ["db.example.com"] },
                 { "addresses": [] },
                 "nonsense",
@@ -236,17 +250,19 @@ mod tests {
         let shown = |endpoint: &Endpoint| {
             let pod = endpoint.pod.as_ref();
             let pod = pod.map(|(name, uid)| format!("{name} {}", uid.as_deref().unwrap_or("-")));
-            (endpoint.address.to_string(), pod.unwrap_or_default())
+            let ready = if endpoint.ready { "" } else { "unready" };
+            (endpoint.address.to_string(), pod.unwrap_or_default(), ready)
         };
         let endpoints: Vec<_> = slice.endpoints.iter().map(shown).collect();
         let expected = [
-            ("10.0.0.1", "a u-a"),
-            ("10.0.0.3", "b -"),
-            ("10.0.0.4", ""),
-            ("10.0.0.5", ""),
-            ("10.0.0.6", ""),
+            ("10.0.0.1", "a u-a", "unready"),
+            ("10.0.0.3", "b -", ""),
+            ("10.0.0.4", "", ""),
+            ("10.0.0.5", "", ""),
+            ("10.0.0.6", "", "unready"),
+            ("10.0.0.7", "", ""),
         ];
-        let expected = expected.map(|(ip, pod)| (ip.to_owned(), pod.to_owned()));
+        let expected = expected.map(|(ip, pod, ready)| (ip.to_owned(), pod.to_owned(), ready));
         assert_eq!(endpoints, expected);
     }
 

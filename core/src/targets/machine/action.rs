@@ -10,12 +10,15 @@ use crate::names::{GroupKey, ObjectKey, TargetGroupArn};
 use crate::reason::Reason;
 use crate::targets::calls::Call;
 use crate::targets::record::Record;
+use crate::targets::slices::SliceAddresses;
 use crate::targets::standing::Policy;
 
 /// Settings of the registrar.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub policy: Policy,
+    /// Which endpoints of Services without a selector are taken.
+    pub slice_addresses: SliceAddresses,
 }
 
 /// An action for the controller to carry out, while this replica leads.
@@ -113,6 +116,8 @@ pub struct Counts {
     pub held_by_floor: usize,
     pub foreign: usize,
     pub fights: usize,
+    /// Endpoints of EndpointSlices that are not taken.
+    pub left_out: usize,
     /// Targets that are wanted and not registered, by reason, and pods that cannot be targets.
     pub unregistered: BTreeMap<Reason, usize>,
 }

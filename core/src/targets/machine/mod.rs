@@ -16,7 +16,7 @@ use crate::names::{ObjectKey, Quota, TargetGroupArn};
 use crate::targets::Target;
 use crate::targets::calls::LIMITS;
 use crate::targets::calls::outbox::Told;
-use crate::targets::machine::action::{Action, Counts, Settings, Step, View};
+use crate::targets::machine::action::{Action, Settings, Step, View};
 use crate::targets::machine::group::{Group, Inputs};
 use crate::targets::machine::held::Held;
 use crate::targets::machine::sharing::{adopt_into, given_up_by, pass_on};
@@ -28,6 +28,7 @@ use crate::targets::wanted::{Touched, Wanted};
 
 pub mod action;
 mod advancing;
+mod counting;
 mod group;
 mod held;
 pub mod known;
@@ -68,8 +69,8 @@ impl Registrar {
     /// A registrar that does not lead.
     pub fn new(settings: Settings, now: Instant) -> Self {
         Self {
+            wanted: Wanted::new(settings.slice_addresses),
             settings,
-            wanted: Wanted::default(),
             slices: Slices::default(),
             held: BTreeMap::new(),
             orphans: BTreeMap::new(),
@@ -456,22 +457,6 @@ impl Registrar {
     /// Why a target that is wanted does not go in, in ELB's words; `None` if it is in, or on its way.
     pub fn why(&self, group: &TargetGroupArn, target: &Target) -> Option<&Told> {
         self.groups.get(group)?.register.why(target)
-    }
-
-    /// What the metrics count.
-    pub fn counts(&self) -> Counts {
-        let mut all = Counts::default();
-        for counts in self.groups.values().map(|group| &group.counts) {
-            all.wanted += counts.wanted;
-            all.registered += counts.registered;
-            all.held_by_floor += counts.held_by_floor;
-            all.foreign += counts.foreign;
-            all.fights += counts.fights;
-            for (reason, number) in &counts.unregistered {
-                *all.unregistered.entry(*reason).or_default() += number;
-            }
-        }
-        all
     }
 }
 

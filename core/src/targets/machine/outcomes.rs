@@ -45,8 +45,8 @@ impl Registrar {
             .refusal(call)
             .filter(|why| before.as_ref() != Some(why))
             && let Some(want) = wants.wanted.get(&target)
+            && let Some((pod, uid)) = want.pod.clone()
         {
-            let (pod, uid) = want.pod.clone();
             self.news.push(Action::TellPod {
                 pod,
                 uid,

@@ -15,8 +15,10 @@ use crate::names::{BindingApi, ObjectKey, TargetGroupArn};
 use crate::reason::Reason;
 use crate::selector::selects;
 use crate::targets::Target;
-use crate::targets::slices::{Endpoint, Slices};
+use crate::targets::slices::{SliceAddresses, Slices};
+use crate::targets::wanted::endpoints::LeftOut;
 
+mod endpoints;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +28,7 @@ type Deleted = BTreeSet<(ObjectKey, Arc<str>)>;
 /// The pods of each binding that is tracked.
 #[derive(Debug, Default)]
 pub struct Wanted {
+    slice_addresses: SliceAddresses,
     bindings: BTreeMap<BindingKey, Members>,
     by_pod: BTreeMap<ObjectKey, BTreeSet<BindingKey>>,
     by_group: BTreeMap<TargetGroupArn, BTreeSet<BindingKey>>,
@@ -39,11 +42,13 @@ struct Members {
     pods: BTreeMap<ObjectKey, Member>,
     /// Whether the pods are those that EndpointSlices name.
     by_slices: bool,
+    slice_addresses: SliceAddresses,
+    /// Targets that no pod has, and whether each is ready.
+    podless: BTreeMap<Target, bool>,
     /// Why the pods cannot be worked out: the Service, or its port, seems to be gone. Those that were wanted before
     /// stay wanted until that is confirmed.
     missing: Option<Reason>,
-    /// Endpoints that lead to no pod of the namespace.
-    elsewhere: usize,
+    left_out: LeftOut,
 }
 
 /// One pod of a binding.
@@ -65,23 +70,28 @@ enum State {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct GroupWants {
     pub wanted: BTreeMap<Target, Want>,
-    /// Targets of living pods whose containers are not ready, that no other pod wants.
+    /// Targets of living pods whose containers are not ready, and of endpoints without a pod that are not, that nothing
+    /// else wants.
     pub unready: BTreeSet<Target>,
     /// The bindings whose Service or port seems to be gone, and why. Nothing leaves for that until it is confirmed.
     pub missing: BTreeMap<BindingKey, Reason>,
-    /// Endpoints of EndpointSlices that lead to no pod of their namespace, and are not taken.
-    pub elsewhere: usize,
+    /// Endpoints of EndpointSlices that are not taken.
+    pub left_out: usize,
+    /// Whether some of these name no pod.
+    pub has_podless_left_out: bool,
+    /// Whether targets of the group may have no pod.
+    pub may_be_podless: bool,
     /// Pods with ready containers that cannot be targets, by reason.
     pub impossible: BTreeMap<Reason, usize>,
 }
 
 /// Who wants a target.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Want {
-    /// Since when the pod's containers are ready; `None` where they need not be.
+    /// Since when the pod's containers are ready; `None` where they need not be, or there is no pod.
     pub ready: Option<Timestamp>,
-    /// The pod and its UID, for Events.
-    pub pod: (ObjectKey, Arc<str>),
+    /// The pod and its UID, for Events; `None` if it is an endpoint without a pod.
+    pub pod: Option<(ObjectKey, Arc<str>)>,
     pub bindings: BTreeSet<BindingKey>,
 }
 
@@ -95,6 +105,14 @@ pub struct Touched {
 }
 
 impl Wanted {
+    /// Nothing is tracked, and of Services without a selector these endpoints will be taken.
+    pub fn new(slice_addresses: SliceAddresses) -> Self {
+        Self {
+            slice_addresses,
+            ..Self::default()
+        }
+    }
+
     /// Tracks a binding, or brings it up to date after a change to itself or its Service.
     pub fn track(
         &mut self,
@@ -118,16 +136,19 @@ impl Wanted {
             service: service.clone(),
             pods: BTreeMap::new(),
             by_slices: false,
+            slice_addresses: self.slice_addresses,
+            podless: BTreeMap::new(),
             missing: None,
-            elsewhere: 0,
+            left_out: LeftOut::default(),
         });
         touched.groups.insert(arn.clone());
         self.by_group.entry(arn).or_default().insert(key.clone());
         let pods: BTreeSet<ObjectKey> =
             match route(binding, index.service(&service.namespace, &service.name)) {
-                Ok((service, _)) => {
+                Ok((service, port)) => {
                     members.missing = None;
                     members.by_slices = service.selector.is_empty();
+                    members.take_podless(binding, port, slices);
                     let known = members.pods.keys().cloned();
                     known
                         .chain(members.candidates(service, index, slices))
@@ -138,7 +159,7 @@ impl Wanted {
                     members.pods.keys().cloned().collect()
                 }
             };
-        members.count_elsewhere(binding, index, slices);
+        members.count_left_out(binding, index, slices);
         for pod in pods {
             self.update(key, &pod, deleted, index, slices, &mut touched);
         }
@@ -170,6 +191,7 @@ impl Wanted {
         let Some(members) = self.bindings.get_mut(key).filter(|m| m.missing.is_some()) else {
             return;
         };
+        members.podless.clear();
         let pods = std::mem::take(&mut members.pods);
         pods.keys().for_each(|pod| self.unlink(pod, key));
     }
@@ -189,6 +211,7 @@ impl Wanted {
                 self.update(&key, pod, &changes.deleted, index, slices, &mut touched);
             }
         }
+        self.recount(changes, index, slices, &mut touched);
         touched
     }
 
@@ -358,61 +381,28 @@ impl Members {
         })
     }
 
-    /// The target of a pod that a slice of the binding's family names, with that very address.
-    fn endpoint(
-        &self,
-        binding: &Binding,
-        pod: &Pod,
-        port: &ServicePort,
-        slices: &Slices,
-    ) -> Option<Target> {
-        let mut slices = slices.of(&self.service);
-        slices.find_map(|slice| {
-            let number = slice
-                .port(port)
-                .filter(|_| slice.family == binding.family)?;
-            let mut endpoints = slice.endpoints.iter();
-            let found = endpoints.find(|endpoint| {
-                let named = endpoint.pod.as_ref().is_some_and(|(name, uid)| {
-                    *name == pod.key.name && uid.as_ref().is_none_or(|uid| *uid == pod.uid)
-                });
-                named && pod.ips.contains(&endpoint.address)
-            })?;
-            Some((found.address, number))
-        })
-    }
-
-    /// Counts the endpoints that lead to no living pod of the namespace.
-    fn count_elsewhere(&mut self, binding: &Binding, index: &Index, slices: &Slices) {
-        let of_family = slices.of(&self.service);
-        let of_family = of_family.filter(|slice| self.by_slices && slice.family == binding.family);
-        let endpoints = of_family.flat_map(|slice| &slice.endpoints);
-        let leads = |endpoint: &&Endpoint| {
-            let pod = endpoint.pod.as_ref().and_then(|(name, _)| {
-                index.any_pod(&ObjectKey::new(
-                    self.service.namespace.clone(),
-                    name.clone(),
-                ))
-            });
-            pod.is_some_and(|pod| pod.is_live() && pod.ips.contains(&endpoint.address))
-        };
-        self.elsewhere = endpoints.filter(|endpoint| !leads(endpoint)).count();
-    }
-
     fn add_to(&self, wants: &mut GroupWants, key: &BindingKey) {
-        wants.elsewhere += self.elsewhere;
+        self.left_out.add_to(wants);
+        wants.may_be_podless |= self.takes_podless();
         if let Some(reason) = self.missing {
             wants.missing.insert(key.clone(), reason);
+        }
+        for (target, ready) in &self.podless {
+            if *ready {
+                let want = wants.wanted.entry(*target).or_default();
+                want.bindings.insert(key.clone());
+            } else {
+                wants.unready.insert(*target);
+            }
         }
         for (pod, member) in &self.pods {
             match (member.target, member.state) {
                 (Ok(target), State::Wanted(ready)) => {
-                    let new = || Want {
-                        ready,
-                        pod: (pod.clone(), member.uid.clone()),
-                        bindings: BTreeSet::new(),
-                    };
-                    let want = wants.wanted.entry(target).or_insert_with(new);
+                    let want = wants.wanted.entry(target).or_default();
+                    if want.pod.is_none() {
+                        want.pod = Some((pod.clone(), member.uid.clone()));
+                        want.ready = ready;
+                    }
                     want.bindings.insert(key.clone());
                 }
                 (Ok(target), State::Unready) => _ = wants.unready.insert(target),

@@ -5,7 +5,8 @@ use super::*;
 use crate::fixtures::{arn, binding, pod, service};
 use crate::index::Listing;
 use crate::model::{IpFamily, PortRef, Protocol};
-use crate::targets::slices::{Slice, SlicePort};
+
+mod endpoints;
 
 fn key(name: &str) -> ObjectKey {
     ObjectKey::new("shop", name)
@@ -264,55 +265,6 @@ fn what_was_wanted_stays_so_until_the_absence_is_confirmed(
     world.serve("web", before);
     assert_eq!(world.wanted.missing(&binding_key("web")), None);
     assert_eq!(world.wants("web"), ["10.0.0.1:8080", "10.0.0.3:8080"]);
-}
-
-fn slice(endpoints: &[(&str, Option<&str>)]) -> Slice {
-    let endpoint = |(address, pod): &(&str, Option<&str>)| Endpoint {
-        address: address.parse().unwrap(),
-        pod: pod.map(|pod| (pod.into(), None)),
-    };
-    Slice {
-        service: "web".into(),
-        family: IpFamily::V4,
-        ports: vec![SlicePort {
-            name: "http".into(),
-            protocol: Protocol::Tcp,
-            number: 8081,
-        }],
-        endpoints: endpoints.iter().map(endpoint).collect(),
-    }
-}
-
-#[test]
-fn a_service_without_a_selector_has_the_pods_that_its_slices_name_with_their_own_address() {
-    let mut world = World::new();
-    world.serve("web", service().port("http", 80, None));
-    world.bind(binding("web"));
-    for (name, ip) in [
-        ("a-1", "10.0.0.1"),
-        ("a-2", "10.0.0.2"),
-        ("a-3", "10.0.0.3"),
-    ] {
-        world.apply(pod(name).ip(ip).ready());
-    }
-    let endpoints = [
-        ("10.0.0.1", Some("a-1")),
-        ("10.9.9.9", Some("a-2")),
-        ("10.0.0.3", None),
-        ("10.0.0.4", Some("a-4")),
-    ];
-    for service in world.slices.apply(&key("web-x"), slice(&endpoints)) {
-        let mut changes = Changes::default();
-        changes.services.insert(service);
-        world.wanted.observe(&changes, &world.index, &world.slices);
-    }
-    assert_eq!(world.wants("web"), ["10.0.0.1:8081"]);
-    assert_eq!(world.wanted.of_group(&arn("web")).elsewhere, 3);
-    // A pod that the slice names may be seen later.
-    world.apply(pod("a-4").ip("10.0.0.4").ready());
-    assert_eq!(world.wants("web"), ["10.0.0.1:8081", "10.0.0.4:8081"]);
-    world.index.delete_pod(&key("a-1"));
-    assert_eq!(world.observe(), ended("web", "10.0.0.1", 8081));
 }
 
 #[test]

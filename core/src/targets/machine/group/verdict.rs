@@ -24,6 +24,11 @@ impl Group {
             held_by_floor: held,
             foreign,
             fights: self.removals.fights(),
+            left_out: if inputs.is_active {
+                inputs.wants.left_out
+            } else {
+                0
+            },
             ..Counts::default()
         };
         for target in inputs.registrable {
@@ -93,6 +98,10 @@ impl Group {
             });
         let all = counts.registered == counts.wanted && self.described.is_some();
         self.verdict = Some(told.unwrap_or_else(|| match all {
+            true if inputs.wants.has_podless_left_out => {
+                let reason = Reason::EndpointsLeftOut;
+                (true, reason, reason.sentence().to_owned())
+            }
             true => (true, Reason::Registered, String::new()),
             false => (false, Reason::Registering, String::new()),
         }));

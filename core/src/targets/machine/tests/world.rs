@@ -6,10 +6,11 @@ use jiff::Timestamp;
 use super::*;
 use crate::fixtures::epoch;
 use crate::gates::refusals::Refused;
-use crate::model::TargetState;
+use crate::model::{IpFamily, Protocol, TargetState};
 use crate::names::GroupKey;
 use crate::targets::difference::Listed;
 use crate::targets::machine::action::Finalizer;
+use crate::targets::slices::{Endpoint, Slice, SliceAddresses, SlicePort};
 use crate::targets::standing::Policy;
 
 /// A target becomes healthy so long after its registration, and is gone so long after its deregistration.
@@ -63,6 +64,8 @@ pub(super) struct World {
     ours: BTreeSet<(TargetGroupArn, Target)>,
     /// How often each reason was told.
     tells: BTreeMap<&'static str, usize>,
+    /// The last words with which each reason was told.
+    pub(super) last_words: BTreeMap<&'static str, Arc<str>>,
     /// What the gates were told of targets that AWS does not take, by the name of the group, and how often.
     pub(super) refused: BTreeMap<String, Refused>,
     pub(super) refusals_told: usize,
@@ -98,6 +101,7 @@ impl World {
             named: BTreeSet::new(),
             ours: BTreeSet::new(),
             tells: BTreeMap::new(),
+            last_words: BTreeMap::new(),
             refused: BTreeMap::new(),
             refusals_told: 0,
             told_pods: vec![],
@@ -116,7 +120,11 @@ impl World {
             incumbent_namespaces: None,
             deployment: None,
         };
-        let mut registrar = Registrar::new(Settings { policy }, now);
+        let settings = Settings {
+            policy,
+            slice_addresses: SliceAddresses::Any,
+        };
+        let mut registrar = Registrar::new(settings, now);
         registrar.lead(now);
         registrar
     }
@@ -188,6 +196,28 @@ impl World {
         self.index
             .apply_service(&ObjectKey::new("shop", name), service);
         self.observe();
+    }
+
+    pub(super) fn slice(&mut self, name: &str, addresses: &[u8]) {
+        let endpoint = |last: &u8| Endpoint {
+            address: target(*last).0,
+            pod: None,
+            ready: true,
+        };
+        let port = SlicePort {
+            name: "http".into(),
+            protocol: Protocol::Tcp,
+            number: 8080,
+        };
+        let slice = Slice {
+            service: "web".into(),
+            family: IpFamily::V4,
+            ports: vec![port],
+            endpoints: addresses.iter().map(endpoint).collect(),
+        };
+        let key = ObjectKey::new("shop", name);
+        let services = self.registrar.slices.apply(&key, slice);
+        self.registrar.observe_slices(services, &self.index);
     }
 
     pub(super) fn remove_service(&mut self, name: &str) {
@@ -369,7 +399,12 @@ impl World {
             } => self.later(Done::Patched(binding, finalizer)),
             Action::Confirm(key) => self.later(Done::Confirmed(key)),
             Action::ReadLease => self.later(Done::LeaseRead(self.now)),
-            Action::Tell { reason, .. } => *self.tells.entry(reason.as_str()).or_default() += 1,
+            Action::Tell {
+                reason, message, ..
+            } => {
+                *self.tells.entry(reason.as_str()).or_default() += 1;
+                self.last_words.insert(reason.as_str(), message);
+            }
             Action::Refused { group, targets } => {
                 self.refusals_told += 1;
                 self.refused.insert(group.name().to_owned(), targets);
