@@ -327,6 +327,7 @@ pub struct TargetMetrics {
     foreign: Gauge,
     fights: Gauge,
     left_out: Gauge,
+    look_interval: Gauge,
     unregistered: Gauges<1>,
     waits: Histograms,
 }
@@ -366,6 +367,12 @@ impl MetricSet for TargetMetrics {
                  are not registered (--slice-addresses)",
                 Gauge::default(),
             ),
+            look_interval: registered.add(
+                "targets_look_interval_seconds",
+                "Time after which ELB is asked again about a group in which nothing is to be done, and so until a target \
+                 that something else removed is registered again; 0 while no group is looked at",
+                Gauge::default(),
+            ),
             unregistered: registered.add(
                 "targets_unregistered",
                 "Targets that should be registered, and are not, by reason; ready pods without such a port or address included",
@@ -382,8 +389,8 @@ impl MetricSet for TargetMetrics {
 }
 
 impl TargetMetrics {
-    /// Sets the numbers of targets.
-    pub(super) fn set(&self, counts: &Counts) {
+    /// Sets the numbers of targets, and how long the looks at idle groups take to come round.
+    pub(super) fn set(&self, counts: &Counts, look_interval: Duration) {
         let set = |gauge: &Gauge, number| _ = gauge.set(i64::try_from(number).unwrap_or(i64::MAX));
         set(&self.wanted, counts.wanted);
         set(&self.registered, counts.registered);
@@ -391,6 +398,8 @@ impl TargetMetrics {
         set(&self.foreign, counts.foreign);
         set(&self.fights, counts.fights);
         set(&self.left_out, counts.left_out);
+        let seconds = i64::try_from(look_interval.as_secs()).unwrap_or(i64::MAX);
+        self.look_interval.set(seconds);
         for reason in UNREGISTERED {
             let number = counts.unregistered.get(&reason).copied();
             let labels = [("reason", reason.as_str())];

@@ -341,7 +341,7 @@ impl Controller {
             true => registrar.counts(),
             false => Counts::default(),
         };
-        self.metrics.set(&counts);
+        self.metrics.set(&counts, registrar.look_interval());
     }
 }
 

@@ -15,6 +15,7 @@ use crate::servers::create;
 use crate::targets_roles::registering_with;
 
 const LEFT_OUT: &str = "targetgate_targets_endpoints_left_out";
+const LOOK_INTERVAL: &str = "targetgate_targets_look_interval_seconds";
 const ADDRESSES: [&str; 5] = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5"];
 
 /// Of a pod that is there, of one that is not, without a pod, and without a pod and not ready.
@@ -92,6 +93,7 @@ async fn endpoints_that_name_no_pod_are_registered_where_that_is_asked_for(
     let arn = installed.bind_slice().await;
     installed.until_registered(&arn, registered).await;
     installed.until_counted(LEFT_OUT, left_out).await;
+    installed.until_counted(LOOK_INTERVAL, 60.0).await;
     installed.until_told("db", told).await;
     if which == "pods" {
         // A pod that comes after its endpoint is no endpoint less.

@@ -33,6 +33,13 @@ const IDLE: Duration = Duration::from_secs(60);
 /// The pause after a description that failed. Contract 5.7 has the longest.
 const AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
+/// How long ELB's answer about an idle group counts, if so many groups are looked at: many idle ones cost one call a
+/// second together.
+pub(super) fn idle(groups: usize) -> Duration {
+    let seconds = u64::try_from(groups).unwrap_or(u64::MAX);
+    IDLE.max(Duration::from_secs(seconds))
+}
+
 /// What we know of one group.
 #[derive(Debug)]
 pub(super) struct Group {
@@ -257,13 +264,12 @@ impl Group {
         self.describing = true;
     }
 
-    /// Takes in ELB's answer about the whole group. `groups` is the number of groups that are looked at, so that many
-    /// idle ones cost one call a second together.
+    /// Takes in ELB's answer about the whole group. If it is idle, ELB is asked again after `idle`.
     pub(super) fn described(
         &mut self,
         answer: Result<Listing, &CallError>,
         requested: Instant,
-        groups: usize,
+        idle: Duration,
         now: Instant,
     ) {
         self.describing = false;
@@ -289,9 +295,6 @@ impl Group {
 
         let fights = self.removals.described(&listing, requested, now);
         self.fought = fights.first().copied().or(self.fought);
-        let idle = IDLE.max(Duration::from_secs(
-            u64::try_from(groups).unwrap_or(u64::MAX),
-        ));
         let second = self.counts_from.map(|from| from + SECOND_LOOK);
         let second = second.filter(|second| requested < *second);
         self.describe_at = second.unwrap_or(now + idle);

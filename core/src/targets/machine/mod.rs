@@ -62,6 +62,8 @@ pub struct Registrar {
     asks_for_lease: bool,
     view: View,
     records_read: bool,
+    /// How many groups ELB is asked about.
+    looked_at: usize,
     leads: bool,
 }
 
@@ -84,6 +86,7 @@ impl Registrar {
             asks_for_lease: false,
             view: View::default(),
             records_read: false,
+            looked_at: 0,
             leads: false,
         }
     }

@@ -11,7 +11,7 @@ use crate::targets::calls::{Call, CallError, CallErrorKind, Kind};
 use crate::targets::difference::Listing;
 use crate::targets::machine::Registrar;
 use crate::targets::machine::action::{Action, Written};
-use crate::targets::machine::group::words_of;
+use crate::targets::machine::group::{idle, words_of};
 
 impl Registrar {
     /// Takes in ELB's answer about a whole group, ours or one that the gates asked for.
@@ -22,9 +22,9 @@ impl Registrar {
         answer: Result<Listing, &CallError>,
         now: Instant,
     ) {
-        let groups = self.groups.len();
+        let idle = idle(self.looked_at);
         if let Some(group) = self.groups.get_mut(arn) {
-            group.described(answer, requested, groups, now);
+            group.described(answer, requested, idle, now);
             self.dirty.insert(arn.clone());
         }
     }

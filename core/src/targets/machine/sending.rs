@@ -148,7 +148,9 @@ impl Registrar {
         poll: &mut impl FnMut(&Quota) -> Result<(), Instant>,
     ) -> Option<Instant> {
         let mut wakes = vec![];
-        for arn in self.looked_at() {
+        let looked_at = self.looked_at();
+        self.looked_at = looked_at.len();
+        for arn in looked_at {
             let Some(group) = self.groups.get_mut(&arn) else {
                 continue;
             };

@@ -14,6 +14,7 @@ use crate::targets::standing::{Mode, Standing};
 use world::World;
 
 mod incumbent;
+mod looks;
 mod podless;
 mod refusals;
 mod walks;

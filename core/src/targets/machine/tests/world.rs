@@ -64,6 +64,8 @@ pub(super) struct World {
     ours: BTreeSet<(TargetGroupArn, Target)>,
     /// How often each reason was told.
     tells: BTreeMap<&'static str, usize>,
+    /// The groups about which ELB was asked, in order.
+    pub(super) descriptions: Vec<TargetGroupArn>,
     /// The last words with which each reason was told.
     pub(super) last_words: BTreeMap<&'static str, Arc<str>>,
     /// What the gates were told of targets that AWS does not take, by the name of the group, and how often.
@@ -101,6 +103,7 @@ impl World {
             named: BTreeSet::new(),
             ours: BTreeSet::new(),
             tells: BTreeMap::new(),
+            descriptions: vec![],
             last_words: BTreeMap::new(),
             refused: BTreeMap::new(),
             refusals_told: 0,
@@ -389,7 +392,10 @@ impl World {
                 self.calls.push((call.kind, targets));
                 self.later(Done::Called(call));
             }
-            Action::Describe(group) => self.later(Done::Described(group, self.now)),
+            Action::Describe(group) => {
+                self.descriptions.push(group.arn.clone());
+                self.later(Done::Described(group, self.now));
+            }
             Action::WriteRecord { record, replaces } => {
                 self.later(Done::Recorded(record, replaces))
             }
