@@ -201,6 +201,10 @@ reasons! {
         "Mend what AWS complains about, or set `targetgate.dev/abandon: \"true\"` on the binding to leave them.";
     Abandoned: "`targetgate.dev/abandon` let go of the binding with targets left in the group.",
         "Deregister them by hand: their addresses may be used again.";
+    FinalizerNotPatched: "The binding's finalizers could not be patched, so it is neither taken over nor let go of yet.",
+        "Look at the message: where it names a webhook whose controller is gone, remove that webhook.";
+    MultiClusterChanged: "`multiClusterTargetGroup` of a binding whose targets are registered has changed; no target leaves the group for that.",
+        "Look at the group's other bindings: they share it only where all are multi-cluster.";
     EndpointsLeftOut: "EndpointSlices of the Service have endpoints that name no pod of their namespace, and these are not registered.",
         "Give them a `targetRef` to the pod with that address, or have them taken with `--slice-addresses any`.";
 

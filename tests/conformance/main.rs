@@ -36,6 +36,7 @@ mod shipped;
 mod shop;
 mod targets;
 mod targets_bindings;
+mod targets_events;
 mod targets_release;
 mod targets_roles;
 mod targets_slices;

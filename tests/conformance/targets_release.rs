@@ -71,7 +71,7 @@ impl Installed {
         bindings.patch(name, &params, &patch).await.unwrap();
     }
 
-    async fn until_held(&self, name: &str) {
+    pub(crate) async fn until_held(&self, name: &str) {
         until("our finalizer is on it", async || {
             self.finalizers(name).await.contains(OURS).then_some(())
         })

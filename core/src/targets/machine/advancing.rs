@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use crate::targets::machine::Registrar;
-use crate::targets::machine::action::Action;
+use crate::targets::machine::action::{Action, Finalizer};
 
 impl Registrar {
     /// The next step of each binding that is to be taken over, given back or let go.
@@ -25,7 +25,18 @@ impl Registrar {
                 registered.map(|(target, _)| *target).collect()
             });
             let gone = group.is_some_and(|group| group.gone);
-            actions.extend(held.step(listing.as_ref(), gone, self.lease_read, now));
+            let next = held.step(listing.as_ref(), gone, self.lease_read, now);
+            let lets_go = matches!(
+                next,
+                Some(Action::Patch {
+                    finalizer: Finalizer::RemoveOurs,
+                    ..
+                })
+            );
+            if lets_go && !gone {
+                actions.extend(held.left_behind(listing.as_ref()));
+            }
+            actions.extend(next);
             if held.is_to_be_reduced() || held.is_unsure() {
                 actions.extend(held.record(&BTreeSet::new(), now));
             }

@@ -17,6 +17,7 @@ use crate::targets::standing::Standing;
 use crate::version::is_older;
 
 mod absence;
+mod news;
 
 /// The pause after a write to the API server that failed. Contract 5.7 has the longest.
 const WRITE_AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
@@ -35,7 +36,8 @@ pub(super) struct Held {
     pub(super) group: Option<GroupKey>,
     pub(super) terminating: bool,
     pub(super) abandoned: bool,
-    multi_cluster: bool,
+    /// `None` before a watch has shown it.
+    multi_cluster: Option<bool>,
     our_finalizer: bool,
     incumbent_finalizer: bool,
     generation: i64,
@@ -50,6 +52,8 @@ pub(super) struct Held {
     /// Targets that were deregistered, to be taken out of the record.
     dropped: BTreeSet<Target>,
     patching: Option<Finalizer>,
+    /// Why a patch failed, as was told.
+    unpatched: Option<Arc<str>>,
     failures: u32,
     /// No write before then.
     again: Option<Instant>,
@@ -60,6 +64,8 @@ pub(super) struct Held {
     looks_since: Option<Instant>,
     absence: Option<Absence>,
     told: Option<Status>,
+    /// Whether it was told what an abandoned binding leaves in AWS.
+    told_of_the_left: bool,
     /// Since when targets have been being registered that was not told.
     registering: Option<Instant>,
 }
@@ -73,7 +79,7 @@ impl Held {
             group: None,
             terminating: false,
             abandoned: false,
-            multi_cluster: false,
+            multi_cluster: None,
             our_finalizer: false,
             incumbent_finalizer: false,
             generation: 0,
@@ -83,12 +89,14 @@ impl Held {
             writing: None,
             dropped: BTreeSet::new(),
             patching: None,
+            unpatched: None,
             failures: 0,
             again: None,
             alone: false,
             looks_since: None,
             absence: None,
             told: None,
+            told_of_the_left: false,
             registering: None,
         }
     }
@@ -102,7 +110,7 @@ impl Held {
         });
         self.terminating = binding.terminating;
         self.abandoned = registration.abandoned;
-        self.multi_cluster = binding.multi_cluster;
+        self.multi_cluster = Some(binding.multi_cluster);
         self.our_finalizer = registration.our_finalizer;
         self.incumbent_finalizer = registration.incumbent_finalizer;
         self.alone = self.our_finalizer && (self.alone || !self.incumbent_finalizer);
@@ -337,7 +345,7 @@ impl Held {
         } else if !self.has_looked(read, now) {
             return None;
         }
-        let everything = self.incumbent_finalizer && !self.multi_cluster;
+        let everything = self.incumbent_finalizer && self.multi_cluster == Some(false);
         if self.stored.is_none() {
             let owned = match everything {
                 true => listing?.clone(),
@@ -400,7 +408,7 @@ impl Held {
             self.put_off(now);
             return false;
         }
-        (self.failures, self.again) = (0, None);
+        (self.failures, self.again, self.unpatched) = (0, None, None);
         let beside_the_incumbent = self.incumbent_finalizer;
         match finalizer {
             Finalizer::AddOurs => self.our_finalizer = true,

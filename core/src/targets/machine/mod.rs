@@ -51,7 +51,7 @@ pub struct Registrar {
     deleting: BTreeSet<Arc<str>>,
     groups: BTreeMap<TargetGroupArn, Group>,
     dirty: BTreeSet<TargetGroupArn>,
-    /// What is to be told of pods, and of groups that are forgotten.
+    /// What is to be told of pods and bindings, and of groups that are forgotten.
     news: Vec<Action>,
     buckets: Buckets,
     /// `None` until its Lease was read, which counts as if it led.
@@ -210,6 +210,8 @@ impl Registrar {
         if let Some(stored) = self.orphans.remove(&uid) {
             held.see_record(Some(stored));
         }
+        self.news
+            .extend(held.switched(binding).filter(|_| self.leads));
         held.see(binding);
         let record = held.stored.as_ref().map(|(record, _)| record);
         let policy = &self.settings.policy;

@@ -78,6 +78,11 @@ impl Registrar {
         let Some(held) = self.held.get_mut(key) else {
             return;
         };
+        if let Written::Failed(why) = outcome
+            && self.leads
+        {
+            self.news.extend(held.unpatched(why));
+        }
         let anew = held.patched(matches!(outcome, Written::Done(_)), now);
         let arns: Vec<TargetGroupArn> = held.groups().map(|group| group.arn.clone()).collect();
         for arn in arns {

@@ -15,6 +15,7 @@ use world::World;
 
 mod incumbent;
 mod looks;
+mod news;
 mod podless;
 mod refusals;
 mod walks;

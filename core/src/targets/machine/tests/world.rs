@@ -68,6 +68,8 @@ pub(super) struct World {
     pub(super) descriptions: Vec<TargetGroupArn>,
     /// The last words with which each reason was told.
     pub(super) last_words: BTreeMap<&'static str, Arc<str>>,
+    /// Whether a hook refuses each patch of finalizers.
+    pub(super) is_refused_by_a_hook: bool,
     /// What the gates were told of targets that AWS does not take, by the name of the group, and how often.
     pub(super) refused: BTreeMap<String, Refused>,
     pub(super) refusals_told: usize,
@@ -105,6 +107,7 @@ impl World {
             tells: BTreeMap::new(),
             descriptions: vec![],
             last_words: BTreeMap::new(),
+            is_refused_by_a_hook: false,
             refused: BTreeMap::new(),
             refusals_told: 0,
             told_pods: vec![],
@@ -629,6 +632,7 @@ impl World {
     }
 
     fn patch(&mut self, key: &BindingKey, finalizer: Finalizer, fails: bool) {
+        let fails = fails || self.is_refused_by_a_hook;
         let outcome = match fails {
             true => Written::Failed("refused by a hook".into()),
             false => Written::Done(None),
