@@ -270,8 +270,10 @@ reasons! {
 
     // Whether the API server itself injects gates (`--admission both`).
     PolicyInjects: "The API server gives new pods their gates, whether or not a process of targetgate runs.", "";
-    PolicyAbsent: "The policy by which the API server injects gates, or its binding, is not there.",
+    PolicyAbsent: "The policy by which the API server injects gates, its binding, or the CRD of its rules is not there.",
         "Apply `deploy/components/policy`, or set `admission.mode: both` of the chart anew.";
+    PolicyNotServed: "The API server does not serve MutatingAdmissionPolicies, as Kubernetes does from 1.36 on.",
+        "Upgrade the cluster, or set `--admission webhook`, which is what there is until then.";
     RulesBehind: "The gate rules of the namespace are not those that its bindings give.",
         "Wait a minute; if it lasts, look at the log of the leader, which writes them, and at `targetgate_gate_rules_age_seconds`.";
 
@@ -305,6 +307,8 @@ reasons! {
         "Look at the logs of the replicas: one must reach the API server and may patch the Lease.";
     InstallationMissing: "There is no Deployment of targetgate of this name.",
         "Name it with `--installation NAMESPACE/NAME`, or install targetgate.";
+    GroupNotHeld: "No hook and no policy keeps an update from moving a binding to another target group.",
+        "Apply `deploy/components/immutability`, or let the validating hook be asked about `UPDATE`, as shipped.";
     RightMissing: "The service account of targetgate lacks a right that targetgate uses.",
         "Apply the roles that are shipped, or upgrade the Helm release with the values that belong to the flags.";
     CertificateExpiresSoon: "A certificate of the hooks, or the CA that verifies it, expires soon, and nothing has renewed it.",

@@ -73,7 +73,18 @@ const CORE: Law = &[
             "ungated",
         ],
     ),
-    ("doctor", &["explain", "lint", "names", "reason", "targets"]),
+    (
+        "doctor",
+        &[
+            "drain",
+            "explain",
+            "gate_rules",
+            "lint",
+            "names",
+            "reason",
+            "targets",
+        ],
+    ),
     ("lease", &["version"]),
     ("rotation", &[]),
 ];

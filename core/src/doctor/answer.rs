@@ -78,6 +78,12 @@ pub enum Check {
     PodTrial,
     /// A wrong binding of a server-side dry-run is denied.
     BindingTrial,
+    /// With `--admission both`, the API server serves the policy that injects gates, and it is bound.
+    Policy,
+    /// With `--admission both`, the gate rules of each namespace are those that its bindings give.
+    GateRules,
+    /// A hook or a policy keeps an update of a binding from changing its group.
+    Immutability,
     /// The service account has each right that targetgate uses.
     Right,
     /// A replica holds the Lease.
@@ -94,7 +100,7 @@ pub enum Check {
     Group,
     /// AWS lets targets be registered and deregistered, as far as a group that cannot exist tells.
     Registration,
-    /// Each group has one binding.
+    /// Each group has one binding, and no living pods have lost theirs.
     Binding,
     /// Each Namespace that has opted in has bindings, and the hook for pods is called for it.
     Namespace,

@@ -83,6 +83,15 @@ pub(super) fn bindings(facts: &Facts) -> Vec<Finding> {
     }
 }
 
+/// No living pods have lost their binding.
+pub(super) fn lost(facts: &Facts) -> Vec<Finding> {
+    let lost = facts.lost.iter().map(|lost| {
+        let (about, why) = (format!("namespace {}", lost.namespace), &lost.why);
+        Finding::broken(Check::Binding, &about, why.reason, why.message.as_str())
+    });
+    lost.collect()
+}
+
 /// The bindings of one group that an older one precedes.
 fn younger(bindings: &BTreeSet<&Binding>) -> Vec<Finding> {
     let mut of_group = bindings.iter();

@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use crate::drain::ServerVersion;
+use crate::explain::Why;
+use crate::gate_rules::{GateRules, TooLarge};
 use crate::lint;
 use crate::names::{BindingApi, ObjectKey, TargetGroupArn};
 use crate::reason::Reason;
@@ -29,6 +32,10 @@ pub struct Facts {
     pub services: Vec<HookService>,
     pub pod_trial: Known<PodTrial>,
     pub binding_trial: Known<BindingTrial>,
+    /// What `--admission both` needs; `None` with `webhook`.
+    pub injection: Option<Injection>,
+    /// The policy that holds the fields of bindings; `None` if there is none.
+    pub immutability: Known<Option<Policy>>,
     /// The Lease of the replica that writes conditions, with its name; `None` if it does not exist.
     pub lease: (ObjectKey, Known<Option<Lease>>),
     /// Whose credentials AWS is called with; `None` if it is not to be asked.
@@ -41,6 +48,8 @@ pub struct Facts {
     pub changes: Vec<ChangeTrial>,
     /// How the pods of each workload with gates end.
     pub ends: Known<Vec<End>>,
+    /// The bindings that living pods of the same namespaces have lost.
+    pub lost: Vec<Lost>,
     /// The number of namespaces that have opted in and whose pods were not looked at, because there are too many.
     pub ends_left_out: usize,
     /// The grace periods that drain gives, tried in the namespaces that have it.
@@ -155,6 +164,8 @@ pub struct Hook {
     /// Whether the API server refuses the request if the hook does not answer.
     pub fails: bool,
     pub seconds: i32,
+    /// Whether it is asked about updates.
+    pub updates: bool,
     pub bundle: Bundle,
 }
 
@@ -191,6 +202,8 @@ pub enum PodTrial {
 pub enum BindingTrial {
     /// By our rule.
     Denied,
+    /// By the policy that holds the fields of bindings, before the hook is asked.
+    DeniedByPolicy,
     /// The API server did not ask.
     Admitted,
     /// The API server asked in vain; its own words.
@@ -289,6 +302,42 @@ pub enum GraceOutcome {
     Refused(String),
     /// It admits neither.
     Unknown(String),
+}
+
+/// What lets the API server itself inject gates (contract 11).
+#[derive(Debug, Clone)]
+pub struct Injection {
+    /// The version of the API server; `None` if it does not tell.
+    pub server: Option<ServerVersion>,
+    /// The policies of ours that are there; `None` if the API server does not serve the kind.
+    pub policies: Known<Option<Vec<Policy>>>,
+    /// The rules of each namespace that has some or should; `None` if their CRD is not there.
+    pub rules: Known<Option<Vec<NamespaceRules>>>,
+}
+
+/// A policy of the API server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    pub name: String,
+    /// Whether a binding of it is there, without which it does nothing.
+    pub bound: bool,
+}
+
+/// The gate rules of a namespace.
+#[derive(Debug, Clone)]
+pub struct NamespaceRules {
+    pub namespace: String,
+    /// What its bindings give.
+    pub wanted: Result<GateRules, TooLarge>,
+    /// What its object holds; `None` if it has none.
+    pub stored: Known<Option<GateRules>>,
+}
+
+/// A binding that living pods have lost.
+#[derive(Debug, Clone)]
+pub struct Lost {
+    pub namespace: String,
+    pub why: Why,
 }
 
 /// A binding.

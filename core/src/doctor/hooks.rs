@@ -3,6 +3,7 @@
 use crate::doctor::answer::{Check, Finding, State};
 use crate::doctor::certificate::trusted;
 use crate::doctor::facts::{BindingTrial, Facts, Hook, HookKind, HookService, Namespace, PodTrial};
+use crate::doctor::policy::IMMUTABILITY;
 use crate::reason::Reason;
 
 /// A hook of each kind is registered, and none of those for pods refuses pods.
@@ -15,12 +16,38 @@ pub(super) fn registered(facts: &Facts) -> Vec<Finding> {
         let mut of_kind = hooks.iter();
         !of_kind.any(|hook| hook.kind == *kind)
     });
-    let missing = missing.map(|kind| {
-        let name = kind.webhook();
-        let message = format!("No webhook configuration of the installation has {name}.");
-        Finding::broken(Check::Hook, name, Reason::HookNotRegistered, message)
+    let missing = missing.map(|kind| match has_pods_alone(facts) {
+        true => left_out(kind),
+        false => absent(kind),
     });
     hooks.iter().map(policy).chain(missing).collect()
+}
+
+fn absent(kind: HookKind) -> Finding {
+    let name = kind.webhook();
+    let message = format!("No webhook configuration of the installation has {name}.");
+    Finding::broken(Check::Hook, name, Reason::HookNotRegistered, message)
+}
+
+/// Whether only pods have a hook. That is what the chart renders with `hooks.bindings.enabled: false`, which nothing else
+/// of the installation tells.
+fn has_pods_alone(facts: &Facts) -> bool {
+    let mut kinds = facts
+        .hooks
+        .iter()
+        .flatten()
+        .map(|hook| hook.kind)
+        .peekable();
+    kinds.peek().is_some() && kinds.all(|kind| kind == HookKind::Pods)
+}
+
+fn left_out(kind: HookKind) -> Finding {
+    let name = kind.webhook();
+    let message = format!(
+        "No webhook configuration of the installation has {name}, nor the other hook of bindings, as with \
+         `hooks.bindings.enabled: false` of the chart. If that is meant, nothing is to be done."
+    );
+    Finding::advice(Check::Hook, name, Reason::HookNotRegistered, message)
 }
 
 fn policy(hook: &Hook) -> Finding {
@@ -101,6 +128,22 @@ pub(super) fn binding_trial(facts: &Facts) -> Vec<Finding> {
         Ok(BindingTrial::Denied) => {
             let message = "A dry-run binding that breaks a rule is denied.";
             Finding::sound(Check::BindingTrial, about, message)
+        }
+        Ok(BindingTrial::DeniedByPolicy) => {
+            let message = format!(
+                "A dry-run binding that breaks a rule is denied by ValidatingAdmissionPolicy {IMMUTABILITY}, before the \
+                 hook is asked."
+            );
+            Finding::sound(Check::BindingTrial, about, message)
+        }
+        Ok(BindingTrial::Admitted) if has_pods_alone(facts) => {
+            let message = "A dry-run binding that breaks a rule is admitted: no hook of bindings is registered.";
+            Finding::advice(
+                Check::BindingTrial,
+                about,
+                Reason::HookNotRegistered,
+                message,
+            )
         }
         Ok(BindingTrial::Admitted) => {
             let hop = hop(facts, HookKind::BindingRules);

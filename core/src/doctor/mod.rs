@@ -11,6 +11,7 @@ mod facts;
 mod hooks;
 mod incumbent;
 mod installation;
+mod policy;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -19,9 +20,10 @@ pub use crate::doctor::answer::{Answer, Check, Finding, State, schema};
 pub use crate::doctor::facts::{
     Binding, BindingTrial, Bundle, ChangeOutcome, ChangeTrial, Crd, Described, End, Facts,
     GraceOutcome, GraceTrial, Group, Hook, HookKind, HookService, Identity, Incumbent,
-    IncumbentHooks, Installation, Known, Lease, Namespace, PodTrial, Read, Right, Targets,
-    Validity,
+    IncumbentHooks, Injection, Installation, Known, Lease, Lost, Namespace, NamespaceRules,
+    PodTrial, Policy, Read, Right, Targets, Validity,
 };
+pub use crate::doctor::policy::IMMUTABILITY;
 pub use crate::doctor::text::render;
 
 /// What the facts amount to, hop by hop.
@@ -35,6 +37,9 @@ pub fn diagnose(facts: &Facts) -> Answer {
         hooks::services(facts),
         hooks::pod_trial(facts),
         hooks::binding_trial(facts),
+        policy::injection(facts),
+        policy::gate_rules(facts),
+        policy::immutability(facts),
         installation::rights(facts),
         cluster::lease(facts),
         incumbent::registrars(facts),
@@ -45,6 +50,7 @@ pub fn diagnose(facts: &Facts) -> Answer {
         aws::groups(facts),
         aws::changes(facts),
         cluster::bindings(facts),
+        cluster::lost(facts),
         cluster::namespaces(facts),
         ends::graces(facts),
         ends::ends(facts),

@@ -7,6 +7,8 @@ use crate::lint;
 use crate::names::{BindingApi, ObjectKey};
 use crate::reason::Reason;
 
+mod policy;
+
 fn now() -> Timestamp {
     Timestamp::from_second(1_800_000_000).unwrap()
 }
@@ -18,6 +20,7 @@ fn hook(kind: HookKind) -> Hook {
         kind,
         fails: kind != HookKind::Pods,
         seconds: 2,
+        updates: kind == HookKind::BindingRules,
         bundle: Bundle::Cas {
             validity: valid_until(3600),
             verifies: Ok(true),
@@ -150,6 +153,8 @@ fn sound() -> Facts {
             gate: "target-health.elbv2.k8s.aws/web".to_owned(),
         }),
         binding_trial: Ok(BindingTrial::Denied),
+        injection: Some(policy::injection()),
+        immutability: Ok(None),
         lease: (
             ObjectKey::new("targetgate-system", "targetgate"),
             Ok(Some(Lease {
@@ -166,6 +171,7 @@ fn sound() -> Facts {
         groups_left_out: 0,
         changes: vec![],
         ends: Ok(vec![end(20)]),
+        lost: vec![],
         ends_left_out: 0,
         graces: vec![grace(GraceOutcome::Admitted)],
         bindings: Ok(vec![binding("web", 60)]),

@@ -40,7 +40,12 @@ struct Keeping<'a> {
     services: Vec<&'a str>,
 }
 
-/// What there is to tell of bindings that living pods have lost, by the name of their gate.
+/// What there is to tell of bindings that living pods of the namespace have lost.
+pub fn explain(facts: &Facts, pods: &[PodFacts]) -> Vec<Why> {
+    facts.with_routes(|routes, _| of_namespace(facts, routes, pods))
+}
+
+/// The same, by the name of their gate.
 pub(super) fn of_namespace(facts: &Facts, routes: &ServiceIndex, pods: &[PodFacts]) -> Vec<Why> {
     if !is_known(facts) {
         return vec![];

@@ -16,7 +16,7 @@ mod frame;
 mod gate;
 pub mod leader;
 mod lost;
-mod mode;
+pub(crate) mod mode;
 mod namespace;
 mod pod;
 mod questions;
@@ -37,6 +37,7 @@ pub use crate::explain::facts::{
     Elb, EndFacts, Facts, GroupLook, Looks, PodFacts, ReadinessGate, Registration, Settings, Told,
 };
 pub use crate::explain::frame::{Frame, frame};
+pub use crate::explain::lost::explain as lost;
 pub use crate::explain::mode::PolicyFacts;
 pub use crate::explain::namespace::explain as namespace;
 pub use crate::explain::pod::{explain as pod, workload};

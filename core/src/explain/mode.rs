@@ -2,7 +2,7 @@
 
 use crate::explain::answer::{ModeAnswer, Why};
 use crate::explain::facts::Facts;
-use crate::gate_rules::GateRules;
+use crate::gate_rules::{GateRules, POLICY, TooLarge};
 use crate::index::services::ServiceIndex;
 use crate::reason::Reason;
 
@@ -23,23 +23,38 @@ pub struct PolicyFacts {
 pub(super) fn of_namespace(facts: &Facts, routes: &ServiceIndex) -> Option<ModeAnswer> {
     let known = facts.policy.as_ref()?;
     let (injects, why) = match (known.policy, known.binding, &known.rules) {
-        (Some(false), _, _) => (
-            Some(false),
-            absent("MutatingAdmissionPolicy targetgate-gates"),
-        ),
-        (_, Some(false), _) => (
-            Some(false),
-            absent("MutatingAdmissionPolicyBinding targetgate-gates"),
-        ),
-        (Some(true), Some(true), Some(rules)) => of_rules(facts, routes, rules.as_ref()),
+        (Some(false), _, _) => (Some(false), policy_absent(POLICY)),
+        (_, Some(false), _) => (Some(false), binding_absent(POLICY)),
+        (Some(true), Some(true), Some(rules)) => {
+            let wanted = GateRules::of(routes, &facts.settings.gates);
+            let (injects, why) = of_rules(&facts.namespace, &wanted, rules.as_ref());
+            (Some(injects), why)
+        }
         _ => (None, unknown(known)),
     };
     Some(ModeAnswer { injects, why })
 }
 
+/// What follows from a policy that is not there.
+pub(crate) fn policy_absent(name: &str) -> Why {
+    absent(&format!("MutatingAdmissionPolicy {name} is not there"))
+}
+
+/// What follows from a policy without a binding.
+pub(crate) fn binding_absent(name: &str) -> Why {
+    absent(&format!(
+        "MutatingAdmissionPolicyBinding {name} is not there, which switches the policy off for the whole cluster"
+    ))
+}
+
+/// What follows from a CRD that is not there.
+pub(crate) fn crd_absent() -> Why {
+    absent("CustomResourceDefinition gaterules.targetgate.dev is not there")
+}
+
 fn absent(what: &str) -> Why {
     let message = format!(
-        "{what} is not there, so that the webhook alone injects gates: a pod that is made while it is away gets none."
+        "{what}, so that the webhook alone injects gates: a pod that is made while it is away gets none."
     );
     Why::saying(Reason::PolicyAbsent, message)
 }
@@ -49,39 +64,42 @@ fn unknown(known: &PolicyFacts) -> Why {
     Why::saying(Reason::NotKnown, format!("Of the policy: {why}."))
 }
 
-fn of_rules(
-    facts: &Facts,
-    routes: &ServiceIndex,
-    rules: Option<&GateRules>,
-) -> (Option<bool>, Why) {
-    let namespace = &facts.namespace;
-    match (GateRules::of(routes, &facts.settings.gates), rules) {
-        (Err(too_large), _) => {
+/// Whether the rules that a namespace has are those that its bindings give.
+pub(crate) fn of_rules(
+    namespace: &str,
+    wanted: &Result<GateRules, TooLarge>,
+    stored: Option<&GateRules>,
+) -> (bool, Why) {
+    let wanted = match wanted {
+        Ok(wanted) => wanted,
+        Err(too_large) => {
             let message =
                 format!("The gate rules of namespace {namespace} are not written: {too_large}.");
-            (Some(false), Why::saying(Reason::RulesTooLarge, message))
+            return (false, Why::saying(Reason::RulesTooLarge, message));
         }
-        (Ok(wanted), rules) if wanted == rules.cloned().unwrap_or_default() => {
-            let message = format!(
-                "The policy is there, and the {} gate rules of namespace {namespace} are those that its bindings give.",
-                wanted.len()
-            );
-            (Some(true), Why::saying(Reason::PolicyInjects, message))
-        }
-        (Ok(wanted), None) => {
-            let message = format!(
-                "Namespace {namespace} has no GateRules, where its bindings give {}.",
-                wanted.len()
-            );
-            (Some(false), Why::saying(Reason::RulesBehind, message))
-        }
-        (Ok(wanted), Some(rules)) => {
-            let message = format!(
-                "The GateRules of namespace {namespace} hold {} rules that are not the {} that its bindings give.",
-                rules.len(),
-                wanted.len()
-            );
-            (Some(false), Why::saying(Reason::RulesBehind, message))
-        }
-    }
+    };
+    let number = wanted.len();
+    let (injects, reason, message) = match stored {
+        _ if *wanted == stored.cloned().unwrap_or_default() => (
+            true,
+            Reason::PolicyInjects,
+            format!(
+                "The policy is there, and the {number} gate rules of namespace {namespace} are those that its bindings give."
+            ),
+        ),
+        None => (
+            false,
+            Reason::RulesBehind,
+            format!("Namespace {namespace} has no GateRules, where its bindings give {number}."),
+        ),
+        Some(stored) => (
+            false,
+            Reason::RulesBehind,
+            format!(
+                "The GateRules of namespace {namespace} hold {} rules that are not the {number} that its bindings give.",
+                stored.len()
+            ),
+        ),
+    };
+    (injects, Why::saying(reason, message))
 }

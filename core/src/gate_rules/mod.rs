@@ -16,6 +16,13 @@ use crate::model::Labels;
 
 pub mod reconcile;
 
+/// The policy that is shipped.
+pub const POLICY: &str = "targetgate-gates";
+/// The second one, of pods that opt in by themselves (`optIn: either`).
+pub const POLICY_OF_OBJECTS: &str = "targetgate-gates-object";
+/// The name of the object of each namespace.
+pub const OBJECT: &str = "targetgate";
+
 /// The most rules that a pod may meet. Measured on the API server that is tested, whose CEL has a budget of 1,000,000
 /// for each expression: the policy injects 664 gates into one pod, whatever the pairs of their selectors, and 651 beside 10
 /// gates of others. Half of that leaves room for pods with many gates; rules that do not match hardly count (15,699).

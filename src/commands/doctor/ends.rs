@@ -7,19 +7,17 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::core::v1::Node;
 use kube::Client;
 use kube::api::Api;
-use targetgate_core::doctor::{End, GraceTrial, Incumbent, Known};
+use targetgate_core::doctor::{End, GraceTrial, Incumbent, Known, Lost};
 use targetgate_core::drain::{DrainLabel, DrainMode, DrainPolicy, ServerVersion};
 use targetgate_core::explain;
-use targetgate_core::explain::{PodFacts, SettingsAnswer};
+use targetgate_core::explain::PodFacts;
 use targetgate_core::lint;
 use targetgate_core::lint::{Cluster, Level, PodSecurity, Registrar, Version};
 use targetgate_core::names::{DRAIN_LABEL, TargetGroupArn};
 
-use crate::args::DecidingFlags;
 use crate::commands::doctor::installed::Installed;
 use crate::commands::doctor::objects::{Binding, OptedIn};
 use crate::commands::doctor::{read, trials};
-use crate::commands::explain::of_flags;
 use crate::kubernetes::snapshot;
 use crate::kubernetes::snapshot::Pods;
 
@@ -43,9 +41,17 @@ pub(super) struct Surroundings<'a> {
     pub(super) tcp_checks: &'a BTreeMap<TargetGroupArn, bool>,
 }
 
+/// What the pods of a namespace tell.
+#[derive(Default)]
+pub(super) struct Told {
+    /// The workloads with gates.
+    pub(super) ends: Vec<End>,
+    pub(super) lost: Vec<Lost>,
+}
+
 impl Surroundings<'_> {
-    /// The workloads with gates, of the first namespaces, and how many namespaces are left out.
-    pub(super) async fn ends(&self, namespaces: &Known<Vec<OptedIn>>) -> (Known<Vec<End>>, usize) {
+    /// What the pods of the first namespaces tell, and how many namespaces are left out.
+    pub(super) async fn pods(&self, namespaces: &Known<Vec<OptedIn>>) -> (Known<Told>, usize) {
         let namespaces = match namespaces {
             Ok(namespaces) => namespaces,
             Err(why) => return (Err(why.clone()), 0),
@@ -54,20 +60,16 @@ impl Surroundings<'_> {
         let looked = namespaces.iter().take(MOST);
         let looked = looked.map(|namespace| self.of_namespace(namespace, kubelet));
         let looked = stream::iter(looked).buffered(AT_ONCE);
-        let found: Known<Vec<Vec<End>>> = looked.try_collect().await;
-        let left_out = namespaces.len().saturating_sub(MOST);
-        (found.map(|found| found.concat()), left_out)
+        let told = looked.try_fold(Told::default(), async |mut all, told| {
+            all.ends.extend(told.ends);
+            all.lost.extend(told.lost);
+            Ok(all)
+        });
+        (told.await, namespaces.len().saturating_sub(MOST))
     }
 
-    async fn of_namespace(&self, place: &OptedIn, kubelet: Option<Version>) -> Known<Vec<End>> {
-        let flags = &self.installed.settings;
-        let deciding = DecidingFlags {
-            gates: flags.gates.clone(),
-            drain: flags.drain.clone(),
-            targets: flags.targets.clone(),
-            mode: flags.mode.clone(),
-        };
-        let settings = of_flags(&deciding, SettingsAnswer::default());
+    async fn of_namespace(&self, place: &OptedIn, kubelet: Option<Version>) -> Known<Told> {
+        let settings = self.installed.decides();
         let (apis, prefixes) = (&settings.gates.apis, &settings.prefixes);
         let read = snapshot::read(self.client, &place.name, Pods::All, apis, prefixes).await;
         let snapshot = read.map_err(|error| format!("{error}."))?;
@@ -90,7 +92,14 @@ impl Surroundings<'_> {
                     settings,
                 })
             });
-        Ok(ends.collect())
+        let lost = explain::lost(&facts, &pods).into_iter().map(|why| Lost {
+            namespace: place.name.clone(),
+            why,
+        });
+        Ok(Told {
+            ends: ends.collect(),
+            lost: lost.collect(),
+        })
     }
 
     /// What registers the targets, if that is known.

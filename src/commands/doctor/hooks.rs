@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
 use jiff::Timestamp;
-use k8s_openapi::api::admissionregistration::v1::MutatingWebhook;
+use k8s_openapi::api::admissionregistration::v1::{MutatingWebhook, RuleWithOperations};
 use k8s_openapi::api::core::v1::{Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Client;
@@ -114,6 +114,7 @@ impl Registered {
             fails: webhook.failure_policy.as_deref() != Some("Ignore"),
             // The default of the API server, which fills it in.
             seconds: webhook.timeout_seconds.unwrap_or(10),
+            updates: asks_about_updates(&webhook.rules.unwrap_or_default()),
             bundle: bundle(&client.ca_bundle.unwrap_or_default().0, certificate),
             name: webhook.name,
         });
@@ -128,6 +129,12 @@ impl Registered {
         }
         Ok(())
     }
+}
+
+fn asks_about_updates(rules: &[RuleWithOperations]) -> bool {
+    let operations = rules.iter().flat_map(|rule| &rule.operations);
+    let mut operations = operations.flatten();
+    operations.any(|operation| matches!(operation.as_str(), "UPDATE" | "*"))
 }
 
 fn bundle(text: &[u8], certificate: &Known<Certificate>) -> Bundle {

@@ -2,9 +2,12 @@
 
 use kube::Client;
 use targetgate_core::doctor::{Installation, Known};
+use targetgate_core::explain;
+use targetgate_core::explain::SettingsAnswer;
 use targetgate_core::names::ObjectKey;
 
-use crate::args::{Settings, Tls};
+use crate::args::{DecidingFlags, Settings, Tls};
+use crate::commands::explain::of_flags;
 use crate::kubernetes::snapshot::installation;
 use crate::kubernetes::snapshot::installation::Started;
 
@@ -65,6 +68,18 @@ impl Installed {
     /// Whether it registers targets; by its flags, where they are known.
     pub(super) fn registers(&self) -> bool {
         self.settings.targets.register.mode().is_some()
+    }
+
+    /// How it decides about pods.
+    pub(super) fn decides(&self) -> explain::Settings {
+        let flags = &self.settings;
+        let deciding = DecidingFlags {
+            gates: flags.gates.clone(),
+            drain: flags.drain.clone(),
+            targets: flags.targets.clone(),
+            mode: flags.mode.clone(),
+        };
+        of_flags(&deciding, SettingsAnswer::default())
     }
 
     /// The account, as the API server names it.

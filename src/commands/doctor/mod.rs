@@ -23,6 +23,7 @@ mod hooks;
 mod incumbent;
 mod installed;
 mod objects;
+mod policy;
 mod read;
 mod rights;
 mod trials;
@@ -103,8 +104,16 @@ async fn facts(settings: &Doctor, client: &Client) -> Facts {
         incumbent: &incumbent,
         tcp_checks: &said.tcp_checks,
     };
-    let ((ends, ends_left_out), graces) =
-        tokio::join!(around.ends(&opted_in), around.graces(places));
+    let ((told, ends_left_out), graces, injection, immutability) = tokio::join!(
+        around.pods(&opted_in),
+        around.graces(places),
+        policy::injection(client, &installed),
+        policy::immutability(client),
+    );
+    let (ends, lost) = match told {
+        Ok(told) => (Ok(told.ends), told.lost),
+        Err(why) => (Err(why), vec![]),
+    };
     let selected = |place: &OptedIn| match &registered {
         Ok(registered) => registered.selects(&place.labels),
         Err(why) => Err(why.clone()),
@@ -126,6 +135,8 @@ async fn facts(settings: &Doctor, client: &Client) -> Facts {
         services,
         pod_trial,
         binding_trial,
+        injection,
+        immutability,
         lease: (lease_key, lease),
         identity: said.identity,
         groups: said.groups,
@@ -133,6 +144,7 @@ async fn facts(settings: &Doctor, client: &Client) -> Facts {
         changes: said.changes,
         namespaces,
         ends,
+        lost,
         ends_left_out,
         graces,
         bindings: bindings.map(|all| all.iter().map(Binding::fact).collect()),

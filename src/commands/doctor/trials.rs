@@ -8,7 +8,9 @@ use kube::api::{Api, DynamicObject, PostParams};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use targetgate_core::doctor::{BindingTrial, GraceOutcome, HookKind, Known, PodTrial};
+use targetgate_core::doctor::{
+    BindingTrial, GraceOutcome, HookKind, IMMUTABILITY, Known, PodTrial,
+};
 use targetgate_core::names::{BindingApi, ConditionPrefix, INJECT_ENABLED, INJECT_LABEL};
 use tokio::time::timeout;
 
@@ -177,6 +179,10 @@ pub(super) async fn binding(client: &Client, place: &Known<String>) -> Known<Bin
 
 /// What the API server says of a hook.
 fn of_words(namespace: &str, words: String) -> Known<BindingTrial> {
+    // The API server asks its own policies first.
+    if words.contains(&format!("ValidatingAdmissionPolicy '{IMMUTABILITY}'")) {
+        return Ok(BindingTrial::DeniedByPolicy);
+    }
     let denial = format!("\"{}\" denied", HookKind::BindingRules.webhook());
     if words.contains(&denial) {
         return Ok(BindingTrial::Denied);

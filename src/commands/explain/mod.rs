@@ -20,7 +20,7 @@ mod deciding;
 pub(super) mod elb;
 mod look;
 mod manifest;
-mod mode;
+pub(super) mod mode;
 mod registration;
 pub mod watch;
 

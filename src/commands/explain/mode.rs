@@ -4,15 +4,10 @@ use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams};
 use kube::core::GroupVersionKind;
 use targetgate_core::explain::PolicyFacts;
-use targetgate_core::gate_rules::GateRules;
+use targetgate_core::gate_rules::{GateRules, OBJECT, POLICY};
 use tokio::time::timeout;
 
 use crate::kubernetes::{CALL_TIMEOUT, is_absence, why};
-
-/// The policy that is shipped; a second one has `-object` behind it (`optIn: either`).
-const POLICY: &str = "targetgate-gates";
-/// The name of the rules of each namespace.
-const RULES: &str = "targetgate";
 
 /// What is known of the policy and the rules of a namespace.
 pub(super) async fn read(client: &Client, namespace: &str) -> PolicyFacts {
@@ -25,13 +20,11 @@ pub(super) async fn read(client: &Client, namespace: &str) -> PolicyFacts {
         "MutatingAdmissionPolicyBinding",
         "mutatingadmissionpolicybindings",
     );
-    let rules = GroupVersionKind::gvk("targetgate.dev", "v1", "GateRules");
-    let rules = ApiResource::from_gvk_with_plural(&rules, "gaterules");
-    let rules: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &rules);
+    let rules: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &gate_rules());
     let (policy, binding, rules) = tokio::join!(
         one(Api::all_with(client.clone(), &policies), POLICY),
         one(Api::all_with(client.clone(), &bindings), POLICY),
-        one(rules, RULES),
+        one(rules, OBJECT),
     );
     let mut facts = PolicyFacts::default();
     match policy {
@@ -42,17 +35,24 @@ pub(super) async fn read(client: &Client, namespace: &str) -> PolicyFacts {
         Ok(found) => facts.binding = Some(found.is_some()),
         Err(error) => facts.why = Some(error),
     }
-    let read = rules.and_then(|found| {
-        let spec =
-            found.map(|object| serde_json::from_value::<GateRules>(object.data["spec"].clone()));
-        spec.transpose()
-            .map_err(|error| format!("GateRules: {error}"))
-    });
+    let read = rules.and_then(|found| found.as_ref().map(spec).transpose());
     match read {
         Ok(found) => facts.rules = Some(found),
         Err(error) => facts.why = Some(error),
     }
     facts
+}
+
+/// The kind of rules.
+pub(in crate::commands) fn gate_rules() -> ApiResource {
+    let kind = GroupVersionKind::gvk("targetgate.dev", "v1", "GateRules");
+    ApiResource::from_gvk_with_plural(&kind, "gaterules")
+}
+
+/// The rules of an object.
+pub(in crate::commands) fn spec(object: &DynamicObject) -> Result<GateRules, String> {
+    let spec = serde_json::from_value(object.data["spec"].clone());
+    spec.map_err(|error| format!("GateRules: {error}"))
 }
 
 /// The object of this name, `None` if it or its kind does not exist; by a list of one where a get is denied.

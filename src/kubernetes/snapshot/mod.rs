@@ -36,7 +36,7 @@ const PAGE_SIZE: u32 = 500;
 const MAX_PAGES: usize = 200;
 
 /// The objects of a namespace.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Snapshot {
     /// Its Namespace, Services and bindings.
     pub index: Index,
@@ -124,34 +124,54 @@ pub async fn read(
     apis: &[BindingApi],
     prefixes: &[ConditionPrefix],
 ) -> Result<Snapshot, SnapshotError> {
-    let reader = Reader { client, namespace };
+    let reader = Reader {
+        client,
+        namespace: Some(namespace),
+    };
     let (namespace_object, services, elbv2, eks, pods, server) = tokio::join!(
-        reader.namespace(),
+        reader.namespace(namespace),
         reader.list(WatchedResource::Services),
         reader.bindings(BindingApi::Elbv2, apis),
         reader.bindings(BindingApi::Eks, apis),
-        reader.pods(pods),
+        reader.pods(namespace, pods),
         server_version::read(client),
     );
     let mut snapshot = Snapshot {
-        index: Index::default(),
-        opted_in: None,
-        not_served: BTreeSet::new(),
         server: server.ok(),
-        pods: vec![],
-        told: BTreeMap::new(),
+        ..Snapshot::default()
     };
     // That the namespace is absent says more than that it has no such pod.
     snapshot.take_namespace(&namespace_object?)?;
-    snapshot.take_services(&services?.unwrap_or_default())?;
-    for (api, bindings) in [(BindingApi::Elbv2, elbv2?), (BindingApi::Eks, eks?)] {
-        snapshot.take_bindings(api, bindings.as_deref())?;
-    }
+    snapshot.take_routes(services?, [elbv2?, eks?])?;
     for pod in pods? {
         snapshot.pods.push(facts(pod.get(), prefixes)?);
     }
     Ok(snapshot)
 }
+
+/// Reads the Services and bindings of all namespaces, and nothing else of them.
+///
+/// # Errors
+/// A call fails or takes longer than ten seconds, or an object cannot be read.
+pub async fn routes(client: &Client, apis: &[BindingApi]) -> Result<Snapshot, SnapshotError> {
+    let namespace = None;
+    let reader = Reader { client, namespace };
+    let (services, elbv2, eks, server) = tokio::join!(
+        reader.list(WatchedResource::Services),
+        reader.bindings(BindingApi::Elbv2, apis),
+        reader.bindings(BindingApi::Eks, apis),
+        server_version::read(client),
+    );
+    let mut snapshot = Snapshot {
+        server: server.ok(),
+        ..Snapshot::default()
+    };
+    snapshot.take_routes(services?, [elbv2?, eks?])?;
+    Ok(snapshot)
+}
+
+/// The objects of a list; `None` if their kind is not served.
+type Listed = Option<Vec<Box<RawValue>>>;
 
 impl Snapshot {
     fn take_namespace(&mut self, raw: &RawValue) -> Result<(), SnapshotError> {
@@ -159,6 +179,16 @@ impl Snapshot {
         self.opted_in = namespace.labelled;
         self.index.apply_namespace(&name, namespace);
         Ok(())
+    }
+
+    fn take_routes(
+        &mut self,
+        services: Listed,
+        [elbv2, eks]: [Listed; 2],
+    ) -> Result<(), SnapshotError> {
+        self.take_services(&services.unwrap_or_default())?;
+        self.take_bindings(BindingApi::Elbv2, elbv2.as_deref())?;
+        self.take_bindings(BindingApi::Eks, eks.as_deref())
     }
 
     fn take_services(&mut self, all: &[Box<RawValue>]) -> Result<(), SnapshotError> {
@@ -214,7 +244,8 @@ fn parsed<T: for<'de> serde::Deserialize<'de>>(raw: &RawValue) -> Result<T, Snap
 
 struct Reader<'a> {
     client: &'a Client,
-    namespace: &'a str,
+    /// The only namespace that is read.
+    namespace: Option<&'a str>,
 }
 
 /// The answer to a read of one object.
@@ -225,23 +256,27 @@ enum One {
 
 impl Reader<'_> {
     /// The Namespace. Whoever may only see one namespace may get it, and our own account may only list.
-    async fn namespace(&self) -> Result<Box<RawValue>, SnapshotError> {
-        let what = format!("namespace {}", self.namespace);
+    async fn namespace(&self, name: &str) -> Result<Box<RawValue>, SnapshotError> {
+        let what = format!("namespace {name}");
         let requests = Request::new(url_path(WatchedResource::Namespaces, None));
-        match self.one(&requests, self.namespace, &what).await? {
+        match self.one(&requests, name, &what).await? {
             One::Found(found) => Ok(found),
             One::Absent => Err(SnapshotError::Absent { what }),
         }
     }
 
-    async fn pods(&self, pods: Pods<'_>) -> Result<Vec<Box<RawValue>>, SnapshotError> {
+    async fn pods(
+        &self,
+        namespace: &str,
+        pods: Pods<'_>,
+    ) -> Result<Vec<Box<RawValue>>, SnapshotError> {
         let name = match pods {
             Pods::None => return Ok(vec![]),
             Pods::All => return Ok(self.list(WatchedResource::Pods).await?.unwrap_or_default()),
             Pods::One(name) => name,
         };
-        let what = format!("pod {}", ObjectKey::new(self.namespace, name));
-        let path = url_path(WatchedResource::Pods, Some(self.namespace));
+        let what = format!("pod {}", ObjectKey::new(namespace, name));
+        let path = url_path(WatchedResource::Pods, Some(namespace));
         match self.one(&Request::new(path), name, &what).await? {
             One::Found(found) => Ok(vec![found]),
             One::Absent => Err(SnapshotError::Absent { what }),
@@ -253,7 +288,7 @@ impl Reader<'_> {
         &self,
         api: BindingApi,
         apis: &[BindingApi],
-    ) -> Result<Option<Vec<Box<RawValue>>>, SnapshotError> {
+    ) -> Result<Listed, SnapshotError> {
         match self.list(WatchedResource::Bindings(api)).await {
             Err(SnapshotError::Failed { denied: true, .. }) if !apis.contains(&api) => Ok(None),
             listed => listed,
@@ -281,13 +316,13 @@ impl Reader<'_> {
         }
     }
 
-    /// All objects of a kind in the namespace; `None` if the kind is not served.
-    async fn list(
-        &self,
-        watched: WatchedResource,
-    ) -> Result<Option<Vec<Box<RawValue>>>, SnapshotError> {
-        let what = format!("{} of namespace {}", watched.as_str(), self.namespace);
-        let requests = Request::new(url_path(watched, Some(self.namespace)));
+    /// All objects of a kind, of the namespace if there is one.
+    async fn list(&self, watched: WatchedResource) -> Result<Listed, SnapshotError> {
+        let what = match self.namespace {
+            Some(namespace) => format!("{} of namespace {namespace}", watched.as_str()),
+            None => watched.as_str().to_owned(),
+        };
+        let requests = Request::new(url_path(watched, self.namespace));
         self.pages(&requests, ListParams::default(), &what).await
     }
 
@@ -296,7 +331,7 @@ impl Reader<'_> {
         requests: &Request,
         params: ListParams,
         what: &str,
-    ) -> Result<Option<Vec<Box<RawValue>>>, SnapshotError> {
+    ) -> Result<Listed, SnapshotError> {
         let mut params = params.limit(PAGE_SIZE);
         let mut all = vec![];
         for _ in 0..MAX_PAGES {
