@@ -19,7 +19,9 @@ use crate::server::api;
 use crate::steady;
 
 const NAME: &str = "targetgate-doctor";
-const ENABLED: &str = "--set doctor.enabled=true --set doctor.namespace=shop";
+/// With it the account has each right that it can have.
+const ENABLED: &str =
+    "--set doctor.enabled=true --set doctor.namespace=shop --set admission.mode=both";
 
 /// The rendered objects that are doctor's.
 fn rendered(values: &Value) -> Vec<Value> {
@@ -113,7 +115,8 @@ fn used(reader: &Reader) -> BTreeSet<Grant> {
 }
 
 fn granted() -> BTreeSet<Grant> {
-    let objects = rendered(&json!({ "doctor": { "enabled": true, "namespace": "shop" } }));
+    let objects = rendered(&json!({ "doctor": { "enabled": true, "namespace": "shop" },
+        "admission": { "mode": "both" } }));
     let rules = objects
         .iter()
         .flat_map(|object| object["rules"].as_array().into_iter().flatten());
@@ -149,6 +152,11 @@ async fn its_account_has_the_rights_that_it_uses_and_no_others() {
     assert!(text.contains(&about_us), "{text}");
     assert!(text.contains("✗ PodTrial"), "{text}");
     assert!(text.contains("✗ BindingTrial"), "{text}");
+    assert!(
+        text.contains("✓ Policy MutatingAdmissionPolicy targetgate-gates"),
+        "{text}"
+    );
+    assert!(text.contains("✗ GateRules namespace shop"), "{text}");
     assert!(text.contains("✓ Grace namespace shop"), "{text}");
     assert!(text.contains("✓ End ends of pods"), "{text}");
 

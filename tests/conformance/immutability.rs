@@ -57,7 +57,7 @@ fn only_checked() -> Value {
 
 impl Cluster {
     /// Applies the component, for bindings of this group, with this merged into what the policy matches.
-    async fn apply_immutability(&self, group: &str, more: &Value) {
+    pub(crate) async fn apply_immutability(&self, group: &str, more: &Value) {
         for mut object in serde_saphyr::from_multiple::<Value>(POLICY).unwrap() {
             if object["kind"] == "ValidatingAdmissionPolicy" {
                 let matched = &mut object["spec"]["matchConstraints"];

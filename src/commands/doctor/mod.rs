@@ -93,7 +93,7 @@ async fn facts(settings: &Doctor, client: &Client) -> Facts {
     let (services, pod_trial, binding_trial, incumbent, said) = tokio::join!(
         hooks::services(client, registered.as_ref().ok()),
         trials::pod(client, &place, known),
-        trials::binding(client, &place),
+        trials::binding(client, &place, known),
         incumbent::read(client, &installed, &deployments),
         aws::read(&question),
     );

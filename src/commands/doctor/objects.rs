@@ -94,6 +94,12 @@ impl Binding {
         }
     }
 
+    /// The ARN that no second binding may name.
+    pub(super) fn bound_arn(&self) -> Option<&str> {
+        let arn = self.spec.target_group_arn.as_deref();
+        arn.filter(|_| self.api == BindingApi::Elbv2)
+    }
+
     /// What its annotation says of a group that no load balancer uses.
     pub(super) fn when_unused(&self) -> Option<WhenUnused> {
         when_unused(&self.metadata)

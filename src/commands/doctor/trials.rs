@@ -148,32 +148,50 @@ fn gate(pod: &Pod, binding: &str) -> Option<String> {
     types.find(of_binding).cloned()
 }
 
-/// Creates a binding that breaks a rule which needs no answer of AWS: `nodeSelector` is for instances only. It has each
-/// field that would be filled in, so that the hook of defaults lets it pass.
-pub(super) async fn binding(client: &Client, place: &Known<String>) -> Known<BindingTrial> {
+/// Creates a binding that breaks a rule which needs no answer of AWS: `nodeSelector` is for instances only. A policy of the
+/// API server can deny that before the hook is asked, but not a group that has a binding.
+pub(super) async fn binding(
+    client: &Client,
+    place: &Known<String>,
+    bindings: &[Binding],
+) -> Known<BindingTrial> {
     let namespace = place.clone()?;
+    let of_instances = json!({ "targetGroupARN": NO_GROUP, "nodeSelector": {} });
+    let tried = wrong_binding(client, &namespace, of_instances).await?;
+    let mut own = bindings.iter().filter(|b| b.namespace() == namespace);
+    match (&tried, own.find_map(Binding::bound_arn)) {
+        (BindingTrial::DeniedByPolicy, Some(arn)) => {
+            let second = json!({ "targetGroupARN": arn });
+            wrong_binding(client, &namespace, second).await
+        }
+        _ => Ok(tried),
+    }
+}
+
+/// Creates a binding with this merged into its spec. It has each field that would be filled in, so that the hook of defaults
+/// lets it pass.
+async fn wrong_binding(client: &Client, namespace: &str, more: Value) -> Known<BindingTrial> {
     let api = BindingApi::Elbv2;
     let bindings: Api<DynamicObject> =
-        Api::namespaced_with(client.clone(), &namespace, &resource(api));
-    let wrong = json!({
+        Api::namespaced_with(client.clone(), namespace, &resource(api));
+    let mut wrong = json!({
         "apiVersion": format!("{}/{}", api.group(), api.version()),
         "kind": "TargetGroupBinding",
         "metadata": { "name": NAME },
         "spec": {
-            "targetGroupARN": NO_GROUP,
             "targetType": "ip",
             "ipAddressType": "ipv4",
             "targetGroupProtocol": "HTTP",
             "vpcID": "vpc-00000000",
-            "nodeSelector": {},
             "serviceRef": { "name": NAME, "port": 80 },
         },
     });
+    json_patch::merge(&mut wrong, &json!({ "spec": more }));
     let wrong = serde_json::from_value(wrong);
     let wrong: DynamicObject = wrong.map_err(|error| error.to_string())?;
     match dry_run(&bindings, &wrong).await {
         Ok(_) => Ok(BindingTrial::Admitted),
-        Err(words) => of_words(&namespace, words),
+        Err(words) => of_words(namespace, words),
     }
 }
 

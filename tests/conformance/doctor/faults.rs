@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use targetgate_sandbox::elb::faults::On;
 use targetgate_sandbox::elb::{Health, TargetGroupSpec};
 
-use crate::doctor::{MUTATING, VALIDATING, configurations};
+use crate::doctor::{MUTATING, VALIDATING, configurations, policies};
 use crate::explain::scene::Scene;
 use crate::install::{Installed, NAMESPACE, PORT, apply};
 use crate::servers::{create, resource};
@@ -153,7 +153,7 @@ pub(super) async fn make(fault: &str, scene: &Scene<'_>) {
                 .await;
             refuse_long_grace_periods(installed).await;
         }
-        other => panic!("no test makes this fault: {other}"),
+        other => policies::make(other, scene).await,
     }
 }
 
@@ -188,6 +188,7 @@ pub(super) async fn mend(scene: &Scene<'_>) {
     }
     scene.label(opted_in(false)).await;
     let client = &installed.cluster.client;
+    policies::mend(installed).await;
     let left: [(&str, &str, &str, &str, &str); 8] = [
         (
             "admissionregistration.k8s.io",
@@ -267,7 +268,7 @@ async fn an_older_crd(installed: &Installed) {
     crds.replace(name, &Default::default(), &crd).await.unwrap();
 }
 
-async fn delete_rules(installed: &Installed) {
+pub(super) async fn delete_rules(installed: &Installed) {
     let api = configurations(installed, VALIDATING);
     let deleted = api.delete("targetgate", &DeleteParams::default()).await;
     deleted.unwrap();

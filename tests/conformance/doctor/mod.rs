@@ -18,6 +18,7 @@ use crate::servers::{Server, resource};
 mod answers;
 mod faults;
 mod naming;
+mod policies;
 
 /// The deadline of an answer. Chosen, far above what an API server takes.
 const DEADLINE: Duration = Duration::from_secs(20);

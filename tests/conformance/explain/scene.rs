@@ -18,7 +18,7 @@ use crate::shop::gates;
 
 /// The pod of each scene.
 pub(super) const POD: &str = "web-0";
-pub(super) const IP: &str = "10.0.0.1";
+pub(crate) const IP: &str = "10.0.0.1";
 
 pub(crate) struct Scene<'a> {
     pub(crate) installed: &'a Installed,

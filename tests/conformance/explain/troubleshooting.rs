@@ -255,7 +255,7 @@ async fn make(fault: &str, scene: &Scene<'_>) {
 
 impl Scene<'_> {
     /// Waits until the pod's gate is open.
-    async fn gate_opens(&self) {
+    pub(crate) async fn gate_opens(&self) {
         until("the gate is open", async || {
             let pod = self.api::<Pod>().get(POD).await.unwrap();
             let mut conditions = pod.status?.conditions?.into_iter();
@@ -266,7 +266,7 @@ impl Scene<'_> {
     }
 
     /// Service, binding, and the pod with its gate, whose containers are ready. Returns the group's ARN.
-    async fn gated(&self, pod: serde_json::Value) -> String {
+    pub(crate) async fn gated(&self, pod: serde_json::Value) -> String {
         self.service(json!({})).await;
         let arn = self.bind(json!({})).await;
         self.gated_pod(pod).await;

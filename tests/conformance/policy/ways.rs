@@ -190,3 +190,34 @@ async fn a_pod_that_a_later_webhook_labels_gets_its_gates_from_the_webhook(
     installed.gives(&unlabelled, &[gate("web")]).await;
     assert!(!hook.calls().is_empty());
 }
+
+/// The dispatcher of policies passes over one whose conditions were false the first time.
+#[tokio::test]
+async fn by_the_policy_alone_a_later_label_counts_only_if_the_policy_gave_a_gate_before() {
+    let installed = Installed::by(Way::Policy).await;
+    for (name, selector) in [
+        ("api", json!({ "app": "api" })),
+        ("web", json!({ "tier": "web" })),
+    ] {
+        installed
+            .bind_selecting(name, selector.clone(), json!({}))
+            .await;
+        let pod = asked(selector, &[], Value::Null);
+        installed.gives(&pod, &[gate(name)]).await;
+    }
+    let label = json!([{ "op": "add", "path": "/metadata/labels/tier", "value": "web" }]);
+    let hook = Hook::new(move |_| patched(label.clone())).await;
+    let pods = json!({ "rules": [{
+        "operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"],
+    }] });
+    let cluster = &installed.cluster;
+    cluster
+        .mutating(vec![hook.webhook(cluster, "z", pods)])
+        .await;
+    let of = |app: &str| asked(json!({ "app": app }), &[], Value::Null);
+    installed
+        .gives(&of("api"), &[gate("api"), gate("web")])
+        .await;
+    let given = cluster.gates_of(of("none")).await.unwrap();
+    assert_eq!(given, [] as [String; 0]);
+}
