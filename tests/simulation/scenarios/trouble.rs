@@ -1,7 +1,7 @@
 //! Trouble that lasts: what of it is told, and what it costs.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use targetgate_sandbox::api::{Match, Status, Verb, When};
 use targetgate_sandbox::elb::faults::On;
 use tokio::time::Instant;
-use tracing::Level;
-use tracing::subscriber::DefaultGuard;
+use tracing::subscriber::{DefaultGuard, NoSubscriber};
+use tracing::{Dispatch, Level};
 
 use super::stage::Stage;
 
@@ -31,6 +31,10 @@ impl Lines {
     }
 
     fn capture_from(level: Level) -> (Self, DefaultGuard) {
+        // While there is one subscriber alone, tracing asks the thread that comes to a line first whether anyone wants
+        // it, for all threads, and those of other tests have none.
+        static ANOTHER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::new()));
+        LazyLock::force(&ANOTHER);
         let lines = Self::default();
         let writer = lines.clone();
         let log = tracing_subscriber::fmt()
