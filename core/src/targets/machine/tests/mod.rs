@@ -194,6 +194,23 @@ fn a_common_cause_empties_nothing_and_one_unready_pod_leaves() {
 }
 
 #[test]
+fn the_floor_is_judged_by_an_answer_of_the_last_ten_seconds() {
+    let mut world = with_pods(2);
+    // Nothing happens, so that the group is looked at each minute.
+    world.pass(100 * S);
+    // ELB begins to check a target anew, of which the last answer does not know.
+    world.register("web", target(2));
+    world.apply(Pod {
+        containers_ready: None,
+        ..web(1)
+    });
+    world.pass(300 * MS);
+    assert_eq!(world.registered("web"), targets(1..=2));
+    world.pass(30 * S);
+    assert_eq!(world.registered("web"), targets([2]));
+}
+
+#[test]
 fn a_new_leader_takes_nothing_out_before_it_has_seen_everything_twice() {
     // B6: the new leader's watches have not synced for 20 seconds, and then it lacks half of the pods.
     let mut world = with_pods(4);
