@@ -47,6 +47,8 @@ pub struct Notices {
     recovered: AllFound,
     /// What was found last and exceeded the rate.
     late: BTreeSet<Topic>,
+    /// What of that no later look finds.
+    unsent: AllFound,
     tokens: u32,
     refilled: Instant,
     looked: Option<Instant>,
@@ -56,7 +58,8 @@ pub struct Notices {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Due {
     pub told: Vec<(Topic, Found)>,
-    /// The topics that exceed the rate, and did not before. What is still found later is due again.
+    /// The topics that exceed the rate, and did not before. They are due again: what is still found later, and what
+    /// happened once.
     pub dropped: Vec<Topic>,
 }
 
@@ -68,6 +71,7 @@ impl Notices {
             since: BTreeMap::new(),
             recovered: AllFound::new(),
             late: BTreeSet::new(),
+            unsent: AllFound::new(),
             tokens: BURST,
             refilled: now,
             looked: None,
@@ -93,11 +97,15 @@ impl Notices {
         self.since.clear();
         self.recovered.clear();
         self.late.clear();
+        self.unsent.clear();
     }
 
     /// Decides what is told now, and takes it for told. What concerns most pods goes first.
-    pub fn due(&mut self, found: AllFound, now: Instant) -> Due {
+    pub fn due(&mut self, mut found: AllFound, now: Instant) -> Due {
         self.refill(now);
+        for (topic, more) in mem::take(&mut self.unsent) {
+            add(&mut found, topic, more);
+        }
         self.told.retain(|_, at| now.duration_since(*at) < ONCE_IN);
         let is_healthy = |topic: &Topic| topic.reason == Reason::TargetHealthy;
         let (healthy, found) = found.into_iter().partition(|(topic, _)| is_healthy(topic));
@@ -115,6 +123,8 @@ impl Notices {
         self.tokens -= fresh.len() as u32;
         let topics = fresh.iter().map(|(topic, _)| (topic.clone(), now));
         self.told.extend(topics);
+        let once = late.iter().filter(|(topic, _)| happens_once(topic.reason));
+        self.unsent = once.take(MOST).cloned().collect();
         let late = late.into_iter().map(|(topic, _)| topic).collect();
         let known = mem::replace(&mut self.late, late);
         Due {
@@ -143,10 +153,7 @@ impl Notices {
     fn recovered(&mut self, healthy: AllFound, found: &AllFound) -> AllFound {
         let is_told = |topic: &Topic| self.told.contains_key(&topic.of_waiting());
         for (topic, more) in healthy.into_iter().filter(|(topic, _)| is_told(topic)) {
-            let pods = more.pods;
-            let known = self.recovered.entry(topic);
-            let known = known.and_modify(|known| known.pods += pods);
-            known.or_insert(more);
+            add(&mut self.recovered, topic, more);
         }
         let (waiting, over) = mem::take(&mut self.recovered)
             .into_iter()
@@ -161,6 +168,24 @@ impl Notices {
         self.refilled += REFILL * gained;
         self.tokens = self.tokens.saturating_add(gained).min(BURST);
     }
+}
+
+/// Adds what is found of a topic to what was found of it.
+fn add(all: &mut AllFound, topic: Topic, more: Found) {
+    let pods = more.pods;
+    let known = all.entry(topic).and_modify(|known| known.pods += pods);
+    known.or_insert(more);
+}
+
+/// Whether a topic tells of what happened, which no look at what is known now finds again.
+fn happens_once(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::EndedEarly
+            | Reason::GateTimeout
+            | Reason::TargetGroupUnused
+            | Reason::TargetHealthy
+    )
 }
 
 /// Whether a topic can be over before anybody could act on it: one object is changed after another, as when a release

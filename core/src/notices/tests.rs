@@ -359,6 +359,33 @@ fn targets_are_told_to_be_healthy_once_none_is_waited_for_of_those_that_were_tol
 }
 
 #[test]
+fn what_happened_once_and_exceeded_the_rate_is_told_later() {
+    let (now, mut notices) = (epoch(), Notices::new(epoch()));
+    let topic = |number: u8, reason| Topic {
+        reason,
+        ..regarded(&format!("web-{number}"))
+    };
+    let of = |reason| {
+        let all = (0..30).map(|number| {
+            (
+                topic(number, reason),
+                Found::of_object("it is so".into(), 1),
+            )
+        });
+        all.collect::<AllFound>()
+    };
+    let happened = notices.due(of(Reason::GateTimeout), now);
+    assert_eq!((happened.told.len(), happened.dropped.len()), (25, 5));
+    let later = notices.due(AllFound::new(), now + secs(10));
+    assert_eq!((later.told.len(), later.dropped.len()), (5, 0));
+    // What is still so is found again by each look.
+    let so = notices.due(of(Reason::Ungated), now + secs(60));
+    assert_eq!(so.told.len(), 25);
+    let later = notices.due(AllFound::new(), now + secs(120));
+    assert_eq!(later.told.len(), 0);
+}
+
+#[test]
 fn what_may_be_over_soon_is_told_once_it_has_lasted_for_a_minute() {
     let (now, mut notices) = (epoch(), Notices::new(epoch()));
     let topic = Topic {
