@@ -117,3 +117,18 @@ fn a_throttled_registration_is_tried_again_with_a_backoff() {
     world.pass(31 * S);
     assert_eq!(world.registered("web"), targets(1..=3));
 }
+
+#[test]
+fn a_throttled_deregistration_waits_for_no_more_than_two_seconds_after_the_last() {
+    let mut world = with_pods(2);
+    world.throttled = true;
+    world.apply(Pod {
+        terminating: true,
+        ..web(1)
+    });
+    world.pass(60 * S);
+    assert_eq!(world.registered("web"), targets(1..=2));
+    world.throttled = false;
+    world.pass(2 * S + 500 * MS);
+    assert_eq!(world.registered("web"), targets([2]));
+}
