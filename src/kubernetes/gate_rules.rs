@@ -63,10 +63,15 @@ pub(crate) struct Store {
     resource: ApiResource,
 }
 
+/// The kind of gate rules.
+pub(crate) fn resource() -> ApiResource {
+    let kind = GroupVersionKind::gvk("targetgate.dev", "v1", "GateRules");
+    ApiResource::from_gvk_with_plural(&kind, "gaterules")
+}
+
 impl Store {
     pub(crate) fn new(client: Client) -> Self {
-        let kind = GroupVersionKind::gvk("targetgate.dev", "v1", "GateRules");
-        let resource = ApiResource::from_gvk_with_plural(&kind, "gaterules");
+        let resource = resource();
         Self { client, resource }
     }
 

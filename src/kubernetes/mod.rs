@@ -6,7 +6,8 @@
 use std::error::Error;
 use std::time::Duration;
 
-use kube::core::Status;
+use kube::api::ApiResource;
+use kube::core::{GroupVersionKind, Status};
 use serde::Deserialize;
 use targetgate_core::text::cut;
 
@@ -45,6 +46,12 @@ pub(crate) struct WrittenObject {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct WrittenMetadata {
     pub(crate) resource_version: String,
+}
+
+/// A kind of `admissionregistration.k8s.io/v1`.
+pub(crate) fn admission_resource(kind: &str) -> ApiResource {
+    let group = "admissionregistration.k8s.io";
+    ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind))
 }
 
 /// Whether it is a 404 that names the object: the resource is served, and the object does not exist. Any other 404 is

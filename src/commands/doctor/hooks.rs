@@ -8,8 +8,8 @@ use k8s_openapi::api::admissionregistration::v1::{MutatingWebhook, RuleWithOpera
 use k8s_openapi::api::core::v1::{Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Client;
-use kube::api::{Api, ApiResource, DynamicObject};
-use kube::core::{GroupVersionKind, Selector, SelectorExt as _};
+use kube::api::{Api, DynamicObject};
+use kube::core::{Selector, SelectorExt as _};
 use rustls_pki_types::CertificateDer;
 use targetgate_core::doctor::{Bundle, Hook, HookKind, HookService, Known, Validity};
 use targetgate_core::names::ObjectKey;
@@ -18,6 +18,7 @@ use targetgate_core::rotation;
 use crate::args::Settings;
 use crate::commands::doctor::installed::Installed;
 use crate::commands::doctor::read;
+use crate::kubernetes::admission_resource;
 use crate::pki;
 
 pub(super) const KINDS: [&str; 2] = [
@@ -49,12 +50,6 @@ impl Registered {
     }
 }
 
-/// The kind of configurations of this name.
-pub(super) fn resource(kind: &str) -> ApiResource {
-    let group = "admissionregistration.k8s.io";
-    ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind))
-}
-
 /// The names of the installation's configurations of a kind.
 pub(super) fn own_names<'a>(kind: &str, settings: &'a Settings) -> &'a [String] {
     match kind {
@@ -83,7 +78,7 @@ pub(super) async fn read(
         selectors: vec![],
     };
     for kind in KINDS {
-        let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource(kind));
+        let api: Api<DynamicObject> = Api::all_with(client.clone(), &admission_resource(kind));
         for name in own_names(kind, settings) {
             let Some(found) = read::get(&api, kind, name).await? else {
                 continue;

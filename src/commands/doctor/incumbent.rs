@@ -7,9 +7,10 @@ use kube::{Client, ResourceExt as _};
 use targetgate_core::doctor::{Incumbent, IncumbentHooks, Known};
 use targetgate_core::names::ObjectKey;
 
-use crate::commands::doctor::hooks::{KINDS, own_names, ready, resource, webhooks};
+use crate::commands::doctor::hooks::{KINDS, own_names, ready, webhooks};
 use crate::commands::doctor::installed::Installed;
 use crate::commands::doctor::{objects, read};
+use crate::kubernetes::admission_resource;
 
 /// The last parts of the names of its images: today's, and that of before its version 2.
 const IMAGES: [&str; 2] = ["aws-load-balancer-controller", "aws-alb-ingress-controller"];
@@ -65,7 +66,7 @@ fn is_of_incumbent(image: &str) -> bool {
 async fn hooks(client: &Client, installed: &Installed) -> Known<Vec<IncumbentHooks>> {
     let mut found = vec![];
     for kind in KINDS {
-        let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource(kind));
+        let api: Api<DynamicObject> = Api::all_with(client.clone(), &admission_resource(kind));
         let all = read::list(&api, &kind.to_lowercase(), "").await?;
         let own = own_names(kind, &installed.settings);
         for object in all.into_iter().flatten() {

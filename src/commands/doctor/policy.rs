@@ -9,12 +9,11 @@ use targetgate_core::gate_rules::{GateRules, OBJECT, POLICY, POLICY_OF_OBJECTS, 
 use targetgate_core::index::services::ServiceIndex;
 
 use crate::args::Admission;
-use crate::commands::doctor::hooks::resource;
 use crate::commands::doctor::installed::Installed;
 use crate::commands::doctor::read;
 use crate::commands::explain::mode;
-use crate::kubernetes::snapshot;
 use crate::kubernetes::snapshot::Snapshot;
+use crate::kubernetes::{admission_resource, gate_rules, snapshot};
 
 const MUTATING: &str = "MutatingAdmissionPolicy";
 const VALIDATING: &str = "ValidatingAdmissionPolicy";
@@ -25,7 +24,7 @@ pub(super) async fn injection(client: &Client, installed: &Installed) -> Option<
         return None;
     }
     let decides = installed.decides();
-    let rules: Api<DynamicObject> = Api::all_with(client.clone(), &mode::gate_rules());
+    let rules: Api<DynamicObject> = Api::all_with(client.clone(), &gate_rules::resource());
     let (policies, stored, snapshot) = tokio::join!(
         policies(client, MUTATING, &[POLICY, POLICY_OF_OBJECTS]),
         read::list(&rules, "gaterules", ""),
@@ -90,7 +89,7 @@ pub(super) async fn immutability(client: &Client) -> Known<Option<Policy>> {
 /// The policies of these names; `None` if the API server does not serve their kind.
 async fn policies(client: &Client, kind: &str, names: &[&str]) -> Known<Option<Vec<Policy>>> {
     let list = async |kind: &str| {
-        let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource(kind));
+        let api: Api<DynamicObject> = Api::all_with(client.clone(), &admission_resource(kind));
         read::list(&api, &kind.to_lowercase(), "").await
     };
     let of_bindings = format!("{kind}Binding");

@@ -1,26 +1,19 @@
 //! Reads what `--admission both` needs: the policy, its binding, and the rules of the namespace.
 
 use kube::Client;
-use kube::api::{Api, ApiResource, DynamicObject, ListParams};
-use kube::core::GroupVersionKind;
+use kube::api::{Api, DynamicObject, ListParams};
 use targetgate_core::explain::PolicyFacts;
 use targetgate_core::gate_rules::{GateRules, OBJECT, POLICY};
 use tokio::time::timeout;
 
-use crate::kubernetes::{CALL_TIMEOUT, is_absence, why};
+use crate::kubernetes::{CALL_TIMEOUT, admission_resource, gate_rules, is_absence, why};
 
 /// What is known of the policy and the rules of a namespace.
 pub(super) async fn read(client: &Client, namespace: &str) -> PolicyFacts {
-    let of = |kind, plural| {
-        let kind = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind);
-        ApiResource::from_gvk_with_plural(&kind, plural)
-    };
-    let policies = of("MutatingAdmissionPolicy", "mutatingadmissionpolicies");
-    let bindings = of(
-        "MutatingAdmissionPolicyBinding",
-        "mutatingadmissionpolicybindings",
-    );
-    let rules: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &gate_rules());
+    let policies = admission_resource("MutatingAdmissionPolicy");
+    let bindings = admission_resource("MutatingAdmissionPolicyBinding");
+    let resource = gate_rules::resource();
+    let rules: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
     let (policy, binding, rules) = tokio::join!(
         one(Api::all_with(client.clone(), &policies), POLICY),
         one(Api::all_with(client.clone(), &bindings), POLICY),
@@ -41,12 +34,6 @@ pub(super) async fn read(client: &Client, namespace: &str) -> PolicyFacts {
         Err(error) => facts.why = Some(error),
     }
     facts
-}
-
-/// The kind of rules.
-pub(in crate::commands) fn gate_rules() -> ApiResource {
-    let kind = GroupVersionKind::gvk("targetgate.dev", "v1", "GateRules");
-    ApiResource::from_gvk_with_plural(&kind, "gaterules")
 }
 
 /// The rules of an object.

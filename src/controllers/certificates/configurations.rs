@@ -9,7 +9,6 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
-use kube::core::GroupVersionKind;
 use kube::{Client, ResourceExt as _};
 use rustls::sign::CertifiedKey;
 use serde_json::{Value, json};
@@ -17,7 +16,7 @@ use targetgate_core::rotation;
 use targetgate_core::rotation::{Bundle, Ca, Configuration};
 use tokio::time::Instant;
 
-use crate::kubernetes::MANAGER;
+use crate::kubernetes::{MANAGER, admission_resource};
 use crate::pki::read;
 
 /// The two kinds of webhook configurations.
@@ -36,8 +35,7 @@ impl Kind {
     }
 
     fn resource(self) -> ApiResource {
-        let group = "admissionregistration.k8s.io";
-        ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", self.as_str()))
+        admission_resource(self.as_str())
     }
 }
 
