@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory as _, Parser, ValueEnum};
+use targetgate_core::names::ObjectKey;
 
 use crate::args::container::{first_line, words};
 use crate::args::{
@@ -157,6 +158,14 @@ pub enum Output {
 pub struct Subject {
     pub namespace: Option<String>,
     pub name: String,
+}
+
+impl Subject {
+    /// The object, in this namespace if it names none.
+    pub(crate) fn key(&self, default_namespace: &str) -> ObjectKey {
+        let namespace = self.namespace.as_deref();
+        ObjectKey::new(namespace.unwrap_or(default_namespace), self.name.as_str())
+    }
 }
 
 impl std::str::FromStr for Subject {

@@ -69,7 +69,8 @@ pub async fn run(settings: &Doctor, out: &mut impl Write) -> Result<u8, DoctorEr
 }
 
 async fn facts(settings: &Doctor, client: &Client) -> Facts {
-    let installed = installed::read(client, installation(settings, client)).await;
+    let deployment = settings.installation.key(client.default_namespace());
+    let installed = installed::read(client, deployment).await;
     let lease_key = ObjectKey::new(installed.deployment.namespace.clone(), LEASE);
     let certificate = hooks::certificate(client, &installed).await;
     let (crd, registered, lease, bindings, opted_in, rights, deployments) = tokio::join!(
@@ -150,11 +151,4 @@ async fn facts(settings: &Doctor, client: &Client) -> Facts {
         bindings: bindings.map(|all| all.iter().map(Binding::fact).collect()),
         hooks: registered.map(Registered::facts),
     }
-}
-
-fn installation(settings: &Doctor, client: &Client) -> ObjectKey {
-    let named = &settings.installation;
-    let namespace = named.namespace.as_deref();
-    let namespace = namespace.unwrap_or(client.default_namespace());
-    ObjectKey::new(namespace, named.name.as_str())
 }

@@ -1,5 +1,7 @@
 //! How the installation decides: by the flags of its Deployment, unless others were given.
 
+use std::sync::Arc;
+
 use kube::Client;
 use targetgate_core::drain::DrainPolicy;
 use targetgate_core::explain::{Settings, SettingsAnswer};
@@ -15,27 +17,22 @@ pub(super) struct Decides {
     pub(super) settings: Settings,
     pub(super) flags: DecidingFlags,
     /// The namespace of the installation.
-    pub(super) installed: Box<str>,
+    pub(super) installed: Arc<str>,
 }
 
 /// How the installation decides.
 pub(super) async fn decides(settings: &LookFlags, client: &Client) -> Decides {
-    let named = &settings.installation;
-    let namespace = named
-        .namespace
-        .as_deref()
-        .unwrap_or(client.default_namespace());
-    let deployment = ObjectKey::new(namespace, named.name.as_str());
+    let deployment = settings.installation.key(client.default_namespace());
     let (flags, from) = flags(settings, &deployment, client).await;
     let mut decides = of_flags(&flags, from);
     if decides.from.deployment.is_some() {
         // serve leaves its own namespace out.
-        decides.scope.excluded.insert(deployment.namespace);
+        decides.scope.excluded.insert(deployment.namespace.clone());
     }
     Decides {
         settings: decides,
         flags,
-        installed: namespace.into(),
+        installed: deployment.namespace,
     }
 }
 

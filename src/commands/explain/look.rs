@@ -180,7 +180,7 @@ impl Look {
         }
         let port = self.decides.flags.mode.explain_listen.port();
         let port = port.ok_or("--explain-listen is off")?;
-        let lease = ObjectKey::new(&*self.decides.installed, LEASE);
+        let lease = ObjectKey::new(self.decides.installed.clone(), LEASE);
         replica::leader(&self.client, &lease, port, &self.namespace, pod).await
     }
 }
