@@ -33,6 +33,17 @@ pub enum Look {
     Failed,
 }
 
+impl Look {
+    /// What one read says alone, of a Lease whose time is taken for right.
+    pub fn alone(&self) -> Incumbent {
+        match self {
+            Self::Absent => Incumbent::Gone,
+            Self::Found { renewed, now } if is_old(*renewed, *now) => Incumbent::Gone,
+            Self::Found { .. } | Self::Forbidden | Self::Failed => Incumbent::Leads,
+        }
+    }
+}
+
 /// What the reads of the Lease say together.
 ///
 /// The incumbent's clock may be wrong, so that an old time alone proves nothing: the time must also stay the same
@@ -58,7 +69,7 @@ impl Watched {
                         .unwrap_or((renewed, at)),
                 );
                 let unchanged = at >= first + SOON;
-                let old = renewed.is_none_or(|renewed| now.duration_since(renewed) >= leads_for());
+                let old = is_old(renewed, now);
                 self.nearly_gone = old && !unchanged;
                 match old && unchanged {
                     true => Incumbent::Gone,
@@ -83,8 +94,10 @@ impl Watched {
     }
 }
 
-fn leads_for() -> jiff::SignedDuration {
-    jiff::SignedDuration::from_secs(LEADS_FOR.as_secs().cast_signed())
+/// Whether a Lease was not renewed for so long that the incumbent does not lead by it.
+fn is_old(renewed: Option<Timestamp>, now: Timestamp) -> bool {
+    let leads_for = jiff::SignedDuration::from_secs(LEADS_FOR.as_secs().cast_signed());
+    renewed.is_none_or(|renewed| now.duration_since(renewed) >= leads_for)
 }
 
 #[cfg(test)]
@@ -139,6 +152,16 @@ mod tests {
         assert!(seen(&looks).iter().all(|seen| *seen == LEADS));
         looks.push(found(9 - 3600, 10));
         assert_eq!(seen(&looks).last(), Some(&GONE));
+    }
+
+    #[test]
+    fn one_read_alone_takes_the_time_for_right() {
+        for (renewed, known) in [(0, GONE), (41, LEADS), (300, LEADS)] {
+            assert_eq!(found(renewed, 100).alone(), known, "{renewed}");
+        }
+        let [absent, forbidden, failed] = [Look::Absent, Look::Forbidden, Look::Failed];
+        assert_eq!(absent.alone(), GONE);
+        assert_eq!([forbidden.alone(), failed.alone()], [LEADS; 2]);
     }
 
     #[test]

@@ -6,10 +6,7 @@ use std::sync::Arc;
 use futures::{StreamExt as _, stream};
 use kube::Client;
 use targetgate_core::explain::{Registration, Told};
-use targetgate_core::names::ObjectKey;
-use targetgate_core::targets::incumbent::{LEADS_FOR, Look};
 use targetgate_core::targets::record::Record;
-use targetgate_core::targets::standing::Incumbent;
 
 use crate::args::TargetFlags;
 use crate::kubernetes::targets::incumbent::look;
@@ -28,8 +25,8 @@ pub(super) async fn read(
     told: BTreeMap<Arc<str>, Told>,
 ) -> Option<Registration> {
     let mode = flags.register.mode()?;
-    let (incumbent, records) = tokio::join!(
-        incumbent(client, &flags.incumbent_lease),
+    let (found, records) = tokio::join!(
+        look(client, &flags.incumbent_lease),
         records(client, installed, uids),
     );
     let watched = flags.incumbent_namespaces.iter();
@@ -37,27 +34,11 @@ pub(super) async fn read(
     Some(Registration {
         mode,
         incumbent_namespaces: Some(watched).filter(|watched| !watched.is_empty()),
-        incumbent,
+        // One read has to do, where the registrar takes several.
+        incumbent: found.alone(),
         told,
         records,
     })
-}
-
-/// As the registrar has it, but by one read: where the Lease cannot be read, the incumbent counts as there.
-async fn incumbent(client: &Client, lease: &ObjectKey) -> Incumbent {
-    match look(client, lease).await {
-        Look::Absent => Incumbent::Gone,
-        Look::Forbidden | Look::Failed => Incumbent::Leads,
-        Look::Found { renewed, now } => {
-            let age = renewed.map(|renewed| now.duration_since(renewed));
-            let fresh = age.is_some_and(|age| age.unsigned_abs() < LEADS_FOR);
-            if fresh {
-                Incumbent::Leads
-            } else {
-                Incumbent::Gone
-            }
-        }
-    }
 }
 
 /// The records of these bindings, as far as they can be read.
