@@ -64,6 +64,17 @@ pub enum Verdict {
     No,
 }
 
+impl Verdict {
+    /// How people are told.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Yes => "yes",
+            Self::NotYet => "not yet",
+            Self::No => "no",
+        }
+    }
+}
+
 /// Why something is as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

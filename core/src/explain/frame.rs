@@ -88,11 +88,7 @@ impl Frame {
     pub fn line(&self) -> String {
         let answer = &self.namespace;
         let pods = answer.pods;
-        let verdict = match answer.verdict {
-            Verdict::Yes => "yes",
-            Verdict::NotYet => "not yet",
-            Verdict::No => "no",
-        };
+        let verdict = answer.verdict.word();
         let open = pods.gated.saturating_sub(pods.waiting);
         format!(
             "namespace {}: {verdict}, {}: {} pods, {open} open, {} waiting, {} without a gate, {} ending",

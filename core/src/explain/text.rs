@@ -51,12 +51,7 @@ impl Page {
     }
 
     fn headline(&mut self, of: &str, verdict: Verdict, why: &Why) {
-        let verdict = match verdict {
-            Verdict::Yes => "yes",
-            Verdict::NotYet => "not yet",
-            Verdict::No => "no",
-        };
-        self.line(0, format!("{of}: {verdict}, {}", why.reason));
+        self.line(0, format!("{of}: {}, {}", verdict.word(), why.reason));
         self.why(2, why);
     }
 

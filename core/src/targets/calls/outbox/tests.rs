@@ -17,6 +17,19 @@ fn targets(numbers: std::ops::Range<usize>) -> Vec<Target> {
     numbers.map(target).collect()
 }
 
+fn call_of(kind: Kind, targets: Vec<Named>, begun: Instant) -> Call {
+    let group = GroupKey {
+        arn: arn("web"),
+        role: None,
+    };
+    Call {
+        kind,
+        group,
+        targets,
+        begun,
+    }
+}
+
 fn refusal(kind: CallErrorKind, message: &str) -> CallError {
     CallError {
         kind,
@@ -92,16 +105,7 @@ impl Elb {
             self.now = due.map_or(self.now + S, |due| due.max(self.now + MS));
             return false;
         };
-        let group = GroupKey {
-            arn: arn("web"),
-            role: None,
-        };
-        let call = Call {
-            kind: Kind::Register,
-            group,
-            targets: next.targets,
-            begun: self.now,
-        };
+        let call = call_of(Kind::Register, next.targets, self.now);
         self.outbox.begin(&call);
         assert!(self.outbox.is_busy());
         let answer = self.answer(&call);
@@ -231,16 +235,7 @@ fn a_failure_of_another_kind_pauses_all_calls(
     let at = now + 20 * MS;
     assert_eq!((outbox.next(&all, now), outbox.due(now)), (None, Some(at)));
     let next = outbox.next(&all, at).unwrap();
-    let group = GroupKey {
-        arn: arn("web"),
-        role: None,
-    };
-    let call = Call {
-        kind: Kind::Deregister,
-        group,
-        targets: next.targets,
-        begun: at,
-    };
+    let call = call_of(Kind::Deregister, next.targets, at);
     outbox.begin(&call);
     assert_eq!(outbox.due(at), None);
     outbox.ended(&call, Err(&refusal(kind, "no")), at);
@@ -258,16 +253,7 @@ fn a_call_that_was_not_sent_goes_again_at_once_and_one_that_was_throttled_after_
     let at = now + 50 * MS;
     for kind in [CallErrorKind::Unsent, CallErrorKind::Throttled] {
         let next = outbox.next(&all, at).unwrap();
-        let group = GroupKey {
-            arn: arn("web"),
-            role: None,
-        };
-        let call = Call {
-            kind: Kind::Register,
-            group,
-            targets: next.targets,
-            begun: at,
-        };
+        let call = call_of(Kind::Register, next.targets, at);
         outbox.begin(&call);
         outbox.ended(&call, Err(&refusal(kind, "")), at);
     }
@@ -285,16 +271,7 @@ fn throttling_is_told_once_it_lasts_and_no_more_once_a_call_is_through() {
     let mut call = |outcome: Result<(), &CallError>| {
         now = outbox.due(now).unwrap().max(now);
         let targets = outbox.next(&all, now).unwrap().targets;
-        let group = GroupKey {
-            arn: arn("web"),
-            role: None,
-        };
-        let call = Call {
-            kind: Kind::Deregister,
-            group,
-            targets,
-            begun: now,
-        };
+        let call = call_of(Kind::Deregister, targets, now);
         outbox.begin(&call);
         outbox.ended(&call, outcome, now);
         outbox.paused().map(|told| told.reason)
