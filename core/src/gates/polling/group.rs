@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::gates::machine::action::GateId;
 use crate::gates::polling::learned::Expected;
 use crate::gates::polling::schedule;
-use crate::gates::polling::schedule::{Flip, Worth, scope};
+use crate::gates::polling::schedule::{Demand, Flip, Worth, scope};
 use crate::names::Quota;
 
 /// When groups are ranked, at most this many pods stand for all of a group. Chosen: it bounds the cost of
@@ -128,7 +128,7 @@ impl Waiter {
     }
 
     /// When this waiter alone would be polled next.
-    pub(crate) fn next(&self, expected: Expected, waiting: usize) -> Instant {
+    pub(crate) fn next(&self, expected: Expected, demand: Demand) -> Instant {
         if self.shown == Shown::Forgotten {
             return self.polled_at.unwrap_or(self.due);
         }
@@ -138,7 +138,7 @@ impl Waiter {
         // The window predicts when a pod becomes healthy. Once a pod is healthy, only its write is
         // outstanding, and the window says nothing about that.
         let window = expected.known.filter(|_| self.shown == Shown::Unhealthy);
-        self.from + schedule::next_poll(polled, window, waiting)
+        self.from + schedule::next_poll(polled, window, demand)
     }
 
     fn waits_long(&self, expected: Expected, now: Instant) -> bool {
@@ -203,12 +203,13 @@ impl PolledGroup {
 
     /// The next poll after one that ELB answered: the earliest that a waiter asks for, but not sooner than
     /// the shortest interval after the last call.
-    pub(crate) fn next_poll(&self, expected: Expected, now: Instant) -> Instant {
-        let to_poll = self.to_poll().count();
-        let nexts = self.waiting.values().map(|w| w.next(expected, to_poll));
+    pub(crate) fn next_poll(&self, expected: Expected, groups: usize, now: Instant) -> Instant {
+        let pods = self.to_poll().count();
+        let demand = Demand { pods, groups };
+        let nexts = self.waiting.values().map(|w| w.next(expected, demand));
         let next = nexts.min().unwrap_or(now);
         self.requested.map_or(next, |requested| {
-            next.max(requested + schedule::shortest_interval(expected.known, to_poll))
+            next.max(requested + schedule::shortest_interval(expected.known, demand))
         })
     }
 

@@ -18,7 +18,7 @@ use crate::gates::polling::order::{Rank, Refusal, Refusals};
 use crate::gates::polling::rechecks;
 use crate::gates::polling::rechecks::Rechecks;
 use crate::gates::polling::schedule;
-use crate::gates::polling::schedule::{LONGEST_INTERVAL, Slots};
+use crate::gates::polling::schedule::{Demand, LONGEST_INTERVAL, Slots};
 use crate::names::{GroupKey, Quota};
 
 mod heard;
@@ -94,6 +94,7 @@ impl PollQueue {
         now: Instant,
     ) {
         let new = || PolledGroup::new(Quota::of(&group.arn), now);
+        let groups = self.groups_polled_with(group);
         let polled = self.groups.entry(group.clone()).or_insert_with(new);
         let is_first = polled.waiting.is_empty();
         let joined = polled.waiting.get(gate);
@@ -109,12 +110,14 @@ impl PollQueue {
             polled_at: None,
             shown: Shown::Unhealthy,
         };
-        let first_poll = waiter.next(expected, polled.waiting.len() + 1);
+        let pods = polled.waiting.len() + 1;
+        let demand = Demand { pods, groups };
+        let first_poll = waiter.next(expected, demand);
         polled.waiting.insert(gate.clone(), waiter);
         // A pod that joins pulls the group's next poll forward, as if the group's wait had just begun, but
         // not below the shortest interval since the last call. A failing group keeps its backoff.
         if polled.failures == 0 {
-            let shortest = schedule::shortest_interval(expected.known, polled.waiting.len());
+            let shortest = schedule::shortest_interval(expected.known, demand);
             let soon = polled
                 .requested
                 .map_or(first_poll, |requested| first_poll.max(requested + shortest));
@@ -168,6 +171,7 @@ impl PollQueue {
 
     /// Forgets a gate's healthy result that has become stale, and makes the group due at once.
     pub(crate) fn forget(&mut self, group: &GroupKey, gate: &GateId) {
+        let groups = self.groups_polled_with(group);
         let Some(polled) = self.groups.get_mut(group) else {
             return;
         };
@@ -180,7 +184,8 @@ impl PollQueue {
             return;
         }
         let expected = self.learned.expected(group);
-        let shortest = schedule::shortest_interval(expected.known, polled.to_poll().count());
+        let pods = polled.to_poll().count();
+        let shortest = schedule::shortest_interval(expected.known, Demand { pods, groups });
         let soon = polled
             .requested
             .map_or(polled.next, |requested| requested + shortest);
@@ -398,10 +403,20 @@ impl PollQueue {
         self.end_call(group, now);
     }
 
+    /// How many groups are polled, this one included. Those of which a call is in flight do not count, nor those all of
+    /// whose pods have waited for long: these have slots.
+    fn groups_polled_with(&self, group: &GroupKey) -> usize {
+        let queued: usize = self.queues.values().map(BTreeSet::len).sum();
+        let itself = self.groups.get(group).and_then(|polled| polled.queued);
+        let others = queued.saturating_sub(self.slots.taken() + usize::from(itself.is_some()));
+        others + 1
+    }
+
     /// Sets the next poll after a call that ELB answered.
     fn end_call(&mut self, group: &GroupKey, now: Instant) {
+        let groups = self.groups_polled_with(group);
         if let Some(polled) = self.groups.get_mut(group) {
-            polled.next = polled.next_poll(self.learned.expected(group), now);
+            polled.next = polled.next_poll(self.learned.expected(group), groups, now);
         }
         self.take_slot(group, now);
         self.settle(group);

@@ -371,9 +371,22 @@ fn two_hundred_groups_of_five_open_while_aws_throttles() {
 fn two_groups_of_five_hundred_open_within_a_second() {
     for seed in SEEDS {
         let mut pace = Pace::new(seed, None);
-        pace.roll("2 x 500, first", 2, 500).check(0.9, 1.5, 60);
+        pace.roll("2 x 500, first", 2, 500).check(0.8, 1.0, 100);
         let again = pace.roll("2 x 500, again", 2, 500);
-        again.check(0.8, 1.5, 40);
+        again.check(0.8, 1.0, 40);
+    }
+}
+
+#[test]
+fn where_few_groups_are_polled_their_gates_open_within_a_second() {
+    for seed in SEEDS {
+        for groups in [1, 4] {
+            let mut pace = Pace::new(seed, None);
+            let first = pace.roll(&format!("{groups} x 5, first"), groups, 5);
+            first.check(0.8, 1.1, 50 * groups);
+            let again = pace.roll(&format!("{groups} x 5, again"), groups, 5);
+            again.check(0.7, 0.9, 20 * groups);
+        }
     }
 }
 

@@ -127,13 +127,13 @@ fn a_refusal_is_cut() {
 #[test]
 fn an_answer_to_the_registrar_opens_a_gate_and_spares_a_poll() {
     let mut world = World::unregistered();
-    world.pass(900 * MS);
+    world.pass(400 * MS);
     world.hear_of_registrar(world.now, &[initial("10.0.0.1")]);
     let write = world.write();
     world.written(&write, "3");
-    world.pass(500 * MS);
-    assert_eq!(world.asks(), None, "a poll was due 400 ms ago");
-    world.pass(500 * MS);
+    world.pass(300 * MS);
+    assert_eq!(world.asks(), None, "a poll was due 200 ms ago");
+    world.pass(200 * MS);
     assert_eq!(world.asks().as_deref(), Some("web"));
     // Also while a poll is in flight.
     world.hear_of_registrar(world.now, &[healthy("10.0.0.1")]);
@@ -211,7 +211,7 @@ fn a_registration_right_after_the_pod_is_due_costs_no_further_poll() {
                 .tracker
                 .registered(&arn("web"), &[target()].into(), world.now);
         }
-        world.polls(20 * S).len()
+        world.polls(2 * S).len()
     };
     assert_eq!(polls(true), polls(false));
 }

@@ -197,9 +197,9 @@ fn a_group_with_timings_is_polled_rarely_before_the_first_can_be_healthy() {
     roll(&mut world, "web-1", "10.0.0.1");
     assert_eq!(world.tracker.pending(), 0);
     let looks = looks(&mut world, "web-2", "10.0.0.2");
-    assert!(looks.len() <= 3, "{looks:?}");
     assert!(looks[0] <= 3 * S, "{looks:?}");
-    assert!(looks.last().unwrap() >= &(15 * S), "{looks:?}");
+    assert!(looks[1] >= 15 * S, "{looks:?}");
+    assert!(looks.len() <= 6, "{looks:?}");
 }
 
 /// When the pods of a group are looked at in the 19 s after they are due, in seconds since due.

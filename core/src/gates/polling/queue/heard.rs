@@ -79,8 +79,9 @@ impl PollQueue {
     fn reschedule(&mut self, group: &GroupKey, now: Instant) {
         self.dequeue(group);
         let expected = self.learned.expected(group);
+        let groups = self.groups_polled_with(group);
         if let Some(polled) = self.groups.get_mut(group) {
-            polled.next = polled.next_poll(expected, now);
+            polled.next = polled.next_poll(expected, groups, now);
             if polled.waits_long(expected, now) {
                 polled.next = self.slots.take(polled.next.max(now + LONGEST_INTERVAL));
                 polled.slot = Some(polled.next);

@@ -12,9 +12,12 @@ pub mod slots;
 pub use crate::gates::polling::schedule::history::{Flip, History, Window};
 pub use crate::gates::polling::schedule::slots::Slots;
 
-/// The interval between polls of a group without timings, while its wait is young. Chosen
+/// The longest interval between polls of a group without timings, while its wait is young. Chosen
 /// (docs/schedule.md).
 pub const INTERVAL: Duration = Duration::from_secs(1);
+/// The groups that pods wait for make so many polls a second together before the number of groups lengthens their
+/// intervals. Chosen: below the 10/s at which a bucket starts (contract 5.7).
+const SPARE_RATE: f64 = 8.0;
 /// The longest interval between polls of a group without timings. Contract 5.7.
 pub const LONGEST_INTERVAL: Duration = Duration::from_secs(15);
 /// A pod that has been due for longer than this, and is past its window, has waited for long. Contract 5.7.
@@ -30,9 +33,10 @@ const RARE: Duration = Duration::from_secs(20);
 const FIRST_POLL: u32 = 8;
 /// The first poll comes at most this long after a pod is due. Chosen (docs/schedule.md).
 const LATEST_FIRST_POLL: Duration = Duration::from_secs(3);
-/// The shortest and the longest interval, in seconds, between polls within the window. Chosen, and checked
-/// against the delays in docs/schedule.md.
-const WHILE_EXPECTED: (f64, f64) = (0.5, 1.3);
+/// The shortest and the longest interval between polls within the window. Chosen, and checked against the delays in
+/// docs/schedule.md.
+const SHORTEST: Duration = Duration::from_millis(500);
+const LONGEST: Duration = Duration::from_millis(1300);
 /// The interval within the window is √(5.5 s² / waiting pods). Chosen: it reaches the shortest interval at
 /// 22 pods, and the longest at 3.
 const SPACING: f64 = 5.5;
@@ -48,23 +52,41 @@ const OVERDUE_FROM: f64 = 25.0;
 /// would blow up.
 const LATE: f64 = 0.98;
 
-/// The age, counted from due, at which to poll a pod next. `polled` is its age at the last poll, and
-/// `waiting` is how many pods one poll would show.
-pub fn next_poll(polled: Option<Duration>, window: Option<Window>, waiting: usize) -> Duration {
+/// Where calls are to spare, the window opens so much earlier. Chosen: the first of five pods that become healthy over five
+/// seconds does so by a second sooner or later from rollout to rollout.
+const SPARE_AHEAD: Duration = Duration::from_secs(1);
+
+/// What shares the calls of one budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Demand {
+    /// How many pods one poll of the group would show.
+    pub pods: usize,
+    /// How many groups are polled, this one included.
+    pub groups: usize,
+}
+
+/// The age, counted from due, at which to poll a pod next. `polled` is its age at the last poll.
+pub fn next_poll(polled: Option<Duration>, window: Option<Window>, demand: Demand) -> Duration {
     let Some(polled) = polled else {
         let opens = window.map_or(Duration::ZERO, |window| window.opens);
         return (opens / FIRST_POLL).min(LATEST_FIRST_POLL);
     };
     let Some(window) = window else {
-        return polled + interval(polled);
+        return polled + interval(polled, demand);
     };
-    let spacing = spacing(waiting);
-    if polled < window.opens {
-        (window.opens + spacing / 2).min(polled + RARE)
+    let spacing = spacing(demand);
+    let opens = match shared(demand.groups) <= SHORTEST {
+        true => window.opens.saturating_sub(SPARE_AHEAD),
+        false => window.opens,
+    };
+    if polled < opens {
+        (opens + spacing / 2).min(polled + RARE)
     } else if polled < window.closes {
         polled + spacing
     } else {
-        polled + interval(polled).max(spacing)
+        // What is overdue grows from the end of the window, not from due: a pod that takes 181 s where the others took 180
+        // is no straggler.
+        polled + interval(polled - window.closes, demand).max(spacing)
     }
 }
 
@@ -73,23 +95,30 @@ pub fn waits_long(age: Duration, window: Option<Window>) -> bool {
     age > window.map_or(LONG, |window| window.closes.max(LONG))
 }
 
-/// The shortest interval between two polls of a group for which so many pods wait.
-pub fn shortest_interval(window: Option<Window>, waiting: usize) -> Duration {
+/// The shortest interval between two polls of a group.
+pub fn shortest_interval(window: Option<Window>, demand: Demand) -> Duration {
     match window {
-        Some(_) if waiting > 0 => spacing(waiting),
-        _ => INTERVAL,
+        Some(_) if demand.pods > 0 => spacing(demand),
+        _ => shared(demand.groups).min(INTERVAL),
     }
 }
 
 /// The interval between two polls for a pod that has waited so long, without timings of its group.
-fn interval(waited: Duration) -> Duration {
-    (waited / WAIT_PER_INTERVAL).clamp(INTERVAL, LONGEST_INTERVAL)
+fn interval(waited: Duration, demand: Demand) -> Duration {
+    let shortest = shared(demand.groups).min(INTERVAL);
+    (waited / WAIT_PER_INTERVAL).clamp(shortest, LONGEST_INTERVAL)
 }
 
-fn spacing(waiting: usize) -> Duration {
-    let (shortest, longest) = WHILE_EXPECTED;
-    let waiting = waiting.max(1) as f64;
-    Duration::from_secs_f64((SPACING / waiting).sqrt().clamp(shortest, longest))
+fn spacing(demand: Demand) -> Duration {
+    let pods = demand.pods.max(1) as f64;
+    let for_pods = Duration::from_secs_f64((SPACING / pods).sqrt());
+    for_pods.clamp(SHORTEST, LONGEST).min(shared(demand.groups))
+}
+
+/// The interval at which so many groups make [`SPARE_RATE`] calls together: where few groups are polled, nobody else
+/// needs the calls that more frequent polls cost.
+fn shared(groups: usize) -> Duration {
+    Duration::from_secs_f64(groups as f64 / SPARE_RATE).clamp(SHORTEST, LONGEST)
 }
 
 /// What a poll is worth for one pod.
@@ -150,6 +179,16 @@ mod tests {
         Duration::from_secs_f64(seconds)
     }
 
+    fn of(pods: usize, groups: usize) -> Demand {
+        Demand { pods, groups }
+    }
+
+    /// Five pods, in one of so many groups that they do not shorten its intervals.
+    const MANY: Demand = Demand {
+        pods: 5,
+        groups: 20,
+    };
+
     fn window() -> Option<Window> {
         Some(Window {
             opens: secs(20.0),
@@ -164,17 +203,31 @@ mod tests {
     #[case::up_to_a_twentieth_of_the_wait(Some(100.0), 105.0)]
     #[case::never_longer_than_a_quarter_of_a_minute(Some(1000.0), 1015.0)]
     fn a_group_without_timings_is_polled(#[case] polled: Option<f64>, #[case] next: f64) {
-        assert_eq!(next_poll(polled.map(secs), None, 5), secs(next));
+        assert_eq!(next_poll(polled.map(secs), None, MANY), secs(next));
+    }
+
+    #[rstest]
+    #[case::twice_a_second(Some(1.0), 1.5)]
+    #[case::up_to_a_twentieth_of_the_wait(Some(15.0), 15.75)]
+    #[case::as_any_other_later(Some(100.0), 105.0)]
+    fn a_group_without_timings_that_is_polled_alone_is_polled(
+        #[case] polled: Option<f64>,
+        #[case] next: f64,
+    ) {
+        assert_eq!(next_poll(polled.map(secs), None, of(5, 1)), secs(next));
     }
 
     #[rstest]
     #[case::soon_when_due(None, 2.5)]
     #[case::then_when_the_first_can_be_healthy(Some(2.5), 20.25)]
     #[case::often_while_more_become_so(Some(21.0), 21.5)]
-    #[case::as_often_afterwards(Some(26.0), 27.3)]
-    #[case::less_and_less_later(Some(200.0), 210.0)]
+    #[case::nearly_as_often_afterwards(Some(26.0), 27.0)]
+    #[case::less_and_less_later(Some(225.0), 235.0)]
     fn a_group_with_timings_is_polled(#[case] polled: Option<f64>, #[case] next: f64) {
-        assert_eq!(next_poll(polled.map(secs), window(), 22), secs(next));
+        assert_eq!(
+            next_poll(polled.map(secs), window(), of(22, 20)),
+            secs(next)
+        );
     }
 
     #[test]
@@ -184,7 +237,7 @@ mod tests {
             closes: secs(180.0),
             sharp: true,
         });
-        assert_eq!(next_poll(Some(secs(3.0)), window, 5), secs(23.0));
+        assert_eq!(next_poll(Some(secs(3.0)), window, MANY), secs(23.0));
     }
 
     #[rstest]
@@ -206,8 +259,18 @@ mod tests {
     #[case(5, 1048)]
     #[case(22, 500)]
     #[case(1000, 500)]
-    fn the_more_wait_the_oftener(#[case] waiting: usize, #[case] expected: u128) {
-        assert_eq!(spacing(waiting).as_millis(), expected);
+    fn the_more_wait_the_oftener(#[case] pods: usize, #[case] expected: u128) {
+        assert_eq!(spacing(of(pods, 20)).as_millis(), expected);
+    }
+
+    #[rstest]
+    #[case(1, 500)]
+    #[case(4, 500)]
+    #[case(6, 750)]
+    #[case(8, 1000)]
+    #[case(9, 1048)]
+    fn the_fewer_groups_are_polled_the_oftener(#[case] groups: usize, #[case] expected: u128) {
+        assert_eq!(spacing(of(5, groups)).as_millis(), expected);
     }
 
     #[rstest]

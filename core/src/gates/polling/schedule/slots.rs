@@ -27,6 +27,11 @@ impl Slots {
         slot
     }
 
+    /// How many slots are taken.
+    pub fn taken(&self) -> usize {
+        self.taken.len()
+    }
+
     /// Frees a slot for another group.
     pub fn free(&mut self, slot: Instant) {
         self.taken.remove(&slot);
