@@ -289,9 +289,9 @@ impl Held {
 
     /// When a write may be tried again.
     pub(super) fn wake(&self, now: Instant) -> Option<Instant> {
-        let absence = self.absence.iter().flat_map(Absence::wakes);
+        let absence = self.absence.iter().filter_map(Absence::wake);
         let told = self.registering.map(|since| since + LASTING);
-        let wakes = absence.chain([self.again, told]).flatten();
+        let wakes = absence.chain([self.again, told].into_iter().flatten());
         wakes.filter(|at| *at > now).min()
     }
 

@@ -102,6 +102,7 @@ impl Registrar {
         (self.view, self.records_read) = (View::default(), false);
         self.incumbent = None;
         (self.lease_read, self.asks_for_lease) = (None, false);
+        self.held.values_mut().for_each(Held::forget_absence);
         for group in self.groups.values_mut() {
             group.look_anew(now);
             group.tell_anew();
@@ -414,7 +415,9 @@ impl Registrar {
             }
             if held.may_leave() {
                 recorded.extend(held.recorded(arn));
-                let given_up = held.is_cleaned_up() || held.has_moved() || held.is_given_up(now);
+                let given_up = held.is_cleaned_up()
+                    || held.has_moved()
+                    || (self.view.works && held.is_given_up());
                 if !given_up {
                     kept.extend(held.recorded(arn));
                 }

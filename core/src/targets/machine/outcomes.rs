@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::gates::target::service_port;
 use crate::index::{BindingKey, Index};
 use crate::model::Service;
 use crate::names::{Quota, TargetGroupArn};
@@ -12,6 +11,7 @@ use crate::targets::difference::Listing;
 use crate::targets::machine::Registrar;
 use crate::targets::machine::action::{Action, Written};
 use crate::targets::machine::group::{idle, words_of};
+use crate::targets::wanted::route;
 
 impl Registrar {
     /// Takes in ELB's answer about a whole group, ours or one that the gates asked for.
@@ -109,10 +109,9 @@ impl Registrar {
         now: Instant,
     ) {
         let binding = index.binding(key);
-        let absent = found.ok().zip(binding).map(|(service, binding)| {
-            let service = service.filter(|service| !service.external_name);
-            service.is_none_or(|service| service_port(binding, service).is_none())
-        });
+        let absent = binding
+            .ok_or(())
+            .and_then(|binding| Ok(route(binding, found?).err()));
         let Some(held) = self.held.get_mut(key) else {
             return;
         };

@@ -422,7 +422,7 @@ impl Member {
 }
 
 /// The Service and its port to which a binding leads.
-fn route<'a>(
+pub(super) fn route<'a>(
     binding: &Binding,
     service: Option<&'a Service>,
 ) -> Result<(&'a Service, &'a ServicePort), Reason> {

@@ -13,6 +13,7 @@ use crate::targets::machine::action::Written;
 use crate::targets::standing::{Mode, Standing};
 use world::World;
 
+mod absence;
 mod incumbent;
 mod looks;
 mod news;

@@ -47,6 +47,8 @@ pub(super) struct World {
     pub(super) groups: BTreeMap<TargetGroupArn, BTreeMap<Target, Held>>,
     pub(super) records: BTreeMap<Arc<str>, (Record, Arc<str>)>,
     pub(super) calls: Vec<(Kind, BTreeSet<Target>)>,
+    /// A Service that there is, and that the watch does not show.
+    pub(super) unseen: Option<Service>,
     pub(super) incumbent: Incumbent,
     /// Whether the Lease is read only where the registrar asks for it.
     pub(super) lease_is_read_on_demand: bool,
@@ -94,6 +96,7 @@ impl World {
             groups: BTreeMap::new(),
             records: BTreeMap::new(),
             calls: vec![],
+            unseen: None,
             incumbent: Incumbent::Gone,
             lease_is_read_on_demand: false,
             deadline: None,
@@ -600,6 +603,7 @@ impl World {
             Done::Confirmed(binding) => {
                 let service = self.index.binding(&binding);
                 let service = service.and_then(|b| self.index.service("shop", &b.service));
+                let service = service.or(self.unseen.as_ref());
                 let found = if fails { Err(()) } else { Ok(service) };
                 self.registrar.confirmed(&binding, found, &self.index, now);
             }
