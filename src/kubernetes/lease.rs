@@ -28,10 +28,13 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
 use crate::clock::Now;
+use crate::kubernetes::lease::work::Work;
 use crate::kubernetes::metrics::LeaseMetrics;
 use crate::kubernetes::{MANAGER, owner, why};
 use crate::metrics::Metrics;
 use crate::state::leadership::{Leadership, Standing, StandingSender, Term};
+
+pub mod work;
 
 /// How long releasing the Lease may delay the end of the process. Chosen.
 pub const RELEASE_WITHIN: Duration = Duration::from_secs(3);
@@ -44,25 +47,6 @@ const SEEN: usize = 8;
 
 /// The Lease as it was read: its record and `resourceVersion`; `None` if it does not exist.
 type Seen = Option<(Record, Arc<str>)>;
-
-/// The work that only the holder of a Lease does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Work {
-    /// The conditions of gates.
-    Conditions,
-    /// The Secret of the certificate, and the bundles of the webhook configurations.
-    Certificates,
-}
-
-impl Work {
-    /// What the holder does, for logs.
-    fn words(self) -> &'static str {
-        match self {
-            Self::Conditions => "this replica writes conditions",
-            Self::Certificates => "this replica writes certificates",
-        }
-    }
-}
 
 /// Settings of a candidate.
 #[derive(Debug, Clone)]

@@ -2,7 +2,7 @@
 
 use prometheus_client::metrics::gauge::Gauge;
 
-use crate::kubernetes::lease::Work;
+use crate::kubernetes::lease::work::Work;
 use crate::metrics::{Counters, MetricSet, Registered};
 
 /// Metrics of the watches.

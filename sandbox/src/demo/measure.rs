@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use tokio::time::{Instant, sleep};
 
-use super::screen::Live;
+use super::live::Live;
 use super::settings::Settings;
 use super::shop::Shop;
 use super::variant::Variant;

@@ -6,6 +6,8 @@
 //! their sleep. They are measured from outside targetgate: by the client of the load balancer, by
 //! ELB's own log, and by a watch of the demo's own.
 
+mod frame;
+mod live;
 mod measure;
 mod page;
 mod report;
@@ -22,10 +24,10 @@ use std::pin::pin;
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
+use self::live::Live;
 use self::measure::{Bench, Numbers};
 use self::page::{Page, Server};
 use self::report::Report;
-use self::screen::Live;
 pub use self::settings::Settings;
 use self::shop::{DRAIN_LABEL, LABEL, NAMESPACE, Shop};
 use self::variant::{Variant, variants};

@@ -9,14 +9,15 @@ use aws_sdk_elasticloadbalancingv2 as elbv2;
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::Client;
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::ObjectRef;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::reconcile::Reconciler;
+use super::world::World;
 use crate::binding::TargetGroupBinding;
-use crate::watched::{is_listed, scoped, watched};
+use crate::watched::{scoped, watched};
 
 /// The backoff of a binding that fails, and its largest step. The incumbent's defaults.
 const FIRST_AGAIN: Duration = Duration::from_millis(5);
@@ -24,12 +25,6 @@ const LAST_AGAIN: Duration = Duration::from_secs(1_000);
 /// How long a binding that was reconciled rests if nothing changes. The incumbent's pause while a gate
 /// waits.
 const REQUEUE: Duration = Duration::from_secs(15);
-
-pub(super) struct World {
-    pub(super) bindings: Store<TargetGroupBinding>,
-    pub(super) services: Store<Service>,
-    pub(super) pods: Store<Pod>,
-}
 
 /// Reconciles every binding until it is dropped.
 pub(super) async fn run(client: Client, elb: elbv2::Client, namespace: Option<String>) {
@@ -60,12 +55,6 @@ pub(super) async fn run(client: Client, elb: elbv2::Client, namespace: Option<St
             },
             Some(_) = queue.tasks.join_next() => {}
         }
-    }
-}
-
-impl World {
-    fn is_listed(&self) -> bool {
-        is_listed(&self.bindings) && is_listed(&self.services) && is_listed(&self.pods)
     }
 }
 

@@ -16,6 +16,7 @@ mod bindings;
 mod hooks;
 mod lease;
 mod reconcile;
+mod world;
 
 use aws_sdk_elasticloadbalancingv2 as elbv2;
 use kube::Client;

@@ -13,7 +13,7 @@ use kube::{Client, ResourceExt as _};
 use serde_json::json;
 
 use super::FINALIZER;
-use super::bindings::World;
+use super::world::World;
 use crate::binding::TargetGroupBinding;
 use crate::condition::is_true;
 use crate::group_calls::GroupCalls;

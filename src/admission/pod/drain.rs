@@ -10,6 +10,7 @@ use targetgate_core::reason::Reason;
 
 use crate::admission::answer::Answer;
 use crate::admission::pod::object;
+use crate::admission::pod::object::{CONTAINERS, GRACE, OWNERS};
 use crate::admission::prune_json::{Keep, Member, prune};
 use crate::admission::review::Object;
 
@@ -19,16 +20,6 @@ const OBJECT: &[Member] = &[
     ("metadata", Keep::Only(&[OWNERS])),
     ("spec", Keep::Only(&[GRACE, CONTAINERS])),
 ];
-pub(super) const OWNERS: Member = ("ownerReferences", Keep::Each(&OWNER));
-pub(super) const GRACE: Member = ("terminationGracePeriodSeconds", Keep::Whole);
-pub(super) const CONTAINERS: Member = ("containers", Keep::Each(&CONTAINER));
-const OWNER: Keep = Keep::Only(&[
-    ("apiVersion", Keep::Whole),
-    ("kind", Keep::Whole),
-    ("controller", Keep::Whole),
-]);
-const CONTAINER: Keep = Keep::Only(&[("lifecycle", Keep::Only(&[("preStop", PRE_STOP)]))]);
-const PRE_STOP: Keep = Keep::Only(&[("sleep", Keep::Whole)]);
 
 /// Carries out what is asked for. Returns the answer, and why it is as it is about the pod's end.
 pub(super) fn answered(

@@ -11,7 +11,6 @@ use targetgate_core::names::{
 use targetgate_core::object::{Entries, OwnAnnotations, Text, entries};
 use targetgate_core::selector::LabelSet;
 
-use crate::admission::pod::drain;
 use crate::admission::prune_json::{Keep, Member};
 use crate::admission::review::Object;
 
@@ -24,19 +23,23 @@ pub(super) const KEPT: &[Member] = &[
 /// The same, and those that decide about its end.
 pub(super) const KEPT_WITH_END: &[Member] = &[
     KIND,
-    (
-        "metadata",
-        Keep::Only(&[LABELS, OWN_ANNOTATIONS, drain::OWNERS]),
-    ),
-    (
-        "spec",
-        Keep::Only(&[GATES, drain::GRACE, drain::CONTAINERS]),
-    ),
+    ("metadata", Keep::Only(&[LABELS, OWN_ANNOTATIONS, OWNERS])),
+    ("spec", Keep::Only(&[GATES, GRACE, CONTAINERS])),
 ];
 const KIND: Member = ("kind", Keep::Whole);
 const LABELS: Member = ("labels", Keep::Whole);
 const OWN_ANNOTATIONS: Member = ("annotations", Keep::Only(ANNOTATIONS));
 const GATES: Member = ("readinessGates", Keep::Whole);
+pub(super) const OWNERS: Member = ("ownerReferences", Keep::Each(&OWNER));
+pub(super) const GRACE: Member = ("terminationGracePeriodSeconds", Keep::Whole);
+pub(super) const CONTAINERS: Member = ("containers", Keep::Each(&CONTAINER));
+const OWNER: Keep = Keep::Only(&[
+    ("apiVersion", Keep::Whole),
+    ("kind", Keep::Whole),
+    ("controller", Keep::Whole),
+]);
+const CONTAINER: Keep = Keep::Only(&[("lifecycle", Keep::Only(&[("preStop", PRE_STOP)]))]);
+const PRE_STOP: Keep = Keep::Only(&[("sleep", Keep::Whole)]);
 const ANNOTATIONS: &[Member] = &[
     (GATE_ANNOTATION, Keep::Whole),
     (WHEN_UNUSED_ANNOTATION, Keep::Whole),

@@ -11,8 +11,8 @@ use tokio::sync::watch;
 
 use self::picture::Picture;
 pub(super) use self::server::Server;
+use super::frame::Frame;
 use super::measure::Numbers;
-use super::screen::Frame;
 use super::settings::Settings;
 
 /// What the page shows now. Clones share it.

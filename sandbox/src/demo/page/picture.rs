@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::super::frame::{Frame, Row};
 use super::super::measure::Numbers;
-use super::super::screen::{Frame, Row};
 use super::super::settings::Settings;
 use crate::elb::State;
 use crate::harness::observer::{Gate, Stage};

@@ -4,7 +4,7 @@ use rstest::rstest;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::super::super::screen::{Frame as Drawn, Row};
+use super::super::super::frame::{Frame as Drawn, Row};
 use super::super::super::settings::Settings;
 use super::*;
 use crate::harness::observer::{Gate, Stage};
