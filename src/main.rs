@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fmt::Display;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -67,10 +67,10 @@ fn explain(settings: &Explain) -> anyhow::Result<ExitCode> {
 }
 
 fn watch(settings: &Watch) -> anyhow::Result<ExitCode> {
-    let is_terminal = io::stdout().is_terminal();
+    let can_redraw = explain_command::watch::can_redraw();
     let shown = block_on(explain_command::watch::run(
         settings,
-        is_terminal,
+        can_redraw,
         &mut io::stdout(),
     ))?;
     Ok(ExitCode::from(status(shown, ExplainError::exit_status)))

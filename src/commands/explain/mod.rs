@@ -22,6 +22,7 @@ mod look;
 mod manifest;
 pub(super) mod mode;
 mod registration;
+mod screen;
 pub mod watch;
 
 pub(super) use crate::commands::explain::deciding::of_flags;
@@ -153,9 +154,13 @@ async fn watch_one(
 ) -> Result<u8, ExplainError> {
     let mut last: Option<(String, Instant)> = None;
     loop {
-        let Some(answer) = in_reach(look.answer(subject).await)? else {
-            sleep(LOOK_EVERY).await;
-            continue;
+        let answer = match in_reach(look.answer(subject).await)? {
+            Ok(answer) => answer,
+            Err(why) => {
+                eprintln!("targetgate: {why}");
+                sleep(LOOK_EVERY).await;
+                continue;
+            }
         };
         let said = said(&answer);
         let due = last
@@ -172,13 +177,12 @@ async fn watch_one(
     }
 }
 
-/// What was found; `None` if the cluster is out of reach, which may come back.
-fn in_reach<T>(looked: Result<T, ExplainError>) -> Result<Option<T>, ExplainError> {
+/// What was found, or why the cluster is out of reach, which may come back.
+fn in_reach<T>(looked: Result<T, ExplainError>) -> Result<Result<T, SnapshotError>, ExplainError> {
     match looked {
-        Ok(found) => Ok(Some(found)),
-        Err(ExplainError::Snapshot(error @ SnapshotError::Failed { denied: false, .. })) => {
-            eprintln!("targetgate: {error}");
-            Ok(None)
+        Ok(found) => Ok(Ok(found)),
+        Err(ExplainError::Snapshot(why @ SnapshotError::Failed { denied: false, .. })) => {
+            Ok(Err(why))
         }
         Err(error) => Err(error),
     }

@@ -8,5 +8,6 @@ mod mode;
 mod registration;
 pub(crate) mod scene;
 pub(crate) mod schema;
+mod terminal;
 mod troubleshooting;
 mod watch;

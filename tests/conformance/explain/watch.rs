@@ -22,7 +22,7 @@ fn watching(scene: &Scene<'_>, words: &[&str]) -> (Child, Lines<BufReader<ChildS
 }
 
 /// A namespace with one pod, whose gate waits. Returns the group's ARN.
-async fn waiting(scene: &Scene<'_>) -> String {
+pub(super) async fn waiting(scene: &Scene<'_>) -> String {
     scene.service(json!({})).await;
     let arn = scene.bind(json!({})).await;
     scene.gated_pod(json!({})).await;
