@@ -8,27 +8,15 @@ use crate::model::{Binding, Pod, ServicePort};
 use crate::names::ObjectKey;
 use crate::targets::Target;
 use crate::targets::slices::{Endpoint, Slice, SliceAddresses, Slices};
-use crate::targets::wanted::{GroupWants, Members, Touched, Wanted};
+use crate::targets::wanted::{Members, Touched, Wanted, route};
 
-/// The endpoints of a binding that are left out.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct LeftOut {
-    /// All of them.
-    number: usize,
-    /// Whether some name no pod at all. One that names a pod is left out for a moment whenever that pod ends.
-    podless: bool,
-}
-
-impl LeftOut {
-    pub(super) fn add_to(self, wants: &mut GroupWants) {
-        wants.left_out += self.number;
-        wants.has_podless_left_out |= self.podless;
-    }
-}
+/// The endpoints of a binding that are left out, as targets, each with the pod that it names, if it names one. One that
+/// names a pod is left out for a moment whenever that pod ends.
+pub type LeftOut = BTreeMap<Target, Option<Arc<str>>>;
 
 impl Wanted {
-    /// Counts anew which endpoints are left out where pods have changed that they may lead to.
-    pub(super) fn recount(
+    /// Works out anew which endpoints are left out where pods have changed that they may lead to.
+    pub(super) fn leave_out(
         &mut self,
         changes: &Changes,
         index: &Index,
@@ -42,7 +30,7 @@ impl Wanted {
         });
         for (key, members) in by_slices {
             if let Some(binding) = index.binding(key)
-                && members.count_left_out(binding, index, slices)
+                && members.leave_out(binding, index, slices)
             {
                 touched.groups.insert(members.group.clone());
             }
@@ -105,29 +93,40 @@ impl Members {
         self.podless = podless;
     }
 
-    /// Counts the endpoints that are left out. Returns whether they are others than before.
-    pub(super) fn count_left_out(
-        &mut self,
-        binding: &Binding,
-        index: &Index,
-        slices: &Slices,
-    ) -> bool {
-        let mut left_out = LeftOut::default();
-        let endpoints = self.slices(binding, slices);
-        for endpoint in endpoints.flat_map(|slice| &slice.endpoints) {
-            let is_taken = match &endpoint.pod {
-                Some((name, _)) => {
-                    let key = ObjectKey::new(self.service.namespace.clone(), name.clone());
-                    let pod = index.any_pod(&key).filter(|pod| pod.is_live());
-                    pod.is_some_and(|pod| endpoint.leads_to(pod))
-                }
-                None => self.takes_podless(),
+    /// Works out which endpoints are left out. Returns whether they are others than before.
+    ///
+    /// What several slices have counts once, and not at all if one of them leads to it.
+    pub(super) fn leave_out(&mut self, binding: &Binding, index: &Index, slices: &Slices) -> bool {
+        let service = index.service(&self.service.namespace, &self.service.name);
+        let port = route(binding, service).ok().map(|(_, port)| port);
+        let (mut taken, mut left_out) = (BTreeSet::new(), LeftOut::new());
+        for slice in self.slices(binding, slices) {
+            let Some(number) = port.and_then(|port| slice.port(port)) else {
+                continue;
             };
-            if !is_taken {
-                left_out.number += 1;
-                left_out.podless |= endpoint.pod.is_none();
+            for endpoint in &slice.endpoints {
+                let target = (endpoint.address, number);
+                if self.takes(endpoint, index) {
+                    taken.insert(target);
+                    continue;
+                }
+                let pod = endpoint.pod.as_ref().map(|(name, _)| name.clone());
+                let known = left_out.entry(target).or_insert_with(|| pod.clone());
+                *known = known.take().and(pod);
             }
         }
-        std::mem::replace(&mut self.left_out, left_out) != left_out
+        left_out.retain(|target, _| !taken.contains(target));
+        let changed = self.left_out != left_out;
+        self.left_out = left_out;
+        changed
+    }
+
+    fn takes(&self, endpoint: &Endpoint, index: &Index) -> bool {
+        let Some((name, _)) = &endpoint.pod else {
+            return self.takes_podless();
+        };
+        let key = ObjectKey::new(self.service.namespace.clone(), name.clone());
+        let pod = index.any_pod(&key).filter(|pod| pod.is_live());
+        pod.is_some_and(|pod| endpoint.leads_to(pod))
     }
 }

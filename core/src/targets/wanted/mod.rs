@@ -16,11 +16,12 @@ use crate::reason::Reason;
 use crate::selector::selects;
 use crate::targets::Target;
 use crate::targets::slices::{SliceAddresses, Slices};
-use crate::targets::wanted::endpoints::LeftOut;
 
 mod endpoints;
 #[cfg(test)]
 mod tests;
+
+pub use crate::targets::wanted::endpoints::LeftOut;
 
 /// The pods, by key and UID, of which a watch said that they were deleted.
 type Deleted = BTreeSet<(ObjectKey, Arc<str>)>;
@@ -76,7 +77,7 @@ pub struct GroupWants {
     /// The bindings whose Service or port seems to be gone, and why. Nothing leaves for that until it is confirmed.
     pub missing: BTreeMap<BindingKey, Reason>,
     /// Endpoints of EndpointSlices that are not taken.
-    pub left_out: usize,
+    pub left_out: BTreeSet<Target>,
     /// Whether some of these name no pod.
     pub has_podless_left_out: bool,
     /// Whether targets of the group may have no pod.
@@ -139,7 +140,7 @@ impl Wanted {
             slice_addresses: self.slice_addresses,
             podless: BTreeMap::new(),
             missing: None,
-            left_out: LeftOut::default(),
+            left_out: LeftOut::new(),
         });
         touched.groups.insert(arn.clone());
         self.by_group.entry(arn).or_default().insert(key.clone());
@@ -159,7 +160,7 @@ impl Wanted {
                     members.pods.keys().cloned().collect()
                 }
             };
-        members.count_left_out(binding, index, slices);
+        members.leave_out(binding, index, slices);
         for pod in pods {
             self.update(key, &pod, deleted, index, slices, &mut touched);
         }
@@ -211,7 +212,7 @@ impl Wanted {
                 self.update(&key, pod, &changes.deleted, index, slices, &mut touched);
             }
         }
-        self.recount(changes, index, slices, &mut touched);
+        self.leave_out(changes, index, slices, &mut touched);
         touched
     }
 
@@ -233,6 +234,11 @@ impl Wanted {
     /// Why a binding's pods cannot be worked out; `None` if they can.
     pub fn missing(&self, key: &BindingKey) -> Option<Reason> {
         self.bindings.get(key)?.missing
+    }
+
+    /// The endpoints of a binding that are left out; `None` if the binding is not tracked.
+    pub fn left_out(&self, key: &BindingKey) -> Option<&LeftOut> {
+        Some(&self.bindings.get(key)?.left_out)
     }
 
     /// What a group should hold, over all its bindings.
@@ -382,7 +388,8 @@ impl Members {
     }
 
     fn add_to(&self, wants: &mut GroupWants, key: &BindingKey) {
-        self.left_out.add_to(wants);
+        wants.left_out.extend(self.left_out.keys());
+        wants.has_podless_left_out |= self.left_out.values().any(Option::is_none);
         wants.may_be_podless |= self.takes_podless();
         if let Some(reason) = self.missing {
             wants.missing.insert(key.clone(), reason);

@@ -25,7 +25,7 @@ impl Group {
             foreign,
             fights: self.removals.fights(),
             left_out: if inputs.is_active {
-                inputs.wants.left_out
+                inputs.wants.left_out.len()
             } else {
                 0
             },

@@ -25,7 +25,7 @@ impl World {
     /// How many endpoints are left out, and whether some of them name no pod.
     fn left_out(&self, group: &str) -> (usize, bool) {
         let wants = self.wanted.of_group(&arn(group));
-        (wants.left_out, wants.has_podless_left_out)
+        (wants.left_out.len(), wants.has_podless_left_out)
     }
 }
 
@@ -114,6 +114,23 @@ fn endpoints_that_name_no_pod_are_taken_where_that_is_asked_for_once_they_are_re
     let any = slice_addresses == SliceAddresses::Any;
     let unready = world.wanted.of_group(&arn("web")).unready;
     assert_eq!(unready.len(), usize::from(any), "{unready:?}");
+}
+
+#[test]
+fn an_endpoint_that_two_slices_have_is_left_out_once_and_not_at_all_where_one_leads_to_it() {
+    let mut world = World::by_slices(SliceAddresses::Pods);
+    world.slice("web-x", slice(&[("10.0.0.3", None), ("10.0.0.4", None)]));
+    world.slice("web-y", slice(&[("10.0.0.3", None), ("10.0.0.1", None)]));
+    assert_eq!(world.left_out("web"), (3, true));
+    // A slice of another port of the Service is none of the binding's.
+    let mut others = slice(&[("10.0.0.5", None)]);
+    others.ports[0].name = "admin".into();
+    world.slice("web-z", others);
+    assert_eq!(world.left_out("web"), (3, true));
+    world.apply(pod("a-1").ip("10.0.0.1").ready());
+    world.slice("web-x", slice(&[("10.0.0.1", Some("a-1"))]));
+    assert_eq!(world.wants("web"), ["10.0.0.1:8081"]);
+    assert_eq!(world.left_out("web"), (1, true));
 }
 
 #[test]
