@@ -337,6 +337,11 @@ pub struct RegistrationAnswer {
     pub unregistered: Vec<UnregisteredAnswer>,
     /// Targets that ELB refuses.
     pub refused: Vec<RefusedAnswer>,
+    /// The number of endpoints of EndpointSlices that are left out, as the leader tells it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoints_left_out: Option<usize>,
+    /// Some of these endpoints.
+    pub left_out: Vec<LeftOutAnswer>,
 }
 
 /// How many targets are not registered for a reason.
@@ -351,6 +356,15 @@ pub struct UnregisteredAnswer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RefusedAnswer {
+    pub address: String,
+    pub port: u16,
+    pub why: Why,
+}
+
+/// An endpoint of an EndpointSlice that is left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LeftOutAnswer {
     pub address: String,
     pub port: u16,
     pub why: Why,

@@ -141,6 +141,12 @@ pub struct RegistrationView {
     /// Targets that ELB refuses.
     #[serde(default)]
     pub refused: Vec<RefusedView>,
+    /// The number of endpoints of EndpointSlices that are left out.
+    #[serde(default)]
+    pub endpoints_left_out: usize,
+    /// Some of these.
+    #[serde(default)]
+    pub left_out: Vec<LeftOutView>,
 }
 
 /// A target that ELB refuses.
@@ -151,6 +157,17 @@ pub struct RefusedView {
     pub port: u16,
     pub reason: String,
     pub message: String,
+}
+
+/// An endpoint of an EndpointSlice that is left out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeftOutView {
+    pub address: std::net::IpAddr,
+    pub port: u16,
+    /// The pod that it names, which does not live, or has another address; absent if it names none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
 }
 
 /// A moment, on both clocks.
@@ -249,6 +266,7 @@ impl RegistrationView {
         let counts = &known.counts;
         let unregistered = counts.unregistered.iter();
         let refused = known.refused.iter();
+        let left_out = known.left_out.iter();
         Self {
             binding: known.key.object.name.to_string(),
             api: known.key.api.to_string(),
@@ -269,6 +287,14 @@ impl RegistrationView {
                     port: *port,
                     reason: reason.as_str().to_owned(),
                     message: message.clone(),
+                })
+                .collect(),
+            endpoints_left_out: known.endpoints_left_out,
+            left_out: left_out
+                .map(|((address, port), pod)| LeftOutView {
+                    address: *address,
+                    port: *port,
+                    pod: pod.as_deref().map(str::to_owned),
                 })
                 .collect(),
         }

@@ -5,9 +5,11 @@
 
 use std::net::SocketAddr;
 
-use crate::explain::answer::{RefusedAnswer, RegistrationAnswer, Source, UnregisteredAnswer, Why};
+use crate::explain::answer::{
+    LeftOutAnswer, RefusedAnswer, RegistrationAnswer, Source, UnregisteredAnswer, Why,
+};
 use crate::explain::facts::{Facts, Registration, Told};
-use crate::explain::leader::RegistrationView;
+use crate::explain::leader::{LeftOutView, RegistrationView};
 use crate::index::BindingKey;
 use crate::index::services::ServiceIndex;
 use crate::model::Binding;
@@ -29,8 +31,11 @@ pub(super) fn is_news(answer: &RegistrationAnswer) -> bool {
         answer.why.reason,
         Reason::RegistrationOff | Reason::TargetTypeInstance | Reason::BindingGone
     );
-    let odd = answer.why.reason == Reason::AddressOfAnotherPod;
-    odd || (!answer.ready && !left)
+    let odd = matches!(
+        answer.why.reason,
+        Reason::AddressOfAnotherPod | Reason::EndpointsLeftOut
+    );
+    odd || !answer.left_out.is_empty() || (!answer.ready && !left)
 }
 
 /// What becomes of the targets of a binding; `None` where nothing is registered by us.
@@ -78,6 +83,26 @@ fn of_view(facts: &Facts, binding: &Binding, view: &RegistrationView) -> Registr
         foreign: Some(view.foreign),
         unregistered: unregistered.collect(),
         refused: refused.collect(),
+        endpoints_left_out: Some(view.endpoints_left_out),
+        left_out: view.left_out.iter().map(left_out).collect(),
+    }
+}
+
+fn left_out(endpoint: &LeftOutView) -> LeftOutAnswer {
+    let LeftOutView { address, port, pod } = endpoint;
+    let reason = Reason::EndpointsLeftOut;
+    let why = match pod {
+        None => Why::saying(reason, format!("{address} port {port} names no pod.")),
+        Some(pod) => Why::saying(
+            reason,
+            format!("{address} port {port} names pod {pod}, which does not live, or has another address."),
+        )
+        .with_remedy(Some("Mend its `targetRef`, or see why the pod is not there.")),
+    };
+    LeftOutAnswer {
+        address: address.to_string(),
+        port: *port,
+        why,
     }
 }
 
@@ -105,6 +130,8 @@ fn of_condition(
         foreign: None,
         unregistered: vec![],
         refused: vec![],
+        endpoints_left_out: None,
+        left_out: vec![],
     }
 }
 

@@ -1,5 +1,7 @@
 //! The answers for people.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 
 use crate::explain::answer::{
@@ -226,6 +228,33 @@ impl Page {
         for refused in &registration.refused {
             let RefusedAnswer { address, port, why } = refused;
             self.line(4, format!("{address} port {port}: {}", why.message));
+        }
+        self.left_out(registration);
+    }
+
+    fn left_out(&mut self, registration: &RegistrationAnswer) {
+        let left_out = &registration.left_out;
+        let all = registration.endpoints_left_out.unwrap_or_default();
+        if left_out.is_empty() {
+            return;
+        }
+        self.line(
+            4,
+            format!("Endpoints of EndpointSlices that are left out: {all}"),
+        );
+        for endpoint in left_out {
+            self.line(6, &endpoint.why.message);
+        }
+        if let Some(more) = all.checked_sub(left_out.len()).filter(|more| *more > 0) {
+            self.line(6, format!("and {more} more"));
+        }
+        let remedies = left_out.iter().map(|endpoint| &*endpoint.why.remedy);
+        let remedies: BTreeSet<&str> = remedies.collect();
+        for remedy in remedies
+            .into_iter()
+            .filter(|one| *one != registration.why.remedy)
+        {
+            self.line(4, format!("What to do: {remedy}"));
         }
     }
 

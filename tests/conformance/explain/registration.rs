@@ -7,6 +7,7 @@ use http::StatusCode;
 use jiff::{Timestamp, Unit};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::Api;
 use serde_json::{Value, json};
 use targetgate_sandbox::elb::faults::On;
@@ -14,12 +15,14 @@ use targetgate_sandbox::elb::{Health, Quotas, TargetGroupSpec};
 use targetgate_sandbox::harness::waiting::until;
 use tokio::time::{Instant, sleep};
 
-use crate::explain::scene::{IP, POD, Said, Scene, explain, run};
+use crate::explain::kubelet::Kubelet;
+use crate::explain::scene::{IP, POD, Said, Scene, explain, run, said};
 use crate::explain::troubleshooting::{Row, rows_of};
 use crate::install::PORT;
 use crate::servers::{create, pod, strategic};
 use crate::targets_roles::registering;
 
+const LEFT_OUT: &str = "An endpoint of an EndpointSlice names no pod.";
 const HELD: &str = "AWS Load Balancer Controller holds the binding.";
 /// What the registrar takes to tell: it compares a group twice before anything leaves, 10 s apart.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -91,7 +94,9 @@ fn mend(scene: &Scene<'_>) {
 async fn make(fault: &str, scene: &Scene<'_>) {
     let elb = &scene.installed.elb;
     let asked = json!({ "metadata": { "annotations": { "targetgate.dev/register": "true" } } });
-    scene.service(json!({})).await;
+    if fault != LEFT_OUT {
+        scene.service(json!({})).await;
+    }
     match fault {
         "ELB refuses the target." => {
             elb.refuse(IP.parse().unwrap());
@@ -149,6 +154,9 @@ async fn make(fault: &str, scene: &Scene<'_>) {
             scene.bind_to(&arn, asked).await;
             scene.gated_pod(json!({})).await;
         }
+        LEFT_OUT => {
+            scene.bind_slice(json!([{ "addresses": [IP] }])).await;
+        }
         "The binding does not ask for registration." => {
             scene.bind(json!({})).await;
             scene.gated_pod(json!({})).await;
@@ -166,6 +174,61 @@ async fn make(fault: &str, scene: &Scene<'_>) {
             scene.gated_pod(json!({})).await;
         }
         other => panic!("no test makes this fault: {other}"),
+    }
+}
+
+impl Scene<'_> {
+    /// Service `web` without a selector, a slice of these endpoints, and a binding whose targets are to be registered.
+    async fn bind_slice(&self, endpoints: Value) {
+        self.service(json!({ "selector": null })).await;
+        let slice = json!({
+            "metadata": { "name": "web-x", "labels": { "kubernetes.io/service-name": "web" } },
+            "addressType": "IPv4",
+            "ports": [{ "port": PORT }],
+            "endpoints": endpoints,
+        });
+        create(&self.api::<EndpointSlice>(), slice).await.unwrap();
+        let asked = json!({ "metadata": { "annotations": { "targetgate.dev/register": "true" } } });
+        self.bind(asked).await;
+    }
+}
+
+#[tokio::test]
+async fn endpoints_that_are_left_out_are_named_one_by_one_by_the_leader() {
+    let (installed, _) = registering("annotated").await;
+    let scene = Scene::new(&installed, "slices").await;
+    let of_pod = |name: &str, ip: &str| {
+        let pod = json!({ "kind": "Pod", "name": name });
+        json!({ "addresses": [ip], "targetRef": pod })
+    };
+    let endpoints = [of_pod("gone", OTHER_IP), json!({ "addresses": [IP] })];
+    scene.bind_slice(json!(endpoints)).await;
+    let _kubelet = Kubelet::of(&installed).await;
+    let port = installed.process().explain.unwrap().port();
+    let listen = format!("--explain-listen=127.0.0.1:{port}");
+    let flags = ["--register=annotated", "--no-aws", &listen];
+    let name = format!("{}/web", scene.namespace);
+    let of_binding = [&["binding", &*name][..], &flags].concat();
+    let of_namespace = [&["--all", "-n", &*scene.namespace][..], &flags].concat();
+    let kubeconfig = installed.cluster.control_plane().kubeconfig();
+    for words in [of_binding, of_namespace] {
+        let text = until("the endpoints are named", async || {
+            let text = run(&installed, &words, Some(kubeconfig)).await.stdout;
+            let text = String::from_utf8(text).unwrap();
+            text.contains("left out: 2").then_some(text)
+        })
+        .await;
+        for part in [
+            format!("{IP} port {PORT} names no pod."),
+            format!("{OTHER_IP} port {PORT} names pod gone, which does not live"),
+            "web: EndpointsLeftOut".to_owned(),
+            "What to do: Give them a `targetRef`".to_owned(),
+            "What to do: Mend its `targetRef`".to_owned(),
+        ] {
+            assert!(text.contains(&part), "{part}\n{text}");
+        }
+        let json = [&words[..], &["-o", "json"]].concat();
+        said(run(&installed, &json, Some(kubeconfig)).await);
     }
 }
 

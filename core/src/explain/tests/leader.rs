@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::explain::leader::{
-    AnswerView, GateView, GatesView, Moment, RefusedView, RegistrarView, RegistrationView,
-    ReplicaView, TargetView,
+    AnswerView, GateView, GatesView, LeftOutView, Moment, RefusedView, RegistrarView,
+    RegistrationView, ReplicaView, TargetView,
 };
 use crate::fixtures::epoch;
 use crate::gates::machine::known::GateKnown;
@@ -132,6 +132,67 @@ fn a_leader_that_knows_another_pod_of_the_name_or_a_reason_of_tomorrow_is_passed
     );
 }
 
+/// What a registrar knows of binding `web`, of which all is well.
+fn registered() -> RegistrationView {
+    RegistrationView {
+        binding: "web".to_owned(),
+        api: "elbv2.k8s.aws".to_owned(),
+        active: true,
+        ready: true,
+        reason: Reason::Registered.as_str().to_owned(),
+        message: String::new(),
+        wanted: 3,
+        registered: 3,
+        held_by_floor: 0,
+        foreign: 0,
+        unregistered: [].into(),
+        refused: vec![],
+        endpoints_left_out: 0,
+        left_out: vec![],
+    }
+}
+
+fn registrar_tells(facts: &mut Facts, registration: RegistrationView) {
+    if let Ok(view) = &mut facts.leader {
+        view.registrar = Some(RegistrarView {
+            leads: true,
+            bindings: vec![registration],
+            left_out: 0,
+        });
+    }
+}
+
+#[test]
+fn endpoints_that_are_left_out_are_named_with_what_to_do_and_nothing_waits_for_that() {
+    let mut facts = super::registration::registering(shop([binding("web")]));
+    told(&mut facts, "uid", Reason::NotHealthy, None);
+    let endpoint = |last: u8, pod: Option<&str>| LeftOutView {
+        address: [10, 0, 0, last].into(),
+        port: 8080,
+        pod: pod.map(str::to_owned),
+    };
+    let registration = RegistrationView {
+        reason: Reason::EndpointsLeftOut.as_str().to_owned(),
+        endpoints_left_out: 5,
+        left_out: vec![endpoint(3, None), endpoint(4, Some("db-0"))],
+        ..registered()
+    };
+    registrar_tells(&mut facts, registration);
+    let all = crate::explain::namespace(&facts, &[]);
+    assert_eq!((all.verdict, all.unregistered.len()), (Verdict::Yes, 1));
+    let text = crate::explain::render(&crate::explain::Answer::Namespace(Box::new(all)));
+    for part in [
+        "Endpoints of EndpointSlices that are left out: 5",
+        "10.0.0.3 port 8080 names no pod.",
+        "10.0.0.4 port 8080 names pod db-0, which does not live",
+        "and 3 more",
+        "What to do: Give them a `targetRef`",
+        "What to do: Mend its `targetRef`",
+    ] {
+        assert_eq!(text.matches(part).count(), 1, "{part}\n{text}");
+    }
+}
+
 #[test]
 fn a_refused_target_is_told_to_the_pod_of_its_address_alone() {
     let mut facts = super::registration::registering(shop([binding("web")]));
@@ -141,18 +202,13 @@ fn a_refused_target_is_told_to_the_pod_of_its_address_alone() {
     told(&mut facts, &uid, Reason::NotRegistered, Some(answer));
     let refuse = |facts: &mut Facts, address: [u8; 4]| {
         let registration = RegistrationView {
-            binding: "web".to_owned(),
-            api: "elbv2.k8s.aws".to_owned(),
-            active: true,
             ready: false,
             reason: Reason::TargetRefused.as_str().to_owned(),
             message: format!(
                 "RegisterTargets of {}.{}.{}.{} port 80 failed: InvalidTarget: no",
                 address[0], address[1], address[2], address[3]
             ),
-            wanted: 3,
             registered: 2,
-            held_by_floor: 0,
             foreign: 1,
             unregistered: [("TargetRefused".to_owned(), 1)].into(),
             refused: vec![RefusedView {
@@ -161,14 +217,9 @@ fn a_refused_target_is_told_to_the_pod_of_its_address_alone() {
                 reason: Reason::TargetRefused.as_str().to_owned(),
                 message: "RegisterTargets failed: InvalidTarget: no".to_owned(),
             }],
+            ..registered()
         };
-        if let Ok(view) = &mut facts.leader {
-            view.registrar = Some(RegistrarView {
-                leads: true,
-                bindings: vec![registration],
-                left_out: 0,
-            });
-        }
+        registrar_tells(facts, registration);
     };
     refuse(&mut facts, [10, 0, 0, 1]);
     let why = crate::explain::pod(&facts, &pod).why;

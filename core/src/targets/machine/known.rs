@@ -1,5 +1,7 @@
 //! What the registrar knows of the bindings of a namespace, for the answers of `explain` (contract 10).
 
+use std::sync::Arc;
+
 use crate::index::BindingKey;
 use crate::reason::Reason;
 use crate::targets::Target;
@@ -9,6 +11,7 @@ use crate::targets::machine::action::Counts;
 use crate::targets::machine::group::{Group, words_of};
 use crate::targets::machine::held::Held;
 use crate::targets::standing::Standing;
+use crate::targets::wanted::LeftOut;
 
 /// What the registrar knows of one binding.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,12 +24,16 @@ pub struct BindingKnown {
     pub verdict: Option<(bool, Reason, String)>,
     /// The counts of its group, over all bindings of that.
     pub counts: Counts,
-    /// The targets that ELB refuses alone, with its words; at most [`MOST_REFUSED`].
+    /// The targets that ELB refuses alone, with its words; at most [`MOST_NAMED`].
     pub refused: Vec<(Target, Reason, String)>,
+    /// The endpoints of EndpointSlices that are left out, each with the pod that it names; at most [`MOST_NAMED`].
+    pub left_out: Vec<(Target, Option<Arc<str>>)>,
+    /// The number of all of these.
+    pub endpoints_left_out: usize,
 }
 
-/// At most this many refused targets of a binding are named. Chosen: they fit a screen.
-pub const MOST_REFUSED: usize = 20;
+/// At most this many targets of a binding are named for each fault. Chosen: they fit a screen.
+pub const MOST_NAMED: usize = 20;
 
 impl Registrar {
     /// What is known of the bindings of a namespace: of at most so many, with the number of those that are left out.
@@ -41,6 +48,9 @@ impl Registrar {
     fn known_of(&self, held: &Held) -> BindingKnown {
         let group = held.group.as_ref();
         let group = group.and_then(|group| self.groups.get(&group.arn));
+        let left_out = self.wanted.left_out(&held.key);
+        let left_out = left_out.filter(|_| held.is_active());
+        let named = left_out.into_iter().flatten().take(MOST_NAMED);
         BindingKnown {
             key: held.key.clone(),
             standing: held.standing,
@@ -48,12 +58,14 @@ impl Registrar {
             verdict: group.and_then(|group| group.verdict.clone()),
             counts: group.map_or_else(Counts::default, |group| group.counts.clone()),
             refused: group.map_or(vec![], refused),
+            left_out: named.map(|(target, pod)| (*target, pod.clone())).collect(),
+            endpoints_left_out: left_out.map_or(0, LeftOut::len),
         }
     }
 }
 
 fn refused(group: &Group) -> Vec<(Target, Reason, String)> {
-    let refused = group.register.refused().take(MOST_REFUSED);
+    let refused = group.register.refused().take(MOST_NAMED);
     let refused = refused.map(|(target, why)| {
         let words = words_of(Kind::Register, Some(*target), why);
         (*target, why.reason, words)
