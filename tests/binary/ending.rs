@@ -1,6 +1,7 @@
 //! How the process ends: after SIGTERM or SIGINT, and at once after a second signal.
 
 use k8s_openapi::api::coordination::v1::Lease;
+use rstest::rstest;
 use targetgate_sandbox::api::{Api, Options};
 use targetgate_sandbox::harness::standalone::{CLOSE, Standalone, rest, review, status};
 use targetgate_sandbox::harness::waiting::until;
@@ -74,12 +75,20 @@ async fn sigint_ends_it_as_well() {
     assert_eq!(process.exit_code().await, 0);
 }
 
+#[rstest]
+#[case::again("TERM", "TERM", 15)]
+#[case::ctrl_c_twice("INT", "INT", 2)]
+#[case::another("TERM", "INT", 2)]
 #[tokio::test]
-async fn a_second_signal_does_not_wait_for_what_is_in_flight() {
+async fn a_second_signal_does_not_wait_for_what_is_in_flight_and_its_number_is_in_the_exit_status(
+    #[case] first: &str,
+    #[case] second: &str,
+    #[case] number: i32,
+) {
     let mut process = Standalone::ready(binary()).await;
     let _stream = in_flight(&process).await;
-    process.signal("TERM");
+    process.signal(first);
     process.logs("ending: ").await;
-    process.signal("TERM");
-    assert_eq!(process.exit_code().await, 128 + 15);
+    process.signal(second);
+    assert_eq!(process.exit_code().await, 128 + number);
 }
