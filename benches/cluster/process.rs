@@ -11,6 +11,8 @@ use targetgate_sandbox::harness::{self, Program};
 use targetgate_sandbox::usage::{self, Memory};
 use tokio::time::{sleep, timeout};
 
+use crate::argument;
+
 const BINARY: &str = env!("CARGO_BIN_EXE_targetgate");
 /// The longest wait for anything. Chosen, because the machine may be busy.
 const PATIENCE: Duration = Duration::from_mins(10);
@@ -34,9 +36,9 @@ impl Process {
 
     /// Starts it with further arguments, and waits until it is ready. `elb` is the URL of the ELBv2 API.
     pub(crate) async fn start_with(kubeconfig: &Path, elb: &str, arguments: &[&str]) -> Self {
-        let (binary, kubeconfig) = (Path::new(BINARY), kubeconfig.to_owned());
+        let (binary, kubeconfig) = (binary(), kubeconfig.to_owned());
         let program = Program::new(
-            binary,
+            &binary,
             "targetgate-system",
             kubeconfig,
             elb.to_owned(),
@@ -68,9 +70,13 @@ impl Process {
         usage::cpu(self.process.id()).unwrap()
     }
 
-    /// Its resident memory in MiB.
-    pub(crate) fn rss(&self) -> f64 {
-        Memory::of(self.process.id()).unwrap().resident as f64 / 1024.0
+    /// Its resident memory.
+    pub(crate) fn memory(&self) -> Memory {
+        Memory::of(self.process.id()).unwrap()
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// The sum of a metric over all its labels.
@@ -82,6 +88,11 @@ impl Process {
     pub(crate) async fn elb_calls(&self) -> f64 {
         self.sum("targetgate_elb_calls_total").await
     }
+}
+
+/// The program that is measured: the one that was built with this bench, or the one of `--program`.
+fn binary() -> PathBuf {
+    argument("--program").map_or_else(|| BINARY.into(), PathBuf::from)
 }
 
 /// Asks until there is an answer.

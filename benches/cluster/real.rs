@@ -36,7 +36,7 @@ pub(crate) async fn measure(rows: &mut Rows, idle: Duration) {
         "{PODS} pods of {bytes} bytes on the real API server, {BINDINGS} bindings"
     ));
 
-    let (mut ready, mut cpu, mut rss) = (vec![], vec![], vec![]);
+    let (mut ready, mut cpu, mut memory) = (vec![], vec![], vec![]);
     let mut process = None;
     for _ in 0..STARTS {
         // The former process has ended before the next begins.
@@ -45,12 +45,12 @@ pub(crate) async fn measure(rows: &mut Rows, idle: Duration) {
         sleep(SETTLED).await;
         ready.push(started.ready_after.as_secs_f64());
         cpu.push(started.cpu().as_secs_f64());
-        rss.push(started.rss());
+        memory.push(started.memory());
         process = Some(started);
     }
     rows.tell("ready", &ready, "s", 4.0);
     rows.tell("CPU until 5 s later", &cpu, "s", 1.25);
-    rows.tell("RSS 5 s later", &rss, "MiB", 40.0);
+    rows.tell_memory("RSS 5 s later", &memory, 40.0);
     if let Some(process) = process {
         measure_idle(rows, &process, idle).await;
     }
@@ -64,7 +64,7 @@ async fn measure_idle(rows: &mut Rows, process: &Process, idle: Duration) {
     let what = format!("CPU in {} idle s", idle.as_secs());
     rows.tell(&what, &[spent], "s", limit);
     rows.tell("ELB calls", &[process.elb_calls().await], "", 0.0);
-    rows.tell("RSS afterwards", &[process.rss()], "MiB", 40.0);
+    rows.tell_memory("RSS afterwards", &[process.memory()], 40.0);
 }
 
 async fn fill(client: &Client) {

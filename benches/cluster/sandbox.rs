@@ -45,7 +45,7 @@ pub(crate) async fn measure(rows: &mut Rows) {
 
     let process = Process::start(&large.kubeconfig).await;
     sleep(Duration::from_secs(5)).await;
-    rows.tell("RSS 5 s after it is ready", &[process.rss()], "MiB", 150.0);
+    rows.tell_memory("RSS 5 s after it is ready", &[process.memory()], 150.0);
     let few = Process::start(&small.kubeconfig).await;
     let ratio = tokio::task::block_in_place(|| compare(&process, &few));
     rows.tell_spread(

@@ -41,14 +41,15 @@ pub(crate) async fn measure(rows: &mut Rows) {
         "{PODS} ready pods on the real API server, {BINDINGS} bindings, --register all"
     ));
     let (kubeconfig, elb) = (control_plane.kubeconfig(), &*aws.endpoint);
-    let mut without = vec![];
+    let (mut without, mut memory) = (vec![], vec![]);
     for _ in 0..STARTS {
         let process = Process::start(kubeconfig).await;
         sleep(SETTLED).await;
-        println!("  without registration: RSS {:.1} MiB", process.rss());
         without.push(process.ready_after.as_secs_f64());
+        memory.push(process.memory());
     }
     rows.tell("ready without registration", &without, "s", 4.0);
+    rows.tell_memory("RSS without registration", &memory, 40.0);
     registering(rows, kubeconfig, elb, FEW, &without, 40.0).await;
     for number in 0..BINDINGS {
         let change = json!({ "spec": { "selector": { "few": null } } });
@@ -67,7 +68,7 @@ async fn registering(
     without: &[f64],
     limit: f64,
 ) {
-    let (mut ready, mut rss) = (vec![], vec![]);
+    let (mut ready, mut memory) = (vec![], vec![]);
     for _ in 0..STARTS {
         let process = Process::start_with(kubeconfig, elb, REGISTER).await;
         until("all targets to be registered", async || {
@@ -77,10 +78,10 @@ async fn registering(
         .await;
         sleep(SETTLED).await;
         ready.push(process.ready_after.as_secs_f64());
-        rss.push(process.rss());
+        memory.push(process.memory());
     }
     let what = |figure: &str| format!("{figure}, {targets} targets");
-    rows.tell(&what("RSS 5 s after all are in"), &rss, "MiB", limit);
+    rows.tell_memory(&what("RSS 5 s after all are in"), &memory, limit);
     rows.tell_spread(
         &what("ready over without registration"),
         &Spread::of_ratios(&ready, without),

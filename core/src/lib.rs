@@ -9,6 +9,7 @@
 //! - [`drain`]: how long pods sleep before their end.
 //! - [`model`]: the few fields of each object that decide something.
 //! - [`object`]: parts of Kubernetes objects that reviews and watches both read.
+//! - [`packed`]: values that are kept of every pod, in little memory.
 //! - [`patch`]: operations of a JSON Patch.
 //! - [`selector`]: label selectors.
 //! - [`binding`]: `TargetGroupBinding` as a user writes it, its defaults and its rules.
@@ -51,6 +52,7 @@ pub mod model;
 pub mod names;
 pub mod notices;
 pub mod object;
+pub mod packed;
 pub mod patch;
 pub mod reason;
 pub mod rotation;

@@ -10,6 +10,8 @@ use std::time::Duration;
 pub struct Memory {
     /// The current resident memory: `VmRSS`.
     pub resident: u64,
+    /// The part of it that is the process's own, such as its heap: `RssAnon`.
+    pub own: u64,
     /// The peak of the resident memory: `VmHWM`.
     pub most: u64,
 }
@@ -30,6 +32,7 @@ impl Memory {
         };
         Ok(Self {
             resident: kibibytes("VmRSS:")?,
+            own: kibibytes("RssAnon:")?,
             most: kibibytes("VmHWM:")?,
         })
     }
@@ -70,7 +73,7 @@ mod tests {
         let id = std::process::id();
         let memory = Memory::of(id).unwrap();
         assert!(
-            memory.resident > 0 && memory.most >= memory.resident,
+            memory.own > 0 && memory.resident > memory.own && memory.most >= memory.resident,
             "{memory:?}"
         );
         assert!(cpu(id).unwrap() > Duration::ZERO);

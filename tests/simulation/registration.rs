@@ -87,9 +87,9 @@ impl Known {
         };
         for pod in view.all_pods() {
             if pod.is_due() && selects(&service.selector, &pod.template.labels) {
-                self.wanted.extend(targets(pod));
+                self.wanted.extend(targets(&pod));
             }
-            let named = targets(pod).into_iter();
+            let named = targets(&pod).into_iter();
             for target in named.filter(|t| pod.is_live() && change.targets.contains(t)) {
                 self.living.insert(target, pod.uid.to_string());
             }

@@ -49,8 +49,8 @@ mod tests {
         };
         let index = apply(keeping());
         let view = index.namespace("shop").unwrap();
-        let names: Vec<&str> = view.all_pods().map(|pod| &*pod.key.name).collect();
-        assert_eq!(names, ["gated", "plain"]);
+        let names = view.all_pods().map(|pod| pod.key.name.clone());
+        assert!(names.eq(["gated", "plain"].map(Into::into)));
         assert!(index.any_pod(&key("plain")).is_some() && index.pod(&key("plain")).is_none());
         let index = apply(Index::default());
         assert!(index.any_pod(&key("plain")).is_none() && !index.has_changes());

@@ -1,5 +1,6 @@
 //! The index: an in-memory cache of the cluster, which watches feed and rules query, without I/O or clock.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem;
 use std::net::IpAddr;
@@ -11,13 +12,16 @@ use crate::drain::DrainMode;
 use crate::index::services::ServiceIndex;
 use crate::model::{Binding, IpFamily, Labels, Namespace, Pod, Service};
 use crate::names::{BindingApi, GateName, GroupKey, ObjectKey, TargetGroupArn};
+use crate::selector::selects;
 
 mod addresses;
 mod changes;
 mod endings;
 mod interning;
+mod listing;
 mod lost;
 mod moved_gates;
+mod pods;
 mod recently_deleted;
 mod remarked;
 mod scope;
@@ -27,17 +31,19 @@ mod tests;
 mod ungated;
 mod without_gates;
 
-use crate::index::addresses::{Addresses, Holders, PodNumber};
+use crate::index::addresses::{Addresses, PodNumber};
 use crate::index::endings::Endings;
 use crate::index::interning::Interner;
 use crate::index::lost::NewlyLost;
 use crate::index::moved_gates::MovedGates;
+use crate::index::pods::{PlainPod, Pods};
 use crate::index::recently_deleted::RecentlyDeleted;
 use crate::index::remarked::RemarkedPods;
-use crate::index::ungated::UngatedPods;
+use crate::index::ungated::PodClasses;
 
 pub use crate::index::changes::Changes;
 pub use crate::index::endings::Ending;
+pub use crate::index::listing::{Keys, Listing};
 pub use crate::index::lost::LostBinding;
 pub use crate::index::remarked::RemarkedPod;
 pub use crate::index::scope::{HookScope, OptIn};
@@ -62,13 +68,13 @@ pub struct PodTimes {
 /// One namespace in the index.
 #[derive(Debug, Default)]
 pub struct NamespaceView {
+    name: Arc<str>,
     pub namespace: Namespace,
     pub routes: ServiceIndex,
+    /// The pods with our gates.
     pods: BTreeMap<Arc<str>, Arc<Pod>>,
-    /// The pods without our gates; empty unless all pods are kept.
-    without_gates: BTreeMap<Arc<str>, Arc<Pod>>,
-    ungated_pods: UngatedPods,
-    holders: Holders,
+    all: Pods,
+    classes: PodClasses,
     moved_gates: MovedGates,
     remarked: RemarkedPods,
 }
@@ -87,8 +93,21 @@ impl NamespaceView {
     }
 
     /// The pods, if all are kept: see [`Index::keep_all_pods`].
-    pub fn all_pods(&self) -> impl Iterator<Item = &Arc<Pod>> {
-        self.pods.values().chain(self.without_gates.values())
+    pub fn all_pods(&self) -> impl Iterator<Item = Cow<'_, Pod>> {
+        let gated = self.pods.values().map(|pod| Cow::Borrowed(&**pod));
+        let key = |name: &Arc<str>| ObjectKey::new(self.name.clone(), name.clone());
+        let plain = self.all.all_plain();
+        gated.chain(plain.map(move |(name, pod)| Cow::Owned(pod.pod(key(name)))))
+    }
+
+    /// The pods that a selector selects, if all are kept.
+    pub(crate) fn pods_selected_by(&self, selector: &Labels) -> impl Iterator<Item = ObjectKey> {
+        let gated = self.pods.iter();
+        let gated = gated.map(|(name, pod)| (name, &*pod.template));
+        let plain = self.all.all_plain();
+        let all = gated.chain(plain.map(|(name, pod)| (name, pod.template())));
+        let selected = all.filter(|(_, template)| selects(selector, &template.labels));
+        selected.map(|(name, _)| ObjectKey::new(self.name.clone(), name.clone()))
     }
 
     fn count_ungated(&mut self, name: &str, apis: &[BindingApi], scope: &HookScope) -> usize {
@@ -96,35 +115,14 @@ impl NamespaceView {
             return 0;
         };
         let routes = &self.routes;
-        self.ungated_pods.count(
+        self.classes.count(
             |class| scope.covers(&class.labels),
             |class| routes.lacks_gate(&class.labels, &class.gates, apis),
         )
     }
 
     fn is_empty(&self) -> bool {
-        self.namespace == Namespace::default() && self.routes.is_empty() && self.holders.is_empty()
-    }
-}
-
-/// The keys that a list returned, of the whole cluster or of one namespace. Keys of Namespaces have an empty
-/// namespace.
-#[derive(Debug, Default)]
-pub struct Listing {
-    /// The one namespace that was listed; `None` for the whole cluster.
-    pub namespace: Option<Arc<str>>,
-    pub keys: BTreeSet<ObjectKey>,
-}
-
-impl Listing {
-    /// Whether the list covers an object of this key, and did not return it.
-    pub fn lacks(&self, key: &ObjectKey) -> bool {
-        let of = match &*key.namespace {
-            "" => &key.name,
-            _ => &key.namespace,
-        };
-        let covered = self.namespace.as_ref().is_none_or(|listed| listed == of);
-        covered && !self.keys.contains(key)
+        self.namespace == Namespace::default() && self.routes.is_empty() && self.all.is_empty()
     }
 }
 
@@ -217,11 +215,12 @@ impl Index {
         self.namespace(&key.namespace)?.pods.get(&key.name)
     }
 
-    /// The pod of this key, with or without our gates, if all pods are kept.
-    pub fn any_pod(&self, key: &ObjectKey) -> Option<&Arc<Pod>> {
+    /// The pod of this key, with or without our gates, if all pods are kept; without its gates, as far as it can be a
+    /// target.
+    pub fn any_pod(&self, key: &ObjectKey) -> Option<Cow<'_, Pod>> {
         let view = self.namespace(&key.namespace)?;
-        let gated = view.pods.get(&key.name);
-        gated.or_else(|| view.without_gates.get(&key.name))
+        let gated = view.pods.get(&key.name).map(|pod| Cow::Borrowed(&**pod));
+        gated.or_else(|| Some(Cow::Owned(view.all.plain(&view.name, &key.name)?)))
     }
 
     /// Whether a pod, of whatever namespace, has this address now. Of several that share a node's address, the last
@@ -272,7 +271,7 @@ impl Index {
     /// Whether this pod was found by the first list, so that pods which ended before are not known.
     pub fn is_of_first_list(&self, pod: &ObjectKey) -> bool {
         let view = self.namespace(&pod.namespace);
-        let holder = view.and_then(|view| view.holders.get(&pod.name));
+        let holder = view.and_then(|view| view.all.holder(&pod.name));
         holder.is_some_and(|holder| holder.of_first_list)
     }
 
@@ -444,34 +443,29 @@ impl Index {
     }
 
     /// As [`Self::apply_pod`], with what is known of when it began and ends.
-    pub fn apply_pod_at(&mut self, pod: Pod, times: PodTimes) {
+    pub fn apply_pod_at(&mut self, mut pod: Pod, times: PodTimes) {
         let of_first_list = self.is_unlisted(&pod.key.namespace);
-        let namespace = self.namespaces.entry(pod.key.namespace.clone());
-        let view = namespace.or_default();
+        let view = entry(&mut self.namespaces, &pod.key.namespace);
+        pod.key.namespace = view.name.clone();
         let addresses = &mut self.addresses;
-        let changed = view.holders.apply(&pod, of_first_list, addresses);
+        let (known, changed) = view.all.apply(&mut pod, of_first_list, addresses);
         if let Some(created) = times.created {
-            view.holders.date(&pod.key.name, created);
+            known.holder.date(created);
         }
         let shared = &mut self.shared;
         let intern = |controller| shared.controller(controller);
-        if view.ungated_pods.apply(&pod, intern) {
+        if view.classes.apply(&pod, &mut known.class, intern) {
             self.uncounted.insert(pod.key.namespace.clone());
         }
+        let mut intern = |template| shared.template(template);
+        view.remarked.apply(&pod, &mut intern);
         if let Some(changes) = &mut self.changes {
             changes.pods.insert(pod.key.clone());
-            view.without_gates.remove(&pod.key.name);
+            let plain = pod.gates.is_empty();
+            known.plain = plain.then(|| Box::new(PlainPod::of(&pod, intern)));
         }
-        let shared = &mut self.shared;
-        view.remarked
-            .apply(&pod, |template| shared.template(template));
         if pod.gates.is_empty() {
-            let key = pod.key.clone();
-            if self.changes.is_some() {
-                let pod = Arc::new(self.shared.pod(pod));
-                view.without_gates.insert(pod.key.name.clone(), pod);
-            }
-            return self.drop_gated(&key, Ending::Missed);
+            return self.drop_gated(&pod.key, Ending::Missed);
         }
         view.moved_gates.apply(&pod, &changed);
         let pod = Arc::new(self.shared.pod(pod));
@@ -498,10 +492,9 @@ impl Index {
         let Some(view) = self.namespaces.get_mut(&key.namespace) else {
             return;
         };
-        view.without_gates.remove(&key.name);
-        view.holders.delete(&key.name, &mut self.addresses);
+        let class = view.all.delete(&key.name, &mut self.addresses);
         view.remarked.delete(&key.name);
-        if view.ungated_pods.delete(&key.name) {
+        if view.classes.delete(class) {
             self.uncounted.insert(key.namespace.clone());
         }
         self.drop_gated(key, ending);
@@ -547,7 +540,7 @@ impl Index {
 
     /// Removes the pods that a list did not return.
     pub fn retain_pods(&mut self, listing: &Listing) {
-        for key in self.unlisted(listing, |view| view.holders.names().collect()) {
+        for key in self.unlisted(listing, |view| view.all.names().collect()) {
             self.remove_pod(&key, Ending::Missed);
         }
         self.listed.insert(listing.namespace.clone());
@@ -573,7 +566,7 @@ impl Index {
     }
 
     fn entry(&mut self, namespace: &Arc<str>) -> &mut NamespaceView {
-        self.namespaces.entry(namespace.clone()).or_default()
+        entry(&mut self.namespaces, namespace)
     }
 
     fn forget_if_empty(&mut self, namespace: &Arc<str>) {
@@ -607,8 +600,19 @@ impl Index {
         if let Some(view) = self.namespaces.get_mut(namespace) {
             let waiting = view.pods.values().map(|pod| pod.key.clone());
             self.dirty.extend(waiting);
-            view.ungated_pods.reopen();
+            view.classes.reopen();
             self.uncounted.insert(namespace.clone());
         }
     }
+}
+
+fn entry<'a>(
+    namespaces: &'a mut HashMap<Arc<str>, NamespaceView>,
+    name: &Arc<str>,
+) -> &'a mut NamespaceView {
+    let new = || NamespaceView {
+        name: name.clone(),
+        ..NamespaceView::default()
+    };
+    namespaces.entry(name.clone()).or_insert_with(new)
 }

@@ -1,8 +1,8 @@
 //! Counts the ungated pods of a namespace: those that lack a gate.
 //!
 //! Most pods of a large cluster do not have a gate, and any of them may come to lack one when a binding or
-//! Service changes or the namespace opts in. The index therefore keeps only the name of such a pod and a
-//! shared [`PodClass`], not a [`Pod`]: pods of one Deployment are of one class, which is decided once for all.
+//! Service changes or the namespace opts in. The index therefore keeps only a shared [`PodClass`] of such a pod, and
+//! not a [`Pod`]: pods of one Deployment are of one class, which is decided once for all.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,12 +11,9 @@ use crate::model::{ControllerRef, Labels, Pod};
 use crate::names::GateName;
 use crate::selector::LabelSet;
 
-/// The pods of a namespace that could lack a gate, by their names and by their classes.
+/// The classes of a namespace's pods that could lack a gate.
 #[derive(Debug, Default)]
-pub(crate) struct UngatedPods {
-    pods: BTreeMap<Arc<str>, Arc<PodClass>>,
-    classes: BTreeMap<Arc<PodClass>, Tally>,
-}
+pub(crate) struct PodClasses(BTreeMap<Arc<PodClass>, Tally>);
 
 /// The parts of a pod that decide whether it lacks a gate.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,41 +44,42 @@ impl PodClass {
     }
 }
 
-impl UngatedPods {
-    /// Takes in a pod, whose controller `intern` interns. Returns whether its class changed.
+impl PodClasses {
+    /// Takes in a pod, whose controller `intern` interns, and brings its class up to date; `None` if the pod cannot lack
+    /// a gate. Returns whether the class changed.
     pub(crate) fn apply(
         &mut self,
         pod: &Pod,
+        its: &mut Option<Arc<PodClass>>,
         intern: impl FnOnce(Arc<ControllerRef>) -> Arc<ControllerRef>,
     ) -> bool {
-        let name = &pod.key.name;
         let class = PodClass::of(pod);
-        if self.pods.get(name).map(Arc::as_ref) == class.as_ref() {
+        if its.as_deref() == class.as_ref() {
             return false;
         }
-        self.delete(name);
+        self.delete(its.take());
         if let Some(mut class) = class {
-            let known = self.classes.get_key_value(&class);
+            let known = self.0.get_key_value(&class);
             let known = known.map(|(known, _)| known.clone());
             let class = known.unwrap_or_else(|| {
                 class.controller = class.controller.map(intern);
                 Arc::new(class)
             });
-            self.classes.entry(class.clone()).or_default().pods += 1;
-            self.pods.insert(name.clone(), class);
+            self.0.entry(class.clone()).or_default().pods += 1;
+            *its = Some(class);
         }
         true
     }
 
-    /// Removes a pod. Returns whether it was counted here.
-    pub(crate) fn delete(&mut self, name: &str) -> bool {
-        let Some(class) = self.pods.remove(name) else {
+    /// Removes a pod of this class. Returns whether it was counted here.
+    pub(crate) fn delete(&mut self, class: Option<Arc<PodClass>>) -> bool {
+        let Some(class) = class else {
             return false;
         };
-        if let Some(tally) = self.classes.get_mut(&class) {
+        if let Some(tally) = self.0.get_mut(&class) {
             tally.pods -= 1;
             if tally.pods == 0 {
-                self.classes.remove(&class);
+                self.0.remove(&class);
             }
         }
         true
@@ -89,26 +87,27 @@ impl UngatedPods {
 
     /// Invalidates the decision for each class after a binding or Service changed.
     pub(crate) fn reopen(&mut self) {
-        self.classes.values_mut().for_each(|t| t.lacking = None);
+        self.0.values_mut().for_each(|t| t.lacking = None);
     }
 
     /// The number of pods.
-    pub(crate) fn len(&self) -> usize {
-        self.pods.len()
+    pub(crate) fn pods(&self) -> usize {
+        self.0.values().map(|tally| tally.pods).sum()
     }
 
-    /// The pods of which `of` finds something in their class, by name. It is asked once for all pods of a class, and
+    /// Those of some pods of which `of` finds something in their class. It is asked once for all pods of a class, and
     /// told whether they were found to lack a gate.
     pub(crate) fn of_classes<'a, T: Copy + 'a>(
         &'a self,
+        pods: impl Iterator<Item = (&'a Arc<str>, &'a Arc<PodClass>)>,
         of: impl Fn(&'a PodClass, bool) -> Option<T>,
     ) -> impl Iterator<Item = (&'a Arc<str>, &'a PodClass, T)> {
-        let found = self.classes.iter().filter_map(|(class, tally)| {
+        let found = self.0.iter().filter_map(|(class, tally)| {
             let found = of(class, tally.lacking == Some(true))?;
             Some((Arc::as_ptr(class), found))
         });
         let found: HashMap<*const PodClass, T> = found.collect();
-        let pods = (!found.is_empty()).then(|| self.pods.iter());
+        let pods = (!found.is_empty()).then_some(pods);
         pods.into_iter().flatten().filter_map(move |(name, class)| {
             let found = found.get(&Arc::as_ptr(class))?;
             Some((name, &**class, *found))
@@ -125,7 +124,7 @@ impl UngatedPods {
             let lacking = *tally.lacking.get_or_insert_with(|| lacks(class));
             if lacking { tally.pods } else { 0 }
         };
-        let classes = self.classes.iter_mut();
+        let classes = self.0.iter_mut();
         classes.filter(|(class, _)| covers(class)).map(count).sum()
     }
 }
@@ -162,9 +161,21 @@ mod tests {
     use super::*;
     use crate::fixtures::pod;
 
-    impl UngatedPods {
+    /// Pods with their classes.
+    #[derive(Default)]
+    struct Pods {
+        of: BTreeMap<Arc<str>, Option<Arc<PodClass>>>,
+        classes: PodClasses,
+    }
+
+    impl Pods {
         fn take(&mut self, pod: &Pod) -> bool {
-            self.apply(pod, |controller| controller)
+            let its = self.of.entry(pod.key.name.clone()).or_default();
+            self.classes.apply(pod, its, |controller| controller)
+        }
+
+        fn delete(&mut self, name: &str) -> bool {
+            self.classes.delete(self.of.remove(name).flatten())
         }
     }
 
@@ -181,40 +192,40 @@ mod tests {
 
     #[test]
     fn pods_of_one_kind_are_decided_once_until_something_changes() {
-        let mut ungated_pods = UngatedPods::default();
+        let mut pods = Pods::default();
         for name in ["web-1", "web-2", "web-3"] {
-            ungated_pods.take(&pod(name).label("app", "web"));
+            pods.take(&pod(name).label("app", "web"));
         }
-        ungated_pods.take(&pod("db-1").label("app", "db"));
+        pods.take(&pod("db-1").label("app", "db"));
         let asked = Cell::new(0);
         let lacks = |kind: &PodClass| {
             asked.set(asked.get() + 1);
             kind.labels.value("app") == Some("web")
         };
-        assert_eq!((ungated_pods.count(|_| true, lacks), asked.get()), (3, 2));
-        ungated_pods.delete("web-1");
-        assert_eq!((ungated_pods.count(|_| true, lacks), asked.get()), (2, 2));
-        ungated_pods.reopen();
-        assert_eq!((ungated_pods.count(|_| true, lacks), asked.get()), (2, 4));
+        assert_eq!((pods.classes.count(|_| true, lacks), asked.get()), (3, 2));
+        pods.delete("web-1");
+        assert_eq!((pods.classes.count(|_| true, lacks), asked.get()), (2, 2));
+        pods.classes.reopen();
+        assert_eq!((pods.classes.count(|_| true, lacks), asked.get()), (2, 4));
     }
 
     #[test]
     fn a_pod_that_changes_is_counted_as_what_it_is_now() {
-        let mut ungated_pods = UngatedPods::default();
+        let mut pods = Pods::default();
         let web = || pod("web-1").label("app", "web");
-        assert!(ungated_pods.take(&web()));
-        assert!(!ungated_pods.take(&web().version("2").ip("10.0.0.1")));
-        assert!(ungated_pods.take(&web().gate("web")));
+        assert!(pods.take(&web()));
+        assert!(!pods.take(&web().version("2").ip("10.0.0.1")));
+        assert!(pods.take(&web().gate("web")));
         assert_eq!(
-            ungated_pods.count(|_| true, |kind| !kind.gates.is_empty()),
+            pods.classes.count(|_| true, |kind| !kind.gates.is_empty()),
             1
         );
         let ended = Pod {
             terminating: true,
             ..web()
         };
-        assert!(ungated_pods.take(&ended) && ungated_pods.pods.is_empty());
-        assert!(!ungated_pods.delete("web-1"));
-        assert_eq!(ungated_pods.count(|_| true, |_| true), 0);
+        assert!(pods.take(&ended) && pods.classes.pods() == 0);
+        assert!(!pods.delete("web-1"));
+        assert_eq!(pods.classes.count(|_| true, |_| true), 0);
     }
 }

@@ -44,11 +44,11 @@ pub struct SelectedPod<'a> {
 impl NamespaceView {
     /// The number of live pods that are not opted out.
     pub fn gateable_pods(&self) -> usize {
-        self.ungated_pods.len()
+        self.classes.pods()
     }
 
     fn created(&self, pod: &str) -> Option<Timestamp> {
-        self.holders.get(pod)?.created()
+        self.all.holder(pod)?.created()
     }
 
     fn refuses(&self, apis: &[BindingApi]) -> bool {
@@ -64,7 +64,7 @@ impl NamespaceView {
         apis: &'a [BindingApi],
     ) -> impl Iterator<Item = UngatedPod<'a>> {
         let refuses = self.refuses(apis);
-        let concerned = (lacking || refuses).then_some(&self.ungated_pods);
+        let concerned = (lacking || refuses).then_some(&self.classes);
         let of = move |class: &'a PodClass, lacks: bool| {
             let (labels, gates) = (&class.labels, &class.gates);
             let first = || match lacks {
@@ -78,7 +78,7 @@ impl NamespaceView {
             scope.covers(labels).then(first).flatten()
         };
         let pods = concerned.into_iter();
-        let pods = pods.flat_map(move |pods| pods.of_classes(of));
+        let pods = pods.flat_map(move |classes| classes.of_classes(self.all.classes(), of));
         pods.map(move |(name, class, (binding, refusal))| UngatedPod {
             namespace,
             name,
@@ -140,7 +140,7 @@ impl Index {
             return vec![];
         };
         let of = |class: &PodClass, _| selects(&service.selector, &class.labels).then_some(());
-        let pods = view.ungated_pods.of_classes(of);
+        let pods = view.classes.of_classes(view.all.classes(), of);
         let selected = pods.map(|(name, class, ())| SelectedPod {
             gates: &class.gates,
             created: view.created(name),

@@ -107,6 +107,7 @@ mod tests {
 
     use super::*;
     use crate::names::ObjectKey;
+    use crate::packed::PackedUid;
     use crate::targets::wanted::Want;
 
     fn target(last: u8) -> Target {
@@ -120,7 +121,10 @@ mod tests {
     fn want(ready: i64) -> Want {
         Want {
             ready: Timestamp::from_second(ready).ok(),
-            pod: Some((ObjectKey::new("shop", "web-1"), "uid-web-1".into())),
+            pod: Some((
+                ObjectKey::new("shop", "web-1"),
+                PackedUid::of(&"uid-web-1".into()),
+            )),
             bindings: BTreeSet::new(),
         }
     }

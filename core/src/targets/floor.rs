@@ -96,6 +96,7 @@ mod tests {
 
     use super::*;
     use crate::names::ObjectKey;
+    use crate::packed::PackedUid;
     use crate::targets::difference::{Difference, Listed, Scene};
     use crate::targets::wanted::Want;
 
@@ -155,7 +156,7 @@ mod tests {
             };
             let want = || Want {
                 ready: None,
-                pod: Some((ObjectKey::new("shop", "web"), "uid".into())),
+                pod: Some((ObjectKey::new("shop", "web"), PackedUid::of(&"uid".into()))),
                 bindings: BTreeSet::new(),
             };
             GroupWants {

@@ -36,8 +36,8 @@ struct Known {
     /// Whether the last answer that counts listed it.
     listed: bool,
     removals: u32,
-    /// When it was last removed, and until when it is not registered again.
-    removed: Option<(Instant, Instant)>,
+    /// When it was last removed, and until when it is not registered again. Few are, so that the others are small.
+    removed: Option<Box<(Instant, Instant)>>,
 }
 
 impl Removals {
@@ -87,7 +87,7 @@ impl Removals {
     pub fn not_before(&self, target: &Target, now: Instant) -> Option<Instant> {
         let known = self.known.get(target)?;
         let settled = known.registered.map(|at| at + UNCONFIRMED);
-        let again = known.removed.map(|(_, again)| again);
+        let again = known.removed.as_ref().map(|removed| removed.1);
         settled.max(again).filter(|at| *at > now)
     }
 
@@ -104,12 +104,13 @@ impl Known {
         self.removals += 1;
         let fights = self.removals.saturating_sub(FIGHT - 1);
         let pause = (fights > 0).then(|| PAUSE.after(fights));
-        self.removed = Some((now, now + pause.unwrap_or_default()));
+        self.removed = Some(Box::new((now, now + pause.unwrap_or_default())));
         self.removals.is_multiple_of(FIGHT)
     }
 
     fn is_over(&mut self, now: Instant) -> bool {
-        if self.removed.is_some_and(|(at, _)| now >= at + FORGIVEN) {
+        let removed = self.removed.as_ref();
+        if removed.is_some_and(|removed| now >= removed.0 + FORGIVEN) {
             (self.removals, self.removed) = (0, None);
         }
         self.registered.is_none() && self.removed.is_none() && !self.listed

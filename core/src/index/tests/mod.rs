@@ -318,7 +318,7 @@ fn a_list_of_one_namespace_says_nothing_of_others() {
     index.apply_service(&ObjectKey::new("other", "web"), service());
     index.retain_services(&Listing {
         namespace: Some("shop".into()),
-        keys: BTreeSet::new(),
+        keys: Keys::default(),
     });
     assert!(index.service("shop", "web").is_none());
     assert!(index.service("other", "web").is_some());
@@ -336,7 +336,7 @@ fn a_list_of_one_namespaces_own_object_says_nothing_of_others() {
     }
     index.retain_namespaces(&Listing {
         namespace: Some("shop".into()),
-        keys: BTreeSet::new(),
+        keys: Keys::default(),
     });
     assert!(index.namespace("shop").is_none());
     assert!(index.namespace("other").is_some());

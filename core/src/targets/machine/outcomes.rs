@@ -49,7 +49,7 @@ impl Registrar {
         {
             self.news.push(Action::TellPod {
                 pod,
-                uid,
+                uid: uid.text(),
                 reason: why.reason,
                 message: words_of(Kind::Register, Some(target), &why).into(),
             });

@@ -127,6 +127,6 @@ impl Members {
         };
         let key = ObjectKey::new(self.service.namespace.clone(), name.clone());
         let pod = index.any_pod(&key).filter(|pod| pod.is_live());
-        pod.is_some_and(|pod| endpoint.leads_to(pod))
+        pod.is_some_and(|pod| endpoint.leads_to(&pod))
     }
 }

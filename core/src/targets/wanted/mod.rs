@@ -9,14 +9,17 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::gates::target::{service_port, target};
-use crate::index::{BindingKey, Changes, Index, NamespaceView};
+use crate::index::{BindingKey, Changes, Index};
 use crate::model::{Binding, Pod, Service, ServicePort};
 use crate::names::{BindingApi, ObjectKey, TargetGroupArn};
+use crate::packed::{PackedTime, PackedUid};
 use crate::reason::Reason;
 use crate::selector::selects;
 use crate::targets::Target;
 use crate::targets::slices::{SliceAddresses, Slices};
+use crate::targets::wanted::by_pod::ByPod;
 
+mod by_pod;
 mod endpoints;
 #[cfg(test)]
 mod tests;
@@ -31,13 +34,14 @@ type Deleted = BTreeSet<(ObjectKey, Arc<str>)>;
 pub struct Wanted {
     slice_addresses: SliceAddresses,
     bindings: BTreeMap<BindingKey, Members>,
-    by_pod: BTreeMap<ObjectKey, BTreeSet<BindingKey>>,
+    by_pod: ByPod,
     by_group: BTreeMap<TargetGroupArn, BTreeSet<BindingKey>>,
 }
 
 /// The pods of one binding.
 #[derive(Debug)]
 struct Members {
+    key: Arc<BindingKey>,
     group: TargetGroupArn,
     service: ObjectKey,
     pods: BTreeMap<ObjectKey, Member>,
@@ -55,7 +59,7 @@ struct Members {
 /// One pod of a binding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Member {
-    uid: Arc<str>,
+    uid: PackedUid,
     target: Result<Target, Reason>,
     state: State,
 }
@@ -63,7 +67,7 @@ struct Member {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Wanted, since its containers are ready; `None` where they need not be.
-    Wanted(Option<Timestamp>),
+    Wanted(PackedTime),
     Unready,
 }
 
@@ -92,7 +96,7 @@ pub struct Want {
     /// Since when the pod's containers are ready; `None` where they need not be, or there is no pod.
     pub ready: Option<Timestamp>,
     /// The pod and its UID, for Events; `None` if it is an endpoint without a pod.
-    pub pod: Option<(ObjectKey, Arc<str>)>,
+    pub pod: Option<(ObjectKey, PackedUid)>,
     pub bindings: BTreeSet<BindingKey>,
 }
 
@@ -133,6 +137,7 @@ impl Wanted {
             touched = self.untrack(key);
         }
         let members = self.bindings.entry(key.clone()).or_insert_with(|| Members {
+            key: Arc::new(key.clone()),
             group: arn.clone(),
             service: service.clone(),
             pods: BTreeMap::new(),
@@ -173,7 +178,7 @@ impl Wanted {
             return Touched::default();
         };
         for pod in members.pods.keys() {
-            self.unlink(pod, key);
+            self.by_pod.unlink(pod, &members.key);
         }
         if let Some(keys) = self.by_group.get_mut(&members.group) {
             keys.remove(key);
@@ -194,7 +199,8 @@ impl Wanted {
         };
         members.podless.clear();
         let pods = std::mem::take(&mut members.pods);
-        pods.keys().for_each(|pod| self.unlink(pod, key));
+        let by_pod = &mut self.by_pod;
+        pods.keys().for_each(|pod| by_pod.unlink(pod, &members.key));
     }
 
     /// Takes in what changed, of bindings that are tracked already.
@@ -256,7 +262,8 @@ impl Wanted {
 
     /// The tracked bindings whose pods a change to this pod may concern.
     fn concerned(&self, pod: &ObjectKey, index: &Index) -> BTreeSet<BindingKey> {
-        let mut found = self.by_pod.get(pod).cloned().unwrap_or_default();
+        let of_pod = self.by_pod.of(pod);
+        let mut found: BTreeSet<BindingKey> = of_pod.map(|key| BindingKey::clone(key)).collect();
         let view = index.namespace(&pod.namespace);
         if let Some((view, known)) = view.zip(index.any_pod(pod)) {
             let selecting = view.routes.selecting(&known.template.labels).into_iter();
@@ -309,21 +316,9 @@ impl Wanted {
         match now {
             Some(now) => {
                 members.pods.insert(pod.clone(), now);
-                self.by_pod
-                    .entry(pod.clone())
-                    .or_default()
-                    .insert(key.clone());
+                self.by_pod.link(pod, &members.key);
             }
-            None => self.unlink(pod, key),
-        }
-    }
-
-    fn unlink(&mut self, pod: &ObjectKey, key: &BindingKey) {
-        if let Some(keys) = self.by_pod.get_mut(pod) {
-            keys.remove(key);
-            if keys.is_empty() {
-                self.by_pod.remove(pod);
-            }
+            None => self.by_pod.unlink(pod, &members.key),
         }
     }
 }
@@ -347,10 +342,9 @@ impl Members {
                 .map(|name| ObjectKey::new(namespace.clone(), name))
                 .collect();
         }
-        let view = index.namespace(namespace);
-        let pods = view.into_iter().flat_map(NamespaceView::all_pods);
-        let selected = pods.filter(|pod| selects(&service.selector, &pod.template.labels));
-        selected.map(|pod| pod.key.clone()).collect()
+        let view = index.namespace(namespace).into_iter();
+        let selected = view.flat_map(|view| view.pods_selected_by(&service.selector));
+        selected.collect()
     }
 
     /// What a pod is to the binding now.
@@ -363,9 +357,11 @@ impl Members {
         slices: &Slices,
     ) -> Option<Member> {
         let pod = index.any_pod(key).filter(|pod| pod.is_live())?;
+        let pod = &*pod;
         let service = index.service(&self.service.namespace, &self.service.name);
         let Ok((service, port)) = route(binding, service) else {
-            let former = former.filter(|former| former.uid == pod.uid);
+            let uid = PackedUid::of(&pod.uid);
+            let former = former.filter(|former| former.uid == uid);
             return former
                 .filter(|former| former.is_at_address_of(pod))
                 .cloned();
@@ -375,13 +371,13 @@ impl Members {
             false if !selects(&service.selector, &pod.template.labels) => return None,
             false => target(pod, binding.family, port).map_err(|why| why.reason()),
         };
-        let state = match pod.containers_ready {
-            _ if service.publish_not_ready => State::Wanted(pod.containers_ready),
-            Some(since) => State::Wanted(Some(since)),
-            None => State::Unready,
+        let since = pod.containers_ready;
+        let state = match since.is_some() || service.publish_not_ready {
+            true => State::Wanted(PackedTime::of(since)),
+            false => State::Unready,
         };
         Some(Member {
-            uid: pod.uid.clone(),
+            uid: PackedUid::of(&pod.uid),
             target,
             state,
         })
@@ -408,7 +404,7 @@ impl Members {
                     let want = wants.wanted.entry(target).or_default();
                     if want.pod.is_none() {
                         want.pod = Some((pod.clone(), member.uid.clone()));
-                        want.ready = ready;
+                        want.ready = ready.time();
                     }
                     want.bindings.insert(key.clone());
                 }
@@ -445,14 +441,14 @@ pub(super) fn route<'a>(
 /// merely lacks was not seen to end.
 fn has_ended(
     key: &ObjectKey,
-    uid: &Arc<str>,
+    uid: &PackedUid,
     (ip, _): Target,
     index: &Index,
     deleted: &Deleted,
 ) -> bool {
     match index.any_pod(key) {
-        Some(pod) if pod.uid != *uid => true,
+        Some(pod) if PackedUid::of(&pod.uid) != *uid => true,
         Some(pod) => !pod.is_live() || (!pod.ips.is_empty() && !pod.ips.contains(&ip)),
-        None => deleted.contains(&(key.clone(), uid.clone())),
+        None => deleted.contains(&(key.clone(), uid.text())),
     }
 }
