@@ -75,10 +75,6 @@ impl Process {
         Memory::of(self.process.id()).unwrap()
     }
 
-    pub(crate) fn id(&self) -> u32 {
-        self.process.id()
-    }
-
     /// The sum of a metric over all its labels.
     pub(crate) async fn sum(&self, name: &str) -> f64 {
         self.process.sum(name).await.unwrap()

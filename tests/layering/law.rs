@@ -14,6 +14,7 @@ const CORE: Law = &[
     ("failure_log", &[]),
     ("reason", &[]),
     ("version", &[]),
+    ("packed", &[]),
     ("client_names", &["text"]),
     ("patch", &[]),
     ("drain", &["names", "patch", "reason"]),
@@ -25,7 +26,10 @@ const CORE: Law = &[
         "binding",
         &["drain", "elb", "model", "names", "object", "patch", "text"],
     ),
-    ("index", &["drain", "model", "names", "reason", "selector"]),
+    (
+        "index",
+        &["drain", "model", "names", "packed", "reason", "selector"],
+    ),
     ("lint", &["drain", "reason"]),
     ("ungated", &["model", "reason", "selector"]),
     (
@@ -53,8 +57,8 @@ const CORE: Law = &[
     (
         "targets",
         &[
-            "backoff", "binding", "elb", "gates", "index", "model", "names", "reason", "selector",
-            "version",
+            "backoff", "binding", "elb", "gates", "index", "model", "names", "packed", "reason",
+            "selector", "version",
         ],
     ),
     (

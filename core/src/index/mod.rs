@@ -9,10 +9,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::drain::DrainMode;
-use crate::index::services::ServiceIndex;
 use crate::model::{Binding, IpFamily, Labels, Namespace, Pod, Service};
 use crate::names::{BindingApi, GateName, GroupKey, ObjectKey, TargetGroupArn};
-use crate::selector::selects;
 
 mod addresses;
 mod changes;
@@ -21,6 +19,7 @@ mod interning;
 mod listing;
 mod lost;
 mod moved_gates;
+mod namespace;
 mod pods;
 mod recently_deleted;
 mod remarked;
@@ -35,16 +34,14 @@ use crate::index::addresses::{Addresses, PodNumber};
 use crate::index::endings::Endings;
 use crate::index::interning::Interner;
 use crate::index::lost::NewlyLost;
-use crate::index::moved_gates::MovedGates;
-use crate::index::pods::{PlainPod, Pods};
+use crate::index::pods::PlainPod;
 use crate::index::recently_deleted::RecentlyDeleted;
-use crate::index::remarked::RemarkedPods;
-use crate::index::ungated::PodClasses;
 
 pub use crate::index::changes::Changes;
 pub use crate::index::endings::Ending;
 pub use crate::index::listing::{Keys, Listing};
 pub use crate::index::lost::LostBinding;
+pub use crate::index::namespace::NamespaceView;
 pub use crate::index::remarked::RemarkedPod;
 pub use crate::index::scope::{HookScope, OptIn};
 pub use crate::index::without_gates::{SelectedPod, UngatedPod};
@@ -63,67 +60,6 @@ pub struct PodTimes {
     pub created: Option<Timestamp>,
     /// When the API server took the request for its deletion in.
     pub deletion_requested: Option<Timestamp>,
-}
-
-/// One namespace in the index.
-#[derive(Debug, Default)]
-pub struct NamespaceView {
-    name: Arc<str>,
-    pub namespace: Namespace,
-    pub routes: ServiceIndex,
-    /// The pods with our gates.
-    pods: BTreeMap<Arc<str>, Arc<Pod>>,
-    all: Pods,
-    classes: PodClasses,
-    moved_gates: MovedGates,
-    remarked: RemarkedPods,
-}
-
-impl NamespaceView {
-    /// The bindings that a gate stands for, of one name in either API group. A shortened name is compared
-    /// with the name of each binding.
-    pub fn bindings_of(&self, gate: &GateName) -> Vec<&Binding> {
-        if gate.may_be_shortened() {
-            let bindings = self.routes.bindings();
-            return bindings.filter(|b| gate.is_of(&b.name)).collect();
-        }
-        let name: Arc<str> = gate.name().into();
-        let both = BindingApi::ALL.map(|api| self.routes.binding(&name, api));
-        both.into_iter().flatten().collect()
-    }
-
-    /// The pods, if all are kept: see [`Index::keep_all_pods`].
-    pub fn all_pods(&self) -> impl Iterator<Item = Cow<'_, Pod>> {
-        let gated = self.pods.values().map(|pod| Cow::Borrowed(&**pod));
-        let key = |name: &Arc<str>| ObjectKey::new(self.name.clone(), name.clone());
-        let plain = self.all.all_plain();
-        gated.chain(plain.map(move |(name, pod)| Cow::Owned(pod.pod(key(name)))))
-    }
-
-    /// The pods that a selector selects, if all are kept.
-    pub(crate) fn pods_selected_by(&self, selector: &Labels) -> impl Iterator<Item = ObjectKey> {
-        let gated = self.pods.iter();
-        let gated = gated.map(|(name, pod)| (name, &*pod.template));
-        let plain = self.all.all_plain();
-        let all = gated.chain(plain.map(|(name, pod)| (name, pod.template())));
-        let selected = all.filter(|(_, template)| selects(selector, &template.labels));
-        selected.map(|(name, _)| ObjectKey::new(self.name.clone(), name.clone()))
-    }
-
-    fn count_ungated(&mut self, name: &str, apis: &[BindingApi], scope: &HookScope) -> usize {
-        let Some(scope) = scope.of(name, &self.namespace) else {
-            return 0;
-        };
-        let routes = &self.routes;
-        self.classes.count(
-            |class| scope.covers(&class.labels),
-            |class| routes.lacks_gate(&class.labels, &class.gates, apis),
-        )
-    }
-
-    fn is_empty(&self) -> bool {
-        self.namespace == Namespace::default() && self.routes.is_empty() && self.all.is_empty()
-    }
 }
 
 /// An in-memory cache of the cluster.
@@ -445,7 +381,7 @@ impl Index {
     /// As [`Self::apply_pod`], with what is known of when it began and ends.
     pub fn apply_pod_at(&mut self, mut pod: Pod, times: PodTimes) {
         let of_first_list = self.is_unlisted(&pod.key.namespace);
-        let view = entry(&mut self.namespaces, &pod.key.namespace);
+        let view = NamespaceView::entry(&mut self.namespaces, &pod.key.namespace);
         pod.key.namespace = view.name.clone();
         let addresses = &mut self.addresses;
         let (known, changed) = view.all.apply(&mut pod, of_first_list, addresses);
@@ -566,7 +502,7 @@ impl Index {
     }
 
     fn entry(&mut self, namespace: &Arc<str>) -> &mut NamespaceView {
-        entry(&mut self.namespaces, namespace)
+        NamespaceView::entry(&mut self.namespaces, namespace)
     }
 
     fn forget_if_empty(&mut self, namespace: &Arc<str>) {
@@ -604,15 +540,4 @@ impl Index {
             self.uncounted.insert(namespace.clone());
         }
     }
-}
-
-fn entry<'a>(
-    namespaces: &'a mut HashMap<Arc<str>, NamespaceView>,
-    name: &Arc<str>,
-) -> &'a mut NamespaceView {
-    let new = || NamespaceView {
-        name: name.clone(),
-        ..NamespaceView::default()
-    };
-    namespaces.entry(name.clone()).or_insert_with(new)
 }
