@@ -1,6 +1,6 @@
 //! The driver draws what happens from a seed, step by step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -39,6 +39,10 @@ pub(crate) struct Driver {
     /// Groups and calls with a fault that has to end.
     pub(crate) hanging: Vec<On>,
     pub(crate) frozen: Vec<String>,
+    /// The namespaces whose addresses are outside the VPC, by the third number of these.
+    pub(crate) outside: BTreeSet<String>,
+    /// Whether AWS has lower quotas than it commonly has.
+    pub(crate) limited: bool,
     /// Whether all faults have ended for so long that the replicas know the API server's version.
     pub(crate) healed: bool,
 }
@@ -62,6 +66,8 @@ impl Driver {
             number: 0,
             hanging: vec![],
             frozen: vec![],
+            outside: BTreeSet::new(),
+            limited: false,
             healed: false,
         };
         driver.attend_replicas().await;

@@ -29,6 +29,21 @@ const DROPS: u64 = 15;
 const FOLLOWS: u64 = 30;
 /// The most tasks that may be left. Chosen, for two idle replicas, the world, and tasks that are about to end.
 const TASKS: usize = 60;
+/// The percentage of seeds in which a group is full in the end. Chosen: what waits then may pause for five minutes.
+const FULL: u64 = 25;
+
+/// Something that is not as it should be.
+pub(crate) struct Wrong {
+    pub(crate) what: String,
+    /// Until when the product may pause, because AWS refused something before.
+    pub(crate) until: Option<Instant>,
+}
+
+impl Wrong {
+    pub(crate) fn now(what: String) -> Self {
+        Self { what, until: None }
+    }
+}
 
 impl Driver {
     /// Ends the faults, and judges the outcome.
@@ -51,6 +66,9 @@ impl Driver {
         if self.world.product_registers {
             self.judge_refused().await;
             self.judge_late_call().await;
+            if self.random.percent(FULL) {
+                self.judge_full().await;
+            }
             if !self.opens("nobody stuck").await {
                 return;
             }
@@ -80,7 +98,7 @@ impl Driver {
     /// Ends all faults, and starts what is down.
     async fn heal(&mut self) {
         self.world.trace.note("world", "heals");
-        self.refused_pods_go().await;
+        self.refusals_end().await;
         for replica in &mut self.replicas {
             replica.spare();
             *replica.weather.lock() = Weather::default();
@@ -106,12 +124,12 @@ impl Driver {
             .iter()
             .for_each(|arn| self.world.put_in_use(arn, true));
         self.world.registers.store(true, Ordering::Relaxed);
-        for namespace in &self.namespaces {
-            for ip in addresses(namespace) {
-                self.world
-                    .probe
-                    .answer(target(&ip), Some(CheckOutcome::Passed));
-            }
+        let all = self.namespaces.iter().flat_map(|name| addresses(name));
+        let mut all: Vec<String> = all.collect();
+        all.extend(self.world.facts.lock().pods.values().map(|p| p.ip.clone()));
+        for ip in all {
+            let passed = Some(CheckOutcome::Passed);
+            self.world.probe.answer(target(&ip), passed);
         }
         let unready: Vec<(Key, Pod)> = {
             let facts = self.world.facts.lock();
@@ -137,15 +155,18 @@ impl Driver {
             if shut.is_empty() || !self.world.trace.violations().is_empty() {
                 return shut.is_empty();
             }
-            if Instant::now() >= end {
-                self.world.trace.violated(invariant, &format!("{shut:?}"));
+            let due = |wrong: &&Wrong| wrong.until.map_or(end, |until| end.max(until + BOUND));
+            let mut late = shut.iter().filter(|wrong| Instant::now() >= due(wrong));
+            if late.next().is_some() {
+                let what: Vec<&str> = shut.iter().map(|wrong| wrong.what.as_str()).collect();
+                self.world.trace.violated(invariant, &what.join("; "));
                 return false;
             }
         }
     }
 
     /// The gates of ready pods that are not open.
-    fn shut(&self) -> Vec<String> {
+    fn shut(&self) -> Vec<Wrong> {
         let facts = self.world.facts.lock();
         let mut shut = vec![];
         for (key, pod) in facts.pods.iter().filter(|(_, pod)| !pod.terminating) {
@@ -156,7 +177,13 @@ impl Driver {
                     .iter()
                     .find(|c| c["type"] == gate(binding).as_str());
                 if condition.is_none_or(|c| c["status"] != "True") {
-                    shut.push(format!("{}/{} {binding} {condition:?}", key.0, key.1));
+                    let of_binding = (key.0.clone(), binding.clone());
+                    let groups = facts.groups.get(&of_binding).into_iter().flatten();
+                    let pauses = groups.map(|arn| facts.pauses_until(arn, pod.target()));
+                    shut.push(Wrong {
+                        what: format!("{}/{} {binding} {condition:?}", key.0, key.1),
+                        until: pauses.max().flatten(),
+                    });
                 }
             }
         }

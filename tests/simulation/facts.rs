@@ -122,11 +122,28 @@ pub(crate) struct Facts {
     pub(crate) put_in: BTreeMap<String, BTreeMap<SocketAddr, BTreeSet<String>>>,
     /// The addresses that ELB refuses as targets.
     pub(crate) refused: BTreeSet<String>,
+    /// Until when the product may pause after a refusal: of an address that ELB has refused, or of a group that was full.
+    pub(crate) paused: BTreeMap<String, Instant>,
     /// Targets that others have registered, by group.
     pub(crate) foreign: BTreeSet<(String, SocketAddr)>,
 }
 
+/// The longest pause after a refusal that does not pass by itself (contract 8).
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
 impl Facts {
+    /// Notes that what AWS refused it takes from now on, which the product finds out after its pause.
+    pub(crate) fn takes(&mut self, refused: impl Into<String>) {
+        self.paused
+            .insert(refused.into(), Instant::now() + LONGEST_PAUSE);
+    }
+
+    /// Until when a target may be outside of a group because AWS refused it before.
+    pub(crate) fn pauses_until(&self, arn: &str, target: SocketAddr) -> Option<Instant> {
+        let of_target = self.paused.get(&target.ip().to_string());
+        of_target.max(self.paused.get(arn)).copied()
+    }
+
     pub(crate) fn selects(&self, service: &Key, pod: &Pod) -> bool {
         let service = self.services.get(service);
         service.is_some_and(|s| s.selector.iter().all(|(k, v)| pod.labels.get(k) == Some(v)))

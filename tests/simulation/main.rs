@@ -13,8 +13,9 @@
 //! the faults end, and everything has to recover.
 //!
 //! In every other seed the product registers the targets itself, and nothing else does. Its calls are lost, late and
-//! throttled, ELB refuses targets and shows registrations late, all pods of an app become unready one after the other,
-//! and others register targets and take some out.
+//! throttled, ELB shows registrations late, all pods of an app become unready one after the other, and others register
+//! targets and take some out. For a while ELB refuses single targets, or calls addresses outside the VPC, and groups are
+//! full.
 //!
 //! A scenario has the same world, replicas, lines and judges, but calm weather, and as many replicas as it
 //! starts. It has no kubelet, and only the scenario itself registers targets. It does not note its actions in
@@ -73,10 +74,13 @@
 //!   leader waits for no gate.
 //! - *bounded*: there are no more tasks than two idle replicas need.
 //!
+//! What AWS took at last, after it had refused it, may come three minutes after the longest pause between two attempts.
 //! Where the product registers, *nobody stuck* also says that each wanted target is in its group, that no target of
 //! others has left, and that none of a pod that has ended is left. Judged after that, by [`registered`]:
 //!
 //! - *a refused target holds up nobody*: what becomes ready with a target that ELB refuses is in within 10 s.
+//! - *room is used*: of the pods of a full group, that which has been ready longest is in within 10 s of the time at which
+//!   there is room.
 //! - *late calls of a former leader are undone*: by the second look of its successor, whether the call has put in what
 //!   ended meanwhile or taken out what is wanted again.
 //!
@@ -112,6 +116,7 @@ mod facts;
 mod known;
 mod known_registered;
 mod kubelet;
+mod limits;
 mod line;
 mod outcome;
 mod policies;

@@ -1,6 +1,6 @@
 //! The steps and the end of a run in which the product registers targets.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::direct;
 use crate::driver::Driver;
+use crate::ending::Wrong;
 use crate::facts::{Key, PORT, Pod, target};
 use crate::line::Weather;
 use crate::world::World;
@@ -18,7 +19,7 @@ const OTHERS: &str = "example.com/held";
 const UNREADY_FOR: Duration = Duration::from_secs(10);
 /// The time in which targets go in beside one that ELB refuses: the time in which they are collected, a write of the
 /// record, the halving of the refused call, and an answer that is on its way. Chosen.
-const IN_WITHIN: Duration = Duration::from_secs(10);
+pub(crate) const IN_WITHIN: Duration = Duration::from_secs(10);
 /// The time in which a successor repairs what a late call of its predecessor did: its takeover, which takes 8 s at most,
 /// the second look after 10 s (contract 8), and a registration that is not repeated for 5 s. Chosen beyond that: 3 s.
 const REPAIRED_WITHIN: Duration = Duration::from_secs(8 + 10 + 5 + 3);
@@ -48,14 +49,14 @@ impl World {
 
 impl Driver {
     pub(crate) async fn registration_step(&mut self) {
-        match self.random.below(14) {
+        match self.random.below(20) {
             0..3 => self.calls_have_trouble(),
             3 => self.registrations_are_throttled(),
             4 => self.registrations_show_late(),
-            5 => self.refused_pod_comes().await,
-            6..11 => self.all_become_unready().await,
-            11 => self.target_is_removed_by_hand(),
-            _ => self.another_registers(),
+            5..10 => self.all_become_unready().await,
+            10 => self.target_is_removed_by_hand(),
+            11 => self.another_registers(),
+            _ => self.limits_step().await,
         }
     }
 
@@ -85,43 +86,6 @@ impl Driver {
             elb.faults().show_registrations_after(lag);
         }
         self.note(&format!("registrations show after {lag:?}"));
-    }
-
-    async fn refused_pod_comes(&mut self) {
-        let (namespace, app) = (self.some_namespace(), self.some_app());
-        self.refused_pod(&namespace, &app).await;
-    }
-
-    /// Creates a pod whose address ELB refuses as a target.
-    async fn refused_pod(&mut self, namespace: &str, app: &str) -> Option<Key> {
-        let ip = self.refused_address(namespace);
-        self.ungated_pod(namespace, app, (None, Some(&ip))).await
-    }
-
-    /// An address that ELB refuses from now on.
-    pub(crate) fn refused_address(&mut self, namespace: &str) -> String {
-        let part = namespace.rsplit('-').next().unwrap_or_default();
-        let ip = format!("10.0.{part}.{}", self.random.between(200, 250));
-        let address: IpAddr = ip.parse().unwrap();
-        for elb in self.world.accounts.all() {
-            elb.refuse(address);
-        }
-        self.world.facts.lock().refused.insert(ip.clone());
-        self.note(&format!("ELB refuses {ip}"));
-        ip
-    }
-
-    /// Deletes the pods whose addresses ELB refuses.
-    pub(crate) async fn refused_pods_go(&mut self) {
-        let refused: Vec<Key> = {
-            let facts = self.world.facts.lock();
-            let pods = facts.pods.iter();
-            let refused = pods.filter(|(_, pod)| facts.refused.contains(&pod.ip));
-            refused.map(|(key, _)| key.clone()).collect()
-        };
-        for key in refused {
-            self.remove(&key).await;
-        }
     }
 
     /// A dependency of an app breaks: all its pods become unready, one soon after the other.
@@ -178,17 +142,21 @@ impl Driver {
 
     /// The targets that are not where they should be: wanted ones outside of their groups, those of others that have
     /// left, and those of pods that have ended.
-    pub(crate) fn misplaced(&self) -> Vec<String> {
+    pub(crate) fn misplaced(&self) -> Vec<Wrong> {
         let facts = self.world.facts.lock();
         let wanted = facts.targets();
         let mut misplaced = vec![];
         for (arn, targets) in &wanted {
             let outside = targets.iter().filter(|t| !self.world.is_in(arn, **t));
-            misplaced.extend(outside.map(|t| format!("{t} is outside of {arn}")));
+            misplaced.extend(outside.map(|target| Wrong {
+                what: format!("{target} is outside of {arn}"),
+                until: facts.pauses_until(arn, *target),
+            }));
         }
         let left = facts.foreign.iter();
         let left = left.filter(|(arn, target)| !self.world.is_in(arn, *target));
-        misplaced.extend(left.map(|(arn, target)| format!("{target} of another left {arn}")));
+        let left = left.map(|(arn, target)| format!("{target} of another left {arn}"));
+        misplaced.extend(left.map(Wrong::now));
         let lives = |target: &SocketAddr| facts.pods.values().any(|p| p.target() == *target);
         for (arn, targets) in &facts.put_in {
             let wanted = wanted.get(arn).map(Vec::as_slice).unwrap_or_default();
@@ -203,13 +171,14 @@ impl Driver {
             }
             let ended = targets.keys().filter(|target| !lives(target));
             let ended = ended.filter(|target| self.world.is_in(arn, **target));
-            misplaced.extend(ended.map(|t| format!("{t} has ended, and is in {arn}")));
+            let ended = ended.map(|t| format!("{t} has ended, and is in {arn}"));
+            misplaced.extend(ended.map(Wrong::now));
         }
         misplaced
     }
 
     /// A binding that is served, by the namespace and app of its pods, and its group.
-    fn some_served(&mut self) -> Option<(String, String, String)> {
+    pub(crate) fn some_served(&mut self) -> Option<(String, String, String)> {
         let served: Vec<(String, String, String)> = {
             let facts = self.world.facts.lock();
             let bindings = facts.bindings.iter().filter(|(_, b)| !b.terminating);
@@ -225,42 +194,11 @@ impl Driver {
         self.random.pick(&served)
     }
 
-    async fn held_back(&mut self, key: Option<Key>) -> Option<(Key, Pod)> {
+    pub(crate) async fn held_back(&mut self, key: Option<Key>) -> Option<(Key, Pod)> {
         let key = key?;
         let pod = self.world.facts.lock().pods.get(&key).cloned()?;
         self.hold_back(&pod);
         Some((key, pod))
-    }
-
-    /// Judges that a target that ELB refuses holds up none that become ready with it.
-    pub(crate) async fn judge_refused(&mut self) {
-        let Some((namespace, app, arn)) = self.some_served() else {
-            return;
-        };
-        let mut pods = vec![];
-        for refused in [false, true, false] {
-            let key = match refused {
-                true => self.refused_pod(&namespace, &app).await,
-                false => self.ungated_pod(&namespace, &app, (None, None)).await,
-            };
-            pods.extend(self.held_back(key).await);
-        }
-        for (key, pod) in &pods {
-            self.readiness(key, pod, true).await;
-        }
-        self.pass(IN_WITHIN).await;
-        for (_, pod) in &pods {
-            let refused = self.world.facts.lock().refused.contains(&pod.ip);
-            if !refused && !self.world.is_in(&arn, pod.target()) {
-                let what = format!("{} is outside of {arn}", pod.ip);
-                self.world
-                    .trace
-                    .violated("a refused target holds up nobody", &what);
-            }
-        }
-        for (key, _) in pods {
-            self.remove(&key).await;
-        }
     }
 
     /// Judges that a late call of a leader that has left is undone by its successor. The call puts in what ends
