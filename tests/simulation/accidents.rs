@@ -135,6 +135,7 @@ impl Driver {
             unanswered: share(30),
             no_lease: false,
             no_pods: false,
+            no_services: false,
             slow: share(60),
             late: share(50),
             ..Weather::default()

@@ -31,6 +31,8 @@ const FOLLOWS: u64 = 30;
 const TASKS: usize = 60;
 /// The percentage of seeds in which a group is full in the end. Chosen: what waits then may pause for five minutes.
 const FULL: u64 = 25;
+/// The percentage of seeds in which a Service goes for good in the end. Chosen: it costs six minutes of their time.
+const GIVEN_UP: u64 = 15;
 
 /// Something that is not as it should be.
 pub(crate) struct Wrong {
@@ -68,6 +70,9 @@ impl Driver {
             self.judge_late_call().await;
             if self.random.percent(FULL) {
                 self.judge_full().await;
+            }
+            if self.random.percent(GIVEN_UP) && self.opens("nobody stuck").await {
+                self.judge_given_up().await;
             }
             if !self.opens("nobody stuck").await {
                 return;

@@ -93,6 +93,8 @@ pub(crate) struct Facts {
     /// Failed status patches, by the path of the pod.
     pub(crate) failed: BTreeMap<String, Failed>,
     pub(crate) services: BTreeMap<Key, Service>,
+    /// Since when each Service that ever was has been there, or has been gone, again and again.
+    had_services: BTreeMap<Key, Vec<(Instant, bool)>>,
     pub(crate) bindings: BTreeMap<Key, Binding>,
     pub(crate) pods: BTreeMap<Key, Pod>,
     /// The annotations of namespaces.
@@ -118,6 +120,8 @@ pub(crate) struct Facts {
     /// The answers of ELB that each incarnation of a replica heard.
     pub(crate) heard: BTreeMap<String, Vec<Heard>>,
     pub(crate) told: BTreeMap<String, Vec<Told>>,
+    /// The identity that holds the Lease, and since when.
+    pub(crate) leader: Option<(String, Instant)>,
     /// The targets that the product has put into each group, with the pods that had their addresses.
     pub(crate) put_in: BTreeMap<String, BTreeMap<SocketAddr, BTreeSet<String>>>,
     /// The addresses that ELB refuses as targets.
@@ -130,6 +134,11 @@ pub(crate) struct Facts {
 
 /// The longest pause after a refusal that does not pass by itself (contract 8).
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// What the floor holds goes once a Service has been absent for 30 s, and confirmed gone for five minutes (contract 8).
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(30 + 300);
+/// A watch may be so late, and then a call may wait for its turn: a Service that came back since, or was there in
+/// between for a shorter time, may not be known. The delay of a watch, and 30 s.
+const UNSEEN: Duration = Duration::from_secs(90 + 30);
 
 impl Facts {
     /// Notes that what AWS refused it takes from now on, which the product finds out after its pause.
@@ -223,8 +232,42 @@ impl Facts {
         }
     }
 
+    fn remember_services(&mut self) {
+        let all: BTreeSet<Key> = {
+            let ever = self.had_services.keys().chain(self.services.keys());
+            ever.cloned().collect()
+        };
+        for key in all {
+            let there = self.services.contains_key(&key);
+            let history = self.had_services.entry(key).or_default();
+            if history.last().map(|(_, last)| *last) != Some(there) {
+                history.push((Instant::now(), there));
+            }
+        }
+    }
+
+    /// Whether a Service is known to have been gone for so long that its targets leave.
+    pub(crate) fn is_given_up(&self, service: &Key) -> bool {
+        let now = Instant::now();
+        let history = self.had_services.get(service).map(Vec::as_slice);
+        let history = history.unwrap_or_default();
+        let ends = history.iter().skip(1).map(|(at, _)| *at).chain([now]);
+        let mut gone: Option<(Instant, Instant)> = None;
+        for ((from, there), until) in history.iter().zip(ends) {
+            let seen = until - *from >= UNSEEN;
+            match gone {
+                _ if *there && seen => gone = None,
+                _ if *there => {}
+                Some((since, _)) => gone = Some((since, until)),
+                None => gone = Some((*from, until)),
+            }
+        }
+        gone.is_some_and(|(since, until)| now - since >= GIVEN_UP_AFTER && now - until <= UNSEEN)
+    }
+
     /// Notes what each gate stands for now. It has to be called after each change.
     pub(crate) fn remember(&mut self) {
+        self.remember_services();
         let now = Instant::now();
         let mut seen = vec![];
         for ((namespace, _), pod) in &self.pods {

@@ -34,6 +34,8 @@ pub(crate) struct Weather {
     pub(crate) no_lease: bool,
     /// Whether lists and watches of pods fail and all other requests pass.
     pub(crate) no_pods: bool,
+    /// The same for Services.
+    pub(crate) no_services: bool,
     /// Requests that fail with 500, 429 or, for a patch, 409, and have no effect.
     pub(crate) denied: u64,
     /// Requests that take effect, and are answered with a failure or not at all.
@@ -146,6 +148,7 @@ impl Line {
         let fate = match weather.fate(writes, &mut self.random.lock()) {
             _ if weather.no_lease && head.uri.path().contains("/leases") => Fate::Refused,
             _ if weather.no_pods && head.uri.path().ends_with("/pods") => Fate::Refused,
+            _ if weather.no_services && is_watched(&head, "services") => Fate::Refused,
             fate => fate,
         };
         let body = body
@@ -218,6 +221,9 @@ impl Line {
         if fate != Fate::Passes || !answer.status().is_success() {
             self.note(&format!("{shown} done {}", answer.status().as_u16()));
         }
+        if shown.contains("/leases/") {
+            self.witness.see_leader();
+        }
         if shown.contains("/targetrecords") {
             self.witness.expect_recorded("a write of a record");
         } else if shown.contains("/targetgroupbindings/") {
@@ -289,6 +295,11 @@ fn shorten_page(uri: &mut Uri) {
     let parts: Vec<String> = query.split('&').map(shorter).collect();
     let shorter = format!("{path}?{}", parts.join("&"));
     *uri = shorter.parse().unwrap_or_else(|_| uri.clone());
+}
+
+/// Whether a request lists or watches the objects of this resource.
+fn is_watched(head: &http::request::Parts, resource: &str) -> bool {
+    head.method == http::Method::GET && head.uri.path().rsplit('/').next() == Some(resource)
 }
 
 /// The names of Events contain the real time, so they are left out.

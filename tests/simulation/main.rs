@@ -15,7 +15,7 @@
 //! In every other seed the product registers the targets itself, and nothing else does. Its calls are lost, late and
 //! throttled, ELB shows registrations late, all pods of an app become unready one after the other, and others register
 //! targets and take some out. For a while ELB refuses single targets, or calls addresses outside the VPC, and groups are
-//! full.
+//! full. Services are gone for minutes, or are back and no watch says so. A replica that sees no pods takes the lead.
 //!
 //! A scenario has the same world, replicas, lines and judges, but calm weather, and as many replicas as it
 //! starts. It has no kubelet, and only the scenario itself registers targets. It does not note its actions in
@@ -63,7 +63,8 @@
 //! - *only ours leave*: what is deregistered stands in a record of its group.
 //! - *only unwanted ones leave*: no pod and no binding that this replica knows wants what it deregisters.
 //! - *the floor*: the target of a living pod leaves only while ELB calls another one healthy that is wanted, in an answer
-//!   to this replica of the last 15 s.
+//!   to this replica of the last 15 s; or once the Service has been gone for five and a half minutes.
+//! - *seen first*: no leader deregisters anything whose watch of some resource has failed since before it leads.
 //! - *fenced* and *the rate is kept*, as above; these calls have an allowance of their own.
 //!
 //! Judged in the end, by [`ending`]:
@@ -81,6 +82,8 @@
 //! - *a refused target holds up nobody*: what becomes ready with a target that ELB refuses is in within 10 s.
 //! - *room is used*: of the pods of a full group, that which has been ready longest is in within 10 s of the time at which
 //!   there is room.
+//! - *given up in time*: the targets of a Service that is gone stay for five minutes, and have left a minute and a half
+//!   later.
 //! - *late calls of a former leader are undone*: by the second look of its successor, whether the call has put in what
 //!   ended meanwhile or taken out what is wanted again.
 //!
@@ -104,6 +107,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+mod absences;
 mod accidents;
 mod accounts;
 mod calls;

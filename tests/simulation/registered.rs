@@ -49,13 +49,14 @@ impl World {
 
 impl Driver {
     pub(crate) async fn registration_step(&mut self) {
-        match self.random.below(20) {
+        match self.random.below(23) {
             0..3 => self.calls_have_trouble(),
             3 => self.registrations_are_throttled(),
             4 => self.registrations_show_late(),
             5..10 => self.all_become_unready().await,
             10 => self.target_is_removed_by_hand(),
             11 => self.another_registers(),
+            12..15 => self.absences_step().await,
             _ => self.limits_step().await,
         }
     }

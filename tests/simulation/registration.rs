@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use serde_json::Value;
-use targetgate::state::cache::Cache;
+use targetgate::state::cache::{Cache, InitialList, WatchedResource};
 use targetgate_core::index::Index;
-use targetgate_core::model::{Binding, Pod};
+use targetgate_core::model::{Binding, Pod, Service};
 use targetgate_core::names::ObjectKey;
 use targetgate_core::selector::selects;
+use tokio::time::Instant;
 
 use crate::direct;
 use crate::driver::bindings_path;
@@ -75,18 +76,18 @@ impl Known {
     }
 
     fn see(&mut self, key: &ObjectKey, binding: &Binding, change: &Change, index: &Index) {
-        let Some((view, service)) = index
-            .namespace(&key.namespace)
-            .and_then(|view| Some((view, view.routes.service(&binding.service)?)))
-        else {
+        let Some(view) = index.namespace(&key.namespace) else {
             return;
         };
+        // Without its Service a binding wants nothing, and its pods live on.
+        let service = view.routes.service(&binding.service);
         let targets = |pod: &Pod| -> Vec<SocketAddr> {
             let ips = pod.ips.iter();
             ips.map(|ip| SocketAddr::new(*ip, PORT)).collect()
         };
         for pod in view.all_pods() {
-            if pod.is_due() && selects(&service.selector, &pod.template.labels) {
+            let selected = |service: &Service| selects(&service.selector, &pod.template.labels);
+            if pod.is_due() && service.is_some_and(selected) {
                 self.wanted.extend(targets(&pod));
             }
             let named = targets(&pod).into_iter();
@@ -120,6 +121,42 @@ impl Witness {
             self.trace.violated("only unwanted ones leave", &what);
         }
         self.expect_floor(incarnation, change, &known);
+        self.expect_seen(incarnation, cache, change);
+    }
+
+    /// Judges that a leader deregisters nothing before all of its watches have worked since it leads.
+    fn expect_seen(&self, incarnation: &str, cache: &Cache, change: &Change) {
+        let facts = self.facts.lock();
+        let leader = facts.leader.as_ref();
+        let since = leader.filter(|(leader, _)| leader == incarnation);
+        let Some((_, since)) = since else {
+            return;
+        };
+        let failed = |watched: &&WatchedResource| {
+            let fails_since = cache.watch_fails_since(**watched);
+            let listed = cache.look(**watched) == InitialList::Listed;
+            listed && fails_since.is_some_and(|at| at <= *since)
+        };
+        let mut all = WatchedResource::ALL.iter().chain(&WatchedResource::TARGETS);
+        if let Some(watched) = all.find(failed) {
+            let what = format!("{incarnation} does not see {watched:?}, and sends {change:?}");
+            self.trace.violated("seen first", &what);
+        }
+    }
+
+    /// Notes since when a replica holds the Lease.
+    pub(crate) fn see_leader(&self) {
+        let Some(holder) = self.holder() else {
+            return;
+        };
+        let mut facts = self.facts.lock();
+        if facts
+            .leader
+            .as_ref()
+            .is_none_or(|(leader, _)| *leader != holder)
+        {
+            facts.leader = Some((holder, Instant::now()));
+        }
     }
 
     fn note_pods(&self, change: &Change, known: &Known) {
@@ -142,6 +179,12 @@ impl Witness {
         let Some((target, _)) = known.living.iter().find(is_own) else {
             return;
         };
+        let bindings = facts.bindings.iter().filter(|(_, b)| b.arn == change.arn);
+        let mut services = bindings.map(|((of, _), b)| (of.clone(), b.service.clone()));
+        if services.any(|service| facts.is_given_up(&service)) {
+            self.trace.note(incarnation, "deregisters what is given up");
+            return;
+        }
         let heard = facts.heard.get(incarnation).into_iter().flatten();
         let mut lately = heard
             .filter(|heard| heard.arn == change.arn && heard.sent.elapsed() <= ANSWERED_WITHIN);

@@ -15,7 +15,7 @@ const SEEDS: u64 = 200;
 const ENOUGH: u64 = 3;
 
 /// Parts of the trace, each of which must occur in some seed. Otherwise the simulation no longer reaches it.
-const REACHED: [&str; 37] = [
+const REACHED: [&str; 40] = [
     ": healthy\n",
     ": healthy at a used address\n",
     ": not selected\n",
@@ -53,6 +53,9 @@ const REACHED: [&str; 37] = [
     "outside the VPC are {\"",
     "AWS has its common quotas\n",
     " makes room\n",
+    " deregisters what is given up\n",
+    " is back, and no watch says so\n",
+    " sees no pods\n",
 ];
 
 /// Runs one seed on this thread.
