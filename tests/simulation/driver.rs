@@ -9,7 +9,7 @@ use targetgate_sandbox::elb::faults::On;
 use tokio::time::{Instant, sleep};
 
 use crate::drained::{DRAINED, DRAINS, Gated};
-use crate::facts::{Binding, Key, Pod, Service};
+use crate::facts::{Key, Pod, Service};
 use crate::line::Weather;
 use crate::random::Random;
 use crate::replica::{Replica, Setup};
@@ -251,32 +251,8 @@ impl Driver {
         let known = self.world.facts.lock().groups.get(key).cloned();
         let known = known.and_then(|groups| groups.first().cloned());
         let arn = known.unwrap_or_else(|| self.world.group(&group, theirs));
-        let binding = json!({
-            "apiVersion": "elbv2.k8s.aws/v1beta1",
-            "kind": "TargetGroupBinding",
-            "metadata": { "name": name },
-            "spec": {
-                "targetGroupARN": arn, "targetType": "ip",
-                "serviceRef": { "name": service, "port": 80 },
-            },
-        });
-        let groups = vec![arn.clone()];
-        self.world.facts.lock().groups.insert(key.clone(), groups);
-        let (code, _) = self
-            .world
-            .call("POST", &bindings_path(namespace), Some(binding))
-            .await;
-        if code == 201 {
-            let binding = Binding {
-                service: service.to_owned(),
-                arn,
-                terminating: false,
-                policies: Policies::default(),
-            };
-            let mut facts = self.world.facts.lock();
-            facts.bindings.insert(key.clone(), binding);
-            facts.remember();
-        }
+        let multi = self.world.product_registers && self.random.percent(25);
+        self.bind_to(key, service, &arn, multi).await;
     }
 
     /// Creates a pod of an app, whose containers become ready after a while. Returns its name if it was

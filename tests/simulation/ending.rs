@@ -29,6 +29,8 @@ const DROPS: u64 = 15;
 const FOLLOWS: u64 = 30;
 /// The most tasks that may be left. Chosen, for two idle replicas, the world, and tasks that are about to end.
 const TASKS: usize = 60;
+/// The attempts to edit bindings, in 30 s. Chosen.
+const EDITS: usize = 15;
 /// The percentage of seeds in which a group is full in the end. Chosen: what waits then may pause for five minutes.
 const FULL: u64 = 25;
 /// The percentage of seeds in which a Service goes for good in the end. Chosen: it costs six minutes of their time.
@@ -149,6 +151,13 @@ impl Driver {
         for (key, pod) in unready {
             self.readiness(&key, &pod, true).await;
         }
+        // Edits of bindings need a replica that answers the hooks.
+        for _ in 0..EDITS {
+            if self.all_are_served().await {
+                return;
+            }
+            self.pass(Duration::from_secs(2)).await;
+        }
     }
 
     /// Waits until each gate that has to open is open.
@@ -177,7 +186,11 @@ impl Driver {
         for (key, pod) in facts.pods.iter().filter(|(_, pod)| !pod.terminating) {
             let object = direct::get(&self.world.api, &pod_path(key)).unwrap_or_default();
             let conditions = conditions(&object);
-            for binding in &pod.gates {
+            let served = |binding: &&String| {
+                let of_binding = (key.0.clone(), (*binding).clone());
+                !facts.bindings.contains_key(&of_binding) || facts.is_served(&of_binding)
+            };
+            for binding in pod.gates.iter().filter(served) {
                 let condition = conditions
                     .iter()
                     .find(|c| c["type"] == gate(binding).as_str());

@@ -23,6 +23,11 @@ pub(crate) struct Service {
 pub(crate) struct Binding {
     pub(crate) service: String,
     pub(crate) arn: String,
+    /// Its `creationTimestamp` and UID, by which of two bindings of a group the older one is served.
+    pub(crate) age: (String, String),
+    pub(crate) multi: bool,
+    /// Whether registration is asked for.
+    pub(crate) asked: bool,
     /// Whether it is being deleted, and its finalizer holds it.
     pub(crate) terminating: bool,
     pub(crate) policies: Policies,
@@ -318,11 +323,26 @@ impl Facts {
         long_ago && last.is_some_and(|(_, until)| now - until <= ago)
     }
 
+    /// Whether targets are to be registered for a binding: that is asked for, and no older binding of its group is
+    /// served instead.
+    pub(crate) fn is_served(&self, key: &Key) -> bool {
+        let Some(binding) = self.bindings.get(key) else {
+            return false;
+        };
+        let others = self.bindings.iter().filter(|(other, _)| *other != key);
+        let mut others = others.filter(|(_, other)| other.arn == binding.arn);
+        let goes_first = |(_, other): (&Key, &Binding)| {
+            !(other.multi && binding.multi) && other.age < binding.age
+        };
+        binding.asked && !others.any(goes_first)
+    }
+
     /// The targets that belong to the group of each binding.
     pub(crate) fn targets(&self) -> BTreeMap<String, Vec<SocketAddr>> {
         let mut targets = BTreeMap::<String, Vec<SocketAddr>>::new();
         let bindings = self.bindings.iter();
-        for ((namespace, _), binding) in bindings.filter(|(_, binding)| !binding.terminating) {
+        let bindings = bindings.filter(|(key, b)| !b.terminating && self.is_served(key));
+        for ((namespace, _), binding) in bindings {
             let service = (namespace.clone(), binding.service.clone());
             let mine = self.pods.iter().filter(|((of, _), pod)| {
                 let live = pod.ready && !pod.terminating && !self.refused.contains(&pod.ip);

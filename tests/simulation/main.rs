@@ -16,6 +16,7 @@
 //! throttled, ELB shows registrations late, all pods of an app become unready one after the other, and others register
 //! targets and take some out. For a while ELB refuses single targets, or calls addresses outside the VPC, and groups are
 //! full. Services are gone for minutes, or are back and no watch says so. A replica that sees no pods takes the lead.
+//! Bindings share groups, some of them with other clusters, and registration is turned off for some.
 //!
 //! A scenario has the same world, replicas, lines and judges, but calm weather, and as many replicas as it
 //! starts. It has no kubelet, and only the scenario itself registers targets. It does not note its actions in
@@ -131,6 +132,7 @@ mod registration;
 mod replica;
 mod scenarios;
 mod seeds;
+mod sharing;
 mod steps;
 mod trace;
 mod witness;

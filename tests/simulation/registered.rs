@@ -49,7 +49,7 @@ impl World {
 
 impl Driver {
     pub(crate) async fn registration_step(&mut self) {
-        match self.random.below(23) {
+        match self.random.below(26) {
             0..3 => self.calls_have_trouble(),
             3 => self.registrations_are_throttled(),
             4 => self.registrations_show_late(),
@@ -57,6 +57,7 @@ impl Driver {
             10 => self.target_is_removed_by_hand(),
             11 => self.another_registers(),
             12..15 => self.absences_step().await,
+            15..18 => self.sharing_step().await,
             _ => self.limits_step().await,
         }
     }
@@ -182,7 +183,8 @@ impl Driver {
     pub(crate) fn some_served(&mut self) -> Option<(String, String, String)> {
         let served: Vec<(String, String, String)> = {
             let facts = self.world.facts.lock();
-            let bindings = facts.bindings.iter().filter(|(_, b)| !b.terminating);
+            let bindings = facts.bindings.iter();
+            let bindings = bindings.filter(|(key, b)| !b.terminating && facts.is_served(key));
             let served = bindings.filter_map(|((namespace, _), binding)| {
                 let service = facts
                     .services

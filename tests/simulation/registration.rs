@@ -69,6 +69,8 @@ impl Known {
             return known;
         };
         let bindings = index.bindings_of_group(&arn);
+        // What a binding wants for which registration is turned off protects nothing.
+        let bindings = bindings.filter(|(_, b)| b.registration.asked != Some(false));
         for (key, binding) in bindings.filter(|(_, binding)| !binding.terminating) {
             known.see(&key.object, binding, change, index);
         }
@@ -180,6 +182,10 @@ impl Witness {
             return;
         };
         let bindings = facts.bindings.iter().filter(|(_, b)| b.arn == change.arn);
+        // The targets of a binding that is being deleted leave at once.
+        if bindings.clone().any(|(_, binding)| binding.terminating) {
+            return;
+        }
         let mut services = bindings.map(|((of, _), b)| (of.clone(), b.service.clone()));
         if services.any(|service| facts.is_given_up(&service)) {
             self.trace.note(incarnation, "deregisters what is given up");
@@ -270,7 +276,11 @@ impl Witness {
             return;
         }
         for key in gone {
-            facts.bindings.remove(&key);
+            let binding = facts.bindings.remove(&key);
+            // What was in stays in, and is not ours any more.
+            if let Some(binding) = binding.filter(|binding| !binding.asked) {
+                facts.put_in.remove(&binding.arn);
+            }
         }
         facts.remember();
     }

@@ -15,7 +15,7 @@ const SEEDS: u64 = 200;
 const ENOUGH: u64 = 3;
 
 /// Parts of the trace, each of which must occur in some seed. Otherwise the simulation no longer reaches it.
-const REACHED: [&str; 40] = [
+const REACHED: [&str; 42] = [
     ": healthy\n",
     ": healthy at a used address\n",
     ": not selected\n",
@@ -56,6 +56,8 @@ const REACHED: [&str; 40] = [
     " deregisters what is given up\n",
     " is back, and no watch says so\n",
     " sees no pods\n",
+    " shares the group of ",
+    "registration is asked for ",
 ];
 
 /// Runs one seed on this thread.
