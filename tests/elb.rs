@@ -265,7 +265,7 @@ async fn elbs_words_teach_with_which_zone_an_address_is_registered(#[case] kind:
 async fn a_group_that_wants_each_pods_own_zone_is_told_in_elbs_words() {
     let edge = Listener::new();
     let mut spec = TargetGroupSpec::http("web");
-    spec.cross_zone = false;
+    spec.cross_zone = Some(false);
     let vpc = spec.vpc_id.clone();
     let group = edge.group_of(spec, LoadBalancerKind::Application);
     edge.aws.set_subnets(&vpc, vec![]);

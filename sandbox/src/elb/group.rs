@@ -43,7 +43,12 @@ pub struct TargetGroupSpec {
     pub vpc_id: String,
     pub health_check: HealthCheck,
     /// Whether the group balances across zones: the attribute `load_balancing.cross_zone.enabled`.
-    pub cross_zone: bool,
+    /// `None` leaves that to its load balancers: an ALB does, an NLB does not. Only registrations and
+    /// descriptions know zones here, the data plane does not.
+    pub cross_zone: Option<bool>,
+    /// Whether an NLB cuts connections at the end of the deregistration delay: the attribute
+    /// `deregistration_delay.connection_termination.enabled`. The data plane does not follow it.
+    pub connection_termination: bool,
     /// The group's own delays; `None` means those of the [`super::Options`].
     pub delays: Option<Delays>,
 }
@@ -59,7 +64,8 @@ impl TargetGroupSpec {
             ip_address_type: Some("ipv4".to_owned()),
             vpc_id: "vpc-0123456789abcdef0".to_owned(),
             health_check: HealthCheck::http("/"),
-            cross_zone: true,
+            cross_zone: None,
+            connection_termination: false,
             delays: None,
         }
     }

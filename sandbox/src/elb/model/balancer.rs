@@ -6,10 +6,10 @@ use crate::elb::group::LoadBalancerKind;
 
 /// A load balancer with at most one listener.
 #[derive(Debug)]
-pub(super) struct LoadBalancer {
-    pub(super) kind: LoadBalancerKind,
+pub(in crate::elb) struct LoadBalancer {
+    pub(in crate::elb) kind: LoadBalancerKind,
     /// The enabled zones; empty means every zone.
-    pub(super) zones: BTreeSet<String>,
+    pub(in crate::elb) zones: BTreeSet<String>,
     /// The ARN and weight of each group that the listener forwards to.
     pub(super) listener: Option<Vec<(String, u32)>>,
 }

@@ -15,7 +15,8 @@ use std::net::{IpAddr, SocketAddr};
 use tokio::time::Instant;
 
 use self::agenda::Agenda;
-use self::balancer::{Attachment, LoadBalancer};
+use self::balancer::Attachment;
+pub(super) use self::balancer::LoadBalancer;
 pub(super) use self::group::{Described, Group, Pick};
 pub(super) use self::target::ALL_ZONES;
 use self::target::{Phase, Rules, Target, Unused};
@@ -29,7 +30,7 @@ use crate::random::Random;
 #[derive(Debug, Default)]
 pub(super) struct Model {
     pub(super) groups: BTreeMap<String, Group>,
-    balancers: BTreeMap<String, LoadBalancer>,
+    pub(super) balancers: BTreeMap<String, LoadBalancer>,
     /// The zones of addresses; an address may have none.
     zones: BTreeMap<IpAddr, String>,
     pub(super) quotas: Quotas,

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::ApiError;
+use super::attributes::{of_balancer, of_group};
 use super::registration::{deregister, register};
 use super::request::{Action, Filter, Page, TargetId};
 use super::response::{Answer, GroupView};
@@ -17,6 +18,13 @@ impl Elb {
             Action::DescribeTargetHealth { arn, targets } => self.describe_health(&arn, &targets),
             Action::DescribeTargetGroups { filter, page } => {
                 self.with_model(|model, _| describe_groups(model, &filter, &page))
+            }
+            Action::DescribeTargetGroupAttributes { arn } => {
+                self.with_model(|model, _| of_group(model, &arn))
+            }
+            Action::DescribeLoadBalancers { arns } => self.describe_balancers(&arns),
+            Action::DescribeLoadBalancerAttributes { arn } => {
+                self.with_model(|model, _| of_balancer(model, &arn))
             }
             Action::RegisterTargets { arn, targets } => {
                 self.with_model(|model, now| register(model, &arn, &targets, now))

@@ -3,6 +3,7 @@
 //! <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/Welcome.html>
 
 mod actions;
+mod attributes;
 mod error;
 mod registration;
 mod request;

@@ -21,12 +21,36 @@ const MAX_TARGETS: usize = 1_000;
 /// A valid call.
 #[derive(Debug, PartialEq)]
 pub(super) enum Action {
-    DescribeTargetHealth { arn: String, targets: Vec<TargetId> },
-    DescribeTargetGroups { filter: Filter, page: Page },
-    RegisterTargets { arn: String, targets: Vec<TargetId> },
-    DeregisterTargets { arn: String, targets: Vec<TargetId> },
+    DescribeTargetHealth {
+        arn: String,
+        targets: Vec<TargetId>,
+    },
+    DescribeTargetGroups {
+        filter: Filter,
+        page: Page,
+    },
+    DescribeTargetGroupAttributes {
+        arn: String,
+    },
+    /// Without filters other than ARNs, and without pages.
+    DescribeLoadBalancers {
+        arns: Vec<String>,
+    },
+    DescribeLoadBalancerAttributes {
+        arn: String,
+    },
+    RegisterTargets {
+        arn: String,
+        targets: Vec<TargetId>,
+    },
+    DeregisterTargets {
+        arn: String,
+        targets: Vec<TargetId>,
+    },
     CreateTargetGroup(Box<TargetGroupSpec>),
-    DeleteTargetGroup { arn: String },
+    DeleteTargetGroup {
+        arn: String,
+    },
 }
 
 /// A target as a caller names it; without a port it has the group's port.
@@ -155,6 +179,13 @@ impl Action {
                 filter: filter(form, arn_prefix)?,
                 page: page(form)?,
             },
+            "DescribeTargetGroupAttributes" => Self::DescribeTargetGroupAttributes { arn: arn()? },
+            "DescribeLoadBalancers" => Self::DescribeLoadBalancers {
+                arns: some_balancers(form)?,
+            },
+            "DescribeLoadBalancerAttributes" => Self::DescribeLoadBalancerAttributes {
+                arn: form.required("LoadBalancerArn")?.to_owned(),
+            },
             "RegisterTargets" => Self::RegisterTargets {
                 arn: arn()?,
                 targets: form.some_target_ids()?,
@@ -208,6 +239,20 @@ fn filter(form: &Form, arn_prefix: &str) -> Result<Filter, ApiError> {
         _ => Err(ApiError::validation(
             "Only one of load balancer ARN, target group ARNs and names can be specified",
         )),
+    }
+}
+
+fn some_balancers(form: &Form) -> Result<Vec<String>, ApiError> {
+    let arns = form.list("LoadBalancerArns").take(MAX_NAMED + 1);
+    let arns: Vec<String> = arns.map(str::to_owned).collect();
+    match arns.len() {
+        0 => Err(ApiError::validation(
+            "A list of all load balancers is not modelled here, name some by LoadBalancerArns",
+        )),
+        1..=MAX_NAMED => Ok(arns),
+        _ => Err(ApiError::validation(format!(
+            "At most {MAX_NAMED} load balancers can be described in a single call"
+        ))),
     }
 }
 

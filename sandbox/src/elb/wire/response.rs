@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::ApiError;
 use crate::elb::delays::Delays;
-use crate::elb::group::{HealthCheck, TargetGroupSpec};
+use crate::elb::group::{HealthCheck, LoadBalancerKind, TargetGroupSpec};
 use crate::elb::model::Described;
 
 const NAMESPACE: &str = "http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/";
@@ -19,6 +19,14 @@ pub(super) struct GroupView {
     pub(super) load_balancers: Vec<String>,
 }
 
+/// A load balancer in the answer of DescribeLoadBalancers.
+#[derive(Debug)]
+pub(super) struct BalancerView {
+    pub(super) arn: String,
+    pub(super) kind: LoadBalancerKind,
+    pub(super) zones: Vec<String>,
+}
+
 #[derive(Debug)]
 pub(super) enum Answer {
     TargetHealth(BTreeMap<SocketAddr, Described>),
@@ -26,6 +34,9 @@ pub(super) enum Answer {
         groups: Vec<GroupView>,
         next_marker: Option<String>,
     },
+    LoadBalancers(Vec<BalancerView>),
+    /// The keys and values of attributes.
+    Attributes(Vec<(&'static str, String)>),
     Nothing,
 }
 
@@ -40,6 +51,13 @@ pub(super) fn success(action: &str, answer: &Answer, request_id: &str) -> String
         } => {
             xml.list("TargetGroups", groups, target_group);
             xml.optional("NextMarker", next_marker.as_deref());
+        }
+        Answer::LoadBalancers(balancers) => xml.list("LoadBalancers", balancers, load_balancer),
+        Answer::Attributes(attributes) => {
+            xml.list("Attributes", attributes, |xml, (key, value)| {
+                xml.text("Key", key);
+                xml.text("Value", value);
+            })
         }
         Answer::Nothing => {}
     });
@@ -127,6 +145,25 @@ fn target_group(xml: &mut Xml, group: &GroupView) {
         "UnhealthyThresholdCount",
         &delays.unhealthy_threshold.to_string(),
     );
+}
+
+fn load_balancer(xml: &mut Xml, balancer: &BalancerView) {
+    xml.text("LoadBalancerArn", &balancer.arn);
+    // The ARN ends in the kind, the name and an id.
+    let name = balancer.arn.rsplit('/').nth(1);
+    xml.optional("LoadBalancerName", name);
+    xml.element("State", |xml| xml.text("Code", "active"));
+    xml.text(
+        "Type",
+        match balancer.kind {
+            LoadBalancerKind::Application => "application",
+            LoadBalancerKind::Network => "network",
+        },
+    );
+    xml.list("AvailabilityZones", &balancer.zones, |xml, zone| {
+        xml.text("ZoneName", zone);
+    });
+    xml.text("IpAddressType", "ipv4");
 }
 
 #[derive(Default)]

@@ -40,7 +40,8 @@ fn inside(own: &str, id: &TargetId) -> Result<Option<String>, ApiError> {
 
 fn outside(group: &TargetGroupSpec, id: &TargetId) -> Result<Option<String>, ApiError> {
     let kind = group.kind();
-    let without_cross_zone = kind == LoadBalancerKind::Application && !group.cross_zone;
+    let without_cross_zone =
+        kind == LoadBalancerKind::Application && group.cross_zone == Some(false);
     match id.zone.as_deref() {
         None | Some(ALL_ZONES) if without_cross_zone => Err(ApiError::validation(needs_own(id))),
         None => Err(ApiError::validation(needs_any(kind, id))),

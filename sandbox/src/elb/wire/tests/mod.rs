@@ -1,6 +1,7 @@
 //! Tests of the wire through the real SDK.
 
 mod actions;
+mod attributes;
 mod faults;
 mod protocol;
 mod registration;

@@ -119,7 +119,7 @@ async fn an_address_inside_a_subnet_has_its_zone_and_takes_no_other() {
 async fn an_alb_without_cross_zone_balancing_wants_the_zone_of_an_address_outside() {
     let (elb, client) = served().await;
     let spec = TargetGroupSpec {
-        cross_zone: false,
+        cross_zone: Some(false),
         ..TargetGroupSpec::http("web")
     };
     let arn = elb.create_target_group(spec);
