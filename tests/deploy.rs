@@ -486,6 +486,33 @@ fn aws_is_asked_for_two_read_actions_and_no_more() {
     assert_eq!(policy["Statement"].as_array().unwrap().len(), 1);
 }
 
+#[test]
+fn doctor_reads_more_of_aws_by_a_policy_of_its_own() {
+    let policy = include_str!("../deploy/iam/policy-doctor.json");
+    let policy: Value = serde_json::from_str(policy).unwrap();
+    let expected = serde_json::json!([{
+        "Effect": "Allow",
+        "Action": [
+            "elasticloadbalancing:DescribeLoadBalancerAttributes",
+            "elasticloadbalancing:DescribeLoadBalancers",
+            "elasticloadbalancing:DescribeTargetGroupAttributes",
+        ],
+        "Resource": "*",
+    }]);
+    assert_eq!(policy["Statement"], expected);
+    // The account is named once in the trust policy that Terraform changes for doctor's.
+    let trust = include_str!("../deploy/iam/trust-pod-identity.json");
+    assert_eq!(trust.matches("\"targetgate\"").count(), 1);
+    let terraform = include_str!("../deploy/iam/main.tf");
+    for line in [
+        r#"toset(["policy", "policy-doctor"])"#,
+        r#"replace(local.trust, "\"targetgate\"", "\"targetgate-doctor\"")"#,
+        r#"service_account = "targetgate-doctor""#,
+    ] {
+        assert!(terraform.contains(line), "{line}");
+    }
+}
+
 /// krew refuses a manifest without these fields, and installs by version, operating system and architecture.
 #[test]
 fn the_manifest_of_the_kubectl_plugin_is_of_this_version() {

@@ -49,7 +49,8 @@ pub struct Timeouts {
     /// Of a whole `DescribeTargetHealth`, credentials and connection included: ELB answers slowly about a group of
     /// thousands of targets.
     pub target_health: Duration,
-    /// Of a whole `DescribeTargetGroups`: short, so that an admission can retry within its own timeout.
+    /// Of a whole `DescribeTargetGroups`: short, so that an admission can retry within its own timeout. Of a command's
+    /// other descriptions as well.
     pub target_groups: Duration,
     /// Of a whole `RegisterTargets` or `DeregisterTargets`: as long as the Lease outlives the renew deadline, so that
     /// such a call has ended when another replica leads (contract 8).

@@ -130,11 +130,20 @@ impl ElbErrorKind {
     /// What the reader can do about it, where the call is of this action.
     fn remedy_of(self, action: &str) -> &'static str {
         let changes = matches!(action, "RegisterTargets" | "DeregisterTargets");
+        let of_doctor = matches!(
+            action,
+            "DescribeTargetGroupAttributes"
+                | "DescribeLoadBalancers"
+                | "DescribeLoadBalancerAttributes"
+        );
         match self {
             // The registrar slows down by itself.
             Self::Throttled if changes => "",
             Self::Denied if changes => {
                 "; check the credentials, and that their role allows elasticloadbalancing:RegisterTargets and elasticloadbalancing:DeregisterTargets on the target group"
+            }
+            Self::Denied if of_doctor => {
+                "; check the credentials, and that their role has the policy for `targetgate doctor`, deploy/iam/policy-doctor.json"
             }
             _ => self.remedy(),
         }

@@ -252,7 +252,7 @@ pub(super) fn health_xml(members: &[&str]) -> String {
     wrapped("DescribeTargetHealth", &descriptions)
 }
 
-fn wrapped(action: &str, result: &str) -> String {
+pub(super) fn wrapped(action: &str, result: &str) -> String {
     format!(
         "<{action}Response xmlns=\"http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/\">\
          <{action}Result>{result}</{action}Result>\

@@ -94,6 +94,45 @@ impl Account<'_> {
         element(&made, "vpcId")
     }
 
+    /// Creates a load balancer of this type, in two zones of the VPC. Returns its ARN.
+    pub(crate) async fn balancer(&self, name: &str, kind: &str, vpc_id: &str) -> String {
+        let mut subnets = vec![];
+        for (zone, block) in [("a", "10.0.1.0/24"), ("b", "10.0.2.0/24")] {
+            let zone = format!("{REGION}{zone}");
+            let parameters = [
+                ("Action", "CreateSubnet"),
+                ("VpcId", vpc_id),
+                ("CidrBlock", block),
+                ("AvailabilityZone", &zone),
+            ];
+            let made = self.call("ec2", "2016-11-15", &parameters).await;
+            subnets.push(element(&made, "subnetId"));
+        }
+        let parameters = [
+            ("Action", "CreateLoadBalancer"),
+            ("Name", name),
+            ("Type", kind),
+            ("Subnets.member.1", &subnets[0]),
+            ("Subnets.member.2", &subnets[1]),
+        ];
+        let made = self.call("elasticloadbalancing", "2015-12-01", &parameters);
+        element(&made.await, "LoadBalancerArn")
+    }
+
+    /// Lets a load balancer's listener forward to a group.
+    pub(crate) async fn listener(&self, balancer: &str, group: &str) {
+        let parameters = [
+            ("Action", "CreateListener"),
+            ("LoadBalancerArn", balancer),
+            ("Protocol", "HTTP"),
+            ("Port", "80"),
+            ("DefaultActions.member.1.Type", "forward"),
+            ("DefaultActions.member.1.TargetGroupArn", group),
+        ];
+        let made = self.call("elasticloadbalancing", "2015-12-01", &parameters);
+        element(&made.await, "ListenerArn");
+    }
+
     /// Creates a user with this policy. Returns a key of the user.
     pub(crate) async fn user(&self, name: &str, policy: &str) -> Credentials {
         let user = ("UserName", name);

@@ -6,6 +6,7 @@
 )]
 
 mod account;
+mod attributes;
 mod credentials;
 mod issuer;
 mod permissions;

@@ -20,10 +20,15 @@ use crate::account::{Account, client, demand_signatures, started};
 const SHIPPED: &str = include_str!("../../deploy/iam/policy.json");
 /// The policy that a role needs besides, where targetgate registers targets.
 const TARGETS: &str = include_str!("../../deploy/iam/policy-targets.json");
+/// The policy that `targetgate doctor` needs besides.
+const DOCTOR: &str = include_str!("../../deploy/iam/policy-doctor.json");
 const GROUPS: &str = "DescribeTargetGroups";
 const HEALTH: &str = "DescribeTargetHealth";
 const REGISTER: &str = "RegisterTargets";
 const DEREGISTER: &str = "DeregisterTargets";
+const ATTRIBUTES: &str = "DescribeTargetGroupAttributes";
+const BALANCERS: &str = "DescribeLoadBalancers";
+const OF_BALANCER: &str = "DescribeLoadBalancerAttributes";
 
 /// A moto that requires signatures, with all that was created in it before.
 struct Guarded {
@@ -40,6 +45,12 @@ struct Guarded {
     registrar: Credentials,
     /// For each action of the policy of targets, a user whose policies lack it.
     changing_less: Vec<(&'static str, Credentials)>,
+    /// A load balancer of the same account.
+    balancer: String,
+    /// A user with the policy of doctor besides the shipped one.
+    doctor: Credentials,
+    /// For each action of the policy of doctor, a user whose policies lack it.
+    reading_less: Vec<(&'static str, Credentials)>,
     /// A user who may only assume roles.
     assumer: Credentials,
     /// A role of the other account with the shipped policy.
@@ -70,6 +81,11 @@ impl Guarded {
             let policy = with_shipped(&without(TARGETS, action));
             changing_less.push((action, ours.user(action, &policy).await));
         }
+        let mut reading_less = Vec::new();
+        for action in [ATTRIBUTES, BALANCERS, OF_BALANCER] {
+            let policy = with_shipped(&without(DOCTOR, action));
+            reading_less.push((action, ours.user(action, &policy).await));
+        }
         let only_tenant_1 = json!({ "StringEquals": { "sts:ExternalId": "tenant-1" } });
         let made = Self {
             group: ours.target_group("web").await,
@@ -78,6 +94,9 @@ impl Guarded {
             lacking,
             registrar: ours.user("registrar", &with_shipped(TARGETS)).await,
             changing_less,
+            balancer: ours.balancer("web", "application", &ours.vpc().await).await,
+            doctor: ours.user("doctor", &with_shipped(DOCTOR)).await,
+            reading_less,
             assumer: ours.user("assumer", &allow("sts:AssumeRole")).await,
             reader: other.role("reader", &anyone, SHIPPED).await,
             stranger: other.role("stranger", &anyone, &allow("s3:*")).await,
@@ -119,11 +138,11 @@ fn without(shipped: &str, action: &str) -> String {
     policy.to_string()
 }
 
-/// The policy of targets beside that of gates. Moto knows no resource of these actions, and calls all of them `*`.
-fn with_shipped(targets: &str) -> String {
+/// Another policy beside that of gates. Moto knows no resource of these actions, and calls all of them `*`.
+fn with_shipped(other: &str) -> String {
     let mut policy: Value = serde_json::from_str(SHIPPED).unwrap();
-    let mut targets: Value = serde_json::from_str(targets).unwrap();
-    let mut statement = targets["Statement"][0].take();
+    let mut other: Value = serde_json::from_str(other).unwrap();
+    let mut statement = other["Statement"][0].take();
     statement["Resource"] = "*".into();
     policy["Statement"].as_array_mut().unwrap().push(statement);
     policy.to_string()
@@ -159,6 +178,22 @@ async fn both_changes(
     [
         (REGISTER, registered.err()),
         (DEREGISTER, deregistered.err()),
+    ]
+}
+
+/// Makes the calls that only doctor makes. Returns the error of each.
+async fn reads_of_doctor(
+    client: &ElbClient,
+    aws: &Guarded,
+) -> [(&'static str, Option<ElbError>); 3] {
+    let (group, balancer) = (group(&aws.group, None), &aws.balancer);
+    let attributes = client.group_attributes(&group).await;
+    let balancers = client.load_balancer(&group, balancer).await;
+    let of_balancer = client.load_balancer_crosses_zones(&group, balancer).await;
+    [
+        (ATTRIBUTES, attributes.err()),
+        (BALANCERS, balancers.err()),
+        (OF_BALANCER, of_balancer.err()),
     ]
 }
 
@@ -217,6 +252,37 @@ async fn each_action_of_the_policy_of_targets_is_needed() {
             // Moto does not deregister what is not registered.
             let denied = error.is_some_and(|error| error.kind == ElbErrorKind::Denied);
             assert_eq!(denied, action == *lacks, "{action} without {lacks}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_policy_of_doctor_allows_what_only_doctor_reads_and_that_of_gates_does_not() {
+    let aws = Guarded::shared().await;
+    let client = aws.client(aws.doctor.clone());
+    let polls = both_calls(&client, &group(&aws.group, None)).await;
+    let reads = reads_of_doctor(&client, aws).await;
+    for (action, error) in polls.into_iter().chain(reads) {
+        assert_eq!(error, None, "{action}");
+    }
+    let client = aws.client(aws.user.clone());
+    for (action, error) in reads_of_doctor(&client, aws).await {
+        is_denied(&error.unwrap_or_else(|| panic!("{action} is allowed")));
+    }
+}
+
+#[tokio::test]
+async fn each_action_of_the_policy_of_doctor_is_needed() {
+    let aws = Guarded::shared().await;
+    for (lacks, credentials) in &aws.reading_less {
+        let client = aws.client(credentials.clone());
+        for (action, error) in reads_of_doctor(&client, aws).await {
+            assert_eq!(
+                error.is_some(),
+                action == *lacks,
+                "{action} without {lacks}"
+            );
+            error.iter().for_each(is_denied);
         }
     }
 }

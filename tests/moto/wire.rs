@@ -27,36 +27,38 @@ use tokio::time::Instant;
 use crate::account::{Account, PATIENCE, client, config, element, open, send, unsigned};
 
 /// The account of a caller that moto does not know.
-const ACCOUNT: &str = "123456789012";
+pub(crate) const ACCOUNT: &str = "123456789012";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Double {
+pub(crate) enum Double {
     Moto,
     Sandbox,
 }
 
 /// A double at its address, and the clients.
-struct Aws {
-    address: SocketAddr,
-    vpc_id: String,
-    client: ElbClient,
+pub(crate) struct Aws {
+    pub(crate) address: SocketAddr,
+    pub(crate) vpc_id: String,
+    pub(crate) client: ElbClient,
     sdk: sdk::Client,
+    /// The sandbox's own, if it is the sandbox.
+    pub(crate) elb: Option<Elb>,
 }
 
 impl Aws {
-    async fn new(double: Double) -> Self {
-        let (address, vpc_id) = match double {
+    pub(crate) async fn new(double: Double) -> Self {
+        let (address, vpc_id, elb) = match double {
             Double::Moto => {
                 let moto = open().await;
                 let account = Account { moto, id: ACCOUNT };
-                (moto.address(), account.vpc().await)
+                (moto.address(), account.vpc().await, None)
             }
             Double::Sandbox => {
                 let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
                 let address = listener.local_addr().unwrap();
                 let elb = Elb::new(Options::default());
-                tokio::spawn(elb.serve(listener, std::future::pending()));
-                (address, "vpc-0123456789abcdef0".to_owned())
+                tokio::spawn(elb.clone().serve(listener, std::future::pending()));
+                (address, "vpc-0123456789abcdef0".to_owned(), Some(elb))
             }
         };
         let credentials = Credentials::new("key", "secret", None, None, "test");
@@ -65,6 +67,7 @@ impl Aws {
             vpc_id,
             client: client(address, credentials.clone()),
             sdk: sdk::Client::new(&config(address, credentials)),
+            elb,
         }
     }
 
@@ -92,7 +95,7 @@ impl Aws {
         }
     }
 
-    async fn ipv4_group(&self, name: &str) -> GroupKey {
+    pub(crate) async fn ipv4_group(&self, name: &str) -> GroupKey {
         self.group(name, TargetGroupIpAddressTypeEnum::Ipv4).await
     }
 
@@ -108,7 +111,7 @@ impl Aws {
         leaving.targets(target(ip, port)).send().await.unwrap();
     }
 
-    async fn delete(&self, group: &GroupKey) {
+    pub(crate) async fn delete(&self, group: &GroupKey) {
         let deleting = self.sdk.delete_target_group();
         let deleting = deleting.target_group_arn(group.arn.as_str());
         deleting.send().await.unwrap();
@@ -389,14 +392,14 @@ async fn the_sandbox_answers_in_motos_shape(
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Shape {
+pub(crate) struct Shape {
     status: u16,
     content_type: String,
     code: Option<String>,
-    elements: BTreeSet<String>,
+    pub(crate) elements: BTreeSet<String>,
 }
 
-async fn shape(
+pub(crate) async fn shape(
     address: SocketAddr,
     parameters: impl Iterator<Item = (&'static str, String)>,
 ) -> Shape {

@@ -188,7 +188,7 @@ fn read_description(
     let differs = bindings.iter().flat_map(|b| differs(b, &described.group));
     let mut all = bindings.iter();
     Ok(Described {
-        load_balancers: described.load_balancers,
+        load_balancers: described.load_balancers.len(),
         may_be_unused: all.any(|binding| opens_unused(binding, namespaces)),
         differs: differs.collect(),
     })
