@@ -327,6 +327,8 @@ reasons! {
         "Let a listener or a rule of a load balancer forward to the group; before a cut-over, `targetgate.dev/when-unused: open` opens gates all the same.";
     ZoneNotEnabled: "Targets are in an Availability Zone that is not enabled for their load balancer.",
         "Enable the zone for the load balancer, or run no pods of the Service there.";
+    ForeignTargets: "Targets of the group are of no pod in this cluster that its bindings explain, and its bindings do not share it with other clusters.",
+        "If another cluster binds the group, set `multiClusterTargetGroup: true` on the bindings of both, or each may deregister the other's targets; else deregister what was left behind by hand.";
     GraceRefused: "A policy of the cluster refuses pods with the grace period that drain gives them.",
         "Let the policy admit that grace period, or label the Namespace `targetgate.dev/drain=off`.";
     ListenerManaged: "AWS Load Balancer Controller made the binding and its listener, and puts the listener back when it is edited by hand.",

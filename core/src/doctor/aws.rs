@@ -51,7 +51,7 @@ fn group(group: &Group) -> Vec<Finding> {
     let about = group.arn.as_str();
     match (&group.targets, &group.described) {
         (Err(failed), _) | (_, Err(failed)) => vec![unanswered(about, failed)],
-        (Ok(targets), Ok(described)) => answered(about, *targets, described),
+        (Ok(targets), Ok(described)) => answered(about, targets, described),
     }
 }
 
@@ -63,7 +63,7 @@ fn unanswered(about: &str, (reason, why): &(Reason, String)) -> Finding {
     }
 }
 
-fn answered(about: &str, targets: Targets, described: &Described) -> Vec<Finding> {
+fn answered(about: &str, targets: &Targets, described: &Described) -> Vec<Finding> {
     let broken = |reason, message: String| Finding::broken(Check::Group, about, reason, message);
     let Described {
         load_balancers,
@@ -81,8 +81,9 @@ fn answered(about: &str, targets: Targets, described: &Described) -> Vec<Finding
     let Targets {
         all,
         zone_not_enabled,
+        ..
     } = targets;
-    if zone_not_enabled > 0 {
+    if *zone_not_enabled > 0 {
         let message = format!("ELB says that of {zone_not_enabled} of its {all} targets.");
         found.push(broken(Reason::ZoneNotEnabled, message));
     }

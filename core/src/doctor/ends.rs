@@ -1,7 +1,7 @@
 //! How pods end: what of their workloads' settings loses requests, and whether the cluster admits what drain gives them.
 
 use crate::doctor::answer::{Check, Finding};
-use crate::doctor::facts::{End, Facts, GraceOutcome, GraceTrial};
+use crate::doctor::facts::{End, Facts, GraceOutcome, GraceTrial, Unread};
 use crate::lint::lint;
 use crate::reason::Reason;
 
@@ -31,7 +31,14 @@ pub(super) fn ends(facts: &Facts) -> Vec<Finding> {
         let message = format!("{number} more {what} are left out.");
         Finding::unknown(Check::End, ABOUT, message)
     }));
+    found.extend(facts.ends_unread.iter().map(unread));
     found
+}
+
+/// A read that failed, for which some of the lints keep silent.
+fn unread(Unread { what, why }: &Unread) -> Finding {
+    let message = format!("Not all that can lose requests is known: {why}");
+    Finding::unknown(Check::End, what, message)
 }
 
 fn of_workload(end: &End) -> Vec<Finding> {

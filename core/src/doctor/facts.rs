@@ -1,5 +1,7 @@
 //! What is known of an installation and its cluster.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -48,6 +50,10 @@ pub struct Facts {
     pub changes: Vec<ChangeTrial>,
     /// How the pods of each workload with gates end.
     pub ends: Known<Vec<End>>,
+    /// The reads that failed, and without which it is not known of each setting whether it loses requests.
+    pub ends_unread: Vec<Unread>,
+    /// What is known of the pods of the same namespaces.
+    pub pods: BTreeMap<String, NamespacePods>,
     /// The bindings that living pods of the same namespaces have lost.
     pub lost: Vec<Lost>,
     /// The number of namespaces that have opted in and whose pods were not looked at, because there are too many.
@@ -239,9 +245,11 @@ pub struct Group {
 pub type Read<T> = Result<T, (Reason, String)>;
 
 /// The targets of a group.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Targets {
     pub all: usize,
+    /// The addresses of those that are not on their way out.
+    pub addresses: BTreeSet<IpAddr>,
     /// Those in a zone that their load balancer has not enabled.
     pub zone_not_enabled: usize,
 }
@@ -284,6 +292,24 @@ pub struct End {
     pub workload: String,
     pub pods: usize,
     pub settings: lint::Workload,
+}
+
+/// A read that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// The action in AWS, or the kind in Kubernetes.
+    pub what: String,
+    /// A sentence.
+    pub why: String,
+}
+
+/// The pods of a namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NamespacePods {
+    /// All of their addresses.
+    pub addresses: BTreeSet<IpAddr>,
+    /// The Services that select pods.
+    pub selecting: BTreeSet<Arc<str>>,
 }
 
 /// What became of a pod that was created by a server-side dry-run with the grace period that drain gives.
@@ -349,6 +375,8 @@ pub struct Binding {
     pub api: BindingApi,
     pub arn: Option<Arc<str>>,
     pub multi_cluster: bool,
+    /// The Service that it names.
+    pub service: Option<Arc<str>>,
     /// Whether the finalizer of our registration is on it.
     pub our_finalizer: bool,
     /// Whether the incumbent made it out of an Ingress, a Service or a Gateway, with its listener.

@@ -106,8 +106,8 @@ pub(super) fn finalizers(facts: &Facts) -> Vec<Finding> {
 }
 
 /// The first of them, and how many more.
-pub(super) fn names(all: &[&ObjectKey]) -> String {
-    let named: Vec<String> = all.iter().take(NAMED).map(ToString::to_string).collect();
+pub(super) fn names<T: ToString>(all: &[&T]) -> String {
+    let named: Vec<String> = all.iter().take(NAMED).map(|one| one.to_string()).collect();
     match all.len().saturating_sub(NAMED) {
         0 => named.join(", "),
         more => format!("{} and {more} more", named.join(", ")),

@@ -8,6 +8,7 @@ mod certificate;
 mod cluster;
 mod ends;
 mod facts;
+mod foreign;
 mod hooks;
 mod incumbent;
 mod installation;
@@ -20,8 +21,8 @@ pub use crate::doctor::answer::{Answer, Check, Finding, State, schema};
 pub use crate::doctor::facts::{
     Binding, BindingTrial, Bundle, ChangeOutcome, ChangeTrial, Crd, Described, End, Facts,
     GraceOutcome, GraceTrial, Group, Hook, HookKind, HookService, Identity, Incumbent,
-    IncumbentHooks, Injection, Installation, Known, Lease, Lost, Namespace, NamespaceRules,
-    PodTrial, Policy, Read, Right, Targets, Validity,
+    IncumbentHooks, Injection, Installation, Known, Lease, Lost, Namespace, NamespacePods,
+    NamespaceRules, PodTrial, Policy, Read, Right, Targets, Unread, Validity,
 };
 pub use crate::doctor::policy::IMMUTABILITY;
 pub use crate::doctor::text::render;
@@ -50,6 +51,7 @@ pub fn diagnose(facts: &Facts) -> Answer {
         aws::groups(facts),
         aws::changes(facts),
         cluster::bindings(facts),
+        foreign::targets(facts),
         cluster::lost(facts),
         cluster::namespaces(facts),
         ends::graces(facts),

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use rstest::rstest;
 
@@ -7,6 +9,8 @@ use crate::lint;
 use crate::names::{BindingApi, ObjectKey};
 use crate::reason::Reason;
 
+mod ends;
+mod foreign;
 mod policy;
 
 fn now() -> Timestamp {
@@ -48,6 +52,7 @@ fn binding(name: &str, age: i64) -> Binding {
         api: BindingApi::Elbv2,
         arn: Some("arn".into()),
         multi_cluster: false,
+        service: Some("web".into()),
         our_finalizer: false,
         of_stack: false,
     }
@@ -60,7 +65,7 @@ fn group(described: Described) -> Group {
         arn: arn.parse().unwrap(),
         targets: Ok(Targets {
             all: 2,
-            zone_not_enabled: 0,
+            ..Targets::default()
         }),
         described: Ok(described),
     }
@@ -171,6 +176,8 @@ fn sound() -> Facts {
         groups_left_out: 0,
         changes: vec![],
         ends: Ok(vec![end(20)]),
+        ends_unread: vec![],
+        pods: BTreeMap::new(),
         lost: vec![],
         ends_left_out: 0,
         graces: vec![grace(GraceOutcome::Admitted)],
@@ -253,7 +260,7 @@ type Break = fn(&mut Facts);
 #[case(|f: &mut Facts| f.incumbent.hooks = Ok(vec![incumbent_hooks(None)]), Check::Incumbent, Reason::IncumbentHooksLeft)]
 #[case(|f: &mut Facts| f.groups = Ok(vec![group(Described::default())]), Check::Group, Reason::GroupNotAttached)]
 #[case(|f: &mut Facts| f.groups = Ok(vec![group(Described { differs: vec!["web".into()], ..attached() })]), Check::Group, Reason::BindingDiffers)]
-#[case(|f: &mut Facts| group_of(f).targets = Ok(Targets { all: 2, zone_not_enabled: 1 }), Check::Group, Reason::ZoneNotEnabled)]
+#[case(|f: &mut Facts| group_of(f).targets = Ok(Targets { all: 2, zone_not_enabled: 1, ..Targets::default() }), Check::Group, Reason::ZoneNotEnabled)]
 #[case(|f: &mut Facts| group_of(f).described = Err((Reason::AwsDenied, "AccessDenied".into())), Check::Group, Reason::AwsDenied)]
 #[case(|f: &mut Facts| f.changes = vec![change(ChangeOutcome::Denied("AccessDenied".into()))], Check::Registration, Reason::CallRefused)]
 #[case(|f: &mut Facts| f.graces = vec![grace(GraceOutcome::Refused("policy".into()))], Check::Grace, Reason::GraceRefused)]
@@ -286,6 +293,7 @@ fn each_fault_breaks_its_own_hop(
 #[case(|f: &mut Facts| f.groups_left_out = 1)]
 #[case(|f: &mut Facts| f.ends = Err("denied".into()))]
 #[case(|f: &mut Facts| f.ends_left_out = 1)]
+#[case(|f: &mut Facts| f.ends_unread = vec![Unread { what: "DescribeLoadBalancers".into(), why: "AccessDenied".into() }])]
 #[case(|f: &mut Facts| f.graces = vec![grace(GraceOutcome::Unknown("forbidden".into()))])]
 #[case(|f: &mut Facts| { f.groups = Ok(vec![]); f.identity.as_mut().unwrap().arn = Err("no answer".into()) })]
 #[case(|f: &mut Facts| f.changes = vec![change(ChangeOutcome::Unknown("Throttling".into()))])]
@@ -432,19 +440,4 @@ fn a_certificate_of_a_year_expires_soon_a_week_before() {
         facts.certificate = Ok(Validity { begins, expires });
         assert_eq!(diagnose(&facts).state, state, "{days} days");
     }
-}
-
-#[test]
-fn what_loses_requests_at_the_end_of_pods_is_advice_about_their_workload() {
-    let mut facts = sound();
-    facts.ends = Ok(vec![end(5), end(20)]);
-    let text = render(&diagnose(&facts));
-    let told = "! End Deployment shop/web: PreStopTooShort\n    Container web sleeps 5 s before SIGTERM, and its ALB needs 20 s (3 pods).";
-    assert!(text.contains(told), "{text}");
-    facts.ends = Ok(vec![end(5); 60]);
-    let answer = diagnose(&facts);
-    let ends = answer.findings.iter();
-    let ends = ends.filter(|hop| hop.check == Check::End);
-    assert_eq!(ends.count(), 51);
-    assert!(render(&answer).contains("10 more findings are left out."));
 }

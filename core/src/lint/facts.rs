@@ -96,6 +96,8 @@ pub struct Group {
     pub tcp_health_check: Option<bool>,
     /// Whether each zone's load balancer node sends to the targets of all zones.
     pub cross_zone: Option<bool>,
+    /// How many zones the load balancer has.
+    pub zones: Option<u32>,
     /// `publishNotReadyAddresses` of the binding's Service.
     pub publishes_not_ready: Option<bool>,
 }
@@ -106,8 +108,6 @@ pub struct Rollout {
     pub replicas: Option<u32>,
     /// How many pods a rollout may take away before their replacements are ready, as a number of pods.
     pub max_unavailable: Option<u32>,
-    /// How many zones the load balancer has.
-    pub zones: Option<u32>,
 }
 
 /// What is known of the cluster.

@@ -218,14 +218,15 @@ fn a_tcp_health_check_stays_green(
 }
 
 #[rstest]
-#[case::one_pod_a_zone(Some(3), Some(3), Some(0), None, &[Reason::OnePodPerZone])]
-#[case::that_is_taken_away(Some(3), Some(3), Some(1), None, &[Reason::ZoneEmptied, Reason::OnePodPerZone])]
+#[case::one_pod_a_zone(Some(3), Some(3), Some(0), Some(false), &[Reason::OnePodPerZone])]
+#[case::that_is_taken_away(Some(3), Some(3), Some(1), Some(false), &[Reason::ZoneEmptied, Reason::OnePodPerZone])]
 #[case::and_others_may_take_over(Some(3), Some(3), Some(1), Some(true), &[])]
-#[case::and_they_may_not(Some(2), Some(3), None, Some(false), &[Reason::OnePodPerZone])]
-#[case::more_than_one(Some(4), Some(3), Some(1), None, &[])]
-#[case::none_at_all(Some(0), Some(3), Some(1), None, &[])]
-#[case::unknown_pods(None, Some(3), Some(1), None, &[])]
-#[case::unknown_zones(Some(1), None, Some(1), None, &[])]
+#[case::and_whether_they_may_is_unknown(Some(3), Some(3), Some(1), None, &[])]
+#[case::less_than_one(Some(2), Some(3), None, Some(false), &[Reason::OnePodPerZone])]
+#[case::more_than_one(Some(4), Some(3), Some(1), Some(false), &[])]
+#[case::none_at_all(Some(0), Some(3), Some(1), Some(false), &[])]
+#[case::unknown_pods(None, Some(3), Some(1), Some(false), &[])]
+#[case::unknown_zones(Some(1), None, Some(1), Some(false), &[])]
 fn a_zone_keeps_a_pod(
     #[case] replicas: Option<u32>,
     #[case] zones: Option<u32>,
@@ -235,12 +236,33 @@ fn a_zone_keeps_a_pod(
 ) {
     let mut all = calm();
     all.groups[0].cross_zone = cross_zone;
+    all.groups[0].zones = zones;
     all.rollout = Rollout {
         replicas,
         max_unavailable,
-        zones,
     };
     assert_eq!(found(&all), expected);
+}
+
+#[test]
+fn of_several_groups_the_one_with_the_most_zones_counts_if_it_does_not_cross_them() {
+    let mut all = calm();
+    let group = |binding: &str, zones, cross_zone| Group {
+        binding: binding.into(),
+        zones: Some(zones),
+        cross_zone: Some(cross_zone),
+        ..Group::default()
+    };
+    all.groups.extend([
+        group("alb", 6, true),
+        group("a", 2, false),
+        group("b", 3, false),
+    ]);
+    all.rollout.replicas = Some(3);
+    let expected = "3 replicas are in the 3 zones of the load balancer of binding b, which sends within a zone only";
+    assert_eq!(message(&all, Reason::OnePodPerZone).unwrap(), expected);
+    all.groups.pop();
+    assert_eq!(found(&all), []);
 }
 
 #[rstest]

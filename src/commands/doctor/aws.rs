@@ -11,9 +11,9 @@ use futures::{StreamExt as _, stream};
 use targetgate_core::binding::service::ServiceLookup;
 use targetgate_core::binding::validate::{GroupLookup, Subject, check};
 use targetgate_core::doctor::{
-    ChangeOutcome, ChangeTrial, Described, Group, Identity, Known, Read, Targets,
+    ChangeOutcome, ChangeTrial, Described, Group, Identity, Known, Read, Targets, Unread,
 };
-use targetgate_core::model::{TargetGroup, TargetHealth, WhenUnused};
+use targetgate_core::model::{TargetGroup, TargetHealth, TargetState, WhenUnused};
 use targetgate_core::names::{GroupKey, TargetGroupArn};
 use targetgate_core::reason::Reason;
 use targetgate_core::text::cut;
@@ -21,13 +21,15 @@ use tokio::time::timeout;
 
 use crate::aws::client::{DescribedGroup, ElbClient, ZonedTarget};
 use crate::aws::error::{ElbError, ElbErrorKind};
+use crate::commands::doctor::group_ends;
+use crate::commands::doctor::group_ends::GroupEnds;
 use crate::commands::doctor::objects::{Binding, OptedIn};
 use crate::commands::explain::elb;
 
 /// At most this many groups are asked about: the burst that `serve` allows itself. Chosen.
 const MOST: usize = 40;
 /// The calls that are made at once. Chosen.
-const AT_ONCE: usize = 8;
+pub(super) const AT_ONCE: usize = 8;
 /// Calls that change a group are tried in so many accounts and Regions at most. Chosen.
 const MOST_PLACES: usize = 4;
 /// How long STS is waited for. Chosen: a private network may have no way to it.
@@ -47,8 +49,10 @@ pub(super) struct Said {
     pub(super) groups: Known<Vec<Group>>,
     pub(super) left_out: usize,
     pub(super) changes: Vec<ChangeTrial>,
-    /// The groups, with whether their health checks are of TCP.
-    pub(super) tcp_checks: BTreeMap<TargetGroupArn, bool>,
+    /// What AWS says about the ends of the groups' targets.
+    pub(super) ends: BTreeMap<TargetGroupArn, GroupEnds>,
+    /// The reads about these ends that failed.
+    pub(super) unread: Vec<Unread>,
 }
 
 /// What is asked.
@@ -67,7 +71,8 @@ pub(super) async fn read(question: &Question<'_>) -> Said {
         groups: Ok(vec![]),
         left_out: 0,
         changes: vec![],
-        tcp_checks: BTreeMap::new(),
+        ends: BTreeMap::new(),
+        unread: vec![],
     };
     let bindings = match question.bindings {
         _ if question.off => return said,
@@ -106,12 +111,9 @@ pub(super) async fn read(question: &Question<'_>) -> Said {
         stream::iter(tried).buffered(AT_ONCE).collect::<Vec<_>>(),
     );
     said.identity = Some(identity);
-    let mut known = vec![];
-    for (group, tcp) in groups {
-        said.tcp_checks
-            .extend(tcp.map(|tcp| (group.arn.clone(), tcp)));
-        known.push(group);
-    }
+    let (known, described): (Vec<Group>, Vec<_>) = groups.into_iter().unzip();
+    let described: Vec<_> = described.into_iter().flatten().collect();
+    (said.ends, said.unread) = group_ends::read(&client, &described).await;
     said.groups = Ok(known);
     said.changes = changes.into_iter().flatten().flatten().collect();
     said
@@ -138,23 +140,22 @@ async fn identity(config: &SdkConfig) -> Identity {
     }
 }
 
-/// Asks about a group, and whether its health check is one of TCP.
-async fn ask(
+/// Asks about a group. Returns AWS's description besides, if there is one.
+async fn ask<'a>(
     client: &ElbClient,
-    key: &GroupKey,
+    key: &'a GroupKey,
     bindings: &[&Binding],
     namespaces: &[OptedIn],
-) -> (Group, Option<bool>) {
+) -> (Group, Option<(&'a GroupKey, DescribedGroup)>) {
     let (healths, described) =
         tokio::join!(client.target_health(key, &[]), client.described_group(key));
-    let told = described.as_ref().ok().and_then(Option::as_ref);
-    let tcp_check = told.map(|told| told.tcp_health_check);
+    let told = described.as_ref().ok().cloned().flatten();
     let group = Group {
         arn: key.arn.clone(),
         targets: healths.map(|healths| targets(&healths)).map_err(reason),
         described: read_description(described, bindings, namespaces),
     };
-    (group, tcp_check)
+    (group, told.map(|told| (key, told)))
 }
 
 fn reason(error: ElbError) -> (Reason, String) {
@@ -170,8 +171,11 @@ fn targets(healths: &[TargetHealth]) -> Targets {
     let out = healths
         .iter()
         .filter(|health| health.description.contains(ZONE_NOT_ENABLED));
+    let stays = |health: &&TargetHealth| health.state != TargetState::Draining;
+    let addresses = healths.iter().filter(stays).map(|health| health.target.0);
     Targets {
         all: healths.len(),
+        addresses: addresses.collect(),
         zone_not_enabled: out.count(),
     }
 }

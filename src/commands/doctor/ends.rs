@@ -7,14 +7,15 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::core::v1::Node;
 use kube::Client;
 use kube::api::Api;
-use targetgate_core::doctor::{End, GraceTrial, Incumbent, Known, Lost};
+use targetgate_core::doctor::{End, GraceTrial, Incumbent, Known, Lost, NamespacePods};
 use targetgate_core::drain::{DrainLabel, DrainMode, DrainPolicy, ServerVersion};
 use targetgate_core::explain;
-use targetgate_core::explain::PodFacts;
+use targetgate_core::explain::{Facts, PodFacts};
 use targetgate_core::lint;
-use targetgate_core::lint::{Cluster, Level, PodSecurity, Registrar, Version};
+use targetgate_core::lint::{Cluster, Level, PodSecurity, Registrar, Rollout, Version};
 use targetgate_core::names::{DRAIN_LABEL, TargetGroupArn};
 
+use crate::commands::doctor::group_ends::GroupEnds;
 use crate::commands::doctor::installed::Installed;
 use crate::commands::doctor::objects::{Binding, OptedIn};
 use crate::commands::doctor::{read, trials};
@@ -37,8 +38,9 @@ pub(super) struct Surroundings<'a> {
     pub(super) installed: &'a Installed,
     pub(super) bindings: &'a [Binding],
     pub(super) incumbent: &'a Incumbent,
-    /// The groups, with whether their health checks are of TCP.
-    pub(super) tcp_checks: &'a BTreeMap<TargetGroupArn, bool>,
+    pub(super) group_ends: &'a BTreeMap<TargetGroupArn, GroupEnds>,
+    /// By the name of the workload.
+    pub(super) rollouts: &'a BTreeMap<String, Rollout>,
 }
 
 /// What the pods of a namespace tell.
@@ -46,7 +48,15 @@ pub(super) struct Surroundings<'a> {
 pub(super) struct Told {
     /// The workloads with gates.
     pub(super) ends: Vec<End>,
+    pub(super) rest: Rest,
+}
+
+/// What else they tell.
+#[derive(Default)]
+pub(super) struct Rest {
     pub(super) lost: Vec<Lost>,
+    /// The pods of each namespace.
+    pub(super) pods: BTreeMap<String, NamespacePods>,
 }
 
 impl Surroundings<'_> {
@@ -62,7 +72,8 @@ impl Surroundings<'_> {
         let looked = stream::iter(looked).buffered(AT_ONCE);
         let told = looked.try_fold(Told::default(), async |mut all, told| {
             all.ends.extend(told.ends);
-            all.lost.extend(told.lost);
+            all.rest.lost.extend(told.rest.lost);
+            all.rest.pods.extend(told.rest.pods);
             Ok(all)
         });
         (told.await, namespaces.len().saturating_sub(MOST))
@@ -85,6 +96,8 @@ impl Surroundings<'_> {
             .filter_map(|(workload, pod, pods)| {
                 let mut settings = explain::workload(&facts, pod)?;
                 settings.cluster = cluster;
+                let rollout = self.rollouts.get(&workload);
+                settings.rollout = rollout.copied().unwrap_or_default();
                 self.describe(&place.name, &mut settings.groups);
                 Some(End {
                     workload,
@@ -98,7 +111,10 @@ impl Surroundings<'_> {
         });
         Ok(Told {
             ends: ends.collect(),
-            lost: lost.collect(),
+            rest: Rest {
+                lost: lost.collect(),
+                pods: [(place.name.clone(), of_pods(&facts, &pods))].into(),
+            },
         })
     }
 
@@ -120,7 +136,9 @@ impl Surroundings<'_> {
                 binding.namespace() == namespace && binding.name() == group.binding
             });
             let arn = binding.and_then(|binding| Some(binding.group()?.arn));
-            group.tcp_health_check = arn.and_then(|arn| self.tcp_checks.get(&arn).copied());
+            if let Some(ends) = arn.and_then(|arn| self.group_ends.get(&arn)) {
+                ends.fill(group);
+            }
         }
     }
 
@@ -158,6 +176,18 @@ impl Surroundings<'_> {
         let kinds = bindings.map(|binding| binding.spec.load_balancer());
         let seconds = &self.installed.settings.drain.drain_seconds;
         DEFAULT_GRACE + u32::from(seconds.longest(kinds).get())
+    }
+}
+
+/// The pods of a namespace, and the Services that select pods.
+fn of_pods(facts: &Facts, pods: &[PodFacts]) -> NamespacePods {
+    let view = facts.index.namespace(&facts.namespace);
+    let services = view.into_iter().flat_map(|view| view.routes.services());
+    let selecting =
+        services.filter(|(_, service)| !service.external_name && !service.selector.is_empty());
+    NamespacePods {
+        addresses: pods.iter().flat_map(|pod| &pod.pod.ips).copied().collect(),
+        selecting: selecting.map(|(name, _)| name.clone()).collect(),
     }
 }
 

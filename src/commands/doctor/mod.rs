@@ -7,7 +7,7 @@ use std::io::Write;
 use jiff::Timestamp;
 use kube::Client;
 use targetgate_core::doctor;
-use targetgate_core::doctor::{Facts, State};
+use targetgate_core::doctor::{Facts, State, Unread};
 use targetgate_core::names::ObjectKey;
 use thiserror::Error;
 
@@ -19,6 +19,7 @@ use crate::commands::{cluster, json};
 
 mod aws;
 mod ends;
+mod group_ends;
 mod hooks;
 mod incumbent;
 mod installed;
@@ -26,6 +27,7 @@ mod objects;
 mod policy;
 mod read;
 mod rights;
+mod rollouts;
 mod trials;
 
 const BROKEN: u8 = 1;
@@ -73,7 +75,7 @@ async fn facts(settings: &Doctor, client: &Client) -> Facts {
     let installed = installed::read(client, deployment).await;
     let lease_key = ObjectKey::new(installed.deployment.namespace.clone(), LEASE);
     let certificate = hooks::certificate(client, &installed).await;
-    let (crd, registered, lease, bindings, opted_in, rights, deployments) = tokio::join!(
+    let (crd, registered, lease, bindings, opted_in, rights, deployments, stateful_sets) = tokio::join!(
         objects::crd(client),
         hooks::read(client, &installed.settings, &certificate),
         objects::lease(client, &lease_key),
@@ -81,6 +83,7 @@ async fn facts(settings: &Doctor, client: &Client) -> Facts {
         objects::opted_in(client),
         rights::read(client, &installed),
         incumbent::deployments(client),
+        rollouts::stateful_sets(client),
     );
     let known: &[Binding] = bindings.as_deref().unwrap_or_default();
     let places: &[OptedIn] = opted_in.as_deref().unwrap_or_default();
@@ -98,12 +101,17 @@ async fn facts(settings: &Doctor, client: &Client) -> Facts {
         incumbent::read(client, &installed, &deployments),
         aws::read(&question),
     );
+    let rollouts = rollouts::of(
+        deployments.as_deref().unwrap_or_default(),
+        stateful_sets.as_deref().unwrap_or_default(),
+    );
     let around = ends::Surroundings {
         client,
         installed: &installed,
         bindings: known,
         incumbent: &incumbent,
-        tcp_checks: &said.tcp_checks,
+        group_ends: &said.ends,
+        rollouts: &rollouts,
     };
     let ((told, ends_left_out), graces, injection, immutability) = tokio::join!(
         around.pods(&opted_in),
@@ -111,10 +119,15 @@ async fn facts(settings: &Doctor, client: &Client) -> Facts {
         policy::injection(client, &installed),
         policy::immutability(client),
     );
-    let (ends, lost) = match told {
-        Ok(told) => (Ok(told.ends), told.lost),
-        Err(why) => (Err(why), vec![]),
+    let (ends, rest) = match told {
+        Ok(told) => (Ok(told.ends), told.rest),
+        Err(why) => (Err(why), ends::Rest::default()),
     };
+    let mut ends_unread = said.unread;
+    ends_unread.extend(stateful_sets.err().map(|why| Unread {
+        what: "statefulsets".to_owned(),
+        why,
+    }));
     let selected = |place: &OptedIn| match &registered {
         Ok(registered) => registered.selects(&place.labels),
         Err(why) => Err(why.clone()),
@@ -145,7 +158,9 @@ async fn facts(settings: &Doctor, client: &Client) -> Facts {
         changes: said.changes,
         namespaces,
         ends,
-        lost,
+        ends_unread,
+        pods: rest.pods,
+        lost: rest.lost,
         ends_left_out,
         graces,
         bindings: bindings.map(|all| all.iter().map(Binding::fact).collect()),

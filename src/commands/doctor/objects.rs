@@ -75,8 +75,11 @@ impl Binding {
             && self.spec.target_type.as_deref() == Some("ip")
             && self.metadata.deletion_timestamp.is_none()
             && !annotation.is_some_and(|value| opts_out(value));
-        let service = self.spec.service_ref.as_ref();
-        service.filter(|_| gates)?.name.as_deref()
+        self.service().filter(|_| gates)
+    }
+
+    fn service(&self) -> Option<&str> {
+        self.spec.service_ref.as_ref()?.name.as_deref()
     }
 
     pub(super) fn fact(&self) -> doctor::Binding {
@@ -89,6 +92,7 @@ impl Binding {
             api: self.api,
             arn: self.spec.target_group_arn.as_deref().map(Into::into),
             multi_cluster: self.spec.is_multi_cluster(),
+            service: self.service().map(Into::into),
             our_finalizer: finalizers.any(|finalizer| finalizer == FINALIZER),
             of_stack: labels.any(|(label, _)| is_of_stack(label)),
         }

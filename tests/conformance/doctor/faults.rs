@@ -134,6 +134,11 @@ pub(super) async fn make(fault: &str, scene: &Scene<'_>) {
             let second = json!({ "metadata": { "name": "second" } });
             scene.bind_to(&arn, second).await;
         }
+        "Another cluster registers targets in the group." => {
+            scene.service(json!({})).await;
+            let arn = scene.bind(json!({})).await;
+            installed.register(&arn, "10.9.0.1");
+        }
         "A namespace has opted in and has no binding." => {}
         "A container has no `preStop`." => gated(scene, json!({})).await,
         "A probe's own grace period is shorter than the sleep." => {
@@ -407,7 +412,7 @@ async fn refuse_long_grace_periods(installed: &Installed) {
     }
 }
 
-fn deny(installed: &Installed, action: &str) {
+pub(super) fn deny(installed: &Installed, action: &str) {
     let faults = installed.elb.faults();
     faults.fail(
         On::action(action),

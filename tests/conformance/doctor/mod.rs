@@ -16,6 +16,7 @@ use crate::install::{Installed, apply};
 use crate::servers::{Server, resource};
 
 mod answers;
+mod ends;
 mod faults;
 mod naming;
 mod policies;

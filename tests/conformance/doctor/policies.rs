@@ -6,6 +6,7 @@ use kube::api::{Api, DeleteParams, DynamicObject};
 use serde_json::{Value, json};
 use targetgate_core::names::BindingApi;
 
+use crate::doctor::ends;
 use crate::doctor::faults::{delete_rules, set};
 use crate::doctor::{DEADLINE, MUTATING, REGISTRATION, VALIDATING, configurations, doctor, finds};
 use crate::explain::scene::{IP, Scene};
@@ -52,7 +53,7 @@ pub(super) async fn make(fault: &str, scene: &Scene<'_>) {
             let (bindings, params) = (scene.bindings(), DeleteParams::default());
             bindings.delete("web", &params).await.unwrap();
         }
-        other => panic!("no test makes this fault: {other}"),
+        other => ends::make(other, scene).await,
     }
 }
 
