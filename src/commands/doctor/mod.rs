@@ -75,16 +75,17 @@ async fn facts(settings: &Doctor, client: &Client) -> Facts {
     let installed = installed::read(client, deployment).await;
     let lease_key = ObjectKey::new(installed.deployment.namespace.clone(), LEASE);
     let certificate = hooks::certificate(client, &installed).await;
-    let (crd, registered, lease, bindings, opted_in, rights, deployments, stateful_sets) = tokio::join!(
+    let (crd, registered, lease, stored, opted_in, rights, deployments, stateful_sets) = tokio::join!(
         objects::crd(client),
         hooks::read(client, &installed.settings, &certificate),
         objects::lease(client, &lease_key),
-        objects::bindings(client),
+        objects::stored_bindings(client),
         objects::opted_in(client),
         rights::read(client, &installed),
         incumbent::deployments(client),
         rollouts::stateful_sets(client),
     );
+    let bindings = stored.as_ref().map(objects::bindings).map_err(Clone::clone);
     let known: &[Binding] = bindings.as_deref().unwrap_or_default();
     let places: &[OptedIn] = opted_in.as_deref().unwrap_or_default();
     let place = trials::place(settings.namespace.as_deref(), known, places);
@@ -116,7 +117,7 @@ async fn facts(settings: &Doctor, client: &Client) -> Facts {
     let ((told, ends_left_out), graces, injection, immutability) = tokio::join!(
         around.pods(&opted_in),
         around.graces(places),
-        policy::injection(client, &installed),
+        policy::injection(client, &installed, &stored),
         policy::immutability(client),
     );
     let (ends, rest) = match told {

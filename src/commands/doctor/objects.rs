@@ -136,17 +136,27 @@ pub(super) fn resource(api: BindingApi) -> ApiResource {
     ApiResource::from_gvk(&gvk)
 }
 
-/// The bindings of the API groups that are served.
-pub(super) async fn bindings(client: &Client) -> Known<Vec<Binding>> {
+/// The bindings of all namespaces, as they are stored, by API group.
+pub(super) type Stored = Vec<(BindingApi, Option<Vec<DynamicObject>>)>;
+
+/// Lists the bindings of each API group.
+pub(super) async fn stored_bindings(client: &Client) -> Known<Stored> {
     let mut all = vec![];
     for api in BindingApi::ALL {
         let bindings: Api<DynamicObject> = Api::all_with(client.clone(), &resource(api));
         let kinds = format!("targetgroupbindings.{}", api.group());
-        let found = read::list(&bindings, &kinds, "").await?;
-        let found = found.into_iter().flatten();
-        all.extend(found.filter_map(|object| Binding::of(api, &object)));
+        all.push((api, read::list(&bindings, &kinds, "").await?));
     }
     Ok(all)
+}
+
+/// The bindings that can be read.
+pub(super) fn bindings(stored: &Stored) -> Vec<Binding> {
+    let all = stored.iter().flat_map(|(api, listed)| {
+        let listed = listed.iter().flatten();
+        listed.filter_map(|object| Binding::of(*api, object))
+    });
+    all.collect()
 }
 
 pub(super) async fn opted_in(client: &Client) -> Known<Vec<OptedIn>> {

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kube::api::{Api, DynamicObject};
 use kube::{Client, ResourceExt};
+use serde_json::value::to_raw_value;
 use targetgate_core::doctor::{IMMUTABILITY, Injection, Known, NamespaceRules, Policy};
 use targetgate_core::gate_rules::{GateRules, OBJECT, POLICY, POLICY_OF_OBJECTS, TooLarge};
 use targetgate_core::index::services::ServiceIndex;
 
 use crate::args::Admission;
 use crate::commands::doctor::installed::Installed;
+use crate::commands::doctor::objects::Stored;
 use crate::commands::doctor::read;
 use crate::commands::explain::mode;
 use crate::kubernetes::snapshot::Snapshot;
@@ -19,7 +21,11 @@ const MUTATING: &str = "MutatingAdmissionPolicy";
 const VALIDATING: &str = "ValidatingAdmissionPolicy";
 
 /// What `--admission both` needs, if the installation has that.
-pub(super) async fn injection(client: &Client, installed: &Installed) -> Option<Injection> {
+pub(super) async fn injection(
+    client: &Client,
+    installed: &Installed,
+    bindings: &Known<Stored>,
+) -> Option<Injection> {
     if installed.settings.mode.admission != Admission::Both {
         return None;
     }
@@ -28,7 +34,7 @@ pub(super) async fn injection(client: &Client, installed: &Installed) -> Option<
     let (policies, stored, snapshot) = tokio::join!(
         policies(client, MUTATING, &[POLICY, POLICY_OF_OBJECTS]),
         read::list(&rules, "gaterules", ""),
-        snapshot::routes(client, &decides.gates.apis),
+        routes(client, bindings),
     );
     let wanted = |routes: &ServiceIndex| GateRules::of(routes, &decides.gates);
     Some(Injection {
@@ -37,7 +43,7 @@ pub(super) async fn injection(client: &Client, installed: &Installed) -> Option<
         rules: match (stored, snapshot) {
             (Err(why), _) => Err(why),
             (Ok(None), _) => Ok(None),
-            (Ok(Some(_)), Err(error)) => Err(format!("{error}.")),
+            (Ok(Some(_)), Err(why)) => Err(why),
             (Ok(Some(stored)), Ok(snapshot)) => {
                 let watched = &installed.settings.watch_namespaces;
                 let all = compared(&stored, &snapshot, wanted);
@@ -48,6 +54,20 @@ pub(super) async fn injection(client: &Client, installed: &Installed) -> Option<
             }
         },
     })
+}
+
+/// The Services beside the bindings, which were listed before.
+async fn routes(client: &Client, bindings: &Known<Stored>) -> Known<Snapshot> {
+    let bindings = bindings.as_ref().map_err(Clone::clone)?.iter();
+    let raw = bindings.map(|(api, listed)| {
+        let listed = listed.as_ref();
+        let raw = listed.map(|all| all.iter().map(to_raw_value).collect::<Result<_, _>>());
+        Ok((*api, raw.transpose()?))
+    });
+    let raw: Result<Vec<_>, serde_json::Error> = raw.collect();
+    let raw = raw.map_err(|error| format!("{error}."))?;
+    let read = snapshot::routes(client, &raw).await;
+    read.map_err(|error| format!("{error}."))
 }
 
 /// The rules of each namespace that has an object, or whose bindings give gates.

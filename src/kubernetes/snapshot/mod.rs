@@ -149,29 +149,31 @@ pub async fn read(
     Ok(snapshot)
 }
 
-/// Reads the Services and bindings of all namespaces, and nothing else of them.
+/// Reads the Services of all namespaces, beside the bindings of all namespaces, which the caller has listed by API group.
 ///
 /// # Errors
 /// A call fails or takes longer than ten seconds, or an object cannot be read.
-pub async fn routes(client: &Client, apis: &[BindingApi]) -> Result<Snapshot, SnapshotError> {
+pub async fn routes(
+    client: &Client,
+    bindings: &[(BindingApi, Listed)],
+) -> Result<Snapshot, SnapshotError> {
     let namespace = None;
     let reader = Reader { client, namespace };
-    let (services, elbv2, eks, server) = tokio::join!(
-        reader.list(WatchedResource::Services),
-        reader.bindings(BindingApi::Elbv2, apis),
-        reader.bindings(BindingApi::Eks, apis),
-        server_version::read(client),
-    );
+    let services = reader.list(WatchedResource::Services);
+    let (services, server) = tokio::join!(services, server_version::read(client));
     let mut snapshot = Snapshot {
         server: server.ok(),
         ..Snapshot::default()
     };
-    snapshot.take_routes(services?, [elbv2?, eks?])?;
+    snapshot.take_services(&services?.unwrap_or_default())?;
+    for (api, listed) in bindings {
+        snapshot.take_bindings(*api, listed.as_deref())?;
+    }
     Ok(snapshot)
 }
 
 /// The objects of a list; `None` if their kind is not served.
-type Listed = Option<Vec<Box<RawValue>>>;
+pub type Listed = Option<Vec<Box<RawValue>>>;
 
 impl Snapshot {
     fn take_namespace(&mut self, raw: &RawValue) -> Result<(), SnapshotError> {

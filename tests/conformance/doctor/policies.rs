@@ -8,9 +8,11 @@ use targetgate_core::names::BindingApi;
 
 use crate::doctor::ends;
 use crate::doctor::faults::{delete_rules, set};
-use crate::doctor::{DEADLINE, MUTATING, REGISTRATION, VALIDATING, configurations, doctor, finds};
+use crate::doctor::{
+    DEADLINE, MUTATING, REGISTRATION, VALIDATING, configurations, doctor, finds, installed,
+};
 use crate::explain::scene::{IP, Scene};
-use crate::install::Installed;
+use crate::install::{ACCOUNT, Installed};
 use crate::servers::{Server, resource};
 
 const POLICY: &str = "MutatingAdmissionPolicy";
@@ -119,6 +121,34 @@ async fn pods_alone(installed: &Installed) {
         webhooks.retain(|webhook| webhook["name"] == "mpod.elbv2.k8s.aws");
     })
     .await;
+}
+
+/// How often another user than the shipped account has listed the bindings of all namespaces.
+fn lists_of_bindings(installed: &Installed) -> usize {
+    let events = installed.cluster.control_plane().audit_log().unwrap();
+    let lists = events.into_iter().filter(|event| {
+        let object = event.object_ref.as_ref();
+        let of_bindings = object.is_some_and(|object| {
+            object.resource == "targetgroupbindings"
+                && object.api_group == BindingApi::Elbv2.group()
+                && object.namespace.is_empty()
+        });
+        of_bindings && event.verb == "list" && event.user.username != ACCOUNT
+    });
+    lists.count()
+}
+
+#[tokio::test]
+async fn with_both_the_bindings_are_listed_once() {
+    let installed = installed().await;
+    with_policy(&installed).await;
+    let before = lists_of_bindings(&installed);
+    let said = doctor(&installed, &[]).await;
+    // What the rules are compared with comes of that list.
+    let about = format!("namespace {}", installed.cluster.namespace);
+    let behind = ("GateRules", &*about, "RulesBehind");
+    assert!(said.broken().contains(&behind), "{:#}", said.json);
+    assert_eq!(lists_of_bindings(&installed) - before, 1);
 }
 
 #[tokio::test]
