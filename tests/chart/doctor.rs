@@ -12,9 +12,11 @@ use rstest::rstest;
 use serde_json::{Value, json};
 use targetgate_sandbox::harness::waiting::until;
 
+use crate::documented::Checkout;
 use crate::helm::{Helm, NAMESPACE};
 use crate::lifecycle::account;
 use crate::reader::{INSTALL, Reader};
+use crate::rendering::{LABELS_OF_HELM, kustomized, sorted};
 use crate::server::api;
 use crate::steady;
 
@@ -56,6 +58,42 @@ fn it_never_runs_by_itself_gets_no_reviews_and_reads_no_secret() {
     let installation = format!("--installation={NAMESPACE}/targetgate");
     let args = json!(["doctor", installation, "--namespace=shop", "--no-aws"]);
     assert_eq!(pod["spec"]["containers"][0]["args"], args);
+}
+
+/// What kustomize renders of the component beside the base, once its settings name namespace shop.
+fn component() -> Vec<Value> {
+    let checkout = Checkout::new();
+    let settings = checkout
+        .path()
+        .join("deploy/components/doctor/settings.yaml");
+    let unnamed = std::fs::read_to_string(&settings).unwrap();
+    assert_eq!(unnamed.matches("NAMESPACE").count(), 1);
+    std::fs::write(&settings, unnamed.replace("NAMESPACE", "shop")).unwrap();
+    let all = json!({ "resources": ["deploy/base"], "components": ["deploy/components/doctor"] });
+    std::fs::write(checkout.path().join("kustomization.yaml"), all.to_string()).unwrap();
+    let mut objects = kustomized(checkout.path().to_str().unwrap());
+    let base = kustomized("base");
+    objects.retain(|object| !base.contains(object));
+    objects
+}
+
+#[test]
+fn the_component_says_the_same_as_the_chart() {
+    // Its account may read the policy that injects as well, which the chart's may only where that is rendered.
+    let mut of_chart = rendered(&json!({ "doctor": { "enabled": true, "namespace": "shop" },
+        "admission": { "mode": "both" } }));
+    for object in &mut of_chart {
+        let labels = object["metadata"]["labels"].as_object_mut().unwrap();
+        for label in LABELS_OF_HELM {
+            assert!(labels.remove(label).is_some(), "{label}");
+        }
+    }
+    let (of_chart, component) = (sorted(of_chart, &[]), sorted(component(), &[]));
+    for (of_chart, object) in of_chart.iter().zip(&component) {
+        assert_eq!(of_chart, object);
+    }
+    assert_eq!(of_chart.len(), component.len());
+    assert_eq!(component.len(), 12);
 }
 
 /// A client with the token of doctor's account.

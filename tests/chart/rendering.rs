@@ -19,7 +19,7 @@ use crate::helm::{Helm, chart, find, installer, is_of_test};
 use crate::options::{CA, options};
 
 /// Labels that Helm adds, and the base lacks.
-const LABELS_OF_HELM: [&str; 4] = [
+pub(crate) const LABELS_OF_HELM: [&str; 4] = [
     "app.kubernetes.io/instance",
     "app.kubernetes.io/managed-by",
     "app.kubernetes.io/version",
@@ -57,7 +57,7 @@ pub(crate) fn kustomized(folder: &str) -> Vec<Value> {
 }
 
 /// The objects without those kinds, sorted, with their environment variables sorted.
-fn sorted(mut objects: Vec<Value>, without: &[&str]) -> Vec<Value> {
+pub(crate) fn sorted(mut objects: Vec<Value>, without: &[&str]) -> Vec<Value> {
     objects.retain(|object| !without.contains(&object["kind"].as_str().unwrap()));
     objects.sort_by_key(|object| {
         ["/kind", "/metadata/namespace", "/metadata/name"]
