@@ -132,13 +132,13 @@ impl Driver {
         let Some((namespace, app, arn)) = self.some_served() else {
             return;
         };
-        let facts = self.world.facts.lock();
-        let all = facts.bindings.iter().filter(|(_, b)| b.arn == arn);
-        let services: Vec<Key> = all
-            .map(|((of, _), b)| (of.clone(), b.service.clone()))
-            .collect();
-        let targets = facts.targets().remove(&arn).unwrap_or_default();
-        drop(facts);
+        let (services, targets) = {
+            let facts = self.world.facts.lock();
+            let all = facts.bindings.iter().filter(|(_, b)| b.arn == arn);
+            let services = all.map(|((of, _), b)| (of.clone(), b.service.clone()));
+            let services: Vec<Key> = services.collect();
+            (services, facts.targets().remove(&arn).unwrap_or_default())
+        };
         let [service] = &services[..] else {
             return;
         };
