@@ -151,13 +151,15 @@ impl Driver {
         for (key, pod) in unready {
             self.readiness(&key, &pod, true).await;
         }
+        self.incumbent_ends();
         // Edits of bindings need a replica that answers the hooks.
         for _ in 0..EDITS {
-            if self.all_are_served().await {
-                return;
+            if self.bindings_are_freed().await && self.all_are_served().await {
+                break;
             }
             self.pass(Duration::from_secs(2)).await;
         }
+        self.its_lease_gets_old().await;
     }
 
     /// Waits until each gate that has to open is open.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use targetgate_core::model::Policies;
 use tokio::time::Instant;
 
+use crate::incumbent::Incumbent;
 use crate::policies::Annotated;
 
 /// Namespace and name.
@@ -133,6 +134,7 @@ pub(crate) struct Facts {
     pub(crate) refused: BTreeSet<String>,
     /// Until when the product may pause after a refusal: of an address that ELB has refused, or of a group that was full.
     pub(crate) paused: BTreeMap<String, Instant>,
+    pub(crate) incumbent: Incumbent,
     /// Targets that others have registered, by group.
     pub(crate) foreign: BTreeSet<(String, SocketAddr)>,
 }
@@ -340,18 +342,28 @@ impl Facts {
     /// The targets that belong to the group of each binding.
     pub(crate) fn targets(&self) -> BTreeMap<String, Vec<SocketAddr>> {
         let mut targets = BTreeMap::<String, Vec<SocketAddr>>::new();
-        let bindings = self.bindings.iter();
-        let bindings = bindings.filter(|(key, b)| !b.terminating && self.is_served(key));
-        for ((namespace, _), binding) in bindings {
-            let service = (namespace.clone(), binding.service.clone());
-            let mine = self.pods.iter().filter(|((of, _), pod)| {
-                let live = pod.ready && !pod.terminating && !self.refused.contains(&pod.ip);
-                of == namespace && live && self.selects(&service, pod)
-            });
-            let mine = mine.map(|(_, pod)| pod.target());
-            targets.entry(binding.arn.clone()).or_default().extend(mine);
+        for (key, binding) in self.bindings.iter().filter(|(key, _)| self.is_served(key)) {
+            let all = targets.entry(binding.arn.clone()).or_default();
+            all.extend(self.wanted_by(key, binding));
         }
         targets
+    }
+
+    /// What any binding of a group wants.
+    pub(crate) fn wanted_of(&self, arn: &str) -> BTreeSet<SocketAddr> {
+        let bindings = self.bindings.iter().filter(|(_, b)| b.arn == arn);
+        let wanted = bindings.flat_map(|(key, binding)| self.wanted_by(key, binding));
+        wanted.collect()
+    }
+
+    fn wanted_by(&self, (namespace, _): &Key, binding: &Binding) -> Vec<SocketAddr> {
+        let service = (namespace.clone(), binding.service.clone());
+        let mine = self.pods.iter().filter(|((of, _), pod)| {
+            let live = pod.ready && !pod.terminating && !self.refused.contains(&pod.ip);
+            of == namespace && live && self.selects(&service, pod)
+        });
+        let mine = mine.filter(|_| !binding.terminating);
+        mine.map(|(_, pod)| pod.target()).collect()
     }
 
     /// The gates that a new pod with these labels has to get, in order.

@@ -199,6 +199,8 @@ impl Line {
             sleep(late).await;
         }
         self.passes().await;
+        let incumbent = crate::incumbent::is_lease(head.uri.path())
+            .then(|| self.witness.facts.lock().incumbent.leads());
         let api = &self.witness.api;
         let object = patch.map(|(sent, path)| (sent, direct::get(api, object_path(&path)), path));
         let answer = api
@@ -232,14 +234,16 @@ impl Line {
         match fate {
             Fate::Unanswered(after) => {
                 sleep(after).await;
-                Ok(failure(504))
+                return Ok(failure(504));
             }
-            Fate::Slow(after) => {
-                sleep(after).await;
-                Ok(answer)
-            }
-            _ => Ok(answer),
+            Fate::Slow(after) => sleep(after).await,
+            _ => {}
         }
+        if let Some(leads) = incumbent.filter(|_| answer.status().is_success()) {
+            let mut facts = self.witness.facts.lock();
+            facts.incumbent.tell(&self.incarnation, leads);
+        }
+        Ok(answer)
     }
 
     /// Waits while the line is held up.

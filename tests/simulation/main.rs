@@ -16,7 +16,8 @@
 //! throttled, ELB shows registrations late, all pods of an app become unready one after the other, and others register
 //! targets and take some out. For a while ELB refuses single targets, or calls addresses outside the VPC, and groups are
 //! full. Services are gone for minutes, or are back and no watch says so. A replica that sees no pods takes the lead.
-//! Bindings share groups, some of them with other clusters, and registration is turned off for some.
+//! Bindings share groups, some of them with other clusters, and registration is turned off for some. The
+//! incumbent comes, puts its finalizer on all bindings, registers and deregisters, and goes again.
 //!
 //! A scenario has the same world, replicas, lines and judges, but calm weather, and as many replicas as it
 //! starts. It has no kubelet, and only the scenario itself registers targets. It does not note its actions in
@@ -66,6 +67,8 @@
 //! - *the floor*: the target of a living pod leaves only while ELB calls another one healthy that is wanted, in an answer
 //!   to this replica of the last 15 s; or once the Service has been gone for five and a half minutes.
 //! - *seen first*: no leader deregisters anything whose watch of some resource has failed since before it leads.
+//! - *never two registrars*: no replica that has read in the incumbent's Lease that it leads registers anything, or
+//!   deregisters anything but for a binding that is being deleted.
 //! - *fenced* and *the rate is kept*, as above; these calls have an allowance of their own.
 //!
 //! Judged in the end, by [`ending`]:
@@ -118,6 +121,7 @@ mod driver;
 mod dropped;
 mod ending;
 mod facts;
+mod incumbent;
 mod known;
 mod known_registered;
 mod kubelet;

@@ -49,7 +49,7 @@ impl World {
 
 impl Driver {
     pub(crate) async fn registration_step(&mut self) {
-        match self.random.below(26) {
+        match self.random.below(29) {
             0..3 => self.calls_have_trouble(),
             3 => self.registrations_are_throttled(),
             4 => self.registrations_show_late(),
@@ -58,6 +58,7 @@ impl Driver {
             11 => self.another_registers(),
             12..15 => self.absences_step().await,
             15..18 => self.sharing_step().await,
+            18..21 => self.incumbent_comes_or_goes().await,
             _ => self.limits_step().await,
         }
     }
@@ -156,6 +157,8 @@ impl Driver {
             }));
         }
         let left = facts.foreign.iter();
+        // What was in a group of the incumbent's is ours to take out once that is taken over.
+        let left = left.filter(|(arn, _)| !facts.incumbent.claimed.contains(arn));
         let left = left.filter(|(arn, target)| !self.world.is_in(arn, *target));
         let left = left.map(|(arn, target)| format!("{target} of another left {arn}"));
         misplaced.extend(left.map(Wrong::now));

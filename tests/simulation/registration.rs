@@ -113,6 +113,7 @@ impl Witness {
             let what = format!("{incarnation}: {target} is in no record of {}", change.arn);
             self.trace.violated(invariant, &what);
         }
+        self.expect_alone(incarnation, change);
         let known = cache.read(|index| Known::of(change, index));
         if change.registers {
             self.note_pods(change, &known);
@@ -124,6 +125,18 @@ impl Witness {
         }
         self.expect_floor(incarnation, change, &known);
         self.expect_seen(incarnation, cache, change);
+    }
+
+    /// Judges that a replica which knows that the incumbent leads calls nothing, but for what is being deleted.
+    fn expect_alone(&self, incarnation: &str, change: &Change) {
+        let facts = self.facts.lock();
+        let mut bindings = facts.bindings.values().filter(|b| b.arn == change.arn);
+        let ends = !change.registers && bindings.any(|binding| binding.terminating);
+        if !ends && facts.incumbent.is_known_to(incarnation) {
+            let what =
+                format!("{incarnation} knows that the incumbent leads, and sends {change:?}");
+            self.trace.violated("never two registrars", &what);
+        }
     }
 
     /// Judges that a leader deregisters nothing before all of its watches have worked since it leads.

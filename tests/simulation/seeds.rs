@@ -15,7 +15,7 @@ const SEEDS: u64 = 200;
 const ENOUGH: u64 = 3;
 
 /// Parts of the trace, each of which must occur in some seed. Otherwise the simulation no longer reaches it.
-const REACHED: [&str; 42] = [
+const REACHED: [&str; 44] = [
     ": healthy\n",
     ": healthy at a used address\n",
     ": not selected\n",
@@ -58,6 +58,8 @@ const REACHED: [&str; 42] = [
     " sees no pods\n",
     " shares the group of ",
     "registration is asked for ",
+    " incumb deregisters ",
+    " incumb registers ",
 ];
 
 /// Runs one seed on this thread.

@@ -22,7 +22,7 @@ pub(crate) const WATCHED: [&str; 5] = [
 impl Driver {
     pub(crate) async fn step(&mut self) {
         let all = if self.world.product_registers {
-            135
+            150
         } else {
             110
         };

@@ -28,6 +28,7 @@ use tokio::time::sleep;
 use crate::accounts::Accounts;
 use crate::direct::{self, Answer};
 use crate::facts::{Facts, PORT};
+use crate::incumbent::Double;
 use crate::kubelet::{Written, kubelet};
 use crate::random::Random;
 use crate::replica::HOME;
@@ -87,6 +88,9 @@ impl World {
         let (kubelet, run) = kubelet(world.api.clone(), world.trace.clone(), random.fork());
         world.actors.spawn(run);
         world.kubelet = Some(kubelet);
+        if product_registers {
+            world.actors.spawn(Double::of(&world).run());
+        }
         world.install().await;
         world.register_hooks(None).await;
         world
