@@ -15,6 +15,7 @@ use targetgate_core::lint;
 use targetgate_core::lint::{Cluster, Level, PodSecurity, Registrar, Rollout, Version};
 use targetgate_core::names::{DRAIN_LABEL, TargetGroupArn};
 
+use crate::args::SliceAddresses;
 use crate::commands::doctor::group_ends::GroupEnds;
 use crate::commands::doctor::installed::Installed;
 use crate::commands::doctor::objects::{Binding, OptedIn};
@@ -55,7 +56,7 @@ pub(super) struct Told {
 #[derive(Default)]
 pub(super) struct Rest {
     pub(super) lost: Vec<Lost>,
-    /// The pods of each namespace.
+    /// The pods of each namespace in which pods alone are registered.
     pub(super) pods: BTreeMap<String, NamespacePods>,
 }
 
@@ -109,11 +110,16 @@ impl Surroundings<'_> {
             namespace: place.name.clone(),
             why,
         });
+        let addresses = self.installed.settings.targets.slice_addresses;
+        let all_are_pods = addresses == SliceAddresses::Pods;
         Ok(Told {
             ends: ends.collect(),
             rest: Rest {
                 lost: lost.collect(),
-                pods: [(place.name.clone(), of_pods(&facts, &pods))].into(),
+                pods: all_are_pods
+                    .then(|| (place.name.clone(), of_pods(&facts, &pods)))
+                    .into_iter()
+                    .collect(),
             },
         })
     }
