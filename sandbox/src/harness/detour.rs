@@ -5,9 +5,10 @@ use std::convert::Infallible;
 use std::future::pending;
 
 use bytes::Bytes;
+use futures::StreamExt as _;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, BodyStream, Full, StreamBody};
 use hyper::body::Incoming;
 use kube::Client;
 use kube::client::Body;
@@ -34,13 +35,19 @@ pub enum ReadFault {
 }
 
 /// The resource whose reads fail, such as `pods`, and how.
-type Failing = Option<(&'static str, ReadFault)>;
+#[derive(Clone, Copy, Debug)]
+struct Failing {
+    resource: &'static str,
+    fault: ReadFault,
+    /// Whether watches that run end.
+    cuts: bool,
+}
 
 /// The proxy, which ends when this is dropped.
 pub struct Detour {
     /// The cluster as it is reached through the proxy.
     pub cluster: Cluster,
-    failing: watch::Sender<Failing>,
+    failing: watch::Sender<Option<Failing>>,
     #[expect(dead_code, reason = "held until dropped")]
     parts: Parts,
     #[expect(dead_code, reason = "held until dropped")]
@@ -81,7 +88,21 @@ impl Detour {
 
     /// Lets reads of a resource fail from now on. Watches that run go on.
     pub fn fail(&self, resource: &'static str, fault: ReadFault) {
-        self.failing.send_replace(Some((resource, fault)));
+        self.begin(resource, fault, false);
+    }
+
+    /// Lets reads of a resource fail from now on, and ends the watches that run.
+    pub fn cut(&self, resource: &'static str, fault: ReadFault) {
+        self.begin(resource, fault, true);
+    }
+
+    fn begin(&self, resource: &'static str, fault: ReadFault, cuts: bool) {
+        let failing = Failing {
+            resource,
+            fault,
+            cuts,
+        };
+        self.failing.send_replace(Some(failing));
     }
 
     /// Ends the faults; what waits is forwarded.
@@ -92,12 +113,13 @@ impl Detour {
 
 async fn answer(
     client: Client,
-    mut fails: watch::Receiver<Failing>,
+    mut fails: watch::Receiver<Option<Failing>>,
     request: Request<Incoming>,
 ) -> Result<Answer, Infallible> {
-    let fault = *fails.borrow_and_update();
-    let fault = fault.filter(|(resource, _)| reads(&request, resource));
-    let answered = match fault.map(|(_, fault)| fault) {
+    let failing = *fails.borrow_and_update();
+    let failing = failing.filter(|failing| reads(&request, failing.resource));
+    let watched = is_watch(&request).then(|| request.uri().path().to_owned());
+    let answered = match failing.map(|failing| failing.fault) {
         Some(ReadFault::Late) => {
             // An error means that the test is over.
             let _ = fails.wait_for(Option::is_none).await;
@@ -110,6 +132,10 @@ async fn answer(
         }
         _ => forward(client, request).await,
     };
+    let answered = match watched {
+        Some(path) => answered.map(|answer| answer.map(|body| until_cut(body, path, fails))),
+        None => answered,
+    };
     Ok(answered.unwrap_or_else(|error| {
         let status = json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure",
             "message": format!("{error:#}"), "code": 502 });
@@ -117,9 +143,32 @@ async fn answer(
     }))
 }
 
+/// The body of a watch, which ends when it is cut.
+fn until_cut(
+    body: UnsyncBoxBody<Bytes, kube::Error>,
+    path: String,
+    mut fails: watch::Receiver<Option<Failing>>,
+) -> UnsyncBoxBody<Bytes, kube::Error> {
+    let cut = async move {
+        let cuts = |failing: &Option<Failing>| {
+            failing.is_some_and(|failing| failing.cuts && names(&path, failing.resource))
+        };
+        if fails.wait_for(cuts).await.is_err() {
+            // The test is over.
+            pending::<()>().await;
+        }
+    };
+    let frames = BodyStream::new(body).take_until(Box::pin(cut));
+    StreamBody::new(frames).boxed_unsync()
+}
+
 fn reads(request: &Request<Incoming>, resource: &str) -> bool {
-    let last = request.uri().path().rsplit('/').next();
-    request.method() == Method::GET && last == Some(resource)
+    request.method() == Method::GET && names(request.uri().path(), resource)
+}
+
+/// Whether a path is that of all objects of a resource.
+fn names(path: &str, resource: &str) -> bool {
+    path.rsplit('/').next() == Some(resource)
 }
 
 fn is_watch(request: &Request<Incoming>) -> bool {

@@ -1,4 +1,4 @@
-//! A new leader whose view of the cluster is not whole yet (B6).
+//! A new leader whose view of the cluster is not whole (B6).
 
 use std::time::Duration;
 
@@ -15,6 +15,48 @@ const RATE: f64 = 40.0;
 const FAILING: Duration = Duration::from_secs(20);
 /// Longer than until the second look of a leadership. Contract 8.
 const TWO_LOOKS: Duration = Duration::from_secs(15);
+
+/// Pods, before and after those come that the standby does not see.
+const PODS: [usize; 2] = [3, 6];
+
+/// A replica whose lists are not complete does not stand for the lead, so it says nothing of a leader that does not see
+/// everything. A standby that has seen everything once does lead.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_that_sees_no_pods_any_more_leads_and_takes_nothing_out() {
+    let mut shop = Shop::elected(PODS[0]).await;
+    let detour = Detour::to(&shop.site.cluster).await.unwrap();
+    let standby = Start {
+        pod: Some("targetgate-1".to_owned()),
+        ..shop.site.start.clone()
+    };
+    let standby = standby.begin(&detour.cluster, &shop.site.aws).await;
+    let standby = standby.unwrap_or_else(fail);
+    standby.ready().await.unwrap();
+    detour.cut("pods", ReadFault::Forbidden);
+    shop.site.scale(&mut shop.web, PODS[1]).await;
+    let all = shop
+        .site
+        .until("the leader to register all pods", async || {
+            let registered = shop.registered().await;
+            (registered.len() == PODS[1]).then_some(registered)
+        })
+        .await;
+    let before = shop.site.calls("DeregisterTargets");
+    shop.site.kill_targetgate().await;
+    shop.site
+        .until("the standby to lead", async || {
+            standby.leads().await.ok()?.then_some(())
+        })
+        .await;
+    sleep(TWO_LOOKS).await;
+    assert!(standby.leads().await.unwrap());
+    assert_eq!(shop.site.calls("DeregisterTargets"), before);
+    assert_eq!(shop.registered().await, all);
+    detour.mend();
+    shop.site.point_hooks(standby.hooks).await;
+    shop.roll().await;
+    shop.until_registered(&addresses(&shop.pods().await)).await;
+}
 
 /// They wait for the faults to end most of the time, so they run together.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
