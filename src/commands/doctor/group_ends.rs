@@ -65,7 +65,7 @@ pub(super) async fn read(
     let inheriting = inheriting.filter(|(_, known)| inherits(known));
     let asked: BTreeMap<BalancerKey<'_>, &GroupKey> = inheriting
         .flat_map(|(group, _)| self::balancers(group))
-        .filter(|(key, _)| balancers[key].cross_zone.is_none())
+        .filter(|(key, _)| balancers.get(key).is_some_and(|b| b.cross_zone.is_none()))
         .collect();
     let crossing = each(asked.iter(), |((arn, _), group)| {
         client.load_balancer_crosses_zones(group, arn)
@@ -77,7 +77,7 @@ pub(super) async fn read(
     }
 
     let ends = groups.iter().zip(attributes).map(|(group, attributes)| {
-        let behind = self::balancers(group).map(|(key, _)| balancers[&key]);
+        let behind = self::balancers(group).filter_map(|(key, _)| balancers.get(&key).copied());
         let (key, described) = group;
         let ends = GroupEnds {
             tcp_health_check: described.tcp_health_check,
