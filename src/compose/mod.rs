@@ -466,7 +466,6 @@ impl Wiring {
             cache: parts.cache.clone(),
             kube: parts.kube.clone(),
             leadership: self.leadership.clone(),
-            events: self.events.clone(),
             elb: self.elb.clone(),
             budget: self.budget.clone(),
             metrics: parts.metrics.of(),

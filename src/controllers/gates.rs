@@ -177,7 +177,7 @@ impl Loop {
                 Some(all) = ended(&mut tasks) => {
                     // Process all results so far together, before acting on the decisions.
                     for done in all {
-                        actions.extend(self.handle(&mut work, &mut tasks, done));
+                        actions.extend(self.handle(&mut work, done));
                     }
                 }
                 () = self.cache.changed() => {}
@@ -268,7 +268,7 @@ impl Loop {
 }
 
 impl Loop {
-    fn handle(&self, work: &mut Work, tasks: &mut JoinSet<Done>, done: Done) -> Vec<Action> {
+    fn handle(&self, work: &mut Work, done: Done) -> Vec<Action> {
         let now = clock::monotonic();
         match done {
             Done::Answered(call, requested, answer) => {
@@ -294,7 +294,7 @@ impl Loop {
                 vec![]
             }
             Done::Swept(batch, answer) => {
-                self.swept(work, tasks, &batch, &answer, now);
+                self.swept(work, &batch, &answer, now);
                 vec![]
             }
             Done::Told => vec![],
@@ -421,11 +421,11 @@ impl Loop {
                 reason,
                 message,
             } => {
-                self.report_problem(work, tasks, about, reason, message);
+                self.report_problem(work, about, reason, message);
             }
             Action::MissingGroup(group) => {
                 if work.sweep.missing(&group, now) {
-                    self.tell_missing(vec![group], tasks);
+                    self.tell_missing(work, vec![group]);
                 }
             }
         }

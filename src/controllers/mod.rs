@@ -1,6 +1,5 @@
 //! Controllers: each observes, lets the core decide, carries out the decisions, and reports the results back.
 
-mod about;
 pub mod certificates;
 mod failures;
 pub mod gate_rules;

@@ -32,7 +32,6 @@ use crate::controllers::targets::answers::{Answers, call_error, listing};
 use crate::controllers::targets::failures::Failures;
 use crate::controllers::targets::reads::Reads;
 use crate::controllers::targets::registrations::Registrations;
-use crate::kubernetes::events::Events;
 use crate::kubernetes::live_read::ConfirmError;
 use crate::kubernetes::targets::records::{Listed, Stored, TargetRecords};
 use crate::state::cache::{Cache, InitialList, WatchedResource};
@@ -61,7 +60,6 @@ pub struct Controller {
     pub cache: Arc<Cache>,
     pub kube: kube::Client,
     pub leadership: Leadership,
-    pub events: Arc<Events>,
     pub elb: ElbClient,
     /// The budget of polls. Registrations have one of their own.
     pub budget: Budget,
@@ -92,7 +90,6 @@ enum Done {
     Confirmed(BindingKey, Result<Option<Service>, ConfirmError>),
     /// A read of the incumbent's Lease of the leadership that began then, with when it was sent.
     Incumbent(Instant, Instant, Look),
-    Told,
 }
 
 /// The state of the loop.
@@ -331,7 +328,6 @@ impl Controller {
             Done::Incumbent(since, sent, look) => {
                 self.saw_incumbent(work, (since, sent), look, now);
             }
-            Done::Told => {}
         }
     }
 

@@ -3,30 +3,17 @@
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use targetgate_core::names::ObjectKey;
 use targetgate_core::text::cut;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::debug;
 
-use crate::kubernetes::decode::api_resource;
 use crate::kubernetes::{CALL_TIMEOUT, MANAGER, why};
-use crate::state::cache::WatchedResource;
 
 /// Maximum number of concurrent calls; further Events are dropped, because they are best effort. Chosen.
 const AT_ONCE: usize = 8;
 /// Maximum length of a note, in bytes: the API accepts up to 1 kB.
 const MAX_NOTE: usize = 1000;
-
-/// The object that an Event regards.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct About {
-    /// A pod, or a binding of one API group.
-    pub kind: WatchedResource,
-    pub object: ObjectKey,
-    /// `metadata.uid`, if it is known: `kubectl describe` selects Events by it.
-    pub uid: Option<String>,
-}
 
 /// What an Event tells of its object.
 #[derive(Debug)]
@@ -65,12 +52,7 @@ impl Events {
     /// Publishes a warning. `reason` and `action` are words in `PascalCase`.
     ///
     /// Returns when the call has succeeded, failed or timed out; the caller does not learn which.
-    pub async fn warn(&self, about: &About, action: &str, reason: &str, note: &str) {
-        self.warn_of(&about.reference(), action, reason, note).await;
-    }
-
-    /// Publishes a warning about any object.
-    pub async fn warn_of(&self, object: &ObjectReference, action: &str, reason: &str, note: &str) {
+    pub async fn warn(&self, object: &ObjectReference, action: &str, reason: &str, note: &str) {
         let told = Told {
             kind: EventType::Warning,
             related: None,
@@ -105,35 +87,23 @@ impl Events {
     }
 }
 
-impl About {
-    fn reference(&self) -> ObjectReference {
-        let resource = api_resource(self.kind);
-        ObjectReference {
-            api_version: Some(resource.api_version),
-            kind: Some(resource.kind),
-            namespace: Some(self.object.namespace.to_string()),
-            name: Some(self.object.name.to_string()),
-            uid: self.uid.clone(),
-            ..ObjectReference::default()
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
     use crate::kubernetes::testing::{Answer, Scripted};
-    use targetgate_core::names::BindingApi;
 
     const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/shop/events";
 
-    fn about() -> About {
-        About {
-            kind: WatchedResource::Bindings(BindingApi::Elbv2),
-            object: ObjectKey::new("shop", "web"),
+    fn about() -> ObjectReference {
+        ObjectReference {
+            api_version: Some("elbv2.k8s.aws/v1beta1".into()),
+            kind: Some("TargetGroupBinding".into()),
+            namespace: Some("shop".into()),
+            name: Some("web".into()),
             uid: Some("u-1".into()),
+            ..ObjectReference::default()
         }
     }
 

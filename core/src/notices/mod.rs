@@ -21,7 +21,7 @@ mod waits;
 
 pub use crate::notices::found::{found, rules_too_large};
 pub use crate::notices::lost::LostBindings;
-pub use crate::notices::topic::{AllFound, Found, Of, Regarded, Topic, add_pod};
+pub use crate::notices::topic::{AllFound, Finding, Found, Of, Regarded, Topic, add_pod};
 pub use crate::notices::waits::{healthy, waits};
 
 /// An object is told a reason once in this time. Contract 2.
@@ -47,7 +47,7 @@ pub struct Notices {
     recovered: AllFound,
     /// What was found last and exceeded the rate.
     late: BTreeSet<Topic>,
-    /// What of that no later look finds.
+    /// What of that happened, so that no later look finds it.
     unsent: AllFound,
     tokens: u32,
     refilled: Instant,
@@ -94,10 +94,15 @@ impl Notices {
 
     /// Another replica tells now: what has lasted here, or was late, says nothing about what it tells.
     pub fn rest(&mut self) {
-        self.since.clear();
-        self.recovered.clear();
+        self.look_away();
         self.late.clear();
         self.unsent.clear();
+    }
+
+    /// For now it cannot be seen what lasts.
+    pub fn look_away(&mut self) {
+        self.since.clear();
+        self.recovered.clear();
     }
 
     /// Decides what is told now, and takes it for told. What concerns most pods goes first.
@@ -112,7 +117,9 @@ impl Notices {
         let mut found = self.lasting(found, now);
         let recovered = self.recovered(healthy, &found);
         found.extend(recovered);
-        let fresh = |(topic, _): &(Topic, Found)| !self.told.contains_key(topic);
+        let fresh = |(topic, found): &(Topic, Found)| {
+            found.finding == Finding::News || !self.told.contains_key(topic)
+        };
         let mut fresh: Vec<_> = found.into_iter().filter(fresh).collect();
         fresh.sort_by_key(|(_, found)| Reverse(found.pods));
         let room = MOST
@@ -123,7 +130,9 @@ impl Notices {
         self.tokens -= fresh.len() as u32;
         let topics = fresh.iter().map(|(topic, _)| (topic.clone(), now));
         self.told.extend(topics);
-        let once = late.iter().filter(|(topic, _)| happens_once(topic.reason));
+        let once = late
+            .iter()
+            .filter(|(_, found)| found.finding != Finding::Lasting);
         self.unsent = once.take(MOST).cloned().collect();
         let late = late.into_iter().map(|(topic, _)| topic).collect();
         let known = mem::replace(&mut self.late, late);
@@ -136,8 +145,8 @@ impl Notices {
     /// Leaves out what may be over soon, until it has lasted.
     fn lasting(&mut self, mut found: AllFound, now: Instant) -> AllFound {
         let known = mem::take(&mut self.since);
-        found.retain(|topic, _| {
-            if !may_be_over_soon(topic.reason) {
+        found.retain(|topic, found| {
+            if found.finding != Finding::Lasting || !may_be_over_soon(topic.reason) {
                 return true;
             }
             let since = known.get(topic).copied().unwrap_or(now);
@@ -175,17 +184,6 @@ fn add(all: &mut AllFound, topic: Topic, more: Found) {
     let pods = more.pods;
     let known = all.entry(topic).and_modify(|known| known.pods += pods);
     known.or_insert(more);
-}
-
-/// Whether a topic tells of what happened, which no look at what is known now finds again.
-fn happens_once(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::EndedEarly
-            | Reason::GateTimeout
-            | Reason::TargetGroupUnused
-            | Reason::TargetHealthy
-    )
 }
 
 /// Whether a topic can be over before anybody could act on it: one object is changed after another, as when a release

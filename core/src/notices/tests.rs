@@ -334,7 +334,15 @@ fn of_target(reason: Reason) -> Topic {
 }
 
 fn one(topic: Topic) -> AllFound {
-    AllFound::from([(topic, Found::of_pod("it is so".into(), "web-1".into()))])
+    let finding = match topic.reason {
+        Reason::TargetHealthy => Finding::Happened,
+        _ => Finding::Lasting,
+    };
+    let found = Found {
+        finding,
+        ..Found::of_pod("it is so".into(), "web-1".into())
+    };
+    AllFound::from([(topic, found)])
 }
 
 #[test]
@@ -359,30 +367,48 @@ fn targets_are_told_to_be_healthy_once_none_is_waited_for_of_those_that_were_tol
 }
 
 #[test]
-fn what_happened_once_and_exceeded_the_rate_is_told_later() {
+fn what_happened_and_exceeded_the_rate_is_told_later() {
     let (now, mut notices) = (epoch(), Notices::new(epoch()));
     let topic = |number: u8, reason| Topic {
         reason,
         ..regarded(&format!("web-{number}"))
     };
-    let of = |reason| {
+    let of = |reason, finding| {
         let all = (0..30).map(|number| {
-            (
-                topic(number, reason),
-                Found::of_object("it is so".into(), 1),
-            )
+            let found = Found {
+                finding,
+                ..Found::of_object("it is so".into(), 1)
+            };
+            (topic(number, reason), found)
         });
         all.collect::<AllFound>()
     };
-    let happened = notices.due(of(Reason::GateTimeout), now);
+    // What may be over soon need not last if it happened.
+    let happened = notices.due(of(Reason::OlderBinding, Finding::Happened), now);
     assert_eq!((happened.told.len(), happened.dropped.len()), (25, 5));
+    notices.look_away();
     let later = notices.due(AllFound::new(), now + secs(10));
     assert_eq!((later.told.len(), later.dropped.len()), (5, 0));
     // What is still so is found again by each look.
-    let so = notices.due(of(Reason::Ungated), now + secs(60));
+    let so = notices.due(of(Reason::Ungated, Finding::Lasting), now + secs(60));
     assert_eq!(so.told.len(), 25);
     let later = notices.due(AllFound::new(), now + secs(120));
     assert_eq!(later.told.len(), 0);
+}
+
+#[test]
+fn what_begins_to_fail_anew_is_told_anew_within_the_hour() {
+    let (now, mut notices) = (epoch(), Notices::new(epoch()));
+    let topic = || Topic {
+        reason: Reason::TargetGroupNotFound,
+        ..regarded("web-1")
+    };
+    let mut told = |at| {
+        let news = AllFound::from([(topic(), Found::news("it is gone".into()))]);
+        notices.due(news, now + secs(at)).told.len()
+    };
+    assert_eq!([0, 10].map(&mut told), [1, 1]);
+    assert_eq!(notices.due(AllFound::new(), now + secs(20)).told.len(), 0);
 }
 
 #[test]

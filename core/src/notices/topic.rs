@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::index::{BindingKey, Index};
 use crate::model::{Binding, ControllerRef, Pod};
 use crate::names::BindingApi;
 use crate::reason::Reason;
+
+/// The action of an Event about gates.
+const CHECKED: &str = "CheckReadinessGates";
 
 /// The object that an Event regards.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,6 +74,17 @@ impl Regarded {
             uid: binding.uid.clone(),
         }
     }
+
+    /// The binding of this key, with the UID that the index knows.
+    pub fn binding_of(key: &BindingKey, index: &Index) -> Self {
+        let BindingKey { object, api } = key;
+        Self::Binding {
+            namespace: object.namespace.clone(),
+            name: object.name.clone(),
+            api: *api,
+            uid: index.binding(key).and_then(|binding| binding.uid.clone()),
+        }
+    }
 }
 
 /// What is told once an hour: one reason of one object.
@@ -118,6 +133,17 @@ impl Topic {
     }
 }
 
+/// Whether later looks at what is known find something again, and how often it is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finding {
+    /// Each look finds it while it lasts. It is told once an hour.
+    Lasting,
+    /// It happened, and no later look finds it. It is told once an hour.
+    Happened,
+    /// The same, but it comes once each time that something begins to fail or changes, and is told each time.
+    News,
+}
+
 /// What is found of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
@@ -128,16 +154,17 @@ pub struct Found {
     pub pods: usize,
     /// The other object that is concerned. An Event that differs from another in nothing else is sent as well.
     pub related: Option<Regarded>,
+    pub finding: Finding,
+    /// What was done when it was found: the action of the Event.
+    pub action: &'static str,
 }
 
 impl Found {
     /// Something found of one pod.
     pub(super) fn of_pod(text: String, name: Arc<str>) -> Self {
         Self {
-            text,
             example: Some(name),
-            pods: 1,
-            related: None,
+            ..Self::of_object(text, 1)
         }
     }
 
@@ -148,6 +175,16 @@ impl Found {
             example: None,
             pods,
             related: None,
+            finding: Finding::Lasting,
+            action: CHECKED,
+        }
+    }
+
+    /// News of an object.
+    pub fn news(text: String) -> Self {
+        Self {
+            finding: Finding::News,
+            ..Self::of_object(text, 0)
         }
     }
 

@@ -6,7 +6,7 @@ use crate::gates::machine::long_waits::LongWait;
 use crate::index::Index;
 use crate::model::Pod;
 use crate::names::{GateName, ObjectKey};
-use crate::notices::{AllFound, Of, Regarded, Topic, add_pod};
+use crate::notices::{AllFound, Finding, Of, Regarded, Topic, add_pod};
 use crate::reason::Reason;
 
 /// What there is to tell of pods that have waited for long, for each owner and binding.
@@ -37,6 +37,7 @@ pub fn healthy(all: &mut AllFound, pod: &Pod, gate: &GateName, index: &Index) {
         format!("the target of binding {of} is healthy, and no pod waits for its own any more")
     });
     found.related = binding(&pod.key, gate, index);
+    found.finding = Finding::Happened;
 }
 
 fn topic(regarded: Regarded, gate: &GateName, reason: Reason) -> Topic {

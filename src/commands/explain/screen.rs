@@ -47,7 +47,7 @@ pub(super) struct Screen<'a, W> {
     last: Option<(String, Instant)>,
 }
 
-/// Whether standard output is a terminal that understands [`HOME`] and the others; one of kind `dumb`, or of none, does
+/// Whether standard output is a terminal that understands how frames are drawn; one of kind `dumb`, or of none, does
 /// not.
 pub fn can_redraw() -> bool {
     let kind = env::var_os("TERM").unwrap_or_default();

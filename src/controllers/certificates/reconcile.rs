@@ -277,7 +277,7 @@ impl<'a> Rounds<'a> {
             let told = self
                 .keeper
                 .events
-                .warn_of(&object, "PutBack", "CABundleChanged", &note);
+                .warn(&object, "PutBack", "CABundleChanged", &note);
             told.await;
         }
         Ok(())

@@ -102,7 +102,7 @@ impl TrustCheck {
         warn!(object = hooks.title(), "{NOTE}");
         let events = &self.events;
         events
-            .warn_of(
+            .warn(
                 &hooks.reference(),
                 "CompareBundle",
                 "CertificateUntrusted",

@@ -6,7 +6,7 @@ use std::time::Instant;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::EventType;
 use targetgate_core::endings::EndedEarly;
-use targetgate_core::notices::{self, AllFound, Due, Found, LASTING, Regarded, Topic};
+use targetgate_core::notices::{self, AllFound, Due, Finding, Found, LASTING, Regarded, Topic};
 use targetgate_core::reason::Reason;
 use tokio::task::JoinSet;
 use tracing::debug;
@@ -17,9 +17,6 @@ use crate::kubernetes::events::Told;
 use crate::kubernetes::live_read;
 use crate::state::cache::WatchedResource;
 
-/// The action of each such Event: what was done when it was found.
-const ACTION: &str = "CheckReadinessGates";
-
 impl Loop {
     /// Tells what the index shows, and what was seen since. Returns the next wake-up.
     pub(super) fn tell_owners(
@@ -28,10 +25,14 @@ impl Loop {
         tasks: &mut JoinSet<Done>,
         now: Instant,
     ) -> Option<Instant> {
+        let leads = work.tracker.leads();
         // Before the initial lists are complete, a gate that is due would seem not to be.
-        if !work.tracker.leads() || !self.cache.pending().is_empty() {
-            work.seen.clear();
-            work.notices.rest();
+        if !leads || !self.cache.pending().is_empty() {
+            work.notices.look_away();
+            if !leads {
+                work.seen.clear();
+                work.notices.rest();
+            }
             self.metrics.set_noticed(&AllFound::new());
             return None;
         }
@@ -96,7 +97,7 @@ impl Loop {
                 _ => EventType::Warning,
             },
             related: found.related.as_ref().map(reference),
-            action: ACTION,
+            action: found.action,
             reason: topic.reason.as_str(),
             note: &found.note(),
         };
@@ -107,9 +108,10 @@ impl Loop {
 /// Adds a pod that ended early to what is told.
 pub(super) fn ended_early(seen: &mut AllFound, early: &EndedEarly) {
     let topic = Topic::new(Regarded::owner(&early.pod), Reason::EndedEarly);
-    notices::add_pod(seen, topic, &early.pod.key.name, || {
+    let found = notices::add_pod(seen, topic, &early.pod.key.name, || {
         format!("{}. {}", early.finding.message, Reason::EndedEarly.remedy())
     });
+    found.finding = Finding::Happened;
 }
 
 /// An object whose UID the index does not keep.

@@ -17,11 +17,13 @@ impl Loop {
             answers,
             registered,
             refused,
+            notices,
         } = told.unwrap_or_default();
         let mut actions = vec![];
         if anew {
             actions.extend(work.tracker.forget_refusals(now));
         }
+        work.seen.extend(notices);
         for (group, targets) in registered {
             work.tracker.registered(&group, &targets, now);
         }

@@ -9,11 +9,11 @@ use targetgate_core::elb::sweep::{Batch, Sweep, Swept};
 use targetgate_core::index::BindingKey;
 use targetgate_core::model::TargetGroup;
 use targetgate_core::names::{GroupKey, TargetGroupArn};
+use targetgate_core::reason::Reason;
 use tokio::task::JoinSet;
 use tracing::warn;
 
 use crate::aws::error::{ElbError, ElbErrorKind};
-use crate::controllers::about::about_binding;
 use crate::controllers::gates::{Done, Loop, Work};
 
 /// Maximum number of bindings of one group that are told that it is missing. Chosen: rarely more than one names it.
@@ -72,7 +72,6 @@ impl Loop {
     pub(super) fn swept(
         &self,
         work: &mut Work,
-        tasks: &mut JoinSet<Done>,
         batch: &Batch,
         answer: &Result<Vec<TargetGroup>, ElbError>,
         now: Instant,
@@ -92,30 +91,26 @@ impl Loop {
         work.failures.swept(batch, error, now);
         let missing = work.sweep.ended(&batch.groups, outcome, now);
         if !missing.is_empty() {
-            self.tell_missing(missing, tasks);
+            self.tell_missing(work, missing);
         }
     }
 
     /// Tells that AWS does not have these groups, in the log and by an Event on each binding that names one.
-    pub(super) fn tell_missing(&self, groups: Vec<GroupKey>, tasks: &mut JoinSet<Done>) {
-        let with_bindings = |group: GroupKey| (self.bindings_of(&group), group);
-        let told: Vec<(Vec<BindingKey>, GroupKey)> =
-            groups.into_iter().map(with_bindings).collect();
-        for (bindings, group) in &told {
-            let bindings = bindings.iter().map(|key| key.object.to_string());
-            let bindings: Vec<String> = bindings.collect();
-            warn!(group = %group.arn, ?bindings, "AWS does not have the target group of a binding");
-        }
-        let told_by = self.clone();
-        tasks.spawn(async move {
-            // One after the other: Events are few at a time.
-            for (bindings, group) in told {
-                for binding in bindings {
-                    told_by.report_missing_group(&group, binding).await;
-                }
+    pub(super) fn tell_missing(&self, work: &mut Work, groups: Vec<GroupKey>) {
+        for group in groups {
+            let bindings = self.bindings_of(&group);
+            let names = bindings.iter().map(|key| key.object.to_string());
+            let names: Vec<String> = names.collect();
+            warn!(group = %group.arn, bindings = ?names, "AWS does not have the target group of a binding");
+            for binding in bindings {
+                let note = format!(
+                    "Target group {} does not exist: its targets get no traffic, and gates of this binding that are \
+                     not open stay closed. Create a binding to a group that exists, then delete this one",
+                    group.arn
+                );
+                self.note_of_binding(work, &binding, Reason::TargetGroupNotFound, note);
             }
-            Done::Told
-        });
+        }
     }
 
     /// The bindings that name a group, as far as they are told.
@@ -127,17 +122,5 @@ impl Loop {
                 .filter(|(key, binding)| binding.role == group.role && apis.contains(&key.api));
             ours.take(MAX_TOLD).map(|(key, _)| key.clone()).collect()
         })
-    }
-
-    async fn report_missing_group(&self, group: &GroupKey, binding: BindingKey) {
-        let about = about_binding(&self.cache, binding);
-        let note = format!(
-            "Target group {} does not exist: its targets get no traffic, and gates of this binding that are not open \
-             stay closed. Create a binding to a group that exists, then delete this one",
-            group.arn
-        );
-        self.events
-            .warn(&about, "DescribeTargetHealth", "TargetGroupNotFound", &note)
-            .await;
     }
 }

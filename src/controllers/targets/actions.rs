@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use targetgate_core::index::BindingKey;
 use targetgate_core::model::Service;
+use targetgate_core::notices::{Found, Regarded, Topic};
 use targetgate_core::reason::Reason;
 use targetgate_core::targets::calls::{Call, Kind};
 use targetgate_core::targets::machine::action::{Action, Written};
@@ -14,13 +15,10 @@ use tokio::time::{Instant as TokioInstant, timeout_at};
 
 use crate::aws::client::ZonedTarget;
 use crate::aws::error::{ElbError, ElbErrorKind};
-use crate::controllers::about::about_binding;
 use crate::controllers::targets::{Controller, Done, Work};
-use crate::kubernetes::events::About;
 use crate::kubernetes::live_read::{self, ConfirmError};
 use crate::kubernetes::targets::bindings::{patch_finalizer, write_status};
 use crate::kubernetes::targets::records::Stored;
-use crate::state::cache::WatchedResource;
 
 impl Controller {
     pub(super) fn carry_out(
@@ -112,26 +110,20 @@ impl Controller {
                 reason,
                 message,
             } => {
-                let about = About {
-                    kind: WatchedResource::Pods,
-                    object: pod,
-                    uid: Some(uid.to_string()),
+                let pod = Regarded::Pod {
+                    namespace: pod.namespace,
+                    name: pod.name,
+                    uid: Some(uid),
                 };
-                tasks.spawn(async move {
-                    this.tell(about, reason, &message).await;
-                    Done::Told
-                });
+                self.tell(pod, reason, &message);
             }
             Action::Tell {
                 binding,
                 reason,
                 message,
             } => {
-                let about = about_binding(&self.cache, binding);
-                tasks.spawn(async move {
-                    this.tell(about, reason, &message).await;
-                    Done::Told
-                });
+                let regarded = |index: &_| Regarded::binding_of(&binding, index);
+                self.tell(self.cache.read(regarded), reason, &message);
             }
         }
     }
@@ -186,11 +178,14 @@ impl Controller {
     }
 
     /// Tells by an Event what keeps targets from being as they should.
-    async fn tell(&self, about: About, reason: Reason, message: &str) {
+    fn tell(&self, regarded: Regarded, reason: Reason, message: &str) {
         let note = format!("{}. {}", message.trim_end_matches('.'), reason.remedy());
-        self.events
-            .warn(&about, "RegisterTargets", reason.as_str(), note.trim_end())
-            .await;
+        let found = Found {
+            action: "RegisterTargets",
+            ..Found::news(note.trim_end().to_owned())
+        };
+        self.registrations
+            .noticed(Topic::new(regarded, reason), found);
     }
 }
 

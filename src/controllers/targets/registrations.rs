@@ -1,5 +1,6 @@
 //! What the registrar tells the health loop: ELB's answers to its own calls about whole groups, so that one look serves
-//! both, which targets went in, and what AWS says of those that it does not take.
+//! both, which targets went in, what AWS says of those that it does not take, and its Events, of which all together are
+//! bounded.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -10,6 +11,7 @@ use parking_lot::Mutex;
 use targetgate_core::gates::refusals::Refused;
 use targetgate_core::model::TargetHealth;
 use targetgate_core::names::{GroupKey, TargetGroupArn};
+use targetgate_core::notices::{AllFound, Found, Topic};
 use tokio::sync::Notify;
 
 /// What the health loop has not taken yet, at most one answer and one set of targets for each group; cheap to clone.
@@ -31,6 +33,8 @@ pub struct Untaken {
     pub answers: BTreeMap<GroupKey, (Instant, Vec<TargetHealth>)>,
     pub registered: BTreeMap<TargetGroupArn, BTreeSet<(IpAddr, u16)>>,
     pub refused: BTreeMap<TargetGroupArn, Refused>,
+    /// What is to be told by Events, the last words of each topic.
+    pub notices: AllFound,
 }
 
 impl Registrations {
@@ -52,6 +56,11 @@ impl Registrations {
     /// The targets of a group that AWS does not take, all of them.
     pub fn refused(&self, group: &TargetGroupArn, targets: Refused) {
         self.tell(|untaken| _ = untaken.refused.insert(group.clone(), targets));
+    }
+
+    /// Something is to be told by an Event.
+    pub fn noticed(&self, topic: Topic, found: Found) {
+        self.tell(|untaken| _ = untaken.notices.insert(topic, found));
     }
 
     /// The registrar begins to lead, or ceases to.

@@ -5,8 +5,9 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use http::StatusCode;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, Patch, PatchParams};
 use parking_lot::Mutex;
+use serde_json::json;
 use targetgate_sandbox::api::{Match, Status, Verb, When};
 use targetgate_sandbox::elb::faults::On;
 use tokio::time::Instant;
@@ -108,6 +109,40 @@ async fn a_group_that_is_dropped_is_told_within_five_minutes_though_no_pod_waits
         .unwrap();
     tokio::time::sleep(60 * S).await;
     assert_eq!(stage.missing_groups(), "targetgate_target_groups_missing 0");
+}
+
+#[tokio::test(start_paused = true)]
+async fn bindings_whose_gates_stay_closed_are_all_told_at_the_rate_of_all_events() {
+    const BINDINGS: usize = 60;
+    let stage = Stage::new().await;
+    let names: Vec<String> = (0..BINDINGS).map(|n| format!("web-{n:02}")).collect();
+    for name in &names {
+        let arn = stage.bind(name).await;
+        let port = json!({ "spec": { "serviceRef": { "name": "web", "port": 8443 } } });
+        let (params, patch) = (PatchParams::default(), Patch::Merge(port));
+        stage.bindings().patch(name, &params, &patch).await.unwrap();
+        stage.register(&arn, "10.0.0.1");
+    }
+    stage.pod_of("web-1", "10.0.0.1", &names).await;
+    assert!(
+        stage
+            .until_event("ServicePortNotFound")
+            .await
+            .starts_with("web-")
+    );
+    let told = || stage.api.calls().count(Verb::Create, "events");
+    tokio::time::sleep(10 * S).await;
+    // A burst of 25, and one a second for the ten seconds between two looks at what there is to tell.
+    assert!((25..=25 + 20).contains(&told()), "{}", told());
+    tokio::time::sleep(60 * S).await;
+    let metrics = stage.metrics();
+    let of = |result: &str, number: usize| {
+        let labels = format!("{{reason=\"ServicePortNotFound\",result=\"{result}\"}}");
+        let line = format!("targetgate_owner_events_total{labels} {number}\n");
+        assert!(metrics.contains(&line), "{line}{metrics}");
+    };
+    of("sent", BINDINGS);
+    of("dropped", BINDINGS - 25);
 }
 
 #[tokio::test(start_paused = true)]
