@@ -28,6 +28,7 @@
 //! - [`rotation`]: when certificates are renewed, and in which order.
 //! - [`text`]: truncation of texts from outside.
 //! - [`notices`]: which Events are sent about what is found.
+//! - [`unbound`]: what a Service without a binding leaves behind.
 //! - [`ungated`]: why a pod that exists lacks a gate.
 //! - [`version`]: order of `resourceVersion`s.
 //! - [`client_names`]: which clients may connect, by the names in their certificates.
@@ -59,5 +60,6 @@ pub mod rotation;
 pub mod selector;
 pub mod targets;
 pub mod text;
+pub mod unbound;
 pub mod ungated;
 pub mod version;

@@ -31,6 +31,7 @@ const CORE: Law = &[
         &["drain", "model", "names", "packed", "reason", "selector"],
     ),
     ("lint", &["drain", "reason"]),
+    ("unbound", &[]),
     ("ungated", &["model", "reason", "selector"]),
     (
         "gates",
@@ -51,6 +52,7 @@ const CORE: Law = &[
             "model",
             "names",
             "reason",
+            "unbound",
             "ungated",
         ],
     ),
@@ -74,6 +76,7 @@ const CORE: Law = &[
             "reason",
             "selector",
             "targets",
+            "unbound",
             "ungated",
         ],
     ),

@@ -35,7 +35,7 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Facts {
     pub namespace: Arc<str>,
-    /// Its Namespace, Services and bindings.
+    /// Its Namespace, Services and bindings, in the scope of the settings.
     pub index: Index,
     /// When the Namespace got the label that opts in, at the latest; `None` if it is unknown.
     pub opted_in: Option<Timestamp>,

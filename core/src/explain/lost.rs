@@ -1,114 +1,102 @@
-//! Gates whose binding was deleted under living pods: nothing registers these pods, and new ones get no gate.
+//! Services that have lost their last binding under living pods: nothing registers these pods, and new ones get no gate.
+//!
+//! The Event of this reason remembers a deletion that it has seen. Here the deletion shows in the open gates that
+//! outlive it.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use crate::explain::answer::{GateAnswer, Why};
+use crate::explain::answer::Why;
 use crate::explain::facts::{Facts, PodFacts};
-use crate::gates::inject::Decision;
 use crate::index::services::ServiceIndex;
-use crate::model::Condition;
-use crate::names::GateName;
+use crate::model::Service;
+use crate::names::{GateName, ObjectKey};
 use crate::reason::Reason;
 use crate::selector::selects;
-
-/// Why nothing stands behind the open gates of a pod; `None` if something does.
-pub(super) fn of_pod(facts: &Facts, gates: &[GateAnswer], decision: &Decision<'_>) -> Option<Why> {
-    let unbound = |gate: &GateAnswer| gate.open && gate.bindings.is_empty();
-    let lost = !gates.is_empty() && gates.iter().all(unbound) && is_known(facts);
-    let gate = gates
-        .first()
-        .filter(|_| lost && decision.giving().next().is_none())?;
-    let message = format!(
-        "The gate {} is open, and no binding of its name is there any more: nothing registers the pod.",
-        gate.condition_type
-    );
-    Some(Why::saying(Reason::BindingLost, message))
-}
-
-/// A binding of an API group that is not served is unknown, not gone.
-fn is_known(facts: &Facts) -> bool {
-    let mut apis = facts.settings.gates.apis.iter();
-    !apis.any(|api| facts.not_served.contains(api))
-}
-
-/// Pods that keep a gate.
-#[derive(Default)]
-struct Keeping<'a> {
-    pods: usize,
-    example: &'a str,
-    /// The Services that select one of them.
-    services: Vec<&'a str>,
-}
+use crate::unbound::{SelectedPod, Unbound};
 
 /// What there is to tell of bindings that living pods of the namespace have lost.
 pub fn explain(facts: &Facts, pods: &[PodFacts]) -> Vec<Why> {
     facts.with_routes(|routes, _| of_namespace(facts, routes, pods))
 }
 
-/// The same, by the name of their gate.
-pub(super) fn of_namespace(facts: &Facts, routes: &ServiceIndex, pods: &[PodFacts]) -> Vec<Why> {
-    if !is_known(facts) {
-        return vec![];
-    }
-    let mut lost: BTreeMap<&GateName, Keeping<'_>> = BTreeMap::new();
-    let live = || pods.iter().filter(|pod| pod.pod.is_live());
-    for pod in live().filter(|pod| has_lost_all(facts, routes, pod)) {
-        for (gate, _) in &pod.pod.gates {
-            let keeping = lost.entry(gate).or_default();
-            if keeping.pods == 0 {
-                keeping.example = &pod.pod.key.name;
-                keeping.services = selecting(routes, pod);
-            }
-            keeping.pods += 1;
-        }
-    }
-    if lost.is_empty() {
-        return vec![];
-    }
-    let bare = live().filter(|pod| pod.pod.gates.is_empty());
-    let bare: Vec<Vec<&str>> = bare.map(|pod| selecting(routes, pod)).collect();
-    let told = lost.into_iter().map(|(gate, keeping)| {
-        let its = |services: &&Vec<&str>| services.iter().any(|s| keeping.services.contains(s));
-        why(gate, &keeping, bare.iter().filter(its).count())
-    });
-    told.collect()
-}
-
-fn has_lost_all(facts: &Facts, routes: &ServiceIndex, pod: &PodFacts) -> bool {
-    let gates = &pod.pod.gates;
-    let open = |(gate, condition): &(GateName, Option<Condition>)| {
-        let unbound = facts
-            .view()
-            .is_none_or(|view| view.bindings_of(gate).is_empty());
-        unbound && condition.as_ref().is_some_and(|condition| condition.status)
-    };
-    let present: Vec<_> = gates.iter().map(|(gate, _)| gate.clone()).collect();
-    let apis = &facts.settings.gates.apis;
-    !gates.is_empty()
-        && gates.iter().all(open)
-        && !routes.lacks_gate(&pod.pod.template.labels, &present, apis)
-}
-
-fn selecting<'a>(routes: &'a ServiceIndex, pod: &PodFacts) -> Vec<&'a str> {
-    let labels = &pod.pod.template.labels;
-    let services = routes.services();
-    let selecting = services.filter(|(_, service)| selects(&service.selector, labels));
-    selecting.map(|(name, _)| &**name).collect()
-}
-
-fn why(gate: &GateName, keeping: &Keeping<'_>, since: usize) -> Why {
-    let Keeping {
-        pods,
-        example,
-        services,
-    } = keeping;
-    let of = match services.first() {
-        Some(service) => format!("Service {service} has no binding of that name any more"),
-        None => "no binding of that name is there any more".to_owned(),
-    };
+/// Why nothing stands behind an open gate of a pod; `None` if something does.
+pub(super) fn of_pod(facts: &Facts, routes: &ServiceIndex, pod: &PodFacts) -> Option<Why> {
+    let gate = outliving(facts, pod).next()?;
+    let mut services = unbound(facts, routes);
+    let (service, _) = services.find(|(_, service)| is_of(service, pod))?;
     let message = format!(
-        "Living pods with the open gate {}: {pods}, such as {example}; {of}, nothing registers them, and of the pods that it selects {since} have no gate.",
+        "The gate {} is open, and no binding of its name is there any more, nor another one of Service {service}: nothing registers the pods that the Service selects.",
         gate.as_str()
     );
-    Why::saying(Reason::BindingLost, message)
+    Some(Why::saying(Reason::BindingLost, message))
+}
+
+/// What there is to tell of Services, by the gates that outlive their bindings.
+pub(super) fn of_namespace(facts: &Facts, routes: &ServiceIndex, pods: &[PodFacts]) -> Vec<Why> {
+    // In most namespaces no gate does, and no Service need be looked at.
+    let keeping: Vec<&PodFacts> = pods
+        .iter()
+        .filter(|pod| outliving(facts, pod).next().is_some())
+        .collect();
+    if keeping.is_empty() {
+        return vec![];
+    }
+    let lost = unbound(facts, routes).flat_map(|(name, service)| {
+        let keeping = keeping.iter().filter(|pod| is_of(service, pod));
+        let gates = keeping.flat_map(|pod| outliving(facts, pod));
+        let gates: BTreeSet<&GateName> = gates.collect();
+        let told = gates.into_iter();
+        told.filter_map(|gate| of_gate(name, service, gate, pods))
+            .collect::<Vec<_>>()
+    });
+    lost.collect()
+}
+
+fn of_gate(name: &str, service: &Service, gate: &GateName, pods: &[PodFacts]) -> Option<Why> {
+    let selected: Vec<&PodFacts> = pods.iter().filter(|pod| is_of(service, pod)).collect();
+    let has_gate = |pod: &PodFacts| pod.pod.gates.iter().any(|(known, _)| known == gate);
+    let example = selected.iter().find(|pod| has_gate(pod))?;
+    let counted = selected.iter().map(|pod| SelectedPod {
+        has_gate: has_gate(pod),
+        created: pod.created,
+    });
+    let Unbound { pods, without_gate } = Unbound::of(counted, None)?;
+    let message = format!(
+        "Service {name} has no binding any more, and pods that it selects keep the open gate {}, such as {}: nothing registers them. Pods that it selects: {pods}; without that gate: {without_gate}.",
+        gate.as_str(),
+        example.pod.key.name
+    );
+    Some(Why::saying(Reason::BindingLost, message))
+}
+
+/// The Services that have no binding.
+fn unbound<'a>(
+    facts: &'a Facts,
+    routes: &'a ServiceIndex,
+) -> impl Iterator<Item = (&'a Arc<str>, &'a Service)> {
+    let apis = &facts.settings.gates.apis;
+    routes.services().filter(move |(name, _)| {
+        let key = ObjectKey::new(facts.namespace.clone(), (*name).clone());
+        facts.index.is_unbound(&key, apis)
+    })
+}
+
+/// Whether a pod counts as one of the Service: it lives, does not opt out, and is selected.
+fn is_of(service: &Service, pod: &PodFacts) -> bool {
+    let pod = &pod.pod;
+    pod.is_live() && !pod.opted_out && selects(&service.selector, &pod.template.labels)
+}
+
+/// The open gates of a pod that no binding stands behind.
+fn outliving<'a>(facts: &'a Facts, pod: &'a PodFacts) -> impl Iterator<Item = &'a GateName> {
+    let mut apis = facts.settings.gates.apis.iter();
+    // A binding of an API group that is not served is unknown, not gone.
+    let is_known = !apis.any(|api| facts.not_served.contains(api));
+    let view = facts.view().filter(|_| is_known);
+    let gates = pod.pod.gates.iter().filter(move |(gate, condition)| {
+        let open = condition.as_ref().is_some_and(|condition| condition.status);
+        open && view.is_some_and(|view| view.bindings_of(gate).is_empty())
+    });
+    gates.map(|(gate, _)| gate)
 }

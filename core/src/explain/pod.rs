@@ -31,7 +31,7 @@ fn in_namespace(
         ungated::why(facts, namespace, binding, pod)
     });
     let legacy = legacy_gate(&decision, pod);
-    let lost = lost::of_pod(facts, &gates, &decision);
+    let lost = lost::of_pod(facts, routes, pod);
     let (verdict, why) = verdict(pod, &gates, &lacking, legacy.as_ref().or(lost.as_ref()))
         .unwrap_or_else(|| (Verdict::No, without_gates(facts, &decision, &bindings)));
     let other_gates = other_gates(pod, &gates);

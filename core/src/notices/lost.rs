@@ -9,6 +9,7 @@ use crate::index::{Index, LostBinding};
 use crate::names::{BindingApi, ObjectKey};
 use crate::notices::{AllFound, Found, Regarded, Topic};
 use crate::reason::Reason;
+use crate::unbound::{SelectedPod, Unbound};
 
 /// At most so many Services are remembered; beyond, one with the first name is forgotten. Chosen.
 const REMEMBERED: usize = 1024;
@@ -56,15 +57,16 @@ impl LostBindings {
 }
 
 fn tell(service: &ObjectKey, lost: &Lost, index: &Index, found: &mut AllFound) {
-    let pods = index.selected_pods(service);
-    if pods.is_empty() {
-        return;
-    }
-    let without_gate = pods.iter().filter(|pod| {
-        let after = pod.created.is_some_and(|created| created > lost.at);
-        after && !pod.gates.iter().any(|gate| gate.is_of(&lost.binding))
+    let Lost { binding, at } = lost;
+    let pods = index.selected_pods(service).into_iter();
+    let pods = pods.map(|pod| SelectedPod {
+        has_gate: pod.gates.iter().any(|gate| gate.is_of(binding)),
+        created: pod.created,
     });
-    let (all, since, Lost { binding, at }) = (pods.len(), without_gate.count(), lost);
+    let Some(left) = Unbound::of(pods, Some(*at)) else {
+        return;
+    };
+    let (all, since) = (left.pods, left.without_gate);
     let remedy = Reason::BindingLost.remedy();
     let text = format!(
         "it had binding {binding} of ip targets until {at:.0}. Pods that it selects: {all}; created since without a gate: {since}. {remedy}"

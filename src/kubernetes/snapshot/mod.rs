@@ -59,9 +59,11 @@ impl Snapshot {
         settings: Settings,
         why: &str,
     ) -> (Facts, Vec<PodFacts>) {
+        let mut index = self.index;
+        index.set_scope(settings.scope.clone());
         let facts = Facts {
             namespace: namespace.into(),
-            index: self.index,
+            index,
             opted_in: self.opted_in,
             not_served: self.not_served,
             server: self.server,
