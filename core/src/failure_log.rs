@@ -36,9 +36,13 @@ pub struct FailureLog<K> {
     count_at: Option<Instant>,
 }
 
-#[derive(Debug)]
-struct Failing {
-    code: String,
+/// What work about one thing fails with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failing {
+    /// The last code.
+    pub code: String,
+    /// Since when it has not succeeded.
+    pub since: Instant,
     last: Instant,
 }
 
@@ -77,8 +81,12 @@ impl<K: Ord> FailureLog<K> {
             }
             None => {
                 if self.failing.len() < MOST {
-                    let code = code.to_owned();
-                    self.failing.insert(key, Failing { code, last: now });
+                    let failing = Failing {
+                        code: code.to_owned(),
+                        since: now,
+                        last: now,
+                    };
+                    self.failing.insert(key, failing);
                 }
                 true
             }
@@ -93,6 +101,11 @@ impl<K: Ord> FailureLog<K> {
     /// Notes that work about `key` succeeded.
     pub fn worked(&mut self, key: &K) {
         self.failing.remove(key);
+    }
+
+    /// What work about `key` fails with, if that is remembered.
+    pub fn failing(&self, key: &K) -> Option<&Failing> {
+        self.failing.get(key)
     }
 
     /// When [`Self::counts`] has something to tell.
@@ -212,6 +225,20 @@ mod tests {
             lines += usize::from(log.failed("web", ["Timeout", "Other"][second % 2], now));
         }
         assert!((20..=30).contains(&lines), "{lines}");
+    }
+
+    #[test]
+    fn what_fails_is_known_by_its_last_code_and_since_it_began_until_it_works() {
+        let now = epoch();
+        let mut log = FailureLog::default();
+        log.failed("web", "Timeout", now);
+        log.failed("web", "AccessDenied", now + S);
+        let known = log
+            .failing(&"web")
+            .map(|failing| (&*failing.code, failing.since));
+        assert_eq!(known, Some(("AccessDenied", now)));
+        log.worked(&"web");
+        assert_eq!(log.failing(&"web"), None);
     }
 
     #[test]

@@ -183,7 +183,7 @@ impl Loop {
                 () = self.cache.changed() => {}
                 () = self.heard_of_registrar() => {}
                 () = leadership.changed() => {}
-                Some(question) = questions.next() => self.answer(&work.tracker, question),
+                Some(question) = questions.next() => self.answer(&work, question),
                 () = sleep_until(wake.into()) => {}
             }
         }

@@ -67,6 +67,7 @@ const CORE: Law = &[
         "explain",
         &[
             "drain",
+            "failure_log",
             "gate_rules",
             "gates",
             "index",

@@ -297,6 +297,24 @@ pub struct TargetAnswer {
     /// The number of groups in that queue.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue: Option<usize>,
+    /// Whether the leader is asking ELB now.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub in_flight: bool,
+    /// Why the leader gets no answer of ELB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failing: Option<FailingAnswer>,
+}
+
+/// Calls of ELB that fail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FailingAnswer {
+    /// AWS's error code of the last call.
+    pub code: String,
+    #[schemars(with = "String")]
+    pub since: Timestamp,
+    /// Calls that failed in a row.
+    pub calls: u32,
 }
 
 /// Whether the API server itself injects gates, with `--admission both`.

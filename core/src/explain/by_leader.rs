@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use crate::explain::answer::Why;
+use crate::explain::answer::{FailingAnswer, Why};
 use crate::explain::elb_codes;
 use crate::explain::facts::Facts;
-use crate::explain::leader::{AnswerView, GateView, TargetView};
+use crate::explain::leader::{AnswerView, FailingView, GateView, TargetView};
 use crate::explain::text::age;
 use crate::gates::requirements::{GateRequirements, TargetQuery};
 use crate::model::Pod;
@@ -22,6 +22,17 @@ pub(super) fn why(
     if !pod.is_live() || !pod.is_due() || requirements.closed.is_some() {
         return None;
     }
+    let why = of_what_is_known(facts, known)?;
+    let mut targets = known.targets.iter();
+    let failing = targets.find_map(|target| target.failing.as_ref());
+    Some(match failing {
+        Some(failing) => and_fails(facts, why, failing),
+        None => why,
+    })
+}
+
+/// The same, as if all calls were answered.
+fn of_what_is_known(facts: &Facts, known: &GateView) -> Option<Why> {
     let reason = Reason::of_word(&known.reason)?;
     let mut answered = known
         .targets
@@ -51,6 +62,27 @@ pub(super) fn why(
         ),
         reason => Why::saying(reason, format!("{}{next}", reason.sentence())),
     })
+}
+
+/// Adds that the calls fail, without which nothing moves.
+fn and_fails(facts: &Facts, why: Why, failing: &FailingView) -> Why {
+    let FailingView { code, since, calls } = failing;
+    let lasting = age(*since, facts.now);
+    let message = format!(
+        "{} DescribeTargetHealth has failed for {lasting}, {calls} times in a row: {code}.",
+        why.message
+    );
+    Why {
+        message,
+        remedy: "Look at the log of the leader: it has AWS's own words, and what to do.".to_owned(),
+        ..why
+    }
+}
+
+/// The calls that fail, as they are told.
+pub(super) fn failing(failing: &FailingView) -> FailingAnswer {
+    let FailingView { code, since, calls } = failing.clone();
+    FailingAnswer { code, since, calls }
 }
 
 fn of_answer(facts: &Facts, reason: Reason, target: &TargetView, said: &AnswerView) -> Why {

@@ -283,6 +283,8 @@ fn target(facts: &Facts, query: &TargetQuery, known: Option<&GateView>) -> Targe
         next_look: known.and_then(|known| known.next_look),
         place: known.and_then(|known| Some(known.place?.0)),
         queue: known.and_then(|known| Some(known.place?.1)),
+        in_flight: known.is_some_and(|known| known.in_flight),
+        failing: known.and_then(|known| known.failing.as_ref().map(by_leader::failing)),
     }
 }
 

@@ -8,8 +8,9 @@ use std::time::Instant;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::failure_log::Failing;
 use crate::gates::machine::known::{GateKnown, TargetKnown};
-use crate::names::BindingApi;
+use crate::names::{BindingApi, GroupKey};
 use crate::reason::Reason;
 use crate::targets::machine::known::BindingKnown;
 use crate::targets::standing::Standing;
@@ -86,9 +87,20 @@ pub struct TargetView {
     /// Whether ELB is being asked now.
     #[serde(default)]
     pub in_flight: bool,
+    /// Absent unless the last calls failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing: Option<FailingView>,
+}
+
+/// Why ELB does not answer about a group.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailingView {
+    /// AWS's error code of the last call.
+    pub code: String,
+    pub since: Timestamp,
     /// Calls that failed in a row.
-    #[serde(default)]
-    pub failures: u32,
+    pub calls: u32,
 }
 
 /// What ELB said of a target.
@@ -211,8 +223,12 @@ impl ReplicaView {
 }
 
 impl GateView {
-    /// A gate, as the health loop knows it at this moment.
-    pub fn new(known: &GateKnown, moment: Moment) -> Self {
+    /// A gate, as the health loop knows it at this moment, where the polls of these groups fail.
+    pub fn new<'a>(
+        known: &GateKnown,
+        failing: impl Fn(&GroupKey) -> Option<&'a Failing>,
+        moment: Moment,
+    ) -> Self {
         let targets = known.targets.iter();
         Self {
             pod: known.pod.name.to_string(),
@@ -222,14 +238,14 @@ impl GateView {
             reason: known.reason.as_str().to_owned(),
             due_since: known.due.map(|due| moment.of(due)),
             targets: targets
-                .map(|target| TargetView::new(target, moment))
+                .map(|target| TargetView::new(target, failing(&target.query.group), moment))
                 .collect(),
         }
     }
 }
 
 impl TargetView {
-    fn new(known: &TargetKnown, moment: Moment) -> Self {
+    fn new(known: &TargetKnown, failing: Option<&Failing>, moment: Moment) -> Self {
         let query = &known.query;
         let answer = known.answer.as_ref().map(|(said, asked)| AnswerView {
             asked: moment.of(*asked),
@@ -239,6 +255,8 @@ impl TargetView {
             message: said.condition.message.to_string(),
         });
         let group = known.group;
+        let calls = group.map_or(0, |group| group.failures);
+        let failing = failing.filter(|_| calls > 0);
         Self {
             binding: query.binding.0.to_string(),
             target_group_arn: query.group.arn.to_string(),
@@ -248,7 +266,11 @@ impl TargetView {
             next_look: group.and_then(|group| Some(moment.of(group.next_poll?))),
             place: group.and_then(|group| group.place),
             in_flight: group.is_some_and(|group| group.in_flight),
-            failures: group.map_or(0, |group| group.failures),
+            failing: failing.map(|failing| FailingView {
+                code: failing.code.clone(),
+                since: moment.of(failing.since),
+                calls,
+            }),
         }
     }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::explain::answer::{
-    Answer, BindingAnswer, BindingOfPod, EndAnswer, Evidence, GateAnswer, Lacking, ModeAnswer,
-    NamespaceAnswer, PodAnswer, PodCounts, PodsAlike, RateAnswer, RefusedAnswer,
+    Answer, BindingAnswer, BindingOfPod, EndAnswer, Evidence, FailingAnswer, GateAnswer, Lacking,
+    ModeAnswer, NamespaceAnswer, PodAnswer, PodCounts, PodsAlike, RateAnswer, RefusedAnswer,
     RegistrationAnswer, SettingsAnswer, Source, TargetAnswer, Verdict, Why,
 };
 
@@ -384,13 +384,25 @@ fn of_target(target: &TargetAnswer, now: Timestamp) -> String {
         (None, Some(why), _) => format!("; ELB could not be asked: {why}"),
         (None, None, _) => String::new(),
     };
+    let fails = target.failing.as_ref().map_or(String::new(), |failing| {
+        let FailingAnswer { code, since, calls } = failing;
+        let lasting = age(*since, now);
+        format!("; the leader's calls have failed for {lasting}, {calls} in a row: {code}")
+    });
+    let asks = if target.in_flight {
+        "; ELB is being asked now"
+    } else {
+        ""
+    };
     let next = target.next_look.map_or(String::new(), |next| {
         let seconds = next.duration_since(now).as_secs().max(0);
         let place = target.place.zip(target.queue);
         let place = place.map(|(at, of)| format!(", place {at} of {of} in the queue"));
         format!("; next look in {seconds} s{}", place.unwrap_or_default())
     });
-    format!("Target {address} port {port} of {target_group_arn}, by binding {binding}{said}{next}")
+    format!(
+        "Target {address} port {port} of {target_group_arn}, by binding {binding}{said}{fails}{asks}{next}"
+    )
 }
 
 /// How long ago, in whole seconds.

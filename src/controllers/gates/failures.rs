@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use targetgate_core::elb::query::DescribeError;
 use targetgate_core::elb::sweep::Batch;
-use targetgate_core::failure_log::FailureLog;
+use targetgate_core::failure_log::{Failing, FailureLog};
 use targetgate_core::gates::machine::action::GateId;
 use targetgate_core::names::{AssumedRole, GateName, GroupKey, NamedGroup, ObjectKey, Quota};
 use tracing::warn;
@@ -40,6 +40,11 @@ pub(super) enum Unread {
 }
 
 impl Failures {
+    /// What the polls of a group fail with.
+    pub(super) fn of_polls(&self, group: &GroupKey) -> Option<&Failing> {
+        self.polls.failing(group)
+    }
+
     pub(super) fn polled(&mut self, group: &GroupKey, error: Option<&ElbError>, now: Instant) {
         if let Some(error) = news(&mut self.polls, group, error, ElbError::code, now) {
             warn!(%error, "gates stay as they are");

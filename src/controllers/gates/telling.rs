@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use targetgate_core::explain::leader::{AT_MOST, GateView, GatesView, Moment};
-use targetgate_core::gates::machine::Tracker;
 use targetgate_core::gates::machine::known::GateKnown;
 use targetgate_core::names::Quota;
 
 use crate::clock;
-use crate::controllers::gates::Loop;
+use crate::controllers::gates::{Loop, Work};
 use crate::state::questions::Question;
 
 impl Loop {
-    pub(super) fn answer(&self, tracker: &Tracker, question: Question<GatesView>) {
+    pub(super) fn answer(&self, work: &Work, question: Question<GatesView>) {
+        let (tracker, failures) = (&work.tracker, &work.failures);
         let (namespace, pod) = (&question.namespace, question.pod.as_deref());
         let (known, left_out) = tracker.known(namespace, pod, AT_MOST);
         let moment = Moment {
@@ -24,7 +24,7 @@ impl Loop {
             rates: self.rates(&known),
             gates: known
                 .iter()
-                .map(|gate| GateView::new(gate, moment))
+                .map(|gate| GateView::new(gate, |group| failures.of_polls(group), moment))
                 .collect(),
             left_out,
         };

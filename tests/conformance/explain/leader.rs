@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
+use http::StatusCode;
 use serde_json::{Value, json};
+use targetgate_sandbox::elb::faults::On;
 use targetgate_sandbox::harness::waiting::until;
 
 use crate::explain::kubelet::Kubelet;
@@ -87,6 +89,33 @@ async fn the_leader_is_asked_by_a_port_forward_to_its_pod() {
         "{text}"
     );
     assert!(text.contains("Budget of "), "{text}");
+}
+
+#[tokio::test]
+async fn the_leader_tells_that_its_calls_fail_with_the_code_and_since_when() {
+    let cluster = Server::Kubernetes.own_cluster().await;
+    cluster.apply_crd().await;
+    let installed = Installed::on(cluster, &[]).await;
+    let scene = Scene::new(&installed, "denied").await;
+    let calls = On::action("DescribeTargetHealth");
+    let faults = installed.elb.faults();
+    faults.fail(calls, "AccessDenied", StatusCode::FORBIDDEN, None);
+    scene.gated(json!({})).await;
+    let _kubelet = Kubelet::of(&installed).await;
+    let port = installed.process().explain.unwrap().port();
+    let name = format!("{}/{POD}", scene.namespace);
+    let failing = until("the leader tells of its calls", async || {
+        let said = explained(&installed, &["pod", &name], port).await;
+        let target = &said.json["gates"][0]["targets"][0];
+        target["failing"].is_object().then_some(said)
+    })
+    .await;
+    let told = &failing.json["gates"][0]["targets"][0]["failing"];
+    assert_eq!(told["code"], "AccessDenied");
+    assert!(told["since"].is_string() && told["calls"].as_u64() > Some(0));
+    assert_eq!((failing.status, failing.reason()), (1, "NotPolled"));
+    let message = failing.json["why"]["message"].as_str().unwrap();
+    assert!(message.contains("AccessDenied"), "{message}");
 }
 
 #[tokio::test]

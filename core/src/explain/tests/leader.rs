@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::explain::leader::{
-    AnswerView, GateView, GatesView, LeftOutView, Moment, RefusedView, RegistrarView,
+    AnswerView, FailingView, GateView, GatesView, LeftOutView, Moment, RefusedView, RegistrarView,
     RegistrationView, ReplicaView, TargetView,
 };
 use crate::fixtures::epoch;
@@ -21,7 +21,7 @@ fn told(facts: &mut Facts, uid: &str, reason: Reason, answer: Option<AnswerView>
         next_look: Some(at(603)),
         place: Some((2, 7)),
         in_flight: false,
-        failures: 0,
+        failing: None,
     };
     let gate = GateView {
         pod: "web-0".to_owned(),
@@ -92,6 +92,36 @@ fn the_leaders_word_is_told_with_its_age_and_its_next_look() {
     ] {
         assert!(text.contains(part), "{part}\n{text}");
     }
+}
+
+#[test]
+fn calls_that_fail_are_told_with_their_code_and_since_when() {
+    let mut facts = shop([binding("web")]);
+    let pod = seen(waiting());
+    told(&mut facts, &pod.pod.uid, Reason::NotPolled, None);
+    if let Ok(view) = &mut facts.leader {
+        let target = &mut view.gates.gates[0].targets[0];
+        (target.next_look, target.in_flight) = (None, true);
+        target.failing = Some(FailingView {
+            code: "AccessDenied".to_owned(),
+            since: at(480),
+            calls: 9,
+        });
+    }
+    let answer = crate::explain::pod(&facts, &pod);
+    assert_eq!(answer.why.reason, Reason::NotPolled);
+    let words = " DescribeTargetHealth has failed for 2m, 9 times in a row: AccessDenied.";
+    assert!(
+        answer.why.message.ends_with(words),
+        "{}",
+        answer.why.message
+    );
+    assert!(answer.why.remedy.contains("log of the leader"));
+    let frame = crate::explain::frame(&facts, &[seen(waiting())]).render();
+    assert!(frame.contains("AccessDenied"), "{frame}");
+    let text = crate::explain::render(&crate::explain::Answer::Pod(Box::new(answer)));
+    let line = "; the leader's calls have failed for 2m, 9 in a row: AccessDenied; ELB is being asked now\n";
+    assert!(text.contains(line), "{text}");
 }
 
 #[test]
@@ -271,7 +301,7 @@ fn moments_of_the_monotonic_clock_are_told_by_the_wall_clock() {
             due,
             targets: vec![],
         };
-        GateView::new(&known, moment).due_since
+        GateView::new(&known, |_| None, moment).due_since
     };
     let expected: Timestamp = at(590);
     assert_eq!(due(Some(now - Duration::from_secs(10))), Some(expected));
