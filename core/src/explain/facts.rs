@@ -9,7 +9,7 @@ use crate::drain::inject::NewPod;
 use crate::drain::{DrainAnnotations, DrainPolicy, ServerVersion};
 use crate::explain::answer::SettingsAnswer;
 use crate::explain::leader::{GateView, RegistrationView, ReplicaView};
-use crate::explain::mode::PolicyFacts;
+use crate::gate_rules::GateRules;
 use crate::gates::inject::GatePolicy;
 use crate::gates::requirements::Resolution;
 use crate::index::services::ServiceIndex;
@@ -201,4 +201,17 @@ pub struct Told {
     pub reason: String,
     pub message: String,
     pub since: Option<Timestamp>,
+}
+
+/// What is known of the policy by which the API server injects.
+#[derive(Debug, Default)]
+pub struct PolicyFacts {
+    /// Whether the MutatingAdmissionPolicy is there; `None` where that cannot be read.
+    pub policy: Option<bool>,
+    /// Whether a binding of the policy is there.
+    pub binding: Option<bool>,
+    /// The `spec` of the namespace's GateRules; the inner `None` if it has none.
+    pub rules: Option<Option<GateRules>>,
+    /// Why something cannot be read.
+    pub why: Option<String>,
 }

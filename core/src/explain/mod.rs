@@ -34,11 +34,11 @@ pub use crate::explain::answer::{
 };
 pub use crate::explain::binding::explain as binding;
 pub use crate::explain::facts::{
-    Elb, EndFacts, Facts, GroupLook, Looks, PodFacts, ReadinessGate, Registration, Settings, Told,
+    Elb, EndFacts, Facts, GroupLook, Looks, PodFacts, PolicyFacts, ReadinessGate, Registration,
+    Settings, Told,
 };
 pub use crate::explain::frame::{Frame, frame};
 pub use crate::explain::lost::explain as lost;
-pub use crate::explain::mode::PolicyFacts;
 pub use crate::explain::namespace::explain as namespace;
 pub use crate::explain::pod::{explain as pod, workload};
 pub use crate::explain::questions::{Questions, of_binding as questions_of_binding, questions};

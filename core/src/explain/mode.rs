@@ -1,23 +1,10 @@
 //! Whether a pod that is made while no process of ours runs gets its gates, with `--admission both` (contract 11).
 
 use crate::explain::answer::{ModeAnswer, Why};
-use crate::explain::facts::Facts;
+use crate::explain::facts::{Facts, PolicyFacts};
 use crate::gate_rules::{GateRules, POLICY, TooLarge};
 use crate::index::services::ServiceIndex;
 use crate::reason::Reason;
-
-/// What is known of the policy by which the API server injects.
-#[derive(Debug, Default)]
-pub struct PolicyFacts {
-    /// Whether the MutatingAdmissionPolicy is there; `None` where that cannot be read.
-    pub policy: Option<bool>,
-    /// Whether a binding of the policy is there.
-    pub binding: Option<bool>,
-    /// The `spec` of the namespace's GateRules; the inner `None` if it has none.
-    pub rules: Option<Option<GateRules>>,
-    /// Why something cannot be read.
-    pub why: Option<String>,
-}
 
 /// The mode, as far as it is `both`.
 pub(super) fn of_namespace(facts: &Facts, routes: &ServiceIndex) -> Option<ModeAnswer> {
