@@ -74,8 +74,10 @@ audit: ## Check the dependencies for advisories, with the database of RustSec (n
 	cargo deny --locked check advisories
 
 .PHONY: bench
-bench: fetch build-controlplane ## Measure the figures of docs/performance.md (minutes); ARGS='--idle 10m' for all of them
-	cargo bench --offline --locked --bench '*' -- $(ARGS)
+bench: fetch build-controlplane ## Measure the figures of docs/performance.md (minutes; needs cargo-auditable); ARGS='--idle 10m' for all of them
+	deploy/static-binary target/image/targetgate
+	cargo bench --offline --locked --bench cluster -- --program $(CURDIR)/target/image/targetgate $(ARGS)
+	cargo bench --offline --locked --bench admission --bench flips --bench policy --bench registration --no-fail-fast
 
 .PHONY: bench-flips
 bench-flips: fetch build-controlplane ## Measure how long after ELB gates open, on a real API server (minutes; ARGS names rows)
