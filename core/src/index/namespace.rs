@@ -41,7 +41,7 @@ impl NamespaceView {
         both.into_iter().flatten().collect()
     }
 
-    /// The pods, if all are kept: see [`Index::keep_all_pods`].
+    /// The pods, if all are kept: see [`keep_all_pods`](crate::index::Index::keep_all_pods).
     pub fn all_pods(&self) -> impl Iterator<Item = Cow<'_, Pod>> {
         let gated = self.pods.values().map(|pod| Cow::Borrowed(&**pod));
         let key = |name: &Arc<str>| ObjectKey::new(self.name.clone(), name.clone());

@@ -22,14 +22,12 @@ use tokio::time::timeout;
 use crate::aws::client::{DescribedGroup, ElbClient, ZonedTarget};
 use crate::aws::error::{ElbError, ElbErrorKind};
 use crate::commands::doctor::group_ends;
-use crate::commands::doctor::group_ends::GroupEnds;
+use crate::commands::doctor::group_ends::{AT_ONCE, GroupEnds};
 use crate::commands::doctor::objects::{Binding, OptedIn};
 use crate::commands::explain::elb;
 
 /// At most this many groups are asked about: the burst that `serve` allows itself. Chosen.
 const MOST: usize = 40;
-/// The calls that are made at once. Chosen.
-pub(super) const AT_ONCE: usize = 8;
 /// Calls that change a group are tried in so many accounts and Regions at most. Chosen.
 const MOST_PLACES: usize = 4;
 /// How long STS is waited for. Chosen: a private network may have no way to it.

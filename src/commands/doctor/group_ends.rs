@@ -11,7 +11,9 @@ use targetgate_core::names::{AssumedRole, GroupKey, TargetGroupArn};
 
 use crate::aws::client::{DescribedGroup, ElbClient};
 use crate::aws::error::ElbError;
-use crate::commands::doctor::aws::AT_ONCE;
+
+/// The calls to AWS that are made at once. Chosen.
+pub(super) const AT_ONCE: usize = 8;
 
 /// What is known about the ends of a group's targets.
 #[derive(Debug, Clone, Copy, Default)]

@@ -1,9 +1,8 @@
 //! The effect of each action on the model.
 
-use std::net::SocketAddr;
-
 use super::ApiError;
 use super::attributes::{of_balancer, of_group};
+use super::lookup::{address, group};
 use super::registration::{deregister, register};
 use super::request::{Action, Filter, Page, TargetId};
 use super::response::{Answer, GroupView};
@@ -100,15 +99,6 @@ impl Elb {
             })
         })
     }
-}
-
-pub(super) fn group<'a>(model: &'a Model, arn: &str) -> Result<&'a Group, ApiError> {
-    let group = model.groups.get(arn);
-    group.ok_or_else(|| ApiError::no_such_group(arn))
-}
-
-pub(super) fn address(group: &Group, id: &TargetId) -> SocketAddr {
-    SocketAddr::new(id.ip, id.port.unwrap_or(group.spec.port))
 }
 
 fn not_registered() -> Described {

@@ -1,7 +1,7 @@
 //! The attributes of groups, and the load balancers with their zones.
 
 use super::ApiError;
-use super::actions::group;
+use super::lookup::group;
 use super::response::{Answer, BalancerView};
 use crate::elb::Elb;
 use crate::elb::group::LoadBalancerKind;

@@ -5,6 +5,7 @@
 mod actions;
 mod attributes;
 mod error;
+mod lookup;
 mod registration;
 mod request;
 mod response;

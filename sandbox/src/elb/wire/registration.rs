@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use tokio::time::Instant;
 
 use super::ApiError;
-use super::actions::{address, group};
+use super::lookup::{address, group};
 use super::request::TargetId;
 use super::response::Answer;
 use super::zones::zone;
