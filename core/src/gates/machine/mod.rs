@@ -388,16 +388,14 @@ impl Tracker {
             self.forget(&id);
             return self.settle(&id.pod, now);
         }
-        let Some(gate) = self.gate(&id) else {
-            return;
-        };
-        gate.written(&write.version, outcome, now);
+        // Also of a gate that is not kept any more: the watch may have shown it open before the answer came.
         if matches!(outcome, WriteOutcome::Written(_)) {
             self.problems.opened(write, change);
         }
         let Some(gate) = self.gate(&id) else {
             return;
         };
+        gate.written(&write.version, outcome, now);
         let groups: Vec<GroupKey> = gate.groups().cloned().collect();
         self.join(&id, &groups, now);
     }

@@ -78,6 +78,18 @@ fn a_gate_opens_after_the_annotated_time_and_says_what_kept_it_closed() {
 }
 
 #[test]
+fn an_opening_is_told_though_the_watch_shows_it_before_the_write_is_answered() {
+    let mut world = World::new();
+    world.see(annotated(after(1)));
+    world.pass(S);
+    let write = world.write();
+    let shown = annotated(after(1)).version("2");
+    world.see(shown.condition(true, "GateTimeout", ""));
+    world.written(&write, "2");
+    world.assert_told("GateTimeout");
+}
+
+#[test]
 fn a_gate_opens_after_the_annotated_time_though_elb_never_answers() {
     let mut world = World::new();
     world.see(annotated(after(60)));
