@@ -17,15 +17,14 @@ pub(super) fn targets(facts: &Facts) -> Vec<Finding> {
 fn of_group(facts: &Facts, group: &Group) -> Option<Finding> {
     let targets = group.targets.as_ref().ok()?;
     let here = addresses_here(facts, group)?;
-    let foreign: BTreeSet<&IpAddr> = targets.addresses.difference(&here).collect();
-    let named: Vec<&IpAddr> = foreign.iter().copied().collect();
+    let foreign: Vec<&IpAddr> = targets.addresses.difference(&here).collect();
     (!foreign.is_empty()).then(|| {
         let message = format!(
             "{} of its {} addresses are of no pod in the namespaces of its bindings, and \
              multiClusterTargetGroup is not set: {}.",
             foreign.len(),
             targets.addresses.len(),
-            names(&named)
+            names(&foreign)
         );
         let about = group.arn.as_str();
         Finding::advice(Check::Binding, about, Reason::ForeignTargets, message)

@@ -270,7 +270,7 @@ impl Index {
     pub fn count_ungated(&mut self, apis: &[BindingApi]) -> usize {
         for name in mem::take(&mut self.uncounted) {
             let view = self.namespaces.get_mut(&name);
-            let count = |view: &mut NamespaceView| view.count_ungated(&name, apis, &self.scope);
+            let count = |view: &mut NamespaceView| view.count_ungated(apis, &self.scope);
             match view.map_or(0, count) {
                 0 => self.ungated.remove(&name),
                 pods => self.ungated.insert(name, pods),

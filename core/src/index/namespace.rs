@@ -71,13 +71,8 @@ impl NamespaceView {
         namespaces.entry(name.clone()).or_insert_with(new)
     }
 
-    pub(super) fn count_ungated(
-        &mut self,
-        name: &str,
-        apis: &[BindingApi],
-        scope: &HookScope,
-    ) -> usize {
-        let Some(scope) = scope.of(name, &self.namespace) else {
+    pub(super) fn count_ungated(&mut self, apis: &[BindingApi], scope: &HookScope) -> usize {
+        let Some(scope) = scope.of(&self.name, &self.namespace) else {
             return 0;
         };
         let routes = &self.routes;

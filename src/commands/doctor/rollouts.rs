@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::Api;
-use kube::{Client, ResourceExt as _};
+use kube::{Client, ResourceExt};
 use targetgate_core::doctor::Known;
 use targetgate_core::lint::Rollout;
 
@@ -27,17 +27,17 @@ pub(super) fn of(
     deployments: &[Deployment],
     stateful_sets: &[StatefulSet],
 ) -> BTreeMap<String, Rollout> {
-    let deployments = deployments.iter().map(|deployment| {
-        let namespace = deployment.namespace().unwrap_or_default();
-        let name = format!("Deployment {namespace}/{}", deployment.name_any());
-        (name, of_deployment(deployment))
-    });
-    let stateful_sets = stateful_sets.iter().map(|set| {
-        let namespace = set.namespace().unwrap_or_default();
-        let name = format!("StatefulSet {namespace}/{}", set.name_any());
-        (name, of_stateful_set(set))
-    });
+    let deployments = deployments.iter();
+    let deployments = deployments.map(|one| (workload("Deployment", one), of_deployment(one)));
+    let stateful_sets = stateful_sets.iter();
+    let stateful_sets =
+        stateful_sets.map(|one| (workload("StatefulSet", one), of_stateful_set(one)));
     deployments.chain(stateful_sets).collect()
+}
+
+fn workload(kind: &str, object: &impl ResourceExt) -> String {
+    let namespace = object.namespace().unwrap_or_default();
+    format!("{kind} {namespace}/{}", object.name_any())
 }
 
 fn of_deployment(deployment: &Deployment) -> Rollout {

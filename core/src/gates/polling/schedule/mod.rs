@@ -28,6 +28,9 @@ const WAIT_PER_INTERVAL: u32 = 20;
 /// The longest interval between polls before the window opens, because the timings may be wrong. Chosen
 /// (docs/schedule.md).
 const RARE: Duration = Duration::from_secs(20);
+/// Where calls are to spare, the window opens so much earlier. Chosen: the first of five pods that become healthy over five
+/// seconds does so by a second sooner or later from rollout to rollout.
+const SPARE_AHEAD: Duration = Duration::from_secs(1);
 /// The first poll comes after an eighth of the time until the window opens, so that pods which become due
 /// in that time share it. Chosen.
 const FIRST_POLL: u32 = 8;
@@ -51,10 +54,6 @@ const OVERDUE_FROM: f64 = 25.0;
 /// Past this share of the window, a pod is overdue. Chosen: beyond it, dividing by the chance that is left
 /// would blow up.
 const LATE: f64 = 0.98;
-
-/// Where calls are to spare, the window opens so much earlier. Chosen: the first of five pods that become healthy over five
-/// seconds does so by a second sooner or later from rollout to rollout.
-const SPARE_AHEAD: Duration = Duration::from_secs(1);
 
 /// What shares the calls of one budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +98,7 @@ pub fn waits_long(age: Duration, window: Option<Window>) -> bool {
 pub fn shortest_interval(window: Option<Window>, demand: Demand) -> Duration {
     match window {
         Some(_) if demand.pods > 0 => spacing(demand),
-        _ => shared(demand.groups).min(INTERVAL),
+        _ => interval(Duration::ZERO, demand),
     }
 }
 
