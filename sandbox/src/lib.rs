@@ -15,6 +15,7 @@ mod get;
 mod group_calls;
 pub mod harness;
 pub mod incumbent;
+pub mod interrupt;
 pub mod kubelet;
 pub mod load;
 pub mod moto;

@@ -8,8 +8,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use targetgate_sandbox::controlplane::{self, ControlPlane};
 use targetgate_sandbox::demo::{self, Ended, Settings};
-use tokio::signal::ctrl_c;
-use tokio::signal::unix::{SignalKind, signal};
+use targetgate_sandbox::interrupt::Interrupt;
 use tracing_subscriber::EnvFilter;
 
 /// A model of the world around targetgate, and a demo in it.
@@ -124,20 +123,17 @@ async fn run_control_plane() -> anyhow::Result<Ended> {
         controller_manager: true,
         ..controlplane::Options::default()
     };
-    // From here on a signal ends the control plane in good order, so the handler is installed
-    // before it starts.
-    let mut terminate = signal(SignalKind::terminate())?;
+    // From here on a signal ends the control plane in good order.
+    let mut interrupt = Interrupt::listen()?;
     let mut control_plane = tokio::select! {
         started = ControlPlane::start(options) => started?,
-        interrupted = ctrl_c() => return Ok(interrupted.map(|()| Ended::Interrupted)?),
-        _ = terminate.recv() => return Ok(Ended::Interrupted),
+        () = interrupt.received() => return Ok(Ended::Interrupted),
     };
     println!("export KUBECONFIG={}", control_plane.kubeconfig().display());
     eprintln!("Ready until Ctrl-C. There is no scheduler and no kubelet, so pods stay Pending.");
     tokio::select! {
         error = control_plane.broken() => Err(error.into()),
-        interrupted = ctrl_c() => Ok(interrupted.map(|()| Ended::Interrupted)?),
-        _ = terminate.recv() => Ok(Ended::Interrupted),
+        () = interrupt.received() => Ok(Ended::Interrupted),
     }
 }
 

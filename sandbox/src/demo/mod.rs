@@ -19,10 +19,8 @@ mod world;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 
 use anyhow::Context;
-use tokio::signal::unix::{SignalKind, signal};
 
 use self::live::Live;
 use self::measure::{Bench, Numbers};
@@ -34,6 +32,7 @@ use self::variant::{Variant, variants};
 use self::world::World;
 use crate::harness::observer::Observer;
 use crate::harness::{Nodes, Parts, Process, Start, define_bindings};
+use crate::interrupt::Interrupt;
 
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -72,14 +71,7 @@ pub enum Ended {
 /// When a part cannot be started, ends by itself or takes too long, or when an object cannot be
 /// removed.
 pub async fn run(options: Options) -> anyhow::Result<Ended> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupted = pin!(async {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    });
+    let mut interrupt = Interrupt::listen()?;
     let directory = tempfile::Builder::new()
         .prefix("targetgate-demo-")
         .tempdir()
@@ -87,12 +79,12 @@ pub async fn run(options: Options) -> anyhow::Result<Ended> {
     let mut parts = Parts::default();
     let world = tokio::select! {
         world = World::start(&mut parts, &options, directory.path()) => world?,
-        () = &mut interrupted => return Ok(Ended::Interrupted),
+        () = interrupt.received() => return Ok(Ended::Interrupted),
     };
     let mut ended = Ended::Interrupted;
     let played = tokio::select! {
         played = play(&options, &world, &mut parts, directory.path(), &mut ended) => played,
-        () = &mut interrupted => Ok(()),
+        () = interrupt.received() => Ok(()),
     };
     if world.cluster.sandbox {
         return played.map(|()| ended);
