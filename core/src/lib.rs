@@ -23,6 +23,7 @@
 //! - [`doctor`]: which hop between the API server and ELB is broken, in words.
 //! - [`failure_log`]: which failures are told, and which are counted.
 //! - [`lease`]: leader election.
+//! - [`legacy_gate`]: what there is to tell of a legacy gate that a pod keeps.
 //! - [`lint`]: what of a workload's own settings loses requests when its pods end.
 //! - [`reason`]: the one vocabulary of reasons for decisions.
 //! - [`rotation`]: when certificates are renewed, and in which order.
@@ -48,6 +49,7 @@ pub mod gate_rules;
 pub mod gates;
 pub mod index;
 pub mod lease;
+pub mod legacy_gate;
 pub mod lint;
 pub mod model;
 pub mod names;

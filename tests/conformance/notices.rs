@@ -119,6 +119,32 @@ async fn a_replica_set_is_told_of_its_legacy_gate_and_a_namespace_of_what_cannot
 }
 
 #[tokio::test]
+async fn a_replica_set_is_told_of_a_legacy_gate_though_new_pods_lose_theirs() {
+    let installed = Installed::new().await;
+    let cluster = &installed.cluster;
+    let set = installed.replica_set("web").await;
+    let gates = json!({ "readinessGates": [{ "conditionType": LEGACY }] });
+    let pod = owned(of_app("web-1", "web"), &set, gates);
+    let pod: Pod = serde_json::from_value(pod).unwrap();
+    let pods = cluster.pods();
+    pods.create(&PostParams::default(), &pod).await.unwrap();
+    installed.bind("web").await;
+    // Once the hook gives gates, the binding is known.
+    let new = of_app("web-2", "web");
+    cluster.pod_with_gates(new, &["web"]).await;
+    let ready = json!({ "type": "ContainersReady", "status": "True",
+        "lastTransitionTime": "2026-01-01T00:00:00Z" });
+    let status = json!({ "status": { "conditions": [ready] } });
+    strategic(&pods, "web-1", status).await.unwrap();
+
+    let note = installed.note_of(&set.uid().unwrap(), "LegacyGate").await;
+    assert!(
+        note.starts_with("Pod web-1: ") && note.contains("Create the pod anew"),
+        "{note}"
+    );
+}
+
+#[tokio::test]
 async fn a_replica_set_is_told_of_a_pre_stop_of_its_own_that_is_too_short() {
     let installed = Installed::with(&["--drain=sleep"]).await;
     installed.bind("web").await;

@@ -31,6 +31,7 @@ const CORE: Law = &[
         &["drain", "model", "names", "packed", "reason", "selector"],
     ),
     ("lint", &["drain", "reason"]),
+    ("legacy_gate", &["reason"]),
     ("unbound", &[]),
     ("ungated", &["model", "reason", "selector"]),
     (
@@ -48,6 +49,7 @@ const CORE: Law = &[
             "gate_rules",
             "gates",
             "index",
+            "legacy_gate",
             "lint",
             "model",
             "names",
@@ -71,6 +73,7 @@ const CORE: Law = &[
             "gate_rules",
             "gates",
             "index",
+            "legacy_gate",
             "lint",
             "model",
             "names",

@@ -9,6 +9,7 @@ use crate::explain::leader::ReplicaView;
 use crate::explain::{end, gate, lost, mode, selection, ungated};
 use crate::gates::inject::Decision;
 use crate::index::services::ServiceIndex;
+use crate::legacy_gate::{Keeper, Kept};
 use crate::lint::Workload;
 use crate::model::{Binding, Namespace, UnreadableAnnotation};
 use crate::reason::Reason;
@@ -30,7 +31,7 @@ fn in_namespace(
     let bindings = selection::bindings(routes, &decision, pod, |binding| {
         ungated::why(facts, namespace, binding, pod)
     });
-    let legacy = legacy_gate(&decision, pod);
+    let legacy = legacy_gate(facts, namespace, &decision, pod);
     let lost = lost::of_pod(facts, routes, pod);
     let (verdict, why) = verdict(pod, &gates, &lacking, legacy.as_ref().or(lost.as_ref()))
         .unwrap_or_else(|| (Verdict::No, without_gates(facts, &decision, &bindings)));
@@ -156,18 +157,24 @@ fn without_gates(facts: &Facts, decision: &Decision<'_>, bindings: &[BindingOfPo
     }
 }
 
-/// A legacy gate that keeps the pod from becoming Ready, because no gate of ours takes its place.
-fn legacy_gate(decision: &Decision<'_>, pod: &PodFacts) -> Option<Why> {
+/// A legacy gate that keeps the pod from becoming Ready.
+fn legacy_gate(
+    facts: &Facts,
+    namespace: &Namespace,
+    decision: &Decision<'_>,
+    pod: &PodFacts,
+) -> Option<Why> {
     let remarks = pod.pod.template.remarks.as_ref()?;
     let gate = remarks.legacy_gate.as_ref()?;
-    // The hook removes it from a new pod that gets a gate of ours.
-    if pod.created.is_none() && decision.reason <= Reason::AlreadyInjected {
-        return None;
-    }
-    let message = format!(
-        "The pod keeps the readiness gate {gate}, whose condition no controller writes, so that it does not become Ready."
-    );
-    Some(Why::saying(Reason::LegacyGate, message))
+    let (scope, labels) = (&facts.settings.scope, &pod.pod.template.labels);
+    let is_called = scope.refusal(&facts.namespace, namespace, labels).is_none();
+    let keeper = Keeper {
+        exists: pod.created.is_some(),
+        gate_due: is_called && decision.reason <= Reason::AlreadyInjected,
+    };
+    let Kept { clause, remedy } = keeper.told(gate)?;
+    let why = Why::saying(Reason::LegacyGate, format!("The pod {clause}."));
+    Some(why.with_remedy(Some(remedy)))
 }
 
 fn end_of(

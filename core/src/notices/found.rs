@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use crate::drain::{DrainMode, DrainPolicy};
 use crate::gate_rules::TooLarge;
 use crate::index::{Index, RemarkedPod};
+use crate::legacy_gate::{Keeper, Kept};
 use crate::lint::{Settle, pre_stop_too_short};
 use crate::model::{OwnSleep, UnreadableAnnotation};
 use crate::names::{BindingApi, ObjectKey};
@@ -28,8 +29,8 @@ pub fn found(index: &Index, apis: &[BindingApi], drain: &DrainPolicy, now: Times
     found
 }
 
-/// A legacy gate that a pod keeps, because no gate of ours takes its place. It is closed for a while in any case: an
-/// old controller that still writes its condition waits for the pod's containers, and for ELB.
+/// A legacy gate that a pod keeps. It is closed for a while in any case: an old controller that still writes its condition
+/// waits for the pod's containers, and for ELB.
 fn legacy_gate(
     pod: &RemarkedPod<'_>,
     index: &Index,
@@ -41,14 +42,14 @@ fn legacy_gate(
     let Some(gate) = gate.filter(|_| has_lasted(pod.containers_ready, now)) else {
         return;
     };
-    let due = !pod.remarks.opted_out && index.is_gate_due(pod.namespace, pod.labels, apis);
-    if !due {
+    let opted_out = pod.remarks.opted_out;
+    let keeper = Keeper {
+        exists: true,
+        gate_due: !opted_out && index.is_gate_due(pod.namespace, pod.labels, apis),
+    };
+    if let Some(Kept { clause, remedy }) = keeper.told(gate) {
         add(found, pod, Reason::LegacyGate, || {
-            let reason = Reason::LegacyGate;
-            format!(
-                "it keeps the readiness gate {gate:?}, whose condition no controller writes, so that it does not become Ready. {}",
-                reason.remedy()
-            )
+            format!("it {clause}. {remedy}")
         });
     }
 }

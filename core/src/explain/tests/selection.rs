@@ -194,6 +194,11 @@ fn a_legacy_gate_keeps_the_pod_from_becoming_ready() {
         (Verdict::No, Reason::LegacyGate)
     );
     assert!(!answer.other_gates[0].open);
+    assert_eq!(answer.why.remedy, Reason::LegacyGate.remedy());
+    // It keeps it where new pods lose it, and it is told what new pods get.
+    let answer = crate::explain::pod(&shop([binding("web")]), &kept);
+    assert_eq!(answer.why.reason, Reason::LegacyGate);
+    assert!(answer.why.remedy.starts_with("Create the pod anew"));
     // A new pod that gets a gate of ours loses it.
     kept.created = None;
     let answer = crate::explain::pod(&shop([binding("web")]), &kept);
