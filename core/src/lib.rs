@@ -27,7 +27,7 @@
 //! - [`lint`]: what of a workload's own settings loses requests when its pods end.
 //! - [`reason`]: the one vocabulary of reasons for decisions.
 //! - [`rotation`]: when certificates are renewed, and in which order.
-//! - [`text`]: truncation of texts from outside.
+//! - [`text`]: truncation of texts from outside, and numbers in sentences.
 //! - [`notices`]: which Events are sent about what is found.
 //! - [`unbound`]: what a Service without a binding leaves behind.
 //! - [`ungated`]: why a pod that exists lacks a gate.

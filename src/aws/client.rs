@@ -21,6 +21,7 @@ use sdk::types::{TargetDescription, TargetHealthDescription, TargetHealthStateEn
 use targetgate_core::elb::query::GroupSelector;
 use targetgate_core::model::{HealthChecks, IpFamily, TargetGroup, TargetHealth, TargetState};
 use targetgate_core::names::{AssumedRole, GroupKey, Quota, TargetGroupArn};
+use targetgate_core::text::counted;
 use tokio::time::{Instant, timeout};
 
 use crate::aws::budget::Budget;
@@ -289,7 +290,11 @@ impl ElbClient {
     where
         E: ProvideErrorMetadata + Error + 'static,
     {
-        let about = format!("{} targets of {}", targets.len(), group.arn.as_str());
+        let about = format!(
+            "{} of {}",
+            counted(targets.len(), "target"),
+            group.arn.as_str()
+        );
         let limit = self.inner.timeouts.targets;
         self.attempt(action, about, None, limit, call).await?;
         Ok(())

@@ -13,6 +13,7 @@ use kube::Client;
 use targetgate_core::names::{FINALIZER, ObjectKey};
 use targetgate_core::targets::machine::action::{Finalizer, Written};
 use targetgate_core::targets::record::Record;
+use targetgate_core::text::agreeing;
 use thiserror::Error;
 use tokio::time::{Instant, sleep};
 
@@ -362,5 +363,6 @@ impl Command<'_> {
 fn stays(record: &Record) -> String {
     let Record { uid, group, .. } = record;
     let count = record.targets.len();
-    format!("{count} targets stay in {}, TargetRecord {uid}", group.arn)
+    let targets = agreeing(count, "target stays", "targets stay");
+    format!("{count} {targets} in {}, TargetRecord {uid}", group.arn)
 }

@@ -3,6 +3,7 @@
 use crate::doctor::answer::{Check, Finding};
 use crate::doctor::facts::{ChangeOutcome, ChangeTrial, Described, Facts, Group, Targets};
 use crate::reason::Reason;
+use crate::text::{agreeing, counted};
 
 /// Whose credentials AWS is called with. Where that cannot be asked, an answer about a group proves them.
 pub(super) fn identity(facts: &Facts) -> Vec<Finding> {
@@ -38,10 +39,9 @@ pub(super) fn groups(facts: &Facts) -> Vec<Finding> {
         Ok(groups) => groups,
     };
     let left_out = (facts.groups_left_out > 0).then(|| {
-        let message = format!(
-            "{} more groups were not asked about.",
-            facts.groups_left_out
-        );
+        let left_out = facts.groups_left_out;
+        let groups = agreeing(left_out, "group was", "groups were");
+        let message = format!("{left_out} more {groups} not asked about.");
         Finding::unknown(Check::Group, "AWS", message)
     });
     groups.iter().flat_map(group).chain(left_out).collect()
@@ -84,11 +84,14 @@ fn answered(about: &str, targets: &Targets, described: &Described) -> Vec<Findin
         ..
     } = targets;
     if *zone_not_enabled > 0 {
-        let message = format!("ELB says that of {zone_not_enabled} of its {all} targets.");
+        let all = counted(*all, "target");
+        let message = format!("ELB says that of {zone_not_enabled} of its {all}.");
         found.push(broken(Reason::ZoneNotEnabled, message));
     }
     if found.is_empty() {
-        let message = format!("It has {all} targets, and {load_balancers} load balancers use it.");
+        let targets = counted(*all, "target");
+        let use_it = agreeing(*load_balancers, "load balancer uses", "load balancers use");
+        let message = format!("It has {targets}, and {load_balancers} {use_it} it.");
         found.push(Finding::sound(Check::Group, about, message));
     }
     found

@@ -6,6 +6,7 @@ use crate::doctor::answer::{Check, Finding};
 use crate::doctor::facts::{Binding, Facts, Lease, Namespace};
 use crate::names::ObjectKey;
 use crate::reason::Reason;
+use crate::text::{agreeing, counted};
 
 const CRD: &str = "targetgroupbindings.elbv2.k8s.aws";
 /// By so much the clock of this machine may differ from that of the holder. Chosen.
@@ -73,10 +74,12 @@ pub(super) fn bindings(facts: &Facts) -> Vec<Finding> {
     let shared: Vec<Finding> = shared.flat_map(younger).collect();
     match shared.is_empty() {
         true => {
-            let message = format!(
-                "{} bindings name as many target groups as they may.",
-                all.len()
+            let name = agreeing(
+                all.len(),
+                "binding names as many target groups as it may",
+                "bindings name as many target groups as they may",
             );
+            let message = format!("{} {name}.", all.len());
             vec![Finding::sound(Check::Binding, "bindings", message)]
         }
         false => shared,
@@ -144,7 +147,8 @@ fn of_namespace(facts: &Facts, namespace: &Namespace) -> Finding {
         (_, 0) => broken(Reason::NoBinding),
         (Err(why), _) => Finding::unknown(Check::Namespace, &about, why),
         (Ok(true), bindings) => {
-            let message = format!("It has opted in, and has {bindings} bindings.");
+            let bindings = counted(bindings, "binding");
+            let message = format!("It has opted in, and has {bindings}.");
             Finding::sound(Check::Namespace, &about, message)
         }
     }

@@ -7,6 +7,7 @@ use crate::doctor::answer::{Check, Finding};
 use crate::doctor::facts::{Binding, Facts, Group};
 use crate::doctor::installation::names;
 use crate::reason::Reason;
+use crate::text::agreeing;
 
 /// The targets of each group are of pods here, unless its bindings say that other clusters use it.
 pub(super) fn targets(facts: &Facts) -> Vec<Finding> {
@@ -19,11 +20,12 @@ fn of_group(facts: &Facts, group: &Group) -> Option<Finding> {
     let here = addresses_here(facts, group)?;
     let foreign: Vec<&IpAddr> = targets.addresses.difference(&here).collect();
     (!foreign.is_empty()).then(|| {
+        let (number, all) = (foreign.len(), targets.addresses.len());
+        let addresses = agreeing(all, "address", "addresses");
+        let are = agreeing(number, "is", "are");
         let message = format!(
-            "{} of its {} addresses are of no pod in the namespaces of its bindings, and \
+            "{number} of its {all} {addresses} {are} of no pod in the namespaces of its bindings, and \
              multiClusterTargetGroup is not set: {}.",
-            foreign.len(),
-            targets.addresses.len(),
             names(&foreign)
         );
         let about = group.arn.as_str();

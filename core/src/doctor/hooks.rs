@@ -5,6 +5,7 @@ use crate::doctor::certificate::trusted;
 use crate::doctor::facts::{BindingTrial, Facts, Hook, HookKind, HookService, Namespace, PodTrial};
 use crate::doctor::policy::IMMUTABILITY;
 use crate::reason::Reason;
+use crate::text::agreeing;
 
 /// A hook of each kind is registered, and none of those for pods refuses pods.
 pub(super) fn registered(facts: &Facts) -> Vec<Finding> {
@@ -83,7 +84,8 @@ fn service(service: &HookService) -> Finding {
             Reason::HookServiceEmpty.sentence(),
         ),
         Ok(Some(ready)) => {
-            let message = format!("It has {ready} endpoints that are ready.");
+            let endpoints = agreeing(*ready, "endpoint that is ready", "endpoints that are ready");
+            let message = format!("It has {ready} {endpoints}.");
             Finding::sound(Check::Service, &about, message)
         }
     }

@@ -8,6 +8,7 @@ use crate::doctor::installation::names;
 use crate::names::ObjectKey;
 use crate::reason::Reason;
 use crate::targets::incumbent::LEADS_FOR;
+use crate::text::agreeing;
 
 const REGISTRARS: &str = "registration of targets";
 
@@ -141,8 +142,9 @@ pub(super) fn listeners(facts: &Facts) -> Vec<Finding> {
     if of_stacks.is_empty() {
         return vec![];
     }
+    let have = agreeing(of_stacks.len(), "binding has", "bindings have");
     let message = format!(
-        "{} bindings have listeners that AWS Load Balancer Controller made: {}.",
+        "{} {have} listeners that AWS Load Balancer Controller made: {}.",
         of_stacks.len(),
         names(&of_stacks)
     );

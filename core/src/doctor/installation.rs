@@ -4,6 +4,7 @@ use crate::doctor::answer::{Check, Finding};
 use crate::doctor::facts::{Facts, Right};
 use crate::names::{FINALIZER, ObjectKey};
 use crate::reason::Reason;
+use crate::text::{agreeing, counted};
 
 /// At most this many objects are named in a sentence. Chosen.
 const NAMED: usize = 10;
@@ -48,7 +49,8 @@ pub(super) fn rights(facts: &Facts) -> Vec<Finding> {
     let lacking: Vec<Finding> = lacking.map(|right| lacks(account, right)).collect();
     match lacking.is_empty() {
         true => {
-            let message = format!("It has all {} rights that targetgate uses.", rights.len());
+            let rights = counted(rights.len(), "right");
+            let message = format!("It has all {rights} that targetgate uses.");
             vec![Finding::sound(Check::Right, account, message)]
         }
         false => lacking,
@@ -74,7 +76,9 @@ pub(super) fn finalizers(facts: &Facts) -> Vec<Finding> {
     let held = bindings.filter(|binding| binding.our_finalizer);
     let held: Vec<&ObjectKey> = held.map(|binding| &binding.key).collect();
     let about = format!("finalizer {FINALIZER}");
-    let (count, names) = (held.len(), names(&held));
+    let names = names(&held);
+    let have_it = agreeing(held.len(), "binding has it", "bindings have it");
+    let have_it = format!("{} {have_it}", held.len());
     let (deployment, installation) = &facts.installation;
     vec![match installation {
         _ if facts.bindings.is_err() => {
@@ -82,13 +86,12 @@ pub(super) fn finalizers(facts: &Facts) -> Vec<Finding> {
         }
         _ if held.is_empty() => Finding::sound(Check::Finalizer, &about, "No binding has it."),
         Err(why) => {
-            let message = format!(
-                "{count} bindings have it: {names}. Whether registration is on is not known: {why}."
-            );
+            let message =
+                format!("{have_it}: {names}. Whether registration is on is not known: {why}.");
             Finding::unknown(Check::Finalizer, &about, message)
         }
         Ok(Some(installation)) if installation.registers => {
-            let message = format!("{count} bindings have it, and registration is on.");
+            let message = format!("{have_it}, and registration is on.");
             Finding::sound(Check::Finalizer, &about, message)
         }
         Ok(found) => {
@@ -96,7 +99,7 @@ pub(super) fn finalizers(facts: &Facts) -> Vec<Finding> {
                 Some(_) => "registration is off",
                 None => "no targetgate is installed",
             };
-            let message = format!("{count} bindings have it, and {why}: {names}.");
+            let message = format!("{have_it}, and {why}: {names}.");
             let ObjectKey { namespace, name } = deployment;
             Finding::broken(Check::Finalizer, &about, Reason::FinalizerLeft, message).by(format!(
                 "targetgate release --all --namespace {namespace} --deployment {name}"

@@ -6,6 +6,7 @@ use crate::doctor::facts::{Facts, HookKind, Injection, NamespaceRules, Policy};
 use crate::explain::{Why, mode};
 use crate::gate_rules::POLICY;
 use crate::reason::Reason;
+use crate::text::{agreeing, counted};
 
 /// The policy that holds the fields of bindings, as it is shipped.
 pub const IMMUTABILITY: &str = "targetgate-bindings";
@@ -65,10 +66,9 @@ pub(super) fn gate_rules(facts: &Facts) -> Vec<Finding> {
     let differing: Vec<Finding> = all.iter().filter_map(of_namespace).collect();
     match differing.is_empty() {
         true => {
-            let message = format!(
-                "Those of {} namespaces are what their bindings give.",
-                all.len()
-            );
+            let (namespaces, number) = (counted(all.len(), "namespace"), all.len());
+            let their = agreeing(number, "its", "their");
+            let message = format!("Those of {namespaces} are what {their} bindings give.");
             vec![Finding::sound(Check::GateRules, ABOUT, message)]
         }
         false => differing,

@@ -12,6 +12,7 @@ use crate::model::{Binding, Namespace};
 use crate::names::GroupKey;
 use crate::reason::Reason;
 use crate::selector::selects;
+use crate::text::counted;
 
 /// Explains a binding, with the pods of its namespace.
 pub fn explain(facts: &Facts, binding: &Binding, pods: &[PodFacts]) -> BindingAnswer {
@@ -71,7 +72,10 @@ fn nothing_waits(binding: &Binding, pods: usize) -> Why {
     let name = &binding.name;
     let message = match pods {
         0 => format!("Binding {name} gives gates; there is no pod that its Service selects."),
-        _ => format!("Binding {name} gives gates; of its {pods} pods, none waits or lacks one."),
+        pods => {
+            let pods = counted(pods, "pod");
+            format!("Binding {name} gives gates; of its {pods}, none waits or lacks one.")
+        }
     };
     Why::saying(Reason::Healthy, message)
 }

@@ -11,6 +11,7 @@ use crate::gates::requirements::{GateRequirements, TargetQuery};
 use crate::model::Pod;
 use crate::names::TargetGroupArn;
 use crate::reason::Reason;
+use crate::text::counted;
 
 /// Why a gate is closed; `None` where the pod, its binding or Service say it already.
 pub(super) fn why(
@@ -67,9 +68,9 @@ fn of_what_is_known(facts: &Facts, known: &GateView) -> Option<Why> {
 /// Adds that the calls fail, without which nothing moves.
 fn and_fails(facts: &Facts, why: Why, failing: &FailingView) -> Why {
     let FailingView { code, since, calls } = failing;
-    let lasting = age(*since, facts.now);
+    let (lasting, times) = (age(*since, facts.now), counted(*calls, "time"));
     let message = format!(
-        "{} DescribeTargetHealth has failed for {lasting}, {calls} times in a row: {code}.",
+        "{} DescribeTargetHealth has failed for {lasting}, {times} in a row: {code}.",
         why.message
     );
     Why {

@@ -6,6 +6,7 @@ use crate::explain::namespace;
 use crate::explain::registration;
 use crate::explain::text::{Page, age};
 use crate::selector::selects;
+use crate::text::counted;
 
 /// At most this many rows of each table are shown. Chosen: they fit a terminal.
 const ROWS: usize = 15;
@@ -89,10 +90,11 @@ impl Frame {
         let answer = &self.namespace;
         let pods = answer.pods;
         let verdict = answer.verdict.word();
+        let all = counted(pods.all, "pod");
         let open = pods.gated.saturating_sub(pods.waiting);
         format!(
-            "namespace {}: {verdict}, {}: {} pods, {open} open, {} waiting, {} without a gate, {} ending",
-            answer.namespace, answer.why.reason, pods.all, pods.waiting, pods.ungated, self.ending
+            "namespace {}: {verdict}, {}: {all}, {open} open, {} waiting, {} without a gate, {} ending",
+            answer.namespace, answer.why.reason, pods.waiting, pods.ungated, self.ending
         )
     }
 

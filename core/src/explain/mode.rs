@@ -5,6 +5,7 @@ use crate::explain::facts::{Facts, PolicyFacts};
 use crate::gate_rules::{GateRules, POLICY, TooLarge};
 use crate::index::services::ServiceIndex;
 use crate::reason::Reason;
+use crate::text::{agreeing, counted};
 
 /// The mode, as far as it is `both`.
 pub(super) fn of_namespace(facts: &Facts, routes: &ServiceIndex) -> Option<ModeAnswer> {
@@ -71,7 +72,8 @@ pub(crate) fn of_rules(
             true,
             Reason::PolicyInjects,
             format!(
-                "The policy is there, and the {number} gate rules of namespace {namespace} are those that its bindings give."
+                "The policy is there, and namespace {namespace} has the {} that its bindings give.",
+                counted(number, "gate rule")
             ),
         ),
         None => (
@@ -83,8 +85,9 @@ pub(crate) fn of_rules(
             false,
             Reason::RulesBehind,
             format!(
-                "The GateRules of namespace {namespace} hold {} rules that are not the {number} that its bindings give.",
-                stored.len()
+                "The GateRules of namespace {namespace} hold {} {} not the {number} that its bindings give.",
+                stored.len(),
+                agreeing(stored.len(), "rule, which is", "rules, which are")
             ),
         ),
     };

@@ -13,6 +13,7 @@ use crate::explain::{gate, lost, mode, pod, registration, selection, ungated};
 use crate::index::services::ServiceIndex;
 use crate::model::Namespace;
 use crate::reason::Reason;
+use crate::text::{agreeing, counted};
 
 /// What was found of pods, of one binding or of all.
 #[derive(Debug, Default)]
@@ -201,10 +202,9 @@ pub fn explain(facts: &Facts, pods: &[PodFacts]) -> NamespaceAnswer {
 }
 
 fn nothing_waits(counts: PodCounts) -> Why {
-    let message = format!(
-        "Of {} pods, {} have a gate; none waits, and none lacks one.",
-        counts.all, counts.gated
-    );
+    let (pods, gated) = (counted(counts.all, "pod"), counts.gated);
+    let have = agreeing(gated, "has", "have");
+    let message = format!("Of {pods}, {gated} {have} a gate; none waits, and none lacks one.");
     Why::saying(Reason::Healthy, message)
 }
 

@@ -13,6 +13,7 @@ use crate::legacy_gate::{Keeper, Kept};
 use crate::lint::Workload;
 use crate::model::{Binding, Namespace, UnreadableAnnotation};
 use crate::reason::Reason;
+use crate::text::agreeing;
 
 /// Explains a pod, which need not exist yet.
 pub fn explain(facts: &Facts, pod: &PodFacts) -> PodAnswer {
@@ -73,12 +74,15 @@ pub(super) fn evidence(facts: &Facts) -> Evidence {
     let (source, why) = match (&facts.leader, &facts.elb) {
         (Ok(view), _) => {
             let left_out = view.gates.left_out;
-            let why = format!("{left_out} more gates were left out");
+            let gates = agreeing(left_out, "gate was", "gates were");
+            let why = format!("{left_out} more {gates} left out");
             (Source::Leader, (left_out > 0).then_some(why))
         }
         (Err(_), Elb::Asked(looks)) => {
-            let why = format!("{} more groups were not asked about", looks.left_out);
-            (Source::Elb, (looks.left_out > 0).then_some(why))
+            let left_out = looks.left_out;
+            let groups = agreeing(left_out, "group was", "groups were");
+            let why = format!("{left_out} more {groups} not asked about");
+            (Source::Elb, (left_out > 0).then_some(why))
         }
         (Err(_), Elb::NotAsked(why)) => (Source::Condition, Some(why.clone())),
     };

@@ -9,6 +9,7 @@ use crate::explain::answer::{
     ModeAnswer, NamespaceAnswer, PodAnswer, PodCounts, PodsAlike, RateAnswer, RefusedAnswer,
     RegistrationAnswer, SettingsAnswer, Source, TargetAnswer, Verdict, Why,
 };
+use crate::text::{agreeing, counted};
 
 /// At most this many of the bindings that do not select a pod are listed. Chosen: the answer fits a terminal.
 const OTHERS_LISTED: usize = 20;
@@ -146,7 +147,8 @@ impl Page {
             self.line(2, format!("{name}: {}. {}", why.reason, why.message));
         }
         if let Some(more) = others.len().checked_sub(OTHERS_LISTED).filter(|n| *n > 0) {
-            self.line(2, format!("and {more} more that do not select the pod"));
+            let select = agreeing(more, "does not", "do not");
+            self.line(2, format!("and {more} more that {select} select the pod"));
         }
     }
 
@@ -220,8 +222,9 @@ impl Page {
             registration.held_by_floor,
             registration.foreign,
         ) {
+            let wanted = counted(wanted, "target");
             let line = format!(
-                "{registered} of {wanted} targets registered, {held} held by the floor, {foreign} foreign"
+                "{registered} of {wanted} registered, {held} held by the floor, {foreign} foreign"
             );
             self.line(4, line);
         }

@@ -2,6 +2,7 @@
 
 use crate::lint::{Finding, Group, Workload};
 use crate::reason::Reason;
+use crate::text::{agreeing, counted};
 
 pub(super) fn lint(workload: &Workload) -> Vec<Finding> {
     let rollout = &workload.rollout;
@@ -11,8 +12,10 @@ pub(super) fn lint(workload: &Workload) -> Vec<Finding> {
     if replicas == 0 || replicas > zones {
         return vec![];
     }
+    let are = agreeing(replicas, "replica is", "replicas are");
     let message = format!(
-        "{replicas} replicas are in the {zones} zones of the load balancer of binding {}, which sends within a zone only",
+        "{replicas} {are} in the {} of the load balancer of binding {}, which sends within a zone only",
+        counted(zones, "zone"),
         group.binding
     );
     let mut findings = vec![];

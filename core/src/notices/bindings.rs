@@ -7,6 +7,7 @@ use crate::model::Binding;
 use crate::names::BindingApi;
 use crate::notices::{AllFound, Found, Regarded, Topic};
 use crate::reason::Reason;
+use crate::text::counted;
 
 /// Adds what is found of bindings and of Namespaces that have opted in.
 pub(super) fn add(index: &Index, apis: &[BindingApi], found: &mut AllFound) {
@@ -57,7 +58,8 @@ fn unbound(name: &Arc<str>, view: &NamespaceView, found: &mut AllFound) {
     }
     let (sentence, remedy) = (Reason::NoBinding.sentence(), Reason::NoBinding.remedy());
     let text = format!(
-        "it has the label that opts in, and none of its {pods} pods gets a gate. {sentence} {remedy}"
+        "it has the label that opts in, and none of its {} gets a gate. {sentence} {remedy}",
+        counted(pods, "pod")
     );
     let regarded = Regarded::Namespace {
         name: name.clone(),

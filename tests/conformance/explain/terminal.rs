@@ -137,10 +137,10 @@ async fn the_rows_of_a_rollout_are_redrawn_in_place() {
     let scene = Scene::new(&installed, "screen").await;
     let arn = waiting(&scene).await;
     let mut watching = Watching::sized(&scene, ROWS, COLUMNS);
-    let first = watching.shows("NotRegistered: 1 pods").await;
+    let first = watching.shows("NotRegistered: 1 pod").await;
     assert_eq!(row(&first), ["1", "0", "1", "0"], "{first:#?}");
     installed.register(&arn, IP);
-    let last = watching.shows("yes, Healthy: 1 pods, 1 open").await;
+    let last = watching.shows("yes, Healthy: 1 pod, 1 open").await;
     assert_eq!(row(&last), ["1", "1", "0", "0"], "{last:#?}");
     let left = |word: &str| last.iter().filter(|line| line.contains(word)).count();
     // Nothing is left of the first frame, which had more lines.
@@ -183,7 +183,7 @@ async fn ctrl_c_leaves_the_cursor_shown_below_the_last_frame_and_says_not_yet() 
     let scene = Scene::new(&installed, "ctrl-c").await;
     waiting(&scene).await;
     let mut watching = Watching::sized(&scene, ROWS, COLUMNS);
-    watching.shows("NotRegistered: 1 pods").await;
+    watching.shows("NotRegistered: 1 pod").await;
     assert_eq!(watching.press_ctrl_c().await.code(), Some(1));
     until("the cursor is on a line of its own", async || {
         let screen = watching.screen();
@@ -228,10 +228,10 @@ async fn a_terminal_that_cannot_redraw_gets_lines(#[case] variables: &[(&str, &s
     let arn = waiting(&scene).await;
     let kubeconfig = &installed.program.kubeconfig;
     let watching = Watching::start(&scene, kubeconfig, (ROWS, COLUMNS), variables);
-    watching.shows("NotRegistered: 1 pods").await;
+    watching.shows("NotRegistered: 1 pod").await;
     installed.register(&arn, IP);
-    let lines = watching.shows("yes, Healthy: 1 pods").await;
-    assert!(lines[0].contains("NotRegistered: 1 pods"), "{lines:#?}");
+    let lines = watching.shows("yes, Healthy: 1 pod").await;
+    assert!(lines[0].contains("NotRegistered: 1 pod"), "{lines:#?}");
     assert!(!watching.shown.lock().bytes.contains(&b'\x1b'));
 }
 
@@ -246,7 +246,7 @@ async fn no_color_is_used_at_all() {
         &[("TERM", "xterm"), ("NO_COLOR", "1")],
     ] {
         let watching = Watching::start(&scene, kubeconfig, (ROWS, COLUMNS), variables);
-        watching.shows("NotRegistered: 1 pods").await;
+        watching.shows("NotRegistered: 1 pod").await;
         let shown = watching.shown.lock();
         let screen = shown.parser.screen();
         let cells = (0..ROWS).flat_map(|row| (0..COLUMNS).map(move |column| (row, column)));

@@ -37,7 +37,7 @@ async fn a_rollout_is_followed_line_by_line_until_all_is_open() {
     let (mut child, mut lines) = watching(&scene, &["--until-open"]);
     let first = lines.next_line().await.unwrap().unwrap();
     let expected = format!(
-        "namespace {}: not yet, NotRegistered: 1 pods, 0 open, 1 waiting, 0 without a gate, 0 ending",
+        "namespace {}: not yet, NotRegistered: 1 pod, 0 open, 1 waiting, 0 without a gate, 0 ending",
         scene.namespace
     );
     assert!(first.ends_with(&expected), "{first}");
@@ -48,7 +48,7 @@ async fn a_rollout_is_followed_line_by_line_until_all_is_open() {
         assert_ne!(line, last);
         last = line;
     }
-    let open = ": yes, Healthy: 1 pods, 1 open, 0 waiting, 0 without a gate, 0 ending";
+    let open = ": yes, Healthy: 1 pod, 1 open, 0 waiting, 0 without a gate, 0 ending";
     assert!(last.ends_with(open), "{last}");
     assert_eq!(child.wait().await.unwrap().code(), Some(0));
 }

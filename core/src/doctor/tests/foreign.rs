@@ -30,7 +30,7 @@ fn a_target_of_no_pod_is_advised_about_with_its_address() {
     let answer = diagnose(&shared());
     assert_eq!(answer.state, State::Advice);
     let text = render(&answer);
-    let told = "targetgroup/web/0123456789abcdef: ForeignTargets\n    1 of its 2 addresses are of no pod in the \
+    let told = "targetgroup/web/0123456789abcdef: ForeignTargets\n    1 of its 2 addresses is of no pod in the \
                 namespaces of its bindings, and multiClusterTargetGroup is not set: 10.9.0.1.";
     assert!(text.contains(told), "{text}");
 }
