@@ -277,6 +277,9 @@ pub struct PodTemplate {
     pub remarks: Option<Box<PodRemarks>>,
 }
 
+/// The label of a Deployment's pods with the hash of their template. Kubernetes.
+pub const TEMPLATE_HASH: &str = "pod-template-hash";
+
 /// The entry of `metadata.ownerReferences` with `controller: true`, such as a pod's ReplicaSet.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ControllerRef {
@@ -284,6 +287,15 @@ pub struct ControllerRef {
     pub kind: Arc<str>,
     pub name: Box<str>,
     pub uid: Box<str>,
+}
+
+impl ControllerRef {
+    /// The Deployment of a ReplicaSet: it names its ReplicaSets by its own name and the hash of the template, which their
+    /// pods have as label [`TEMPLATE_HASH`].
+    pub fn deployment(&self, template_hash: Option<&str>) -> Option<&str> {
+        let name = self.name.strip_suffix(template_hash?)?.strip_suffix('-');
+        name.filter(|_| *self.kind == *"ReplicaSet")
+    }
 }
 
 /// What there is to tell of a pod.

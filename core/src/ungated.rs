@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::model::{Binding, ControllerRef};
+use crate::model::{Binding, ControllerRef, TEMPLATE_HASH};
 use crate::reason::Reason;
 use crate::selector::LabelSet;
 
@@ -48,9 +48,7 @@ pub fn create_anew(
     let name = &*controller.name;
     let command = match &*controller.kind {
         "ReplicaSet" => {
-            // A Deployment names its ReplicaSets by its own name and the hash of the template.
-            let hash = labels.value("pod-template-hash");
-            let deployment = hash.and_then(|hash| name.strip_suffix(hash)?.strip_suffix('-'));
+            let deployment = controller.deployment(labels.value(TEMPLATE_HASH));
             deployment.map_or_else(delete, |deployment| restart("deployment", deployment))
         }
         "StatefulSet" => restart("statefulset", name),
