@@ -6,6 +6,7 @@ pub mod doctor;
 pub mod explain;
 pub mod release;
 pub mod serve;
+mod waiting;
 
 use serde::Serialize;
 

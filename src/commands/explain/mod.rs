@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 use crate::args::{Explain, Kind, Output};
 use crate::commands::explain::look::Look;
 use crate::commands::explain::manifest::ManifestError;
+use crate::commands::waiting::{LINE_EVERY, with_progress};
 use crate::commands::{cluster, json};
 use crate::kubernetes::snapshot::SnapshotError;
 
@@ -29,8 +30,8 @@ pub(super) use crate::commands::explain::deciding::of_flags;
 
 /// The pause between two looks with `--watch`. Chosen: a flip is seen soon, at a handful of requests each time.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// A line comes at least this often with `--watch`. Contract 10.
-const LINE_EVERY: Duration = Duration::from_secs(30);
+/// What a look that lasts is told as.
+const LOOKING: &str = "looking at the namespace";
 
 /// The exit status of a question that is answered by no, or not yet.
 const NO: u8 = 1;
@@ -79,7 +80,7 @@ pub async fn run(settings: &Explain, out: &mut impl Write) -> Result<u8, Explain
     match settings.watch {
         true => watch_one(settings, &look, &subject, out).await,
         false => {
-            let answer = look.answer(&subject).await?;
+            let answer = with_progress(LOOKING, look.answer(&subject)).await?;
             let text = match settings.output {
                 Output::Text => explain::render(&answer),
                 Output::Json => json(&answer),
@@ -154,7 +155,8 @@ async fn watch_one(
 ) -> Result<u8, ExplainError> {
     let mut last: Option<(String, Instant)> = None;
     loop {
-        let answer = match in_reach(look.answer(subject).await)? {
+        let answer = with_progress(LOOKING, look.answer(subject)).await;
+        let answer = match in_reach(answer)? {
             Ok(answer) => answer,
             Err(why) => {
                 eprintln!("targetgate: {why}");

@@ -12,7 +12,8 @@ use tokio::time::Instant;
 use unicode_width::UnicodeWidthChar as _;
 
 use crate::args::Output;
-use crate::commands::explain::{LINE_EVERY, write_line};
+use crate::commands::explain::write_line;
+use crate::commands::waiting::LINE_EVERY;
 
 /// Puts the cursor into the corner. ECMA-48.
 const HOME: &str = "\x1b[H";
