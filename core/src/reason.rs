@@ -228,7 +228,7 @@ reasons! {
     TcpHealthCheck: "A TCP health check stays healthy while the application ends.",
         "Check the target's health by HTTP, or let the container sleep for as long as its load balancer needs.";
     ZoneEmptied: "A rollout takes away the only pod of a zone before its replacement is ready.",
-        "Set `maxUnavailable: 0`, so that each pod ends after its replacement is ready.";
+        "Set `maxUnavailable: 0`, with `maxSurge: 1` on a DaemonSet, so that each pod ends after its replacement is ready; of a StatefulSet, run more pods than zones.";
     OnePodPerZone: "A zone has one pod: while that one ends, the load balancer's node there may have no target.",
         "Run two pods a zone, or turn cross-zone load balancing on.";
     HostRefused: "A probe or handler names a `host`, which Pod Security refuses since 1.34.",

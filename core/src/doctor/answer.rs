@@ -14,7 +14,7 @@ use crate::reason::Reason;
 pub struct Answer {
     pub api_version: ApiVersion,
     pub kind: Kind,
-    /// The worst of the findings' states: exit status 0, 1, 3.
+    /// The worst of the findings' states, of which those that are advisory count as advice at most: exit status 0, 1, 3.
     pub state: State,
     #[schemars(with = "String")]
     pub as_of: Timestamp,
@@ -29,7 +29,7 @@ pub enum Kind {
 
 impl Answer {
     pub(super) fn new(as_of: Timestamp, findings: Vec<Finding>) -> Self {
-        let states = findings.iter().map(|finding| finding.state);
+        let states = findings.iter().map(Finding::counts_as);
         Self {
             api_version: ApiVersion::V1,
             kind: Kind::Diagnosis,
@@ -116,6 +116,9 @@ pub enum Check {
 pub struct Finding {
     pub check: Check,
     pub state: State,
+    /// Whether advice is the worst that can come of it, so that no exit status follows from it, even if it is unknown.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub advisory: bool,
     /// What was looked at.
     pub about: String,
     pub why: Why,
@@ -145,6 +148,22 @@ impl Finding {
         Self::new(check, State::Unknown, about, Reason::NotKnown, message)
     }
 
+    /// What is not known, and would be advice at most.
+    pub(super) fn unknown_advice(check: Check, about: &str, message: impl Into<String>) -> Self {
+        Self {
+            advisory: true,
+            ..Self::unknown(check, about, message)
+        }
+    }
+
+    /// What it adds to the state of the whole.
+    fn counts_as(&self) -> State {
+        match self.advisory {
+            true => self.state.min(State::Advice),
+            false => self.state,
+        }
+    }
+
     pub(super) fn broken(
         check: Check,
         about: &str,
@@ -164,6 +183,7 @@ impl Finding {
         Self {
             check,
             state,
+            advisory: state == State::Advice,
             about: about.to_owned(),
             why: Why::saying(reason, message),
         }

@@ -4,6 +4,7 @@ use crate::doctor::answer::{Check, Finding};
 use crate::doctor::facts::{End, Facts, GraceOutcome, GraceTrial, Unread};
 use crate::lint::lint;
 use crate::reason::Reason;
+use crate::text::{agreeing, counted};
 
 /// At most this many findings about ends are told. Chosen: a page of them is as much as anyone reads.
 const TOLD: usize = 50;
@@ -17,28 +18,36 @@ pub(super) fn ends(facts: &Facts) -> Vec<Finding> {
     };
     let mut found: Vec<Finding> = ends.iter().flat_map(of_workload).collect();
     if found.is_empty() {
-        let message = format!(
-            "{} workloads with gates end as their load balancers need, as far as their settings tell.",
-            ends.len()
+        let workloads = agreeing(
+            ends.len(),
+            "workload with gates ends as its load balancers need, as far as its settings tell",
+            "workloads with gates end as their load balancers need, as far as their settings tell",
         );
+        let message = format!("{} {workloads}.", ends.len());
         found.push(Finding::sound(Check::End, ABOUT, message));
     }
     let more = found.len().saturating_sub(TOLD);
     found.truncate(TOLD);
-    let left_out = [(more, "findings"), (facts.ends_left_out, "namespaces")];
-    let left_out = left_out.into_iter().filter(|(number, _)| *number > 0);
-    found.extend(left_out.map(|(number, what)| {
-        let message = format!("{number} more {what} are left out.");
-        Finding::unknown(Check::End, ABOUT, message)
-    }));
+    if more > 0 {
+        let findings = agreeing(more, "finding is", "findings are");
+        let message = format!("{more} more {findings} left out.");
+        found.push(Finding::unknown_advice(Check::End, ABOUT, message));
+    }
+    let more = facts.ends_left_out;
+    if more > 0 {
+        // More than advice would come of a binding that pods there have lost.
+        let namespaces = agreeing(more, "namespace is", "namespaces are");
+        let message = format!("{more} more {namespaces} left out.");
+        found.push(Finding::unknown(Check::End, ABOUT, message));
+    }
     found.extend(facts.ends_unread.iter().map(unread));
     found
 }
 
-/// A read that failed, for which some of the lints keep silent.
+/// A read that failed, for which some of the lints keep silent. It serves nothing else.
 fn unread(Unread { what, why }: &Unread) -> Finding {
     let message = format!("Not all that can lose requests is known: {why}");
-    Finding::unknown(Check::End, what, message)
+    Finding::unknown_advice(Check::End, what, message)
 }
 
 fn of_workload(end: &End) -> Vec<Finding> {
@@ -50,7 +59,7 @@ fn of_workload(end: &End) -> Vec<Finding> {
     let findings = lint(settings).into_iter();
     findings
         .map(|finding| {
-            let message = format!("{} ({pods} pods).", finding.message);
+            let message = format!("{} ({}).", finding.message, counted(*pods, "pod"));
             Finding::advice(Check::End, workload, finding.reason, message)
         })
         .collect()

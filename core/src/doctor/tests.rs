@@ -293,7 +293,6 @@ fn each_fault_breaks_its_own_hop(
 #[case(|f: &mut Facts| f.groups_left_out = 1)]
 #[case(|f: &mut Facts| f.ends = Err("denied".into()))]
 #[case(|f: &mut Facts| f.ends_left_out = 1)]
-#[case(|f: &mut Facts| f.ends_unread = vec![Unread { what: "DescribeLoadBalancers".into(), why: "AccessDenied".into() }])]
 #[case(|f: &mut Facts| f.graces = vec![grace(GraceOutcome::Unknown("forbidden".into()))])]
 #[case(|f: &mut Facts| { f.groups = Ok(vec![]); f.identity.as_mut().unwrap().arn = Err("no answer".into()) })]
 #[case(|f: &mut Facts| f.changes = vec![change(ChangeOutcome::Unknown("Throttling".into()))])]

@@ -13,7 +13,9 @@ use targetgate_core::explain;
 use targetgate_core::explain::{Facts, PodFacts};
 use targetgate_core::lint;
 use targetgate_core::lint::{Cluster, Level, PodSecurity, Registrar, Rollout, Version};
+use targetgate_core::model::TEMPLATE_HASH;
 use targetgate_core::names::{DRAIN_LABEL, TargetGroupArn};
+use targetgate_core::selector::LabelSet as _;
 
 use crate::args::SliceAddresses;
 use crate::commands::doctor::group_ends::GroupEnds;
@@ -42,6 +44,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) group_ends: &'a BTreeMap<TargetGroupArn, GroupEnds>,
     /// By the name of the workload.
     pub(super) rollouts: &'a BTreeMap<String, Rollout>,
+    pub(super) oldest_kubelet: Option<Version>,
 }
 
 /// What the pods of a namespace tell.
@@ -67,9 +70,8 @@ impl Surroundings<'_> {
             Ok(namespaces) => namespaces,
             Err(why) => return (Err(why.clone()), 0),
         };
-        let kubelet = oldest_kubelet(self.client).await;
         let looked = namespaces.iter().take(MOST);
-        let looked = looked.map(|namespace| self.of_namespace(namespace, kubelet));
+        let looked = looked.map(|namespace| self.of_namespace(namespace));
         let looked = stream::iter(looked).buffered(AT_ONCE);
         let told = looked.try_fold(Told::default(), async |mut all, told| {
             all.ends.extend(told.ends);
@@ -80,13 +82,13 @@ impl Surroundings<'_> {
         (told.await, namespaces.len().saturating_sub(MOST))
     }
 
-    async fn of_namespace(&self, place: &OptedIn, kubelet: Option<Version>) -> Known<Told> {
+    async fn of_namespace(&self, place: &OptedIn) -> Known<Told> {
         let settings = self.installed.decides();
         let (apis, prefixes) = (&settings.gates.apis, &settings.prefixes);
         let read = snapshot::read(self.client, &place.name, Pods::All, apis, prefixes).await;
         let snapshot = read.map_err(|error| format!("{error}."))?;
         let cluster = Cluster {
-            oldest_kubelet: kubelet,
+            oldest_kubelet: self.oldest_kubelet,
             pod_security: pod_security(place, snapshot.server),
             registrar: self.registrar(),
         };
@@ -219,26 +221,22 @@ fn workload(pod: &PodFacts) -> String {
     let Some(controller) = pod.template.controller.as_deref() else {
         return format!("Pod {namespace}/{}", pod.key.name);
     };
-    let hash = pod.template.labels.get("pod-template-hash");
-    let deployment = hash.and_then(|hash| {
-        let name = controller.name.strip_suffix(&**hash)?;
-        name.strip_suffix('-')
-    });
-    match deployment {
-        Some(name) if &*controller.kind == "ReplicaSet" => format!("Deployment {namespace}/{name}"),
-        _ => format!("{} {namespace}/{}", controller.kind, controller.name),
+    let hash = pod.template.labels.value(TEMPLATE_HASH);
+    match controller.deployment(hash) {
+        Some(name) => format!("Deployment {namespace}/{name}"),
+        None => format!("{} {namespace}/{}", controller.kind, controller.name),
     }
 }
 
-/// The version of the oldest kubelet, if the nodes may be listed.
-async fn oldest_kubelet(client: &Client) -> Option<Version> {
+/// The version of the oldest kubelet; `None` if there is none whose version can be read.
+pub(super) async fn oldest_kubelet(client: &Client) -> Known<Option<Version>> {
     let nodes: Api<Node> = Api::all(client.clone());
-    let nodes = read::list(&nodes, "nodes", "").await.ok()??;
-    let versions = nodes.into_iter().filter_map(|node| {
+    let nodes = read::list(&nodes, "nodes", "").await?;
+    let versions = nodes.into_iter().flatten().filter_map(|node| {
         let told = node.status?.node_info?.kubelet_version;
         version(told.trim_start_matches('v'))
     });
-    versions.min()
+    Ok(versions.min())
 }
 
 fn version(text: &str) -> Option<Version> {

@@ -15,6 +15,7 @@ use crate::args::{Doctor, Output};
 use crate::commands::doctor::hooks::Registered;
 use crate::commands::doctor::objects::{Binding, OptedIn};
 use crate::commands::serve::LEASE;
+use crate::commands::waiting::with_progress;
 use crate::commands::{cluster, json};
 
 mod aws;
@@ -57,7 +58,8 @@ impl DoctorError {
 pub async fn run(settings: &Doctor, out: &mut impl Write) -> Result<u8, DoctorError> {
     let client = cluster::of_flags(&settings.cluster).await;
     let client = client.map_err(DoctorError::NoCluster)?;
-    let answer = doctor::diagnose(&facts(settings, &client).await);
+    let facts = with_progress("reading hop after hop", facts(settings, &client)).await;
+    let answer = doctor::diagnose(&facts);
     let text = match settings.output {
         Output::Text => doctor::render(&answer),
         Output::Json => json(&answer),
@@ -75,7 +77,7 @@ async fn facts(settings: &Doctor, client: &Client) -> Facts {
     let installed = installed::read(client, deployment).await;
     let lease_key = ObjectKey::new(installed.deployment.namespace.clone(), LEASE);
     let certificate = hooks::certificate(client, &installed).await;
-    let (crd, registered, lease, stored, opted_in, rights, deployments, stateful_sets) = tokio::join!(
+    let (crd, registered, lease, stored, opted_in, rights, deployments, sets, kubelet) = tokio::join!(
         objects::crd(client),
         hooks::read(client, &installed.settings, &certificate),
         objects::lease(client, &lease_key),
@@ -83,7 +85,8 @@ async fn facts(settings: &Doctor, client: &Client) -> Facts {
         objects::opted_in(client),
         rights::read(client, &installed),
         incumbent::deployments(client),
-        rollouts::stateful_sets(client),
+        rollouts::sets(client),
+        ends::oldest_kubelet(client),
     );
     let bindings = stored.as_ref().map(objects::bindings).map_err(Clone::clone);
     let known: &[Binding] = bindings.as_deref().unwrap_or_default();
@@ -102,10 +105,7 @@ async fn facts(settings: &Doctor, client: &Client) -> Facts {
         incumbent::read(client, &installed, &deployments),
         aws::read(&question),
     );
-    let rollouts = rollouts::of(
-        deployments.as_deref().unwrap_or_default(),
-        stateful_sets.as_deref().unwrap_or_default(),
-    );
+    let rollouts = sets.rollouts(deployments.as_deref().unwrap_or_default());
     let around = ends::Surroundings {
         client,
         installed: &installed,
@@ -113,6 +113,7 @@ async fn facts(settings: &Doctor, client: &Client) -> Facts {
         incumbent: &incumbent,
         group_ends: &said.ends,
         rollouts: &rollouts,
+        oldest_kubelet: kubelet.as_ref().ok().copied().flatten(),
     };
     let ((told, ends_left_out), graces, injection, immutability) = tokio::join!(
         around.pods(&opted_in),
@@ -125,8 +126,9 @@ async fn facts(settings: &Doctor, client: &Client) -> Facts {
         Err(why) => (Err(why), ends::Rest::default()),
     };
     let mut ends_unread = said.unread;
-    ends_unread.extend(stateful_sets.err().map(|why| Unread {
-        what: "statefulsets".to_owned(),
+    ends_unread.extend(sets.unread());
+    ends_unread.extend(kubelet.err().map(|why| Unread {
+        what: "nodes".to_owned(),
         why,
     }));
     let selected = |place: &OptedIn| match &registered {

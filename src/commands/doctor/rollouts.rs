@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::Api;
 use kube::{Client, ResourceExt};
-use targetgate_core::doctor::Known;
+use targetgate_core::doctor::{Known, Unread};
 use targetgate_core::lint::Rollout;
 
 use crate::commands::doctor::read;
@@ -15,24 +15,53 @@ use crate::commands::doctor::read;
 const DEFAULT_REPLICAS: i32 = 1;
 /// What a Deployment may take away by default. Kubernetes.
 const DEFAULT_UNAVAILABLE: &str = "25%";
+/// What a DaemonSet may take away by default. Kubernetes.
+const DEFAULT_OF_DAEMONS: i32 = 1;
 
-/// The StatefulSets of the cluster.
-pub(super) async fn stateful_sets(client: &Client) -> Known<Vec<StatefulSet>> {
-    let all = read::list(&Api::all(client.clone()), "statefulsets", "").await?;
-    Ok(all.unwrap_or_default())
+/// The workloads of the cluster that are listed for their rollouts alone.
+pub(super) struct Sets {
+    stateful: Known<Vec<StatefulSet>>,
+    daemon: Known<Vec<DaemonSet>>,
 }
 
-/// The rollouts of the workloads, by kind, namespace and name.
-pub(super) fn of(
-    deployments: &[Deployment],
-    stateful_sets: &[StatefulSet],
-) -> BTreeMap<String, Rollout> {
-    let deployments = deployments.iter();
-    let deployments = deployments.map(|one| (workload("Deployment", one), of_deployment(one)));
-    let stateful_sets = stateful_sets.iter();
-    let stateful_sets =
-        stateful_sets.map(|one| (workload("StatefulSet", one), of_stateful_set(one)));
-    deployments.chain(stateful_sets).collect()
+/// Lists them.
+pub(super) async fn sets(client: &Client) -> Sets {
+    let (stateful, daemon) = (Api::all(client.clone()), Api::all(client.clone()));
+    let (stateful, daemon) = tokio::join!(
+        read::list(&stateful, "statefulsets", ""),
+        read::list(&daemon, "daemonsets", ""),
+    );
+    Sets {
+        stateful: stateful.map(Option::unwrap_or_default),
+        daemon: daemon.map(Option::unwrap_or_default),
+    }
+}
+
+impl Sets {
+    /// The rollouts of these, and of the Deployments, by kind, namespace and name.
+    pub(super) fn rollouts(&self, deployments: &[Deployment]) -> BTreeMap<String, Rollout> {
+        let deployments = deployments.iter();
+        let deployments = deployments.map(|one| (workload("Deployment", one), of_deployment(one)));
+        let stateful = self.stateful.iter().flatten();
+        let stateful = stateful.map(|one| (workload("StatefulSet", one), of_stateful_set(one)));
+        let daemon = self.daemon.iter().flatten();
+        let daemon = daemon.map(|one| (workload("DaemonSet", one), of_daemon_set(one)));
+        deployments.chain(stateful).chain(daemon).collect()
+    }
+
+    /// The lists that failed.
+    pub(super) fn unread(&self) -> impl Iterator<Item = Unread> {
+        let failed = [
+            ("statefulsets", self.stateful.as_ref().err()),
+            ("daemonsets", self.daemon.as_ref().err()),
+        ];
+        failed.into_iter().filter_map(|(what, why)| {
+            Some(Unread {
+                what: what.to_owned(),
+                why: why?.clone(),
+            })
+        })
+    }
 }
 
 fn workload(kind: &str, object: &impl ResourceExt) -> String {
@@ -76,6 +105,26 @@ fn of_stateful_set(set: &StatefulSet) -> Rollout {
     }
 }
 
+/// A DaemonSet has a pod on each node that suits it. With a surge the new pod comes first, and the API server then lets it
+/// take none away.
+fn of_daemon_set(set: &DaemonSet) -> Rollout {
+    let scheduled = set.status.as_ref();
+    let scheduled = scheduled.map(|status| status.desired_number_scheduled);
+    let replicas = scheduled.and_then(|number| u32::try_from(number).ok());
+    let strategy = set.spec.as_ref();
+    let strategy = strategy.and_then(|spec| spec.update_strategy.as_ref());
+    let by_hand = strategy.is_some_and(|all| all.type_.as_deref() == Some("OnDelete"));
+    let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
+    let default = IntOrString::Int(DEFAULT_OF_DAEMONS);
+    let most = rolling.and_then(|rolling| rolling.max_unavailable.as_ref());
+    // Its controller rounds up, as that of Deployments does not.
+    let most = replicas.and_then(|replicas| scaled(most.unwrap_or(&default), replicas, true));
+    Rollout {
+        replicas,
+        max_unavailable: most.filter(|_| !by_hand),
+    }
+}
+
 fn replicas(given: Option<i32>) -> Option<u32> {
     u32::try_from(given.unwrap_or(DEFAULT_REPLICAS)).ok()
 }
@@ -101,16 +150,26 @@ mod tests {
 
     use super::*;
 
+    fn none() -> Sets {
+        Sets {
+            stateful: Ok(vec![]),
+            daemon: Ok(vec![]),
+        }
+    }
+
     fn rollout(kind: &str, spec: Value) -> Rollout {
         let metadata = json!({ "namespace": "shop", "name": "web" });
         let mut object = json!({ "metadata": metadata, "spec": { "selector": {}, "serviceName": "web",
-            "template": {} } });
+            "template": {} }, "status": { "desiredNumberScheduled": 3, "currentNumberScheduled": 3,
+            "numberMisscheduled": 0, "numberReady": 3 } });
         json_patch::merge(&mut object, &json!({ "spec": spec }));
-        let found = match kind {
-            "Deployment" => of(&[serde_json::from_value(object).unwrap()], &[]),
-            _ => of(&[], &[serde_json::from_value(object).unwrap()]),
-        };
-        found[&format!("{kind} shop/web")]
+        let (mut sets, mut deployments) = (none(), vec![]);
+        match kind {
+            "Deployment" => deployments.push(serde_json::from_value(object).unwrap()),
+            "StatefulSet" => sets.stateful = Ok(vec![serde_json::from_value(object).unwrap()]),
+            _ => sets.daemon = Ok(vec![serde_json::from_value(object).unwrap()]),
+        }
+        sets.rollouts(&deployments)[&format!("{kind} shop/web")]
     }
 
     fn rolling(more: Value) -> Value {
@@ -143,5 +202,29 @@ mod tests {
     #[case::by_hand(json!({ "updateStrategy": { "type": "OnDelete" } }), None)]
     fn a_stateful_set_takes_away(#[case] spec: Value, #[case] expected: Option<u32>) {
         assert_eq!(rollout("StatefulSet", spec).max_unavailable, expected);
+    }
+
+    #[rstest]
+    #[case::by_default(json!({}), Some(1))]
+    #[case::a_part(json!({ "updateStrategy": rolling(json!({ "maxUnavailable": "34%" })) }), Some(2))]
+    #[case::with_a_surge(json!({ "updateStrategy": rolling(json!({ "maxSurge": 1, "maxUnavailable": 0 })) }), Some(0))]
+    #[case::by_hand(json!({ "updateStrategy": { "type": "OnDelete" } }), None)]
+    fn a_daemon_set_of_three_nodes_takes_away(#[case] spec: Value, #[case] expected: Option<u32>) {
+        let found = rollout("DaemonSet", spec);
+        assert_eq!((found.replicas, found.max_unavailable), (Some(3), expected));
+    }
+
+    #[test]
+    fn a_list_that_fails_is_told_and_the_rollouts_of_the_others_are_known() {
+        let sets = Sets {
+            daemon: Err("Cannot list daemonsets: forbidden.".to_owned()),
+            ..none()
+        };
+        let told: Vec<String> = sets.unread().map(|unread| unread.what).collect();
+        assert_eq!(told, ["daemonsets"]);
+        let web = json!({ "metadata": { "namespace": "shop", "name": "web" },
+            "spec": { "selector": {}, "template": {} } });
+        let deployment = serde_json::from_value(web).unwrap();
+        assert_eq!(sets.rollouts(&[deployment]).len(), 1);
     }
 }
