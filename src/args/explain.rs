@@ -3,13 +3,10 @@
 use std::path::PathBuf;
 
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, CommandFactory as _, Parser, ValueEnum};
+use clap::{ArgMatches, Args, ValueEnum};
 use targetgate_core::names::ObjectKey;
 
-use crate::args::container::{first_line, words};
-use crate::args::{
-    AWS, ClusterFlags, DrainFlags, GateFlags, KUBERNETES, ModeFlags, TargetFlags, namespace,
-};
+use crate::args::{AWS, ClusterFlags, DecidingFlags, KUBERNETES, namespace};
 
 /// Settings of `targetgate explain`. The flags about gates and drain are those of `serve`: what is explained follows
 /// from them.
@@ -77,47 +74,6 @@ pub struct LookFlags {
     /// Those of the deciding flags that were given, each as `--flag=value`.
     #[arg(skip)]
     pub given: Vec<String>,
-}
-
-/// The flags of `serve` from which it follows what is explained.
-#[derive(Debug, Clone, Args)]
-pub struct DecidingFlags {
-    #[command(flatten)]
-    pub gates: GateFlags,
-    #[command(flatten)]
-    pub drain: DrainFlags,
-    #[command(flatten)]
-    pub targets: TargetFlags,
-    #[command(flatten)]
-    pub mode: ModeFlags,
-}
-
-impl DecidingFlags {
-    /// Those of an installation with these arguments and variables, overridden by those that are given.
-    ///
-    /// # Errors
-    /// A value cannot be read.
-    pub fn of(
-        arguments: &[String],
-        variables: &[(String, String)],
-        given: &[String],
-    ) -> Result<Self, String> {
-        #[derive(Parser)]
-        struct Alone {
-            #[command(flatten)]
-            deciding: DecidingFlags,
-        }
-        let alone = Alone::command();
-        let installed = words(&alone, arguments, variables);
-        let flag = |word: &str| word.split('=').next().map(str::to_owned);
-        let overridden = |word: &String| given.iter().any(|given| flag(given) == flag(word));
-        let installed = installed.filter(|word| !overridden(word));
-        let words: Vec<String> = installed.chain(given.iter().cloned()).collect();
-        let words = ["serve".to_owned()].into_iter().chain(words);
-        let read = Alone::try_parse_from(words);
-        read.map(|alone| alone.deciding)
-            .map_err(|error| first_line(&error))
-    }
 }
 
 impl LookFlags {
@@ -190,12 +146,12 @@ impl std::str::FromStr for Subject {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
     use rstest::rstest;
-
-    use super::*;
     use targetgate_core::drain::DrainMode;
     use targetgate_core::names::BindingApi;
 
+    use super::*;
     use crate::args::{Cli, Command, OptedIn};
 
     fn parse(words: &[&str]) -> Result<Explain, String> {
