@@ -17,14 +17,11 @@ use targetgate_core::endings::{Endings, Look, Settings as EndingSettings};
 use targetgate_core::explain::leader::GatesView;
 use targetgate_core::gate_rules::TooLarge;
 use targetgate_core::gates::machine::Tracker;
-use targetgate_core::gates::machine::action::{
-    Action, CallFailure, GateId, LiveRead, Settings, Write, WriteOutcome,
-};
+use targetgate_core::gates::machine::action::{Action, GateId, LiveRead, Settings, Write};
 use targetgate_core::gates::polling::queue::Call;
-use targetgate_core::gates::requirements;
 use targetgate_core::index::Index;
 use targetgate_core::model::{HealthChecks, TargetGroup, TargetHealth};
-use targetgate_core::names::{BindingApi, GroupKey, NamedGroup, TargetGroupArn};
+use targetgate_core::names::{GroupKey, NamedGroup, TargetGroupArn};
 use targetgate_core::notices::{AllFound, LostBindings, Notices};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -33,7 +30,7 @@ use tracing::{Level, enabled};
 
 use crate::aws::budget::Budget;
 use crate::aws::client::ElbClient;
-use crate::aws::error::{ElbError, ElbErrorKind};
+use crate::aws::error::ElbError;
 use crate::aws::target_groups::TargetGroups;
 use crate::clock::{self, Now};
 use crate::controllers::ended;
@@ -42,19 +39,19 @@ use crate::controllers::metrics::{EndingMetrics, GateMetrics};
 use crate::controllers::targets::answers::Answers;
 use crate::controllers::targets::registrations::Registrations;
 use crate::kubernetes::events::Events;
-use crate::kubernetes::live_read;
-use crate::kubernetes::pod_status;
-use crate::kubernetes::pod_status::{Entry, Revision, WriteError};
+use crate::kubernetes::pod_status::WriteError;
 use crate::state::cache::Cache;
 use crate::state::leadership::Leadership;
 use crate::state::questions::Questions;
 
+mod actions;
 mod endings;
 mod failures;
 mod log;
 mod notices;
 mod registrations;
 mod reports;
+mod results;
 mod sweep;
 mod telling;
 
@@ -62,8 +59,6 @@ mod telling;
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Maximum number of concurrent live reads. Chosen.
 const READS_AT_ONCE: usize = 16;
-/// How long the loop waits for a group's ARN or health check settings. Chosen.
-const DESCRIBE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The health loop, with the parts that it uses.
 #[derive(Clone)]
@@ -264,215 +259,6 @@ impl Loop {
             });
         }
         started.again
-    }
-}
-
-impl Loop {
-    fn handle(&self, work: &mut Work, done: Done) -> Vec<Action> {
-        let now = clock::monotonic();
-        match done {
-            Done::Answered(call, requested, answer) => {
-                self.answered(work, &call, requested, answer, now)
-            }
-            Done::Written(write, result) => {
-                work.failures.wrote(&write.pod, result.as_ref().err(), now);
-                self.ended(work, &write, &outcome(result), now)
-            }
-            Done::Unsent(write) => self.ended(work, &write, &WriteOutcome::Unsent, now),
-            Done::Read(id, read) => {
-                work.failures.read(&id, read.as_ref().err(), now);
-                work.tracker.confirmed(&id, read.ok().as_ref(), now)
-            }
-            Done::Proven(group, checks) => {
-                work.failures.proven(&group, checks.as_ref().err(), now);
-                let checks = checks.ok().flatten();
-                work.tracker.proven(&group, checks, now)
-            }
-            Done::Resolved(group, found) => self.resolved(work, &group, found, now),
-            Done::Looked(look, requested, answer) => {
-                self.looked(work, &look, requested, &answer, now);
-                vec![]
-            }
-            Done::Swept(batch, answer) => {
-                self.swept(work, &batch, &answer, now);
-                vec![]
-            }
-            Done::Told => vec![],
-        }
-    }
-
-    /// Takes in the ARN of a group that bindings name without it, or why it is not known.
-    fn resolved(
-        &self,
-        work: &mut Work,
-        group: &NamedGroup,
-        found: Result<TargetGroupArn, DescribeError>,
-        now: Instant,
-    ) -> Vec<Action> {
-        let found = match found {
-            Ok(arn) => Ok(Some(arn)),
-            Err(DescribeError::NotFound) => Ok(None),
-            Err(error) => Err(error),
-        };
-        work.failures.resolved(group, found.as_ref().err(), now);
-        let (found, moment) = (found.map_err(|_| ()), (now, (self.now)()));
-        self.cache
-            .read(|index| work.tracker.resolved(group, found, index, moment))
-    }
-
-    fn answered(
-        &self,
-        work: &mut Work,
-        Call { group, targets }: &Call,
-        requested: Instant,
-        answer: Result<Vec<TargetHealth>, ElbError>,
-        now: Instant,
-    ) -> Vec<Action> {
-        let is_whole = targets.is_empty();
-        if let (Some(answers), true, Ok(targets)) = (&self.answers, is_whole, &answer) {
-            answers.tell(group, requested, targets);
-        }
-        let answer = match &answer {
-            Ok(targets) => {
-                work.sweep.found(group, now);
-                work.failures.polled(group, None, now);
-                self.see_answer(work, group, requested, targets, now);
-                Ok(&targets[..])
-            }
-            Err(error) => Err(self.failure(&mut work.failures, group, error, now)),
-        };
-        work.tracker.answered(group, requested, answer, now)
-    }
-
-    fn failure(
-        &self,
-        failures: &mut Failures,
-        group: &GroupKey,
-        error: &ElbError,
-        now: Instant,
-    ) -> CallFailure {
-        match error.kind {
-            ElbErrorKind::GroupNotFound => {
-                self.metrics.group_not_found();
-                CallFailure::GroupNotFound
-            }
-            ElbErrorKind::Throttled => CallFailure::Throttled,
-            kind => {
-                failures.polled(group, Some(error), now);
-                match kind {
-                    ElbErrorKind::Invalid => CallFailure::Invalid,
-                    _ => CallFailure::Other,
-                }
-            }
-        }
-    }
-
-    fn ended(
-        &self,
-        work: &mut Work,
-        write: &Write,
-        outcome: &WriteOutcome,
-        now: Instant,
-    ) -> Vec<Action> {
-        self.note(work, write, outcome);
-        work.tracker.written(write, outcome, now)
-    }
-}
-
-fn outcome(result: Result<Arc<str>, WriteError>) -> WriteOutcome {
-    match result {
-        Ok(version) => WriteOutcome::Written(version),
-        Err(WriteError::Gone(_)) => WriteOutcome::Gone,
-        Err(WriteError::Conflict(_)) => WriteOutcome::Conflict,
-        Err(WriteError::TooManyRequests { retry_after, .. }) => {
-            WriteOutcome::PutOff { retry_after }
-        }
-        Err(WriteError::Failed { .. }) => WriteOutcome::Failed,
-    }
-}
-
-impl Loop {
-    fn carry_out(&self, action: Action, work: &mut Work, tasks: &mut JoinSet<Done>, now: Instant) {
-        match action {
-            Action::Write(write) => {
-                self.log_decisions(&write);
-                let writer = self.clone();
-                tasks.spawn(async move { writer.write(write).await });
-            }
-            Action::Confirm(id) => {
-                tasks.spawn(self.clone().read(id, work.reads_at_once.clone()));
-            }
-            Action::Prove(group) => {
-                let prover = self.clone();
-                tasks.spawn(async move {
-                    let found = prover.describe(GroupQuery::from(&group)).await;
-                    Done::Proven(group, found.map(|found| found.health_checks))
-                });
-            }
-            Action::Resolve(group) => {
-                let resolver = self.clone();
-                tasks.spawn(async move {
-                    let found = resolver.describe(GroupQuery::from(&group)).await;
-                    Done::Resolved(group, found.map(|found| found.arn.clone()))
-                });
-            }
-            Action::Report {
-                about,
-                reason,
-                message,
-            } => {
-                self.report_problem(work, about, reason, message);
-            }
-            Action::MissingGroup(group) => {
-                if work.sweep.missing(&group, now) {
-                    self.tell_missing(work, vec![group]);
-                }
-            }
-        }
-    }
-
-    async fn write(&self, write: Write) -> Done {
-        let Some(write_by) = self.leadership.write_by() else {
-            return Done::Unsent(write);
-        };
-        let revision = Revision {
-            pod: &write.pod,
-            uid: &write.uid,
-            version: &write.version,
-        };
-        let now = (self.now)();
-        let entries = write.changes.iter().map(|change| Entry {
-            gate: &change.gate,
-            condition: &change.condition,
-            transition: change.transition.then_some(now),
-        });
-        let entries: Vec<Entry<'_>> = entries.collect();
-        let written = pod_status::write_conditions(&self.kube, revision, &entries, write_by).await;
-        let version = written.map(|written| written.resource_version);
-        Done::Written(write, version)
-    }
-
-    /// Makes a live read, once a permit is free.
-    async fn read(self, id: GateId, at_once: Arc<Semaphore>) -> Done {
-        // The semaphore is never closed.
-        let _permit = at_once.acquire().await.ok();
-        let (namespace, gate) = (&id.pod.namespace, &id.gate);
-        let apis = &self.settings.apis;
-        let read = match live_read::read(&self.kube, namespace, gate, &BindingApi::ALL).await {
-            Ok(read) if requirements::is_knowable(apis, &read.not_served) => Ok(LiveRead {
-                bindings: read.bindings,
-                services: read.services,
-            }),
-            Ok(_) => Err(Unread::NotServed),
-            Err(error) => Err(Unread::Failed(error)),
-        };
-        Done::Read(id, read)
-    }
-
-    /// What AWS says of a group: its ARN, and how its health is checked.
-    async fn describe(&self, query: GroupQuery) -> Result<Arc<TargetGroup>, DescribeError> {
-        let deadline = clock::monotonic() + DESCRIBE_DEADLINE;
-        self.groups.describe(&query, deadline.into()).await
     }
 
     /// Exports the number of pending gates, the age of the oldest, and the number of ungated pods. Only the
