@@ -15,7 +15,8 @@ use crate::targets::wanted::GroupWants;
 /// What the floor of one group remembers, from the first target that ceases to be wanted until none of them is left.
 #[derive(Debug, Default)]
 pub struct Floor {
-    /// How many targets were healthy and wanted just before the first of them ceased to be wanted.
+    /// How many targets were healthy and wanted just before the first of them ceased to be wanted, or at once at any
+    /// time since.
     before: Option<usize>,
     /// Targets that have left because their pods were not ready.
     departed: BTreeSet<Target>,
@@ -57,7 +58,11 @@ impl Floor {
             wanted.count(),
             healthy.filter(|(t, _)| leaving.contains(*t)).count(),
         );
-        let before = *self.before.get_or_insert(wanted + leave);
+        // A group may grow beside a pod that is never ready: what is healthy and wanted since then counts as well.
+        let before = self
+            .before
+            .map_or(wanted + leave, |before| before.max(wanted));
+        self.before = Some(before);
         // Pods that have ended since cannot be healthy any more, so they do not raise what is needed: a Service that
         // is scaled down in between would be held for ever.
         // That an endpoint without a pod lives, ELB alone can say.

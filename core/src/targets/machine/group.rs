@@ -171,7 +171,11 @@ impl Group {
         };
         let difference = Difference::of(scene, &is_held);
         let above = &difference.leave_above_floor;
-        let verdict = self.floor.judge(above, inputs.wants, listing, &is_held);
+        // Without an answer no target is known to be healthy, and the floor would count from none.
+        let verdict = match &self.described {
+            Some((listing, _)) => self.floor.judge(above, inputs.wants, listing, &is_held),
+            None => Verdict::Leave,
+        };
         let missing: BTreeSet<Target> = difference.register.iter().copied().collect();
         self.order = difference.register;
         let removals = &self.removals;
