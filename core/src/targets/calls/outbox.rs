@@ -350,6 +350,13 @@ impl Outbox {
         self.paused = Some((Told { reason, error }, now, failures));
     }
 
+    /// Makes calls at once again that were made as a role that was refused.
+    pub fn try_again(&mut self, now: Instant) {
+        if let Some((_, until, _)) = &mut self.paused {
+            *until = now;
+        }
+    }
+
     /// Takes in that targets have left the group, so that there is room.
     pub fn has_room(&mut self, now: Instant) {
         if let Some((why, until, _)) = &mut self.paused

@@ -138,6 +138,14 @@ impl Group {
         self.describe_at = now;
     }
 
+    /// Calls are made with another role from now on, which AWS may let in.
+    pub(super) fn take_role(&mut self, key: &GroupKey, now: Instant) {
+        self.key = key.clone();
+        self.describe_by(now);
+        self.register.try_again(now);
+        self.deregister.try_again(now);
+    }
+
     /// Works out what is to go in and out. Returns the targets to be recorded that are registered already.
     pub(super) fn settle(
         &mut self,

@@ -210,8 +210,10 @@ impl Held {
         let record = stored.clone().or_else(new)?;
         let mut record = record.without(&self.dropped).with(more.iter().copied());
         record.abandoned = self.terminating && self.abandoned;
-        // A record that names no target can be about another group.
-        if let Some(group) = group.filter(|_| record.targets.is_empty()) {
+        // A record that names no target can be about another group, and any with another role.
+        let may_change =
+            |group: &GroupKey| record.targets.is_empty() || group.arn == record.group.arn;
+        if let Some(group) = group.filter(may_change) {
             record.group = group;
         }
         if stored.as_ref() == Some(&record) && !self.unsure {

@@ -12,7 +12,7 @@ use crate::binding::allow_list::AllowList;
 use crate::elb::buckets::Buckets;
 use crate::gates::refusals::Refused;
 use crate::index::{BindingKey, Changes, Index};
-use crate::names::{ObjectKey, Quota, TargetGroupArn};
+use crate::names::{GroupKey, ObjectKey, Quota, TargetGroupArn};
 use crate::targets::Target;
 use crate::targets::calls::LIMITS;
 use crate::targets::calls::outbox::Told;
@@ -229,7 +229,23 @@ impl Registrar {
             self.groups
                 .entry(arn.clone())
                 .or_insert_with(|| Group::new(group, now));
+            self.take_role(&arn, index, now);
             self.dirty.insert(arn);
+        }
+    }
+
+    /// Calls a group with the role that a binding of ours names, which may be edited.
+    fn take_role(&mut self, arn: &TargetGroupArn, index: &Index, now: Instant) {
+        let bindings = index.bindings_of_group(arn);
+        let ours = bindings
+            .filter_map(|(key, _)| self.held.get(key))
+            .filter(|held| held.standing.is_ours());
+        let named: Vec<&GroupKey> = ours.filter_map(|held| held.group.as_ref()).collect();
+        if let Some(group) = self.groups.get_mut(arn)
+            && let Some(first) = named.first()
+            && !named.contains(&&group.key)
+        {
+            group.take_role(first, now);
         }
     }
 
@@ -468,7 +484,7 @@ impl Registrar {
     }
 }
 
-fn held_groups(held: &BTreeMap<BindingKey, Held>, key: &BindingKey) -> Vec<crate::names::GroupKey> {
+fn held_groups(held: &BTreeMap<BindingKey, Held>, key: &BindingKey) -> Vec<GroupKey> {
     let held = held.get(key).into_iter();
     held.flat_map(Held::groups).cloned().collect()
 }

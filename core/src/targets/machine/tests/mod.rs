@@ -20,6 +20,7 @@ mod looks;
 mod news;
 mod podless;
 mod refusals;
+mod roles;
 mod walks;
 mod world;
 

@@ -7,7 +7,7 @@ use super::*;
 use crate::fixtures::epoch;
 use crate::gates::refusals::Refused;
 use crate::model::{IpFamily, Protocol, TargetState};
-use crate::names::GroupKey;
+use crate::names::{AssumedRole, GroupKey};
 use crate::targets::difference::Listed;
 use crate::targets::machine::action::Finalizer;
 use crate::targets::slices::{Endpoint, Slice, SliceAddresses, SlicePort};
@@ -47,6 +47,8 @@ pub(super) struct World {
     pub(super) groups: BTreeMap<TargetGroupArn, BTreeMap<Target, Held>>,
     pub(super) records: BTreeMap<Arc<str>, (Record, Arc<str>)>,
     pub(super) calls: Vec<(Kind, BTreeSet<Target>)>,
+    /// The role of each call.
+    pub(super) roles: Vec<Option<AssumedRole>>,
     /// A Service that there is, and that the watch does not show.
     pub(super) unseen: Option<Service>,
     pub(super) incumbent: Incumbent,
@@ -96,6 +98,7 @@ impl World {
             groups: BTreeMap::new(),
             records: BTreeMap::new(),
             calls: vec![],
+            roles: vec![],
             unseen: None,
             incumbent: Incumbent::Gone,
             lease_is_read_on_demand: false,
@@ -396,6 +399,7 @@ impl World {
                 let targets = call.targets.iter().map(|named| named.target).collect();
                 self.check_call(&call, &targets);
                 self.calls.push((call.kind, targets));
+                self.roles.push(call.group.role.clone());
                 self.later(Done::Called(call));
             }
             Action::Describe(group) => {
