@@ -420,11 +420,10 @@ impl Registrar {
         let mut kept: BTreeSet<Target> = BTreeSet::new();
         let mut is_settled = self.view.works;
         for held in self.held.values_mut().filter(of_group) {
+            // What is not ours is not asked about, and the time of its absence begins when it becomes ours.
             let missing = self.wanted.missing(&held.key);
-            actions.extend(
-                held.see_absence(missing, now)
-                    .filter(|_| held.standing.is_ours()),
-            );
+            let missing = missing.filter(|_| held.standing.is_ours());
+            actions.extend(held.see_absence(missing, now));
             is_settled &= !held.is_unsettled();
             if held.is_active() {
                 active.insert(held.key.clone());

@@ -62,3 +62,21 @@ fn a_replica_that_leads_again_does_not_count_an_absence_of_before() {
     world.pass(30 * S);
     assert_eq!(world.registered("web"), targets([]));
 }
+
+#[test]
+fn a_service_that_was_gone_before_the_takeover_is_confirmed_gone_after_it() {
+    let mut world = World::new(5);
+    world.incumbent = Incumbent::Leads;
+    (1..=2).for_each(|number| world.apply(web(number)));
+    (1..=2).for_each(|number| world.register("web", target(number)));
+    let mut theirs = binding("web");
+    theirs.uid = Some("uid-web".into());
+    theirs.registration.incumbent_finalizer = true;
+    world.bind(theirs);
+    world.pass(60 * S);
+    world.incumbent = Incumbent::Gone;
+    world.pass(300 * S);
+    assert_eq!(world.registered("web"), targets(1..=2));
+    world.pass(60 * S);
+    assert_eq!(world.registered("web"), targets([]));
+}
