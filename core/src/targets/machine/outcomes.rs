@@ -44,6 +44,7 @@ impl Registrar {
         if let Some((target, why)) = group
             .refusal(call)
             .filter(|why| before.as_ref() != Some(why))
+            && self.leads
             && let Some(want) = wants.wanted.get(&target)
             && let Some((pod, uid)) = want.pod.clone()
         {

@@ -83,3 +83,21 @@ fn a_change_of_a_binding_that_is_not_ours_is_not_told() {
     world.pass(60 * S);
     assert!(!world.told("MultiClusterChanged"));
 }
+
+#[test]
+fn what_a_call_that_ends_after_the_lead_was_lost_says_is_not_told_by_the_next_leadership() {
+    let mut world = with_pods(2);
+    world.bad = targets([3]);
+    world.apply(web(3));
+    while world.calls.is_empty() {
+        world.pass(MS);
+    }
+    world.registrar.follow();
+    world.pass(S);
+    world.bad.clear();
+    world.registrar.lead(world.now);
+    world.sync();
+    world.pass(20 * S);
+    assert_eq!(world.registered("web"), targets(1..=3));
+    assert!(world.told_pods.is_empty(), "{:?}", world.told_pods);
+}
