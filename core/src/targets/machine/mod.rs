@@ -39,6 +39,10 @@ mod telling;
 #[cfg(test)]
 mod tests;
 
+/// Of more ended targets of a group, those alone are kept that a record names: nothing else leaves for the end of its
+/// pod, and a replica that does not lead takes none out. AWS's default quota of targets in a group.
+const MOST_ENDED: usize = 1_000;
+
 /// All bindings that ask for registration, and their groups.
 #[derive(Debug)]
 pub struct Registrar {
@@ -262,6 +266,11 @@ impl Registrar {
         for (arn, target) in &touched.ended {
             if let Some(group) = self.groups.get_mut(arn) {
                 group.ended.insert(*target);
+                if group.ended.len() > MOST_ENDED {
+                    let recorded = self.held.values().flat_map(|held| held.recorded(arn));
+                    let recorded: BTreeSet<Target> = recorded.copied().collect();
+                    group.ended.retain(|target| recorded.contains(target));
+                }
             }
             self.dirty.insert(arn.clone());
         }

@@ -14,6 +14,7 @@ use crate::targets::standing::{Mode, Standing};
 use world::World;
 
 mod absence;
+mod ended;
 mod floor;
 mod incumbent;
 mod looks;
