@@ -12,12 +12,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
-use crate::program::{SMALL, binary};
+use crate::program::{AT_ONCE, SMALL, binary};
 
-/// The kubelet's default for the `timeoutSeconds` of a probe. A review must be decided within it, too (chosen).
-const AT_ONCE: Duration = Duration::from_secs(1);
-/// The `timeoutSeconds` of the shipped pod hook. After it, kube-apiserver admits the pod without an answer.
-const HOOK_TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest body that the HTTPS listener reads (`src/admission/body.rs`).
 const LONGEST: usize = 7 << 20;
 const MIB: usize = 1 << 20;
@@ -35,7 +31,7 @@ async fn silent_connections_do_not_keep_probes_out(#[values(200, 600)] silent: u
     let _silent = many(silent, async || process.admin_tcp().await).await;
     for path in ["/livez", "/readyz", "/metrics"] {
         let answer = timeout(AT_ONCE, process.admin(path)).await;
-        assert_eq!(answer.expect("no answer within the second").0, 200);
+        assert_eq!(answer.expect("no answer at once").0, 200);
     }
 }
 
@@ -86,8 +82,8 @@ async fn a_review_is_answered_while_every_place_is_taken(
     let holders = Limits::default().connections + more;
     let _holders = many(holders, async || hold(&process).await).await;
     for _ in 0..3 {
-        let answer = timeout(HOOK_TIMEOUT, process.answer(&review(SMALL, CLOSE))).await;
-        let answer = answer.expect("no answer within the hook's timeout");
+        let answer = timeout(AT_ONCE, process.answer(&review(SMALL, CLOSE))).await;
+        let answer = answer.expect("no answer at once");
         assert_eq!(status(&answer), 200, "{answer}");
     }
 }
@@ -128,7 +124,7 @@ async fn bodies_that_are_held_back_take_neither_the_memory_nor_the_room_of_a_rev
         }
     };
     let answered = timeout(AT_ONCE, answering).await;
-    answered.expect("not decided within the second");
+    answered.expect("not decided at once");
 
     let peak = process.peak_memory();
     assert!(peak < 128 * MIB, "{} MiB", peak / MIB);

@@ -1,29 +1,21 @@
 //! The limit of open files, which some container runtimes set low.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
-use std::time::Duration;
 
 use targetgate_sandbox::api::{Api, Away, Options};
-use targetgate_sandbox::harness::process::isolated;
+use targetgate_sandbox::harness::process::{isolated, write_script};
 use targetgate_sandbox::harness::standalone::{CLOSE, Standalone, review, status};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-use crate::program::{BINARY, SMALL};
-
-/// The `timeoutSeconds` of the shipped pod hook.
-const HOOK_TIMEOUT: Duration = Duration::from_secs(2);
+use crate::program::{AT_ONCE, BINARY, SMALL};
 
 /// The binary under these limits of open files, as a program in a folder.
 fn limited(soft: u32, hard: u32) -> (TempDir, Command) {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("targetgate");
-    let script =
-        format!("#!/bin/sh\nulimit -S -n {soft}\nulimit -H -n {hard}\nexec '{BINARY}' \"$@\"\n");
-    std::fs::write(&program, script).unwrap();
-    let executable = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(&program, executable).unwrap();
+    let limits = format!("ulimit -S -n {soft}\nulimit -H -n {hard}");
+    write_script(&program, &format!("{limits}\nexec '{BINARY}' \"$@\"")).unwrap();
     let command = isolated(&program);
     (folder, command)
 }
@@ -44,14 +36,11 @@ async fn peers_that_rest_leave_files_for_our_own_calls() {
     let mut resting = Vec::new();
     for _ in 0..300 {
         // A connection for which there is no place ends in its handshake or after it.
-        resting.push(timeout(HOOK_TIMEOUT, process.tls()).await);
+        resting.push(timeout(AT_ONCE, process.tls()).await);
     }
     // Only now do the watches connect.
     api.faults().away(None);
     process.becomes_ready().await;
-    let answer = timeout(HOOK_TIMEOUT, process.answer(&review(SMALL, CLOSE))).await;
-    assert_eq!(
-        status(&answer.expect("no answer within the hook's timeout")),
-        200
-    );
+    let answer = timeout(AT_ONCE, process.answer(&review(SMALL, CLOSE))).await;
+    assert_eq!(status(&answer.expect("no answer at once")), 200);
 }

@@ -38,6 +38,33 @@ pub fn isolated(binary: &Path) -> Command {
     command
 }
 
+/// Writes a shell script that can be executed at once.
+///
+/// Another process writes it. A file that this process has open for writing is inherited by each
+/// process that another thread starts at that moment, and until that one has executed its program,
+/// the system refuses to execute the file ("Text file busy").
+///
+/// # Errors
+///
+/// When the shell cannot be started, or cannot write the file.
+pub fn write_script(path: &Path, text: &str) -> anyhow::Result<()> {
+    let written = Command::new("sh")
+        .args([
+            "-c",
+            "printf '#!/bin/sh\n%s\n' \"$1\" >\"$0\" && chmod +x \"$0\"",
+        ])
+        .arg(path)
+        .arg(text)
+        .status();
+    let written = written.context("cannot run sh")?;
+    ensure!(
+        written.success(),
+        "cannot write {}: {written}",
+        path.display()
+    );
+    Ok(())
+}
+
 /// Makes the command run `serve` with its hooks at this address, all ports chosen by the system,
 /// and its log in JSON.
 pub fn serve(command: &mut Command, hooks: IpAddr) -> &mut Command {

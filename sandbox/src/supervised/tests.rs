@@ -1,6 +1,5 @@
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -10,6 +9,7 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 use super::{Folder, ProcessError};
+use crate::harness::process::write_script;
 
 /// The deadline of every wait here. Chosen, far above what any of them takes.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -18,8 +18,7 @@ const WITHIN: Duration = Duration::from_secs(30);
 fn program(script: &str) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("etcd");
-    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&path, script).unwrap();
     (folder, path)
 }
 
