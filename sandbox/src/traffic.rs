@@ -328,9 +328,13 @@ mod tests {
         assert_eq!(classify(status, &headers), expected);
     }
 
+    /// A timeout that no answer takes, even on a busy machine. Chosen.
+    const AMPLE: Duration = Duration::from_secs(15);
+
     /// Sends requests for a while to a server that treats each connection as `behave` does.
     async fn counted<F>(
         keep_alive: KeepAlive,
+        timeout: Duration,
         behave: impl Fn(TcpStream) -> F + Send + 'static,
     ) -> Counts
     where
@@ -345,16 +349,16 @@ mod tests {
                 connections.spawn(behave(stream));
             }
         });
-        send_ten(address, keep_alive).await
+        send_ten(address, keep_alive, timeout).await
     }
 
-    async fn send_ten(address: SocketAddr, keep_alive: KeepAlive) -> Counts {
+    async fn send_ten(address: SocketAddr, keep_alive: KeepAlive, each: Duration) -> Counts {
         let traffic = Traffic::start(&Options {
             address,
             path: "/".to_owned(),
             rate: 200.0,
             connections: 2,
-            timeout: Duration::from_millis(300),
+            timeout: each,
             keep_alive,
         });
         let enough = async {
@@ -362,7 +366,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        timeout(Duration::from_secs(20), enough).await.unwrap();
+        timeout(AMPLE * 2, enough).await.unwrap();
         traffic.stop().await
     }
 
@@ -378,7 +382,7 @@ mod tests {
     async fn every_request_is_counted_once_and_connections_are_kept() {
         let opened = Arc::new(Mutex::new(0));
         let count = Arc::clone(&opened);
-        let counts = counted(KeepAlive::Yes, move |stream| {
+        let counts = counted(KeepAlive::Yes, AMPLE, move |stream| {
             *count.lock() += 1;
             answer(stream, u32::MAX)
         })
@@ -390,10 +394,9 @@ mod tests {
     #[tokio::test]
     async fn a_connection_that_breaks_off_is_a_reset() {
         all_lost_as(
-            &counted(
-                KeepAlive::YesAndResend,
-                |stream| async move { drop(stream) },
-            )
+            &counted(KeepAlive::YesAndResend, AMPLE, |stream| async move {
+                drop(stream)
+            })
             .await,
             Cause::Reset,
         );
@@ -401,7 +404,8 @@ mod tests {
 
     #[tokio::test]
     async fn silence_is_a_timeout() {
-        let counts = counted(KeepAlive::Yes, |stream| async move {
+        let short = Duration::from_millis(300);
+        let counts = counted(KeepAlive::Yes, short, |stream| async move {
             std::future::pending::<()>().await;
             drop(stream);
         })
@@ -415,7 +419,10 @@ mod tests {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let address = socket.local_addr().unwrap();
-        all_lost_as(&send_ten(address, KeepAlive::Yes).await, Cause::Refused);
+        all_lost_as(
+            &send_ten(address, KeepAlive::Yes, AMPLE).await,
+            Cause::Refused,
+        );
     }
 
     /// Answers this many requests of a connection, and breaks it off at the next.
@@ -438,7 +445,7 @@ mod tests {
         #[case] lost: bool,
         #[case] resent: bool,
     ) {
-        let counts = counted(keep_alive, |stream| answer(stream, 1)).await;
+        let counts = counted(keep_alive, AMPLE, |stream| answer(stream, 1)).await;
         assert_eq!(counts.lost() > 0, lost, "{counts:?}");
         assert_eq!(counts.resent > 0, resent, "{counts:?}");
         assert_eq!(counts.sent, counts.ok + counts.lost());

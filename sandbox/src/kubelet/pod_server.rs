@@ -126,7 +126,7 @@ fn work(page: &Page, uri: &http::Uri) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::net::Ipv4Addr;
 
     use rstest::rstest;
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     /// The deadline of every wait here. Chosen, far above what any of them takes.
-    const ENOUGH: Duration = Duration::from_secs(10);
+    const ENOUGH: Duration = Duration::from_secs(60);
 
     fn page(work: Duration) -> Page {
         Page {
@@ -165,15 +165,25 @@ mod tests {
         let address = probe.local_addr().unwrap();
         drop(probe);
         let server = PodServer::start(address, page(work)).await.unwrap();
+        let stream = in_flight(address, "/").await;
+        (server, address, stream)
+    }
+
+    /// A connection with a request that the server works on.
+    pub(crate) async fn in_flight(address: SocketAddr, path: &str) -> TcpStream {
         let mut stream = TcpStream::connect(address).await.unwrap();
         // The requests are pipelined: on the one thread of this test, the first answer arrives only
         // after the server has read the second request as well.
-        let requests = "GET /healthz HTTP/1.1\r\nhost: a\r\n\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\n";
-        stream.write_all(requests.as_bytes()).await.unwrap();
+        let requests =
+            ["/healthz", path].map(|path| format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n"));
+        stream
+            .write_all(requests.concat().as_bytes())
+            .await
+            .unwrap();
         let mut answer = vec![0; 512];
         let length = timeout(ENOUGH, stream.read(&mut answer)).await.unwrap();
         assert!(answer[..length.unwrap()].starts_with(b"HTTP/1.1 200"));
-        (server, address, stream)
+        stream
     }
 
     #[tokio::test]

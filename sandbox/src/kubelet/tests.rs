@@ -4,14 +4,16 @@ use k8s_openapi::api::core::v1::PodCondition;
 use kube::api::DeleteParams;
 use rstest::rstest;
 use serde_json::Value;
+use tokio::io::AsyncReadExt as _;
 use tokio::time::{sleep, timeout};
 
+use super::pod_server::tests::in_flight;
 use super::*;
 use crate::api::Api as Server;
 use crate::get::get;
 
 /// The deadline of every wait here. Chosen, far above what any of them takes.
-const ENOUGH: Duration = Duration::from_secs(20);
+const ENOUGH: Duration = Duration::from_secs(60);
 const GATE: &str = "target-health.elbv2.k8s.aws/web";
 
 /// A kubelet with an API server, and access to its pods.
@@ -157,7 +159,7 @@ fn daemon_pod() -> Value {
 #[tokio::test]
 async fn a_deleted_pod_answers_until_its_hook_is_through_and_then_goes() {
     let node = Node::start(Reuse::Late);
-    let hook = json!({"exec": {"command": ["sleep", "0.4"]}});
+    let hook = json!({"exec": {"command": ["sleep", "2"]}});
     node.create("web-1", hook).await;
     let address = node.running("web-1").await;
     let began = std::time::Instant::now();
@@ -167,7 +169,7 @@ async fn a_deleted_pod_answers_until_its_hook_is_through_and_then_goes() {
         .unwrap();
     assert!(get(address, "/healthz").await.is_ok());
     node.gone("web-1").await;
-    assert!(began.elapsed() >= Duration::from_millis(400));
+    assert!(began.elapsed() >= Duration::from_secs(2));
     assert!(get(address, "/healthz").await.is_err());
 }
 
@@ -199,7 +201,7 @@ async fn a_native_sidecar_answers_until_the_main_containers_have_ended() {
     let sidecar = pod.spec.unwrap().init_containers.unwrap()[0].ports.clone();
     let sidecar = sidecar.unwrap()[0].container_port.try_into().unwrap();
     let sidecar = SocketAddr::new(main.ip(), sidecar);
-    let in_flight = tokio::spawn(get(main, "/?work_ms=3000"));
+    let mut in_flight = in_flight(main, "/?work_ms=5000").await;
     let params = DeleteParams::default();
     node.pods.delete("web-1", &params).await.unwrap();
     let refused = async {
@@ -209,9 +211,12 @@ async fn a_native_sidecar_answers_until_the_main_containers_have_ended() {
     };
     timeout(ENOUGH, refused).await.unwrap();
     // The main container has got SIGTERM, and still answers this request.
-    assert!(!in_flight.is_finished());
+    let mut start = [0; 12];
+    let early = in_flight.try_read(&mut start).unwrap_err();
+    assert_eq!(early.kind(), std::io::ErrorKind::WouldBlock);
     assert!(get(sidecar, "/healthz").await.is_ok());
-    assert!(in_flight.await.unwrap().is_ok());
+    in_flight.read_exact(&mut start).await.unwrap();
+    assert_eq!(&start, b"HTTP/1.1 200");
     node.gone("web-1").await;
     assert!(get(sidecar, "/healthz").await.is_err());
 }

@@ -3,19 +3,19 @@
 mod application;
 mod network;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::elb::log::Traffic;
 use crate::elb::{Delays, Elb, Health, LoadBalancerKind, Options, TargetGroupSpec};
 
 /// The deadline of every wait here. Chosen, far above what any of them takes.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A load balancer with one group, on a port of its own.
 struct World {
@@ -118,10 +118,12 @@ async fn target(behaviour: Behaviour) -> SocketAddr {
     address
 }
 
-/// An address on which no program listens.
-async fn nobody() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap()
+/// An address on which no program listens while the socket is held, which is bound to it.
+fn nobody() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
 }
 
 async fn behave(mut stream: TcpStream, behaviour: Behaviour) {

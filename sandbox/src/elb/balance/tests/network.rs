@@ -56,7 +56,8 @@ async fn a_connection_without_a_target_is_reset() {
 #[tokio::test]
 async fn a_connection_that_the_target_refuses_is_reset() {
     let world = nlb().await;
-    world.in_service(nobody().await);
+    let (_bound, nobody) = nobody();
+    world.in_service(nobody);
     let mut client = connect(&world).await;
     assert!(ping(&mut client).await.is_err());
     world
