@@ -22,7 +22,7 @@ mod naming;
 mod policies;
 
 /// The deadline of an answer. Chosen, far above what an API server takes.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 const REGISTRATION: &str = "admissionregistration.k8s.io";
 const MUTATING: &str = "MutatingWebhookConfiguration";
 const VALIDATING: &str = "ValidatingWebhookConfiguration";

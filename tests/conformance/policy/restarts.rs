@@ -25,21 +25,29 @@ const FIRST: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_millis(5);
 
 /// How the API server answered a creation.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, PartialEq, Eq)]
 enum Answer {
     Gated,
     Ungated,
     Refused(u16, String),
 }
 
-/// Creates pods until it is told to end. Returns each answer, and when it came.
-async fn creating(pods: Api<Pod>, end: watch::Receiver<bool>) -> Vec<(Instant, Answer)> {
+/// An answer, and when the client asked for it and had it.
+struct Answered {
+    asked: Instant,
+    at: Instant,
+    answer: Answer,
+}
+
+/// Creates pods until it is told to end.
+async fn creating(pods: Api<Pod>, end: watch::Receiver<bool>) -> Vec<Answered> {
     let mut pod: Value = of_app("", "web");
     pod["metadata"]["generateName"] = "web-".into();
     pod["metadata"].as_object_mut().unwrap().remove("name");
     let pod: Pod = serde_json::from_value(pod).unwrap();
     let mut answers = vec![];
     while !*end.borrow() {
+        let asked = Instant::now();
         let answer = match pods.create(&PostParams::default(), &pod).await {
             Ok(made) if gates(&made) == [gate("web")] => Answer::Gated,
             Ok(_) => Answer::Ungated,
@@ -49,15 +57,16 @@ async fn creating(pods: Api<Pod>, end: watch::Receiver<bool>) -> Vec<(Instant, A
                 continue;
             }
         };
-        answers.push((Instant::now(), answer));
+        let at = Instant::now();
+        answers.push(Answered { asked, at, answer });
     }
     answers
 }
 
-fn counted<'a>(answers: impl Iterator<Item = &'a Answer>) -> BTreeMap<String, usize> {
+fn counted<'a>(answers: impl Iterator<Item = &'a Answered>) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
-    for answer in answers {
-        let what = match answer {
+    for answered in answers {
+        let what = match &answered.answer {
             Answer::Refused(code, message) => {
                 let words: String = message.chars().take(80).collect();
                 format!("refused {code}: {words}")
@@ -99,29 +108,34 @@ async fn an_api_server_that_starts_refuses_no_pod_because_of_us_and_gives_gates_
     // It is the span that is measured.
     sleep(FIRST).await;
     ends.send(true).unwrap();
-    let mut answers = clients.join_all().await.concat();
-    answers.sort();
+    let mut answers: Vec<Answered> = clients.join_all().await.into_iter().flatten().collect();
+    answers.sort_by_key(|answered| answered.at);
 
-    let first = answers[0].0;
-    let in_first = answers.iter().filter(|(at, _)| *at < first + FIRST);
+    let first = answers[0].at;
+    let in_first = answers
+        .iter()
+        .filter(|answered| answered.at < first + FIRST);
     println!(
         "{way:?}: ready {:?} after the first answer; in its first second {:#?}",
         ready.saturating_duration_since(first),
-        counted(in_first.map(|(_, answer)| answer)),
+        counted(in_first),
     );
-    let later = answers.iter().filter(|(at, _)| *at >= first + FIRST);
-    println!("later {:#?}", counted(later.map(|(_, answer)| answer)));
-    for (at, answer) in &answers {
+    let later = answers
+        .iter()
+        .filter(|answered| answered.at >= first + FIRST);
+    println!("later {:#?}", counted(later));
+    // A busy machine delivers an answer late, so what counts is when the client asked.
+    for Answered { asked, answer, .. } in &answers {
         if let Answer::Refused(_, message) = answer {
             assert!(!message.contains("targetgate"), "{message}");
             assert!(
-                *at < ready,
+                *asked < ready,
                 "{message}, {:?} after it was ready",
-                *at - ready
+                *asked - ready
             );
         }
     }
-    let last = answers.iter().filter(|(at, _)| *at > gives);
-    let ungated = last.filter(|(_, answer)| *answer == Answer::Ungated);
+    let last = answers.iter().filter(|answered| answered.asked > gives);
+    let ungated = last.filter(|answered| answered.answer == Answer::Ungated);
     assert_eq!(ungated.count(), 0, "once it gives gates, it goes on");
 }
