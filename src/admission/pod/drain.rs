@@ -4,33 +4,41 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 use targetgate_core::drain::Asked;
 use targetgate_core::drain::inject::{Annotations, Injection, NewPod, PreStop, inject};
 use targetgate_core::reason::Reason;
 
 use crate::admission::answer::Answer;
-use crate::admission::pod::object;
-use crate::admission::pod::object::{CONTAINERS, GRACE, OWNERS};
-use crate::admission::prune_json::{Keep, Member, prune};
-use crate::admission::review::Object;
+use crate::admission::pod::KEPT_WITH_END;
+use crate::admission::pod::object::Pod;
+use crate::admission::prune_json::prune;
+use crate::admission::review;
+use crate::admission::review::{Object, Review};
 
-/// The members of a review that are parsed for a pod's end.
-const KEPT: Keep = Keep::Only(&[("request", Keep::Only(&[("object", Keep::Only(OBJECT))]))]);
-const OBJECT: &[Member] = &[
-    ("metadata", Keep::Only(&[OWNERS])),
-    ("spec", Keep::Only(&[GRACE, CONTAINERS])),
-];
+/// Where the fields are that decide about a pod's end.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum End<'a> {
+    /// In the pod, which was read with them.
+    Read,
+    /// In this body, of which the pod was read without them.
+    In(&'a [u8]),
+}
 
 /// Carries out what is asked for. Returns the answer, and why it is as it is about the pod's end.
 pub(super) fn answered(
     answer: Answer,
     asked: Asked,
-    body: &[u8],
-    pod: &object::Pod<'_>,
+    pod: &Pod<'_>,
+    end: End<'_>,
 ) -> (Answer, Reason) {
     let injected = asked.and_then(|sleep| {
-        let new = read(body, pod).ok_or(Reason::BadObject)?;
-        Ok(inject(&new, sleep))
+        let new = match end {
+            End::Read => read(pod),
+            End::In(body) => read_again(body),
+        };
+        Ok(inject(&new.ok_or(Reason::BadObject)?, sleep))
     });
     let Injection { reason, operations } = injected.unwrap_or_else(|reason| Injection {
         reason,
@@ -53,24 +61,17 @@ pub(super) fn answered(
 }
 
 /// The parts of the pod that decide about its end; `None` if the API server refuses it anyway.
-fn read(body: &[u8], pod: &object::Pod<'_>) -> Option<NewPod> {
-    let kept = prune(body, &KEPT);
-    let read = kept
-        .as_deref()
-        .and_then(|kept| serde_json::from_slice(kept).ok());
-    let Object(review): Object<Review<'_>> = match read {
-        Some(read) => read,
-        None => serde_json::from_slice(body).ok()?,
-    };
-    let Object(ending) = review.request.0.object;
+fn read(pod: &Pod<'_>) -> Option<NewPod> {
+    let Object(spec) = pod.spec.as_ref()?;
     let metadata = pod.metadata.as_ref().map(|Object(metadata)| metadata);
     let annotations = metadata.map(|metadata| metadata.annotations.as_ref());
-    let Object(spec) = ending.spec;
-    let containers = spec.containers.into_iter().flatten();
+    let owners: Option<Vec<Object<Owner<'_>>>> =
+        parsed(metadata.and_then(|metadata| metadata.owner_references))?;
+    let containers: Option<Vec<Object<Container>>> = parsed(spec.containers)?;
     Some(NewPod {
-        containers: containers.map(|Object(c)| c.pre_stop()).collect(),
-        grace: spec.termination_grace_period_seconds,
-        of_job: ending.metadata.is_some_and(|Object(m)| m.is_of_job()),
+        containers: containers.iter().flatten().map(pre_stop).collect(),
+        grace: parsed(spec.termination_grace_period_seconds)?,
+        of_job: owners.iter().flatten().any(is_job),
         annotations: match annotations {
             None => Annotations::NoMetadata,
             Some(None) => Annotations::Absent,
@@ -80,30 +81,23 @@ fn read(body: &[u8], pod: &object::Pod<'_>) -> Option<NewPod> {
     })
 }
 
-#[derive(Deserialize)]
-struct Review<'a> {
-    #[serde(borrow)]
-    request: Object<Request<'a>>,
+/// As [`read`], of the pod of a whole review.
+fn read_again(body: &[u8]) -> Option<NewPod> {
+    let of = |source| -> Option<NewPod> {
+        let review: Review<'_, Object<Pod<'_>>, IgnoredAny> = review::decode(source).ok()?;
+        let Object(pod) = review.request?.object?;
+        read(&pod)
+    };
+    match prune(body, &KEPT_WITH_END) {
+        Some(kept) => of(&kept),
+        None => of(body),
+    }
 }
 
-#[derive(Deserialize)]
-struct Request<'a> {
-    #[serde(borrow)]
-    object: Object<Pod<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Pod<'a> {
-    #[serde(borrow)]
-    metadata: Option<Object<Metadata<'a>>>,
-    spec: Object<Spec>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Metadata<'a> {
-    #[serde(borrow)]
-    owner_references: Option<Vec<Object<Owner<'a>>>>,
+/// A field that may be absent or `null`; `None` if it cannot be read.
+fn parsed<'a, T: Deserialize<'a>>(field: Option<&'a RawValue>) -> Option<Option<T>> {
+    let read = field.map(|raw| serde_json::from_str(raw.get()));
+    read.transpose().ok()
 }
 
 #[derive(Deserialize)]
@@ -114,13 +108,6 @@ struct Owner<'a> {
     #[serde(borrow, default)]
     kind: Cow<'a, str>,
     controller: Option<bool>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Spec {
-    termination_grace_period_seconds: Option<i64>,
-    containers: Option<Vec<Object<Container>>>,
 }
 
 #[derive(Deserialize)]
@@ -145,28 +132,21 @@ struct Sleep {
     seconds: i64,
 }
 
-impl Metadata<'_> {
-    /// Whether the controller is a Job of any version of `batch`.
-    fn is_of_job(&self) -> bool {
-        let mut owners = self.owner_references.iter().flatten();
-        owners.any(|Object(owner)| {
-            let batch = owner.api_version.starts_with("batch/");
-            batch && owner.kind == "Job" && owner.controller == Some(true)
-        })
-    }
+/// Whether the owner is the controller, and a Job of any version of `batch`.
+fn is_job(Object(owner): &Object<Owner<'_>>) -> bool {
+    let batch = owner.api_version.starts_with("batch/");
+    batch && owner.kind == "Job" && owner.controller == Some(true)
 }
 
-impl Container {
-    fn pre_stop(&self) -> PreStop {
-        let Some(Object(lifecycle)) = &self.lifecycle else {
-            return PreStop::NoLifecycle;
-        };
-        match &lifecycle.pre_stop {
-            None => PreStop::Absent,
-            Some(Object(Handler {
-                sleep: Some(Object(sleep)),
-            })) => PreStop::Sleep(sleep.seconds),
-            Some(_) => PreStop::Other,
-        }
+fn pre_stop(Object(container): &Object<Container>) -> PreStop {
+    let Some(Object(lifecycle)) = &container.lifecycle else {
+        return PreStop::NoLifecycle;
+    };
+    match &lifecycle.pre_stop {
+        None => PreStop::Absent,
+        Some(Object(Handler {
+            sleep: Some(Object(sleep)),
+        })) => PreStop::Sleep(sleep.seconds),
+        Some(_) => PreStop::Other,
     }
 }

@@ -29,6 +29,7 @@ mod object;
 #[cfg(test)]
 mod tests;
 
+use crate::admission::pod::drain::End;
 use crate::admission::pod::object::{LabelList, Pod};
 
 /// Maximum length of the `bindings` annotation, in bytes, because the API server writes it into the audit log for every
@@ -115,20 +116,24 @@ pub struct Reply {
 /// # Errors
 /// The body does not have a uid that the answer could repeat.
 pub fn reply(body: &[u8], cache: &Cache, policy: &PodPolicy) -> Result<Reply, Refusal> {
-    let of_pod = |review: Review<'_, Object<Pod<'_>>, _>, source: &[u8]| {
-        of_review(review, |request| decided(request, source, cache, policy))
+    let of_pod = |review: Review<'_, Object<Pod<'_>>, _>, end: End<'_>| {
+        of_review(review, |request| decided(request, end, cache, policy))
     };
     caught(body, || {
         // Where drain is likely to be on, pruning twice would cost more than parsing what it needs.
         let with_end =
             policy.drain.mode == DrainMode::Sleep || cache.read(Index::has_drained_namespace);
-        let kept = prune(body, if with_end { &KEPT_WITH_END } else { &KEPT });
-        if let Some((Ok(review), kept)) = kept.as_deref().map(|kept| (review::decode(kept), kept)) {
-            return of_pod(review, if with_end { kept } else { body });
+        let (keep, end) = match with_end {
+            true => (&KEPT_WITH_END, End::Read),
+            false => (&KEPT, End::In(body)),
+        };
+        let kept = prune(body, keep);
+        if let Some(Ok(review)) = kept.as_deref().map(review::decode) {
+            return of_pod(review, end);
         }
         // Parse the whole review again, so that the error is about all of it.
         match review::decode(body) {
-            Ok(review) => of_pod(review, body),
+            Ok(review) => of_pod(review, End::Read),
             Err(error) => unread(body, &error),
         }
     })
@@ -231,10 +236,9 @@ impl From<Answer> for Decided {
     }
 }
 
-/// `source` has the parts of the pod that decide about its end, whether it is the whole review or pruned.
 fn decided(
     request: &Request<'_, Object<Pod<'_>>, IgnoredAny>,
-    source: &[u8],
+    end: End<'_>,
     cache: &Cache,
     policy: &PodPolicy,
 ) -> Decided {
@@ -265,7 +269,7 @@ fn decided(
     let Some(asked) = asked else {
         return answer.into();
     };
-    let (answer, drain) = drain::answered(answer, asked, source, pod);
+    let (answer, drain) = drain::answered(answer, asked, pod, end);
     let drain = Some(drain);
     Decided { answer, drain }
 }

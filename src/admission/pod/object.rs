@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde::de::MapAccess;
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 use targetgate_core::names::{
     AFTER_OPEN_ANNOTATION, DRAIN_ANNOTATION, DRAIN_SECONDS_ANNOTATION, DRAINED_ANNOTATION,
     GATE_ANNOTATION, OPEN_AFTER_ANNOTATION, WHEN_UNUSED_ANNOTATION,
@@ -30,9 +31,9 @@ const KIND: Member = ("kind", Keep::Whole);
 const LABELS: Member = ("labels", Keep::Whole);
 const OWN_ANNOTATIONS: Member = ("annotations", Keep::Only(ANNOTATIONS));
 const GATES: Member = ("readinessGates", Keep::Whole);
-pub(super) const OWNERS: Member = ("ownerReferences", Keep::Each(&OWNER));
-pub(super) const GRACE: Member = ("terminationGracePeriodSeconds", Keep::Whole);
-pub(super) const CONTAINERS: Member = ("containers", Keep::Each(&CONTAINER));
+const OWNERS: Member = ("ownerReferences", Keep::Each(&OWNER));
+const GRACE: Member = ("terminationGracePeriodSeconds", Keep::Whole);
+const CONTAINERS: Member = ("containers", Keep::Each(&CONTAINER));
 const OWNER: Keep = Keep::Only(&[
     ("apiVersion", Keep::Whole),
     ("kind", Keep::Whole),
@@ -50,7 +51,8 @@ const ANNOTATIONS: &[Member] = &[
     (DRAINED_ANNOTATION, Keep::Whole),
 ];
 
-/// The fields of a Pod's raw object that decide.
+/// The fields of a Pod's raw object that decide. Those about its end are raw, because they may be unreadable and the
+/// pod gets its gates all the same.
 #[derive(Deserialize)]
 pub(super) struct Pod<'a> {
     #[serde(borrow, default)]
@@ -62,10 +64,13 @@ pub(super) struct Pod<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Metadata<'a> {
     #[serde(borrow)]
     pub(super) labels: Option<LabelList<'a>>,
     pub(super) annotations: Option<OwnAnnotations>,
+    #[serde(borrow)]
+    pub(super) owner_references: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -73,6 +78,10 @@ pub(super) struct Metadata<'a> {
 pub(super) struct Spec<'a> {
     #[serde(borrow)]
     pub(super) readiness_gates: Option<Vec<Object<Gate<'a>>>>,
+    #[serde(borrow)]
+    pub(super) termination_grace_period_seconds: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) containers: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
