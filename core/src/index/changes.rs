@@ -1,9 +1,10 @@
 //! What changed since the registrar last looked: it works out anew which targets are wanted, for these objects alone.
 
 use std::collections::BTreeSet;
+use std::mem;
 use std::sync::Arc;
 
-use crate::index::BindingKey;
+use crate::index::{BindingKey, Index};
 use crate::names::ObjectKey;
 
 /// The objects that changed, or that there are no more. Sets, and therefore bounded by the number of objects.
@@ -24,11 +25,59 @@ impl Changes {
     }
 }
 
+impl Index {
+    /// Keeps the pods without our gates as well, and notes what changes, for the registrar. To be called before
+    /// anything is applied.
+    pub fn keep_all_pods(&mut self) {
+        self.changes.get_or_insert_default();
+    }
+
+    /// Whether [`Self::take_changes`] returns any.
+    pub fn has_changes(&self) -> bool {
+        let changes = self.changes.as_ref();
+        changes.is_some_and(|changes| !changes.is_empty())
+    }
+
+    /// Removes and returns what changed since the last call, if all pods are kept.
+    pub fn take_changes(&mut self) -> Changes {
+        self.changes
+            .as_mut()
+            .map_or_else(Changes::default, mem::take)
+    }
+
+    /// Notes whose bindings or Services change, for the gate rules.
+    pub fn note_rule_changes(&mut self) {
+        self.rule_changes.get_or_insert_default();
+    }
+
+    /// Whether [`Self::take_rule_changes`] returns any.
+    pub fn has_rule_changes(&self) -> bool {
+        let changes = self.rule_changes.as_ref();
+        changes.is_some_and(|changes| !changes.is_empty())
+    }
+
+    /// Removes and returns the namespaces whose bindings or Services may have changed since the last call, if that is
+    /// noted.
+    pub fn take_rule_changes(&mut self) -> BTreeSet<Arc<str>> {
+        self.rule_changes
+            .as_mut()
+            .map_or_else(BTreeSet::default, mem::take)
+    }
+
+    /// Notes a change for the registrar, where there is one.
+    pub(super) fn note(&mut self, change: impl FnOnce(&mut Changes)) {
+        if let Some(changes) = &mut self.changes {
+            change(changes);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::fixtures::{binding, pod, service};
-    use crate::index::{BindingKey, Index, Listing};
-    use crate::names::{BindingApi, ObjectKey};
+    use crate::index::Listing;
+    use crate::names::BindingApi;
 
     fn key(name: &str) -> ObjectKey {
         ObjectKey::new("shop", name)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use crate::index::Index;
 use crate::model::Pod;
 
 /// At most this many are kept, the latest. Chosen: the loop takes them within milliseconds, and a kilobyte each is
@@ -70,11 +71,18 @@ impl Endings {
     }
 }
 
+impl Index {
+    /// Removes and returns what was seen of the ends of pods with open gates. The pods are dirty as well.
+    pub fn take_endings(&mut self) -> Vec<Ending> {
+        self.endings.take()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::fixtures::pod;
-    use crate::index::{Index, Listing, PodTimes};
+    use crate::index::{Listing, PodTimes};
     use crate::names::ObjectKey;
 
     const REQUESTED: &str = "2026-11-21T09:00:00Z";

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::index::Index;
 use crate::model::{Binding, TargetType};
 use crate::names::ObjectKey;
 
@@ -41,5 +42,17 @@ impl NewlyLost {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+impl Index {
+    /// Removes and returns the bindings of ip targets that are gone since the last call.
+    pub fn take_lost(&mut self) -> Vec<LostBinding> {
+        self.newly_lost.take()
+    }
+
+    /// Whether [`Self::take_lost`] returns any.
+    pub fn has_lost(&self) -> bool {
+        !self.newly_lost.is_empty()
     }
 }

@@ -6,15 +6,13 @@ use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use jiff::Timestamp;
-
-use crate::drain::DrainMode;
-use crate::model::{Binding, IpFamily, Labels, Namespace, Pod, Service};
+use crate::model::{Binding, IpFamily, Labels, Pod, Service};
 use crate::names::{BindingApi, GateName, GroupKey, ObjectKey, TargetGroupArn};
 
 mod addresses;
 mod changes;
 mod endings;
+mod feed;
 mod interning;
 mod listing;
 mod lost;
@@ -34,11 +32,11 @@ use crate::index::addresses::{Addresses, PodNumber};
 use crate::index::endings::Endings;
 use crate::index::interning::Interner;
 use crate::index::lost::NewlyLost;
-use crate::index::pods::PlainPod;
 use crate::index::recently_deleted::RecentlyDeleted;
 
 pub use crate::index::changes::Changes;
 pub use crate::index::endings::Ending;
+pub use crate::index::feed::PodTimes;
 pub use crate::index::listing::{Keys, Listing};
 pub use crate::index::lost::LostBinding;
 pub use crate::index::namespace::NamespaceView;
@@ -51,15 +49,6 @@ pub use crate::index::without_gates::{SelectedPod, UngatedPod};
 pub struct BindingKey {
     pub object: ObjectKey,
     pub api: BindingApi,
-}
-
-/// Times of a pod that the index does not keep with it, by the API server's own clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct PodTimes {
-    /// `metadata.creationTimestamp`.
-    pub created: Option<Timestamp>,
-    /// When the API server took the request for its deletion in.
-    pub deletion_requested: Option<Timestamp>,
 }
 
 /// An in-memory cache of the cluster.
@@ -96,44 +85,6 @@ impl Index {
     pub fn set_scope(&mut self, scope: HookScope) {
         self.scope = scope;
         self.uncounted.extend(self.namespaces.keys().cloned());
-    }
-
-    /// Keeps the pods without our gates as well, and notes what changes, for the registrar. To be called before
-    /// anything is applied.
-    pub fn keep_all_pods(&mut self) {
-        self.changes.get_or_insert_default();
-    }
-
-    /// Whether [`Self::take_changes`] returns any.
-    pub fn has_changes(&self) -> bool {
-        let changes = self.changes.as_ref();
-        changes.is_some_and(|changes| !changes.is_empty())
-    }
-
-    /// Removes and returns what changed since the last call, if all pods are kept.
-    pub fn take_changes(&mut self) -> Changes {
-        self.changes
-            .as_mut()
-            .map_or_else(Changes::default, mem::take)
-    }
-
-    /// Notes whose bindings or Services change, for the gate rules.
-    pub fn note_rule_changes(&mut self) {
-        self.rule_changes.get_or_insert_default();
-    }
-
-    /// Whether [`Self::take_rule_changes`] returns any.
-    pub fn has_rule_changes(&self) -> bool {
-        let changes = self.rule_changes.as_ref();
-        changes.is_some_and(|changes| !changes.is_empty())
-    }
-
-    /// Removes and returns the namespaces whose bindings or Services may have changed since the last call, if that is
-    /// noted.
-    pub fn take_rule_changes(&mut self) -> BTreeSet<Arc<str>> {
-        self.rule_changes
-            .as_mut()
-            .map_or_else(BTreeSet::default, mem::take)
     }
 
     /// A namespace; `None` if the index holds nothing of it.
@@ -244,261 +195,14 @@ impl Index {
         mem::take(&mut self.dirty)
     }
 
-    /// Removes and returns what was seen of the ends of pods with open gates. The pods are dirty as well.
-    pub fn take_endings(&mut self) -> Vec<Ending> {
-        self.endings.take()
-    }
-
-    /// Removes and returns the bindings of ip targets that are gone since the last call.
-    pub fn take_lost(&mut self) -> Vec<LostBinding> {
-        self.newly_lost.take()
-    }
-
-    /// Whether [`Self::take_lost`] returns any.
-    pub fn has_lost(&self) -> bool {
-        !self.newly_lost.is_empty()
-    }
-
     /// Whether a pod is dirty.
     pub fn has_dirty(&self) -> bool {
         !self.dirty.is_empty()
     }
 
-    /// Counts the ungated pods: live pods for which the hook is called, that are not opted out, and that lack a gate
-    /// which they would get were they created now, with gates for bindings of `apis`. The count is incremental, and
-    /// costs O(changes since the last call).
-    pub fn count_ungated(&mut self, apis: &[BindingApi]) -> usize {
-        for name in mem::take(&mut self.uncounted) {
-            let view = self.namespaces.get_mut(&name);
-            let count = |view: &mut NamespaceView| view.count_ungated(apis, &self.scope);
-            match view.map_or(0, count) {
-                0 => self.ungated.remove(&name),
-                pods => self.ungated.insert(name, pods),
-            };
-        }
-        self.ungated()
-    }
-
-    /// The result of the last [`Self::count_ungated`].
-    pub fn ungated(&self) -> usize {
-        self.ungated.values().sum()
-    }
-
-    /// Whether the result of [`Self::count_ungated`] may have changed.
-    pub fn has_uncounted(&self) -> bool {
-        !self.uncounted.is_empty()
-    }
-
     /// Whether the label of a Namespace asks for drain.
     pub fn has_drained_namespace(&self) -> bool {
         self.drained_namespaces > 0
-    }
-
-    /// Takes in a Namespace that was created or changed.
-    pub fn apply_namespace(&mut self, name: &Arc<str>, namespace: Namespace) {
-        let asks = |namespace: &Namespace| namespace.drain.mode() == Some(DrainMode::Sleep);
-        self.drained_namespaces += usize::from(asks(&namespace));
-        let known = &mut self.entry(name).namespace;
-        let former = mem::replace(known, namespace);
-        let (other, other_policies) = (former != *known, former.policies != known.policies);
-        // The former version was counted when it was taken in.
-        self.drained_namespaces -= usize::from(asks(&former));
-        if other_policies {
-            self.mark_namespace(name);
-        } else if other {
-            self.uncounted.insert(name.clone());
-        }
-        self.forget_if_empty(name);
-    }
-
-    /// Removes a Namespace.
-    pub fn delete_namespace(&mut self, name: &Arc<str>) {
-        self.apply_namespace(name, Namespace::default());
-    }
-
-    /// Takes in a Service that was created or changed.
-    pub fn apply_service(&mut self, key: &ObjectKey, service: Service) {
-        let routes = &mut self.entry(&key.namespace).routes;
-        if routes.apply_service(&key.name, service) {
-            self.note(|changes| _ = changes.services.insert(key.clone()));
-            self.mark_namespace(&key.namespace);
-        }
-    }
-
-    /// Removes a Service.
-    pub fn delete_service(&mut self, key: &ObjectKey) {
-        if let Some(view) = self.namespaces.get_mut(&key.namespace)
-            && view.routes.delete_service(&key.name)
-        {
-            self.note(|changes| _ = changes.services.insert(key.clone()));
-            self.mark_namespace(&key.namespace);
-            self.forget_if_empty(&key.namespace);
-        }
-    }
-
-    /// Takes in a binding that was created or changed.
-    pub fn apply_binding(&mut self, namespace: &Arc<str>, binding: Binding) {
-        let key = BindingKey {
-            object: ObjectKey::new(namespace.clone(), binding.name.clone()),
-            api: binding.api,
-        };
-        if self.binding(&key) == Some(&binding) {
-            return;
-        }
-        self.note(|changes| _ = changes.bindings.insert(key.clone()));
-        let arn = binding.arn.clone();
-        let former = self.entry(namespace).routes.apply_binding(binding);
-        self.unlink_group(&key, former);
-        if let Some(arn) = arn {
-            self.by_arn.entry(arn).or_default().insert(key);
-        }
-        self.mark_namespace(namespace);
-    }
-
-    /// Removes a binding.
-    pub fn delete_binding(&mut self, key: &BindingKey) {
-        let BindingKey { object, api } = key;
-        let Some(view) = self.namespaces.get_mut(&object.namespace) else {
-            return;
-        };
-        let former = view.routes.delete_binding(&object.name, *api);
-        if let Some(lost) = &former {
-            self.newly_lost.push(&object.namespace, lost);
-            self.note(|changes| _ = changes.bindings.insert(key.clone()));
-            self.unlink_group(key, former);
-            self.recently_deleted.insert(object);
-            self.mark_namespace(&object.namespace);
-            self.forget_if_empty(&object.namespace);
-        }
-    }
-
-    /// Takes in a pod that was created or changed. A pod without our gates is only counted, and its addresses
-    /// are noted, unless all pods are kept.
-    pub fn apply_pod(&mut self, pod: Pod) {
-        self.apply_pod_at(pod, PodTimes::default());
-    }
-
-    /// As [`Self::apply_pod`], with what is known of when it began and ends.
-    pub fn apply_pod_at(&mut self, mut pod: Pod, times: PodTimes) {
-        let of_first_list = self.is_unlisted(&pod.key.namespace);
-        let view = NamespaceView::entry(&mut self.namespaces, &pod.key.namespace);
-        pod.key.namespace = view.name.clone();
-        let addresses = &mut self.addresses;
-        let (known, changed) = view.all.apply(&mut pod, of_first_list, addresses);
-        if let Some(created) = times.created {
-            known.holder.date(created);
-        }
-        let shared = &mut self.shared;
-        let intern = |controller| shared.controller(controller);
-        if view.classes.apply(&pod, &mut known.class, intern) {
-            self.uncounted.insert(pod.key.namespace.clone());
-        }
-        let mut intern = |template| shared.template(template);
-        view.remarked.apply(&pod, &mut intern);
-        if let Some(changes) = &mut self.changes {
-            changes.pods.insert(pod.key.clone());
-            let plain = pod.gates.is_empty();
-            known.plain = plain.then(|| Box::new(PlainPod::of(&pod, intern)));
-        }
-        if pod.gates.is_empty() {
-            return self.drop_gated(&pod.key, Ending::Missed);
-        }
-        view.moved_gates.apply(&pod, &changed);
-        let pod = Arc::new(self.shared.pod(pod));
-        let former = view.pods.insert(pod.key.name.clone(), pod.clone());
-        self.endings.replace(former, &pod, times.deletion_requested);
-        self.dirty.insert(pod.key.clone());
-    }
-
-    /// Whether the first list of a namespace's pods is not complete.
-    fn is_unlisted(&self, namespace: &Arc<str>) -> bool {
-        !self.listed.contains(&None) && !self.listed.contains(&Some(namespace.clone()))
-    }
-
-    /// Removes a pod that is gone, or has finished, as a watch shows.
-    pub fn delete_pod(&mut self, key: &ObjectKey) {
-        if let Some(uid) = self.any_pod(key).map(|pod| pod.uid.clone()) {
-            self.note(|changes| _ = changes.deleted.insert((key.clone(), uid)));
-        }
-        self.remove_pod(key, Ending::Ended);
-    }
-
-    fn remove_pod(&mut self, key: &ObjectKey, ending: fn(Arc<Pod>) -> Ending) {
-        self.note(|changes| _ = changes.pods.insert(key.clone()));
-        let Some(view) = self.namespaces.get_mut(&key.namespace) else {
-            return;
-        };
-        let class = view.all.delete(&key.name, &mut self.addresses);
-        view.remarked.delete(&key.name);
-        if view.classes.delete(class) {
-            self.uncounted.insert(key.namespace.clone());
-        }
-        self.drop_gated(key, ending);
-    }
-
-    /// Removes a pod from the gated ones.
-    fn drop_gated(&mut self, key: &ObjectKey, ending: fn(Arc<Pod>) -> Ending) {
-        if let Some(view) = self.namespaces.get_mut(&key.namespace)
-            && let Some(pod) = view.pods.remove(&key.name)
-        {
-            self.endings.push(ending(pod));
-            view.moved_gates.delete(&key.name);
-            self.dirty.insert(key.clone());
-        }
-        self.forget_if_empty(&key.namespace);
-    }
-
-    /// Removes the Namespaces that a list did not return.
-    pub fn retain_namespaces(&mut self, listing: &Listing) {
-        let gone = |name: &&Arc<str>| listing.lacks(&ObjectKey::new("", (*name).clone()));
-        let gone: Vec<Arc<str>> = self.namespaces.keys().filter(gone).cloned().collect();
-        gone.iter().for_each(|name| self.delete_namespace(name));
-    }
-
-    /// Removes the Services that a list did not return.
-    pub fn retain_services(&mut self, listing: &Listing) {
-        for key in self.unlisted(listing, |view| {
-            view.routes.services().map(|(name, _)| name).collect()
-        }) {
-            self.delete_service(&key);
-        }
-    }
-
-    /// Removes the bindings of one API group that a list did not return.
-    pub fn retain_bindings(&mut self, api: BindingApi, listing: &Listing) {
-        for object in self.unlisted(listing, |view| {
-            let of_api = view.routes.bindings().filter(|b| b.api == api);
-            of_api.map(|binding| &binding.name).collect()
-        }) {
-            self.delete_binding(&BindingKey { object, api });
-        }
-    }
-
-    /// Removes the pods that a list did not return.
-    pub fn retain_pods(&mut self, listing: &Listing) {
-        for key in self.unlisted(listing, |view| view.all.names().collect()) {
-            self.remove_pod(&key, Ending::Missed);
-        }
-        self.listed.insert(listing.namespace.clone());
-    }
-
-    fn unlisted(
-        &self,
-        listing: &Listing,
-        names: impl Fn(&NamespaceView) -> Vec<&Arc<str>>,
-    ) -> Vec<ObjectKey> {
-        let known = self.namespaces.iter().flat_map(|(namespace, view)| {
-            let names = names(view).into_iter();
-            names.map(|name| ObjectKey::new(namespace.clone(), name.clone()))
-        });
-        known.filter(|key| listing.lacks(key)).collect()
-    }
-
-    /// Notes a change for the registrar, where there is one.
-    fn note(&mut self, change: impl FnOnce(&mut Changes)) {
-        if let Some(changes) = &mut self.changes {
-            change(changes);
-        }
     }
 
     fn entry(&mut self, namespace: &Arc<str>) -> &mut NamespaceView {
@@ -512,32 +216,6 @@ impl Index {
             .is_some_and(NamespaceView::is_empty)
         {
             self.namespaces.remove(namespace);
-        }
-    }
-
-    /// Removes a former binding from the index by target group.
-    fn unlink_group(&mut self, key: &BindingKey, former: Option<Binding>) {
-        let Some(arn) = former.and_then(|binding| binding.arn) else {
-            return;
-        };
-        if let Some(keys) = self.by_arn.get_mut(&arn) {
-            keys.remove(key);
-            if keys.is_empty() {
-                self.by_arn.remove(&arn);
-            }
-        }
-    }
-
-    /// Marks all pods of a namespace as dirty, because a change to a Service or binding may concern any.
-    fn mark_namespace(&mut self, namespace: &Arc<str>) {
-        if let Some(changes) = &mut self.rule_changes {
-            changes.insert(namespace.clone());
-        }
-        if let Some(view) = self.namespaces.get_mut(namespace) {
-            let waiting = view.pods.values().map(|pod| pod.key.clone());
-            self.dirty.extend(waiting);
-            view.classes.reopen();
-            self.uncounted.insert(namespace.clone());
         }
     }
 }

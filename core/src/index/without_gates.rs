@@ -1,5 +1,6 @@
 //! Which pods lack a gate, and which bindings and Services that concerns.
 
+use std::mem;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -93,6 +94,31 @@ impl NamespaceView {
 }
 
 impl Index {
+    /// Counts the ungated pods: live pods for which the hook is called, that are not opted out, and that lack a gate
+    /// which they would get were they created now, with gates for bindings of `apis`. The count is incremental, and
+    /// costs O(changes since the last call).
+    pub fn count_ungated(&mut self, apis: &[BindingApi]) -> usize {
+        for name in mem::take(&mut self.uncounted) {
+            let view = self.namespaces.get_mut(&name);
+            let count = |view: &mut NamespaceView| view.count_ungated(apis, &self.scope);
+            match view.map_or(0, count) {
+                0 => self.ungated.remove(&name),
+                pods => self.ungated.insert(name, pods),
+            };
+        }
+        self.ungated()
+    }
+
+    /// The result of the last [`Self::count_ungated`].
+    pub fn ungated(&self) -> usize {
+        self.ungated.values().sum()
+    }
+
+    /// Whether the result of [`Self::count_ungated`] may have changed.
+    pub fn has_uncounted(&self) -> bool {
+        !self.uncounted.is_empty()
+    }
+
     /// The pods that lacked a gate when [`Index::count_ungated`] was called last, and those that get none for another
     /// reason than their owner's wish.
     pub fn ungated_pods<'a>(

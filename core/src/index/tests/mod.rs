@@ -6,8 +6,9 @@ use std::sync::Arc;
 use rstest::rstest;
 
 use super::*;
-use crate::drain::DrainLabel;
+use crate::drain::{DrainLabel, DrainMode};
 use crate::fixtures::{arn, binding, pod, service};
+use crate::model::Namespace;
 use crate::names::{ConditionPrefix, INJECT_ENABLED, INJECT_LABEL};
 
 mod orders;
