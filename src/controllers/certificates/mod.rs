@@ -9,6 +9,7 @@
 //! [`rotation::next`]: targetgate_core::rotation::next
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::{join, join_all};
@@ -38,6 +39,13 @@ pub mod trust_check;
 mod watch_one;
 
 pub use crate::controllers::certificates::configurations::Kind;
+
+/// The same of a configuration is told again after this time, by the log and by an Event. Chosen.
+///
+/// These Events do not go at the rate of all others (contract 10), which belongs to the leader of gates: the Lease of
+/// certificates can have another holder, and with `--tls files` each replica compares for itself. They are bounded all
+/// the same, because there are few configurations, each named by a flag.
+const TELL_AGAIN: Duration = Duration::from_secs(600);
 
 /// The names of the objects that a [`Keeper`] reconciles.
 #[derive(Debug, Clone)]

@@ -3,6 +3,8 @@
 //! An injector of bundles that is away leaves them empty or old. Then no review arrives here, and nothing else would
 //! tell: pods are created without gates, and bindings are refused. `/readyz` passes: it would not help to be unready.
 
+use std::collections::BTreeMap;
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,10 +12,11 @@ use futures::FutureExt as _;
 use futures::future::{join, join_all};
 use kube::Client;
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use crate::clock::Now;
+use crate::controllers::certificates::TELL_AGAIN;
 use crate::controllers::certificates::configurations::{Hooks, Kind};
 use crate::controllers::certificates::watch_one::wake;
 use crate::kubernetes::events::Events;
@@ -62,20 +65,20 @@ impl TrustCheck {
     }
 
     async fn rounds(&self, mut hooks: Vec<Hooks>, changed: &Notify) {
-        let mut untrusting = vec![];
+        let mut told = Told::default();
         loop {
             // What cannot be read stays as it was known.
             let _ = read(&mut hooks).await;
-            let before = std::mem::replace(&mut untrusting, self.untrusting(&hooks));
+            let untrusting = self.untrusting(&hooks);
             self.certificates.trusted(untrusting.is_empty(), false);
-            let begun = hooks.iter().filter(|hooks| {
-                let title = hooks.title();
-                untrusting.contains(&title) && !before.contains(&title)
-            });
+            let due = told.see(untrusting, Instant::now());
+            let begun = hooks
+                .iter()
+                .filter(|hooks| due.begun.contains(&hooks.title()));
             for hooks in begun {
                 self.tell(hooks).await;
             }
-            if !before.is_empty() && untrusting.is_empty() {
+            if due.over {
                 info!("every caBundle verifies the served certificate again");
             }
             tokio::select! {
@@ -112,6 +115,42 @@ impl TrustCheck {
     }
 }
 
+/// The configurations of which it was told that a bundle does not verify what is served, by their titles. A bundle can
+/// be changed to and fro each second, and is told of as rarely as repairs are.
+#[derive(Default)]
+struct Told {
+    /// When each was told last.
+    at: BTreeMap<String, Instant>,
+    /// Those that did not verify all the time since.
+    lasting: Vec<String>,
+}
+
+/// What is told of a comparison.
+#[derive(Debug, PartialEq, Eq)]
+struct Due {
+    /// The configurations that do not verify, of which that was not told yet.
+    begun: Vec<String>,
+    /// Whether all verify again, after it was told that one does not.
+    over: bool,
+}
+
+impl Told {
+    /// Takes in which configurations do not verify now.
+    fn see(&mut self, untrusting: Vec<String>, now: Instant) -> Due {
+        let before = mem::take(&mut self.lasting);
+        let over = !before.is_empty() && untrusting.is_empty();
+        let (lasting, begun): (Vec<_>, Vec<_>) = untrusting
+            .into_iter()
+            .partition(|title| before.contains(title));
+        let lately = |title: &String| self.at.get(title).is_some_and(|at| now < *at + TELL_AGAIN);
+        let begun: Vec<String> = begun.into_iter().filter(|title| !lately(title)).collect();
+        self.at
+            .extend(begun.iter().map(|title| (title.clone(), now)));
+        self.lasting = lasting.into_iter().chain(begun.iter().cloned()).collect();
+        Due { begun, over }
+    }
+}
+
 /// Reads all of them, as far as that works.
 async fn read(hooks: &mut [Hooks]) -> Result<(), String> {
     let mut failure = Ok(());
@@ -124,4 +163,50 @@ async fn read(hooks: &mut [Hooks]) -> Result<(), String> {
         }
     }
     failure
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is told when these do not verify, seconds after the first comparison.
+    fn seen(
+        told: &mut Told,
+        begun: Instant,
+        seconds: u64,
+        untrusting: &[&str],
+    ) -> (Vec<String>, bool) {
+        let untrusting = untrusting.iter().map(ToString::to_string).collect();
+        let due = told.see(untrusting, begun + Duration::from_secs(seconds));
+        (due.begun, due.over)
+    }
+
+    #[test]
+    fn a_bundle_that_does_not_verify_is_told_when_that_begins_and_when_it_is_over() {
+        let (mut told, begun) = (Told::default(), Instant::now());
+        let mut at = |seconds, untrusting: &[&str]| seen(&mut told, begun, seconds, untrusting);
+        assert_eq!(at(0, &[]), (vec![], false));
+        assert_eq!(at(1, &["mutating"]), (vec!["mutating".to_owned()], false));
+        let both = ["mutating", "validating"];
+        assert_eq!(at(2, &both), (vec!["validating".to_owned()], false));
+        assert_eq!(at(3600, &both), (vec![], false));
+        assert_eq!(at(3601, &["validating"]), (vec![], false));
+        assert_eq!(at(3602, &[]), (vec![], true));
+        assert_eq!(at(3603, &[]), (vec![], false));
+    }
+
+    #[test]
+    fn a_bundle_that_goes_to_and_fro_is_told_once_in_ten_minutes_and_what_lasts_then() {
+        let (mut told, begun) = (Told::default(), Instant::now());
+        let mut at = |seconds, untrusting: &[&str]| seen(&mut told, begun, seconds, untrusting);
+        let first = vec!["mutating".to_owned()];
+        assert_eq!(at(0, &["mutating"]), (first.clone(), false));
+        assert_eq!(at(1, &[]), (vec![], true));
+        for second in 2..600 {
+            let untrusting: &[&str] = if second % 2 == 0 { &["mutating"] } else { &[] };
+            assert_eq!(at(second, untrusting), (vec![], false), "{second}");
+        }
+        assert_eq!(at(600, &["mutating"]), (first, false));
+        assert_eq!(at(1800, &["mutating"]), (vec![], false));
+    }
 }
