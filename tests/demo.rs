@@ -7,17 +7,38 @@
 )]
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, PostParams};
 use kube::core::GroupVersionKind;
 use targetgate_sandbox::controlplane::{self, ControlPlane};
 use targetgate_sandbox::demo::{self, Ended, Options, Settings};
+use targetgate_sandbox::elb::Delays;
+
+/// The time by which pods sleep longer than in a demo of this scale, so that a busy machine deregisters their targets
+/// before they end. Chosen.
+const AMPLE: Duration = Duration::from_secs(2);
+
+fn settings(scale: f64) -> Settings {
+    let settings = Settings::scaled(scale);
+    Settings {
+        pre_stop: settings.pre_stop + AMPLE,
+        drain: settings.drain + AMPLE,
+        delays: Delays {
+            // A busy machine must not make a target unhealthy.
+            health_check_timeout: Duration::from_secs(10),
+            unhealthy_threshold: 10,
+            ..settings.delays
+        },
+        ..settings
+    }
+}
 
 fn options(scale: f64, kubeconfig: Option<&Path>) -> Options {
     Options {
         targetgate: PathBuf::from(env!("CARGO_BIN_EXE_targetgate")),
-        settings: Settings::scaled(scale),
+        settings: settings(scale),
         kubeconfig: kubeconfig.map(Path::to_owned),
         hooks_ip: [127, 0, 0, 1].into(),
         page_port: 0,

@@ -25,16 +25,16 @@ const REQUESTS: u64 = 10_000;
 pub(crate) const RATE: f64 = 120.0;
 /// How long the long requests take, which are in flight when a pod's sleep is over. Issue 13.
 const LONG: Duration = Duration::from_secs(10);
-/// Two seconds more than the registrar's delay and the data plane's, for a busy machine. The data plane of the NLB
+/// Three seconds more than the registrar's delay and the data plane's, for a busy machine. The data plane of the NLB
 /// is held back for longer than the pods of an ALB sleep. Chosen.
-pub(crate) const FLAG: &str = "--drain-seconds=alb=4,nlb=7";
+pub(crate) const FLAG: &str = "--drain-seconds=alb=4,nlb=8";
 pub(crate) const ALB: Held = Held {
-    lag: Duration::from_millis(1_500),
+    lag: Duration::from_millis(500),
     sleep: 4,
 };
 const NLB: Held = Held {
     lag: Duration::from_millis(4_500),
-    sleep: 7,
+    sleep: 8,
 };
 
 /// How long the data plane is held back, and how long the pods sleep for it.

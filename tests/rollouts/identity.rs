@@ -61,8 +61,8 @@ async fn a_stateful_sets_pod_is_not_opened_on_the_health_of_its_predecessor() {
             "{} at {target}: opened {waited:#} after it ran, on a target that was healthy all the time",
             pod.name
         );
-        // The watch of this test may have seen the pod later than targetgate did.
-        let enough = proves_in - Duration::from_secs(1);
+        // The watch of this test may have seen the pod later than targetgate did. Without the rule the gate opens at once.
+        let enough = proves_in / 2;
         assert!(waited.unsigned_abs() >= enough, "{pod:?}");
     }
     assert!(inherited > 0, "no pod came back to its address: {pods:?}");

@@ -32,8 +32,9 @@ const BODY: usize = (7 << 20) - 1024;
 const STAYS: Duration = Duration::from_millis(600);
 /// The kubelet's default for the `timeoutSeconds` of a probe.
 const PROBE: Duration = Duration::from_secs(1);
-/// The time for `/livez` to answer during a wave: two probes, and the time for which a round may pause the replica.
-const ALIVE_WITHIN: Duration = PROBE.saturating_mul(2).saturating_add(PAUSE);
+/// The time for `/livez` to answer during a wave: four probes, and the time for which a round may pause the replica.
+/// It is shorter than the ten seconds after which a silent connection frees its place by itself.
+const ALIVE_WITHIN: Duration = PROBE.saturating_mul(4).saturating_add(PAUSE);
 
 /// The two ports of a replica.
 struct Ports {
