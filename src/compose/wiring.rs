@@ -121,7 +121,7 @@ impl Wiring {
         watches.into_iter().map(named).collect()
     }
 
-    /// The health loop, with the tasks that it needs, and who asks it.
+    /// The health loop, with the tasks that it needs, and the asker of its questions.
     pub(super) fn gates(&mut self) -> (Asker<GatesView>, [Task; 3]) {
         let parts = &self.parts;
         let gates = Loop {
@@ -159,7 +159,7 @@ impl Wiring {
         (asker, tasks)
     }
 
-    /// The registrar, with its watchdog, where targets are registered, and who asks it.
+    /// The registrar, with its watchdog, where targets are registered, and the asker of its questions.
     pub(super) fn targets(&self) -> (Option<Asker<RegistrarView>>, Vec<Task>) {
         let parts = &self.parts;
         let (Some(registration), Some(answers)) = (&parts.registration, &self.answers) else {

@@ -60,6 +60,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Maximum number of concurrent live reads. Chosen.
 const READS_AT_ONCE: usize = 16;
 
+/// How many polls a call of sweep or measurement counts as, so that it leaves the saved share of the burst to polls.
+/// Chosen: more than any burst.
+const AFTER_ALL_POLLS: usize = usize::MAX;
+/// The budget is asked again for such a call after this pause. Chosen: neither has any hurry.
+const NO_HURRY: Duration = Duration::from_secs(1);
+
 /// The health loop, with the parts that it uses.
 #[derive(Clone)]
 pub struct Loop {

@@ -25,11 +25,11 @@ pub enum Ending {
     /// The watch showed that it is gone, or that all of its containers have ended. The pod is as it was seen last: not
     /// terminating where nothing was seen before its end.
     Ended(Arc<Pod>),
-    /// It is gone, and nobody saw when: a list did not return it, or another pod has its name.
+    /// It is gone, and no watch showed when: a list did not return it, or another pod has its name.
     Missed(Arc<Pod>),
 }
 
-/// The endings that nobody has taken yet, in their order.
+/// The endings that the health loop has not taken yet, in their order.
 #[derive(Debug, Default)]
 pub(crate) struct Endings(VecDeque<Ending>);
 

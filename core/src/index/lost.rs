@@ -1,4 +1,4 @@
-//! Bindings that are gone, for as long as nobody has taken that in.
+//! Bindings that are gone, until the health loop takes that in.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

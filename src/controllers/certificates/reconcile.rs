@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
-use targetgate_core::rotation;
-use targetgate_core::rotation::{Change, Record, RetiredCa, Situation, Step};
+use targetgate_core::rotation::{self, Change, Record, RetiredCa, Situation, Step};
 use thiserror::Error;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -16,8 +15,7 @@ use crate::controllers::certificates::Keeper;
 use crate::controllers::certificates::configurations::Hooks;
 use crate::controllers::certificates::make::MakeError;
 use crate::controllers::certificates::repairs::Repairs;
-use crate::controllers::certificates::secret;
-use crate::controllers::certificates::secret::Reading;
+use crate::controllers::certificates::secret::{self, Reading};
 use crate::controllers::certificates::serving::Served;
 use crate::controllers::certificates::store::Store;
 use crate::kubernetes::server_clock::ServerClock;
@@ -45,7 +43,7 @@ enum Trouble {
     #[error(transparent)]
     Make(#[from] MakeError),
     /// Another client wrote first, or another replica leads: not worth a log line.
-    #[error("it was changed by somebody else at the same moment")]
+    #[error("another client changed it at the same moment")]
     Conflict,
 }
 
@@ -378,7 +376,8 @@ fn step_name(change: &Change) -> String {
     }
 }
 
-fn in_time<T>(
+/// An answer of the API server, or why there is none.
+pub(super) fn in_time<T>(
     answer: Result<Result<T, kube::Error>, tokio::time::error::Elapsed>,
 ) -> Result<T, String> {
     match answer {

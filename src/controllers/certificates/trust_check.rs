@@ -18,9 +18,10 @@ use tracing::{info, warn};
 use crate::clock::Now;
 use crate::controllers::certificates::TELL_AGAIN;
 use crate::controllers::certificates::configurations::{Hooks, Kind};
+use crate::controllers::certificates::reconcile::in_time;
 use crate::controllers::certificates::watch_one::wake;
+use crate::kubernetes::CALL_TIMEOUT;
 use crate::kubernetes::events::Events;
-use crate::kubernetes::{CALL_TIMEOUT, why};
 use crate::serve::certificates::Certificates;
 
 /// Longest pause between two comparisons: a reloaded certificate is compared by then. Chosen.
@@ -156,10 +157,8 @@ async fn read(hooks: &mut [Hooks]) -> Result<(), String> {
     let mut failure = Ok(());
     for hooks in hooks {
         let title = hooks.title();
-        match timeout(CALL_TIMEOUT, hooks.read()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => failure = Err(format!("cannot read {title}: {}", why(&error))),
-            Err(_) => failure = Err(format!("cannot read {title}: no answer in time")),
+        if let Err(why) = in_time(timeout(CALL_TIMEOUT, hooks.read()).await) {
+            failure = Err(format!("cannot read {title}: {why}"));
         }
     }
     failure

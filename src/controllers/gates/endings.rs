@@ -2,7 +2,7 @@
 //! `--measure-drain`, of calls for the measurement alone.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use targetgate_core::drain::LoadBalancerKind;
 use targetgate_core::elb::buckets::PollRequest;
@@ -17,13 +17,7 @@ use tokio::task::JoinSet;
 use tracing::debug;
 
 use crate::aws::error::ElbError;
-use crate::controllers::gates::{Done, Loop, Work, notices};
-
-/// How many polls a look counts as, so that it leaves the saved share of the burst to them. Chosen: more than any
-/// burst.
-const AFTER_ALL_POLLS: usize = usize::MAX;
-/// The budget is asked again after this pause. Chosen: the measurement has no hurry.
-const AGAIN: Duration = Duration::from_secs(1);
+use crate::controllers::gates::{AFTER_ALL_POLLS, Done, Loop, NO_HURRY, Work, notices};
 
 impl Loop {
     /// Takes in what watches have shown.
@@ -115,7 +109,7 @@ impl Loop {
         };
         if !self.affords(&Quota::of(&look.group.arn)) {
             work.endings.put_off_look(&look, now);
-            return Some(now + AGAIN);
+            return Some(now + NO_HURRY);
         }
         work.endings.begin_look(&look, now);
         let elb = self.elb.clone();

@@ -1,7 +1,7 @@
 //! The sweep: asks AWS now and then whether it has the target groups that bindings name, and tells of those that
 //! it does not have (contract 5.7).
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use targetgate_core::elb::buckets::PollRequest;
 use targetgate_core::elb::query::GroupSelector;
@@ -14,16 +14,10 @@ use tokio::task::JoinSet;
 use tracing::warn;
 
 use crate::aws::error::{ElbError, ElbErrorKind};
-use crate::controllers::gates::{Done, Loop, Work};
+use crate::controllers::gates::{AFTER_ALL_POLLS, Done, Loop, NO_HURRY, Work};
 
 /// Maximum number of bindings of one group that are told that it is missing. Chosen: rarely more than one names it.
 const MAX_TOLD: usize = 10;
-/// How many polls a sweep counts as, so that it leaves the saved share of the burst to them. Chosen: more than any
-/// burst.
-const AFTER_ALL_POLLS: usize = usize::MAX;
-
-/// The budget is asked again after this pause. Chosen: a sweep has no hurry.
-const AGAIN: Duration = Duration::from_secs(1);
 
 impl Loop {
     /// Starts the call that is due, as far as the budget allows. Returns the next wake-up.
@@ -53,7 +47,7 @@ impl Loop {
         };
         let quota = batch.quota()?;
         if let Err(again) = self.budget.try_take_for_loop(&quota, request) {
-            return Some(again.max(now + AGAIN));
+            return Some(again.max(now + NO_HURRY));
         }
         sweep.begin(&batch, now);
         let elb = self.elb.clone();

@@ -43,9 +43,7 @@ impl Reads {
             watched: Watched::default(),
         }
     }
-}
 
-impl Reads {
     /// When the next read is due.
     pub(super) fn next(&self) -> Option<Instant> {
         let wakes = [self.records, self.incumbent];

@@ -340,7 +340,7 @@ fn of_api(api: BindingApi, apis: &[BindingApi]) -> Option<Reason> {
     (!apis.contains(&api)).then_some(Reason::ApiNotGated)
 }
 
-/// Why nobody will register a pod for this binding; `None` if its group may be found.
+/// Why no controller registers a pod for this binding; `None` if its group may be found.
 fn not_registering(binding: &Binding) -> Option<Reason> {
     let unknown = binding.arn.is_none() && binding.group_name.is_none();
     match binding.terminating {
