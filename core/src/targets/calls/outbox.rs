@@ -372,12 +372,13 @@ impl Outbox {
         refused.or_else(|| self.paused.as_ref().map(|(why, _, _)| why))
     }
 
-    /// Why no call is made, or the last one failed. Throttling is told once it lasts, because a rollout of many groups
+    /// Why no call is made for what waits, or the last one failed. Throttling is told once it lasts, because a rollout of many groups
     /// leads to some.
     pub fn paused(&self) -> Option<&Told> {
         let throttled = self.throttled.as_ref();
         let lasts = throttled.filter(|(_, _, failures)| *failures >= LASTING);
         let told = self.paused.as_ref().or(lasts);
+        let told = told.filter(|_| !self.waiting.is_empty());
         told.map(|(why, _, _)| why)
     }
 

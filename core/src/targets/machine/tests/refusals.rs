@@ -132,3 +132,25 @@ fn a_throttled_deregistration_waits_for_no_more_than_two_seconds_after_the_last(
     world.pass(2 * S + 500 * MS);
     assert_eq!(world.registered("web"), targets([2]));
 }
+
+#[rstest::rstest]
+#[case::our_role(|world: &mut World| world.denied = true, Reason::CallRefused)]
+#[case::a_full_group(|world: &mut World| world.quota = 2, Reason::GroupFull)]
+fn a_binding_is_told_why_calls_are_refused_until_no_target_waits_for_one(
+    #[case] refuse: fn(&mut World),
+    #[case] reason: Reason,
+) {
+    let mut world = with_pods(2);
+    refuse(&mut world);
+    world.apply(web(3));
+    world.pass(20 * S);
+    assert_eq!(world.statuses.last(), Some(&(false, reason)));
+    // What was recorded for the registration leaves.
+    world.denied = false;
+    world.apply(Pod {
+        terminating: true,
+        ..web(3)
+    });
+    world.pass(5 * S);
+    assert_eq!(world.statuses.last(), Some(&(true, Reason::Registered)));
+}
