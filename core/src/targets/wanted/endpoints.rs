@@ -6,8 +6,10 @@ use std::sync::Arc;
 use crate::index::{Changes, Index};
 use crate::model::{Binding, Pod, ServicePort};
 use crate::names::ObjectKey;
+use crate::reason::Reason;
 use crate::targets::Target;
 use crate::targets::slices::{Endpoint, Slice, SliceAddresses, Slices};
+use crate::targets::wanted::member::{Member, Placed};
 use crate::targets::wanted::{Members, Touched, Wanted, route};
 
 /// The endpoints of a binding that are left out, as targets, each with the pod that it names, if it names one. One that
@@ -54,19 +56,44 @@ impl Members {
         self.by_slices && self.slice_addresses == SliceAddresses::Any
     }
 
-    /// The target of a pod that a slice names, with that very address.
-    pub(super) fn endpoint(
+    /// The targets of a pod that slices name, with that very address: one for each port that they give it.
+    pub(super) fn endpoints(
         &self,
         binding: &Binding,
         pod: &Pod,
         port: &ServicePort,
         slices: &Slices,
-    ) -> Option<Target> {
-        self.slices(binding, slices).find_map(|slice| {
+    ) -> BTreeSet<Target> {
+        let all = self.slices(binding, slices).filter_map(|slice| {
             let number = slice.port(port)?;
-            let mut endpoints = slice.endpoints.iter();
-            let found = endpoints.find(|endpoint| endpoint.leads_to(pod))?;
-            Some((found.address, number))
+            let endpoints = slice.endpoints.iter();
+            let found = endpoints.filter(|endpoint| endpoint.leads_to(pod));
+            Some(found.map(move |endpoint| (endpoint.address, number)))
+        });
+        all.flatten().collect()
+    }
+
+    pub(super) fn take(&mut self, pod: &ObjectKey) -> Option<Placed> {
+        let further = self.further.remove(pod).unwrap_or_default();
+        Some((self.pods.remove(pod)?, further))
+    }
+
+    pub(super) fn put(&mut self, pod: &ObjectKey, (member, further): Placed) {
+        self.pods.insert(pod.clone(), member);
+        if !further.is_empty() {
+            self.further.insert(pod.clone(), further);
+        }
+    }
+
+    /// Each target of each pod.
+    pub(super) fn targets(
+        &self,
+    ) -> impl Iterator<Item = (&ObjectKey, Result<Target, Reason>, &Member)> {
+        self.pods.iter().flat_map(|(pod, member)| {
+            let further = self.further.get(pod).into_iter().flatten();
+            let further = further.map(|target| Ok(*target));
+            let all = [member.target].into_iter().chain(further);
+            all.map(move |target| (pod, target, member))
         })
     }
 

@@ -18,9 +18,11 @@ use crate::selector::selects;
 use crate::targets::Target;
 use crate::targets::slices::{SliceAddresses, Slices};
 use crate::targets::wanted::by_pod::ByPod;
+use crate::targets::wanted::member::{Member, Placed, State, has};
 
 mod by_pod;
 mod endpoints;
+mod member;
 #[cfg(test)]
 mod tests;
 
@@ -45,6 +47,8 @@ struct Members {
     group: TargetGroupArn,
     service: ObjectKey,
     pods: BTreeMap<ObjectKey, Member>,
+    /// The further targets of the pods that have several.
+    further: BTreeMap<ObjectKey, BTreeSet<Target>>,
     /// Whether the pods are those that EndpointSlices name.
     by_slices: bool,
     slice_addresses: SliceAddresses,
@@ -54,21 +58,6 @@ struct Members {
     /// stay wanted until that is confirmed.
     missing: Option<Reason>,
     left_out: LeftOut,
-}
-
-/// One pod of a binding.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Member {
-    uid: PackedUid,
-    target: Result<Target, Reason>,
-    state: State,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// Wanted, since its containers are ready; `None` where they need not be.
-    Wanted(PackedTime),
-    Unready,
 }
 
 /// What one group should hold.
@@ -141,6 +130,7 @@ impl Wanted {
             group: arn.clone(),
             service: service.clone(),
             pods: BTreeMap::new(),
+            further: BTreeMap::new(),
             by_slices: false,
             slice_addresses: self.slice_addresses,
             podless: BTreeMap::new(),
@@ -198,6 +188,7 @@ impl Wanted {
             return;
         };
         members.podless.clear();
+        members.further.clear();
         let pods = std::mem::take(&mut members.pods);
         let by_pod = &mut self.by_pod;
         pods.keys().for_each(|pod| by_pod.unlink(pod, &members.key));
@@ -297,25 +288,26 @@ impl Wanted {
         let Some((members, binding)) = self.bindings.get_mut(key).zip(index.binding(key)) else {
             return;
         };
-        let former = members.pods.remove(pod);
+        let former = members.take(pod);
         let now = members.member(binding, pod, former.as_ref(), index, slices);
         if former == now {
             if let Some(now) = now {
-                members.pods.insert(pod.clone(), now);
+                members.put(pod, now);
             }
             return;
         }
         touched.groups.insert(members.group.clone());
-        if let Some(former) = former
-            && let Ok(target) = former.target
-            && now.as_ref().map(|now| now.target) != Some(Ok(target))
-            && has_ended(pod, &former.uid, target, index, deleted)
-        {
-            touched.ended.insert((members.group.clone(), target));
+        if let Some((former, further)) = former {
+            let stays = |target: &Target| now.as_ref().is_some_and(|now| has(now, target));
+            let targets = former.target.into_iter().chain(further);
+            let left = targets.filter(|target| !stays(target));
+            let ended = left.filter(|t| has_ended(pod, &former.uid, *t, index, deleted));
+            let ended = ended.map(|target| (members.group.clone(), target));
+            touched.ended.extend(ended);
         }
         match now {
             Some(now) => {
-                members.pods.insert(pod.clone(), now);
+                members.put(pod, now);
                 self.by_pod.link(pod, &members.key);
             }
             None => self.by_pod.unlink(pod, &members.key),
@@ -352,22 +344,26 @@ impl Members {
         &self,
         binding: &Binding,
         key: &ObjectKey,
-        former: Option<&Member>,
+        former: Option<&Placed>,
         index: &Index,
         slices: &Slices,
-    ) -> Option<Member> {
+    ) -> Option<Placed> {
         let pod = index.any_pod(key).filter(|pod| pod.is_live())?;
         let pod = &*pod;
         let service = index.service(&self.service.namespace, &self.service.name);
         let Ok((service, port)) = route(binding, service) else {
             let uid = PackedUid::of(&pod.uid);
-            let former = former.filter(|former| former.uid == uid);
+            let former = former.filter(|(former, _)| former.uid == uid);
             return former
-                .filter(|former| former.is_at_address_of(pod))
+                .filter(|(former, _)| former.is_at_address_of(pod))
                 .cloned();
         };
+        let mut further = BTreeSet::new();
         let target = match self.by_slices {
-            true => Ok(self.endpoint(binding, pod, port, slices)?),
+            true => {
+                further = self.endpoints(binding, pod, port, slices);
+                Ok(further.pop_first()?)
+            }
             false if !selects(&service.selector, &pod.template.labels) => return None,
             false => target(pod, binding.family, port).map_err(|why| why.reason()),
         };
@@ -376,11 +372,12 @@ impl Members {
             true => State::Wanted(PackedTime::of(since)),
             false => State::Unready,
         };
-        Some(Member {
+        let member = Member {
             uid: PackedUid::of(&pod.uid),
             target,
             state,
-        })
+        };
+        Some((member, further))
     }
 
     fn add_to(&self, wants: &mut GroupWants, key: &BindingKey) {
@@ -398,8 +395,8 @@ impl Members {
                 wants.unready.insert(*target);
             }
         }
-        for (pod, member) in &self.pods {
-            match (member.target, member.state) {
+        for (pod, target, member) in self.targets() {
+            match (target, member.state) {
                 (Ok(target), State::Wanted(ready)) => {
                     let want = wants.wanted.entry(target).or_default();
                     if want.pod.is_none() {
@@ -415,12 +412,6 @@ impl Members {
                 (Err(_), State::Unready) => {}
             }
         }
-    }
-}
-
-impl Member {
-    fn is_at_address_of(&self, pod: &Pod) -> bool {
-        self.target.is_ok_and(|(ip, _)| pod.ips.contains(&ip))
     }
 }
 

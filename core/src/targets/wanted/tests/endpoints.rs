@@ -134,6 +134,35 @@ fn an_endpoint_that_two_slices_have_is_left_out_once_and_not_at_all_where_one_le
 }
 
 #[test]
+fn a_pod_to_which_slices_give_several_ports_is_wanted_at_each_of_them() {
+    let mut world = World::by_slices(SliceAddresses::Pods);
+    world.apply(pod("a-1").ip("10.0.0.1").ready());
+    let mut other = slice(&[("10.0.0.1", Some("a-1"))]);
+    other.ports[0].number = 9090;
+    world.slice("web-y", other.clone());
+    world.slice("web-x", slice(&[("10.0.0.1", Some("a-1"))]));
+    assert_eq!(world.wants("web"), ["10.0.0.1:8081", "10.0.0.1:9090"]);
+    assert_eq!(world.slice("web-x", other.clone()), changed("web"));
+    assert_eq!(world.wants("web"), ["10.0.0.1:9090"]);
+    world.slice("web-x", slice(&[("10.0.0.1", Some("a-1"))]));
+    // Whatever is wanted stays so until the absence of the Service is confirmed.
+    world.index.delete_service(&key("web"));
+    world.observe();
+    assert_eq!(world.wants("web"), ["10.0.0.1:8081", "10.0.0.1:9090"]);
+    world.serve("web", service().port("http", 80, None));
+    world.index.delete_pod(&key("a-1"));
+    let mut both = ended("web", "10.0.0.1", 8081);
+    both.ended.extend(ended("web", "10.0.0.1", 9090).ended);
+    assert_eq!(world.observe(), both);
+    assert_eq!(world.wants("web"), [""; 0]);
+    world.apply(pod("a-1").ip("10.0.0.1").ready());
+    world.index.delete_service(&key("web"));
+    world.observe();
+    world.wanted.absence_confirmed(&binding_key("web"));
+    assert_eq!(world.wants("web"), [""; 0]);
+}
+
+#[test]
 fn an_endpoint_without_a_pod_is_wanted_until_it_is_gone_from_the_slices_or_the_service_is() {
     let mut world = World::by_slices(SliceAddresses::Any);
     world.slice("web-x", slice(&[("10.0.0.3", None), ("10.0.0.4", None)]));
