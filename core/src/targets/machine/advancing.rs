@@ -49,7 +49,7 @@ impl Registrar {
     }
 
     /// Deletes the records of bindings that are gone; one that was abandoned stays until its targets are gone as well.
-    pub(super) fn delete_orphans(&mut self, actions: &mut Vec<Action>) {
+    pub(super) fn delete_orphans(&mut self, now: Instant, actions: &mut Vec<Action>) {
         if !self.records_read || !self.view.synced || !self.view.works {
             return;
         }
@@ -63,7 +63,10 @@ impl Registrar {
                     .any(|target| listing.contains_key(target))
             });
             let gone = empty || group.is_some_and(|group| group.gone);
-            if (!record.abandoned || gone) && self.deleting.insert(uid.clone()) {
+            let again = self.deleting.get(uid);
+            let free = again.is_none_or(|again| again.is_some_and(|at| at <= now));
+            if (!record.abandoned || gone) && free {
+                self.deleting.insert(uid.clone(), None);
                 let (uid, version) = (uid.clone(), version.clone());
                 actions.push(Action::DeleteRecord { uid, version });
             }

@@ -52,7 +52,8 @@ pub struct Registrar {
     held: BTreeMap<BindingKey, Held>,
     /// The records whose binding is not known, by UID.
     orphans: BTreeMap<Arc<str>, (Record, Arc<str>)>,
-    deleting: BTreeSet<Arc<str>>,
+    /// The orphans that are being deleted, and when that is tried again, if it failed.
+    deleting: BTreeMap<Arc<str>, Option<Instant>>,
     groups: BTreeMap<TargetGroupArn, Group>,
     dirty: BTreeSet<TargetGroupArn>,
     /// What is to be told of pods and bindings, and of groups that are forgotten.
@@ -80,7 +81,7 @@ impl Registrar {
             slices: Slices::default(),
             held: BTreeMap::new(),
             orphans: BTreeMap::new(),
-            deleting: BTreeSet::new(),
+            deleting: BTreeMap::new(),
             groups: BTreeMap::new(),
             dirty: BTreeSet::new(),
             news: vec![],
@@ -358,7 +359,7 @@ impl Registrar {
         }
         self.advance(now, &mut step.actions);
         self.track_moved(index, now);
-        self.delete_orphans(&mut step.actions);
+        self.delete_orphans(now, &mut step.actions);
         let token = self.calls(index, now, &mut step.actions);
         let described = self.describe(now, &mut step.actions, &mut poll);
         // What is due and does not go waits for a token, or for the end of a call or write, which wakes the controller.

@@ -1,7 +1,7 @@
 //! How calls of ELB, writes to the API server and live reads ended.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::index::{BindingKey, Index};
 use crate::model::Service;
@@ -12,6 +12,9 @@ use crate::targets::machine::Registrar;
 use crate::targets::machine::action::{Action, Written};
 use crate::targets::machine::group::{idle, words_of};
 use crate::targets::wanted::route;
+
+/// The pause after a deletion of an orphan that failed. Contract 5.7 has the longest; nothing waits for it.
+const DELETE_AGAIN: Duration = Duration::from_secs(30);
 
 impl Registrar {
     /// Takes in ELB's answer about a whole group, ours or one that the gates asked for.
@@ -61,7 +64,7 @@ impl Registrar {
         self.dirty.insert(arn.clone());
     }
 
-    /// Takes in how a write of a record ended.
+    /// Takes in how a write, or the deletion, of a record ended.
     pub fn recorded(&mut self, uid: &Arc<str>, outcome: &Written, now: Instant) {
         if let Some(held) = self.held.values_mut().find(|held| held.uid == *uid) {
             let version = match outcome {
@@ -71,6 +74,10 @@ impl Registrar {
             held.recorded_as(version, now);
             self.dirty
                 .extend(held.groups().map(|group| group.arn.clone()));
+        } else if !matches!(outcome, Written::Done(_))
+            && let Some(again) = self.deleting.get_mut(uid)
+        {
+            *again = Some(now + DELETE_AGAIN);
         }
     }
 

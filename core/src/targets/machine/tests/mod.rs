@@ -20,6 +20,7 @@ mod incumbent;
 mod looks;
 mod news;
 mod podless;
+mod records;
 mod refusals;
 mod roles;
 mod walks;

@@ -47,6 +47,8 @@ pub(super) struct World {
     pub(super) groups: BTreeMap<TargetGroupArn, BTreeMap<Target, Held>>,
     pub(super) records: BTreeMap<Arc<str>, (Record, Arc<str>)>,
     pub(super) calls: Vec<(Kind, BTreeSet<Target>)>,
+    /// So many deletions of records are not answered.
+    pub(super) deletions_to_fail: usize,
     /// The role of each call.
     pub(super) roles: Vec<Option<AssumedRole>>,
     /// A Service that there is, and that the watch does not show.
@@ -98,6 +100,7 @@ impl World {
             groups: BTreeMap::new(),
             records: BTreeMap::new(),
             calls: vec![],
+            deletions_to_fail: 0,
             roles: vec![],
             unseen: None,
             incumbent: Incumbent::Gone,
@@ -408,6 +411,11 @@ impl World {
             }
             Action::WriteRecord { record, replaces } => {
                 self.later(Done::Recorded(record, replaces))
+            }
+            Action::DeleteRecord { uid, .. } if self.deletions_to_fail > 0 => {
+                self.deletions_to_fail -= 1;
+                let failed = Written::Failed("no answer".into());
+                self.registrar.recorded(&uid, &failed, self.now);
             }
             Action::DeleteRecord { uid, .. } => self.delete_record(&uid),
             Action::Patch {
