@@ -6,11 +6,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use json_patch::Patch;
 use serde::Serialize;
+use serde_json::value::RawValue;
 use targetgate_core::model::UnreadableAnnotation;
 use targetgate_core::reason::Reason;
 
 /// Initial capacity of an answer, in bytes. Chosen: it suffices for most.
 const USUAL: usize = 1536;
+/// The same of a patch, before it is encoded.
+const USUAL_PATCH: usize = 512;
 
 /// The decision of a hook about one request.
 #[derive(Debug)]
@@ -76,8 +79,8 @@ impl Answer {
     /// base64 (kube-rs #1781), hence this one.
     /// Source: <https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#response>
     pub fn to_json(&self, uid: &str) -> Vec<u8> {
-        let patch = (!self.patch.is_empty())
-            .then(|| serde_json::to_vec(&self.patch).map(|json| STANDARD.encode(json)));
+        let patch = Some(&self.patch).filter(|patch| !patch.is_empty());
+        let patch = patch.and_then(in_base64);
         let review = Review {
             api_version: "admission.k8s.io/v1",
             kind: "AdmissionReview",
@@ -89,8 +92,7 @@ impl Answer {
                     .as_deref()
                     .map(|message| Status { code: 403, message }),
                 patch_type: patch.is_some().then_some("JSONPatch"),
-                // A patch consists of strings and numbers, so it always has a JSON form.
-                patch: patch.and_then(Result::ok),
+                patch,
                 warnings: &self.warnings,
                 audit_annotations: &self.audit,
             },
@@ -100,6 +102,18 @@ impl Answer {
         let _ = serde_json::to_writer(&mut json, &review);
         json
     }
+}
+
+/// A JSON string of the patch. Base64 has nothing to escape, so that it need not be looked through for that.
+fn in_base64(patch: &Patch) -> Option<Box<RawValue>> {
+    let mut json = Vec::with_capacity(USUAL_PATCH);
+    // A patch consists of strings and numbers, so it always has a JSON form.
+    serde_json::to_writer(&mut json, patch).ok()?;
+    let mut text = String::with_capacity(2 + json.len().div_ceil(3) * 4);
+    text.push('"');
+    STANDARD.encode_string(json, &mut text);
+    text.push('"');
+    RawValue::from_string(text).ok()
 }
 
 #[derive(Serialize)]
@@ -120,7 +134,7 @@ struct Response<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     patch_type: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    patch: Option<String>,
+    patch: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     warnings: &'a [String],
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]

@@ -1,7 +1,7 @@
 //! Prunes JSON to the members that are parsed, before serde parses it.
 //!
 //! Nine tenths of a pod's review are not needed. serde_json validates every byte that it skips, which was most of the
-//! cost of the hook (measured); this module distinguishes only strings and brackets, in a quarter of
+//! cost of the hook (measured); this module distinguishes only strings and brackets, in half of
 //! that time. serde validates the members that are kept. The pruned members are not validated: the API server wrote
 //! them, and applies our patch to its own copy.
 
@@ -134,7 +134,9 @@ impl<'a> Reader<'a> {
         let begin = self.at + 1;
         self.skip_string()?;
         let name = &self.json[begin..self.at - 1];
-        (!name.contains(&b'\\')).then_some(name)
+        // Unlike `contains`, a fold has no branch for each byte.
+        let escaped = name.iter().fold(false, |any, byte| any | (*byte == b'\\'));
+        (!escaped).then_some(name)
     }
 
     /// The text of the next value.
