@@ -477,7 +477,7 @@ impl Registrar {
                 .collect();
             adopt.extend(&shared & &registrable);
             adopt_into(&mut self.held, &active, &adopt, &wants, now, actions);
-            pass_on(&mut self.held, &active, &shared, &wants);
+            pass_on(&mut self.held, &shared, &wants);
         }
         let verdict = group.verdict.clone();
         for held in self.held.values_mut().filter(of_group) {

@@ -21,21 +21,18 @@ pub(super) fn given_up_by<'a>(
     leaving.flat_map(|held| held.recorded(arn)).copied()
 }
 
-/// Takes targets out of the records of bindings that want nothing any more, once each active binding that wants one
-/// has it in its own.
+/// Takes targets out of the records of bindings that want nothing any more, once each binding of ours that wants one
+/// has it in its own, also one that is being taken over.
 pub(super) fn pass_on(
     held: &mut BTreeMap<BindingKey, Held>,
-    active: &BTreeSet<BindingKey>,
     shared: &BTreeSet<Target>,
     wants: &GroupWants,
 ) {
     let passed = shared.iter().filter(|target| {
         let wanting = wants.wanted.get(*target).map(|want| &want.bindings);
-        let mut wanting = wanting
-            .into_iter()
-            .flatten()
-            .filter(|key| active.contains(*key));
-        wanting.all(|key| held.get(key).is_some_and(|held| held.has_recorded(target)))
+        let wanting = wanting.into_iter().flatten();
+        let mut wanting = wanting.filter_map(|key| held.get(key));
+        wanting.all(|held| !held.standing.is_ours() || held.has_recorded(target))
     });
     let passed: Vec<Target> = passed.copied().collect();
     for held in held

@@ -486,6 +486,32 @@ fn a_target_that_two_bindings_want_stays_when_one_of_them_goes() {
 }
 
 #[test]
+fn a_record_names_a_target_while_it_passes_to_a_binding_that_is_being_taken_over() {
+    let mut world = World::new(4);
+    world.serve("web", web_service());
+    let shared = |name: &str| {
+        let mut binding = binding(name).of_group("shared");
+        binding.multi_cluster = true;
+        binding.uid = Some(format!("uid-{name}").into());
+        binding
+    };
+    world.bind(shared("a"));
+    (1..=2).for_each(|number| world.apply(web(number)));
+    world.pass(15 * S);
+    world.is_refused_by_a_hook = true;
+    world.bind(shared("b"));
+    world.delete_binding("a");
+    world.pass(10 * S);
+    let named = &world.recorded("uid-a") | &world.recorded("uid-b");
+    assert_eq!(named, targets(1..=2));
+    world.is_refused_by_a_hook = false;
+    world.pass(60 * S);
+    assert_eq!(world.registered("shared"), targets(1..=2));
+    assert!(!world.is_bound("a"));
+    assert_eq!(world.recorded("uid-b"), targets(1..=2));
+}
+
+#[test]
 fn calls_are_begun_within_the_renew_deadline_alone_and_within_the_budget() {
     let mut world = with_pods(1);
     world.deadline = Some(world.now);
