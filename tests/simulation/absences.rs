@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::driver::Driver;
 use crate::facts::Key;
 use crate::line::Weather;
+use crate::steps::{SLICES, WATCHED};
 
 /// A Service is absent for so long before a live read confirms that (contract 5.5), and what may come in between.
 const CONFIRMED_WITHIN: Duration = Duration::from_secs(30 + 15);
@@ -90,7 +91,7 @@ impl Driver {
             replica.spare();
             *replica.weather.lock() = Weather::default();
         }
-        for resource in crate::steps::WATCHED {
+        for resource in WATCHED.into_iter().chain([SLICES]) {
             let faults = self.world.api.faults();
             faults.delay_watch(resource, Duration::ZERO);
         }

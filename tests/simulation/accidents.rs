@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::driver::Driver;
 use crate::line::{Failing, Weather};
-use crate::steps::WATCHED;
+use crate::steps::{SLICES, WATCHED};
 
 const HEALTH: &str = "DescribeTargetHealth";
 /// The time in which a blind leader is followed: a minute, the retry period for writes on their way, and the time in
@@ -96,7 +96,10 @@ impl Driver {
     }
 
     pub(crate) async fn watches_have_trouble(&mut self) {
-        let resource = self.random.pick(&WATCHED).unwrap_or_default();
+        let mut resource = self.random.pick(&WATCHED).unwrap_or_default();
+        if self.world.product_registers && self.random.percent(15) {
+            resource = SLICES;
+        }
         match self.random.below(6) {
             0 => self.world.api.faults().close_watches(),
             1 => self.world.api.forget_history(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use targetgate_core::model::Policies;
+use targetgate_core::targets::slices::SliceAddresses;
 use targetgate_sandbox::elb::faults::On;
 use tokio::time::{Instant, sleep};
 
@@ -13,6 +14,7 @@ use crate::facts::{Key, Pod, Service};
 use crate::line::Weather;
 use crate::random::Random;
 use crate::replica::{Replica, Setup};
+use crate::slices::six;
 use crate::world::World;
 
 /// The steps of one run. Chosen.
@@ -24,6 +26,8 @@ const CERTIFIED_WITHIN: Duration = Duration::from_secs(8);
 const SLOW: u64 = 40;
 /// The number of addresses that the pods of a namespace share. Chosen, so small that addresses are reused soon.
 const ADDRESSES: u64 = 7;
+/// The percentage of namespaces that have a Service without a selector from the start. Chosen.
+const SLICED: u64 = 60;
 const CONDITION_PREFIX: &str = "target-health.elbv2.k8s.aws";
 
 /// The run of one seed.
@@ -53,8 +57,15 @@ impl Driver {
         // Every other seed has our own registrar.
         let registers = seed.is_multiple_of(2);
         let world = World::of_seed(&mut random, registers).await;
+        // Where it is that, every other seed takes endpoints without a pod.
+        let takes_podless = seed.is_multiple_of(4);
+        world.facts.lock().takes_podless = takes_podless;
         let setup = Setup {
             registers,
+            slice_addresses: match takes_podless {
+                true => SliceAddresses::Any,
+                false => SliceAddresses::Pods,
+            },
             ..Setup::of_seeds()
         };
         let mut driver = Self {
@@ -151,9 +162,14 @@ impl Driver {
         let since = (self.world.now)()
             .strftime("%Y-%m-%dT%H:%M:%SZ")
             .to_string();
+        let mut ips = vec![json!({ "$patch": "replace" }), json!({ "ip": pod.ip })];
+        ips.extend(
+            self.world
+                .product_registers
+                .then(|| json!({ "ip": six(&pod.ip) })),
+        );
         let status = json!({ "status": {
-            "phase": "Running", "podIP": pod.ip,
-            "podIPs": [{ "$patch": "replace" }, { "ip": pod.ip }],
+            "phase": "Running", "podIP": pod.ip, "podIPs": ips,
             "conditions": [{
                 "type": "ContainersReady", "status": if ready { "True" } else { "False" },
                 "lastTransitionTime": since,
@@ -218,6 +234,10 @@ impl Driver {
             for _ in 0..2 {
                 self.pod(name, &format!("svc-{n}"), None, None).await;
             }
+        }
+        if self.world.product_registers && self.random.percent(SLICED) {
+            let service = (name.to_owned(), "ext-1".to_owned());
+            self.sliced_service_comes(&service).await;
         }
     }
 

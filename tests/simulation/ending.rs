@@ -14,7 +14,8 @@ use crate::driver::{Driver, addresses, gate, pod_path};
 use crate::facts::{Key, Pod, target};
 use crate::line::{Failing, Weather};
 use crate::replica::Life;
-use crate::steps::WATCHED;
+use crate::steps::{SLICES, WATCHED};
+use crate::told_slices::ToldSlices;
 use crate::witness::conditions;
 
 /// The time in which each gate must open. Chosen: longer than an absence, a backoff, a proving time and a lease
@@ -35,6 +36,9 @@ const EDITS: usize = 15;
 const FULL: u64 = 25;
 /// The percentage of seeds in which a Service goes for good in the end. Chosen: it costs six minutes of their time.
 const GIVEN_UP: u64 = 15;
+
+/// The percentage of seeds in which slices are judged in the end. Chosen: it costs four minutes of their time.
+const SLICED: u64 = 30;
 
 /// Something that is not as it should be.
 pub(crate) struct Wrong {
@@ -69,6 +73,9 @@ impl Driver {
         }
         if self.world.product_registers {
             self.judge_refused().await;
+            if self.random.percent(SLICED) {
+                self.judge_slices().await;
+            }
             self.judge_late_call().await;
             if self.random.percent(FULL) {
                 self.judge_full().await;
@@ -114,7 +121,7 @@ impl Driver {
         }
         let faults = self.world.api.faults();
         faults.away(None);
-        for resource in WATCHED {
+        for resource in WATCHED.into_iter().chain([SLICES]) {
             faults.delay_watch(resource, Duration::ZERO);
         }
         for elb in self.world.accounts.all() {
@@ -325,6 +332,12 @@ impl Driver {
                     "{name}: pod {object} is {there:?}, known as {known:?}"
                 ));
             }
+        }
+        let told = facts.told_slices.get(&life.incarnation);
+        let told = told.map(ToldSlices::all).unwrap_or_default();
+        if self.world.product_registers && told != facts.slices {
+            let there = &facts.slices;
+            wrong.push(format!("{name}: slices are {there:?}, known are {told:?}"));
         }
         let metrics = life.metrics.encode();
         let pending = metrics

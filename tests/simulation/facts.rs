@@ -9,6 +9,8 @@ use tokio::time::Instant;
 
 use crate::incumbent::Incumbent;
 use crate::policies::Annotated;
+use crate::slices::Slice;
+use crate::told_slices::ToldSlices;
 
 /// Namespace and name.
 pub(crate) type Key = (String, String);
@@ -17,6 +19,7 @@ pub(crate) const PORT: u16 = 8080;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Service {
+    /// Empty where EndpointSlices name the pods.
     pub(crate) selector: BTreeMap<String, String>,
 }
 
@@ -99,6 +102,11 @@ pub(crate) struct Facts {
     /// Failed status patches, by the path of the pod.
     pub(crate) failed: BTreeMap<String, Failed>,
     pub(crate) services: BTreeMap<Key, Service>,
+    pub(crate) slices: BTreeMap<Key, Slice>,
+    /// Whether endpoints without a pod are taken.
+    pub(crate) takes_podless: bool,
+    /// The slices that each incarnation of a replica was told.
+    pub(crate) told_slices: BTreeMap<String, ToldSlices>,
     /// Since when each Service that ever was has been there, or has been gone, again and again.
     had_services: BTreeMap<Key, Vec<(Instant, bool)>>,
     pub(crate) bindings: BTreeMap<Key, Binding>,
@@ -162,7 +170,8 @@ impl Facts {
 
     pub(crate) fn selects(&self, service: &Key, pod: &Pod) -> bool {
         let service = self.services.get(service);
-        service.is_some_and(|s| s.selector.iter().all(|(k, v)| pod.labels.get(k) == Some(v)))
+        let selector = service.map(|s| &s.selector).filter(|s| !s.is_empty());
+        selector.is_some_and(|s| s.iter().all(|(k, v)| pod.labels.get(k) == Some(v)))
     }
 
     pub(crate) fn standing(&self, namespace: &str, pod: &Pod, binding: &str) -> Standing {
@@ -358,11 +367,17 @@ impl Facts {
 
     fn wanted_by(&self, (namespace, _): &Key, binding: &Binding) -> Vec<SocketAddr> {
         let service = (namespace.clone(), binding.service.clone());
+        if binding.terminating {
+            return vec![];
+        }
+        let known = self.services.get(&service);
+        if known.is_some_and(|service| service.selector.is_empty()) {
+            return self.wanted_by_slices(&service);
+        }
         let mine = self.pods.iter().filter(|((of, _), pod)| {
             let live = pod.ready && !pod.terminating && !self.refused.contains(&pod.ip);
             of == namespace && live && self.selects(&service, pod)
         });
-        let mine = mine.filter(|_| !binding.terminating);
         mine.map(|(_, pod)| pod.target()).collect()
     }
 

@@ -82,7 +82,7 @@ impl Driver {
         }
     }
 
-    fn incumbent_comes(&mut self) {
+    pub(crate) fn incumbent_comes(&mut self) {
         self.world.facts.lock().incumbent.runs = true;
         self.note("the incumbent comes");
     }

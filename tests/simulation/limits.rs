@@ -204,6 +204,10 @@ impl Driver {
         let Some((namespace, app, arn)) = self.some_served() else {
             return;
         };
+        // What the floor holds may leave meanwhile, and would make room as well.
+        if self.world.holds_unwanted(&arn) {
+            return;
+        }
         let mut pods = vec![];
         for n in 0..PODS {
             // The addresses fall as the pods' ages do.
@@ -213,7 +217,7 @@ impl Driver {
             pods.extend(self.held_back(key).await);
         }
         self.limit(Quotas {
-            targets_per_group: self.world.number_in(&arn) + 1,
+            targets_per_group: self.world.known_in(&arn).len() + 1,
             ..Quotas::default()
         });
         for (key, pod) in &pods {
@@ -242,8 +246,19 @@ impl Driver {
 }
 
 impl World {
-    /// The number of registered targets of a group.
-    fn number_in(&self, arn: &str) -> usize {
+    /// Whether a group has a target that nothing wants, besides those that others registered.
+    fn holds_unwanted(&self, arn: &str) -> bool {
+        let known = self.known_in(arn);
+        let facts = self.facts.lock();
+        let wanted = facts.targets().remove(arn).unwrap_or_default();
+        let kept = |target: &SocketAddr| {
+            wanted.contains(target) || facts.foreign.contains(&(arn.to_owned(), *target))
+        };
+        !known.iter().all(kept)
+    }
+
+    /// The registered targets of a group.
+    fn known_in(&self, arn: &str) -> BTreeSet<SocketAddr> {
         let facts = self.facts.lock();
         let wanted = facts.targets().remove(arn).unwrap_or_default();
         let foreign = facts.foreign.iter().filter(|(of, _)| of == arn);
@@ -253,7 +268,7 @@ impl World {
         let all = wanted.into_iter().chain(foreign).chain(pods);
         let all = all.chain(put_in.map(|(target, _)| *target));
         let all: BTreeSet<SocketAddr> = all.collect();
-        all.into_iter().filter(|t| self.is_in(arn, *t)).count()
+        all.into_iter().filter(|t| self.is_in(arn, *t)).collect()
     }
 }
 

@@ -19,6 +19,7 @@ use crate::direct;
 use crate::facts::Failed;
 use crate::kubelet::Written;
 use crate::random::Random;
+use crate::steps::SLICES;
 use crate::witness::{Witness, is_judged, is_pod_status, object_path};
 
 /// The objects on a page of a list. Chosen, so that the lists of seeds have a few pages.
@@ -160,11 +161,11 @@ impl Line {
         if fate == Fate::Passes && head.method == http::Method::GET {
             // Most requests are such, and what follows from their answers is in the trace anyway.
         } else {
-            let next = head
-                .uri
-                .query()
-                .is_some_and(|query| query.contains("continue="));
-            let page = if next { " of a next page" } else { "" };
+            let page = if is_next_page(&head.uri) {
+                " of a next page"
+            } else {
+                ""
+            };
             self.note(&format!("{shown} {fate:?}{page}"));
         }
         match fate {
@@ -199,6 +200,7 @@ impl Line {
             sleep(late).await;
         }
         self.passes().await;
+        let slices = is_watched(&head, SLICES).then(|| !is_next_page(&head.uri));
         let incumbent = crate::incumbent::is_lease(head.uri.path())
             .then(|| self.witness.facts.lock().incumbent.leads());
         let api = &self.witness.api;
@@ -231,6 +233,7 @@ impl Line {
         } else if shown.contains("/targetgroupbindings/") {
             self.witness.see_bindings_go();
         }
+        let succeeds = answer.status().is_success();
         match fate {
             Fate::Unanswered(after) => {
                 sleep(after).await;
@@ -243,7 +246,13 @@ impl Line {
             let mut facts = self.witness.facts.lock();
             facts.incumbent.tell(&self.incarnation, leads);
         }
-        Ok(answer)
+        Ok(match slices.filter(|_| succeeds) {
+            Some(first_page) => answer.map(|body| {
+                let witness = &self.witness;
+                witness.overhear_slices(&self.incarnation, body, first_page)
+            }),
+            None => answer,
+        })
     }
 
     /// Waits while the line is held up.
@@ -299,6 +308,10 @@ fn shorten_page(uri: &mut Uri) {
     let parts: Vec<String> = query.split('&').map(shorter).collect();
     let shorter = format!("{path}?{}", parts.join("&"));
     *uri = shorter.parse().unwrap_or_else(|_| uri.clone());
+}
+
+fn is_next_page(uri: &Uri) -> bool {
+    uri.query().is_some_and(|query| query.contains("continue="))
 }
 
 /// Whether a request lists or watches the objects of this resource.

@@ -18,6 +18,9 @@
 //! full. Services are gone for minutes, or are back and no watch says so. A replica that sees no pods takes the lead.
 //! Bindings share groups, some of them with other clusters, and registration is turned off for some. The
 //! incumbent comes, puts its finalizer on all bindings, registers and deregisters, and goes again.
+//! Services have no selector: their EndpointSlices name pods of any app with or without UID, pods that are gone,
+//! and addresses without a pod; endpoints are in several slices, conditions flip, ports get other numbers, slices are
+//! emptied and back, and Services get a selector and lose it.
 //!
 //! A scenario has the same world, replicas, lines and judges, but calm weather, and as many replicas as it
 //! starts. It has no kubelet, and only the scenario itself registers targets. It does not note its actions in
@@ -63,7 +66,9 @@
 //! - *the record names all*: what is registered stands in a record of its group before, and what the product has put
 //!   in stands there until it was deregistered.
 //! - *only ours leave*: what is deregistered stands in a record of its group.
-//! - *only unwanted ones leave*: no pod and no binding that this replica knows wants what it deregisters.
+//! - *only unwanted ones leave*: no pod, no slice and no binding that this replica knows wants what it deregisters. The
+//!   slices that it knows are read from what the API server answered it.
+//! - *only wanted ones go in*: a binding that this replica knows wants what it registers.
 //! - *the floor*: the target of a living pod leaves only while ELB calls another one healthy that is wanted, in an answer
 //!   to this replica of the last 15 s; or once the Service has been gone for five and a half minutes.
 //! - *seen first*: no leader deregisters anything whose watch of some resource has failed since before it leads.
@@ -88,6 +93,8 @@
 //!   there is room.
 //! - *given up in time*: the targets of a Service that is gone stay for five minutes, and have left a minute and a half
 //!   later.
+//! - *the slices are followed*: what any slice of a Service without a selector names is in, at the slice's own port; what
+//!   none names any more leaves, but never all of it. Judged by [`sliced`].
 //! - *late calls of a former leader are undone*: by the second look of its successor, whether the call has put in what
 //!   ended meanwhile or taken out what is wanted again.
 //!
@@ -137,7 +144,10 @@ mod replica;
 mod scenarios;
 mod seeds;
 mod sharing;
+mod sliced;
+mod slices;
 mod steps;
+mod told_slices;
 mod trace;
 mod witness;
 mod world;

@@ -11,6 +11,7 @@ use crate::driver::Driver;
 use crate::ending::Wrong;
 use crate::facts::{Key, PORT, Pod, target};
 use crate::line::Weather;
+use crate::slices::is_podless;
 use crate::world::World;
 
 /// The finalizer of another controller.
@@ -49,7 +50,7 @@ impl World {
 
 impl Driver {
     pub(crate) async fn registration_step(&mut self) {
-        match self.random.below(29) {
+        match self.random.below(32) {
             0..3 => self.calls_have_trouble(),
             3 => self.registrations_are_throttled(),
             4 => self.registrations_show_late(),
@@ -57,8 +58,8 @@ impl Driver {
             10 => self.target_is_removed_by_hand(),
             11 => self.another_registers(),
             12..15 => self.absences_step().await,
-            15..18 => self.sharing_step().await,
-            18..21 => self.incumbent_comes_or_goes().await,
+            15..21 => self.sharing_step().await,
+            21..24 => self.incumbent_comes_or_goes().await,
             _ => self.limits_step().await,
         }
     }
@@ -125,7 +126,7 @@ impl Driver {
         };
         self.note(&format!("{target} is removed by hand"));
         let elb = self.world.accounts.of(&arn);
-        elb.deregister(&arn, target.ip(), PORT).unwrap();
+        elb.deregister(&arn, target.ip(), target.port()).unwrap();
     }
 
     fn another_registers(&mut self) {
@@ -136,11 +137,16 @@ impl Driver {
         let Some(arn) = self.random.pick(&arns) else {
             return;
         };
-        let target = target(FOREIGN);
+        self.register_foreign(&arn, FOREIGN);
+    }
+
+    pub(crate) fn register_foreign(&mut self, arn: &str, ip: &str) {
+        let target = target(ip);
         self.note(&format!("another registers {target}"));
-        let elb = self.world.accounts.of(&arn);
-        elb.register(&arn, target.ip(), PORT).unwrap();
-        self.world.facts.lock().foreign.insert((arn, target));
+        let elb = self.world.accounts.of(arn);
+        elb.register(arn, target.ip(), PORT).unwrap();
+        let foreign = (arn.to_owned(), target);
+        self.world.facts.lock().foreign.insert(foreign);
     }
 
     /// The targets that are not where they should be: wanted ones outside of their groups, those of others that have
@@ -162,7 +168,10 @@ impl Driver {
         let left = left.filter(|(arn, target)| !self.world.is_in(arn, *target));
         let left = left.map(|(arn, target)| format!("{target} of another left {arn}"));
         misplaced.extend(left.map(Wrong::now));
-        let lives = |target: &SocketAddr| facts.pods.values().any(|p| p.target() == *target);
+        let lives = |target: &SocketAddr| {
+            let mut pods = facts.pods.values();
+            is_podless(target.ip()) || pods.any(|p| p.target().ip() == target.ip())
+        };
         for (arn, targets) in &facts.put_in {
             let wanted = wanted.get(arn).map(Vec::as_slice).unwrap_or_default();
             let held = |t: &&SocketAddr| lives(t) && !wanted.contains(t);

@@ -19,6 +19,8 @@ use crate::direct;
 use crate::driver::bindings_path;
 use crate::facts::PORT;
 use crate::replica::HOME;
+use crate::slices::Endpoint;
+use crate::told_slices::ToldSlices;
 use crate::witness::Witness;
 
 /// The greatest age of the answer by which the floor is judged, when the call is sent: 10 s (contract 8), and what the
@@ -58,13 +60,21 @@ impl Change {
 #[derive(Debug, Default)]
 struct Known {
     wanted: BTreeSet<SocketAddr>,
+    /// What slices wanted that changed just now, and what they want since.
+    maybe_wanted: BTreeSet<SocketAddr>,
+    /// Whether the Service of a binding is absent: what that wanted before may stay wanted.
+    lacks_service: bool,
+    takes_podless: bool,
     /// The UIDs of the living pods with an address of the call, by target.
     living: BTreeMap<SocketAddr, String>,
 }
 
 impl Known {
-    fn of(change: &Change, index: &Index) -> Self {
-        let mut known = Self::default();
+    fn of(change: &Change, index: &Index, slices: &ToldSlices, takes_podless: bool) -> Self {
+        let mut known = Self {
+            takes_podless,
+            ..Self::default()
+        };
         let Ok(arn) = change.arn.parse() else {
             return known;
         };
@@ -72,17 +82,28 @@ impl Known {
         // What a binding wants for which registration is turned off protects nothing.
         let bindings = bindings.filter(|(_, b)| b.registration.asked != Some(false));
         for (key, binding) in bindings.filter(|(_, binding)| !binding.terminating) {
-            known.see(&key.object, binding, change, index);
+            known.see(&key.object, binding, change, (index, slices));
         }
         known
     }
 
-    fn see(&mut self, key: &ObjectKey, binding: &Binding, change: &Change, index: &Index) {
+    fn see(
+        &mut self,
+        key: &ObjectKey,
+        binding: &Binding,
+        change: &Change,
+        (index, slices): (&Index, &ToldSlices),
+    ) {
         let Some(view) = index.namespace(&key.namespace) else {
             return;
         };
         // Without its Service a binding wants nothing, and its pods live on.
         let service = view.routes.service(&binding.service);
+        self.lacks_service |= service.is_none();
+        if service.is_some_and(|service| service.selector.is_empty()) {
+            let service = (&*key.namespace, &*binding.service);
+            self.see_slices(service, index, slices);
+        }
         let targets = |pod: &Pod| -> Vec<SocketAddr> {
             let ips = pod.ips.iter();
             ips.map(|ip| SocketAddr::new(*ip, PORT)).collect()
@@ -92,11 +113,32 @@ impl Known {
             if pod.is_due() && service.is_some_and(selected) {
                 self.wanted.extend(targets(&pod));
             }
-            let named = targets(&pod).into_iter();
-            for target in named.filter(|t| pod.is_live() && change.targets.contains(t)) {
-                self.living.insert(target, pod.uid.to_string());
+            let named = change.targets.iter();
+            let named = named.filter(|t| pod.is_live() && pod.ips.contains(&t.ip()));
+            for target in named {
+                self.living.insert(*target, pod.uid.to_string());
             }
         }
+    }
+
+    fn see_slices(&mut self, service: (&str, &str), index: &Index, slices: &ToldSlices) {
+        let counts = |endpoint: &Endpoint| {
+            let Some((name, uid)) = &endpoint.pod else {
+                return self.takes_podless && endpoint.ready;
+            };
+            let pod = index.any_pod(&ObjectKey::new(service.0, name.as_str()));
+            pod.is_some_and(|pod| {
+                let named = uid.as_ref().is_none_or(|uid| **uid == *pod.uid);
+                named && pod.is_due() && pod.ips.contains(&endpoint.address)
+            })
+        };
+        let wanted = |before| -> BTreeSet<SocketAddr> {
+            let slices = slices.of(service, before);
+            slices.flat_map(|slice| slice.targets(counts)).collect()
+        };
+        let (last, before) = (wanted(false), wanted(true));
+        self.wanted.extend(&last & &before);
+        self.maybe_wanted.extend(&last | &before);
     }
 }
 
@@ -114,8 +156,14 @@ impl Witness {
             self.trace.violated(invariant, &what);
         }
         self.expect_alone(incarnation, change);
-        let known = cache.read(|index| Known::of(change, index));
+        let (slices, podless) = {
+            let facts = self.facts.lock();
+            let slices = facts.told_slices.get(incarnation).cloned();
+            (slices.unwrap_or_default(), facts.takes_podless)
+        };
+        let known = cache.read(|index| Known::of(change, index, &slices, podless));
         if change.registers {
+            self.expect_wanted(incarnation, change, &known);
             self.note_pods(change, &known);
             return;
         }
@@ -125,6 +173,20 @@ impl Witness {
         }
         self.expect_floor(incarnation, change, &known);
         self.expect_seen(incarnation, cache, change);
+    }
+
+    /// Judges that a replica puts in what it knows to be wanted.
+    fn expect_wanted(&self, incarnation: &str, change: &Change, known: &Known) {
+        let wanted = |target: &&SocketAddr| {
+            known.wanted.contains(target) || known.maybe_wanted.contains(target)
+        };
+        if known.lacks_service {
+            return;
+        }
+        for target in change.targets.iter().filter(|target| !wanted(target)) {
+            let what = format!("{incarnation} registers {target} in {}", change.arn);
+            self.trace.violated("only wanted ones go in", &what);
+        }
     }
 
     /// Judges that a replica which knows that the incumbent leads calls nothing, but for what is being deleted.
@@ -210,7 +272,7 @@ impl Witness {
         let stays = lately.any(|heard| {
             heard.states.iter().any(|(target, state)| {
                 state == "healthy"
-                    && known.wanted.contains(target)
+                    && (known.wanted.contains(target) || known.maybe_wanted.contains(target))
                     && !change.targets.contains(target)
             })
         });

@@ -64,6 +64,7 @@ pub(crate) struct Setup {
     pub(crate) elected: bool,
     /// Whether it registers the targets of all bindings.
     pub(crate) registers: bool,
+    pub(crate) slice_addresses: SliceAddresses,
 }
 
 impl Setup {
@@ -81,7 +82,22 @@ impl Setup {
             certificate: None,
             elected: true,
             registers: false,
+            slice_addresses: SliceAddresses::Pods,
         }
+    }
+}
+
+impl Setup {
+    fn registration(&self) -> Option<Registration> {
+        let incumbent = "aws-load-balancer-controller-leader";
+        self.registers.then(|| Registration {
+            mode: Mode::All,
+            incumbent_lease: ObjectKey::new("kube-system", incumbent),
+            incumbent_namespaces: None,
+            slice_addresses: self.slice_addresses,
+            namespace: HOME.into(),
+            deployment: None,
+        })
     }
 }
 
@@ -286,7 +302,7 @@ impl Product<'_> {
             pod_name: Some(self.incarnation.clone()),
             orphan_after: self.setup.orphan_after,
             measure_drain: self.setup.measure_drain,
-            registration: self.setup.registers.then(registration),
+            registration: self.setup.registration(),
             certificate: self
                 .setup
                 .certificate
@@ -323,17 +339,6 @@ impl Product<'_> {
             random: Arc::new(Mutex::new(self.random.fork())),
             kubelet: self.world.kubelet.clone(),
         }
-    }
-}
-
-fn registration() -> Registration {
-    Registration {
-        mode: Mode::All,
-        incumbent_lease: ObjectKey::new("kube-system", "aws-load-balancer-controller-leader"),
-        incumbent_namespaces: None,
-        slice_addresses: SliceAddresses::Pods,
-        namespace: HOME.into(),
-        deployment: None,
     }
 }
 

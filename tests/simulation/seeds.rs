@@ -15,7 +15,7 @@ const SEEDS: u64 = 200;
 const ENOUGH: u64 = 3;
 
 /// Parts of the trace, each of which must occur in some seed. Otherwise the simulation no longer reaches it.
-const REACHED: [&str; 44] = [
+const REACHED: [&str; 54] = [
     ": healthy\n",
     ": healthy at a used address\n",
     ": not selected\n",
@@ -60,6 +60,16 @@ const REACHED: [&str; 44] = [
     "registration is asked for ",
     " incumb deregisters ",
     " incumb registers ",
+    " leaves the group that it shares\n",
+    " shares a group of another cluster\n",
+    " are emptied\n",
+    "an endpoint is in (",
+    " flip\n",
+    " is 9090\n",
+    " becomes a slice of ",
+    " selects None\n",
+    " are judged\n",
+    "watches of endpointslices are late",
 ];
 
 /// Runs one seed on this thread.

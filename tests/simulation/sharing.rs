@@ -1,5 +1,7 @@
 //! Bindings that share a group, `multiClusterTargetGroup`, and bindings for which registration is turned off.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use targetgate_core::model::Policies;
 use targetgate_core::names::REGISTER_ANNOTATION;
@@ -7,12 +9,19 @@ use targetgate_core::names::REGISTER_ANNOTATION;
 use crate::driver::{Driver, bindings_path};
 use crate::facts::{Binding, Key};
 
+/// Targets of another cluster.
+const OF_ANOTHER_CLUSTER: [&str; 2] = ["10.9.9.1", "10.9.9.2"];
+/// The time in which the incumbent has its Lease and its caches, and has worked once. Chosen.
+const INCUMBENT_WORKS_WITHIN: Duration = Duration::from_secs(10);
+
 impl Driver {
     pub(crate) async fn sharing_step(&mut self) {
-        match self.random.below(4) {
-            0 | 1 => self.group_is_shared().await,
-            2 => self.multi_cluster_is_turned().await,
-            _ => self.registration_is_turned().await,
+        match self.random.below(10) {
+            0..3 => self.group_is_shared().await,
+            3 => self.multi_cluster_is_turned().await,
+            4 => self.registration_is_turned().await,
+            5..8 => self.sharing_ends().await,
+            _ => self.another_cluster_shares().await,
         }
     }
 
@@ -42,6 +51,63 @@ impl Driver {
         }
         self.note(&format!("{key:?} shares the group of {first:?}"));
         self.bind_to(&key, &app, &binding.arn, multi).await;
+    }
+
+    /// Two bindings of one Service share a group until both may be served, and then one of them goes.
+    async fn sharing_ends(&mut self) {
+        let Some((first, binding)) = self.some_known_binding() else {
+            return;
+        };
+        let name = format!("shares-{}", self.random.between(3, 6));
+        let second = (first.0.clone(), name);
+        let taken = self.world.facts.lock().groups.contains_key(&second);
+        if taken {
+            return;
+        }
+        self.turn_multi_cluster(&first, true).await;
+        self.note(&format!("{second:?} shares the group of {first:?}"));
+        self.bind_to(&second, &binding.service, &binding.arn, true)
+            .await;
+        let both = self.random.millis(5_000, 40_000);
+        self.pass(both).await;
+        let goes = match self.random.percent(50) {
+            true => first,
+            false => second,
+        };
+        self.note(&format!("{goes:?} leaves the group that it shares"));
+        self.unbind(&goes).await;
+        let after = self.random.millis(1_000, 20_000);
+        self.pass(after).await;
+    }
+
+    /// A group has targets of another cluster, and a binding of this one shares it, mostly one that the incumbent serves
+    /// until it goes.
+    async fn another_cluster_shares(&mut self) {
+        let (namespace, app) = (self.some_namespace(), self.some_app());
+        let key = (namespace, format!("multi-{}", self.random.between(1, 2)));
+        let taken = self.world.facts.lock().groups.contains_key(&key);
+        if taken {
+            return;
+        }
+        let theirs = self.random.percent(30);
+        let arn = self.world.group(&format!("{}-{}", key.0, key.1), theirs);
+        for ip in OF_ANOTHER_CLUSTER {
+            self.register_foreign(&arn, ip);
+        }
+        let is_taken_over = self.random.percent(70);
+        if is_taken_over {
+            self.incumbent_comes();
+            // It leads before the binding is there.
+            self.pass(INCUMBENT_WORKS_WITHIN).await;
+        }
+        self.note(&format!("{key:?} shares a group of another cluster"));
+        self.bind_to(&key, &app, &arn, true).await;
+        if is_taken_over {
+            self.pass(INCUMBENT_WORKS_WITHIN).await;
+            self.incumbent_ends();
+            self.note("the incumbent goes");
+            self.its_lease_gets_old().await;
+        }
     }
 
     async fn multi_cluster_is_turned(&mut self) {

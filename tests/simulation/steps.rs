@@ -19,10 +19,13 @@ pub(crate) const WATCHED: [&str; 5] = [
     "leases",
 ];
 
+/// The resource whose watch can be late as well where the product registers.
+pub(crate) const SLICES: &str = "endpointslices";
+
 impl Driver {
     pub(crate) async fn step(&mut self) {
         let all = if self.world.product_registers {
-            150
+            162
         } else {
             110
         };
@@ -49,6 +52,7 @@ impl Driver {
             99..107 => self.policies_change().await,
             107..109 => self.group_is_put_in_or_out_of_use(),
             109 => self.replica_leaves(),
+            150..162 => self.slices_step().await,
             _ => self.registration_step().await,
         }
     }

@@ -17,6 +17,7 @@ use targetgate::commands::certs;
 use targetgate::commands::certs::Made;
 use targetgate::serve::certificates::{Certificate, PemFiles};
 use targetgate_core::elb::buckets::Limits;
+use targetgate_core::targets::slices::SliceAddresses;
 use targetgate_sandbox::elb::{Delays, Elb};
 use tokio::time::{Instant, timeout};
 
@@ -342,6 +343,7 @@ fn setup(certificates: &Made) -> Setup {
         certificate: Some(certificate(certificates)),
         elected: true,
         registers: false,
+        slice_addresses: SliceAddresses::Pods,
     }
 }
 
