@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use crate::gates::target::{service_port, target};
 use crate::index::{BindingKey, Changes, Index};
-use crate::model::{Binding, Pod, Service, ServicePort};
+use crate::model::{Binding, Service, ServicePort};
 use crate::names::{BindingApi, ObjectKey, TargetGroupArn};
 use crate::packed::{PackedTime, PackedUid};
 use crate::reason::Reason;

@@ -4,7 +4,7 @@ use rstest::rstest;
 use super::*;
 use crate::fixtures::{arn, binding, pod, service};
 use crate::index::Listing;
-use crate::model::{IpFamily, PortRef, Protocol};
+use crate::model::{IpFamily, Pod, PortRef, Protocol};
 
 mod endpoints;
 
