@@ -477,7 +477,10 @@ impl Registrar {
                 .collect();
             adopt.extend(&shared & &registrable);
             adopt_into(&mut self.held, &active, &adopt, &wants, now, actions);
-            pass_on(&mut self.held, &shared, &wants);
+            // Before the incumbent's Lease was read, it is not known which bindings are ours.
+            if self.incumbent.is_some() {
+                pass_on(&mut self.held, &shared, &wants);
+            }
         }
         let verdict = group.verdict.clone();
         for held in self.held.values_mut().filter(of_group) {
