@@ -60,7 +60,7 @@ pub enum WriteError {
     #[error("pod {0} is gone")]
     Gone(ObjectKey),
     /// Another client wrote in between: decide again.
-    #[error("pod {0} was changed by somebody else at the same moment")]
+    #[error("pod {0} was changed by another client at the same moment")]
     Conflict(ObjectKey),
     /// The API server is overloaded (429).
     #[error("the API server puts off writing pods/status of {pod}: {why}")]
