@@ -285,6 +285,8 @@ reasons! {
         "Apply the CRD: `targetgate crd | kubectl apply --server-side -f -`.";
     FieldsPruned: "The CRD of bindings is an older one, so the API server drops fields that it does not know.",
         "Apply the CRD anew: `targetgate crd | kubectl apply --server-side -f -`.";
+    RecordsNotServed: "The API server does not keep TargetRecords, without which targetgate registers and deregisters nothing.",
+        "Apply the CRD: `kubectl apply --server-side -f deploy/targets`, or upgrade the Helm release.";
     HookNotRegistered: "A hook is not registered, so the API server never calls it.",
         "Apply the webhook configurations that are shipped, or upgrade the Helm release.";
     HookRefusesPods: "The failure policy of the hook for pods is `Fail`: no pod is created while targetgate is away.",

@@ -64,7 +64,7 @@ pub enum State {
 pub enum Check {
     /// The Deployment of the installation exists, and its flags can be read.
     Installation,
-    /// The CRD of bindings is served, and keeps each field.
+    /// The CRD of bindings is served, and keeps each field; with registration that of TargetRecords as well.
     Crd,
     /// Each hook is registered.
     Hook,

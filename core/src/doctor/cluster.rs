@@ -3,31 +3,44 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::doctor::answer::{Check, Finding};
-use crate::doctor::facts::{Binding, Facts, Lease, Namespace};
+use crate::doctor::facts::{Binding, Crd, Facts, Known, Lease, Namespace};
 use crate::names::ObjectKey;
 use crate::reason::Reason;
 use crate::text::{agreeing, counted};
 
-const CRD: &str = "targetgroupbindings.elbv2.k8s.aws";
+const BINDINGS: &str = "targetgroupbindings.elbv2.k8s.aws";
+const RECORDS: &str = "targetrecords.targetgate.dev";
 /// By so much the clock of this machine may differ from that of the holder. Chosen.
 pub(super) const SKEW_SECONDS: i64 = 60;
 
-/// The CRD is served, and keeps what targetgate reads.
-pub(super) fn crd(facts: &Facts) -> Vec<Finding> {
-    vec![match &facts.crd {
-        Err(why) => Finding::unknown(Check::Crd, CRD, why),
+/// The CRDs are served, and keep what targetgate reads and writes.
+pub(super) fn crds(facts: &Facts) -> Vec<Finding> {
+    let bindings = of_crd(
+        BINDINGS,
+        &facts.crd,
+        Reason::BindingsNotServed,
+        Reason::FieldsPruned,
+    );
+    let of_records = |crd| {
+        let reason = Reason::RecordsNotServed;
+        of_crd(RECORDS, crd, reason, reason)
+    };
+    let records = facts.records_crd.as_ref().map(of_records);
+    [bindings].into_iter().chain(records).collect()
+}
+
+fn of_crd(name: &str, crd: &Known<Option<Crd>>, not_served: Reason, pruned: Reason) -> Finding {
+    match crd {
+        Err(why) => Finding::unknown(Check::Crd, name, why),
         Ok(Some(crd)) if crd.served && crd.prunes.is_empty() => {
-            Finding::sound(Check::Crd, CRD, "It is served, and drops no field.")
+            Finding::sound(Check::Crd, name, "It is served, and drops no field.")
         }
         Ok(Some(crd)) if crd.served => {
             let message = format!("It drops {}.", crd.prunes.join(", "));
-            Finding::broken(Check::Crd, CRD, Reason::FieldsPruned, message)
+            Finding::broken(Check::Crd, name, pruned, message)
         }
-        Ok(_) => {
-            let reason = Reason::BindingsNotServed;
-            Finding::broken(Check::Crd, CRD, reason, reason.sentence())
-        }
-    }]
+        Ok(_) => Finding::broken(Check::Crd, name, not_served, not_served.sentence()),
+    }
 }
 
 /// A replica holds the Lease, and renews it.

@@ -27,6 +27,8 @@ pub struct Facts {
     pub incumbent: Incumbent,
     /// The CRD of bindings of `elbv2.k8s.aws`; `None` if there is none.
     pub crd: Known<Option<Crd>>,
+    /// The CRD of TargetRecords; `None` where nothing is registered.
+    pub records_crd: Option<Known<Option<Crd>>>,
     pub hooks: Known<Vec<Hook>>,
     /// The certificate of the Secret of the installation.
     pub certificate: Known<Validity>,

@@ -31,7 +31,7 @@ pub use crate::doctor::text::render;
 pub fn diagnose(facts: &Facts) -> Answer {
     let hops = [
         installation::found(facts),
-        cluster::crd(facts),
+        cluster::crds(facts),
         hooks::registered(facts),
         certificate::trusted(facts),
         certificate::served(facts),

@@ -77,8 +77,15 @@ async fn facts(settings: &Doctor, client: &Client) -> Facts {
     let installed = installed::read(client, deployment).await;
     let lease_key = ObjectKey::new(installed.deployment.namespace.clone(), LEASE);
     let certificate = hooks::certificate(client, &installed).await;
-    let (crd, registered, lease, stored, opted_in, rights, deployments, sets, kubelet) = tokio::join!(
-        objects::crd(client),
+    let records_crd = async {
+        match installed.registers() {
+            true => Some(objects::records_crd(client).await),
+            false => None,
+        }
+    };
+    let (crd, records_crd, registered, lease, stored, opted_in, rights, deployments, sets, kubelet) = tokio::join!(
+        objects::bindings_crd(client),
+        records_crd,
         hooks::read(client, &installed.settings, &certificate),
         objects::lease(client, &lease_key),
         objects::stored_bindings(client),
@@ -148,6 +155,7 @@ async fn facts(settings: &Doctor, client: &Client) -> Facts {
         rights,
         incumbent,
         crd,
+        records_crd,
         certificate: certificate.map(|served| served.validity),
         services,
         pod_trial,

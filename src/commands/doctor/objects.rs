@@ -31,6 +31,9 @@ const STACK_PREFIXES: [&str; 4] = [
     "gateway.k8s.aws.alb",
     "gateway.k8s.aws.nlb",
 ];
+/// The CRD of TargetRecords, as it is shipped, and the version of it that targetgate reads and writes.
+const RECORDS: &str = include_str!("../../../deploy/targets/targetrecords.yaml");
+const RECORDS_VERSION: &str = "v1";
 /// The labels, behind their prefix: one of a group of Ingresses, the other of one object.
 const STACK_NAMES: [&str; 2] = ["stack", "stack-name"];
 
@@ -185,31 +188,43 @@ pub(super) async fn lease(client: &Client, lease: &ObjectKey) -> Known<Option<do
     }))
 }
 
-/// The CRD, compared with the one that `targetgate crd` prints.
-pub(super) async fn crd(client: &Client) -> Known<Option<Crd>> {
-    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let name = format!("targetgroupbindings.{}", BindingApi::Elbv2.group());
-    let Some(served) = read::get(&crds, "CustomResourceDefinition", &name).await? else {
-        return Ok(None);
-    };
-    let ours = serde_saphyr::from_str(&spec::yaml());
-    let ours: CustomResourceDefinition = ours.map_err(|error| error.to_string())?;
-    let (wanted, known) = (fields(&ours), fields(&served));
-    Ok(Some(Crd {
-        served: known.is_some(),
-        prunes: wanted
-            .into_iter()
-            .flatten()
-            .filter(|field| !known.iter().flatten().any(|known| known == field))
-            .collect(),
-    }))
+/// The CRD of bindings, compared with the one that `targetgate crd` prints.
+pub(super) async fn bindings_crd(client: &Client) -> Known<Option<Crd>> {
+    compared(client, &spec::yaml(), BindingApi::Elbv2.version()).await
 }
 
-/// The fields of spec and status of the version that targetgate reads, if it is served.
-fn fields(crd: &CustomResourceDefinition) -> Option<Vec<String>> {
+/// The CRD of TargetRecords, compared with the one that is shipped.
+pub(super) async fn records_crd(client: &Client) -> Known<Option<Crd>> {
+    compared(client, RECORDS, RECORDS_VERSION).await
+}
+
+async fn compared(client: &Client, ours: &str, version: &str) -> Known<Option<Crd>> {
+    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let ours = serde_saphyr::from_str(ours);
+    let ours: CustomResourceDefinition = ours.map_err(|error| error.to_string())?;
+    let read = read::get(&crds, "CustomResourceDefinition", &ours.name_any()).await?;
+    Ok(read.map(|served| pruned(&ours, &served, version)))
+}
+
+/// What a CRD drops of what ours keeps.
+fn pruned(
+    ours: &CustomResourceDefinition,
+    served: &CustomResourceDefinition,
+    version: &str,
+) -> Crd {
+    let (wanted, known) = (fields(ours, version), fields(served, version));
+    let wanted = wanted.into_iter().flatten();
+    let is_dropped = |field: &String| !known.iter().flatten().any(|known| known == field);
+    Crd {
+        served: known.is_some(),
+        prunes: wanted.filter(is_dropped).collect(),
+    }
+}
+
+/// The fields of spec and status of this version, if it is served.
+fn fields(crd: &CustomResourceDefinition, version: &str) -> Option<Vec<String>> {
     let mut versions = crd.spec.versions.iter();
-    let version =
-        versions.find(|version| version.served && version.name == BindingApi::Elbv2.version())?;
+    let version = versions.find(|known| known.served && known.name == version)?;
     let schema = version.schema.as_ref()?.open_api_v3_schema.as_ref()?;
     let parts = schema.properties.iter().flatten();
     let parts = parts.filter(|(part, _)| matches!(part.as_str(), "spec" | "status"));
@@ -218,4 +233,25 @@ fn fields(crd: &CustomResourceDefinition) -> Option<Vec<String>> {
         fields.map(move |(field, _)| format!("{part}.{field}"))
     });
     Some(fields.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crd_drops_the_fields_that_ours_has_and_it_has_not() {
+        let ours: CustomResourceDefinition = serde_saphyr::from_str(RECORDS).unwrap();
+        let same = pruned(&ours, &ours, RECORDS_VERSION);
+        assert!(same.served && same.prunes.is_empty(), "{same:?}");
+
+        let mut older = ours.clone();
+        let schema = older.spec.versions[0].schema.as_mut().unwrap();
+        let schema = schema.open_api_v3_schema.as_mut().unwrap();
+        let spec = schema.properties.as_mut().unwrap().get_mut("spec").unwrap();
+        spec.properties.as_mut().unwrap().remove("targetGroupARN");
+        let older = pruned(&ours, &older, RECORDS_VERSION);
+        assert_eq!(older.prunes, ["spec.targetGroupARN"]);
+        assert!(!pruned(&ours, &ours, "v2").served);
+    }
 }

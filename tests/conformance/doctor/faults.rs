@@ -48,6 +48,9 @@ pub(super) async fn make(fault: &str, scene: &Scene<'_>) {
             scene.label(opted_in(false)).await;
         }
         "The CRD is an older one." => an_older_crd(installed).await,
+        "Registration is on, and the CRD of TargetRecords is not there." => {
+            register(installed).await;
+        }
         "A webhook configuration is missing." => delete_rules(installed).await,
         "The hook for pods has `failurePolicy: Fail`." => {
             let fails = json!({ "failurePolicy": "Fail" });

@@ -148,6 +148,7 @@ fn sound() -> Facts {
             served: true,
             prunes: vec![],
         })),
+        records_crd: None,
         hooks: Ok(HookKind::ALL.map(hook).to_vec()),
         services: vec![HookService {
             key: ObjectKey::new("targetgate-system", "targetgate"),
@@ -232,6 +233,8 @@ type Break = fn(&mut Facts);
 #[case(|f: &mut Facts| f.crd = Ok(None), Check::Crd, Reason::BindingsNotServed)]
 #[case(|f: &mut Facts| f.crd = Ok(Some(Crd { served: false, prunes: vec![] })), Check::Crd, Reason::BindingsNotServed)]
 #[case(|f: &mut Facts| f.crd = Ok(Some(Crd { served: true, prunes: vec!["spec.vpcID".into()] })), Check::Crd, Reason::FieldsPruned)]
+#[case(|f: &mut Facts| f.records_crd = Some(Ok(None)), Check::Crd, Reason::RecordsNotServed)]
+#[case(|f: &mut Facts| f.records_crd = Some(Ok(Some(Crd { served: true, prunes: vec!["spec.targets".into()] }))), Check::Crd, Reason::RecordsNotServed)]
 #[case(|f: &mut Facts| _ = hooks(f).pop(), Check::Hook, Reason::HookNotRegistered)]
 #[case(|f: &mut Facts| hooks(f)[0].fails = true, Check::Hook, Reason::HookRefusesPods)]
 #[case(|f: &mut Facts| hooks(f)[0].bundle = Bundle::Empty, Check::Trust, Reason::BundleEmpty)]
