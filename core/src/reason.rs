@@ -295,7 +295,7 @@ reasons! {
         "With `--tls self` targetgate fills it in: look at its log. Else see that cert-manager's injector works, or write the CA into it.";
     BundleUnsound: "The `caBundle` of a hook holds something that is no certificate.",
         "Write the PEM of the CA into it, base64-encoded, and nothing else.";
-    CertificateExpired: "The CA in the `caBundle` of a hook has expired.",
+    CertificateExpired: "The CA in the `caBundle` of a hook, or the certificate that is served, has expired.",
         "Look at the log of what renews it: targetgate with `--tls self`, else cert-manager or you.";
     CertificateUntrusted: "The `caBundle` of a hook does not verify the certificate that is served.",
         "Look at what writes the bundle: it must be the CA of the certificate that targetgate serves.";

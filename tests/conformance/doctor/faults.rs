@@ -73,6 +73,7 @@ pub(super) async fn make(fault: &str, scene: &Scene<'_>) {
             serve_files(installed).await;
             secret(installed, "own-tls", 90).await;
         }
+        "The certificate has expired." => secret(installed, "targetgate-tls", -2).await,
         "The certificate is not renewed." => secret(installed, "targetgate-tls", 2).await,
         "The Service of the hooks has no endpoints." => ship(installed, MUTATING).await,
         "The account lacks a right." => take_a_right(installed).await,

@@ -128,6 +128,13 @@ async fn make(fault: &str, scene: &Scene<'_>) {
             scene.bind(json!({})).await;
             scene.pod(json!({})).await;
         }
+        "The Service is an `ExternalName`." => {
+            let external = json!({ "type": "ExternalName", "externalName": "shop.example",
+                "selector": null });
+            scene.service(external).await;
+            scene.bind(json!({})).await;
+            scene.pod(json!({})).await;
+        }
         "The Service has no selector." => {
             scene.service(json!({ "selector": null })).await;
             scene.bind(json!({})).await;
