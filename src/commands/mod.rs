@@ -3,6 +3,7 @@
 pub mod certs;
 mod cluster;
 pub mod doctor;
+mod elb;
 pub mod explain;
 pub mod release;
 pub mod serve;

@@ -128,11 +128,8 @@ fn younger(bindings: &BTreeSet<&Binding>) -> Vec<Finding> {
 
 fn name(binding: &Binding) -> String {
     let ObjectKey { namespace, name } = &binding.key;
-    format!(
-        "{}.{} {namespace}/{name}",
-        "targetgroupbinding",
-        binding.api.group()
-    )
+    let group = binding.api.group();
+    format!("targetgroupbinding.{group} {namespace}/{name}")
 }
 
 /// Each Namespace that has opted in has a binding, and is selected by the hook for pods.

@@ -173,7 +173,7 @@ impl PodFacts {
     }
 
     /// Whether it has the gate of a binding, under a prefix that is served.
-    pub(super) fn has_gate_of(&self, binding: &str) -> bool {
+    pub fn has_gate_of(&self, binding: &str) -> bool {
         let mut gates = self.pod.gates.iter();
         gates.any(|(gate, _)| gate.is_of(binding))
     }

@@ -4,7 +4,7 @@ use crate::explain::answer::{NamespaceAnswer, Source, Verdict};
 use crate::explain::facts::{Facts, PodFacts};
 use crate::explain::namespace;
 use crate::explain::registration;
-use crate::explain::text::{Page, age};
+use crate::explain::text::{Page, lasting};
 use crate::selector::selects;
 use crate::text::counted;
 
@@ -114,8 +114,7 @@ impl Frame {
                 page.heading(heading);
             }
             for row in rows.iter().take(ROWS) {
-                let since = row.since.map(|since| age(since, answer.as_of));
-                let since = since.map_or(String::new(), |since| format!(" for {since}"));
+                let since = lasting(row.since, answer.as_of);
                 let of = row.controller.as_deref().unwrap_or(&row.example);
                 let (pods, reason) = (row.pods, row.why.reason);
                 page.line(

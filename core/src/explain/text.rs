@@ -415,6 +415,6 @@ pub(super) fn age(since: Timestamp, now: Timestamp) -> String {
 }
 
 /// For how long, as it follows a word.
-fn lasting(since: Option<Timestamp>, now: Timestamp) -> String {
+pub(super) fn lasting(since: Option<Timestamp>, now: Timestamp) -> String {
     since.map_or(String::new(), |since| format!(" for {}", age(since, now)))
 }

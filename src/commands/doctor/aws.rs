@@ -24,7 +24,7 @@ use crate::aws::error::{ElbError, ElbErrorKind};
 use crate::commands::doctor::group_ends;
 use crate::commands::doctor::group_ends::{AT_ONCE, GroupEnds};
 use crate::commands::doctor::objects::{Binding, OptedIn};
-use crate::commands::explain::elb;
+use crate::commands::elb;
 
 /// At most this many groups are asked about: the burst that `serve` allows itself. Chosen.
 const MOST: usize = 40;

@@ -47,17 +47,11 @@ pub(super) struct Surroundings<'a> {
     pub(super) oldest_kubelet: Option<Version>,
 }
 
-/// What the pods of a namespace tell.
+/// What the pods of namespaces tell.
 #[derive(Default)]
 pub(super) struct Told {
     /// The workloads with gates.
     pub(super) ends: Vec<End>,
-    pub(super) rest: Rest,
-}
-
-/// What else they tell.
-#[derive(Default)]
-pub(super) struct Rest {
     pub(super) lost: Vec<Lost>,
     /// The pods of each namespace in which pods alone are registered.
     pub(super) pods: BTreeMap<String, NamespacePods>,
@@ -75,8 +69,8 @@ impl Surroundings<'_> {
         let looked = stream::iter(looked).buffered(AT_ONCE);
         let told = looked.try_fold(Told::default(), async |mut all, told| {
             all.ends.extend(told.ends);
-            all.rest.lost.extend(told.rest.lost);
-            all.rest.pods.extend(told.rest.pods);
+            all.lost.extend(told.lost);
+            all.pods.extend(told.pods);
             Ok(all)
         });
         (told.await, namespaces.len().saturating_sub(MOST))
@@ -116,13 +110,11 @@ impl Surroundings<'_> {
         let all_are_pods = addresses == SliceAddresses::Pods;
         Ok(Told {
             ends: ends.collect(),
-            rest: Rest {
-                lost: lost.collect(),
-                pods: all_are_pods
-                    .then(|| (place.name.clone(), of_pods(&facts, &pods)))
-                    .into_iter()
-                    .collect(),
-            },
+            lost: lost.collect(),
+            pods: all_are_pods
+                .then(|| (place.name.clone(), of_pods(&facts, &pods)))
+                .into_iter()
+                .collect(),
         })
     }
 

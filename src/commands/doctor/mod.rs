@@ -1,6 +1,7 @@
 //! `targetgate doctor`: reads each hop from the API server to ELB once, and says what the core makes of it
 //! (contract 10).
 
+use std::collections::BTreeMap;
 use std::io;
 use std::io::Write;
 
@@ -128,9 +129,9 @@ async fn facts(settings: &Doctor, client: &Client) -> Facts {
         policy::injection(client, &installed, &stored),
         policy::immutability(client),
     );
-    let (ends, rest) = match told {
-        Ok(told) => (Ok(told.ends), told.rest),
-        Err(why) => (Err(why), ends::Rest::default()),
+    let (ends, lost, pods) = match told {
+        Ok(told) => (Ok(told.ends), told.lost, told.pods),
+        Err(why) => (Err(why), vec![], BTreeMap::new()),
     };
     let mut ends_unread = said.unread;
     ends_unread.extend(sets.unread());
@@ -170,8 +171,8 @@ async fn facts(settings: &Doctor, client: &Client) -> Facts {
         namespaces,
         ends,
         ends_unread,
-        pods: rest.pods,
-        lost: rest.lost,
+        pods,
+        lost,
         ends_left_out,
         graces,
         bindings: bindings.map(|all| all.iter().map(Binding::fact).collect()),

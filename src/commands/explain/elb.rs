@@ -2,10 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::time::Duration;
 
-use aws_config::{BehaviorVersion, SdkConfig};
-use aws_credential_types::provider::ProvideCredentials as _;
 use futures::StreamExt as _;
 use futures::stream;
 use targetgate_core::elb::query::GroupSelector;
@@ -13,15 +10,11 @@ use targetgate_core::explain::{Elb, Facts, GroupLook, Looks, Questions};
 use targetgate_core::gates::requirements::Resolution;
 use targetgate_core::names::{GroupKey, NamedGroup};
 use tokio::sync::OnceCell;
-use tokio::time::timeout;
 
-use crate::aws::budget::Budget;
-use crate::aws::client::{ElbClient, Timeouts};
-use crate::aws::error::{ElbErrorKind, causes};
-use crate::metrics::Metrics;
+use crate::aws::client::ElbClient;
+use crate::aws::error::ElbErrorKind;
+use crate::commands::elb;
 
-/// Bounds the search for credentials. Chosen: a laptop has no instance metadata, and the SDK tries it last.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// At most this many groups are asked about, and as many names resolved: the burst that `serve` allows itself. Chosen.
 const MOST: usize = 40;
 /// The calls that are made at once. Chosen.
@@ -86,32 +79,7 @@ impl Asker {
 
 /// A client of ELB by the credentials that are found; the error is why there is none.
 async fn client() -> Result<ElbClient, String> {
-    config().await.map(client_of)
-}
-
-/// The configuration of the environment, with credentials; the error is why there are none.
-pub(in crate::commands) async fn config() -> Result<SdkConfig, String> {
-    let config = aws_config::load_defaults(BehaviorVersion::latest()).await;
-    credentials(&config).await?;
-    Ok(config)
-}
-
-pub(in crate::commands) fn client_of(config: SdkConfig) -> ElbClient {
-    let metrics = Metrics::default();
-    let (rate, burst) = (40.0, 40);
-    let budget = Budget::new(rate, rate, burst, &metrics);
-    ElbClient::new(config, Timeouts::default(), budget, &metrics)
-}
-
-async fn credentials(config: &SdkConfig) -> Result<(), String> {
-    let Some(provider) = config.credentials_provider() else {
-        return Err("the SDK has no provider of credentials".to_owned());
-    };
-    match timeout(PATIENCE, provider.provide_credentials()).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(format!("no AWS credentials: {}", causes(&error))),
-        Err(_) => Err(format!("no AWS credentials within {PATIENCE:?}")),
-    }
+    elb::config().await.map(elb::client_of)
 }
 
 async fn resolve(client: &ElbClient, name: NamedGroup) -> (NamedGroup, Resolution) {

@@ -72,7 +72,7 @@ impl Look {
         let binding = self.found(&facts, name);
         let absent = || ExplainError::NoBinding(format!("{}/{name}", self.namespace));
         let binding = binding.ok_or_else(absent)?;
-        let its_pods = || pods.iter().filter(|pod| gated_by(pod, &binding));
+        let its_pods = || pods.iter().filter(|pod| pod.has_gate_of(&binding.name));
         let asked = |facts: &Facts| {
             let mut asked = explain::questions(facts, its_pods(), false);
             let of_binding = explain::questions_of_binding(facts, &binding);
@@ -183,9 +183,4 @@ impl Look {
         let lease = ObjectKey::new(self.decides.installed.clone(), LEASE);
         replica::leader(&self.client, &lease, port, &self.namespace, pod).await
     }
-}
-
-fn gated_by(pod: &PodFacts, binding: &Binding) -> bool {
-    let mut gates = pod.pod.gates.iter();
-    gates.any(|(gate, _)| gate.is_of(&binding.name))
 }

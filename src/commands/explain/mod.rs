@@ -18,7 +18,7 @@ use crate::commands::{cluster, json};
 use crate::kubernetes::snapshot::SnapshotError;
 
 mod deciding;
-pub(super) mod elb;
+mod elb;
 mod look;
 mod manifest;
 pub(super) mod mode;
