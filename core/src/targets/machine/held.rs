@@ -26,6 +26,10 @@ const WRITE_AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from
 /// takes a tenth of a second, and a rollout must not make the condition flap.
 const LASTING: Duration = Duration::from_secs(10);
 
+/// After so many failed writes in a row, no other binding waits for this one any more. Chosen: with [`WRITE_AGAIN`] they
+/// take about a minute and a half, longer than a hook is away while it is rolled out.
+const WAITED_FOR: u32 = 8;
+
 /// A binding, with what we have done about it.
 #[derive(Debug)]
 pub(super) struct Held {
@@ -283,6 +287,12 @@ impl Held {
     fn put_off(&mut self, now: Instant) {
         self.failures += 1;
         self.again = Some(now + WRITE_AGAIN.after(self.failures));
+    }
+
+    /// Whether what it wants will stand in its record, so that a binding of its group that goes waits for that. One whose
+    /// writes go on failing must not keep the other from going.
+    pub(super) fn will_record(&self) -> bool {
+        self.standing.is_ours() && self.failures < WAITED_FOR
     }
 
     pub(super) fn is_put_off(&self, now: Instant) -> bool {

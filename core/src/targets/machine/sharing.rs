@@ -21,8 +21,8 @@ pub(super) fn given_up_by<'a>(
     leaving.flat_map(|held| held.recorded(arn)).copied()
 }
 
-/// Takes targets out of the records of bindings that want nothing any more, once each binding of ours that wants one
-/// has it in its own, also one that is being taken over.
+/// Takes targets out of the records of bindings that want nothing any more, once each binding that wants one, and is ours
+/// or about to be, has it in its own.
 pub(super) fn pass_on(
     held: &mut BTreeMap<BindingKey, Held>,
     shared: &BTreeSet<Target>,
@@ -32,7 +32,7 @@ pub(super) fn pass_on(
         let wanting = wants.wanted.get(*target).map(|want| &want.bindings);
         let wanting = wanting.into_iter().flatten();
         let mut wanting = wanting.filter_map(|key| held.get(key));
-        wanting.all(|held| !held.standing.is_ours() || held.has_recorded(target))
+        wanting.all(|held| !held.will_record() || held.has_recorded(target))
     });
     let passed: Vec<Target> = passed.copied().collect();
     for held in held

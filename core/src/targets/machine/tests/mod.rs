@@ -485,19 +485,25 @@ fn a_target_that_two_bindings_want_stays_when_one_of_them_goes() {
     assert_eq!(world.recorded("uid-b"), targets(1..=2));
 }
 
-#[test]
-fn a_record_names_a_target_while_it_passes_to_a_binding_that_is_being_taken_over() {
+fn shared(name: &str) -> Binding {
+    let mut binding = binding(name).of_group("shared");
+    binding.multi_cluster = true;
+    binding.uid = Some(format!("uid-{name}").into());
+    binding
+}
+
+fn with_a_shared_group() -> World {
     let mut world = World::new(4);
     world.serve("web", web_service());
-    let shared = |name: &str| {
-        let mut binding = binding(name).of_group("shared");
-        binding.multi_cluster = true;
-        binding.uid = Some(format!("uid-{name}").into());
-        binding
-    };
     world.bind(shared("a"));
     (1..=2).for_each(|number| world.apply(web(number)));
     world.pass(15 * S);
+    world
+}
+
+#[test]
+fn a_record_names_a_target_while_it_passes_to_a_binding_that_is_being_taken_over() {
+    let mut world = with_a_shared_group();
     world.is_refused_by_a_hook = true;
     world.bind(shared("b"));
     world.delete_binding("a");
@@ -509,6 +515,19 @@ fn a_record_names_a_target_while_it_passes_to_a_binding_that_is_being_taken_over
     assert_eq!(world.registered("shared"), targets(1..=2));
     assert!(!world.is_bound("a"));
     assert_eq!(world.recorded("uid-b"), targets(1..=2));
+}
+
+#[test]
+fn a_binding_that_cannot_be_taken_over_keeps_no_other_of_its_group_from_going() {
+    let mut world = with_a_shared_group();
+    world.refused_by_a_policy = Some("b");
+    world.bind(shared("b"));
+    world.delete_binding("a");
+    world.pass(30 * S);
+    assert!(world.is_bound("a"));
+    world.pass(300 * S);
+    assert!(!world.is_bound("a"));
+    assert_eq!(world.registered("shared"), targets(1..=2));
 }
 
 #[test]

@@ -76,6 +76,8 @@ pub(super) struct World {
     pub(super) last_words: BTreeMap<&'static str, Arc<str>>,
     /// Whether a hook refuses each patch of finalizers.
     pub(super) is_refused_by_a_hook: bool,
+    /// The binding whose patches alone are refused.
+    pub(super) refused_by_a_policy: Option<&'static str>,
     /// What the gates were told of targets that AWS does not take, by the name of the group, and how often.
     pub(super) refused: BTreeMap<String, Refused>,
     pub(super) refusals_told: usize,
@@ -117,6 +119,7 @@ impl World {
             descriptions: vec![],
             last_words: BTreeMap::new(),
             is_refused_by_a_hook: false,
+            refused_by_a_policy: None,
             refused: BTreeMap::new(),
             refusals_told: 0,
             told_pods: vec![],
@@ -648,7 +651,9 @@ impl World {
     }
 
     fn patch(&mut self, key: &BindingKey, finalizer: Finalizer, fails: bool) {
-        let fails = fails || self.is_refused_by_a_hook;
+        let fails = fails
+            || self.is_refused_by_a_hook
+            || self.refused_by_a_policy == Some(&*key.object.name);
         let outcome = match fails {
             true => Written::Failed("refused by a hook".into()),
             false => Written::Done(None),
