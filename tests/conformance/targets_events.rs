@@ -89,7 +89,7 @@ async fn a_hook_that_refuses_finalizers_what_is_switched_and_what_is_left_behind
         .await
         .unwrap();
     let told = installed.event("Abandoned").await;
-    let left = format!("1 targets stay in {arn}: {IP} port {PORT}");
+    let left = format!("1 target stays in {arn}: {IP} port {PORT}");
     assert!(told.starts_with(&left), "{told}");
     until("the binding is gone", async || {
         let bindings = installed.bindings(BindingApi::Elbv2);

@@ -124,7 +124,7 @@ async fn a_binding_is_let_go_beside_a_living_registrar_until_that_is_undone() {
     let name = installed.binding_name("web");
     let released = installed.release(&[&name]).await;
     assert_eq!(released.status, 0, "{}", released.errors);
-    let stays = format!("{name}: released; 1 targets stay in {arn}");
+    let stays = format!("{name}: released; 1 target stays in {arn}");
     assert!(released.out.contains(&stays), "{}", released.out);
     installed.until_told("web", "Released").await;
     until("the Event", async || {

@@ -10,6 +10,7 @@ use crate::targets::calls::{Call, CallError, CallErrorKind, Kind};
 use crate::targets::floor::Verdict;
 use crate::targets::machine::action::Counts;
 use crate::targets::machine::group::{Group, Inputs};
+use crate::text::{agreeing, counted};
 
 impl Group {
     pub(super) fn count(
@@ -68,19 +69,33 @@ impl Group {
         let told = of_call(&self.register, Kind::Register)
             .or_else(|| of_call(&self.deregister, Kind::Deregister))
             .or_else(|| {
-                let CallError { kind, code, message } = self.undescribed.as_ref()?;
+                let CallError {
+                    kind,
+                    code,
+                    message,
+                } = self.undescribed.as_ref()?;
                 let reason = match kind {
                     CallErrorKind::GroupNotFound => Reason::TargetGroupNotFound,
                     _ => Reason::CallRefused,
                 };
-                Some((false, reason, format!("DescribeTargetHealth failed: {code}: {message}")))
+                Some((
+                    false,
+                    reason,
+                    format!("DescribeTargetHealth failed: {code}: {message}"),
+                ))
             })
             .or_else(|| missing.map(|reason| (false, *reason, reason.sentence().to_owned())))
             .or_else(|| match verdict {
                 Verdict::Held { healthy, needed } if held => {
+                    let held = counts.held_by_floor;
                     let words = format!(
-                        "{} targets that are not wanted stay: {healthy} wanted targets are healthy, and {needed} are needed",
-                        counts.held_by_floor
+                        "{} that {} not wanted {}: {} {}, and {needed} {} needed",
+                        counted(held, "target"),
+                        agreeing(held, "is", "are"),
+                        agreeing(held, "stays", "stay"),
+                        counted(healthy, "wanted target"),
+                        agreeing(healthy, "is healthy", "are healthy"),
+                        agreeing(needed, "is", "are"),
                     );
                     Some((false, Reason::HeldByFloor, words))
                 }
@@ -88,12 +103,14 @@ impl Group {
             })
             .or_else(|| {
                 let (ip, port) = self.fought.filter(|_| counts.fights > 0)?;
-                let words = format!("something else has removed target {ip} port {port} three times");
+                let words =
+                    format!("something else has removed target {ip} port {port} three times");
                 Some((false, Reason::TargetsRemoved, words))
             })
             .or_else(|| {
                 let ((ip, port), _) = another?;
-                let words = format!("target {ip} port {port} has the address of a pod of another Service");
+                let words =
+                    format!("target {ip} port {port} has the address of a pod of another Service");
                 Some((true, Reason::AddressOfAnotherPod, words))
             });
         let all = counts.registered == counts.wanted && self.described.is_some();

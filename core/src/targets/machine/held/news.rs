@@ -8,6 +8,7 @@ use crate::reason::Reason;
 use crate::targets::Target;
 use crate::targets::machine::action::{Action, Finalizer};
 use crate::targets::machine::held::Held;
+use crate::text::{agreeing, counted};
 
 /// At most so many targets are named in an Event. Chosen: with IPv6 addresses they take half of its 1,024 characters.
 const MOST_NAMED: usize = 10;
@@ -50,7 +51,9 @@ impl Held {
         let more = number - left.len();
         let more = (more > 0).then(|| format!("{more} more"));
         let names: Vec<String> = named.chain(more).collect();
-        let message = format!("{number} targets stay in {arn}: {}", names.join(", "));
+        let targets = counted(number, "target");
+        let stay = agreeing(number, "stays", "stay");
+        let message = format!("{targets} {stay} in {arn}: {}", names.join(", "));
         self.told_of_the_left = true;
         (number > 0).then(|| self.event(Reason::Abandoned, message))
     }
