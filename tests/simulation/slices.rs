@@ -360,7 +360,7 @@ impl Driver {
         let Some(key) = self.random.pick(&keys) else {
             return;
         };
-        if self.random.percent(30) {
+        if self.random.percent(60) {
             let other = if service.1 == "ext-1" {
                 "ext-2"
             } else {
