@@ -1,5 +1,7 @@
 //! The faults of the table about `doctor`, each made in a namespace that has opted in, and mended.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jiff::{Timestamp, ToSpan as _};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -69,6 +71,7 @@ pub(super) async fn make(fault: &str, scene: &Scene<'_>) {
         "A `caBundle` is empty." | "The API server does not trust targetgate." => {
             empty_bundle(installed).await;
         }
+        "A `caBundle` holds more than certificates." => spoil_bundle(installed).await,
         "The CA injector is away, and the bundle is of another CA." => {
             serve_files(installed).await;
             secret(installed, "own-tls", 90).await;
@@ -76,6 +79,7 @@ pub(super) async fn make(fault: &str, scene: &Scene<'_>) {
         "The certificate has expired." => secret(installed, "targetgate-tls", -2).await,
         "The certificate is not renewed." => secret(installed, "targetgate-tls", 2).await,
         "The Service of the hooks has no endpoints." => ship(installed, MUTATING).await,
+        "The Service of the hooks has another name." => name_another_service(installed).await,
         "The account lacks a right." => take_a_right(installed).await,
         "AWS Load Balancer Controller runs without its Lease, and registration is on." => {
             register(installed).await;
@@ -284,13 +288,40 @@ pub(super) async fn delete_rules(installed: &Installed) {
 }
 
 async fn empty_bundle(installed: &Installed) {
-    let webhook = json!({ "name": "mpod.elbv2.k8s.aws", "clientConfig": { "caBundle": "" } });
+    write_bundle(installed, "").await;
+}
+
+/// Adds a block to a bundle that kube-apiserver passes over, because it has a header, and takes for sound.
+async fn spoil_bundle(installed: &Installed) {
+    let api = configurations(installed, MUTATING);
+    let configuration = api.get("targetgate").await.unwrap();
+    let bundle = &configuration.data["webhooks"][0]["clientConfig"]["caBundle"];
+    let mut bundle = STANDARD.decode(bundle.as_str().unwrap()).unwrap();
+    bundle.extend(
+        b"-----BEGIN CERTIFICATE-----\nNote: none\n\nbm9uZQ==\n-----END CERTIFICATE-----\n",
+    );
+    write_bundle(installed, &STANDARD.encode(bundle)).await;
+}
+
+async fn write_bundle(installed: &Installed, bundle: &str) {
+    let webhook = json!({ "name": "mpod.elbv2.k8s.aws", "clientConfig": { "caBundle": bundle } });
     let patch = Patch::Strategic(json!({ "webhooks": [webhook] }));
     let api = configurations(installed, MUTATING);
     let patched = api
         .patch("targetgate", &PatchParams::default(), &patch)
         .await;
     patched.unwrap();
+}
+
+async fn name_another_service(installed: &Installed) {
+    let shipped = installed.shipped.iter();
+    for object in shipped.filter(|object| object["kind"] == MUTATING) {
+        let mut object = object.clone();
+        for webhook in object["webhooks"].as_array_mut().unwrap() {
+            webhook["clientConfig"]["service"]["name"] = json!("other");
+        }
+        apply(&installed.cluster.client, &object).await;
+    }
 }
 
 /// A certificate of a CA that no bundle has, which was valid for long and expires after so many days.
