@@ -6,7 +6,7 @@ use crate::doctor::answer::{Check, Finding};
 use crate::doctor::facts::{Binding, Crd, Facts, Known, Lease, Namespace};
 use crate::names::ObjectKey;
 use crate::reason::Reason;
-use crate::text::{agreeing, counted};
+use crate::text::counted;
 
 const BINDINGS: &str = "targetgroupbindings.elbv2.k8s.aws";
 const RECORDS: &str = "targetrecords.targetgate.dev";
@@ -87,12 +87,9 @@ pub(super) fn bindings(facts: &Facts) -> Vec<Finding> {
     let shared: Vec<Finding> = shared.flat_map(younger).collect();
     match shared.is_empty() {
         true => {
-            let name = agreeing(
-                all.len(),
-                "binding names as many target groups as it may",
-                "bindings name as many target groups as they may",
-            );
-            let message = format!("{} {name}.", all.len());
+            let bindings = counted(all.len(), "binding");
+            let message =
+                format!("Of {bindings}, none shares its group without `multiClusterTargetGroup`.");
             vec![Finding::sound(Check::Binding, "bindings", message)]
         }
         false => shared,

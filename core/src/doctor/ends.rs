@@ -23,7 +23,10 @@ pub(super) fn ends(facts: &Facts) -> Vec<Finding> {
             "workload with gates ends as its load balancers need, as far as its settings tell",
             "workloads with gates end as their load balancers need, as far as their settings tell",
         );
-        let message = format!("{} {workloads}.", ends.len());
+        let message = match ends.len() {
+            0 => "No workload has gates.".to_owned(),
+            number => format!("{number} {workloads}."),
+        };
         found.push(Finding::sound(Check::End, ABOUT, message));
     }
     let more = found.len().saturating_sub(TOLD);

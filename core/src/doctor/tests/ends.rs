@@ -73,7 +73,7 @@ fn one_thing_is_told_in_the_singular() {
     for told in [
         "It has 1 endpoint that is ready.",
         "It has 1 target, and 1 load balancer uses it.",
-        "1 binding names as many target groups as it may.",
+        "Of 1 binding, none shares its group without `multiClusterTargetGroup`.",
         "It has opted in, and has 1 binding.",
         "needs 20 s (1 pod).",
     ] {
