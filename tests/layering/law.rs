@@ -63,7 +63,7 @@ const CORE: Law = &[
         "targets",
         &[
             "backoff", "binding", "elb", "gates", "index", "model", "names", "packed", "reason",
-            "selector", "version",
+            "selector", "text", "version",
         ],
     ),
     (
