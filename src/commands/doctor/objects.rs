@@ -31,11 +31,11 @@ const STACK_PREFIXES: [&str; 4] = [
     "gateway.k8s.aws.alb",
     "gateway.k8s.aws.nlb",
 ];
+/// The labels, behind their prefix: one of a group of Ingresses, the other of one object.
+const STACK_NAMES: [&str; 2] = ["stack", "stack-name"];
 /// The CRD of TargetRecords, as it is shipped, and the version of it that targetgate reads and writes.
 const RECORDS: &str = include_str!("../../../deploy/targets/targetrecords.yaml");
 const RECORDS_VERSION: &str = "v1";
-/// The labels, behind their prefix: one of a group of Ingresses, the other of one object.
-const STACK_NAMES: [&str; 2] = ["stack", "stack-name"];
 
 fn is_of_stack(label: &str) -> bool {
     let parts = label.split_once('/');

@@ -372,8 +372,8 @@ impl Outbox {
         refused.or_else(|| self.paused.as_ref().map(|(why, _, _)| why))
     }
 
-    /// Why no call is made for what waits, or the last one failed. Throttling is told once it lasts, because a rollout of many groups
-    /// leads to some.
+    /// Why no call is made for what waits, or the last one failed. Throttling is told once it lasts, because a rollout of
+    /// many groups leads to some.
     pub fn paused(&self) -> Option<&Told> {
         let throttled = self.throttled.as_ref();
         let lasts = throttled.filter(|(_, _, failures)| *failures >= LASTING);
